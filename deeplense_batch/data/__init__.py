@@ -1,0 +1,1 @@
+"""What networks learn from: shards, how they are made, and how they reach the device."""

@@ -1,0 +1,105 @@
+"""The smallest exact form of an image.
+
+Simulated lens images are often photon counts in disguise: integers k, the minimum subtracted,
+divided by their maximum L. Then k as uint16 and L as one float64 per channel hold the image bit
+for bit at a quarter of its size. `encode_counts` finds k and L and proves the round trip; an image
+for which there is no such pair is kept in floating point.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["COUNTS", "Array", "decode", "encode_counts", "is_exact"]
+
+Array = NDArray[np.generic]
+
+COUNTS = np.dtype(np.uint16)
+_MOST_COUNTS = np.iinfo(COUNTS).max
+
+
+def decode(stored: Array, scale: NDArray[np.float64] | None, dtype: np.dtype) -> Array:
+    """Give stored images their values back.
+
+    Arguments:
+        stored: Images as in a shard, (N, C, H, W) uint16, or any float where `scale` is None.
+        scale: Counts of value 1, (N, C) float64, or None.
+        dtype: Type of the values as they were before packing.
+
+    Returns:
+        Images, (N, C, H, W) of `dtype`, the packed values bit for bit.
+    """
+    if scale is None:
+        return stored.astype(dtype)
+    exact = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    return (stored.astype(exact) / scale[..., None, None].astype(exact)).astype(dtype)
+
+
+def encode_counts(image: Array) -> tuple[NDArray[np.uint16], NDArray[np.float64]] | None:
+    """Write one image as integer counts, if that loses nothing.
+
+    Arguments:
+        image: One image, (C, H, W), any integer or floating type.
+
+    Returns:
+        Counts, (C, H, W) uint16, and counts of value 1, (C,) float64; None where `decode` would
+        not give the image back bit for bit.
+    """
+    if image.dtype == COUNTS or image.dtype == np.uint8:
+        return image.astype(COUNTS), np.ones(len(image))
+    counts = np.empty(image.shape, COUNTS)
+    scale = np.empty(len(image))
+    for c, channel in enumerate(image):
+        encoded = _encode_channel(channel)
+        if encoded is None:
+            return None
+        counts[c], scale[c] = encoded
+    return counts, scale
+
+
+def is_exact(values: Array, dtype: np.dtype) -> bool:
+    """Whether `values` survive a cast to `dtype` and back, bit for bit."""
+    with np.errstate(over="ignore"):
+        return _same_bits(values.astype(dtype).astype(values.dtype), values)
+
+
+def _encode_channel(values: Array) -> tuple[NDArray[np.uint16], float] | None:
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)  # exact for integers up to 32 bits and float16
+    least, most = float(values.min()), float(values.max())
+    if not (least >= 0.0 and most <= _MOST_COUNTS):
+        return None
+    for levels in _candidate_levels(values, most):
+        if not 1 <= levels <= _MOST_COUNTS / max(most, 1.0):
+            continue
+        counts = np.rint(values * values.dtype.type(levels))
+        if _same_bits(counts / values.dtype.type(levels), values):
+            return counts.astype(COUNTS), float(levels)
+    return None
+
+
+def _candidate_levels(values: Array, most: float) -> list[int]:
+    """Numbers of levels worth a try, the cheapest to find first.
+
+    In a float image of k / L the smallest positive value is 1 / L as soon as one pixel holds a
+    single count, and the smallest gap is 1 / L as soon as two neighbouring counts occur.
+    """
+    if most == 0.0 or (most > 1.0 and most == np.rint(most)):
+        return [1]
+    positive = values[values > 0]
+    smallest = float(positive.min())
+    first = round(1.0 / smallest)
+    if _same_bits(np.rint(positive * first) / positive.dtype.type(first), positive):
+        return [first]
+    if smallest * _MOST_COUNTS < 0.5:
+        return []
+    # One pixel is tried before the whole image is sorted: floats that are no counts end here.
+    gap = float(np.diff(np.unique(positive)).min(initial=np.inf))
+    if gap * _MOST_COUNTS < 0.5:
+        return []
+    return [round(1.0 / gap), *(round(k / smallest) for k in range(2, 9))]
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -1,0 +1,497 @@
+"""The shard format: images in HDF5, exact, self-describing, one writer, never appended.
+
+A data set is a folder of files ``<split>-<i>-of-<n>.h5`` (five digits each, i from 0), such as
+``train-00003-of-00012.h5``. Format 1 of a file:
+
+=================  ==================  ==========================================================
+data set           shape, type         meaning
+=================  ==================  ==========================================================
+``images``         (N, C, H, W)        uint16 counts, or floats; contiguous unless compressed
+``scale``          (N, C) float64      counts of value 1; only beside uint16. value = count / scale
+``targets``        (N,) int64          class number, or -1 where there is no label
+``ids``            (N,) UTF-8 text     stable name of the sample, from its source path
+``truth/<name>``   (N, ...) float64    optional: mass, Einstein radius, ... one array a quantity
+=================  ==================  ==========================================================
+
+============================  ===================================================================
+attribute                     meaning
+============================  ===================================================================
+``format``                    1
+``split``                     name of the split
+``shard``, ``shards``         number of this file, and how many the split has
+``samples``                   samples of the whole split
+``classes``                   class names in the order of their numbers, (K,) text, may be empty
+``class_counts``              samples of the whole split in each class, (K,) int64
+``dtype``                     type of the values before packing ("float64"), which decoding gives
+``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
+``pixel_scale``               arcsec per pixel, NaN where unknown
+``source``, ``seed``          what the images come from, and the seed of their order
+``digest``                    sha256 of the content of this file (see `_digest`)
+``digests``                   the digests of all files of the split, (shards,) text
+============================  ===================================================================
+
+Images are stored as small as is exact: uint16 with a scale where the values are integer counts
+divided by a constant (`encoding`), floats otherwise. The order of samples is fixed when they are
+packed: shuffled once, classes interleaved, so that a slice of a split (``train[:10%]``) is a fair,
+stratified sample and still one contiguous read.
+
+Files are written under a temporary name (``.<split>-<i>.tmp.h5``) and renamed when the whole set
+is complete. They are opened with ``locking=False``: they never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.encoding import COUNTS, Array, decode
+
+__all__ = [
+    "FORMAT",
+    "ShardError",
+    "ShardWriter",
+    "Split",
+    "SplitInfo",
+    "data_digest",
+    "open_split",
+    "read_splits",
+    "refuse_shards",
+    "stratified_order",
+]
+
+FORMAT = 1
+
+_NAME = re.compile(r"^(?P<split>\w+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.h5$")
+_SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?$")
+_TEXT = h5py.string_dtype()
+
+
+class ShardError(ValueError):
+    """Shards, or the files they are made from, are not what was asked for."""
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One split, as the attributes of its shards describe it; no image is read for it."""
+
+    name: str
+    files: tuple[Path, ...]
+    counts: tuple[int, ...]  # samples in each file
+    shape: tuple[int, int, int]  # C, H, W
+    stored: np.dtype
+    dtype: np.dtype
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    pixel_scale: float
+    source: str
+    seed: int
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A slice of one split: samples `start` to `stop` in packed order."""
+
+    info: SplitInfo
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def ids(self) -> list[str]:
+        """Names of the samples."""
+        return [name.decode() for name in self._read("ids").tolist()]
+
+    def targets(self) -> NDArray[np.int64]:
+        """Class numbers, (N,) int64; -1 where there is no label."""
+        return self._read("targets").astype(np.int64, copy=False)
+
+    def truth(self, name: str) -> NDArray[np.float64]:
+        """One truth array, (N, ...) float64.
+
+        Raises:
+            ShardError: The split has no such truth.
+        """
+        return self._read(f"truth/{name}").astype(np.float64, copy=False)
+
+    def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
+        """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
+        scale = self._read("scale") if self.info.stored == COUNTS else None
+        return self._read("images"), None if scale is None else scale.astype(np.float64)
+
+    def images(self) -> Array:
+        """Images with the values they had before packing, (N, C, H, W) of `info.dtype`."""
+        return decode(*self.stored(), self.info.dtype)
+
+    def _read(self, name: str) -> Array:
+        parts, first = [], 0
+        for path, count in zip(self.info.files, self.info.counts, strict=True):
+            lo, hi = max(self.start - first, 0), min(self.stop - first, count)
+            first += count
+            if lo < hi:
+                with _open(path) as file:
+                    if name not in file:
+                        raise ShardError(f"{path}: has no '{name}'")
+                    parts.append(file[name][lo:hi])
+        return np.concatenate(parts)
+
+
+def read_splits(root: Path | str) -> dict[str, SplitInfo]:
+    """Describe every split of a data set.
+
+    Raises:
+        ShardError: There is no such folder, it holds no shards, a shard of a split is missing,
+            cannot be read, or is of another format or another packing.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ShardError(
+            f"{root}: no such folder of shards; make one with 'pack SOURCE {root}' or "
+            f"'simulate substructure {root}'"
+        )
+    found: dict[str, dict[int, Path]] = {}
+    for path in sorted(root.iterdir()):
+        if match := _NAME.match(path.name):
+            key = f"{match['split']}-of-{match['shards']}"
+            found.setdefault(key, {})[int(match["shard"])] = path
+    if not found:
+        raise ShardError(f"{root}: holds no shards, files such as train-00000-of-00001.h5")
+    infos: dict[str, SplitInfo] = {}
+    for key, files in found.items():
+        split, _, shards = key.partition("-of-")
+        missing = set(range(int(shards))) - set(files)
+        if missing:
+            name = f"{split}-{min(missing):05d}-of-{shards}.h5"
+            raise ShardError(
+                f"{root}: split {split} has {len(files)} of {int(shards)} shards; "
+                f"{name} is missing"
+            )
+        if split in infos:
+            raise ShardError(f"{root}: split {split} is there twice, in two packings")
+        infos[split] = _describe([files[i] for i in sorted(files)])
+    return infos
+
+
+def open_split(root: Path | str, slice_: str) -> Split:
+    """Open a split or a slice of one.
+
+    Arguments:
+        root: Folder of shards.
+        slice_: ``train``, ``train[:10%]``, ``val[50%:]`` or ``train[100:200]``.
+
+    Raises:
+        ShardError: As `read_splits`; or no such split, a malformed or an empty slice.
+    """
+    match = _SLICE.match(slice_)
+    if not match:
+        raise ShardError(
+            f"{root}: '{slice_}' is not a split or a slice of one, such as train, val[:50%] "
+            "or train[0:1000]"
+        )
+    splits = read_splits(root)
+    if match["split"] not in splits:
+        raise ShardError(
+            f"{root}: has no split '{match['split']}' (asked as '{slice_}'); "
+            f"it has {', '.join(splits)}"
+        )
+    info = splits[match["split"]]
+    start = _position(match["start"] or "0", len(info))
+    stop = _position(match["stop"] or "100%", len(info))
+    if start >= stop:
+        raise ShardError(f"{root}: '{slice_}' holds none of the {len(info)} samples of the split")
+    return Split(info, start, stop)
+
+
+def refuse_shards(root: Path) -> None:
+    """Shards are never written over.
+
+    Raises:
+        ShardError: `root` holds shards already, or is a file.
+    """
+    if root.exists() and not root.is_dir():
+        raise ShardError(f"{root}: is a file; shards need a folder")
+    if root.is_dir() and any(_NAME.match(path.name) for path in root.iterdir()):
+        raise ShardError(
+            f"{root}: holds shards already, and they are never written over; "
+            "name another folder or remove this one"
+        )
+
+
+def data_digest(root: Path | str) -> str:
+    """Name the content of a whole data set, independent of where it lies: 16 hex digits."""
+    digest = hashlib.sha256()
+    for name, info in sorted(read_splits(root).items()):
+        digest.update(f"{name}:{','.join(info.digests)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
+    """Shuffle once so that every slice of the result has the class shares of the whole.
+
+    Each class is shuffled; its i-th of n samples then stands at the place (i + u) / n, u uniform.
+
+    Arguments:
+        targets: Class numbers, (N,).
+        seed: Seed of the order.
+
+    Returns:
+        A permutation of the N sample numbers, (N,) int64.
+    """
+    random = np.random.default_rng(seed)
+    classes = np.asarray(targets, dtype=np.int64)
+    place = np.empty(len(classes))
+    for c in np.unique(classes):
+        members = np.flatnonzero(classes == c)
+        ranks = random.permutation(len(members))
+        place[members] = (ranks + random.random(len(members))) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+@dataclass
+class ShardWriter:
+    """Write one split; nothing carries its final name before `publish`.
+
+    Used as a context manager: leaving it without `publish` removes what was written.
+
+    ``` python
+    with ShardWriter(root, split="train", classes=("no", "sphere"), ...) as writer:
+        writer.append(images, targets=targets, ids=ids, scale=scale)
+        writer.publish()
+    ```
+    """
+
+    root: Path
+    split: str
+    shape: tuple[int, int, int]  # C, H, W
+    stored: np.dtype  # uint16 (with a scale) or a float type
+    dtype: np.dtype  # of the values before packing
+    classes: Sequence[str]
+    source: str
+    seed: int
+    pixel_scale: float = float("nan")
+    shard_size: int = 2048
+    compression: str | None = None
+
+    _buffer: dict[str, list[Array]] = field(default_factory=dict, repr=False)
+    _buffered: int = 0
+    _counts: list[int] = field(default_factory=list, repr=False)
+    _digests: list[str] = field(default_factory=list, repr=False)
+    _class_counts: NDArray[np.int64] = field(init=False, repr=False)
+    _moments: NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._class_counts = np.zeros(len(self.classes), np.int64)
+        self._moments = np.zeros((2, self.shape[0]))
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        self.discard()  # what a killed packing left
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def append(
+        self,
+        images: Array,
+        *,
+        targets: Sequence[int] | NDArray[np.int64],
+        ids: Sequence[str],
+        scale: NDArray[np.float64] | None = None,
+        truth: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
+        """Add samples in their final order.
+
+        Arguments:
+            images: Stored form, (n, C, H, W) of `stored`.
+            targets: Class numbers, (n,); -1 where there is no label.
+            ids: Stable names, n.
+            scale: Counts of value 1, (n, C) float64; with uint16 images only.
+            truth: Further quantities by name, each (n, ...) float64.
+        """
+        assert images.shape[1:] == self.shape and images.dtype == self.stored
+        assert (scale is not None) == (self.stored == COUNTS)
+        arrays: dict[str, Array] = {
+            "images": images,
+            "targets": np.asarray(targets, np.int64),
+            "ids": np.asarray(ids, object),
+        }
+        if scale is not None:
+            arrays["scale"] = scale.astype(np.float64)
+        for name, values in (truth or {}).items():
+            arrays[f"truth/{name}"] = np.asarray(values, np.float64)
+        assert {len(values) for values in arrays.values()} == {len(images)}
+        for name, values in arrays.items():
+            self._buffer.setdefault(name, []).append(values)
+        self._buffered += len(images)
+        while self._buffered >= self.shard_size:
+            self._write(self.shard_size)
+
+    def finish(self) -> None:
+        """Write what is buffered and the attributes that need the whole split."""
+        if self._buffered:
+            self._write(self._buffered)
+        samples = sum(self._counts)
+        pixels = max(samples * self.shape[1] * self.shape[2], 1)
+        mean = self._moments[0] / pixels
+        sd = np.sqrt(np.maximum(self._moments[1] / pixels - mean**2, 0.0))
+        for path in self._temporary():
+            with h5py.File(path, "r+") as file:
+                file.attrs.update(
+                    shards=len(self._counts),
+                    samples=samples,
+                    class_counts=self._class_counts,
+                    mean=mean,
+                    sd=sd,
+                    digests=np.asarray(self._digests, object),
+                )
+
+    def publish(self) -> None:
+        """Finish, then give every file its final name."""
+        self.finish()
+        for i, path in enumerate(self._temporary()):
+            path.replace(self.root / f"{self.split}-{i:05d}-of-{len(self._counts):05d}.h5")
+
+    def discard(self) -> None:
+        """Remove the temporary files of this split."""
+        for path in self.root.glob(f".{self.split}-*.tmp.h5"):
+            path.unlink()
+
+    def _temporary(self) -> list[Path]:
+        return [self._temporary_name(i) for i in range(len(self._counts))]
+
+    def _temporary_name(self, shard: int) -> Path:
+        return self.root / f".{self.split}-{shard:05d}.tmp.h5"
+
+    def _take(self, count: int) -> dict[str, Array]:
+        """Remove the first `count` samples from the buffer."""
+        taken = {}
+        for name, parts in self._buffer.items():
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            taken[name] = whole[:count]
+            self._buffer[name] = [whole[count:]] if len(whole) > count else []
+        self._buffered -= count
+        return taken
+
+    def _write(self, count: int) -> None:
+        arrays = self._take(count)
+        digest = _digest(arrays, self.classes, self.dtype)
+        chunks = (1, *self.shape) if self.compression else None
+        options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
+        with h5py.File(self._temporary_name(len(self._counts)), "w") as file:
+            for name, values in arrays.items():
+                if name == "images" and self.compression:
+                    file.create_dataset(name, data=values, **options)
+                else:
+                    file.create_dataset(name, data=values, dtype=_TEXT if name == "ids" else None)
+            file.attrs.update(
+                format=FORMAT,
+                split=self.split,
+                shard=len(self._counts),
+                classes=np.asarray(list(self.classes), object).astype(_TEXT),
+                dtype=str(self.dtype),
+                pixel_scale=self.pixel_scale,
+                source=self.source,
+                seed=self.seed,
+                digest=digest,
+            )
+        self._counts.append(count)
+        self._digests.append(digest)
+        self._tally(arrays)
+
+    def _tally(self, arrays: Mapping[str, Array]) -> None:
+        labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
+        self._class_counts += np.bincount(labelled, minlength=len(self.classes))
+        scale = arrays.get("scale")
+        for i, image in enumerate(arrays["images"]):
+            values = image.astype(np.float64)
+            if scale is not None:
+                values /= scale[i, :, None, None]
+            self._moments[0] += values.sum((1, 2))
+            self._moments[1] += np.einsum("chw,chw->c", values, values)
+
+
+def _digest(arrays: Mapping[str, Array], classes: Sequence[str], dtype: np.dtype) -> str:
+    """sha256 of the value type, the class names, and name, type, shape and bytes of each array."""
+    digest = hashlib.sha256(f"{dtype} {list(classes)}\n".encode())
+    for name in sorted(arrays):
+        values = arrays[name]
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+        text = values.dtype == object
+        data = "\n".join(values.tolist()).encode() if text else np.ascontiguousarray(values).data
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read as HDF5 ({error})") from error
+
+
+def _describe(files: Sequence[Path]) -> SplitInfo:
+    counts: list[int] = []
+    first: dict[str, Any] = {}
+    for i, path in enumerate(files):
+        with _open(path) as file:
+            attributes = dict(file.attrs)
+            if attributes.get("format") != FORMAT:
+                raise ShardError(
+                    f"{path}: shard format {attributes.get('format')}, this version reads {FORMAT}"
+                )
+            counts.append(len(file["targets"]))
+            if not first:
+                first = attributes | {
+                    "shape": file["images"].shape[1:],
+                    "stored": file["images"].dtype,
+                }
+        if attributes["digest"] != _texts(first["digests"])[i]:
+            raise ShardError(f"{path}: belongs to another packing than {files[0].name}")
+    return SplitInfo(
+        name=str(first["split"]),
+        files=tuple(files),
+        counts=tuple(counts),
+        shape=tuple(first["shape"]),
+        stored=first["stored"],
+        dtype=np.dtype(first["dtype"]),
+        classes=_texts(first["classes"]),
+        class_counts=tuple(int(n) for n in first["class_counts"]),
+        mean=tuple(float(v) for v in first["mean"]),
+        sd=tuple(float(v) for v in first["sd"]),
+        pixel_scale=float(first["pixel_scale"]),
+        source=str(first["source"]),
+        seed=int(first["seed"]),
+        digests=_texts(first["digests"]),
+    )
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values)
+
+
+def _position(text: str, samples: int) -> int:
+    if text.endswith("%"):
+        percent = int(text[:-1])
+        return min(samples * percent // 100, samples)
+    return min(int(text), samples)

@@ -1,0 +1,1 @@
+"""Strong lensing as pure functions of tensors; angles in arcsec."""
