@@ -8,12 +8,14 @@ for which there is no such pair is kept in floating point.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["COUNTS", "Array", "decode", "encode_counts", "is_exact"]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]  # integers or floats of any width
 
 COUNTS = np.dtype(np.uint16)
 _MOST_COUNTS = np.iinfo(COUNTS).max
