@@ -1,0 +1,251 @@
+"""The run directory: everything about one run, readable without this code.
+
+::
+
+    runs/<job>/<model>-s<seed>-<hash>/
+      job.yaml            the resolved job, itself runnable; written first
+      status.json         state, reason, progress; small, replaced whole
+      claim               the process that owns the run just now
+      attempts.jsonl      a line when an attempt starts and one when it ends
+      history.jsonl       a line per epoch
+      checkpoint.pt       full state; checkpoint.prev.pt the one before
+      best.pt             weights of the best epoch
+      metrics.json        scores, cost, hardware, versions: with state "done", the result
+      outputs.npz         ids, targets, logits of the test slice
+      figures/*.png       confusion, roc, history
+      log.txt
+
+Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
+``lost`` is derived when read: the files say queued or running, but the process is gone.
+
+JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
+null. One process owns a run, by a `claim` file that only one can create.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunBusyError", "RunDir", "Status", "find_runs", "now"]
+
+_SCHEMA = 1
+_HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
+
+
+class RunBusyError(RuntimeError):
+    """Another living process owns the run."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status.json` says."""
+
+    state: str = "planned"  # planned, queued, running, stopped, failed, done; derived: lost
+    reason: str | None = None  # failed: error, data, environment, diverged, oom; stopped: signal
+    message: str | None = None  # one sentence
+    host: str | None = None
+    pid: int | None = None
+    started: float | None = None  # when the process began, as the kernel counts, against reuse
+    attempt: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    updated: str | None = None  # UTC, ISO 8601
+    schema: int = _SCHEMA
+
+
+class RunDir:
+    """One run directory. Nothing here loads torch."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        """``<job>/<run>``, as people write it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the pictures."""
+        return self.path / "figures"
+
+    @classmethod
+    def create(cls, path: Path, job_yaml: str) -> RunDir:
+        """Make the directory with its job, or find it made."""
+        run = cls(path)
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / "job.yaml").exists():
+            run.write_text("job.yaml", job_yaml)
+            run.write_status(Status())
+        return run
+
+    def status(self) -> Status:
+        """Read the state; ``lost`` where the process that should be at work is gone.
+
+        Raises:
+            ValueError: `status.json` is not what this program writes.
+        """
+        try:
+            content = self.read_json("status.json")
+        except FileNotFoundError:
+            return Status()
+        known = {field.name for field in fields(Status)}
+        status = Status(**{key: value for key, value in content.items() if key in known})
+        if status.state in ("queued", "running") and not _alive(status):
+            return replace(status, state="lost", message="its process ended without a word")
+        return status
+
+    def write_status(self, status: Status) -> None:
+        """Replace the state and stamp it with this process and the time."""
+        stamped = replace(status, updated=now(), **_myself())
+        self.write_json("status.json", asdict(stamped))
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Own the run; the claim of a dead process is taken over.
+
+        Raises:
+            RunBusyError: A living process owns it.
+        """
+        path = self.path / "claim"
+        if not _create(path, json.dumps(_myself())):
+            self._take_over(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def append(self, name: str, content: Mapping[str, Any]) -> None:
+        """Add one line to a ``.jsonl`` file."""
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(content)) + "\n")
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """Read a ``.jsonl`` file; none is an empty one, and a last line cut short is left out."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def write_lines(self, name: str, lines: list[dict[str, Any]]) -> None:
+        """Replace a ``.jsonl`` file."""
+        self.write_text(name, "".join(json.dumps(_plain(line)) + "\n" for line in lines))
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace a JSON file."""
+        self.write_text(name, json.dumps(_plain(content), indent=1) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            ValueError: It is no JSON object.
+        """
+        content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.path / name}: expected a JSON object")
+        return content
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a file, whole or not at all."""
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path / name)
+
+    def _take_over(self, path: Path) -> None:
+        """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
+        lock = self.path / "claim.lock"
+        if not _create(lock, ""):
+            raise RunBusyError(f"{self.path}: another process is just claiming it")
+        try:
+            with contextlib.suppress(FileNotFoundError):  # released meanwhile
+                owner = json.loads(path.read_text(encoding="utf-8") or "{}")
+                updated = self.status().updated
+                if owner and _alive(Status(**owner, updated=updated)):
+                    raise RunBusyError(
+                        f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
+                    )
+            temporary = self.path / f".claim.{os.getpid()}.tmp"
+            temporary.write_text(json.dumps(_myself()), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            lock.unlink()
+
+
+def find_runs(root: Path) -> list[RunDir]:
+    """Every run directory below a folder (`<root>/<job>/<run>`, or fewer levels), by name."""
+    depths = ("job.yaml", "*/job.yaml", "*/*/job.yaml")
+    return [RunDir(p.parent) for pattern in depths for p in sorted(root.glob(pattern))]
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file that must not exist; a claim, since only one process can."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return True
+
+
+def _myself() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid)}
+
+
+def _start_of(pid: int) -> float | None:
+    """Kernel's start time of a process in clock ticks since boot; None where /proc is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return float(stat.rpartition(")")[2].split()[19])
+
+
+def _alive(status: Status) -> bool:
+    """Whether the process of a status still runs; by its heartbeat if it is on another host."""
+    if status.pid is None:
+        return False
+    if status.host == socket.gethostname():
+        try:
+            os.kill(status.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return _start_of(status.pid) == status.started
+    if status.updated is None:
+        return False
+    age = datetime.now(UTC) - datetime.fromisoformat(status.updated)
+    return age.total_seconds() < _HEARTBEAT_SECONDS
+
+
+def _plain(value: Any) -> Any:
+    """The value with null in place of every number that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
