@@ -29,6 +29,7 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ __all__ = ["RunBusyError", "RunDir", "Status", "find_runs", "now"]
 
 _SCHEMA = 1
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
+_LOCK_SECONDS = 60.0
 
 
 class RunBusyError(RuntimeError):
@@ -169,19 +171,19 @@ class RunDir:
     def _take_over(self, path: Path) -> None:
         """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
         lock = self.path / "claim.lock"
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
+                lock.unlink()  # held for a moment only: its holder was killed
         if not _create(lock, ""):
             raise RunBusyError(f"{self.path}: another process is just claiming it")
         try:
             with contextlib.suppress(FileNotFoundError):  # released meanwhile
-                owner = json.loads(path.read_text(encoding="utf-8") or "{}")
-                updated = self.status().updated
-                if owner and _alive(Status(**owner, updated=updated)):
+                owner = json.loads(path.read_text(encoding="utf-8"))
+                if _alive(Status(**owner, updated=self.status().updated)):
                     raise RunBusyError(
                         f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
                     )
-            temporary = self.path / f".claim.{os.getpid()}.tmp"
-            temporary.write_text(json.dumps(_myself()), encoding="utf-8")
-            temporary.replace(path)
+            self.write_text("claim", json.dumps(_myself()))
         finally:
             lock.unlink()
 
@@ -198,13 +200,15 @@ def now() -> str:
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file that must not exist; a claim, since only one process can."""
+    """Make a file that must not exist; it appears with its content, and for one process only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        os.link(temporary, path)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    finally:
+        temporary.unlink()
     return True
 
 
@@ -214,12 +218,16 @@ def _myself() -> dict[str, Any]:
 
 
 def _start_of(pid: int) -> float | None:
-    """Kernel's start time of a process in clock ticks since boot; None where /proc is not."""
+    """Kernel's start time of a process in clock ticks since boot; None where /proc is not.
+
+    Against process numbers used again; -1 for a process that has ended but was not waited for.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
-    return float(stat.rpartition(")")[2].split()[19])
+    state, *numbers = stat.rpartition(")")[2].split()
+    return -1.0 if state == "Z" else float(numbers[18])
 
 
 def _alive(status: Status) -> bool:
