@@ -22,13 +22,26 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-__all__ = ["SCHEMA", "Augment", "Job", "JobError", "load_jobs", "nearest"]
+__all__ = [
+    "SCHEMA",
+    "Augment",
+    "Job",
+    "JobError",
+    "OverrideError",
+    "load_jobs",
+    "nearest",
+    "parse_value",
+]
 
 SCHEMA = 1  # rises when the meaning of a field changes; part of every identity
 
 
 class JobError(ValueError):
     """A recipe, or an override of one, is not what was asked for."""
+
+
+class OverrideError(JobError):
+    """A value given on the command line is the one that is wrong."""
 
 
 def _pair(value: Any) -> Any:
@@ -86,7 +99,6 @@ class TrainSection(_Section):
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["constant", "cosine", "plateau"] = "plateau"
     warmup: float = Field(0.0, ge=0)  # epochs of linear warm-up
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
 
 
@@ -143,8 +155,8 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
             of the grid takes the place of that axis.
 
     Raises:
-        JobError: The file, one of its fields, or an override is wrong; the message gives file,
-            field, what came and what is allowed.
+        JobError: The file, one of its fields, or an override (`OverrideError`) is wrong; the
+            message gives file, field, what came and what is allowed.
     """
     path = Path(path)
     raw = _read(path)
@@ -170,6 +182,14 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
             _set(resolved, field, value, f"{path}: grid.{field}")
         jobs.append(_validate(resolved, str(path), set(overrides or {})))
     return jobs
+
+
+def parse_value(text: str) -> Any:
+    """Read one value as a recipe would: ``3e-5`` is a number, ``[0, 1]`` a list, ``no`` text."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError:
+        return text
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -257,7 +277,8 @@ def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
     for section in sections:
         raw = raw.setdefault(section, {})
         if not isinstance(raw, dict):
-            raise JobError(f"{where}: '{section}' is a value, not a section")
+            kind = OverrideError if where.startswith("--") else JobError
+            raise kind(f"{where}: '{section}' is a value, not a section")
     raw[last] = list(value) if isinstance(value, tuple) else value
 
 
@@ -268,7 +289,8 @@ def _validate(raw: dict[str, Any], where: str, overridden: set[str]) -> Job:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         place = f"--{field}" if field in overridden else f"{where}: {field}"
-        raise JobError(f"{place}: {_sentence(first)}") from None
+        kind = OverrideError if field in overridden else JobError
+        raise kind(f"{place}: {_sentence(first)}") from None
 
 
 def _sentence(error: Any) -> str:

@@ -168,6 +168,11 @@ class RunDir:
             os.fsync(file.fileno())
         temporary.replace(self.path / name)
 
+    def sweep(self) -> None:
+        """Remove half-written files of processes that were killed; for the owner only."""
+        for path in self.path.glob(".*.tmp*"):
+            path.unlink(missing_ok=True)
+
     def _take_over(self, path: Path) -> None:
         """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
         lock = self.path / "claim.lock"
@@ -189,8 +194,11 @@ class RunDir:
 
 
 def find_runs(root: Path) -> list[RunDir]:
-    """Every run directory below a folder (`<root>/<job>/<run>`, or fewer levels), by name."""
-    depths = ("job.yaml", "*/job.yaml", "*/*/job.yaml")
+    """Every run directory below a folder (`<root>/<job>/<run>`, or fewer levels), by name.
+
+    Folders whose name starts with a dot hold what was put aside, and are left out.
+    """
+    depths = ("job.yaml", "[!.]*/job.yaml", "[!.]*/[!.]*/job.yaml")
     return [RunDir(p.parent) for pattern in depths for p in sorted(root.glob(pattern))]
 
 

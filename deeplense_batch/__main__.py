@@ -1,0 +1,430 @@
+"""What a person types: ``python -m deeplense_batch VERB ...``.
+
+Fire reads the words into a `_Plan`; nothing happens before it has consumed them all, so a misspelt
+flag costs nothing. Values reach the verb as text and are read here, by the rules of a recipe.
+Heavy imports happen inside a verb, so that ``--help`` answers at once.
+
+Exit codes: 0 done; 1 error in the program; 2 usage; 3 job, shards or run directory invalid, and
+nothing was run; 4 the machine is unfit (no GPU, no weights); 5 runs are missing or failed, output
+was written; 6 diverged; 7 out of memory; 85 cut short with the state saved, run it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fire
+
+__all__ = ["main"]
+
+
+class UsageError(ValueError):
+    """The words typed are not a command."""
+
+
+class _Plan:
+    """A command that was understood. Empty to Fire, so that a word left over matches nothing."""
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[], int]) -> None:
+        self._act = act
+
+    def __dir__(self) -> list[str]:
+        return []
+
+
+class Commands:
+    """Batch jobs for strong-lensing deep learning.
+
+    simulate or pack images into shards, run one job, submit many, watch them with status, and
+    collect the comparison. VERB --help describes a verb.
+    """
+
+    def simulate(
+        self,
+        kind: str,
+        out: str,
+        *,
+        preset: str = "common_test_1",
+        images: int | str = 600,
+        seed: int | str = 0,
+        shard_size: int | str = 2048,
+    ) -> _Plan:
+        """Make lens images by ray tracing, as shards.
+
+        Args:
+            kind: What to make: substructure (classes no, sphere, vort).
+            out: Folder of the shards, made here.
+            preset: common_test_1, like the real set, or benchmark.
+            images: Images in the whole set, the classes in equal parts.
+            seed: The same seed gives the same images.
+            shard_size: Images in a file.
+        """
+        counts = {
+            name: _integer(name, text)
+            for name, text in (("images", images), ("seed", seed), ("shard_size", shard_size))
+        }
+
+        def act() -> int:
+            from deeplense_batch.data.simulate import simulate
+
+            print(simulate(kind, Path(out), preset=preset, **counts))
+            return 0
+
+        return _Plan(act)
+
+    def pack(
+        self,
+        source: str,
+        out: str,
+        *,
+        shard_size: int | str = 2048,
+        seed: int | str = 0,
+        compression: str = "none",
+        dtype: str = "exact",
+        pixel_scale: str = "none",
+        allow_pickle: bool | str = False,
+        skip_bad: bool | str = False,
+    ) -> _Plan:
+        """Pack images, in any of the usual layouts, into shards; a zip is read in place.
+
+        Args:
+            source: Folder, zip or npz.
+            out: Folder of the shards, made here.
+            shard_size: Images in a file.
+            seed: Seed of the order, and of the split where the source has none.
+            compression: none, or gzip for an archive.
+            dtype: exact keeps every bit; float32 or float16 may round.
+            pixel_scale: Arcsec per pixel, where known.
+            allow_pickle: Load object arrays, which can run code: only for files you trust.
+            skip_bad: Leave bad files out and list them, instead of stopping.
+        """
+        options: dict[str, Any] = {
+            "shard_size": _integer("shard_size", shard_size),
+            "seed": _integer("seed", seed),
+            "compression": _choice("compression", compression, ("none", "gzip", "lzf")),
+            "dtype": _choice("dtype", dtype, ("exact", "float16", "float32", "float64")),
+            "pixel_scale": None if pixel_scale == "none" else _number("pixel_scale", pixel_scale),
+            "allow_pickle": _flag("allow_pickle", allow_pickle),
+            "skip_bad": _flag("skip_bad", skip_bad),
+        }
+        if options["compression"] == "none":
+            options["compression"] = None
+
+        def act() -> int:
+            from deeplense_batch.data.pack import pack
+
+            print(pack(Path(source), Path(out), **options))
+            return 0
+
+        return _Plan(act)
+
+    def run(
+        self,
+        job: str,
+        *,
+        out: str = "",
+        device: str = "",
+        force: bool | str = False,
+        **overrides: bool | str,
+    ) -> _Plan:
+        """Carry out one run, start to end; go on with it if it was cut off.
+
+        Args:
+            job: A recipe that is one run, or a run directory.
+            out: Folder of the run directories, by default runs.
+            device: cpu or cuda, in place of what the job asks for.
+            force: Put aside what is there and start over.
+            overrides: Fields of the job, such as --train.lr=1e-3.
+        """
+        from deeplense_batch.job import JobError, load_jobs
+
+        again, fields = _flag("force", force), _overrides("run", overrides)
+        on = _choice("device", device, ("cpu", "cuda")) if device else None
+        directory = Path(job).is_dir()
+        if directory and (fields or out):
+            raise UsageError(f"{job}: is a run directory; its job and place are fixed")
+        jobs = [] if directory else load_jobs(job, fields)
+        if len(jobs) > 1:
+            raise JobError(f"{job}: holds {len(jobs)} runs; submit takes them all")
+
+        def act() -> int:
+            from deeplense_batch.plan import plan, reopen
+
+            planned = reopen(job) if directory else plan(jobs, _runs(out))[0]
+            return _carry_out(planned, device=on, force=again)
+
+        return _Plan(act)
+
+    def submit(
+        self,
+        *jobs: str,
+        grid: bool | str = False,
+        cluster: str = "local",
+        out: str = "",
+        parallel: int | str = 0,
+        device: str = "",
+        retry: bool | str = False,
+        force: bool | str = False,
+        dry_run: bool | str = False,
+        yes: bool | str = False,
+        **overrides: bool | str,
+    ) -> _Plan:
+        """Carry out every run of jobs that is not done yet; a second time, nothing.
+
+        Args:
+            jobs: Recipes; none with --grid means every recipe in jobs/.
+            grid: Expand grids and seeds; a recipe may follow it.
+            cluster: local, processes on this machine, or debug, this process.
+            out: Folder of the run directories, by default runs.
+            parallel: Runs at a time; 0 fits the machine.
+            device: cpu or cuda, in place of what the jobs ask for.
+            retry: Try failed runs again.
+            force: Put aside what is there and start over.
+            dry_run: Show what would be done, and stop.
+            yes: Do not ask.
+            overrides: Fields of the jobs, such as --train.epochs=3.
+        """
+        from deeplense_batch.job import load_jobs
+        from deeplense_batch.submit import check_cluster
+
+        expand, paths = _grid(jobs, grid)
+        flags = {
+            name: _flag(name, text)
+            for name, text in (("retry", retry), ("force", force), ("dry_run", dry_run))
+        }
+        ask = not jobs and not isinstance(grid, str) and not _flag("yes", yes)
+        fields = _overrides("submit", overrides)
+        slots = _integer("parallel", parallel) or None
+        on = _choice("device", device, ("cpu", "cuda")) if device else None
+        check_cluster(cluster)
+        loaded = {path: load_jobs(path, fields) for path in paths}
+        for path, found in loaded.items():
+            if len(found) > 1 and not expand:
+                raise UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
+
+        def act() -> int:
+            from deeplense_batch.plan import plan
+            from deeplense_batch.submit import Submission, submit
+
+            folder = _runs(out)
+            planned = plan([job for found in loaded.values() for job in found], folder)
+            submission = Submission.of(planned, retry=flags["retry"], force=flags["force"])
+            print(submission)
+            if flags["dry_run"] or not submission.todo or (ask and not _agreed()):
+                return 0
+            submit(submission, folder, cluster=cluster, parallel=slots, device=on)
+            return 0 if all(p.run.status().state == "done" for p in submission.todo) else 5
+
+        return _Plan(act)
+
+    def status(self, runs: str = "", *, check: bool | str = False) -> _Plan:
+        """Show the state of every run below a folder.
+
+        Args:
+            runs: Folder, by default runs.
+            check: Exit 5 unless every run is done.
+        """
+        checked = _flag("check", check)
+
+        def act() -> int:
+            from deeplense_batch import collect
+
+            print(collect.status(_runs(runs)))
+            return 5 if checked and collect.incomplete(_runs(runs)) else 0
+
+        return _Plan(act)
+
+    def collect(self, runs: str = "", *, out: str = "report") -> _Plan:
+        """Compare runs: tables, figures and a report; exit 5 while runs are missing.
+
+        Args:
+            runs: Folder, by default runs.
+            out: Folder of the report.
+        """
+
+        def act() -> int:
+            from deeplense_batch.collect import collect
+
+            report = collect(_runs(runs), Path(out))
+            print(report.summary)
+            return 0 if report.complete else 5
+
+        return _Plan(act)
+
+    def models(self) -> _Plan:
+        """List the models; any other name that timm knows works too."""
+
+        def act() -> int:
+            from deeplense_batch.models import MODELS
+
+            width = max(map(len, MODELS))
+            for name, row in MODELS.items():
+                print(f"{name:<{width}}  {row.parameters_m:7.3f} M  {row.about}")
+            return 0
+
+        return _Plan(act)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the words, then act; ends the process with an exit code."""
+    typed = sys.argv[1:] if argv is None else argv
+    _log_to_stderr()
+    from deeplense_batch.data.shards import ShardError
+    from deeplense_batch.job import JobError, OverrideError
+
+    try:
+        plan = fire.Fire(
+            Commands(), command=_words(typed), name="deeplense-batch", serialize=_nothing
+        )
+        if not isinstance(plan, _Plan):
+            sys.exit(2)
+        code = plan._act()
+    except (UsageError, OverrideError) as error:
+        code = _fail(error, 2)
+    except (JobError, ShardError) as error:
+        code = _fail(error, 3)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _carry_out(planned: Any, *, device: str | None, force: bool) -> int:
+    from torch import OutOfMemoryError
+
+    from deeplense_batch.distributed import DeviceError
+    from deeplense_batch.fit import DivergedError, StoppedError
+    from deeplense_batch.models import ModelError, WeightsError
+    from deeplense_batch.run import run
+    from deeplense_batch.rundir import RunBusyError
+
+    codes: dict[type[Exception], int] = {
+        StoppedError: 85,
+        DivergedError: 6,
+        OutOfMemoryError: 7,
+        DeviceError: 4,
+        WeightsError: 4,
+        ModelError: 3,
+        RunBusyError: 3,
+    }
+    try:
+        scores = run(planned, device=device, force=force)
+    except tuple(codes) as error:
+        return _fail(error, next(c for kind, c in codes.items() if isinstance(error, kind)))
+    if scores:  # on the first process of the run
+        shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if v is not None)
+        print(f"{planned.run.path}: done; test {shown}")
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(error, file=sys.stderr)
+    return code
+
+
+def _words(typed: list[str]) -> list[str]:
+    """Quote every value, so that Fire reads text: a run named 12e45678 is no number.
+
+    Help is asked for in Fire's own way, since a verb that takes any flag would swallow ``--help``.
+    """
+    verb = [word for word in typed[:1] if not word.startswith("-")]
+    if not typed or {"-h", "--help"} & set(typed):
+        return [*verb, "--", "--help"]
+    words = list(verb)
+    for word in typed[len(verb) :]:
+        flag, equals, value = word.partition("=")
+        if re.match(r"-+[A-Za-z]", word):
+            words.append(f"{flag}={value!r}" if equals else word)
+        else:
+            words.append(repr(word))
+    return words
+
+
+def _nothing(_: object) -> None:
+    """Fire prints what this gives for what a verb returned."""
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("deeplense_batch")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _runs(folder: str) -> Path:
+    return Path(folder or os.environ.get("DEEPLENSE_RUNS", "runs"))
+
+
+def _grid(jobs: tuple[str, ...], grid: bool | str) -> tuple[bool, list[str]]:
+    """Whether to expand, and which recipes: Fire gives ``--grid a.yaml`` as the flag's value."""
+    recipe = isinstance(grid, str) and grid.lower() not in ("true", "false")
+    expand = recipe or _flag("grid", grid)
+    paths = [str(grid), *jobs] if recipe else list(jobs)
+    if not paths and expand:
+        paths = [str(path) for path in sorted(Path("jobs").glob("*.yaml"))]
+    if not paths:
+        raise UsageError("submit: which job? name recipes, or --grid for all in jobs/")
+    return expand, paths
+
+
+def _overrides(verb: str, given: Mapping[str, bool | str]) -> dict[str, Any]:
+    """Read ``--section.field=value``; any other flag is a misspelt one."""
+    import inspect
+
+    from deeplense_batch.job import Job, nearest, parse_value
+
+    fields = {"seeds", *Job.model_fields}
+    for name in given:
+        if name.partition(".")[0] not in fields:
+            known = [p for p in inspect.signature(getattr(Commands, verb)).parameters]
+            known = [f"--{p}" for p in [*known, *fields] if p not in ("self", "overrides", "jobs")]
+            raise UsageError(f"--{name}: no such flag of {verb}; {nearest(f'--{name}', known)}")
+    return {name: parse_value(str(text)) for name, text in given.items()}
+
+
+def _flag(name: str, value: bool | str) -> bool:
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise UsageError(f"--{name}: is a flag, true or false, got '{value}'")
+
+
+def _integer(name: str, value: int | str) -> int:
+    if str(value).isdecimal():
+        return int(value)
+    raise UsageError(f"--{name}: expected a whole number, 0 or more, got '{value}'")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--{name}: expected a number, got '{text}'") from None
+
+
+def _choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
+    if text in allowed:
+        return text
+    raise UsageError(f"--{name}: got '{text}'; allowed: {', '.join(allowed)}")
+
+
+def _agreed() -> bool:
+    """Ask on a terminal; a script has said what it wants."""
+    if not sys.stdin.isatty():
+        return True
+    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The processes of one run, and the device each works on.
+
+One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT``, set by
+whoever started the processes. Without them a run is one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["DeviceError", "World", "is_main", "open_world"]
+
+_TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
+
+
+class DeviceError(RuntimeError):
+    """This machine lacks the device that was asked for."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of its run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Average gradients over the processes, where there are several."""
+        if self.size == 1:
+            return model
+        on = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=on)
+
+    def largest(self, value: int) -> int:
+        """Agree on the largest of every process's value."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum a tensor over the processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for every process."""
+        if self.size > 1:
+            dist.barrier()
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give every process the buffers (batch-norm statistics) of the first."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def gather(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+        """Put the rows of every process together on the first; None on the others."""
+        if self.size == 1:
+            return dict(arrays)
+        parts: list[Any] | None = [None] * self.size if self.main else None
+        dist.gather_object(dict(arrays), parts)
+        if parts is None:
+            return None
+        return {name: np.concatenate([part[name] for part in parts]) for name in arrays}
+
+    def share(self, value: Any) -> Any:
+        """Give every process the first one's value."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def describe(self) -> dict[str, Any]:
+        """Say what hardware a number was made on."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            name = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+        return {
+            "name": name,
+            "type": self.device.type,
+            "count": self.size,
+            "host": platform.node(),
+        }
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes; known before the processes have met."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextlib.contextmanager
+def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
+    """Join the processes of this run.
+
+    Arguments:
+        gpus: GPUs the job asks for; 0 is a run on the CPU.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+
+    Raises:
+        DeviceError: A GPU was asked for and there is none.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    kind = device or ("cuda" if gpus else "cpu")
+    chosen = _gpu(int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
+    if size == 1:
+        yield World(0, 1, chosen)
+        return
+    dist.init_process_group(
+        "nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size, timeout=_TIMEOUT
+    )
+    try:
+        yield World(rank, size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _gpu(local_rank: int) -> torch.device:
+    visible = torch.cuda.device_count()
+    if not torch.cuda.is_available() or not visible:
+        raise DeviceError(
+            f"{platform.node()}: the job asks for a GPU and torch sees none "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}, "
+            f"nvidia-smi -L: {_nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
+        )
+    # Slurm shows a task either every GPU of the node or its own alone.
+    return torch.device("cuda", local_rank if local_rank < visible else 0)
+
+
+def _nvidia_smi() -> str:
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"cannot be run ({type(error).__name__})"
+    return " ".join((done.stdout or done.stderr).split()) or "says nothing"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,174 @@
+"""The slots of one machine: a queue in front of submitit's local executor, which has none.
+
+submitit starts one process for each run (`Worker`) and writes its output to a log; here it is
+handed a run only when a slot is free. What became of a run is read from its directory, never from
+submitit's pickles or exit codes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+
+from deeplense_batch.plan import Planned
+from deeplense_batch.rundir import RunDir, Status
+
+__all__ = ["Worker", "run_here", "run_queue"]
+
+_POLL_SECONDS = 0.2
+_NEVER_MINUTES = 60 * 24 * 365  # submitit kills after 2 minutes unless told; hours are SLURM's
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process that submitit started does: one run. Holds text only, and no checkpoint."""
+
+    path: str
+    device: str | None = None
+
+    def __call__(self) -> None:
+        """Carry out the run; a run cut short with its state saved exits 85."""
+        from deeplense_batch.fit import StoppedError
+        from deeplense_batch.plan import reopen
+        from deeplense_batch.run import run
+
+        logging.getLogger("deeplense_batch").setLevel(logging.INFO)
+        try:
+            run(reopen(self.path), device=self.device)
+        except StoppedError:
+            sys.exit(85)
+
+
+def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) -> None:
+    """Carry out runs in this process, one after the other; a failed one does not stop the rest."""
+    executor = submitit.DebugExecutor(folder)
+    for item in planned:
+        job = executor.submit(Worker(str(item.run.path.absolute()), device))
+        job.exception()  # carries the run out; unlike result(), it never opens a debugger
+        _say(item.run)
+
+
+def run_queue(
+    planned: Sequence[Planned], folder: Path, *, parallel: int, device: str | None
+) -> None:
+    """Carry out runs in processes of their own, at most `parallel` at a time.
+
+    Ctrl-C and TERM are passed on: the runs save their state and end as ``stopped``, and those that
+    had not begun are ``planned`` again.
+
+    Arguments:
+        planned: Runs whose directories are made.
+        folder: Where submitit keeps its logs.
+        parallel: Slots; a run on a GPU has that of its slot's number.
+        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+    """
+    waiting = list(planned)
+    for item in waiting:
+        item.run.write_status(Status(state="queued", epochs=item.job.train.epochs))
+    free = list(range(parallel))
+    running: dict[int, tuple[submitit.Job[None], Planned]] = {}
+    done = 0
+    try:
+        with _term_as_interrupt():
+            while waiting or running:
+                while free and waiting:
+                    slot, item = free.pop(0), waiting.pop(0)
+                    running[slot] = (_start(item, slot, folder, device), item)
+                    _log.info("started %s", item.run.name)
+                time.sleep(_POLL_SECONDS)
+                for slot in [s for s, (job, _) in running.items() if job.done()]:
+                    _, item = running.pop(slot)
+                    free.append(slot)
+                    done += 1
+                    _say(item.run, f" ({done} of {len(planned)})")
+    finally:
+        for item in waiting:
+            item.run.write_status(Status())
+        _stop(running)
+
+
+def _start(item: Planned, slot: int, folder: Path, device: str | None) -> submitit.Job[None]:
+    executor = submitit.LocalExecutor(folder)
+    gpus = item.job.resources.gpus if device != "cpu" else 0
+    executor.update_parameters(
+        timeout_min=_NEVER_MINUTES,
+        gpus_per_node=gpus,
+        visible_gpus=[slot] if gpus else (),
+        stderr_to_stdout=True,
+    )
+    threads = str(item.job.resources.cpus)
+    variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+    with _environment(variables), _interrupt_ignored():
+        return executor.submit(Worker(str(item.run.path.absolute()), device))
+
+
+def _say(run: RunDir, count: str = "") -> None:
+    status = run.status()
+    if status.state == "done":
+        metrics = run.read_json("metrics.json")
+        auc = metrics["test"]["scores"].get("auc")
+        shown = "" if auc is None else f", test AUC {auc:.4f}"
+        minutes = metrics["cost"]["train_seconds"] / 60
+        _log.info("done %s%s, %.1f min of training%s", run.name, shown, minutes, count)
+    else:
+        _log.warning("%s %s: %s%s", status.state, run.name, status.message or "no reason", count)
+
+
+def _stop(running: Mapping[int, tuple[submitit.Job[None], Planned]]) -> None:
+    """Ask every run to save and end, and wait for it."""
+    for job, _ in running.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller passes it on
+    if running:
+        _log.warning("stopping %d runs; they save their state first", len(running))
+    while any(not job.done() for job, _ in running.values()):
+        time.sleep(_POLL_SECONDS)
+    for _, item in running.values():
+        _say(item.run)
+
+
+@contextlib.contextmanager
+def _interrupt_ignored() -> Iterator[None]:
+    """Start children that a terminal's Ctrl-C does not reach: the queue tells them in order."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

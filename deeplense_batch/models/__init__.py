@@ -1,0 +1,133 @@
+"""What learns: the table of every model, and how one is built.
+
+A timm backbone is one row; any other timm name works too, it is only not listed. Nothing here
+loads torch before a model is built or an unlisted name is looked up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deeplense_batch.job import nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["MODELS", "Model", "ModelError", "WeightsError", "build", "check_name"]
+
+
+class ModelError(ValueError):
+    """There is no such model, or it cannot be built as asked."""
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights are not to be had here."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the table."""
+
+    parameters_m: float  # millions, with 1 channel and 3 classes
+    about: str
+
+
+MODELS: dict[str, Model] = {
+    "mobilenetv3_small_050": Model(0.571, "MobileNetV3-Small, half width"),
+    "lcnet_050": Model(0.604, "LCNet, half width; made for CPUs"),
+    "tinynet_e": Model(0.765, "TinyNet-E"),
+    "ghostnet_050": Model(1.310, "GhostNet, half width"),
+    "mobilenetv3_small_100": Model(1.521, "MobileNetV3-Small (seed 001)"),
+    "regnety_002": Model(2.795, "RegNetY, 0.2 GF"),
+    "efficientformerv2_s0": Model(3.247, "EfficientFormerV2-S0"),
+    "convnextv2_atto": Model(3.387, "ConvNeXtV2-Atto"),
+    "efficientnet_b0": Model(4.011, "EfficientNet-B0 (seed 001)"),
+    "mobilenetv3_large_100": Model(4.206, "MobileNetV3-Large (seed 001)"),
+    "convnextv2_femto": Model(4.848, "ConvNeXtV2-Femto"),
+    "resnet10t": Model(4.924, "ResNet-10 with a deep stem"),
+    "efficientnet_b1": Model(6.516, "EfficientNet-B1 (seed 001)"),
+    "efficientnet_b2": Model(7.705, "EfficientNet-B2 (seed 001)"),
+    "convnextv2_pico": Model(8.553, "ConvNeXtV2-Pico"),
+    "efficientnet_b3": Model(10.700, "EfficientNet-B3 (seed 001)"),
+    "resnet18": Model(11.172, "ResNet-18 (seeds 001, 002)"),
+    "convnextv2_nano": Model(14.982, "ConvNeXtV2-Nano"),
+    "efficientnet_b4": Model(17.553, "EfficientNet-B4 (seed 001)"),
+    "resnet34": Model(21.280, "ResNet-34 (seed 001, its best)"),
+    "vit_small_patch16_224": Model(21.470, "Vision Transformer, small, patches of 16"),
+    "deit3_small_patch16_224": Model(21.479, "DeiT III, small"),
+    "resnet50": Model(23.508, "ResNet-50 (seeds 001, 003)"),
+    "swin_tiny_patch4_window7_224": Model(27.519, "Swin Transformer, tiny"),
+    "convnextv2_tiny": Model(27.866, "ConvNeXtV2-Tiny (seed 000)"),
+    "efficientnet_b5": Model(28.346, "EfficientNet-B5 (seed 001)"),
+    "resnet101": Model(42.500, "ResNet-101 (seed 001)"),
+    "resnet152": Model(58.144, "ResNet-152 (seed 001)"),
+}
+
+
+def check_name(name: str) -> None:
+    """Make sure that a model can be built by this name.
+
+    Raises:
+        ModelError: Neither the table nor timm has it.
+    """
+    if name in MODELS:
+        return
+    import timm  # slow to load, so only for names outside the table
+
+    if not timm.is_model(name):
+        close = nearest(name, MODELS)
+        raise ModelError(f"model.name: there is no model '{name}', here or in timm; {close}")
+
+
+def build(
+    name: str, *, channels: int, classes: int, size: int, pretrained: bool = False, **options: Any
+) -> nn.Module:
+    """Build a network that maps images (B, channels, size, size) to logits (B, classes).
+
+    Arguments:
+        name: A key of `MODELS`, or any name timm knows.
+        channels: Channels of the images; timm adapts the first layer's weights.
+        classes: Number of logits.
+        size: Pixels of the images; transformers are built for it.
+        pretrained: Start from published weights.
+        options: Keyword arguments of the model, from ``model.options`` of the job.
+
+    Raises:
+        ModelError: Unknown name or option, or a size the model cannot take.
+        WeightsError: Pretrained weights were asked for and cannot be had.
+    """
+    import timm
+
+    check_name(name)
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is not None and cfg.fixed_input_size:
+        options = {"img_size": size} | options
+    try:
+        return timm.create_model(
+            name, pretrained=pretrained, in_chans=channels, num_classes=classes, **options
+        )
+    except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if pretrained and not _builds(name, channels, classes, options):
+            pretrained = False
+        if pretrained:
+            raise WeightsError(
+                f"model.pretrained: no weights of '{name}' here, and none could be fetched "
+                f"({reason}); set model.pretrained: false or bring them into timm's cache"
+            ) from error
+        raise ModelError(
+            f"model: '{name}' cannot be built for {channels} x {size} x {size} images with "
+            f"options {options} ({reason})"
+        ) from error
+
+
+def _builds(name: str, channels: int, classes: int, options: dict[str, Any]) -> bool:
+    """Whether the model can be built without weights: then the weights were the trouble."""
+    import timm
+
+    try:
+        timm.create_model(name, in_chans=channels, num_classes=classes, **options)
+    except (OSError, RuntimeError, ValueError, AssertionError, TypeError):
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""From recipes to run directories: everything that can be checked before anything runs.
+
+Nothing here loads torch, but for a model name outside the table: `submit` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
+from deeplense_batch.job import Job, JobError, load_jobs, nearest
+from deeplense_batch.models import check_name
+from deeplense_batch.rundir import RunDir, now
+from deeplense_batch.tasks import TASKS
+
+__all__ = ["Planned", "open_slices", "plan", "put_aside", "reopen"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job and the run directory its identity gives; the directory may not exist yet."""
+
+    job: Job
+    run: RunDir
+    digest: str  # of the data
+
+    def make(self) -> RunDir:
+        """Make the run directory with its job, or find it made."""
+        return RunDir.create(self.run.path, self.job.to_yaml())
+
+
+def plan(jobs: Iterable[Job], out: Path | str) -> list[Planned]:
+    """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
+
+    Two jobs of one identity are one run.
+
+    Raises:
+        JobError: A task, or the same samples used twice.
+        ModelError: A model.
+        ShardError: Data, or a slice of them.
+    """
+    planned: dict[Path, Planned] = {}
+    digests: dict[str, str] = {}
+    for job in jobs:
+        if job.task.name not in TASKS:
+            raise JobError(
+                f"{job.name}: task.name: unknown '{job.task.name}'; "
+                f"{nearest(job.task.name, TASKS)}"
+            )
+        check_name(job.model.name)
+        if job.data.root not in digests:
+            digests[job.data.root] = data_digest(job.data.root)
+        open_slices(job)
+        digest = digests[job.data.root]
+        path = Path(out) / job.name / job.run_name(digest)
+        planned.setdefault(path, Planned(_anchored(job), RunDir(path), digest))
+    return list(planned.values())
+
+
+def open_slices(job: Job) -> dict[str, Split]:
+    """Open the slices ``train``, ``valid`` and ``test`` of a job.
+
+    Raises:
+        ShardError: The data or a slice are not there, a slice has unlabelled samples, or the crop
+            is larger than the images.
+        JobError: Two slices share samples.
+    """
+    slices = {use: open_split(job.data.root, getattr(job.data, use)) for use in _USES}
+    for i, one in enumerate(_USES):
+        for other in _USES[i + 1 :]:
+            a, b = slices[one], slices[other]
+            same = a.info.name == b.info.name
+            if same and max(a.start, b.start) < min(a.stop, b.stop):
+                raise JobError(
+                    f"{job.name}: data.{one} '{getattr(job.data, one)}' and data.{other} "
+                    f"'{getattr(job.data, other)}' share samples; a score on seen samples is none"
+                )
+    shape = slices["train"].info.shape
+    for split in slices.values():
+        if split.info.shape != shape or split.info.classes != slices["train"].info.classes:
+            raise ShardError(
+                f"{job.data.root}: splits {slices['train'].info.name} and {split.info.name} "
+                "differ in shape or classes"
+            )
+        if not split.info.classes:
+            raise ShardError(f"{job.data.root}: split {split.info.name} has no labels to learn")
+    if job.data.crop is not None and job.data.crop > min(shape[1:]):
+        raise ShardError(
+            f"{job.data.root}: data.crop asks for {job.data.crop} pixels, "
+            f"the images have {shape[1]} x {shape[2]}"
+        )
+    return slices
+
+
+def reopen(path: Path | str) -> Planned:
+    """Find the job of a run directory and make sure that they belong together.
+
+    Raises:
+        JobError: There is no job, or its identity is not the directory's name: the job was
+            edited, or the data have changed.
+    """
+    run = RunDir(Path(path).absolute())
+    if not (run.path / "job.yaml").is_file():
+        raise JobError(f"{path}: is no run directory, it has no job.yaml")
+    (job,) = load_jobs(run.path / "job.yaml")
+    digest = data_digest(job.data.root)
+    if run.path.name != job.run_name(digest):
+        raise JobError(
+            f"{path}: its job.yaml and the data in {job.data.root} give the run "
+            f"{job.run_name(digest)}; one of them was changed after it was made"
+        )
+    return Planned(job, run, digest)
+
+
+def put_aside(run: RunDir) -> Path:
+    """Move a run directory out of the way, to start over; nothing is deleted."""
+    aside = run.path.parent / ".old" / f"{run.path.name}-{now().replace(':', '')}"
+    aside.parent.mkdir(exist_ok=True)
+    run.path.rename(aside)
+    return aside
+
+
+def _anchored(job: Job) -> Job:
+    """The job with its data by absolute path: its run directory is read from anywhere."""
+    root = str(Path(job.data.root).absolute())
+    return job.model_copy(update={"data": job.data.model_copy(update={"root": root})})
+
+
+_USES = ("train", "valid", "test")

@@ -1,0 +1,40 @@
+"""What is learnt: the table of every task. A task is one file here and its row."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeplense_batch.tasks.task import Task
+
+__all__ = ["TASKS", "build_task"]
+
+# Name to "module:class", so that the table can be read without loading torch.
+TASKS: dict[str, str] = {
+    "classification": "deeplense_batch.tasks.classification:Classification",
+}
+
+
+def build_task(name: str, *, classes: Sequence[str], **options: Any) -> Task:
+    """Make a task.
+
+    Arguments:
+        name: A key of `TASKS`.
+        classes: Class names of the data, in the order of their numbers.
+        options: Keyword arguments of the task, from ``task.options`` of the job.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
+    module, _, kind = TASKS[name].partition(":")
+    task = getattr(importlib.import_module(module), kind)
+    allowed = set(inspect.signature(task).parameters) - {"classes"}
+    for option in options:
+        if option not in allowed:
+            raise ValueError(
+                f"task.options.{option}: unknown to {name}; allowed: {', '.join(sorted(allowed))}"
+            )
+    return task(classes=classes, **options)

@@ -1,0 +1,61 @@
+"""Which class an image belongs to: substructure `no`, `sphere` or `vort`, for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from deeplense_batch import figures, metrics
+from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
+
+__all__ = ["Classification"]
+
+
+class Classification(Task):
+    """Cross-entropy over K classes, judged by the macro one-vs-rest AUC."""
+
+    monitor: ClassVar[str] = "auc"
+
+    def __init__(self, *, classes: Sequence[str], label_smoothing: float = 0.0) -> None:
+        super().__init__(classes=classes)
+        if len(self.classes) < 2:
+            raise ValueError(f"classification needs two classes or more, the data have {classes}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: should be in [0, 1), got {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
+
+    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        logits = model(batch.images)
+        return {
+            "loss": F.cross_entropy(
+                logits.float(), batch.targets, label_smoothing=self.label_smoothing
+            )
+        }
+
+    def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"logits": model(batch.images)}
+
+    def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
+        scores, notes = metrics.classification_scores(
+            outputs["targets"], outputs["logits"], self.classes
+        )
+        return {"loss": scores["nll"]} | scores, notes
+
+    def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+        targets, probabilities = outputs["targets"], metrics.softmax(outputs["logits"])
+        counts = metrics.confusion(targets, probabilities.argmax(1), self.classes)
+        curves = {
+            name: metrics.roc(targets == k, probabilities[:, k])
+            for k, name in enumerate(self.classes)
+            if 0 < np.sum(targets == k) < len(targets)
+        }
+        return {
+            "confusion": figures.confusion(counts, self.classes),
+            "roc": figures.roc(curves, metrics.macro_roc(curves), self.score(outputs)[0]),
+            "history": figures.history(history),
+        }

@@ -1,0 +1,114 @@
+"""Small sets of images and small jobs, made once, for every test."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two threads on a busy machine crawl
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.writer import ShardWriter, stratified_order
+from deeplense_batch.job import Job
+
+torch.set_num_threads(1)
+
+CLASSES = ("no", "sphere", "vort")
+REPOSITORY = Path(__file__).parent.parent
+
+
+def make_images(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (N, 1, 24, 24) uint16 that a small network learns to tell apart, and classes."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(samples) % 3
+    y, x = np.mgrid[:24, :24] - 11.5
+    ring = 40 * np.exp(-((np.hypot(x, y) - 7) ** 2) / 4)
+    blob = 30 * np.exp(-((x - 4) ** 2 + y**2) / 6)
+    line = 30.0 * (np.abs(y) < 1.5)
+    signal = np.stack([ring, ring + blob, ring + line])[targets]
+    counts = random.poisson(signal + 9)
+    return (counts - counts.min((1, 2), keepdims=True))[:, None].astype(np.uint16), targets
+
+
+def write_split(root: Path, split: str, samples: int, seed: int, shard_size: int = 50) -> None:
+    images, targets = make_images(samples, seed)
+    order = stratified_order(targets, seed)
+    images, targets = images[order], targets[order]
+    with ShardWriter(
+        root,
+        split=split,
+        shape=(1, 24, 24),
+        stored=np.dtype(np.uint16),
+        dtype=np.dtype(np.float64),
+        classes=CLASSES,
+        source="tests",
+        seed=seed,
+        shard_size=shard_size,
+    ) as writer:
+        writer.append(
+            images,
+            targets=targets,
+            ids=[f"{split}/{i}" for i in order],
+            scale=images.max((2, 3)).astype(np.float64),
+        )
+        writer.publish()
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of shards: 120 images in train, 107 (a prime) in val."""
+    root = tmp_path_factory.mktemp("shards")
+    write_split(root, "train", 120, seed=1)
+    write_split(root, "val", 107, seed=2)
+    assert len(open_split(root, "train")) == 120
+    return root
+
+
+def make_job(shards: Path, **fields: dict) -> Job:
+    """A job of seconds on those shards; sections are updated by `fields`."""
+    raw: dict = {
+        "name": "small",
+        "model": {"name": "test_resnet"},
+        "data": {"root": str(shards), "augment": {"dihedral": True}},
+        "train": {"epochs": 4, "batch_size": 8, "lr": 5e-3, "schedule": "cosine"},
+        "resources": {"gpus": 0},
+        "seed": 0,
+    }
+    for section, values in fields.items():
+        raw[section] = raw[section] | values if isinstance(values, dict) else values
+    return Job.model_validate(raw)
+
+
+@pytest.fixture
+def job(shards: Path) -> Job:
+    return make_job(shards)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images; tests that need it are skipped, aloud, without it."""
+    folder = os.environ.get("DEEPLENSE_REAL_DATA")
+    if not folder:
+        pytest.skip("DEEPLENSE_REAL_DATA is not set: no real images to test on")
+    return Path(folder)
+
+
+def cli(
+    *words: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run the program as a person would."""
+    return subprocess.run(
+        [sys.executable, "-m", "deeplense_batch", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | environment,
+        timeout=240,
+    )

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from deeplense_batch.job import JobError, OverrideError, load_jobs, nearest, parse_value
+
+BASE = "model: {name: resnet18}\ndata: {root: d}\n"
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load(text: str, **overrides):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return load_jobs(path, {k.replace("__", "."): v for k, v in overrides.items()})
+
+    return load
+
+
+def test_a_recipe_without_a_grid_is_one_run_named_after_its_file(load):
+    (job,) = load(BASE)
+    assert (job.name, job.model.name, job.data.valid) == ("recipe", "resnet18", "val[:50%]")
+
+
+def test_numbers_and_truth_are_those_of_yaml_1_2(load):
+    (job,) = load(BASE + "train: {lr: 3e-5, weight_decay: 0}\ntask: {options: {a: no, b: on}}")
+    assert job.train.lr == 3e-5 and job.train.weight_decay == 0.0
+    assert job.task.options == {"a": "no", "b": "on"}
+    assert parse_value("1e-3") == 1e-3 and parse_value("no") == "no" and parse_value("[") == "["
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (BASE + "train: {lrr: 1}", "recipe.yaml: train.lrr: unknown; did you mean 'lr'?"),
+        (BASE + "train: {lr: fast}", "train.lr: expected a number, got 'fast'"),
+        (BASE + "train: {lr: -1}", "train.lr: should be greater than 0, got -1"),
+        (BASE + "train: {lr: .nan}", "train.lr: expected a finite number, got nan"),
+        (BASE + "train: {epochs: true}", "train.epochs: expected a whole number, got True"),
+        (BASE + "train: {epochs: 2.5}", "train.epochs: expected a whole number, got 2.5"),
+        (BASE + "train: {optimizer: AdamW}", "got 'AdamW'; did you mean 'adamw'?"),
+        (BASE + "train: 3", "train: expected a mapping, got 3"),
+        (BASE + "data: {root: e}", "recipe.yaml, line 3: not valid YAML (key 'data' twice)"),
+        (BASE + "name: $(rm -rf ~)", "letters, digits, '_', '.' and '-', a letter first"),
+        (BASE + 'name: "a\\nb"', "letters, digits, '_', '.' and '-', a letter first"),
+        (BASE + "grid: {model.name: a}", "grid.model.name: expected a list of values, got 'a'"),
+        (BASE + "grid: {model.nam: [a]}", "model.nam: unknown; did you mean 'name'?"),
+        (BASE + "seeds: []", "seeds: expected a list of values, got []"),
+        ("model: {name: x}", "recipe.yaml: data: missing"),
+        ("- a", "expected a mapping of sections, got ['a']"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(load, text, sentence):
+    with pytest.raises(JobError) as error:
+        load(text)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(JobError, match=r"none\.yaml: cannot be read \(No such file"):
+        load_jobs(tmp_path / "none.yaml")
+
+
+def test_grid_is_a_product_and_seeds_come_on_top(load):
+    jobs = load(BASE + "grid: {model.name: [a, b], train.lr: [0.1, 0.2]}\nseeds: [0, 1]")
+    points = [(j.model.name, j.train.lr, j.seed) for j in jobs]
+    assert points == [(m, lr, s) for m in "ab" for lr in (0.1, 0.2) for s in (0, 1)]
+
+
+def test_a_list_of_grids_is_their_union(load):
+    jobs = load(BASE + "grid: [{model.name: [a, b]}, {model.name: [c], train.batch_size: [8]}]")
+    assert [(j.model.name, j.train.batch_size) for j in jobs] == [("a", 64), ("b", 64), ("c", 8)]
+
+
+def test_an_override_takes_the_place_of_its_axis(load):
+    text = BASE + "grid: {model.name: [a, b], train.lr: [0.1, 0.2]}\nseeds: [0, 1]"
+    jobs = load(text, model__name="c", seed=4)
+    assert [(j.model.name, j.train.lr, j.seed) for j in jobs] == [("c", 0.1, 4), ("c", 0.2, 4)]
+
+
+def test_a_wrong_override_is_called_by_its_flag(load):
+    with pytest.raises(OverrideError, match=r"^--train\.lrr: unknown; did you mean 'lr'\?"):
+        load(BASE, train__lrr=3)
+    with pytest.raises(OverrideError, match=r"^--train\.epochs: expected a whole number"):
+        load(BASE, train__epochs="many")
+    with pytest.raises(OverrideError, match="'model' is a value, not a section"):
+        load("model: x\ndata: {root: d}", model__name="a")
+
+
+def test_identity_is_what_changes_the_result(load):
+    (job,) = load(BASE)
+    name = job.run_name("digest")
+    assert name.startswith("resnet18-s0-") and len(name.rpartition("-")[2]) == 10
+    same = load(BASE + "resources: {hours: 9}\nname: other", data__root="elsewhere")[0]
+    assert same.identity("digest") == job.identity("digest")
+    for change in ({"train__lr": 1.0}, {"seed": 1}, {"data__train": "train[:10%]"}):
+        assert load(BASE, **change)[0].identity("digest") != job.identity("digest")
+    assert job.identity("other data") != job.identity("digest")
+
+
+def test_identity_is_pinned(load):
+    """A changed default renames every result: then the schema number must rise with it."""
+    assert load(BASE)[0].identity("digest") == "PINNED"
+
+
+def test_a_resolved_job_reads_back_as_itself(load, tmp_path):
+    (job,) = load(BASE + "train: {lr: 3e-5}")
+    path = tmp_path / "job.yaml"
+    path.write_text(job.to_yaml())
+    assert load_jobs(path) == [job]
+    assert yaml.safe_load(job.to_yaml())["train"]["lr"] == 3e-5
+
+
+def test_a_model_with_a_path_in_its_name_stays_one_folder(load):
+    (job,) = load(BASE, model__name="hf-hub:timm/../resnet18.a1")
+    assert "/" not in job.run_name("d") and job.run_name("d")[0].isalpha()
+
+
+def test_nearest_lists_what_is_allowed_when_nothing_is_near():
+    assert nearest("zzz", ["b", "a"]) == "allowed: a, b"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "jobs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_recipe_loads_and_says_how_it_is_run(path):
+    jobs = load_jobs(path)
+    assert jobs and path.read_text().startswith("#")
+    assert f"jobs/{path.name}" in path.read_text()

@@ -1,0 +1,305 @@
+"""One run: what it writes, and that being cut off changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import cli, make_images, make_job
+from sklearn.metrics import roc_auc_score
+
+from deeplense_batch import checkpoint
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.writer import ShardWriter
+from deeplense_batch.fit import BEST, DivergedError
+from deeplense_batch.job import JobError
+from deeplense_batch.metrics import softmax
+from deeplense_batch.plan import Planned, plan, put_aside, reopen
+from deeplense_batch.run import run
+from deeplense_batch.rundir import RunBusyError, RunDir
+
+
+def planned(job, out: Path) -> Planned:
+    return plan([job], out)[0]
+
+
+@pytest.fixture(scope="module")
+def done(shards, tmp_path_factory) -> Planned:
+    """A finished run."""
+    item = planned(make_job(shards), tmp_path_factory.mktemp("runs"))
+    run(item, device="cpu")
+    return item
+
+
+def weights(item: Planned, name: str = checkpoint.CHECKPOINT) -> dict[str, torch.Tensor]:
+    return checkpoint.load(item.run.path / name)["model"]
+
+
+def same_result(one: Planned, other: Planned) -> None:
+    """Weights, history and outputs are equal to the last bit."""
+    for name in (checkpoint.CHECKPOINT, BEST):
+        a, b = weights(one, name), weights(other, name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    histories = [item.run.read_lines("history.jsonl") for item in (one, other)]
+    for a, b in zip(*histories, strict=True):
+        assert (a["train"], a["valid"], a["lr"]) == (b["train"], b["valid"], b["lr"])
+    outputs = [np.load(item.run.path / "outputs.npz") for item in (one, other)]
+    assert all(np.array_equal(outputs[0][k], outputs[1][k]) for k in outputs[0].files)
+    scores = [item.run.read_json("metrics.json")["test"] for item in (one, other)]
+    assert scores[0] == scores[1]
+
+
+def test_a_run_learns_and_leaves_everything_readable(done, shards):
+    directory = done.run
+    assert directory.status().state == "done" and not (directory.path / "claim").exists()
+    metrics = directory.read_json("metrics.json")
+    assert metrics["test"]["scores"]["auc"] > 0.9
+    assert metrics["data"]["samples"] == {"train": 120, "valid": 53, "test": 54}
+    assert metrics["cost"]["train_seconds"] > 0 and metrics["device"]["type"] == "cpu"
+    assert yaml.safe_load((directory.path / "job.yaml").read_text())["model"]["name"]
+    assert len(directory.read_lines("history.jsonl")) == 4
+    events = [line["event"] for line in directory.read_lines("attempts.jsonl")]
+    assert events == ["start", "end"]
+    for name in ("confusion", "roc", "history"):
+        assert (directory.figures / f"{name}.png").stat().st_size > 5000
+    assert not list(directory.path.glob(".*"))
+
+
+def test_scores_can_be_made_again_from_the_saved_outputs(done, shards):
+    outputs = np.load(done.run.path / "outputs.npz")
+    split = open_split(shards, "val[50%:]")
+    assert outputs["ids"].tolist() == split.ids()
+    assert np.array_equal(outputs["targets"], split.targets())
+    probabilities = softmax(outputs["logits"])
+    auc = roc_auc_score(outputs["targets"], probabilities, multi_class="ovr")
+    stored = done.run.read_json("metrics.json")["test"]["scores"]["auc"]
+    assert stored == pytest.approx(auc, abs=1e-12)
+
+
+def test_the_best_weights_are_those_of_the_best_validation_score(done):
+    history = done.run.read_lines("history.jsonl")
+    scores = [line["valid"]["auc"] for line in history]
+    assert checkpoint.load(done.run.path / BEST)["epoch"] == 1 + int(np.argmax(scores))
+
+
+def test_a_run_that_is_done_returns_at_once_and_changes_nothing(done):
+    before = {p: p.stat().st_mtime_ns for p in done.run.path.rglob("*") if p.is_file()}
+    scores = run(done, device="cpu")
+    assert scores == done.run.read_json("metrics.json")["test"]["scores"]
+    assert before == {p: p.stat().st_mtime_ns for p in done.run.path.rglob("*") if p.is_file()}
+
+
+def test_force_starts_over_and_keeps_the_old_folder(shards, tmp_path):
+    item = planned(make_job(shards, train={"epochs": 1}), tmp_path)
+    run(item, device="cpu")
+    (item.run.path / "mark").touch()
+    run(item, device="cpu", force=True)
+    assert not (item.run.path / "mark").exists()
+    (old,) = (item.run.path.parent / ".old").iterdir()
+    assert (old / "mark").exists() and not (old / "claim").exists()
+
+
+def test_the_first_losses_are_pinned(shards, tmp_path):
+    """A change of the order of samples, of an augmentation or of the optimiser shows here."""
+    item = planned(make_job(shards, train={"epochs": 2}), tmp_path)
+    run(item, device="cpu")
+    losses = [line["train"]["loss"] for line in item.run.read_lines("history.jsonl")]
+    assert losses == pytest.approx([0.8533, 0.5309], abs=2e-3)
+
+
+def start(item: Planned, **environment: str) -> subprocess.Popen:
+    item.make()
+    return subprocess.Popen(
+        [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+LONGER = {"epochs": 6, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shards, tmp_path_factory) -> Planned:
+    item = planned(make_job(shards, train=LONGER), tmp_path_factory.mktemp("runs"))
+    run(item, device="cpu")
+    return item
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
+    shards, tmp_path, uninterrupted, epochs
+):
+    item = planned(make_job(shards, train=LONGER), tmp_path)
+    process = start(item)
+    wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= epochs)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert item.run.status().state == "lost"
+    run(item, device="cpu")
+    assert item.run.status().attempt == 2
+    same_result(item, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_saves_in_mid_epoch_and_exits_85(shards, tmp_path, uninterrupted, number):
+    item = planned(make_job(shards, train=LONGER), tmp_path)
+    process = start(item)
+    wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= 1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 85, errors
+    status = item.run.status()
+    assert (status.state, status.reason) == ("stopped", "signal")
+    assert checkpoint.load(item.run.path / checkpoint.CHECKPOINT)["epoch"] < 6
+    run(item, device="cpu")
+    same_result(item, uninterrupted)
+
+
+def test_a_checkpoint_cut_short_costs_an_interval_and_not_the_run(shards, tmp_path, uninterrupted):
+    item = planned(make_job(shards, train=LONGER), tmp_path)
+    process = start(item)
+    wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= 2)
+    process.kill()
+    process.wait()
+    newest = item.run.path / checkpoint.CHECKPOINT
+    newest.write_bytes(newest.read_bytes()[:1000])
+    run(item, device="cpu")
+    same_result(item, uninterrupted)
+
+
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def test_two_processes_give_the_scores_of_one(shards, tmp_path):
+    job = make_job(
+        shards,
+        train={"epochs": 1, "batch_size": 15, "optimizer": "sgd", "lr": 0.01},
+        model={"name": "test_vit"},
+        data={"size": 48},
+    )
+    # No batch norm: its statistics are those of each process's share. No Adam: where a gradient
+    # is zero but for rounding, it makes a step of the rounding.
+    one, two = planned(job, tmp_path / "one"), planned(job, tmp_path / "two")
+    run(one, device="cpu")
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    processes = [start(two, RANK=r, LOCAL_RANK=r, **shared) for r in ("0", "1")]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    a, b = weights(one), weights(two)
+    difference = {k: float((a[k] - b[k]).abs().max()) for k in a}
+    assert max(difference.values()) < 1e-6, difference
+    outputs = [np.load(item.run.path / "outputs.npz") for item in (one, two)]
+    assert np.array_equal(outputs[0]["ids"], outputs[1]["ids"])
+    assert np.abs(outputs[0]["logits"] - outputs[1]["logits"]).max() < 1e-4
+    assert two.run.read_json("metrics.json")["device"]["count"] == 2
+
+
+def test_a_loss_that_is_no_number_ends_the_run_as_diverged(shards, tmp_path):
+    item = planned(make_job(shards, train={"lr": 1e30, "optimizer": "sgd"}), tmp_path)
+    with pytest.raises(DivergedError, match="loss of epoch 1 is not finite"):
+        run(item, device="cpu")
+    assert (item.run.status().state, item.run.status().reason) == ("failed", "diverged")
+    assert cli("run", item.run.path).returncode == 6
+
+
+def test_a_class_without_samples_is_null_with_a_note(tmp_path):
+    root = tmp_path / "shards"
+    for split, samples in (("train", 60), ("val", 60)):
+        images, targets = make_images(samples, 3)
+        keep = targets != 2 if split == "val" else targets >= 0
+        with ShardWriter(
+            root, split=split, shape=(1, 24, 24), stored=np.dtype(np.float32), source="tests",
+            dtype=np.dtype(np.float32), classes=("no", "sphere", "vort"), seed=0,
+        ) as writer:  # fmt: skip
+            writer.append(
+                (images[keep] / 50).astype(np.float32),
+                targets=targets[keep],
+                ids=[f"{split}/{i}" for i in np.flatnonzero(keep)],
+            )
+            writer.publish()
+    item = planned(make_job(root, train={"epochs": 1}), tmp_path / "runs")
+    run(item, device="cpu")
+    test = item.run.read_json("metrics.json")["test"]
+    assert test["scores"]["auc_vort"] is None and test["scores"]["auc"] is not None
+    assert any("vort" in note for note in test["notes"])
+
+
+def test_a_gpu_that_is_not_there_is_exit_4(shards, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    item = planned(make_job(shards, resources={"gpus": 1}), tmp_path)
+    item.make()
+    answer = cli("run", item.run.path)
+    assert answer.returncode == 4
+    assert "asks for a GPU and torch sees none" in answer.stderr
+    assert (item.run.status().state, item.run.status().reason) == ("failed", "environment")
+
+
+def test_a_busy_run_is_left_alone(shards, tmp_path):
+    item = planned(make_job(shards), tmp_path)
+    item.make()
+    with item.run.claim(), pytest.raises(RunBusyError):
+        run(item, device="cpu")
+    assert item.run.status().state == "planned"
+
+
+def test_an_edited_job_is_refused(done, tmp_path):
+    copy = tmp_path / done.run.path.name
+    copy.mkdir()
+    text = (done.run.path / "job.yaml").read_text().replace("epochs: 4", "epochs: 5")
+    (copy / "job.yaml").write_text(text)
+    with pytest.raises(JobError, match="one of them was changed after it was made"):
+        reopen(copy)
+    with pytest.raises(JobError, match=r"no job\.yaml"):
+        reopen(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"test": "val[40%:]"}, "share samples"),
+        ({"valid": "train[90%:]"}, "share samples"),
+        ({"test": "test"}, "has no split 'test'"),
+        ({"test": "val[90%:10%]"}, "holds none of the 107 samples"),
+        ({"crop": 25}, "data.crop asks for 25 pixels, the images have 24 x 24"),
+        ({"root": "nowhere"}, "no such folder of shards"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_anything_runs(shards, tmp_path, data, sentence):
+    with pytest.raises((JobError, ShardError)) as error:
+        plan([make_job(shards, data=data)], tmp_path)
+    assert sentence in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_put_aside_loses_nothing(tmp_path):
+    directory = RunDir.create(tmp_path / "job" / "run", "x")
+    aside = put_aside(directory)
+    assert (aside / "job.yaml").read_text() == "x" and not directory.path.exists()
+
+
+def test_the_record_names_versions_and_commit(done):
+    metrics = json.loads((done.run.path / "metrics.json").read_text())
+    assert metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert metrics["commit"] is None or len(metrics["commit"]) >= 7

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeplense_batch.rundir import RunBusyError, RunDir, Status, find_runs
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir.create(tmp_path / "job" / "run", "name: job\n")
+
+
+def in_another_process(run: RunDir, code: str) -> None:
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from deeplense_batch.rundir import *; import os; run = RunDir({str(run.path)!r})\n"
+            + code,
+        ],
+        check=False,
+    )
+
+
+def test_a_new_run_is_planned_and_keeps_its_job(run):
+    assert run.status().state == "planned"
+    RunDir.create(run.path, "name: other\n")
+    assert (run.path / "job.yaml").read_text() == "name: job\n"
+
+
+def test_running_is_lost_when_its_process_is_gone(run):
+    in_another_process(run, "run.write_status(Status(state='running', epoch=3)); os._exit(9)")
+    status = run.status()
+    assert (status.state, status.epoch) == ("lost", 3)
+    run.write_status(Status(state="running"))
+    assert run.status().state == "running"
+
+
+def test_a_reused_process_number_is_no_life(run):
+    run.write_status(Status(state="running"))
+    content = run.read_json("status.json") | {"started": 1.0}
+    run.write_json("status.json", content)
+    assert run.status().state == "lost"
+
+
+def test_of_another_host_the_heartbeat_decides(run):
+    run.write_status(Status(state="running"))
+    content = run.read_json("status.json") | {"host": "elsewhere"}
+    run.write_json("status.json", content)
+    assert run.status().state == "running"
+    run.write_json("status.json", content | {"updated": "2020-01-01T00:00:00+00:00"})
+    assert run.status().state == "lost"
+
+
+def test_a_claim_keeps_others_out_and_ends_with_its_holder(run):
+    busy = pytest.raises(RunBusyError, match=f"process {os.getpid()} on")
+    with run.claim(), busy, run.claim():
+        pass
+    with run.claim():
+        pass
+    in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")
+    assert (run.path / "claim").exists()
+    with run.claim():
+        assert json.loads((run.path / "claim").read_text())["pid"] == os.getpid()
+    assert not (run.path / "claim").exists()
+
+
+def _try(path: str, together, wins, tried) -> None:
+    together.wait()
+    try:
+        with RunDir(path).claim():
+            with wins.get_lock():
+                wins.value += 1
+            tried.wait()  # held until every other has tried
+    except RunBusyError:
+        tried.wait()
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_at_once_one_gets_the_claim(run, stale):
+    for _ in range(3):
+        if stale:
+            in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")
+        context = multiprocessing.get_context("fork")
+        wins, together, tried = (
+            context.Value("i", 0),
+            context.Barrier(8),
+            context.Barrier(8, timeout=30),
+        )
+        shared = (str(run.path), together, wins, tried)
+        tries = [context.Process(target=_try, args=shared) for _ in range(8)]
+        for process in tries:
+            process.start()
+        for process in tries:
+            process.join()
+        assert wins.value == 1
+
+
+def test_json_never_holds_what_json_does_not_know(run):
+    run.write_json("x.json", {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": None}})
+    text = (run.path / "x.json").read_text()
+    assert json.loads(text) == {"a": None, "b": [None, 1.5], "c": {"d": None}}
+    assert "NaN" not in text
+
+
+def test_a_line_cut_short_is_left_out(run):
+    run.append("history.jsonl", {"epoch": 1})
+    with (run.path / "history.jsonl").open("a") as file:
+        file.write('{"epoch": 2')
+    assert run.read_lines("history.jsonl") == [{"epoch": 1}]
+    assert run.read_lines("nothing.jsonl") == []
+
+
+def test_sweep_removes_what_killed_writers_left(run):
+    (run.path / ".best.pt.tmp").write_text("half")
+    run.sweep()
+    assert sorted(p.name for p in run.path.iterdir()) == ["job.yaml", "status.json"]
+
+
+def test_runs_are_found_from_any_level_and_what_was_put_aside_is_not(run, tmp_path):
+    RunDir.create(tmp_path / "job" / ".old" / "run-1", "")
+    RunDir.create(tmp_path / ".submit" / "x", "")
+    for root in (tmp_path, tmp_path / "job", tmp_path / "job" / "run"):
+        assert [r.path for r in find_runs(root)] == [run.path]
