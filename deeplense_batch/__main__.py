@@ -279,6 +279,8 @@ def main(argv: list[str] | None = None) -> None:
     _log_to_stderr()
     from deeplense_batch.data.shards import ShardError
     from deeplense_batch.job import JobError, OverrideError
+    from deeplense_batch.models import ModelError
+    from deeplense_batch.rows import CollectError
 
     try:
         plan = fire.Fire(
@@ -289,7 +291,7 @@ def main(argv: list[str] | None = None) -> None:
         code = plan._act()
     except (UsageError, OverrideError) as error:
         code = _fail(error, 2)
-    except (JobError, ShardError) as error:
+    except (JobError, ShardError, ModelError, CollectError) as error:
         code = _fail(error, 3)
     except KeyboardInterrupt:
         code = 130
@@ -355,6 +357,8 @@ def _nothing(_: object) -> None:
 
 
 def _log_to_stderr() -> None:
+    if logging.getLogger("deeplense_batch").handlers:
+        return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("deeplense_batch")
@@ -385,7 +389,7 @@ def _overrides(verb: str, given: Mapping[str, bool | str]) -> dict[str, Any]:
 
     from deeplense_batch.job import Job, nearest, parse_value
 
-    fields = {"seeds", *Job.model_fields}
+    fields = {"grid", "seeds", *Job.model_fields}
     for name in given:
         if name.partition(".")[0] not in fields:
             known = [p for p in inspect.signature(getattr(Commands, verb)).parameters]

@@ -152,7 +152,7 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     Arguments:
         path: YAML file.
         overrides: Values by dotted field, such as ``{"train.lr": 1e-3}``. An override of a field
-            of the grid takes the place of that axis.
+            of the grid takes the place of that axis; ``grid.train.lr`` sets an axis.
 
     Raises:
         JobError: The file, one of its fields, or an override (`OverrideError`) is wrong; the
@@ -166,6 +166,10 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     for field, value in (overrides or {}).items():
         if field == "seeds":
             seeds = value
+            continue
+        if field.startswith("grid."):
+            _check_list(f"--{field}", value)
+            grid = [axes | {field.removeprefix("grid."): value} for axes in grid]
             continue
         if field == "seed":
             seeds = None

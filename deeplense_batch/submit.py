@@ -159,7 +159,7 @@ def _record(todo: Sequence[Planned], out: Path, cluster: str) -> Path:
     """Freeze the list of runs and the command in a folder of this submission."""
     folder = out / ".submit" / f"{now().replace(':', '')}-{socket.gethostname()}-{os.getpid()}"
     folder.mkdir(parents=True)
-    paths = [{"run": str(item.run.path)} for item in todo]
+    paths = [{"run": str(item.run.path.absolute())} for item in todo]
     (folder / "runs.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in paths))
     content = {
         "command": shlex.join(sys.argv),

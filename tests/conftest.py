@@ -8,12 +8,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two threads on a busy machi
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from deeplense_batch.__main__ import main
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 from deeplense_batch.job import Job
@@ -98,6 +101,22 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("DEEPLENSE_REAL_DATA is not set: no real images to test on")
     return Path(folder)
+
+
+def typed(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, str]:
+    """Run the program in this process: exit code, standard output and error."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
+    """Wait until a condition holds; a test that waits in vain fails."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
 
 
 def cli(

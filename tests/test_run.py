@@ -8,14 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import cli, make_images, make_job
+from conftest import cli, make_images, make_job, wait_for
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch import checkpoint
@@ -126,13 +125,6 @@ def start(item: Planned, **environment: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 LONGER = {"epochs": 6, "batch_size": 4}

@@ -1,0 +1,97 @@
+"""Models side by side: finished runs grouped into what may be compared.
+
+Only runs tested on the same samples are: those of one data digest and one test slice. Runs of one
+job and model that differ in a setting are variants; those that differ in the seed alone are one
+model. The best comes first, picked by validation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from deeplense_batch.metrics import auc_standard_error
+from deeplense_batch.rows import Row
+
+__all__ = ["MODEL_COLUMNS", "Compared", "compare", "name_variants"]
+
+MODEL_COLUMNS = (
+    *("job", "model", "variant", "data_digest", "test", "test_samples", "runs", "valid_auc"),
+    *("auc_mean", "auc_sd", "auc_min", "auc_max", "auc_error", "accuracy_mean", "accuracy_sd"),
+    *("accuracy_min", "accuracy_max", "train_seconds", "device"),
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The finished runs of one model, of several seeds perhaps."""
+
+    label: str
+    runs: Sequence[Row]
+
+    def values(self, name: str) -> list[float]:
+        return [run[name] for run in self.runs if run[name] is not None]
+
+    def row(self) -> Row:
+        """Sum up the runs: mean, sd (of two or more), least and largest; None where unknown."""
+        shared = ("job", "model", "variant", "data_digest", "test", "test_samples")
+        row: Row = {name: self.runs[0][name] for name in shared} | {"runs": len(self.runs)}
+        row["valid_auc"] = _mean(self.values("valid_auc"))
+        for name in ("auc", "accuracy"):
+            values = self.values(name)
+            row[f"{name}_mean"] = _mean(values)
+            row[f"{name}_sd"] = stdev(values) if len(values) > 1 else None
+            row[f"{name}_min"] = min(values, default=None)
+            row[f"{name}_max"] = max(values, default=None)
+        row["auc_error"] = _auc_error(row["auc_mean"], self.runs[0])
+        devices = sorted({run["device"] for run in self.runs})
+        seconds = self.values("train_seconds") if len(devices) == 1 else []
+        return row | {"train_seconds": _mean(seconds), "device": "; ".join(devices)}
+
+
+def name_variants(rows: Sequence[Row]) -> None:
+    """Tell the runs of one job and model apart by the fields that differ: they are no seeds."""
+    alike: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row["job"], row["model"]), []).append(row)
+    for group in alike.values():
+        recipes = [row.pop("recipe") for row in group]
+        fields = dict.fromkeys(field for recipe in recipes for field in recipe)
+        differ = [
+            f for f in fields if len({str(recipe.get(f)) for recipe in recipes if recipe}) > 1
+        ]
+        for row, recipe in zip(group, recipes, strict=True):
+            row["variant"] = ", ".join(f"{f}={recipe[f]}" for f in differ if f in recipe) or None
+
+
+def compare(rows: Sequence[Row]) -> list[list[Compared]]:
+    """Group finished runs by what they were tested on, then by model; the best model first."""
+    groups: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
+    for row in rows:
+        if row["state"] == "done":
+            group = groups.setdefault((row["data_digest"], row["test"]), {})
+            group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
+    comparisons = []
+    for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):
+        jobs = Counter(names[:2] for names in group)
+        models = [
+            Compared(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
+            for names, runs in group.items()
+        ]
+        models.sort(key=lambda model: -(_mean(model.values("valid_auc")) or 0.0))
+        comparisons.append(models)
+    return comparisons
+
+
+def _auc_error(auc: float | None, run: Row) -> float | None:
+    classes = sum(name.startswith("auc_") for name in run)
+    if auc is None or not 2 <= classes <= run["test_samples"]:
+        return None
+    positives = run["test_samples"] / classes
+    return auc_standard_error(auc, positives, run["test_samples"] - positives)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,176 @@
+"""Scores of a classifier: arrays in, numbers out.
+
+The area under the ROC curve of class k against the rest is the probability that a sample of k
+gets a higher score than one of another class. It needs all samples at once (a mean over batches is
+another number), float64, and samples of both kinds; where these lack it is None with a note, never
+0 or NaN. The macro average is the plain mean over the classes where it is defined.
+
+References:
+    Hanley and McNeil 1982, The meaning and use of the area under a ROC curve, Radiology 143, 29.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+
+__all__ = [
+    "auc_standard_error",
+    "classification_scores",
+    "confusion",
+    "macro_roc",
+    "roc",
+    "softmax",
+]
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Turn logits, (N, K), into probabilities, (N, K) float64, computed in float64.
+
+    Raises:
+        ValueError: A logit is NaN or +inf, or a sample has none above -inf.
+    """
+    return np.exp(_log_softmax(logits))
+
+
+def classification_scores(
+    targets: ArrayLike, logits: ArrayLike, classes: Sequence[str]
+) -> tuple[dict[str, float | None], list[str]]:
+    """Score the outputs of a classifier on all samples of a slice.
+
+    Arguments:
+        targets: True class numbers, (N,) integers in [0, K).
+        logits: Outputs, (N, K); logarithms of probabilities will do.
+        classes: Names, K of them.
+
+    Returns:
+        Scores by name, None where undefined: ``auc`` (macro), ``auc_<class>`` (one against the
+        rest), ``accuracy``, ``balanced_accuracy`` (mean recall of the classes present), ``nll``
+        (mean negative log-likelihood, nats). And notes, one for each undefined number.
+
+    Raises:
+        ValueError: The arrays do not fit together, or a logit is not a number.
+    """
+    log_probabilities = _log_softmax(logits)
+    targets = _checked(targets, len(classes), "targets")
+    if log_probabilities.shape != (len(targets), len(classes)):
+        raise ValueError(
+            f"logits: expected shape {(len(targets), len(classes))}, got {log_probabilities.shape}"
+        )
+    aucs, notes = _aucs(targets, np.exp(log_probabilities), classes)
+    scores = aucs | dict.fromkeys(("accuracy", "balanced_accuracy", "nll"))
+    if not len(targets):
+        return scores, [*notes, "no sample"]
+    counts = confusion(targets, log_probabilities.argmax(axis=1), classes)
+    present = counts.sum(axis=1) > 0
+    scores["accuracy"] = float(np.trace(counts) / counts.sum())
+    scores["balanced_accuracy"] = float((np.diag(counts)[present] / counts[present].sum(1)).mean())
+    nll = -float(log_probabilities[np.arange(len(targets)), targets].mean())
+    if math.isfinite(nll):
+        scores["nll"] = nll
+    else:
+        notes.append("nll: infinite, a true class has probability 0")
+    return scores, notes
+
+
+def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:
+    """Draw the ROC curve of one class against the rest.
+
+    Arguments:
+        targets: Whether a sample is of the class, (N,) bool or 0 and 1.
+        scores: Higher means more likely of the class, (N,).
+
+    Returns:
+        False and true positive rate, each (points,) float64, from (0, 0) to (1, 1).
+
+    Raises:
+        ValueError: All samples are of one kind.
+    """
+    positive = np.asarray(targets).astype(bool)
+    if positive.all() or not positive.any():
+        raise ValueError("a ROC curve needs samples of the class and samples of another")
+    false_positive_rate, true_positive_rate, _ = roc_curve(positive, np.asarray(scores))
+    return false_positive_rate, true_positive_rate
+
+
+def macro_roc(curves: Mapping[str, Curve]) -> Curve:
+    """Average the ROC curves of classes: mean true positive rate at each false positive rate.
+
+    The grid is every false positive rate of every curve, taken twice, below and above the jump
+    that a curve may have there; so the area under the result is exactly the mean of the areas.
+    The average of no curve is empty.
+    """
+    if not curves:
+        return np.empty(0), np.empty(0)
+    grid = np.unique(np.concatenate([rate for rate, _ in curves.values()]))
+    # at a repeated abscissa np.interp takes the last value: the upper one, or reversed the lower
+    above = [np.interp(grid, x, y) for x, y in curves.values()]
+    below = [np.interp(-grid, -x[::-1], y[::-1]) for x, y in curves.values()]
+    mean = np.stack([np.mean(below, axis=0), np.mean(above, axis=0)], axis=1)
+    return np.repeat(grid, 2), mean.ravel()
+
+
+def confusion(targets: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> NDArray:
+    """Count predictions: (K, K) int64, a row for each true class, a column for each predicted.
+
+    Raises:
+        ValueError: A class number is not in [0, K).
+    """
+    size = len(classes)
+    cells = _checked(targets, size, "targets") * size + _checked(predicted, size, "predicted")
+    return np.bincount(cells, minlength=size * size).astype(np.int64).reshape(size, size)
+
+
+def auc_standard_error(auc: float, positives: float, negatives: float) -> float:
+    """Estimate the standard error of one AUC from the size of the sample (Hanley, McNeil 1982)."""
+    both_positive = auc / (2 - auc) - auc**2
+    both_negative = 2 * auc**2 / (1 + auc) - auc**2
+    variance = auc * (1 - auc) + (positives - 1) * both_positive + (negatives - 1) * both_negative
+    return math.sqrt(max(variance, 0.0) / (positives * negatives))
+
+
+def _aucs(
+    targets: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str]
+) -> tuple[dict[str, float | None], list[str]]:
+    aucs: dict[str, float | None] = {"auc": None}
+    notes = []
+    for number, name in enumerate(classes):
+        positive = targets == number
+        aucs[f"auc_{name}"] = None
+        if not positive.any():
+            notes.append(f"auc_{name}: no sample of this class")
+        elif positive.all():
+            notes.append(f"auc_{name}: no sample of another class")
+        else:
+            aucs[f"auc_{name}"] = float(roc_auc_score(positive, probabilities[:, number]))
+    defined = [auc for auc in aucs.values() if auc is not None]
+    if defined:
+        aucs["auc"] = float(np.mean(defined))
+    if len(defined) < len(classes):
+        notes.append(f"auc: over {len(defined)} of {len(classes)} classes")
+    return aucs, notes
+
+
+def _log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"logits: expected shape (N, K), got {values.shape}")
+    highest = values.max(axis=1, keepdims=True, initial=-np.inf)
+    if not np.isfinite(highest).all():  # NaN passes through max
+        bad = int((~np.isfinite(highest)).sum())
+        raise ValueError(f"logits: {bad} of {len(values)} samples are not finite")
+    shifted = values - highest
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _checked(numbers: ArrayLike, size: int, name: str) -> NDArray[np.int64]:
+    checked = np.asarray(numbers, dtype=np.int64)
+    if checked.ndim != 1 or ((checked < 0) | (checked >= size)).any():
+        raise ValueError(f"{name}: expected class numbers from 0 to {size - 1}, shape (N,)")
+    return checked

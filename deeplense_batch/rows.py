@@ -1,0 +1,141 @@
+"""A run directory as a row of the table, whatever state it is in.
+
+No run is dropped: one whose files are damaged or foreign is a row that says so. Runs may be at
+work meanwhile: what is read here was renamed whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deeplense_batch.rundir import RunDir, find_runs
+
+__all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row"]
+
+Row = dict[str, Any]
+
+STATES = ("done", "running", "queued", "planned", "stopped", "failed", "lost", "unreadable")
+COLUMNS = (
+    *("job", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
+    *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
+    *("train_seconds", "images_per_s", "device", "parameters_m", "data_digest", "test"),
+    *("test_samples", "updated", "run", "log"),
+)
+
+_METRICS_SCHEMA = 1
+_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"
+
+
+class CollectError(ValueError):
+    """There is nothing to collect, or no place to put it."""
+
+
+def run_row(run: RunDir) -> Row:
+    """Read one run, whatever its state: the columns of `results.csv`, None where unknown.
+
+    A file that is damaged or foreign makes the state ``unreadable``; the reason names it.
+    """
+    row = _read(run)
+    del row["recipe"]
+    return row
+
+
+def read_rows(root: Path | str) -> list[Row]:
+    """Read every run below a folder; ``recipe`` of a row holds its job, flat by dotted field.
+
+    Raises:
+        CollectError: There is no such folder, or no run in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise CollectError(f"{root}: no such folder")
+    rows = [_read(run) for run in find_runs(root)]
+    if not rows:
+        raise CollectError(f"{root}: no runs here (expected <job>/<run>/job.yaml)")
+    return rows
+
+
+def _read(run: RunDir) -> Row:
+    row: Row = dict.fromkeys(COLUMNS) | {"job": run.path.parent.name, "run": str(run.path)}
+    row["recipe"] = {}
+    if (run.path / "log.txt").exists():
+        row["log"] = str(run.path / "log.txt")
+    faults = []
+    for name, read in _READERS.items():
+        if name == "metrics.json" and row["state"] != "done":
+            continue  # not yet there, or of an earlier attempt
+        try:
+            row |= read(run)
+        except Exception as error:  # a foreign file may hold, and so raise, anything
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+    return row | {"state": "unreadable", "reason": "; ".join(faults)} if faults else row
+
+
+def _read_job(run: RunDir) -> Row:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    job = yaml.load((run.path / "job.yaml").read_text(encoding="utf-8"), loader)
+    names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
+    counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
+    return names | counts | {"recipe": dict(_flat(job))}
+
+
+def _read_status(run: RunDir) -> Row:
+    status = run.status()
+    if status.state not in STATES:
+        raise ValueError(f"unknown state {status.state!r}")
+    reason = ": ".join(text for text in (status.reason, status.message) if text)
+    numbers = {"attempts": int(status.attempt), "epochs": int(status.epoch)}
+    return numbers | {"state": status.state, "reason": reason or None, "updated": status.updated}
+
+
+def _read_history(run: RunDir) -> Row:
+    """Best validation AUC so far and its epoch, the first of several."""
+    epochs = [
+        (_number(line["valid"].get("auc")), line) for line in run.read_lines("history.jsonl")
+    ]
+    scored = [(auc, -int(line["epoch"])) for auc, line in epochs if auc is not None]
+    auc, epoch = max(scored, default=(None, 0))
+    return {"valid_auc": auc, "best_epoch": -epoch or None}
+
+
+def _read_metrics(run: RunDir) -> Row:
+    metrics = run.read_json("metrics.json")
+    if metrics["schema"] != _METRICS_SCHEMA:
+        raise ValueError(f"schema {metrics['schema']!r}, expected {_METRICS_SCHEMA}")
+    data, device, cost = metrics["data"], metrics["device"], metrics["cost"]
+    scores = {name: _number(value) for name, value in metrics["test"]["scores"].items()}
+    row: Row = {name: scores[name] for name in scores if re.fullmatch(_SCORES, name)}
+    row |= {name: _number(cost[name]) for name in ("train_seconds", "images_per_s")}
+    row["device"] = f"{device['name']} x{device['count']}".removesuffix(" x1")
+    row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}
+    row |= {"test_samples": int(data["samples"]["test"]), "epochs": int(cost["epochs"])}
+    row["parameters_m"] = int(cost["parameters"]) / 1e6
+    row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
+    return row | {"best_epoch": int(metrics["valid"]["epoch"])}
+
+
+_READERS = {
+    "job.yaml": _read_job,
+    "status.json": _read_status,
+    "history.jsonl": _read_history,
+    "metrics.json": _read_metrics,
+}
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" not in ("name", "seed", "data.root") and prefix != "resources.":
+            yield f"{prefix}{key}", value
+
+
+def _number(value: Any) -> float | None:
+    """The value as a finite number; None where there is none."""
+    return float(value) if value is not None and math.isfinite(float(value)) else None

@@ -1,0 +1,129 @@
+"""A real SLURM on this machine, for tests: its own folder, key, ports and daemons.
+
+The daemons run as this user and are ended by their pid files; nothing of a SLURM that the machine
+may have is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue")
+
+_CONF = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+CryptoType=crypto/munge
+AuthInfo=socket={folder}/munge.sock,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+KillWait=10
+SelectType=select/cons_tres
+SlurmdParameters=config_overrides
+SchedulerParameters=bf_interval=3,sched_interval=3
+AccountingStorageType=accounting_storage/none
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=2000
+PartitionName=main Nodes=n1 Default=YES State=UP
+"""
+
+
+def missing_tools() -> list[str]:
+    """The programs of a SLURM that this machine lacks."""
+    return [tool for tool in TOOLS if _find(tool) is None]
+
+
+@contextlib.contextmanager
+def cluster(folder: Path) -> Iterator[dict[str, str]]:
+    """Start a cluster of one node; gives the environment that its commands need."""
+    folder.chmod(0o755)  # munged insists on a path that others cannot write
+    ports = _free_ports(2)
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        _CONF.format(
+            host=socket.gethostname(), user=getpass.getuser(), folder=folder,
+            port=ports[0], node_port=ports[1],
+        )
+    )  # fmt: skip
+    for name in ("state", "spool-n1"):
+        (folder / name).mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    environment = os.environ | {"SLURM_CONF": str(conf)}
+    try:
+        _start(
+            "munged", f"--key-file={key}", f"--socket={folder}/munge.sock",
+            f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log",
+            f"--seed-file={folder}/munged.seed", "--force", environment=environment,
+        )  # fmt: skip
+        _start("slurmctld", environment=environment)
+        _start("slurmd", "-N", "n1", environment=environment)
+        _wait_for_node(environment)
+        yield environment
+    finally:
+        for pid_file in ("slurmd-n1.pid", "slurmctld.pid", "munged.pid"):
+            _end(folder / pid_file)
+
+
+def _find(tool: str) -> str | None:
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def _start(tool: str, *words: str, environment: dict[str, str]) -> None:
+    path = _find(tool)
+    assert path is not None
+    subprocess.run([path, *words], env=environment, check=True, capture_output=True, timeout=30)
+
+
+def _wait_for_node(environment: dict[str, str], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    state = ""
+    while "idle" not in state:
+        assert time.monotonic() < end, f"the node did not come up: {state}"
+        time.sleep(0.3)
+        answer = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True
+        )
+        state = answer.stdout + answer.stderr
+
+
+def _end(pid_file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
+        pid = int(pid_file.read_text())
+        os.kill(pid, signal.SIGTERM)
+        for _ in range(100):
+            os.kill(pid, 0)
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports

@@ -1,0 +1,108 @@
+"""The house: imports point down, the tables are complete, and the light verbs stay light."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from deeplense_batch.tasks import TASKS
+
+PACKAGE = REPOSITORY / "deeplense_batch"
+MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
+
+FLOORS = {
+    "__init__": 0,
+    "job": 1, "rundir": 1, "distributed": 1, "optim": 1, "checkpoint": 1, "record": 1,
+    "lensing": 1, "metrics": 1, "figures": 1,
+    "tasks": 2, "data": 2, "models": 2, "rows": 2, "compare": 2, "collect": 2,
+    "plan": 3, "fit": 3, "run": 3,
+    "local": 4, "submit": 4,
+    "__main__": 5,
+}  # fmt: skip
+
+
+def noun(path) -> str:
+    """The file or folder of the house that a module belongs to."""
+    return path.parts[0].removesuffix(".py")
+
+
+def imports(path) -> set[str]:
+    """The files or folders of the package that a module imports, wherever in its text."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deeplense_batch"):
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {n[1] if len(n) > 1 else "__init__" for n in names if n[0] == PACKAGE.name}
+    return found - {noun(path), "__version__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_point_down(path):
+    here = FLOORS[noun(path)]
+    for other in imports(path):
+        assert FLOORS[other] <= here, f"{path} (floor {here}) imports {other}"
+        if here == 1:
+            assert FLOORS[other] < 1, f"{path} is on the ground and imports {other}"
+
+
+def test_no_circle_of_imports():
+    """Between the files of one floor too."""
+    edges: dict[str, set[str]] = {}
+    for path in MODULES:
+        edges.setdefault(noun(path), set()).update(imports(path))
+    done: set[str] = set()
+    while len(done) < len(edges):
+        free = {name for name, needs in edges.items() if name not in done and needs <= done}
+        assert free, f"a circle among {sorted(set(edges) - done)}"
+        done |= free
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_every_page_opens_with_what_it_is_for(path):
+    tree = ast.parse((PACKAGE / path).read_text())
+    assert ast.get_docstring(tree), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_what_others_import_is_in_all(path):
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if not (node.module or "").startswith("deeplense_batch."):
+            continue
+        offered = importlib.import_module(node.module).__all__
+        for alias in node.names:
+            assert alias.name in offered, f"{path} imports {node.module}.{alias.name}"
+
+
+def test_every_task_has_its_row():
+    files = {p.stem for p in (PACKAGE / "tasks").glob("*.py")} - {"__init__", "task"}
+    assert files == {row.partition(":")[0].rpartition(".")[2] for row in TASKS.values()}
+
+
+def test_every_dependency_says_why():
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    given = {"torch", "numpy", "scikit-learn"}
+    for line in re.search(r"dependencies = \[\n(.*?)\n\]", text, re.S)[1].splitlines():
+        assert "#" in line or any(f'"{name}>' in line for name in given), line
+    assert set(project["optional-dependencies"]) == {"fits", "gpu", "test"}
+
+
+def test_no_file_names_a_registry():
+    hosts = re.compile(r"https?://\S+/(simple|packages)/|\b(docker|ghcr|quay|nvcr)\.io\b")
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    for path in map(REPOSITORY.joinpath, listed.stdout.split("\n")[:-1]):
+        if path != Path(__file__) and path.is_file():
+            assert not hosts.search(path.read_text(errors="replace")), path

@@ -1,0 +1,374 @@
+"""The lensing functions against closed forms, against themselves, and against lenstronomy.
+
+Tolerances are those of the physics specification; what was measured stands beside them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from torch.nn import functional
+
+from deeplense_batch.lensing.camera import (
+    camera_matrix,
+    fine_grid,
+    photon_counts,
+    readout_counts,
+)
+from deeplense_batch.lensing.cosmology import (
+    angular_distances,
+    critical_density,
+    einstein_radius_of_dispersion,
+    einstein_radius_squared,
+    luminosity_distances_by_mistake,
+)
+from deeplense_batch.lensing.light import sersic, sersic_b, sersic_flux
+from deeplense_batch.lensing.profiles import (
+    line_mass,
+    line_share_inside,
+    point_masses,
+    shear,
+    sie,
+    sis,
+)
+
+GRID = fine_grid(150, 0.05, 1)
+AXIS_RATIOS = (0.5, 0.8, 0.95, 1.0)
+
+
+def number(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def numbers(*values: float) -> list[torch.Tensor]:
+    return [number(value) for value in values]
+
+
+def worst(ours, theirs) -> float:
+    """Largest difference of our (1, H, W) components from theirs, (H W,)."""
+    whole = [torch.broadcast_to(a, (1, 150, 150)).flatten().numpy() for a in ours]
+    return max(float(np.abs(a - b).max()) for a, b in zip(whole, theirs, strict=True))
+
+
+def flat_grid() -> tuple[np.ndarray, np.ndarray]:
+    x, y = (torch.broadcast_to(v, (1, 150, 150)).flatten().numpy() for v in GRID)
+    return x, y
+
+
+class TestAgainstLenstronomy:
+    @pytest.mark.parametrize("q", AXIS_RATIOS)
+    @pytest.mark.parametrize("phi", (0.0, 0.7))
+    def test_sie(self, q, phi):
+        module = pytest.importorskip("lenstronomy.LensModel.Profiles.sie")
+        e = (1 - q) / (1 + q)
+        e1, e2 = e * math.cos(2 * phi), e * math.sin(2 * phi)
+        theirs = module.SIE(NIE=False).derivatives(*flat_grid(), theta_E=1.2, e1=e1, e2=e2)
+        assert worst(sie(*GRID, *numbers(1.2, q, phi)), theirs) < 1e-6  # 1.2e-8
+
+    def test_sis(self):
+        module = pytest.importorskip("lenstronomy.LensModel.Profiles.sis")
+        theirs = module.SIS().derivatives(*flat_grid(), theta_E=1.2)
+        assert worst(sis(*GRID, 1.2), theirs) < 1e-12
+
+    def test_shear(self):
+        module = pytest.importorskip("lenstronomy.LensModel.Profiles.shear")
+        theirs = module.Shear().derivatives(*flat_grid(), gamma1=0.05, gamma2=-0.03)
+        assert worst(shear(*GRID, 0.05, -0.03), theirs) < 1e-12
+
+    def test_point_masses(self):
+        module = pytest.importorskip("lenstronomy.LensModel.Profiles.point_mass")
+        centres, radii = [(0.31, -0.52), (-1.013, 0.207)], (0.1, 0.2)
+        parts = [
+            module.PointMass().derivatives(*flat_grid(), radius, *centre)
+            for centre, radius in zip(centres, radii, strict=True)
+        ]
+        cx, cy = torch.tensor([centres], dtype=torch.float64).unbind(2)
+        squared = torch.tensor([radii], dtype=torch.float64) ** 2
+        ours = point_masses(*GRID, cx, cy, squared)
+        assert worst(ours, [sum(p) for p in zip(*parts, strict=True)]) < 1e-12
+
+
+def test_sie_table_of_lenstronomy_1_13():
+    """Stands in where lenstronomy is not installed: SIE, theta_e 1.2, q 0.8, phi 0.7."""
+    points = torch.tensor([[0.3, 0.4], [-1.1, 0.2], [0.05, -2.0]], dtype=torch.float64)
+    expected = torch.tensor(
+        [
+            [0.6603757215440554, 0.9496523638563213],
+            [-1.170465523835233, 0.3001612322036883],
+            [0.11533262609536887, -1.2041378998741659],
+        ],
+        dtype=torch.float64,
+    )
+    alpha = torch.stack(sie(*points.T, *numbers(1.2, 0.8, 0.7)), 1)
+    assert torch.allclose(alpha, expected, atol=1e-6, rtol=0)
+
+
+class TestLine:
+    """A line of 1.3 arcsec and squared Einstein radius 0.0831 arcsec^2."""
+
+    length, squared = 1.3, 0.0831
+
+    def alpha(self, x, y, angle=0.4):
+        return line_mass(x, y, *numbers(0.1, -0.2, angle, self.length, self.squared))
+
+    @pytest.mark.parametrize(("count", "tolerance"), [(100, 5e-5), (1600, 3e-7)])
+    def test_is_the_limit_of_point_masses(self, count, tolerance):
+        along = (torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5
+        cx = 0.1 + along * self.length * math.cos(0.4)
+        cy = -0.2 + along * self.length * math.sin(0.4)
+        equal = torch.full((1, count), self.squared / count, dtype=torch.float64)
+        chain = point_masses(*GRID, cx[None], cy[None], equal)
+        u = (GRID[0] - 0.1) * math.cos(0.4) + (GRID[1] + 0.2) * math.sin(0.4)
+        v = (GRID[1] + 0.2) * math.cos(0.4) - (GRID[0] - 0.1) * math.sin(0.4)
+        distance = torch.hypot((u.abs() - self.length / 2).clamp_min(0), v)
+        difference = torch.stack([a - b for a, b in zip(self.alpha(*GRID), chain, strict=True)])
+        assert difference[:, distance > 0.1].abs().max() < tolerance  # 3.7e-5, 1.5e-7
+
+    def test_far_away_is_a_point_mass(self):
+        turn = torch.arange(720, dtype=torch.float64) * (2 * math.pi / 720)
+        x, y = 200 * torch.cos(turn), 200 * torch.sin(turn)
+        ax, ay = self.alpha(x, y)
+        flux = (ax * torch.cos(turn) + ay * torch.sin(turn)).mean() * 200  # / 2 pi
+        assert flux.item() == pytest.approx(self.squared, rel=1e-10)
+
+    def test_deflection_jumps_across_it(self):
+        _, above = self.alpha(*numbers(0.1, -0.2 + 1e-9), angle=0.0)
+        _, below = self.alpha(*numbers(0.1, -0.2 - 1e-9), angle=0.0)
+        jump = 2 * math.pi * self.squared / self.length
+        assert (above - below).item() == pytest.approx(jump, rel=1e-6)  # 1e-9
+
+    @pytest.mark.parametrize("radius", (0.15, 0.6, 3.0))
+    def test_share_inside_a_circle(self, radius):
+        line = numbers(0.1, -0.2, 0.4, self.length)
+        turn = (torch.arange(200_000, dtype=torch.float64) + 0.5) * (2 * math.pi / 200_000)
+        ax, ay = self.alpha(radius * torch.cos(turn), radius * torch.sin(turn))
+        mean = (ax * torch.cos(turn) + ay * torch.sin(turn)).mean().item() * radius / self.squared
+        # The circle crosses the line, where the mean of a jump converges as 1 / samples.
+        assert line_share_inside(number(radius), *line).item() == pytest.approx(mean, abs=1e-5)
+
+
+class TestEquations:
+    def test_images_of_an_isothermal_sphere(self):
+        theta_e, beta = 1.2, 0.3
+        for theta in (theta_e + beta, beta - theta_e):
+            x = number(theta).requires_grad_()
+            mapped = x - sis(x, number(0.0), theta_e)[0]
+            assert mapped.item() == pytest.approx(beta, abs=1e-10)
+            y = number(0.0).requires_grad_()
+            across = y - sis(number(theta), y, theta_e)[1]
+            area = torch.autograd.grad(mapped, x)[0] * torch.autograd.grad(across, y)[0]
+            magnification = 1 + math.copysign(theta_e / beta, theta)
+            assert 1 / area.item() == pytest.approx(magnification, rel=1e-8)
+
+    def test_ellipsoid_convergence_and_magnification(self):
+        x, y, jacobian = jacobians("sie")
+        q, theta_e = 0.7, 1.2
+        psi = torch.sqrt((q * x) ** 2 + y**2)
+        kappa = theta_e * math.sqrt(q) / (2 * psi)
+        half_divergence = (jacobian[:, 0, 0] + jacobian[:, 1, 1]) / 2
+        assert torch.allclose(half_divergence, kappa, atol=1e-10, rtol=0)
+        inverse = torch.linalg.det(torch.eye(2, dtype=torch.float64) - jacobian)
+        assert torch.allclose(inverse, 1 - 2 * kappa, atol=1e-10, rtol=0)
+
+    @pytest.mark.parametrize("name", ("sis", "sie", "shear", "points", "line"))
+    def test_deflection_has_no_curl(self, name):
+        _, _, jacobian = jacobians(name)
+        assert (jacobian[:, 0, 1] - jacobian[:, 1, 0]).abs().max() < 1e-12
+
+    def test_critical_curve_encloses_the_einstein_radius(self):
+        step, q, theta_e = 0.0125, 0.7, 1.2
+        x, y = fine_grid(320, step, 1)
+        kappa = theta_e * math.sqrt(q) / (2 * torch.sqrt((q * x) ** 2 + y**2))
+        radius = math.sqrt((1 - 2 * kappa < 0).sum().item() * step**2 / math.pi)
+        assert radius == pytest.approx(theta_e, rel=5e-4)
+
+    @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+    def test_finite_at_singular_points(self, dtype):
+        zero = torch.zeros(1, 1, 1, dtype=dtype)
+        half, one = zero + 0.5, zero + 1
+        fields = [
+            *sis(zero, zero, one),
+            *sie(zero, zero, one, half, zero),
+            *point_masses(zero, zero, zero[0], zero[0], one[0]),
+            *line_mass(zero, zero, zero, zero, zero, one, one),
+            *line_mass(half, zero, zero, zero, zero, one, one),
+        ]
+        assert all(torch.isfinite(field).all() for field in fields)
+
+    def test_lensing_keeps_surface_brightness(self):
+        x, y = fine_grid(150, 0.05, 2)
+        source = dict(
+            zip(
+                ("centre_x", "centre_y", "radius", "n", "q", "phi"),
+                numbers(0.1, 0.05, 0.3, 1.2, 0.7, 0.3),
+                strict=True,
+            )
+        )
+        ax, ay = sis(x, y, 1.2)
+        lensed = sersic(x - ax, y - ay, intensity=1.0, **source)
+        peak = sersic(source["centre_x"], source["centre_y"], intensity=1.0, **source)
+        assert lensed.max() <= peak
+
+    @pytest.mark.parametrize(("supersampling", "tolerance"), [(2, 2e-3), (4, 5e-4)])
+    def test_magnification_of_a_disc_behind_a_sphere(self, supersampling, tolerance):
+        """Total magnification of a centred disc of radius R < theta_e: 4 theta_e / R."""
+        x, y = fine_grid(150, 0.05, supersampling)
+        ax, ay = sis(x, y, 1.2)
+        area = (torch.hypot(x - ax, y - ay) < 0.3).sum().item() * (0.05 / supersampling) ** 2
+        assert area / (math.pi * 0.3**2) == pytest.approx(16.0, rel=tolerance)
+
+
+def jacobians(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """d alpha_i / d theta_j at 50 points, (50, 2, 2) float64, by automatic differentiation."""
+    random = torch.Generator().manual_seed(3)
+    x, y = (torch.rand(2, 50, dtype=torch.float64, generator=random) * 4 - 2).requires_grad_()
+    points = [
+        torch.tensor([v], dtype=torch.float64) for v in ([0.4, -1.0], [0.2, 0.1], [0.1, 0.2])
+    ]
+    if name == "points":
+        parts = [
+            point_masses(x[i].view(1, 1, 1), y[i].view(1, 1, 1), *points) for i in range(len(x))
+        ]
+        alpha = [torch.stack([part[i].flatten()[0] for part in parts]) for i in range(2)]
+    else:
+        alpha = {
+            "sis": lambda: sis(x, y, 1.2),
+            "sie": lambda: sie(x, y, *numbers(1.2, 0.7, 0.0)),
+            "shear": lambda: shear(x, y, 0.05, 0.02),
+            "line": lambda: line_mass(x, y, *numbers(0.1, 0.2, 0.4, 1.3, 0.08)),
+        }[name]()
+    rows = [torch.stack(torch.autograd.grad(a.sum(), (x, y), retain_graph=True), 1) for a in alpha]
+    return x.detach(), y.detach(), torch.stack(rows, 1)
+
+
+class TestCosmology:
+    z = numbers(0.5), numbers(1.0)
+
+    def distances(self, function=angular_distances):
+        return function(torch.stack(self.z[0]), torch.stack(self.z[1]))
+
+    def test_values_of_the_specification(self):
+        lens, source, between = (d.item() for d in self.distances())
+        assert (lens, source, between) == pytest.approx((1259.08, 1651.91, 707.60), abs=5e-3)
+        density = critical_density(self.distances()).item()
+        assert density == pytest.approx(1.14888e11, rel=1e-5)
+        assert einstein_radius_squared(1e12, self.distances()).item() ** 0.5 == pytest.approx(
+            1.6645, abs=5e-5
+        )
+
+    def test_against_astropy(self):
+        cosmology = pytest.importorskip("astropy.cosmology")
+        flat = cosmology.FlatLambdaCDM(H0=70, Om0=0.3)
+        z_l, z_s = torch.tensor([[0.2, 0.5, 0.6, 1.0], [0.8, 1.0, 1.2, 3.0]]).double()
+        ours = angular_distances(z_l, z_s)
+        theirs = (
+            flat.angular_diameter_distance(z_l.numpy()),
+            flat.angular_diameter_distance(z_s.numpy()),
+            (flat.comoving_distance(z_s.numpy()) - flat.comoving_distance(z_l.numpy()))
+            / (1 + z_s.numpy()),
+        )
+        for our, their in zip(ours, theirs, strict=True):
+            assert our.numpy() == pytest.approx(np.asarray(their), rel=1e-6)
+
+    def test_the_luminosity_slip_shrinks_radii(self):
+        slipped = einstein_radius_squared(1e12, self.distances(luminosity_distances_by_mistake))
+        right = einstein_radius_squared(1e12, self.distances())
+        assert slipped.item() ** 0.5 == pytest.approx(1.281, abs=1e-3)
+        assert (slipped / right).item() == pytest.approx(0.593, abs=5e-4)
+
+    @pytest.mark.parametrize(
+        ("sigma_v", "theta_e"), [(200, 0.49415), (220, 0.59792), (250, 0.77210), (280, 0.96853)]
+    )
+    def test_einstein_radius_of_a_dispersion(self, sigma_v, theta_e):
+        ours = einstein_radius_of_dispersion(sigma_v, self.distances()).item()
+        assert ours == pytest.approx(theta_e, rel=1e-5)
+
+
+class TestLight:
+    @pytest.mark.parametrize(("n", "tolerance"), [(1.0, 1e-5), (2.0, 1e-4)])
+    def test_flux_is_the_integral_whatever_the_axis_ratio(self, n, tolerance):
+        radius = 0.25
+        for q in (1.0, 0.6):
+            x, y = fine_grid(2400, 0.006, 1)  # 14.4 arcsec wide
+            brightness = sersic(
+                x,
+                y,
+                centre_x=number(0.0),
+                centre_y=number(0.0),
+                intensity=2.0,
+                radius=number(radius),
+                n=number(n),
+                q=number(q),
+                phi=number(0.4),
+            )
+            total = brightness.sum().item() * 0.006**2
+            flux = sersic_flux(2.0, number(radius), number(n)).item()
+            assert total == pytest.approx(flux, rel=tolerance)
+
+    @pytest.mark.parametrize("n", (0.5, 1.0, 1.5, 4.0))
+    def test_half_of_the_light_lies_within_the_radius(self, n):
+        b = sersic_b(number(n)).item()
+
+        def ring(t: float) -> float:
+            return t * math.exp(-b * t ** (1 / n))
+
+        inside, whole = quad(ring, 0, 1)[0], quad(ring, 0, 60 * n**2, limit=200)[0]
+        assert inside / whole == pytest.approx(0.5, abs=3e-4)
+
+
+class TestCamera:
+    def test_a_constant_sky_keeps_its_brightness(self):
+        matrix = camera_matrix(30, 0.05, 2, 0.086)
+        image = matrix @ torch.ones(60, 60, dtype=torch.float64) @ matrix.T
+        assert torch.allclose(image, torch.ones_like(image), atol=1e-12)
+
+    @pytest.mark.parametrize("supersampling", (1, 2, 4))
+    def test_flux_and_centroid_of_a_point(self, supersampling):
+        matrix = camera_matrix(61, 0.05, supersampling, 0.086)
+        column = matrix[:, 30 * supersampling + supersampling // 2]
+        pixels = torch.arange(61, dtype=torch.float64)
+        offset = ((supersampling // 2 + 0.5) / supersampling) - 0.5
+        flux = column.sum().item() * supersampling
+        assert flux == pytest.approx(1.0, abs=1e-6)
+        centroid = (column * pixels).sum().item() / column.sum().item()
+        assert centroid == pytest.approx(30 + offset, abs=1e-3)
+
+    def test_is_a_convolution(self):
+        sky = torch.rand(1, 1, 120, 120, generator=torch.Generator().manual_seed(0)).double()
+        step, sigma = 0.025, 0.037
+        # Samples from the left edge of a pixel: its own two, and twenty on either side.
+        offsets = (torch.arange(42, dtype=torch.float64) - 20.5) * step
+        kernel = torch.special.ndtr((0.025 - offsets) / sigma)
+        kernel = kernel - torch.special.ndtr((-0.025 - offsets) / sigma)
+        kernel = kernel / kernel.sum()
+        expected = functional.conv2d(sky, torch.outer(kernel, kernel)[None, None], stride=2)[0, 0]
+        matrix = camera_matrix(60, 0.05, 2, sigma)
+        image = (matrix @ sky[0, 0] @ matrix.T)[10:50, 10:50]
+        assert (image - expected).abs().max() < 1e-6
+
+    def test_photons(self):
+        sky = np.zeros((1000, 1000), np.float32)
+        counts = photon_counts(sky, 10.0, np.random.default_rng(0))
+        assert counts.mean() == pytest.approx(10.0, abs=4 * math.sqrt(10) / 1000)
+        assert counts.var() == pytest.approx(10.0, rel=0.01)
+
+    def test_readout(self):
+        """Sky: mean 0, variance 1, and no spike at 0 beyond the grain of the readout."""
+        sky = np.zeros((1000, 1000), np.float32)
+        settings = {"exposure": 2000.0, "sky_sd": 0.01, "counts_per_sky_sd": 64.0}
+        frame = readout_counts(sky, **settings, random=np.random.default_rng(0)) / 64
+        assert abs(frame.mean()) < 4 / 1000
+        assert frame.var() == pytest.approx(1.0, rel=0.01)
+        grain = 1 / 64 / math.sqrt(2 * math.pi)
+        assert (frame == 0).mean() == pytest.approx(grain, rel=0.1)
+
+    def test_readout_adds_the_photon_noise_of_the_source(self):
+        source = np.full((1000, 1000), 0.2, np.float32)
+        settings = {"exposure": 1000.0, "sky_sd": 0.01, "counts_per_sky_sd": 64.0}
+        frame = readout_counts(source, **settings, random=np.random.default_rng(0)) * (0.01 / 64)
+        assert frame.mean() == pytest.approx(0.2, rel=1e-3)
+        assert frame.var() == pytest.approx(0.2 / 1000 + 0.01**2, rel=0.01)

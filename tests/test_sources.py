@@ -1,0 +1,534 @@
+"""Every layout that users have, and every kind of file in it."""
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image as Pillow
+
+from deeplense_batch.data import images, sources
+from deeplense_batch.data.images import ImageError, read_image
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources import open_source
+from deeplense_batch.data.trees import open_tree
+
+
+def image(seed=0, shape=(1, 6, 8)):
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+def fill(root, *names):
+    """Write one image of its own at every name."""
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(root / name, image(i))
+    return root
+
+
+def zipped(root, target, prefix=""):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*"), reverse=True):
+            if path.is_file():
+                archive.write(path, prefix + path.relative_to(root).as_posix())
+    return target
+
+
+def listing(root, **options):
+    """Layout, classes, and (id, class number) of each split."""
+    with open_source(root, **options) as source:
+        splits = {
+            split: [(sample.id, sample.target) for sample in samples]
+            for split, samples in source.splits.items()
+        }
+        return source.layout, source.classes, splits
+
+
+COMMON = [f"{s}/{c}/{i}.npy" for s in ("train", "val") for c in ("no", "sphere", "vort")
+          for i in (1, 2, 10)]  # fmt: skip
+
+
+@pytest.mark.parametrize("above", ["", "dataset", "a/dataset"])
+def test_split_and_class_folders(tmp_path, above):
+    fill(tmp_path / above, *COMMON)
+    layout, classes, splits = listing(tmp_path)
+    assert (layout, classes) == ("{split}/{class}/", ("no", "sphere", "vort"))
+    assert list(splits) == ["train", "val"]
+    assert splits["train"] == [
+        *(("train/no/1.npy", 0), ("train/no/2.npy", 0), ("train/no/10.npy", 0)),
+        *(("train/sphere/1.npy", 1), ("train/sphere/2.npy", 1), ("train/sphere/10.npy", 1)),
+        *(("train/vort/1.npy", 2), ("train/vort/2.npy", 2), ("train/vort/10.npy", 2)),
+    ]
+
+
+def test_one_split_alone_keeps_its_name(tmp_path):
+    fill(tmp_path / "dataset", "test/no/1.npy", "test/vort/1.npy")
+    assert listing(tmp_path)[2] == {"test": [("test/no/1.npy", 0), ("test/vort/1.npy", 1)]}
+
+
+def test_validation_is_val(tmp_path):
+    fill(tmp_path, "Train/no/1.npy", "validation/no/1.npy", "Test/no/1.npy")
+    assert listing(tmp_path)[2] == {
+        "train": [("Train/no/1.npy", 0)],
+        "val": [("validation/no/1.npy", 0)],
+        "test": [("Test/no/1.npy", 0)],
+    }
+
+
+def test_class_folders_are_split_four_to_one_in_every_class(tmp_path):
+    names = [f"{c}/{i}.npy" for c, n in (("cdm", 10), ("axion", 20)) for i in range(n)]
+    fill(tmp_path, *names)
+    layout, classes, splits = listing(tmp_path)
+    assert (layout, classes) == ("{class}/", ("axion", "cdm"))
+    assert {s: [t for _, t in x] for s, x in splits.items()} == {
+        "train": [0] * 16 + [1] * 8,
+        "val": [0] * 4 + [1] * 2,
+    }
+    assert sorted(id_ for x in splits.values() for id_, _ in x) == sorted(names)
+    assert listing(tmp_path)[2] == splits
+    assert listing(tmp_path, seed=1)[2] != splits
+    with open_source(tmp_path, seed=5) as source:
+        assert source.notes == ("no split given: each class split 4:1 into train and val, seed 5",)
+
+
+def test_classes_with_test_folders_beside_them(tmp_path):
+    fill(tmp_path, *(f"{c}/{i}.npy" for c in ("no_sub", "cdm") for i in range(5)),
+         "no_sub_test/1.npy", "cdm_test/1.npy")  # fmt: skip
+    _, classes, splits = listing(tmp_path)
+    assert classes == ("cdm", "no_sub")
+    assert {split: len(samples) for split, samples in splits.items()} == {
+        "train": 8, "val": 2, "test": 2,
+    }  # fmt: skip
+    assert splits["test"] == [("cdm_test/1.npy", 0), ("no_sub_test/1.npy", 1)]
+
+
+@pytest.mark.parametrize("kinds", [("lenses", "nonlenses"), ("lenses",)])
+def test_lens_finding_a_lens_is_1(tmp_path, kinds):
+    fill(tmp_path, *(f"{s}_{k}/1.npy" for s in ("train", "test") for k in kinds))
+    layout, classes, splits = listing(tmp_path)
+    assert (layout, classes) == ("{split}_{class}/", ("nonlenses", "lenses"))
+    for split in ("train", "test"):
+        assert splits[split] == [
+            (f"{split}_{kind}/1.npy", int(kind == "lenses")) for kind in kinds
+        ]
+
+
+@pytest.mark.parametrize("folder", ["", "Samples"])
+def test_images_side_by_side_have_no_labels(tmp_path, folder):
+    fill(tmp_path / folder, "10.npy", "9.npy", "x1.npy")
+    (tmp_path / "notes.txt").write_text("about")
+    layout, classes, splits = listing(tmp_path)
+    assert (layout, classes) == ("images side by side", ())
+    assert splits == {"train": [("9.npy", -1), ("10.npy", -1), ("x1.npy", -1)]}
+
+
+def test_split_folders_without_classes(tmp_path):
+    fill(tmp_path, "train/1.npy", "test/1.npy")
+    assert listing(tmp_path) == (
+        "{split}/",
+        (),
+        {"train": [("train/1.npy", -1)], "test": [("test/1.npy", -1)]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["HR/1.npy", "LR/1.npy"], r"HR, LR \(pairs for super-resolution\)"),
+        (["train/HR/1.npy", "train/LR/1.npy"], "train/HR, train/LR .pairs for super-resolution"),
+        (["a/b/1.npy", "c/b/1.npy"], "a/b, c/b;"),
+        (["train/no/1.npy", "vort/1.npy"], "train/no, vort;"),
+        (["1.npy", "no/1.npy"], r"\., no;"),
+        ([f"{i}/x/1.npy" for i in range(9)], "0/x, 1/x, .*5/x and 3 more;"),
+        (["train/a/b/1.npy", "val/a/b/1.npy"], "train/a/b, val/a/b;"),
+    ],
+)
+def test_unknown_layouts_are_described(tmp_path, names, found):
+    fill(tmp_path, *names)
+    with pytest.raises(
+        ShardError, match=f"unknown layout, images in the folders {found}"
+    ) as caught:
+        listing(tmp_path)
+    assert "known are {train,val,test}/{class}/" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_is_read_in_place_and_gives_the_same(tmp_path):
+    folder = fill(tmp_path / "folder", *COMMON)
+    (folder / "README.md").write_text("x")
+    archive = zipped(folder, tmp_path / "set.zip", "dataset/")
+    with zipfile.ZipFile(archive, "a") as more:
+        more.writestr("__MACOSX/dataset/train/no/._1.npy", b"x")
+        more.writestr("dataset/train/.DS_Store", b"x")
+        more.writestr("dataset/train/no/.hidden.npy", b"x")
+        more.mkdir("dataset/empty")
+    before = sorted(tmp_path.rglob("*"))
+    assert listing(archive) == listing(folder)
+    with open_source(archive) as inside, open_source(folder) as outside:
+        assert (inside.ignored, outside.ignored) == (("dataset/README.md",), ("README.md",))
+        for split, samples in outside.splits.items():
+            for here, there in zip(inside.splits[split], samples, strict=True):
+                assert (inside.read(here).pixels == outside.read(there).pixels).all()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_in_a_zip_are_only_names(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    archive = tmp_path / "a" / "b" / "evil.zip"
+    buffer = io.BytesIO()
+    np.save(buffer, image())
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../../no/1.npy", buffer.getvalue())
+        file.writestr("../../vort/1.npy", buffer.getvalue())
+    assert listing(archive)[2] == {"train": [("no/1.npy", 0), ("vort/1.npy", 1)]}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
+
+
+def test_a_broken_member_of_a_zip_is_a_bad_image(tmp_path):
+    folder = fill(tmp_path / "folder", "1.npy", "2.npy")
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w") as file:  # stored: a changed byte is still an image
+        file.write(folder / "1.npy", "1.npy")
+        file.write(folder / "2.npy", "2.npy")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"2.npy") + 150] ^= 1
+    archive.write_bytes(data)
+    with open_source(archive) as source:
+        good, bad = source.splits["train"]
+        assert (source.read(good).pixels == image(0)).all()
+        with pytest.raises(ImageError, match=r"cannot be read \(BadZipFile: Bad CRC-32"):
+            source.read(bad)
+
+
+def test_links_are_followed_once(tmp_path):
+    fill(tmp_path / "real", "no/1.npy", "vort/1.npy")
+    root = tmp_path / "root"
+    (root / "train").mkdir(parents=True)
+    for class_ in ("no", "vort"):
+        (root / "train" / class_).symlink_to(tmp_path / "real" / class_)
+    (root / "train" / "no" / "back").symlink_to(root)
+    assert listing(root)[2] == {"train": [("train/no/1.npy", 0), ("train/vort/1.npy", 1)]}
+
+
+def test_sources_that_are_none(tmp_path):
+    with pytest.raises(ShardError, match="no such folder or file"):
+        listing(tmp_path / "nowhere")
+    with pytest.raises(ShardError, match=r"holds no images but nothing; images are .fits, .npy"):
+        listing(tmp_path)
+    (tmp_path / "a.csv").write_text("1")
+    with pytest.raises(ShardError, match=r"no images but 1 other files, such as a.csv"):
+        listing(tmp_path)
+    with pytest.raises(ShardError, match=r"a.csv: is neither a folder, a zip nor an .npz file"):
+        listing(tmp_path / "a.csv")
+    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ShardError, match=r"cut.zip: is neither a folder, a zip"):
+        listing(tmp_path / "cut.zip")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    archive = zipped(fill(tmp_path / "folder", "1.npy"), tmp_path / "set.zip")
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of the central directory
+    archive.write_bytes(data)
+    with pytest.raises(ShardError, match="is encrypted"), open_tree(archive):
+        pass
+
+
+# Sets of images in an .npz
+
+
+def save_set(path, n, labels, **more):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"images": image(n, (n, 1, 6, 8))} | ({} if labels is None else {"labels": labels})
+    np.savez(path, **arrays, **more)
+    return arrays["images"]
+
+
+def test_npz_sets(tmp_path):
+    train = save_set(tmp_path / "train.npz", 4, [0, 2, 1, 0])
+    val = save_set(tmp_path / "val.npz", 2, np.array([1.0, 2.0]))
+    layout, classes, splits = listing(tmp_path)
+    assert (layout, classes) == ("{split}.npz", ("0", "1", "2"))
+    assert splits == {
+        "train": [(f"train.npz[{i}]", target) for i, target in enumerate([0, 2, 1, 0])],
+        "val": [("val.npz[0]", 1), ("val.npz[1]", 2)],
+    }
+    with open_source(tmp_path) as source:
+        assert "name no classes" in source.notes[0] and "no, vort, sphere" in source.notes[0]
+        for split, pixels in (("val", val), ("train", train)):
+            for sample, expected in zip(source.splits[split], pixels, strict=True):
+                assert (source.read(sample).pixels == expected).all()
+    assert listing(zipped(tmp_path, tmp_path.parent / "sets.zip", "x/")) == listing(tmp_path)
+
+
+def test_npz_sets_that_name_their_classes(tmp_path):
+    save_set(tmp_path / "train.npz", 3, [0, 1, 0], classes=np.array(["no", "vort", "sphere"]))
+    _, classes, splits = listing(tmp_path / "train.npz")
+    assert classes == ("no", "vort", "sphere")
+    assert [target for _, target in splits["train"]] == [0, 1, 0]
+    save_set(tmp_path / "val.npz", 1, [3], classes=np.array(["no", "vort", "sphere"]))
+    with pytest.raises(ShardError, match="has label 3, but names only 3 classes"):
+        listing(tmp_path)
+    save_set(tmp_path / "val.npz", 1, [0])
+    with pytest.raises(ShardError, match="name different classes"):
+        listing(tmp_path)
+
+
+def test_npz_sets_without_split_or_without_labels(tmp_path):
+    save_set(tmp_path / "all.npz", 10, [0] * 5 + [1] * 5)
+    assert {s: len(x) for s, x in listing(tmp_path / "all.npz")[2].items()} == {
+        "train": 8, "val": 2,
+    }  # fmt: skip
+    save_set(tmp_path / "all.npz", 3, None)
+    assert listing(tmp_path / "all.npz")[1:] == (
+        (),
+        {"train": [(f"all.npz[{i}]", -1) for i in range(3)]},
+    )
+
+
+def test_npz_sets_of_which_only_some_name_a_split_or_none_holds_images(tmp_path):
+    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
+    save_set(tmp_path / "extra.npz", 3, [0, 1, 0])
+    with pytest.raises(ShardError, match=r"unknown layout, extra.npz, train.npz; known are"):
+        listing(tmp_path)
+    np.savez(tmp_path / "none.npz", images=np.empty((0, 6, 8)), labels=[])
+    with pytest.raises(ShardError, match=r"unknown layout, none.npz; known are"):
+        listing(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": image(0, (3, 6, 8)), "labels": [0, 1]}, r"3 images, but labels of shape \(2"),
+        ({"images": image(0, (3, 6, 8)), "labels": [0, 1, 0.5]}, "labels must be class numbers"),
+        ({"images": image(0, (3, 6, 8)), "labels": [0, 1, -2]}, "labels must be class numbers"),
+        ({"images": image(0, (2, 6, 8)), "labels": [0, 7500]}, "labels must be class numbers"),
+        ({"images": image(0, (2, 6, 8)), "labels": ["a", "b"]}, "labels must be class numbers"),
+        ({"images": image(0, (6, 8)), "labels": [0] * 6}, r"'images' has shape \(6, 8\)"),
+        ({"images": image(0, (1, 6, 8)), "labels": np.array([None])}, "a pickled object"),
+    ],
+)
+def test_npz_sets_that_do_not_fit_together(tmp_path, arrays, message):
+    np.savez(tmp_path / "train.npz", **arrays)
+    with pytest.raises(ShardError, match=f"train.npz: {message}"):
+        listing(tmp_path)
+
+
+def test_npz_sets_that_are_broken(tmp_path):
+    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
+    np.save(tmp_path / "1.npy", image())
+    with pytest.raises(ShardError, match=r"unknown layout, .npz sets beside other images such as"):
+        listing(tmp_path)
+    (tmp_path / "1.npy").unlink()
+    np.savez(tmp_path / "train.npz", images=image(0, (40, 64, 64)), labels=[0] * 40)
+    data = bytearray((tmp_path / "train.npz").read_bytes())
+    data[300_000] ^= 1
+    (tmp_path / "train.npz").write_bytes(data)
+    with open_source(tmp_path) as source, pytest.raises(ShardError, match=r"train.npz: 'images'"):
+        source.read(source.splits["train"][0])
+
+
+# Files of one image
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def picture(array, kind):
+    buffer = io.BytesIO()
+    Pillow.fromarray(array).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def cutout(*arrays):
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, arrays)]).writeto(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">i2", ">f4", ">f8"],
+)
+def test_npy_of_every_number_type(dtype):
+    array = np.arange(48).reshape(6, 8).astype(dtype)
+    pixels = read_image("1.npy", npy(array)).pixels
+    assert pixels.dtype == np.dtype(dtype).newbyteorder("=") and pixels.dtype.isnative
+    assert (pixels == array[None]).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "expected"),
+    [
+        ((6, 8), (0, 1), (1, 6, 8)),
+        ((1, 6, 8), (0, 1, 2), (1, 6, 8)),
+        ((3, 6, 8), (0, 1, 2), (3, 6, 8)),
+        ((5, 6, 8), (0, 1, 2), (5, 6, 8)),
+        ((6, 8, 3), (2, 0, 1), (3, 6, 8)),
+        ((6, 8, 1), (2, 0, 1), (1, 6, 8)),
+    ],
+)
+@pytest.mark.parametrize("memory", ["C", "F"])
+def test_channels_first_or_last(shape, order, expected, memory):
+    array = np.asarray(image(0, shape), order=memory)
+    result = read_image("1.npy", npy(array))
+    assert result.pixels.shape == expected and result.pixels.flags.c_contiguous
+    assert (result.pixels.squeeze() == array.transpose(order).squeeze()).all()
+    assert (result.facts.least, result.facts.most) == (array.min(), array.max())
+
+
+def test_pictures():
+    grey = np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8)
+    colour = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    for name, array, kind in (
+        ("1.png", grey, "png"),
+        ("1.PNG", grey.astype(np.uint16) * 200, "png"),
+        ("1.tif", grey, "tiff"),
+        ("1.tiff", grey.astype(np.uint16) * 200, "tiff"),
+        ("1.tiff", grey.astype(np.int32) * 70000, "tiff"),
+        ("1.tiff", grey / np.float32(7), "tiff"),
+    ):
+        pixels = read_image(name, picture(array, kind)).pixels
+        assert pixels.dtype == array.dtype and (pixels == array).all()
+    pixels = read_image("1.png", picture(colour, "png")).pixels
+    assert (pixels == colour.transpose(2, 0, 1)).all()
+    buffer = io.BytesIO()
+    Pillow.fromarray(colour).quantize(40).save(buffer, "png")
+    assert read_image("1.png", buffer.getvalue()).pixels.shape == (3, 6, 8)  # not palette numbers
+
+
+def test_sixteen_bit_colour_is_refused_because_half_of_it_would_be_lost():
+    def chunk(kind, data):
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    rows = b"".join(b"\0" + bytes(range(48)) for _ in range(6))
+    header = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="16-bit colour, of which only 8 bits can be read"):
+        read_image("1.png", b"\x89PNG\r\n\x1a\n" + body)
+
+
+def test_fits_cutouts_are_brought_to_native_byte_order():
+    for array in (image(0, (6, 8)), image(0, (3, 6, 8)), np.arange(48, dtype="i2").reshape(6, 8)):
+        pixels = read_image("1.fits", cutout(array)).pixels
+        assert pixels.dtype == array.dtype and pixels.dtype.isnative
+        assert (pixels == array.reshape(pixels.shape)).all()
+    with pytest.raises(ImageError, match="holds no image"):
+        read_image("1.fits", cutout())
+
+
+def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "1.fits").write_bytes(cutout(image(0, (6, 8))))
+    assert listing(tmp_path)[2] == {"train": [("1.fits", -1)]}
+    monkeypatch.setattr(sources, "has_fits", lambda: False)
+    with pytest.raises(ShardError, match=r"pip install deeplense-batch\[fits\]"):
+        listing(tmp_path)
+    assert images.has_fits()
+
+
+def test_an_npz_of_one_image():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, anything=image())
+    assert (read_image("1.npz", buffer.getvalue()).pixels == image()).all()
+
+
+def axion(shape=(6, 8), mass=1e-23):
+    array = np.empty(2, object)
+    array[:] = [image(0, shape).astype(np.float64), mass]
+    return array
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_pickles_are_read_only_when_allowed(tmp_path):
+    fired = tmp_path / "fired"
+    bomb = np.array([Bomb(fired), 1.0], object)
+    buffer = io.BytesIO()
+    np.savez(buffer, image=bomb)
+    for name, data in (
+        ("1.npy", npy(bomb)),
+        ("1.npz", buffer.getvalue()),
+        ("1.npy", npy(axion())),
+    ):
+        with pytest.raises(ImageError, match="may run code; --allow_pickle reads it"):
+            read_image(name, data)
+    assert not fired.exists()
+    result = read_image("1.npy", npy(axion()), allow_pickle=True)
+    assert (result.pixels == axion()[0]).all() and result.facts.axion_mass_ev == 1e-23
+    assert np.isnan(read_image("1.npy", npy(image()), allow_pickle=True).facts.axion_mass_ev)
+    with pytest.raises(ImageError, match=r"an object array, but not \[image, axion mass\]"):
+        read_image("1.npy", npy(bomb), allow_pickle=True)
+    assert fired.exists()  # so the bomb above was a real one
+
+
+def spoilt(value):
+    array = image()
+    array[0, 2, 3] = value
+    return npy(array)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("1.npy", b"", "empty file"),
+        ("1.npy", b"no image at all", "not a .npy file"),
+        ("1.npy", npy(image())[:-1], "cut short: 191 of 192 bytes"),
+        ("1.npy", spoilt(np.nan), "1 of 48 pixels are NaN or infinite"),
+        ("1.npy", spoilt(-np.inf), "1 of 48 pixels are NaN or infinite"),
+        ("1.npy", npy(np.full((6, 8), 2.5)), "constant image, all pixels are 2.5"),
+        ("1.npy", npy(image() + 1j), "type complex64; images hold integers or"),
+        ("1.npy", npy(image() > 0.5), "type bool"),
+        ("1.npy", npy(np.full((6, 8), "x")), "type <U1"),
+        ("1.npy", npy(np.arange(9.0)), r"shape \(9,\); images are \(H, W\), \(C, H, W\) or"),
+        ("1.npy", npy(image(0, (6, 8, 5))), r"shape \(6, 8, 5\); images are"),
+        ("1.npy", npy(image(0, (1, 1, 6, 8))), r"shape \(1, 1, 6, 8\); images are"),
+        ("1.npy", npy(np.empty((0, 6, 8))), r"shape \(0, 6, 8\) has no pixels"),
+    ],
+)
+def test_bad_files_have_a_reason(name, data, reason):
+    with pytest.raises(ImageError, match=reason):
+        read_image(name, data)
+
+
+def test_an_npz_of_two_images_and_a_tiff_of_two_pictures_are_bad():
+    buffer = io.BytesIO()
+    np.savez(buffer, a=image(), b=image())
+    with pytest.raises(ImageError, match=r"holds 2 arrays \(a, b\), an image is one"):
+        read_image("1.npz", buffer.getvalue())
+    grey = [Pillow.fromarray(np.arange(48, dtype="u1").reshape(6, 8)) for _ in range(2)]
+    grey[0].save(buffer := io.BytesIO(), "tiff", save_all=True, append_images=grey[1:])
+    with pytest.raises(ImageError, match="holds 2 pictures, an image is one"):
+        read_image("1.tif", buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("1.npy", npy(image())[:40]),
+        ("1.png", picture(np.arange(4800, dtype="u1").reshape(60, 80), "png")[:-60]),
+        ("1.png", b"no picture"),
+        ("1.fits", b"no cutout"),
+        ("1.npz", b"no archive"),
+    ],
+)
+def test_whatever_a_reader_says_of_a_broken_file_is_the_reason(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with open_source(tmp_path) as source, pytest.raises(ImageError, match="cannot be read") as why:
+        source.read(source.splits["train"][0])
+    assert "\n" not in str(why.value)

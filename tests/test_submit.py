@@ -1,0 +1,160 @@
+"""Many runs on one machine: what is missing is done, once, and nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import cli, typed, wait_for
+
+from deeplense_batch.rundir import Status, find_runs
+
+RECIPE = {
+    "model": {"name": "test_resnet"},
+    "train": {"epochs": 2, "batch_size": 8, "lr": 5e-3},
+    "resources": {"gpus": 0},
+    "seeds": [0, 1],
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | {"data": {"root": str(shards)}}))
+    return path
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def states(root: Path) -> dict[str, str]:
+    return {run.path.name: run.status().state for run in find_runs(root)}
+
+
+def start_submit(recipe: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "deeplense_batch", "submit", "--grid", str(recipe), *words]
+    return subprocess.Popen(
+        command, cwd=recipe.parent, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_dry_run_shows_all_and_writes_nothing(recipe, capsys):
+    code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
+    assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked" in shown
+    assert shown.count("planned") == 2
+    assert not (recipe.parent / "runs").exists()
+
+
+def test_a_grid_is_carried_out_once(recipe):
+    runs = recipe.parent / "runs"
+    first = cli("submit", recipe, "--grid", cwd=recipe.parent)
+    assert first.returncode == 0, first.stderr
+    assert set(states(runs).values()) == {"done"} and len(states(runs)) == 2
+    before = files(runs)
+    second = cli("submit", recipe, "--grid", cwd=recipe.parent)
+    assert second.returncode == 0 and "2 runs, nothing to do" in second.stdout
+    assert files(runs) == before
+    (submission,) = (runs / ".submit").iterdir()
+    frozen = (submission / "runs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["run"] for line in frozen} == {str(r.path) for r in find_runs(runs)}
+    assert "submit" in json.loads((submission / "submission.json").read_text())["command"]
+
+
+def test_a_killed_run_is_finished_by_the_next_submit_and_no_other_is_touched(recipe):
+    runs = recipe.parent / "runs"
+    process = start_submit(recipe, "--train.epochs=12", "--parallel=2")
+
+    def pids() -> dict[Path, int]:
+        found = {}
+        for run in find_runs(runs):
+            if run.status().state == "running" and run.read_lines("history.jsonl"):
+                found[run.path] = run.status().pid
+        return found
+
+    wait_for(pids)
+    victim, pid = next(iter(pids().items()))
+    os.kill(pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 5, errors
+    assert "lost small/" in errors
+    assert {n: s for n, s in states(runs).items() if s != "done"} == {victim.name: "lost"}
+    before = {path: time_ for path, time_ in files(runs).items() if victim not in path.parents}
+    again = cli("submit", "--grid", recipe, "--train.epochs=12", cwd=recipe.parent)
+    assert again.returncode == 0 and "2 runs, 1 to do" in again.stdout, again.stderr
+    assert set(states(runs).values()) == {"done"}
+    assert before.items() <= files(runs).items()
+
+
+def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe):
+    runs = recipe.parent / "runs"
+    process = start_submit(recipe, "--train.epochs=12", "--parallel=1")
+    wait_for(lambda: any(run.read_lines("history.jsonl") for run in find_runs(runs)))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert sorted(states(runs).values()) == ["planned", "stopped"]
+    again = cli("submit", "--grid", recipe, "--train.epochs=12", cwd=recipe.parent)
+    assert again.returncode == 0 and set(states(runs).values()) == {"done"}
+
+
+def test_a_failed_run_is_skipped_until_retry_and_stops_no_other(recipe, capsys):
+    runs = recipe.parent / "runs"
+    words = ["submit", "--grid", recipe, "--cluster=debug", "--train.optimizer=sgd"]
+    words += ["--grid.train.lr=[0.01,1e30]", "--seeds=[0]", "--train.epochs=1"]
+    assert typed(capsys, *words)[0] == 5
+    assert sorted(states(runs).values()) == ["done", "failed"]
+    code, shown, _ = typed(capsys, *words)
+    assert code == 0 and "nothing to do" in shown
+    assert "diverged" in shown and "--retry tries it again" in shown
+    code, shown, _ = typed(capsys, *words, "--retry")
+    assert code == 5 and "2 runs, 1 to do" in shown
+
+
+def test_force_refuses_what_is_at_work_and_keeps_what_was(recipe, capsys):
+    words = ["submit", recipe, "--cluster=debug", "--grid", "--seeds=[0]", "--train.epochs=1"]
+    assert typed(capsys, *words)[0] == 0
+    (run,) = find_runs(recipe.parent / "runs")
+    code, shown, _ = typed(capsys, *words, "--force")
+    assert code == 0 and "start over" in shown
+    assert len(list((run.path.parent / ".old").iterdir())) == 1
+    run.write_status(Status(state="running"))
+    code, _, error = typed(capsys, *words, "--force")
+    assert code == 3 and "--force starts over only what is not at work" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--cluster=slum"], 3, "--cluster: unknown 'slum'"),
+        (["--model.name=resnet19"], 3, "there is no model 'resnet19'"),
+        (["--data.root=nowhere"], 3, "nowhere: no such folder of shards"),
+        (["--task.name=clasification"], 3, "did you mean 'classification'?"),
+        (["--train.epoch=3"], 2, "--train.epoch: unknown; did you mean 'epochs'?"),
+        (["--epochs=3"], 2, "--epochs: no such flag of submit"),
+        (["--dryrun"], 2, "did you mean '--dry_run'?"),
+        (["--dry_run=maybe"], 2, "--dry_run: is a flag, true or false, got 'maybe'"),
+        (["--parallel=-1"], 2, "--parallel: expected a whole number"),
+        (["missing.yaml"], 3, "missing.yaml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_made(recipe, words, code, sentence, capsys):
+    answer = typed(capsys, "submit", "--grid", recipe, *words)
+    assert answer[:2] == (code, "")
+    assert sentence in answer[2] and len(answer[2].splitlines()) == 1
+    assert not (recipe.parent / "runs").exists()
+
+
+def test_submit_without_a_recipe_takes_all_of_jobs(recipe, capsys):
+    (recipe.parent / "jobs").mkdir()
+    recipe.rename(recipe.parent / "jobs" / "small.yaml")
+    code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run")
+    assert code == 0 and "2 runs, 2 to do" in shown
+    assert typed(capsys, "submit")[0] == 2
