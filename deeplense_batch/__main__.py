@@ -73,8 +73,11 @@ class Commands:
         }
 
         def act() -> int:
+            import torch
+
             from deeplense_batch.data.simulate import simulate
 
+            torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
             print(simulate(kind, Path(out), preset=preset, **counts))
             return 0
 

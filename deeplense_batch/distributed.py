@@ -100,7 +100,8 @@ class World:
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
         else:
-            name = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+            threads = torch.get_num_threads()
+            name = f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
         return {
             "name": name,
             "type": self.device.type,

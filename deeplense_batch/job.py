@@ -70,7 +70,8 @@ class ModelSection(_Section):
 class Augment(_Section):
     """Random changes of a training image, drawn anew for every epoch and sample."""
 
-    dihedral: bool = False  # one of the 8 symmetries of the square, exact
+    flips: bool = False  # left for right, top for bottom, each or both; exact
+    dihedral: bool = False  # one of the 8 symmetries of the square, flips among them; exact
     degrees: float = Field(0.0, ge=0, le=180)  # rotation within +- this angle
     translate: float = Field(0.0, ge=0, lt=1)  # shift within +- this share of the size
     scale: Annotated[tuple[float, float], BeforeValidator(_pair)] = (1.0, 1.0)  # from, to

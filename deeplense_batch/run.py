@@ -78,6 +78,8 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
 
 def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
     job, started = planned.job, time.perf_counter()
+    if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
+        torch.set_num_threads(job.resources.cpus)
     slices = open_slices(job)
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
     train = Loader(slices["train"], transform=transform, device=world.device)

@@ -21,7 +21,7 @@ batch() { .venv/bin/python -m deeplense_batch "$@"; }
 
 started=$SECONDS
 if ! ls "$folder"/data/train-*.h5 >/dev/null 2>&1; then
-    OMP_NUM_THREADS=1 batch simulate substructure "$folder/data" --preset DEMO_PRESET --images DEMO_IMAGES
+    OMP_NUM_THREADS=1 batch simulate substructure "$folder/data" --preset benchmark --images 3000
 fi
 batch submit --grid jobs/demo.yaml --data.root="$folder/data" --out="$folder/runs"
 batch collect "$folder/runs" --out="$folder/report"

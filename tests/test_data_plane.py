@@ -86,6 +86,14 @@ def test_dihedral_gives_the_eight_symmetries_and_changes_no_pixel():
     assert set(counts) == symmetries and min(counts.values()) > 25
 
 
+def test_flips_are_four_of_them():
+    image, index = torch.arange(16.0).reshape(1, 1, 4, 4), torch.arange(100)
+    same = image.expand(100, -1, -1, -1)
+    many = apply(same, Augment(flips=True), seed=0, epoch=0, index=index)
+    expected = {tuple(image.flip(axes).flatten().tolist()) for axes in ([], [2], [3], [2, 3])}
+    assert {tuple(one.flatten().tolist()) for one in many} == expected
+
+
 def test_an_affine_change_of_nothing_is_nothing_and_a_quarter_turn_is_one():
     images, index = torch.rand(4, 1, 15, 15), torch.arange(4)
     still = Augment(scale=(1.0, 1.0 + 1e-9))

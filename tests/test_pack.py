@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from deeplense_batch.data import attempt
 from deeplense_batch.data.pack import pack
+from deeplense_batch.data.parallel import map_in_order
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
 
 REAL = os.environ.get("DEEPLENSE_REAL_DATA")
@@ -138,14 +139,61 @@ def test_class_folders_and_their_zip_are_split_alike(tmp_path):
     assert "each class split 4:1 into train and val, seed 0" in str(report)
 
 
-def test_threads_change_nothing(tmp_path, monkeypatch):
-    common_test(tmp_path / "source", per_class=30)
+def test_processes_and_chunks_change_nothing(tmp_path, monkeypatch):
+    images = common_test(tmp_path / "source", per_class=30)
+    archive = zipped(tmp_path / "source", tmp_path / "set.zip")
     digests = set()
-    for threads, chunk in ((1, 1), (3, 7), (8, 1000)):
+    for processes, chunk in ((1, 1), (3, 7), (8, 1000)):
         monkeypatch.setattr(attempt, "_CHUNK", chunk)
-        monkeypatch.setattr(attempt, "_cores", lambda n=threads: n)
-        digests.add(pack(tmp_path / "source", tmp_path / f"{threads}", shard_size=32).digest)
+        monkeypatch.setattr(attempt, "cores", lambda n=processes: n)
+        for source in (tmp_path / "source", archive):
+            out = tmp_path / f"{processes}-{source.name}"
+            digests.add(pack(source, out, shard_size=32).digest)
+            assert_packed(out, images)
     assert len(digests) == 1
+
+
+def squares(task, block):
+    block[:] = task
+    return task**2
+
+
+def test_a_map_keeps_the_order_and_blocks_are_not_overwritten_too_early():
+    for tasks, processes in ((0, 2), (1, 2), (40, 3), (5, 8)):
+        results = map_in_order(
+            squares, tasks, processes=processes, shape=(2, 3), dtype=np.dtype(np.int64)
+        )
+        for task, (square, block) in enumerate(results):
+            assert square == task**2 and (block == task).all()
+        assert tasks == 0 or task == tasks - 1
+
+
+def children():
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_map_ends_its_processes_and_hands_on_what_fails():
+    def fail(task, block):
+        if task == 5:
+            raise ShardError("the sixth")
+        return task
+
+    def die(task, block):
+        if task == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    options = {"processes": 2, "shape": (1,), "dtype": np.dtype(np.uint8)}
+    before = children()
+    first = map_in_order(squares, 1000, **options)
+    assert next(first)[0] == 0 and len(children() - before) == 2
+    first.close()
+    assert children() == before
+    with pytest.raises(ShardError, match="the sixth"):
+        list(map_in_order(fail, 1000, **options))
+    with pytest.raises(RuntimeError, match="the process of task 5 died"):
+        list(map_in_order(die, 1000, **options))
+    assert children() == before
 
 
 def test_unlabelled_images(tmp_path):
@@ -500,12 +548,12 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(attempt, "_CHUNK", 4)
     take, taken = attempt.Attempt._take, []
 
-    def interrupted(self, split, outcomes):
+    def interrupted(self, split, *chunk):
         taken.append(split)
         if len(taken) == 12:
             assert list((tmp_path / "deep" / "out").glob(".train-*.tmp.h5"))
             raise KeyboardInterrupt
-        take(self, split, outcomes)
+        take(self, split, *chunk)
 
     monkeypatch.setattr(attempt.Attempt, "_take", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -521,18 +569,23 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
         "from deeplense_batch.data import attempt\n"
         "from deeplense_batch.data.pack import pack\n"
         "take = attempt.Attempt._take\n"
-        "def slow(self, split, outcomes):\n"
-        "    take(self, split, outcomes)\n"
+        "def slow(*chunk):\n"
+        "    take(*chunk)\n"
         "    time.sleep(0.05)\n"
-        "attempt.Attempt._take, attempt._CHUNK = slow, 4\n"
+        "attempt.Attempt._take, attempt._CHUNK, attempt.cores = slow, 4, lambda: 2\n"
         "pack(sys.argv[1], sys.argv[2], shard_size=8)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "source", out])
+    command = [sys.executable, "-c", code, tmp_path / "source", out]
+    process = subprocess.Popen(command, start_new_session=True)
     deadline = time.monotonic() + 30
     while len(list(out.glob(".train-*.tmp.h5"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):  # the processes that it forked end by themselves
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
     left = [path.name for path in out.iterdir()]
     assert len(left) >= 3 and all(name.endswith(".tmp.h5") for name in left)
     with pytest.raises(ShardError, match="holds no shards"):

@@ -54,18 +54,18 @@ def apply(images: Tensor, augment: Augment, *, seed: int, epoch: int, index: Ten
     if augment == Augment():
         return images
     u = uniforms(seed, epoch, index, _DRAWS)
-    if augment.dihedral:
-        images = _dihedral(images, u[:, :3] < 0.5)
+    if augment.flips or augment.dihedral:
+        images = _reflect(images, u[:, :3] < 0.5, transpose=augment.dihedral)
     if augment.degrees or augment.translate or augment.scale != (1.0, 1.0):
         images = _affine(images, augment, u[:, 3:7])
     return images
 
 
-def _dihedral(images: Tensor, bits: Tensor) -> Tensor:
-    """One of the 8 symmetries of the square, as three optional reflections; no pixel changes."""
-    transpose, vertical, horizontal = (bits[:, i, None, None, None] for i in range(3))
-    if images.shape[-1] == images.shape[-2]:
-        images = torch.where(transpose, images.transpose(-1, -2), images)
+def _reflect(images: Tensor, bits: Tensor, *, transpose: bool) -> Tensor:
+    """Optional reflections, with the transpose all 8 symmetries; no pixel value changes."""
+    swap, vertical, horizontal = (bits[:, i, None, None, None] for i in range(3))
+    if transpose and images.shape[-1] == images.shape[-2]:
+        images = torch.where(swap, images.transpose(-1, -2), images)
     images = torch.where(vertical, images.flip(-2), images)
     return torch.where(horizontal, images.flip(-1), images)
 

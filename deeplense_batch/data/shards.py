@@ -26,7 +26,7 @@ attribute                     meaning
 ``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
 ``pixel_scale``               arcsec per pixel, NaN where unknown
 ``source``, ``seed``          what the images come from, and the seed of their order
-``digest``                    sha256 of the content of this file (see `_digest`)
+``digest``                    sha256 of the content of this file (see `writer`)
 ``digests``                   the digests of all files of the split, (shards,) text
 ============================  ===================================================================
 

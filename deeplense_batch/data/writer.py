@@ -84,8 +84,10 @@ class ShardWriter:
     shard_size: int = 2048
     compression: str | None = None
 
-    _buffer: dict[str, list[Array]] = field(default_factory=dict, repr=False)
+    _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
+    _finished: bool = False
+    _image_digests: list[bytes] = field(default_factory=list, repr=False)
     _counts: list[int] = field(default_factory=list, repr=False)
     _digests: list[str] = field(default_factory=list, repr=False)
     _class_counts: NDArray[np.int64] = field(init=False, repr=False)
@@ -116,6 +118,7 @@ class ShardWriter:
         ids: Sequence[str],
         scale: NDArray[np.float64] | None = None,
         truth: Mapping[str, NDArray[np.float64]] | None = None,
+        digests: Sequence[bytes] | None = None,
     ) -> None:
         """Add samples in their final order.
 
@@ -125,6 +128,7 @@ class ShardWriter:
             ids: Stable names, n.
             scale: Counts of value 1, (n, C) float64; with uint16 images only.
             truth: Further quantities by name, each (n, ...) float64.
+            digests: sha256 of each of `images`, n, where they are known already.
         """
         assert images.shape[1:] == self.shape and images.dtype == self.stored
         assert (scale is not None) == (self.stored == COUNTS)
@@ -138,16 +142,24 @@ class ShardWriter:
         for name, values in (truth or {}).items():
             arrays[f"truth/{name}"] = np.asarray(values, np.float64)
         assert {len(values) for values in arrays.values()} == {len(images)}
-        for name, values in arrays.items():
-            self._buffer.setdefault(name, []).append(values)
-        self._buffered += len(images)
-        while self._buffered >= self.shard_size:
-            self._write(self.shard_size)
+        assert not self._buffer or set(self._buffer) == set(arrays)
+        digests = [_sha256(image) for image in images] if digests is None else digests
+        first = 0
+        while first < len(images):
+            last = min(first + self.shard_size - self._buffered, len(images))
+            self._keep({name: values[first:last] for name, values in arrays.items()})
+            self._image_digests += digests[first:last]
+            first = last
+            if self._buffered == self.shard_size:
+                self._write()
 
     def finish(self) -> None:
         """Write what is buffered and the attributes that need the whole split."""
+        if self._finished:
+            return
+        self._finished = True
         if self._buffered:
-            self._write(self._buffered)
+            self._write()
         samples = sum(self._counts)
         pixels = max(samples * self.shape[1] * self.shape[2], 1)
         mean = self._moments[0] / pixels
@@ -180,19 +192,20 @@ class ShardWriter:
     def _temporary_name(self, shard: int) -> Path:
         return self.root / f".{self.split}-{shard:05d}.tmp.h5"
 
-    def _take(self, count: int) -> dict[str, Array]:
-        """Remove the first `count` samples from the buffer."""
-        taken = {}
-        for name, parts in self._buffer.items():
-            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            taken[name] = whole[:count]
-            self._buffer[name] = [whole[count:]] if len(whole) > count else []
-        self._buffered -= count
-        return taken
+    def _keep(self, arrays: Mapping[str, Array]) -> None:
+        """Copy samples into the buffer, and count them on the way."""
+        first, last = self._buffered, self._buffered + len(arrays["images"])
+        for name, values in arrays.items():
+            if name not in self._buffer:
+                shape = (self.shard_size, *values.shape[1:])
+                self._buffer[name] = np.empty(shape, values.dtype)
+            self._buffer[name][first:last] = values
+        self._buffered = last
+        self._tally(arrays)
 
-    def _write(self, count: int) -> None:
-        arrays = self._take(count)
-        digest = _digest(arrays, self.classes, self.dtype)
+    def _write(self) -> None:
+        arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
+        digest = self._digest(arrays)
         chunks = (1, *self.shape) if self.compression else None
         options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
         with h5py.File(self._temporary_name(len(self._counts)), "w") as file:
@@ -212,29 +225,36 @@ class ShardWriter:
                 seed=self.seed,
                 digest=digest,
             )
-        self._counts.append(count)
+        self._counts.append(self._buffered)
         self._digests.append(digest)
-        self._tally(arrays)
+        self._buffered = 0
+        self._image_digests.clear()
+
+    def _digest(self, arrays: Mapping[str, Array]) -> str:
+        """sha256 of the value type, the class names, and name, type, shape, sha256 of each array.
+
+        That of the images is the sha256 of the sha256 of each; that of the ids, of a line each.
+        """
+        digest = hashlib.sha256(f"{self.dtype} {list(self.classes)}\n".encode())
+        for name, values in sorted(arrays.items()):
+            if name == "images":
+                content = hashlib.sha256(b"".join(self._image_digests)).digest()
+            elif name == "ids":
+                content = hashlib.sha256("\n".join(values.tolist()).encode()).digest()
+            else:
+                content = _sha256(values)
+            digest.update(f"{name} {values.dtype} {values.shape} {content.hex()}\n".encode())
+        return digest.hexdigest()
 
     def _tally(self, arrays: Mapping[str, Array]) -> None:
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
         self._class_counts += np.bincount(labelled, minlength=len(self.classes))
         scale = arrays.get("scale")
         for i, image in enumerate(arrays["images"]):
-            values = image.astype(np.float64)
-            if scale is not None:
-                values /= scale[i, :, None, None]
-            self._moments[0] += values.sum((1, 2))
-            self._moments[1] += np.einsum("chw,chw->c", values, values)
+            for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
+                one = 1.0 if scale is None else scale[i, c]
+                self._moments[:, c] += values.sum() / one, values @ values / one**2
 
 
-def _digest(arrays: Mapping[str, Array], classes: Sequence[str], dtype: np.dtype) -> str:
-    """sha256 of the value type, the class names, and name, type, shape and bytes of each array."""
-    digest = hashlib.sha256(f"{dtype} {list(classes)}\n".encode())
-    for name in sorted(arrays):
-        values = arrays[name]
-        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
-        text = values.dtype == object
-        data = "\n".join(values.tolist()).encode() if text else np.ascontiguousarray(values).data
-        digest.update(data)
-    return digest.hexdigest()
+def _sha256(values: Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()

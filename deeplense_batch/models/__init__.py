@@ -34,6 +34,9 @@ class Model:
 
 
 MODELS: dict[str, Model] = {
+    "test_efficientnet": Model(0.0995, "timm's miniature EfficientNet, for demos and tests"),
+    "test_byobnet": Model(0.200, "timm's miniature RegNet-like net, for demos and tests"),
+    "test_resnet": Model(0.373, "timm's miniature ResNet, for demos and tests"),
     "mobilenetv3_small_050": Model(0.571, "MobileNetV3-Small, half width"),
     "lcnet_050": Model(0.604, "LCNet, half width; made for CPUs"),
     "tinynet_e": Model(0.765, "TinyNet-E"),

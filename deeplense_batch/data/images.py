@@ -1,0 +1,248 @@
+"""Image files, whatever they are, as checked arrays (C, H, W); and sets of them in an .npz.
+
+What stands in a file is untrusted: nothing is unpickled unless asked for, and whatever cannot be
+an image is refused with a reason that a person can act on.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import zipfile
+from collections.abc import Container
+from dataclasses import dataclass
+from math import nan
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import TiffImagePlugin
+
+from deeplense_batch.data.encoding import Array
+
+__all__ = [
+    "SUFFIXES",
+    "Image",
+    "ImageError",
+    "check_image",
+    "has_fits",
+    "is_set",
+    "read_arrays",
+    "read_image",
+    "read_labels",
+]
+
+SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".fits"})
+
+_MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
+_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
+
+
+class ImageError(ValueError):
+    """A file holds no image that can be packed; the text is the reason alone."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One checked image: finite, not constant."""
+
+    pixels: Array  # (C, H, W), an integer or floating type in native byte order
+    least: float
+    most: float
+    axion_mass_ev: float = nan  # only DeepLenseSim's axion files know it
+
+
+def has_fits() -> bool:
+    """Whether .fits files can be read: astropy is installed."""
+    return importlib.util.find_spec("astropy") is not None
+
+
+def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
+    """Read one image.
+
+    Arguments:
+        name: File name; its extension says what `data` is.
+        data: Content of the file.
+        allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
+
+    Returns:
+        The image, channels first, values as in the file.
+
+    Raises:
+        ImageError: The file holds no image that can be packed.
+        Exception: A broken file makes its reader raise anything at all.
+    """
+    if not data:
+        raise ImageError("empty file")
+    suffix = name.rpartition(".")[2].lower()
+    if suffix == "npy":
+        array = _read_npy(data, allow_pickle)
+    elif suffix == "npz":
+        array = _only_array(read_arrays(io.BytesIO(data), allow_pickle=allow_pickle))
+    elif suffix == "fits":
+        array = _read_fits(data)
+    else:
+        array = _read_picture(data)
+    if array.dtype.hasobject:
+        return check_image(*_image_and_mass(array))
+    return check_image(array)
+
+
+def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
+    """Bring an array to (C, H, W) in native byte order, and prove that it is an image.
+
+    Raises:
+        ImageError: Wrong type or axes, NaN or infinite pixels, all pixels equal, or no pixels.
+    """
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise ImageError(f"type {dtype}; images hold integers or 16, 32 or 64-bit floats")
+    pixels = np.ascontiguousarray(_channels_first(array), dtype)
+    least, most = pixels.min(), pixels.max()
+    if not (np.isfinite(least) and np.isfinite(most)):
+        bad = int((~np.isfinite(pixels)).sum())
+        raise ImageError(f"{bad} of {pixels.size} pixels are NaN or infinite")
+    if least == most:
+        raise ImageError(f"constant image, all pixels are {least}")
+    return Image(pixels, float(least), float(most), axion_mass_ev)
+
+
+def read_arrays(
+    file: IO[bytes], *, only: Container[str] | None = None, allow_pickle: bool = False
+) -> dict[str, Array]:
+    """Read the arrays of an .npz file, or `only` some of them.
+
+    Raises:
+        ImageError: An array is cut short, or an object array while `allow_pickle` is off.
+    """
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            if member != name and (only is None or name in only):
+                arrays[name] = _read_npy(archive.read(member), allow_pickle)
+    return arrays
+
+
+def is_set(file: IO[bytes]) -> bool:
+    """Whether an .npz holds many images under `images`, and not one image."""
+    return zipfile.is_zipfile(file) and "images.npy" in zipfile.ZipFile(file).namelist()
+
+
+def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Read what a set of images in an .npz says about them, without the images.
+
+    Returns:
+        Class numbers from `labels`, (N,), -1 where there are none; names from `classes`, or none.
+
+    Raises:
+        ImageError: The file is broken, or its arrays do not fit together.
+    """
+    try:
+        arrays = read_arrays(file, only={"labels", "classes"})
+        with zipfile.ZipFile(file).open("images.npy") as images:
+            shape, _, _ = _header(images)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"cannot be read ({type(error).__name__}: {error})") from error
+    if len(shape) not in (3, 4):
+        raise ImageError(f"'images' has shape {shape}, expected (N, C, H, W) or (N, H, W)")
+    labels = arrays.get("labels", np.full(shape[0], -1))
+    if labels.shape != shape[:1]:
+        raise ImageError(f"{shape[0]} images, but labels of shape {labels.shape}")
+    numbers = labels.dtype.kind in "uif" and (labels == np.rint(labels)).all()
+    if not (numbers and (labels >= -1).all() and (labels < _MOST_CLASSES).all()):
+        raise ImageError(f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1")
+    classes = arrays.get("classes", np.empty(0, str))
+    return labels.astype(np.int64), tuple(str(name) for name in classes.ravel().tolist())
+
+
+def _read_npy(data: bytes, allow_pickle: bool) -> Array:
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        raise ImageError("not a .npy file")
+    wide = data[6:7] != b"\x01"  # version 2 and 3 have four bytes for the length, version 1 two
+    start = 12 if wide else 10
+    start += int.from_bytes(data[8:start], "little")
+    shape, fortran, dtype = _npy_header(data[:start])
+    if dtype.hasobject:
+        if not allow_pickle:
+            raise ImageError("a pickled object, which may run code; --allow_pickle reads it")
+        return np.load(io.BytesIO(data), allow_pickle=True)
+    size = int(np.prod(shape, dtype=object))
+    there = len(data) - start
+    if there < size * dtype.itemsize:
+        raise ImageError(f"cut short: {there} of {size * dtype.itemsize} bytes")
+    values = np.frombuffer(data, dtype, size, start)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+@functools.lru_cache(maxsize=64)  # files of one set share their header, and parsing it is slow
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    return _header(io.BytesIO(header))
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type, from the start of an .npy stream."""
+    if np.lib.format.read_magic(stream) == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _only_array(arrays: dict[str, Array]) -> Array:
+    if len(arrays) != 1:
+        raise ImageError(f"holds {len(arrays)} arrays ({', '.join(arrays)}), an image is one")
+    return next(iter(arrays.values()))
+
+
+def _read_picture(data: bytes) -> Array:
+    with Pillow.open(io.BytesIO(data)) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames != 1:
+            raise ImageError(f"holds {frames} pictures, an image is one")
+        if len(picture.getbands()) > 1 and _bits(picture, data) > 8:
+            raise ImageError("16-bit colour, of which only 8 bits can be read; use .npy")
+        if picture.mode == "P":
+            return np.asarray(picture.convert("RGB"))
+        return np.asarray(picture)
+
+
+def _bits(picture: Pillow.Image, data: bytes) -> int:
+    """Bits of a channel in the file, which Pillow's mode hides."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return int(max(picture.tag_v2.get(258, (8,))))  # the tag BitsPerSample
+    return data[24] if picture.format == "PNG" else 8  # the header IHDR comes first
+
+
+def _read_fits(data: bytes) -> Array:
+    from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
+
+    with fits.open(io.BytesIO(data), memmap=False) as parts:
+        for part in parts:
+            if part.is_image and part.data is not None:
+                return np.asarray(part.data)
+    raise ImageError("holds no image")
+
+
+def _image_and_mass(array: Array) -> tuple[Array, float]:
+    """Take a DeepLenseSim axion file apart: an object array of an image and the mass in eV."""
+    parts = array.ravel().tolist()
+    if len(parts) == 2 and isinstance(parts[0], np.ndarray) and np.ndim(parts[1]) == 0:
+        return parts[0], float(parts[1])
+    raise ImageError("an object array, but not [image, axion mass]")
+
+
+def _channels_first(array: Array) -> Array:
+    if array.size == 0:
+        raise ImageError(f"shape {array.shape} has no pixels")
+    if array.ndim == 2:
+        return array[None]
+    if array.ndim == 3:
+        first, last = array.shape[0], array.shape[2]
+        if first <= min(array.shape[1:]):
+            return array
+        if last <= _MOST_CHANNELS_LAST and last < min(array.shape[:2]):
+            return array.transpose(2, 0, 1)
+    raise ImageError(f"shape {array.shape}; images are (H, W), (C, H, W) or (H, W, C)")

@@ -1,0 +1,129 @@
+"""What a packing did: as text for a person, and as `manifest.json` beside the shards.
+
+The manifest is information only. Readers ask the shards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.shards import FORMAT
+
+__all__ = ["Duplicate", "PackReport", "Skipped", "SplitReport"]
+
+_SHOWN = 20  # lines of a list in the text; the manifest has all
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split as it was packed."""
+
+    name: str
+    samples: int
+    class_counts: dict[str, int]
+    shape: tuple[int, ...]  # C, H, W
+    dtype: str  # of the values
+    stored: str
+    least: float
+    most: float
+    error: float  # largest absolute error of a float type that was asked for, else 0
+    bytes: int
+    shards: dict[str, str]  # file name to digest
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
+        exact = "exact" if self.error == 0.0 else f"off by {self.error:.2g} at most"
+        return (
+            f"{self.name}: {_count(self.samples, 'image')} ({counts or 'no labels'}), "
+            f"{' x '.join(map(str, self.shape))} {self.dtype} in [{self.least:g}, {self.most:g}], "
+            f"stored as {self.stored}{' counts' if self.stored == COUNTS.name else ''} ({exact}), "
+            f"{self.bytes / 1e6:.2f} MB in {_count(len(self.shards), 'shard')}"
+        )
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Samples with equal images."""
+
+    ids: tuple[str, ...]
+    leak: bool  # they stand in more than one split
+
+    def __str__(self) -> str:
+        return f"{'LEAK ACROSS SPLITS: ' if self.leak else ''}{' = '.join(self.ids)}"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What `pack` did."""
+
+    source: str
+    out: str
+    layout: str
+    classes: tuple[str, ...]
+    seed: int
+    options: dict[str, Any]
+    digest: str  # of the whole set
+    splits: tuple[SplitReport, ...]
+    duplicates: tuple[Duplicate, ...]  # leaks first
+    skipped: tuple[Skipped, ...]
+    ignored: tuple[str, ...]  # files that are no images
+    notes: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        images = sum(split.samples for split in self.splits)
+        rate = images / max(self.seconds, 1e-9)
+        classes = ", ".join(f"{name} = {i}" for i, name in enumerate(self.classes))
+        lines = [
+            f"{self.source} -> {self.out}: {_count(images, 'image')} in {self.seconds:.1f} s "
+            f"({rate:.0f} images/s), digest {self.digest}",
+            f"layout {self.layout}; classes {classes or 'none'}",
+            *map(str, self.splits),
+            *(f"note: {note}" for note in self.notes),
+        ]
+        if leaks := sum(duplicate.leak for duplicate in self.duplicates):
+            leaked = _count(leaks, "image")
+            lines.append(f"WARNING: {leaked} in more than one split: scores will be too good")
+        lines += _list("group", "of equal images", self.duplicates)
+        lines += _list("file", "skipped", self.skipped)
+        if self.ignored:
+            more = ", ..." if len(self.ignored) > 3 else ""
+            names = ", ".join(self.ignored[:3])
+            lines.append(f"{_count(len(self.ignored), 'file')} ignored, no image: {names}{more}")
+        return "\n".join(lines)
+
+    def write(self, root: Path) -> None:
+        """Write `manifest.json`, at once and whole."""
+        content = {"format": FORMAT, **asdict(self)}
+        temporary = root / ".manifest.tmp.json"
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        temporary.replace(root / "manifest.json")
+
+
+def _list(noun: str, what: str, things: Sequence[object]) -> list[str]:
+    if not things:
+        return []
+    more = len(things) - _SHOWN
+    rest = [f"  and {more} more, in manifest.json"] if more > 0 else []
+    title = f"{_count(len(things), noun)} {what}:"
+    return [title, *(f"  {thing}" for thing in things[:_SHOWN]), *rest]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,152 @@
+"""What the images of a set are stored as, found out while they are packed.
+
+Nobody says beforehand whether images are integer counts, or what type and shape they share. So a
+packing starts from what the first image is and the smallest form; the first image that does not
+fit names the storage it needs, and the packing begins again. Storage only ever widens (uint16
+counts, float32, float64), and real sets need one or two tries: every file is read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
+from deeplense_batch.data.images import Image, ImageError
+from deeplense_batch.data.sources import Sample, Source
+
+__all__ = ["Bad", "Facts", "Packed", "Shape", "Storage", "convert", "first_storage"]
+
+Shape = tuple[int, ...]  # C, H, W
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What every image of a set is, and how those of each split are stored."""
+
+    shape: Shape
+    dtype: np.dtype  # of the values, wide enough for all files
+    stored: dict[str, np.dtype]  # by split
+    asked: np.dtype | None = None  # the stored type, where one was asked for, exact or not
+    masses: bool = False  # whether some image comes with an axion mass
+
+
+class Facts(NamedTuple):
+    """What is known of a packed image besides its pixels."""
+
+    scale: tuple[float, ...] | None  # counts of value 1 of each channel
+    least: float
+    most: float
+    error: float  # largest absolute difference from the values read
+    axion_mass_ev: float
+    digest: bytes  # sha256 of what is stored
+    content: bytes  # equal for equal images, whatever they are stored as
+
+
+class Packed(NamedTuple):
+    """One image as it is stored."""
+
+    stored: Array  # (C, H, W)
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One image that cannot be packed."""
+
+    sample: Sample
+    reason: str
+    shape: Shape | None = None  # where it could be read
+
+
+def first_storage(
+    source: Source, asked: np.dtype | None, *, shape: Shape | None = None
+) -> Storage:
+    """Suggest the storage of the first good image, or of the first of a shape.
+
+    Arguments:
+        source: The images.
+        asked: Type that they shall be stored as; None for the smallest that is exact.
+        shape: C, H, W, or None for any.
+
+    Returns:
+        The storage; one that no image fits if no image is good.
+    """
+    stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
+    for split, samples in source.splits.items():
+        source.hold(split)
+        for sample in samples:
+            with suppress(ImageError):
+                pixels = source.read(sample).pixels
+                if shape in (None, pixels.shape):
+                    return Storage(pixels.shape, pixels.dtype, stored, asked)
+    return Storage((), COUNTS, stored, asked)
+
+
+def convert(source: Source, sample: Sample, storage: Storage) -> Packed | Bad | Storage:
+    """Read one image and bring it to its stored form.
+
+    Returns:
+        The stored image; or why it is bad; or the storage it needs, where that is wider.
+    """
+    shape = None
+    try:
+        image = source.read(sample)
+        shape = image.pixels.shape
+        if shape != storage.shape:
+            raise ImageError(f"shape {shape}, most images have {storage.shape}")
+        dtype = np.result_type(storage.dtype, image.pixels.dtype)
+        masses = storage.masses or not math.isnan(image.axion_mass_ev)
+        if (dtype, masses) != (storage.dtype, storage.masses):
+            return replace(storage, dtype=dtype, masses=masses)
+        return _encode(sample, image, storage)
+    except ImageError as error:
+        return Bad(sample, str(error), shape)
+
+
+def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
+    if image.pixels.dtype != storage.dtype and not is_exact(image.pixels, storage.dtype):
+        raise ImageError(f"{image.pixels.dtype} values beyond 2^53, beside {storage.dtype} images")
+    values = image.pixels.astype(storage.dtype, copy=False)
+    counts = encode_counts(values)
+    form = storage.stored[sample.split]
+    content = _sha256(values) if counts is None else _sha256(counts[0]) + counts[1].tobytes()
+    scale, error = None, 0.0
+    if form == COUNTS and counts is not None:
+        stored, scale = counts[0], tuple(counts[1].tolist())
+    elif storage.asked is not None:
+        stored, error = _cast(values, form)
+    else:
+        exact = next((wide for wide in _FLOATS if is_exact(values, wide)), None)
+        if exact is None:
+            raise ImageError(
+                f"{storage.dtype} values beyond 2^53, which no stored type is exact for"
+            )
+        if exact.itemsize > form.itemsize or form == COUNTS:
+            return replace(storage, stored=storage.stored | {sample.split: exact})
+        stored = values.astype(form, copy=False)
+    hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
+    digest = content[:32] if hashed else _sha256(stored)
+    facts = Facts(scale, image.least, image.most, error, image.axion_mass_ev, digest, content)
+    return Packed(stored, facts)
+
+
+def _sha256(values: Array) -> bytes:
+    return hashlib.sha256(values.data).digest()
+
+
+def _cast(values: Array, dtype: np.dtype) -> tuple[Array, float]:
+    """Cast to a type that was asked for by name, and tell the largest absolute error."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype)
+    if not np.isfinite(stored).all():
+        raise ImageError(f"values from {values.min()} to {values.max()} do not fit {dtype}")
+    wide = np.float64 if values.dtype.kind == "f" else np.longdouble  # int64 has 63 bits
+    return stored, float(np.abs(stored.astype(wide) - values.astype(wide)).max())
