@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from deeplense_batch.metrics import auc_standard_error
 from deeplense_batch.rows import Row
+from deeplense_batch.stats import auc_standard_error
 
 __all__ = ["MODEL_COLUMNS", "Compared", "compare", "name_variants"]
 

@@ -4,9 +4,6 @@ The area under the ROC curve of class k against the rest is the probability that
 gets a higher score than one of another class. It needs all samples at once (a mean over batches is
 another number), float64, and samples of both kinds; where these lack it is None with a note, never
 0 or NaN. The macro average is the plain mean over the classes where it is defined.
-
-References:
-    Hanley and McNeil 1982, The meaning and use of the area under a ROC curve, Radiology 143, 29.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
 __all__ = [
-    "auc_standard_error",
     "classification_scores",
     "confusion",
     "macro_roc",
@@ -125,14 +121,6 @@ def confusion(targets: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) 
     size = len(classes)
     cells = _checked(targets, size, "targets") * size + _checked(predicted, size, "predicted")
     return np.bincount(cells, minlength=size * size).astype(np.int64).reshape(size, size)
-
-
-def auc_standard_error(auc: float, positives: float, negatives: float) -> float:
-    """Estimate the standard error of one AUC from the size of the sample (Hanley, McNeil 1982)."""
-    both_positive = auc / (2 - auc) - auc**2
-    both_negative = 2 * auc**2 / (1 + auc) - auc**2
-    variance = auc * (1 - auc) + (positives - 1) * both_positive + (negatives - 1) * both_negative
-    return math.sqrt(max(variance, 0.0) / (positives * negatives))
 
 
 def _aucs(

@@ -14,9 +14,9 @@ import pytest
 
 from deeplense_batch.collect import CollectError, collect, incomplete, status
 from deeplense_batch.job import Job
-from deeplense_batch.metrics import auc_standard_error
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunDir, Status
+from deeplense_batch.stats import auc_standard_error
 
 FIGURES = {"auc.png", "accuracy.png", "time.png", "auc_time.png"}
 

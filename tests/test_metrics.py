@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from deeplense_batch.metrics import (
-    auc_standard_error,
     classification_scores,
     confusion,
     macro_roc,
@@ -19,6 +18,7 @@ from deeplense_batch.metrics import (
 )
 
 CLASSES = ("no", "sphere", "vort")
+from deeplense_batch.stats import auc_standard_error
 
 
 def outputs(samples=500, seed=0, classes=3):
