@@ -24,6 +24,23 @@ import fire
 __all__ = ["main"]
 
 
+# By the name of the error or of one it derives from: to import them all would load torch.
+_CODES = {
+    "UsageError": 2,
+    "OverrideError": 2,
+    "JobError": 3,
+    "ShardError": 3,
+    "ModelError": 3,
+    "CollectError": 3,
+    "RunBusyError": 3,
+    "DeviceError": 4,
+    "WeightsError": 4,
+    "DivergedError": 6,
+    "OutOfMemoryError": 7,
+    "StoppedError": 85,
+}
+
+
 class UsageError(ValueError):
     """The words typed are not a command."""
 
@@ -160,9 +177,14 @@ class Commands:
 
         def act() -> int:
             from deeplense_batch.plan import plan, reopen
+            from deeplense_batch.run import run
 
             planned = reopen(job) if directory else plan(jobs, _runs(out))[0]
-            return _carry_out(planned, device=on, force=again)
+            scores = run(planned, device=on, force=again)
+            if scores:  # on the first process of the run
+                shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if v is not None)
+                print(f"{planned.run.path}: done; test {shown}")
+            return 0
 
         return _Plan(act)
 
@@ -280,11 +302,6 @@ def main(argv: list[str] | None = None) -> None:
     """Read the words, then act; ends the process with an exit code."""
     typed = sys.argv[1:] if argv is None else argv
     _log_to_stderr()
-    from deeplense_batch.data.shards import ShardError
-    from deeplense_batch.job import JobError, OverrideError
-    from deeplense_batch.models import ModelError
-    from deeplense_batch.rows import CollectError
-
     try:
         plan = fire.Fire(
             Commands(), command=_words(typed), name="deeplense-batch", serialize=_nothing
@@ -292,49 +309,18 @@ def main(argv: list[str] | None = None) -> None:
         if not isinstance(plan, _Plan):
             sys.exit(2)
         code = plan._act()
-    except (UsageError, OverrideError) as error:
-        code = _fail(error, 2)
-    except (JobError, ShardError, ModelError, CollectError) as error:
-        code = _fail(error, 3)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception as error:
+        known = [_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES]
+        if not known:
+            raise
+        print(error, file=sys.stderr)
+        code = known[0]
     sys.exit(code)
-
-
-def _carry_out(planned: Any, *, device: str | None, force: bool) -> int:
-    from torch import OutOfMemoryError
-
-    from deeplense_batch.distributed import DeviceError
-    from deeplense_batch.fit import DivergedError, StoppedError
-    from deeplense_batch.models import ModelError, WeightsError
-    from deeplense_batch.run import run
-    from deeplense_batch.rundir import RunBusyError
-
-    codes: dict[type[Exception], int] = {
-        StoppedError: 85,
-        DivergedError: 6,
-        OutOfMemoryError: 7,
-        DeviceError: 4,
-        WeightsError: 4,
-        ModelError: 3,
-        RunBusyError: 3,
-    }
-    try:
-        scores = run(planned, device=device, force=force)
-    except tuple(codes) as error:
-        return _fail(error, next(c for kind, c in codes.items() if isinstance(error, kind)))
-    if scores:  # on the first process of the run
-        shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if v is not None)
-        print(f"{planned.run.path}: done; test {shown}")
-    return 0
-
-
-def _fail(error: Exception, code: int) -> int:
-    print(error, file=sys.stderr)
-    return code
 
 
 def _words(typed: list[str]) -> list[str]:

@@ -16,9 +16,9 @@ from deeplense_batch.metrics import (
     roc,
     softmax,
 )
+from deeplense_batch.stats import auc_standard_error
 
 CLASSES = ("no", "sphere", "vort")
-from deeplense_batch.stats import auc_standard_error
 
 
 def outputs(samples=500, seed=0, classes=3):
