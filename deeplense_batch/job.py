@@ -44,7 +44,7 @@ class OverrideError(JobError):
     """A value given on the command line is the one that is wrong."""
 
 
-def _pair(value: Any) -> Any:
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -74,7 +74,9 @@ class Augment(_Section):
     dihedral: bool = False  # one of the 8 symmetries of the square, flips among them; exact
     degrees: float = Field(0.0, ge=0, le=180)  # rotation within +- this angle
     translate: float = Field(0.0, ge=0, lt=1)  # shift within +- this share of the size
-    scale: Annotated[tuple[float, float], BeforeValidator(_pair)] = (1.0, 1.0)  # from, to
+    scale: Annotated[tuple[float, float], BeforeValidator(_tuple)] = (1.0, 1.0)  # from, to
+    blur: float = Field(0.0, ge=0)  # largest sigma of a Gaussian, pixels; drawn from 0 on
+    noise: float = Field(0.0, ge=0)  # sd of white noise, of the normalised image
 
 
 class DataSection(_Section):
@@ -88,19 +90,38 @@ class DataSection(_Section):
     size: int | None = Field(None, ge=8)  # pixels after resizing; none: as stored
     stretch: Literal["linear", "asinh", "log"] = "linear"
     augment: Augment = Augment()
+    tta: bool = False  # scores of the mean over the 8 symmetries of the square
 
 
 class TrainSection(_Section):
     """How it is learnt."""
 
     epochs: int = Field(15, ge=1)
-    batch_size: int = Field(64, ge=1)  # global: over all processes
+    batch_size: int = Field(64, ge=1)  # global: over all processes and micro-batches
+    micro_batch: int | None = Field(None, ge=1)  # samples at once on a process; none: its share
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(3e-4, gt=0)
+    head_lr: float | None = Field(None, gt=0)  # rate of the classifier, where it is another
+    freeze: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()  # prefixes of parameters
     weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["constant", "cosine", "plateau"] = "plateau"
+    schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "plateau"
     warmup: float = Field(0.0, ge=0)  # epochs of linear warm-up
+    patience: int | None = Field(None, ge=1)  # epochs without a rise that end the training
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
+    mixup: float = Field(0.0, ge=0)  # alpha of its Beta distribution; 0 is off
+    balance: Literal["none", "weights", "sampler"] = "none"  # of rare classes
+    ema: float | None = Field(None, gt=0, lt=1)  # decay of averaged weights, which are then scored
+    amp: Literal["off", "bf16", "fp16", "auto"] = "off"
+    sync_bn: bool = False  # batch-norm statistics over all processes
+
+
+class Engine(_Section):
+    """How it is computed; not part of the identity, since the result is meant to be the same."""
+
+    resident: Literal["auto", "device", "host", "off"] = "auto"  # where the images are kept
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_minutes: float = Field(10.0, gt=0)
 
 
 class Resources(_Section):
@@ -123,15 +144,17 @@ class Job(_Section):
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
+    engine: Engine = Engine()
     resources: Resources = Resources()
     seed: int = Field(0, ge=0)
 
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
 
-        The name, the resources and the place of the data do not count; the data's content does.
+        The name, engine, resources and the place of the data do not count; the data's content
+        does.
         """
-        fields = self.model_dump(mode="json", exclude={"name", "resources"})
+        fields = self.model_dump(mode="json", exclude={"name", "engine", "resources"})
         del fields["data"]["root"]
         content = {"schema": SCHEMA, "data_digest": data_digest} | fields
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
