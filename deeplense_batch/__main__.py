@@ -152,6 +152,7 @@ class Commands:
         *,
         out: str = "",
         device: str = "",
+        processes: int | str = 0,
         force: bool | str = False,
         **overrides: bool | str,
     ) -> _Plan:
@@ -161,6 +162,7 @@ class Commands:
             job: A recipe that is one run, or a run directory.
             out: Folder of the run directories, by default runs.
             device: cpu or cuda, in place of what the job asks for.
+            processes: Processes on this machine; 0 is one for each GPU the job asks for.
             force: Put aside what is there and start over.
             overrides: Fields of the job, such as --train.lr=1e-3.
         """
@@ -168,6 +170,7 @@ class Commands:
 
         again, fields = _flag("force", force), _overrides("run", overrides)
         on = _choice("device", device, ("cpu", "cuda")) if device else None
+        count = _integer("processes", processes)
         directory = Path(job).is_dir()
         if directory and (fields or out):
             raise UsageError(f"{job}: is a run directory; its job and place are fixed")
@@ -176,15 +179,16 @@ class Commands:
             raise JobError(f"{job}: holds {len(jobs)} runs; submit takes them all")
 
         def act() -> int:
+            from deeplense_batch.launch import carry_out
             from deeplense_batch.plan import plan, reopen
-            from deeplense_batch.run import run
 
             planned = reopen(job) if directory else plan(jobs, _runs(out))[0]
-            scores = run(planned, device=on, force=again)
-            if scores:  # on the first process of the run
+            code = carry_out(planned, device=on, processes=count or None, force=again)
+            if code == 0 and os.environ.get("RANK", "0") == "0":
+                scores = planned.run.read_json("metrics.json")["test"]["scores"]
                 shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if v is not None)
                 print(f"{planned.run.path}: done; test {shown}")
-            return 0
+            return code
 
         return _Plan(act)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["DeviceError", "World", "is_main", "open_world"]
+__all__ = ["DeviceError", "World", "is_main", "open_world", "world_size"]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
 
@@ -45,10 +45,15 @@ class World:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Average gradients over the processes, where there are several."""
+    def wrap(self, model: nn.Module, *, sync_bn: bool = False) -> nn.Module:
+        """Average gradients over the processes, where there are several.
+
+        With `sync_bn` the statistics of batch norms are those of the global batch; GPUs only.
+        """
         if self.size == 1:
             return model
+        if sync_bn and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         on = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=on)
 
@@ -115,6 +120,11 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def world_size() -> int:
+    """How many processes carry out this run."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 @contextlib.contextmanager
 def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     """Join the processes of this run.
@@ -126,7 +136,7 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     Raises:
         DeviceError: A GPU was asked for and there is none.
     """
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, size = int(os.environ.get("RANK", 0)), world_size()
     kind = device or ("cuda" if gpus else "cpu")
     chosen = _gpu(int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
     if size == 1:

@@ -11,20 +11,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from deeplense_batch import checkpoint
-from deeplense_batch.data.loader import Loader, order, share_of
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.order import balanced, balancing_weights, order, share_of, shuffled
 from deeplense_batch.distributed import World
 from deeplense_batch.job import Job
-from deeplense_batch.optim import Schedule, build_optimizer
 from deeplense_batch.rundir import RunDir
+from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
 
 __all__ = ["BEST", "DivergedError", "Interrupt", "StoppedError", "Trainer", "evaluate"]
@@ -37,10 +39,6 @@ _log = logging.getLogger(__name__)
 
 class StoppedError(RuntimeError):
     """The run was cut short and its state is saved: run it again."""
-
-
-class DivergedError(RuntimeError):
-    """The loss is no number any more."""
 
 
 @dataclass
@@ -71,16 +69,15 @@ class Trainer:
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
 
     def __post_init__(self) -> None:
-        train = self.job.train
-        self._wrapped = self.world.wrap(self.model)
-        self._optimizer = build_optimizer(
-            train.optimizer, self.model, lr=train.lr, weight_decay=train.weight_decay
-        )
-        self._schedule = Schedule(
-            train.schedule, lr=train.lr, epochs=train.epochs, warmup=train.warmup
-        )
-        self._sums: dict[str, torch.Tensor] = {}  # of the losses of the epoch under way
+        self.stepper = Stepper(self.job, self.world, self.task, self.model)
+        self._targets = self.train.targets.cpu().numpy()
+        self._weights: Tensor | None = None
+        if self.job.train.balance == "weights":
+            weights = torch.from_numpy(balancing_weights(self._targets))
+            self._weights = weights.to(self.world.device)
+        self._sums: dict[str, Tensor] = {}  # of the losses of the epoch under way
         self._epoch_seconds = 0.0
+        self._saved = time.monotonic()
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
@@ -90,85 +87,103 @@ class Trainer:
             self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        if self.world.main:  # they are of all processes
-            self._sums = {name: v.to(self.world.device) for name, v in state["sums"].items()}
+        self.stepper.load_state_dict(state)
+        # The sums are those of all processes, so the first one takes them up, the others zeros.
+        share = 1.0 if self.world.main else 0.0
+        self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
         for name in _COUNTERS:
             setattr(self, name, state[name])
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)
 
     def fit(self) -> None:
-        """Train to the last epoch.
+        """Train to the last epoch, or until the score has not risen for `train.patience` epochs.
 
         Raises:
             StoppedError: The interrupt was set; the state is saved.
-            DivergedError: A mean loss of an epoch is not finite.
+            DivergedError: A loss is not finite.
         """
-        while self.epoch < self.job.train.epochs:
-            lr = self._train_epoch()
-            self._end_epoch(lr)
+        patience = self.job.train.patience or self.job.train.epochs
+        while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
+            self._train_epoch()
+            self._end_epoch()
 
-    def _train_epoch(self) -> float:
-        seed, epoch = self.job.seed, self.epoch
-        batches = order(len(self.train), self.job.train.batch_size, seed=seed, epoch=epoch)
-        self._wrapped.train()
-        started, lr = time.perf_counter(), 0.0
-        while self.step < len(batches):
-            lr = self._schedule.set(self._optimizer, epoch + self.step / len(batches))
-            self._train_step(batches[self.step], (epoch + self.step / len(batches)))
+    def _train_epoch(self) -> None:
+        seed, epoch, train = self.job.seed, self.epoch, self.job.train
+        places = (
+            balanced(self._targets, seed=seed, epoch=epoch)
+            if train.balance == "sampler"
+            else shuffled(len(self.train), seed=seed, epoch=epoch)
+        )
+        steps = order(places, train.batch_size)
+        self.stepper.start_epoch()
+        started = time.perf_counter()
+        for batch in self._batches(steps[self.step :]):
+            sums = self.stepper(
+                batch,
+                samples=len(steps[self.step]),
+                time=epoch + self.step / len(steps),
+                progress=(epoch + self.step / len(steps)) / train.epochs,
+                seed=_mixed(seed, epoch, self.step, self.world.rank),
+            )
+            for name, value in sums.items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
             self.step += 1
             self.beat(self.epoch)
-            if self._interrupted():
-                self._epoch_seconds += time.perf_counter() - started
-                self._save()
-                raise StoppedError(
-                    f"{self.run.path}: stopped by a signal in epoch {epoch + 1}, step "
-                    f"{self.step} of {len(batches)}; the state is saved, run it again to go on"
-                )
+            started = self._look_up(started, len(steps))
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
         self._epoch_seconds += time.perf_counter() - started
-        return lr
 
-    def _train_step(self, batch: np.ndarray, time_epochs: float) -> None:
-        seed, epoch, world = self.job.seed, self.epoch, self.world
-        mine = share_of(batch, rank=world.rank, world=world.size)
-        samples = self.train.augmented(mine, self.job.data.augment, seed=seed, epoch=epoch)
-        # Dropout and the like: a function of the step, so nothing need be saved of a generator.
-        entropy = np.random.SeedSequence((seed, epoch, self.step, world.rank))
-        torch.manual_seed(int(entropy.generate_state(1)[0]))
-        progress = time_epochs / self.job.train.epochs
-        losses = self.task.losses(self._wrapped, Batch(*samples), progress)
-        # Shares may differ by a sample; DDP averages them as if they did not.
-        weight = len(mine) * world.size / len(batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        (losses["loss"] * weight).backward()
-        if self.job.train.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.job.train.clip)
-        self._optimizer.step()
-        for name, value in losses.items():
-            part = value.detach().double() * len(mine)
-            self._sums[name] = self._sums[name] + part if name in self._sums else part
+    def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        """This process's share of each step, mixed with its partners if so asked."""
+        seed, epoch, alpha = self.job.seed, self.epoch, self.job.train.mixup
+        rank, world = self.world.rank, self.world.size
+        asked = [share_of(step, rank=rank, world=world) for step in steps]
+        if alpha:  # a sample's partner is the one at its place from the other end of the batch
+            partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
+            asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
+        fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
+        for step, (images, targets, index) in enumerate(fetched, start=self.step):
+            batch = Batch(images, targets, index)
+            if alpha:
+                share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
+                batch = _mix(batch, share)
+            if self._weights is not None:
+                batch = Batch(**vars(batch) | {"weights": self._weights[batch.index]})
+            yield batch
 
-    def _end_epoch(self, lr: float) -> None:
+    def _look_up(self, started: float, steps: int) -> float:
+        """Between steps: stop if told to, save if it is time; that is no time of training."""
+        if self.world.size > 1 and self.step % _AGREE_STEPS and self.step < steps:
+            return started
+        due = time.monotonic() - self._saved > self.job.engine.checkpoint_minutes * 60
+        agreed = self.world.largest(2 if self.interrupt.signal else int(due))
+        if not agreed:
+            return started
+        self._epoch_seconds += time.perf_counter() - started
+        self._save()
+        if agreed == 2:
+            raise StoppedError(
+                f"{self.run.path}: stopped by a signal in epoch {self.epoch + 1}, step "
+                f"{self.step} of {steps}; the state is saved, run it again to go on"
+            )
+        return time.perf_counter()
+
+    def _end_epoch(self) -> None:
         loss = {
             name: float(self.world.total(value)) / len(self.train)
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
-            raise DivergedError(
-                f"{self.run.path}: the loss of epoch {self.epoch + 1} is not finite ({loss})"
-            )
+            raise DivergedError(f"the loss of epoch {self.epoch + 1} is not finite: {loss}")
         started = time.perf_counter()
-        outputs = evaluate(self.task, self.model, self.valid, self.world)
+        outputs = evaluate(self.task, self.stepper.scored, self.valid, self.world)
         scores: Scores = {}
         if outputs is not None:
             scores, _ = self.task.score(outputs)
         score = self.world.share(scores.get(self.task.monitor))
         seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
-        self._schedule.end_epoch(score)
+        self.stepper.schedule.end_epoch(score)
         self.epoch, self.step, self._sums, self._epoch_seconds = self.epoch + 1, 0, {}, 0.0
         for name, value in seconds.items():
             self.seconds[name] += value
@@ -177,12 +192,13 @@ class Trainer:
             if self.world.main:
                 checkpoint.save(self.run.path / BEST, self._best())
         if self.world.main:
-            self._report(lr, loss, scores, seconds)
+            self._report(loss, scores, seconds)
         self._save()
         self.beat(self.epoch)
 
-    def _report(self, lr: float, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
+    def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
         rate = len(self.train) / max(seconds["train"], 1e-9)
+        lr = self.stepper.optimizer.param_groups[0]["lr"]
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
         self.run.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
         shown = scores.get(self.task.monitor)
@@ -196,32 +212,35 @@ class Trainer:
     def _best(self) -> dict[str, Any]:
         transform = self.train.transform
         return {
-            "model": {name: value.cpu() for name, value in self.model.state_dict().items()},
+            "model": {
+                name: value.cpu() for name, value in self.stepper.scored.state_dict().items()
+            },
             "epoch": self.epoch,
             "mean": list(transform.mean),
             "sd": list(transform.sd),
         }
 
-    def _interrupted(self) -> bool:
-        if self.world.size > 1 and self.step % _AGREE_STEPS:
-            return False
-        return bool(self.world.largest(self.interrupt.signal))
-
     def _save(self) -> None:
         sums = {name: self.world.total(value.clone()) for name, value in self._sums.items()}
         if self.world.main:
-            state = {
-                "model": self.model.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-                "sums": sums,
-            } | {name: getattr(self, name) for name in _COUNTERS}
+            state = self.stepper.state_dict() | {"sums": sums}
+            state |= {name: getattr(self, name) for name in _COUNTERS}
             checkpoint.save_checkpoint(self.run.path, state)
         self.world.barrier()
+        self._saved = time.monotonic()
 
 
-def evaluate(task: Task, model: nn.Module, loader: Loader, world: World) -> Arrays | None:
-    """Predict a whole slice, every sample once, over all processes.
+def evaluate(
+    task: Task, model: nn.Module, loader: Loader, world: World, *, tta: bool = False
+) -> Arrays | None:
+    """Predict a whole slice, every sample once, over all processes, in float32.
+
+    Arguments:
+        task: What is predicted.
+        model: The bare network; nothing in it waits for another process.
+        loader: The slice.
+        world: The processes.
+        tta: Average the outputs over the 8 symmetries of the square.
 
     Returns:
         On the first process what `Task.predict` gives, in the order of the slice, with ``ids``
@@ -229,13 +248,16 @@ def evaluate(task: Task, model: nn.Module, loader: Loader, world: World) -> Arra
     """
     world.same_buffers(model)
     model.eval()
-    parts: dict[str, list[np.ndarray]] = {}
+    parts: dict[str, list[NDArray[Any]]] = {}
+    asked = list(loader.in_order(rank=world.rank, world=world.size))
     with torch.inference_mode():
-        for index in loader.in_order(rank=world.rank, world=world.size):
-            predicted = task.predict(model, Batch(*loader.batch(index)))
-            for name, value in predicted.items():
-                parts.setdefault(name, []).append(value.float().cpu().numpy())
-            parts.setdefault("index", []).append(index)
+        for images, targets, place in loader.batches(asked):
+            views = _symmetries(images) if tta else [images]
+            predicted = [task.predict(model, Batch(view, targets, place)) for view in views]
+            for name in predicted[0]:
+                mean = torch.stack([p[name].float() for p in predicted]).mean(0)
+                parts.setdefault(name, []).append(mean.cpu().numpy())
+            parts.setdefault("index", []).append(place.cpu().numpy())
     gathered = world.gather({name: np.concatenate(v) for name, v in parts.items()})
     if gathered is None:
         return None
@@ -244,6 +266,32 @@ def evaluate(task: Task, model: nn.Module, loader: Loader, world: World) -> Arra
     assert np.array_equal(index[places], np.arange(len(loader))), "a sample is missing or doubled"
     outputs = {name: values[places] for name, values in gathered.items()}
     return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
+
+
+def _symmetries(images: Tensor) -> list[Tensor]:
+    """The 8 symmetries of the square, or the 4 of an oblong image."""
+    flips: list[list[int]] = [[], [-1], [-2], [-1, -2]]
+    views = [images.flip(axes) for axes in flips]
+    if images.shape[-1] == images.shape[-2]:
+        views += [view.transpose(-1, -2).contiguous() for view in views]
+    return views
+
+
+def _mix(both: Batch, share: float) -> Batch:
+    """Mix the first half of a batch with the second (mixup; Zhang et al. 2018, 1710.09412)."""
+    half = len(both.images) // 2
+    images = share * both.images[:half] + (1 - share) * both.images[half:]
+    return Batch(
+        images,
+        both.targets[:half],
+        both.index[:half],
+        partners=both.targets[half:],
+        share=share,
+    )
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 _COUNTERS = ("epoch", "step", "best_epoch", "best_score", "seconds", "_epoch_seconds")

@@ -127,7 +127,7 @@ class Engine(_Section):
 class Resources(_Section):
     """What a run needs of a machine; not part of its identity."""
 
-    gpus: int = Field(1, ge=0, le=1)
+    gpus: int = Field(1, ge=0, le=64)  # a process each
     cpus: int = Field(1, ge=1)
     memory_gb: float = Field(8.0, gt=0)
     hours: float = Field(1.0, gt=0)

@@ -39,15 +39,18 @@ class Worker:
 
     def __call__(self) -> None:
         """Carry out the run; a run cut short with its state saved exits 85."""
-        from deeplense_batch.fit import StoppedError
+        from deeplense_batch.launch import carry_out
         from deeplense_batch.plan import reopen
-        from deeplense_batch.run import run
 
         logging.getLogger("deeplense_batch").setLevel(logging.INFO)
         try:
-            run(reopen(self.path), device=self.device)
-        except StoppedError:
-            sys.exit(85)
+            code = carry_out(reopen(self.path), device=self.device)
+        except Exception as error:
+            if type(error).__name__ != "StoppedError":  # its class would load torch
+                raise
+            code = 85
+        if code:
+            sys.exit(code)
 
 
 def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) -> None:
@@ -70,41 +73,57 @@ def run_queue(
     Arguments:
         planned: Runs whose directories are made.
         folder: Where submitit keeps its logs.
-        parallel: Slots; a run on a GPU has that of its slot's number.
+        parallel: Slots; a run takes one, or one for each GPU, with the GPU of that number.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
     """
     waiting = list(planned)
     for item in waiting:
         item.run.write_status(Status(state="queued", epochs=item.job.train.epochs))
     free = list(range(parallel))
-    running: dict[int, tuple[submitit.Job[None], Planned]] = {}
+    running: list[_Running] = []
     done = 0
     try:
         with _term_as_interrupt():
             while waiting or running:
-                while free and waiting:
-                    slot, item = free.pop(0), waiting.pop(0)
-                    running[slot] = (_start(item, slot, folder, device), item)
+                while waiting and len(free) >= _places(waiting[0], device, parallel):
+                    item = waiting.pop(0)
+                    places = [free.pop(0) for _ in range(_places(item, device, parallel))]
+                    running.append(_Running(_start(item, places, folder, device), item, places))
                     _log.info("started %s", item.run.name)
                 time.sleep(_POLL_SECONDS)
-                for slot in [s for s, (job, _) in running.items() if job.done()]:
-                    _, item = running.pop(slot)
-                    free.append(slot)
+                for ended in [r for r in running if r.job.done()]:
+                    running.remove(ended)
+                    free = sorted(free + ended.places)
                     done += 1
-                    _say(item.run, f" ({done} of {len(planned)})")
+                    _say(ended.item.run, f" ({done} of {len(planned)})")
     finally:
         for item in waiting:
             item.run.write_status(Status())
         _stop(running)
 
 
-def _start(item: Planned, slot: int, folder: Path, device: str | None) -> submitit.Job[None]:
+@dataclass
+class _Running:
+    job: submitit.Job[None]
+    item: Planned
+    places: list[int]
+
+
+def _places(item: Planned, device: str | None, parallel: int) -> int:
+    """Slots that a run takes: one for each GPU; never more than there are, or it would wait on."""
+    gpus = 0 if device == "cpu" else item.job.resources.gpus
+    return min(max(gpus, 1), parallel)
+
+
+def _start(
+    item: Planned, places: list[int], folder: Path, device: str | None
+) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder)
     gpus = item.job.resources.gpus if device != "cpu" else 0
     executor.update_parameters(
         timeout_min=_NEVER_MINUTES,
-        gpus_per_node=gpus,
-        visible_gpus=[slot] if gpus else (),
+        gpus_per_node=len(places) if gpus else 0,
+        visible_gpus=places if gpus else (),
         stderr_to_stdout=True,
     )
     threads = str(item.job.resources.cpus)
@@ -125,17 +144,17 @@ def _say(run: RunDir, count: str = "") -> None:
         _log.warning("%s %s: %s%s", status.state, run.name, status.message or "no reason", count)
 
 
-def _stop(running: Mapping[int, tuple[submitit.Job[None], Planned]]) -> None:
+def _stop(running: Sequence[_Running]) -> None:
     """Ask every run to save and end, and wait for it."""
-    for job, _ in running.values():
+    for one in running:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(job.job_id), signal.SIGTERM)  # submitit's controller passes it on
+            os.kill(int(one.job.job_id), signal.SIGTERM)  # submitit's controller passes it on
     if running:
         _log.warning("stopping %d runs; they save their state first", len(running))
-    while any(not job.done() for job, _ in running.values()):
+    while any(not one.job.done() for one in running):
         time.sleep(_POLL_SECONDS)
-    for _, item in running.values():
-        _say(item.run)
+    for one in running:
+        _say(one.item.run)
 
 
 @contextlib.contextmanager

@@ -1,35 +1,56 @@
-"""How weights move: the optimiser by name, and the learning rate as a function of progress."""
+"""How weights move: optimiser, averaged weights, and the learning rate over a training."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["Schedule", "build_optimizer"]
+__all__ = ["Ema", "Schedule", "build_optimizer", "freeze"]
 
 _PLATEAU_FACTOR = 0.2  # seed 001: ReduceLROnPlateau(max, factor 0.2, patience 3)
 _PLATEAU_PATIENCE = 3
+_ONECYCLE_RISE = 0.3  # share of the training; Smith and Topin 2018, arXiv:1708.07120
+_ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # of the top rate
 
 
 def build_optimizer(
-    name: str, model: nn.Module, *, lr: float, weight_decay: float
+    name: str,
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    head_lr: float | None = None,
+    head: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """Make the optimiser; norms and biases (parameters of one axis) do not decay.
 
+    Each group carries ``top_lr``, its rate at the top of the schedule.
+
     Arguments:
         name: ``adamw``, ``adam`` (L2 decay in the gradient) or ``sgd`` (momentum 0.9, Nesterov).
-        model: Its parameters are optimised.
+        model: Its parameters are optimised, but for frozen ones.
         lr: Learning rate at the top of the schedule.
         weight_decay: Decay of the parameters with two axes or more.
+        head_lr: Rate of the parameters of `head`, where it is another.
+        head: The classifier of the model.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    of_head = set() if head_lr is None or head is None else {id(p) for p in head.parameters()}
+    groups = []
+    for rate, mine in ((lr, False), (head_lr or lr, True)):
+        parameters = [
+            p for p in model.parameters() if p.requires_grad and (id(p) in of_head) == mine
+        ]
+        for decay, some in (
+            (weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            if some:
+                groups.append({"params": some, "weight_decay": decay, "lr": rate, "top_lr": rate})
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr)
     if name == "adam":
@@ -37,28 +58,79 @@ def build_optimizer(
     return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
 
 
-class Schedule:
-    """Learning rate over a training.
+def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
+    """Keep parameters as they are, by the start of their names (``layer1``, ``stem.conv``).
 
-    ``constant``; ``cosine``, half a period down to 0; ``plateau``, times 0.2 whenever the
-    validation score has not risen for more than 3 epochs. Each may start with a linear warm-up.
+    Raises:
+        ValueError: A prefix fits no parameter, or all of them are frozen.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = sorted({name.partition(".")[0] for name in names})
+            raise ValueError(
+                f"train.freeze: no parameter starts with '{prefix}'; "
+                f"the model has {', '.join(parts)}"
+            )
+    for name, parameter in model.named_parameters():
+        if name.startswith(tuple(prefixes)):
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("train.freeze: every parameter is frozen; nothing is left to learn")
+
+
+class Ema:
+    """Weights averaged over the steps: w' = d w' + (1 - d) w, buffers copied.
+
+    The decay d starts low, min(decay, (1 + n) / (10 + n)) at step n, so that the first random
+    weights are forgotten.
     """
 
-    def __init__(self, name: str, *, lr: float, epochs: int, warmup: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self._decay = decay
+        self._steps = 0
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights after a step."""
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        self._steps += 1
+        mine = [p.detach() for p in self.model.parameters()]
+        torch._foreach_lerp_(mine, [p.detach() for p in model.parameters()], 1 - decay)
+        for a, b in zip(self.model.buffers(), model.buffers(), strict=True):
+            a.copy_(b)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"model": self.model.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier attempt."""
+        self.model.load_state_dict(state["model"])
+        self._steps = state["steps"]
+
+
+class Schedule:
+    """Learning rate over a training, as a factor of each group's top rate.
+
+    ``constant``; ``cosine``, half a period down to 0; ``onecycle``, up from 1/25 over three tenths
+    and down to 1/10,000, both by cosines; ``plateau``, times 0.2 whenever the validation score has
+    not risen for more than 3 epochs. All but ``onecycle`` may start with a linear warm-up.
+    """
+
+    def __init__(self, name: str, *, epochs: int, warmup: float) -> None:
         self.name = name
-        self.lr = lr
         self.epochs = epochs
         self.warmup = warmup
         self._best = -math.inf
         self._waited = 0
         self._drops = 0
 
-    def set(self, optimizer: torch.optim.Optimizer, time: float) -> float:
-        """Set the rate for a time in epochs, and return it."""
-        lr = self.lr * self._shape(time)
+    def set(self, optimizer: torch.optim.Optimizer, time: float) -> None:
+        """Set the rates for a time in epochs."""
+        factor = self.factor(time)
         for group in optimizer.param_groups:
-            group["lr"] = lr
-        return lr
+            group["lr"] = group["top_lr"] * factor
 
     def end_epoch(self, score: float | None) -> None:
         """Tell the validation score; an undefined one counts as no rise."""
@@ -69,6 +141,19 @@ class Schedule:
         if self._waited > _PLATEAU_PATIENCE:
             self._waited, self._drops = 0, self._drops + 1
 
+    def factor(self, time: float) -> float:
+        """The rate at a time in epochs, over the top rate."""
+        if self.name == "onecycle":
+            share = time / self.epochs
+            if share < _ONECYCLE_RISE:
+                return _cosine(_ONECYCLE_START, 1.0, share / _ONECYCLE_RISE)
+            return _cosine(1.0, _ONECYCLE_END, (share - _ONECYCLE_RISE) / (1 - _ONECYCLE_RISE))
+        if time < self.warmup:
+            return time / self.warmup
+        if self.name == "cosine":
+            return _cosine(1.0, 0.0, (time - self.warmup) / max(self.epochs - self.warmup, 1e-9))
+        return _PLATEAU_FACTOR**self._drops if self.name == "plateau" else 1.0
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs."""
         return {"best": self._best, "waited": self._waited, "drops": self._drops}
@@ -78,10 +163,6 @@ class Schedule:
         self._best, self._waited = state["best"], state["waited"]
         self._drops = state["drops"]
 
-    def _shape(self, time: float) -> float:
-        if time < self.warmup:
-            return time / self.warmup
-        if self.name == "cosine":
-            over = (time - self.warmup) / max(self.epochs - self.warmup, 1e-9)
-            return 0.5 * (1 + math.cos(math.pi * min(over, 1.0)))
-        return _PLATEAU_FACTOR**self._drops if self.name == "plateau" else 1.0
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))

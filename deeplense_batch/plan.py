@@ -119,6 +119,7 @@ def put_aside(run: RunDir) -> Path:
     aside = run.path.parent / ".old" / f"{run.path.name}-{now().replace(':', '')}"
     aside.parent.mkdir(exist_ok=True)
     run.path.rename(aside)
+    (aside / "claim").unlink(missing_ok=True)
     return aside
 
 

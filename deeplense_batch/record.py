@@ -8,16 +8,22 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import deeplense_batch
 
-__all__ = ["commit", "host_memory_gb", "versions"]
+__all__ = ["Energy", "commit", "host_memory_gb", "versions"]
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that a number may depend on."""
     names = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "h5py")
     found = {name: importlib.metadata.version(name) for name in names}
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing ran on a GPU
+    if torch is not None and torch.cuda.is_available():
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+        if nvml := _nvml():
+            found["driver"] = str(nvml.nvmlSystemGetDriverVersion())
     return {
         "deeplense_batch": deeplense_batch.__version__,
         "python": platform.python_version(),
@@ -36,6 +42,37 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+class Energy:
+    """Energy that this process's GPU has used since this was made, where NVML tells it."""
+
+    def __init__(self, index: int | None) -> None:
+        self._nvml = None if index is None else _nvml()
+        if self._nvml:
+            import torch
+
+            # NVML numbers all GPUs of the machine, torch those it may see; the UUID is shared.
+            uuid = torch.cuda.get_device_properties(index).uuid
+            self._handle = self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            self._before = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+
+    def joules(self) -> float | None:
+        """Joules so far; None without a GPU or the package nvidia-ml-py (extra ``gpu``)."""
+        if not self._nvml:
+            return None
+        return (self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._before) / 1e3
+
+
+def _nvml() -> Any:
+    """NVML, started; None where its package or the driver is missing."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # ModuleNotFoundError, or an error of NVML's own
+        return None
+    return pynvml
 
 
 def host_memory_gb() -> float:

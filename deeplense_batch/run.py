@@ -10,6 +10,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -19,10 +21,11 @@ import torch
 from deeplense_batch import checkpoint, models, record
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.distributed import DeviceError, World, is_main, open_world
+from deeplense_batch.distributed import DeviceError, World, is_main, open_world, world_size
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Interrupt, StoppedError, Trainer, evaluate
 from deeplense_batch.plan import Planned, open_slices, put_aside
+from deeplense_batch.precision import PrecisionError
 from deeplense_batch.rundir import RunDir, Status, now
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Arrays, Scores
@@ -35,6 +38,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (torch.OutOfMemoryError, "oom"),
     (DeviceError, "environment"),
     (models.WeightsError, "environment"),
+    (PrecisionError, "environment"),
     (ShardError, "data"),
 )
 
@@ -61,8 +65,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
     """
     if force and planned.run.path.exists():
         with planned.run.claim():
-            aside = put_aside(planned.run)
-        (aside / "claim").unlink()
+            put_aside(planned.run)
     directory = planned.make()
     if directory.status().state == "done":
         return directory.read_json("metrics.json")["test"]["scores"]
@@ -82,12 +85,16 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         torch.set_num_threads(job.resources.cpus)
     slices = open_slices(job)
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    train = Loader(slices["train"], transform=transform, device=world.device)
+    load = partial(Loader, device=world.device, resident=job.engine.resident)
+    train = load(slices["train"], transform=transform)
     train.transform = train.measured()
-    valid, test = (
-        Loader(slices[use], transform=train.transform, device=world.device)
-        for use in ("valid", "test")
-    )
+    valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
+    for loader in (train, valid, test):
+        if len(loader) < world.size:
+            raise ShardError(
+                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
+                f"than one for each of {world.size} processes"
+            )
     info = slices["train"].info
     task = build_task(job.task.name, classes=info.classes, **job.task.options)
     torch.manual_seed(job.seed)
@@ -99,6 +106,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         pretrained=job.model.pretrained,
         **job.model.options,
     ).to(world.device)
+    energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
     trainer = Trainer(
         job, directory, world, task, model, train, valid, interrupt, _heart(directory, job)
@@ -112,7 +120,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
 
     started = time.perf_counter()
     model.load_state_dict(checkpoint.load(directory.path / BEST)["model"])
-    outputs = evaluate(task, model, test, world)
+    outputs = evaluate(task, model, test, world, tta=job.data.tta)
     if outputs is None:
         return {}
     seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
@@ -121,8 +129,9 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
         save_figure(figure, directory.figures / f"{name}.png")
     metrics = _metrics(planned, directory, world, trainer, seconds)
+    metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
-    metrics["test"] = {"scores": scores, "notes": notes}
+    metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
     directory.write_json("metrics.json", metrics)
     _log.info("test %s %s", task.monitor, scores.get(task.monitor))
     return scores
@@ -154,11 +163,23 @@ def _metrics(
             "images_per_s": len(trainer.train) * len(history) / max(seconds["train"], 1e-9),
             "peak_memory_gb": peak,
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "device_hours": _device_hours(directory, world),
         },
+        "engine": job.engine.model_dump()
+        | {"amp": trainer.stepper.precision.name, "micro_batch": trainer.stepper.micro_batch},
         "device": world.describe(),
         "versions": record.versions(),
         "commit": record.commit(),
     }
+
+
+def _device_hours(directory: RunDir, world: World) -> float:
+    """Hours of every device over every attempt, this one and the lost ones too."""
+    lines = directory.read_lines("attempts.jsonl")
+    seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
+    begun = datetime.fromisoformat(lines[-1]["time"])
+    now_open = (datetime.now(UTC) - begun).total_seconds() * world.size
+    return (seconds + now_open) / 3600
 
 
 def _write_outputs(directory: RunDir, outputs: Arrays, classes: tuple[str, ...]) -> None:
@@ -172,10 +193,11 @@ def _write_outputs(directory: RunDir, outputs: Arrays, classes: tuple[str, ...])
 def _attempt(directory: RunDir, planned: Planned) -> Iterator[None]:
     """Keep the state of the run true, however it ends."""
     attempt = 1 + sum(line["event"] == "start" for line in directory.read_lines("attempts.jsonl"))
+    _bury(directory)
     status = Status(state="running", attempt=attempt, epochs=planned.job.train.epochs)
     directory.sweep()
     directory.write_status(status)
-    event = {"attempt": attempt, "commit": record.commit()}
+    event = {"attempt": attempt, "commit": record.commit(), "devices": world_size()}
     directory.append("attempts.jsonl", {"event": "start", "time": now()} | event)
     started = time.perf_counter()
     state, reason, message = "done", None, None
@@ -192,15 +214,23 @@ def _attempt(directory: RunDir, planned: Planned) -> Iterator[None]:
     finally:
         if sys.exc_info()[0] is not None and state == "done":
             state, reason = "stopped", "signal"  # SystemExit and the like
-        epoch = directory.status().epoch if state != "done" else planned.job.train.epochs
-        directory.append(
-            "attempts.jsonl",
-            {"event": "end", "time": now(), "attempt": attempt, "state": state,
-             "reason": reason, "seconds": time.perf_counter() - started},
-        )  # fmt: skip
-        directory.write_status(
-            replace(status, state=state, reason=reason, message=message, epoch=epoch)
-        )
+        end = {"event": "end", "time": now(), "state": state, "reason": reason}
+        seconds = {"seconds": time.perf_counter() - started, "devices": world_size()}
+        directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
+        ended = replace(status, state=state, reason=reason, message=message)
+        directory.write_status(replace(ended, epoch=directory.status().epoch))
+
+
+def _bury(directory: RunDir) -> None:
+    """Write the end of an attempt that was killed: it lasted to its last sign of life."""
+    lines = directory.read_lines("attempts.jsonl")
+    if not lines or lines[-1]["event"] == "end":
+        return
+    start, seen = lines[-1], directory.status().updated or lines[-1]["time"]
+    lasted = datetime.fromisoformat(seen) - datetime.fromisoformat(start["time"])
+    end = {"event": "end", "time": seen, "state": "lost", "reason": None}
+    seconds = {"seconds": max(lasted.total_seconds(), 0.0), "devices": start["devices"]}
+    directory.append("attempts.jsonl", end | {"attempt": start["attempt"]} | seconds)
 
 
 def _heart(directory: RunDir, job: Any) -> Any:

@@ -85,7 +85,7 @@ def make_job(shards: Path, **fields: dict) -> Job:
         "seed": 0,
     }
     for section, values in fields.items():
-        raw[section] = raw[section] | values if isinstance(values, dict) else values
+        raw[section] = raw.get(section, {}) | values if isinstance(values, dict) else values
     return Job.model_validate(raw)
 
 

@@ -8,29 +8,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplense_batch.data.augment import apply, uniforms
-from deeplense_batch.data.loader import Loader, Transform, order, share_of
+from deeplense_batch.data.augment import apply, resize, uniforms
+from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.order import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.job import Augment
 
 CPU = torch.device("cpu")
+AFFINE = Augment(degrees=15, translate=0.05, scale=(0.95, 1.05))
 
 
 @given(samples=st.integers(1, 500), batch=st.integers(1, 64), seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=50)
 def test_an_epoch_is_every_sample_once_in_batches_of_nearly_one_size(samples, batch, seed):
-    batches = order(samples, batch, seed=seed, epoch=3)
+    batches = order(shuffled(samples, seed=seed, epoch=3), batch)
     assert sorted(np.concatenate(batches)) == list(range(samples))
     sizes = {len(b) for b in batches}
     assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1
-    again = order(samples, batch, seed=seed, epoch=3)
+    again = order(shuffled(samples, seed=seed, epoch=3), batch)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
 def test_another_epoch_or_seed_is_another_order():
-    first = np.concatenate(order(100, 10, seed=0, epoch=0))
+    first = shuffled(100, seed=0, epoch=0)
     for seed, epoch in ((0, 1), (1, 0)):
-        assert not np.array_equal(first, np.concatenate(order(100, 10, seed=seed, epoch=epoch)))
+        assert not np.array_equal(first, shuffled(100, seed=seed, epoch=epoch))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
@@ -57,18 +59,21 @@ def test_random_numbers_are_uniform_independent_and_the_samples_own():
         assert not torch.equal(uniforms(seed, epoch, some, 4), u[some])
 
 
+@pytest.mark.parametrize("size", [None, 12, 24])
 @pytest.mark.parametrize(
     "augment",
-    [Augment(dihedral=True), Augment(degrees=15, translate=0.05, scale=(0.95, 1.05))],
-    ids=["dihedral", "affine"],
+    [Augment(dihedral=True), AFFINE, Augment(blur=1.5), Augment(noise=0.1)],
+    ids=["dihedral", "affine", "blur", "noise"],
 )
-def test_what_happens_to_a_sample_does_not_depend_on_its_batch(augment):
+def test_what_happens_to_a_sample_does_not_depend_on_its_batch(augment, size):
     images, index = torch.rand(9, 2, 16, 16), torch.arange(9)
-    whole = apply(images, augment, seed=1, epoch=2, index=index)
-    for part in (slice(0, 1), slice(3, 8)):
-        alone = apply(images[part], augment, seed=1, epoch=2, index=index[part])
+    whole = apply(images, augment, seed=1, epoch=2, index=index, size=size)
+    for part in ([0], [3, 4, 5, 6], [8, 2, 5]):
+        alone = apply(images[part], augment, seed=1, epoch=2, index=index[part], size=size)
         assert torch.equal(alone, whole[part])
-    assert not torch.equal(whole, apply(images, augment, seed=1, epoch=3, index=index))
+    for seed, epoch in ((1, 3), (2, 2)):
+        other = apply(images, augment, seed=seed, epoch=epoch, index=index, size=size)
+        assert not torch.equal(whole, other)
 
 
 def test_dihedral_gives_the_eight_symmetries_and_changes_no_pixel():
@@ -103,18 +108,88 @@ def test_an_affine_change_of_nothing_is_nothing_and_a_quarter_turn_is_one():
     assert torch.allclose(zoomed[:, :, 7, 9], images[:, :, 7, 8], atol=1e-5)
 
 
+def test_one_resampling_does_what_its_parts_do():
+    """Reflections and the affine change take other draws, so that both can be had one by one."""
+    images, index = torch.rand(32, 2, 20, 20), torch.arange(32)
+    options = {"seed": 3, "epoch": 1, "index": index}
+    parts = apply(apply(images, Augment(dihedral=True), **options), AFFINE, **options)
+    both = Augment(dihedral=True, **AFFINE.model_dump(include={"degrees", "translate", "scale"}))
+    assert torch.allclose(apply(images, both, **options), parts, atol=1e-4)
+
+
+def test_an_affine_change_of_nothing_resizes_as_resizing_does():
+    images, index = torch.rand(4, 1, 15, 15), torch.arange(4)
+    still = Augment(scale=(1.0, 1.0 + 1e-9))
+    for size in (8, 24):
+        warped = apply(images, still, seed=0, epoch=0, index=index, size=size)
+        assert torch.allclose(warped, resize(images, size), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 80)])
+def test_turning_leaves_what_is_round_as_it_is(shape):
+    y, x = (torch.arange(n) - (n - 1) / 2 for n in shape)
+    radius = torch.hypot(y[:, None], x)
+    disc, seen = torch.exp(-(radius**2) / 72).expand(16, 1, *shape), radius < 22
+    turned = apply(disc, Augment(degrees=180), seed=0, epoch=0, index=torch.arange(16))
+    assert torch.allclose(turned[..., seen], disc[..., seen], atol=0.01)
+
+
+def test_outside_the_image_is_the_sky_and_no_black():
+    images = torch.full((8, 1, 30, 30), 2.0)
+    wild = Augment(degrees=180, translate=0.9, scale=(0.2, 0.4))
+    moved = apply(images, wild, seed=0, epoch=0, index=torch.arange(8))
+    assert torch.allclose(moved, images, atol=1e-5)
+
+
+def test_blur_is_a_gaussian_of_the_drawn_width_that_conserves_flux():
+    images, index = torch.zeros(40, 2, 41, 41), torch.arange(40)
+    images[:, :, 20, 20] = 1.0
+    blurred = apply(images, Augment(blur=3.0), seed=5, epoch=1, index=index)
+    assert torch.allclose(blurred.sum((2, 3)), torch.ones(40, 2), atol=1e-5)
+    square = (torch.arange(41) - 20.0) ** 2
+    widths = [(blurred.sum(axis) * square).sum(-1).sqrt() for axis in (2, 3)]
+    sigma = 3.0 * uniforms(5, 1, index, 8)[:, 7:]
+    drawn = (sigma > 0.6).flatten()  # a narrower one is hardly wider than its pixel
+    assert 20 < int(drawn.sum()) < 40 and float(sigma.max()) > 2.5
+    for width in widths:  # sums end at three times the largest sigma
+        assert torch.allclose(width[drawn], sigma[drawn].expand(-1, 2), rtol=0.02)
+    flat = torch.full((4, 1, 9, 9), 7.0)
+    same = apply(flat, Augment(blur=30.0), seed=5, epoch=1, index=index[:4])
+    assert torch.allclose(same, flat, atol=1e-4)
+
+
+def test_noise_is_white_normal_and_as_strong_as_asked():
+    images, index = torch.ones(200, 1, 31, 33), torch.arange(200)
+    noise = (apply(images, Augment(noise=0.2), seed=4, epoch=9, index=index) - 1)[:, 0] / 0.2
+    n = noise.numel()
+    assert abs(float(noise.mean())) < 5 / n**0.5
+    assert abs(float(noise.var()) - 1) < 5 * (2 / n) ** 0.5
+    assert abs(float((noise**4).mean()) - 3) < 5 * (96 / n) ** 0.5
+    assert 4 < float(noise.abs().max()) < 6
+    pixels = noise.flatten(1)
+    half = (31 * 33 + 1) // 2  # two pixels share a number; they too are independent
+    for a, b in (
+        (noise[:, 1:], noise[:, :-1]),
+        (noise[..., 1:], noise[..., :-1]),
+        (noise[1:], noise[:-1]),
+        (pixels[:, half:], pixels[:, : half - 1]),
+    ):
+        assert abs(float((a * b).mean())) < 5 / a.numel() ** 0.5
+        assert abs(float((a**2 * b**2).mean()) - 1) < 5 * (8 / a.numel()) ** 0.5
+
+
 def test_a_batch_is_the_packed_images_decoded_cropped_stretched_and_normalised(shards):
     split = open_split(shards, "train")
     loader = Loader(split, transform=Transform(16, None, "asinh"), device=CPU)
     transform = loader.measured()
     loader.transform = transform
-    images, targets, place = loader.batch(np.array([5, 2]))
+    images, targets, place = next(loader.batches([np.array([5, 2])]))
     values = split.images()[[5, 2], :, 4:20, 4:20]
     stretched = np.arcsinh(values / 0.05) / np.arcsinh(20)
     expected = (stretched - transform.mean[0]) / transform.sd[0]
     assert np.allclose(images.numpy(), expected, atol=1e-5)
     assert targets.tolist() == split.targets()[[5, 2]].tolist() and place.tolist() == [5, 2]
-    everything = torch.cat([loader.batch(i)[0] for i in loader.in_order(rank=0, world=1)])
+    everything = torch.cat([b[0] for b in loader.batches(loader.in_order(rank=0, world=1))])
     assert float(everything.mean()) == pytest.approx(0, abs=1e-4)
     assert float(everything.std()) == pytest.approx(1, abs=1e-3)
 
@@ -132,7 +207,7 @@ def test_counts_above_the_signed_range_survive(tmp_path):
     loader = Loader(
         open_split(tmp_path, "train"), transform=Transform(None, None, "linear"), device=CPU
     )
-    images = loader.batch(np.array([0]))[0]
+    images, *_ = next(loader.batches([np.array([0])]))
     assert np.allclose(images.numpy(), counts / 65535, atol=1e-7)
 
 

@@ -1,31 +1,41 @@
 """From shards to batches: the stored arrays live on the device, and batches are made there.
 
 A whole set of lens images is small beside a modern memory, so its stored form (uint16 counts where
-it can be) is loaded once; a batch is gathered, decoded, cropped, stretched, normalised, resized
-and augmented where it is used. The order of samples is a function of (seed, epoch).
+it can be) is loaded once; a batch is gathered, decoded, stretched, normalised, augmented and
+resized where it is used. What does not fit is gathered from the memory of the host or from the
+files by a thread, a batch ahead. Wherever the images are kept, the batches are the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.augment import apply
+from deeplense_batch.data.augment import apply, resize
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.residence import choose
 from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.data.stream import Places, Reader, Rows, ahead
 from deeplense_batch.job import Augment
 
-__all__ = ["Loader", "Transform", "order", "share_of"]
+__all__ = ["Loader", "Transform"]
 
 _STATISTICS_IMAGES = 2048  # slices are stratified, so the first images stand for all
 _ASINH_SOFTENING = 0.05  # of the range [0, 1]: where asinh and log turn from linear
 _EVALUATION_BATCH = 256
+_STATISTICS_BATCH = 16
+_BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
+_CACHED = 8  # samples
+_LEAST_CONTRAST = 1e-9  # sd over mean of an image that is not constant but for rounding
+_NOTHING = Augment()
 
 
 @dataclass(frozen=True)
@@ -40,102 +50,184 @@ class Transform:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn values as packed, (B, C, H, W) float32, into what a network sees."""
+        return resize(self.normalised(images), self.size)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Values as packed, (B, C, H, W) float32, stretched, of mean 0 and sd 1."""
         images = _stretch(images, self.stretch)
         if self.mean:
-            mean, sd = (torch.tensor(v, device=images.device) for v in (self.mean, self.sd))
-            images = (images - mean[:, None, None]) / sd[:, None, None]
-        if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+            mean, sd = (_per_channel(v, images.device) for v in (self.mean, self.sd))
+            images = (images - mean).div_(sd)
         return images
 
 
 class Loader:
-    """Batches of one slice, from arrays held on the device."""
+    """Batches of one slice.
 
-    def __init__(self, split: Split, *, transform: Transform, device: torch.device) -> None:
-        crop = transform.crop
-        height, width = split.info.shape[1:]
-        if crop is not None and crop > min(height, width):
-            raise ShardError(f"data.crop: {crop} pixels asked, the images have {height} x {width}")
+    Arguments:
+        split: The slice.
+        transform: What happens to every image.
+        device: Where batches are made.
+        resident: Where the stored images are kept: ``device``, ``host``, ``off`` (in their
+            files), or ``auto`` for the first that has room.
+    """
+
+    def __init__(
+        self, split: Split, *, transform: Transform, device: torch.device, resident: str = "auto"
+    ) -> None:
         self.split = split
-        self.device = device
-        self.ids = np.asarray(split.ids())
-        self.targets = torch.from_numpy(split.targets()).to(device)
-        stored, scale = split.stored()
-        self._stored = torch.from_numpy(_signed(_cropped(stored, crop))).to(device)
-        self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
         self.transform = transform
+        self.device = device
+        self.targets = torch.from_numpy(split.targets()).to(device)
+        scale = split.scale()
+        self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
+        self._rows = Rows(split, transform.crop)
+        # Counts as the int16 of the same bits: torch has few functions of uint16.
+        counts = self._rows.dtype == COUNTS
+        self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
+        self.resident = choose(resident, len(split) * self._rows.row_bytes, device)
+        self._stored = None if self.resident == "off" else self._load()
 
     def __len__(self) -> int:
         return len(self.split)
 
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """Names of the samples, (N,)."""
+        return np.asarray(self.split.ids())
+
     def measured(self) -> Transform:
         """The transform with mean and sd, (C,), measured on the first images of this slice."""
-        index = torch.arange(min(len(self), _STATISTICS_IMAGES), device=self.device)
-        images = _stretch(self._decode(index), self.transform.stretch).double()
-        mean, sd = images.mean((0, 2, 3)), images.std((0, 2, 3), correction=0)
-        if not bool((sd > 0).all()):
+        samples = min(len(self), _STATISTICS_IMAGES)
+        blocks = np.array_split(np.arange(samples), math.ceil(samples / _STATISTICS_BATCH))
+        shape, device = (len(blocks), self.split.info.shape[0]), self.device
+        # Taken before the loop: small tensors that outlive large ones keep glibc from using the
+        # memory of those again.
+        means, variances = torch.empty(2, *shape, dtype=torch.float64, device=device)
+        for i, gathered in enumerate(self._gathered(blocks)):
+            values = _stretch(self._decode(*gathered), self.transform.stretch).double()
+            torch.mean(values, (0, 2, 3), out=means[i])
+            torch.var(values, (0, 2, 3), correction=0, out=variances[i])
+        sizes = torch.tensor([[len(block)] for block in blocks], device=device)
+        mean = (sizes * means).sum(0) / samples
+        sd = ((sizes * (variances + (means - mean) ** 2)).sum(0) / samples).sqrt()
+        if not bool((sd > _LEAST_CONTRAST * mean.abs()).all()):
             raise ShardError(f"{self.split.info.name}: a channel of the images is constant")
-        old = self.transform
-        return Transform(old.crop, old.size, old.stretch, tuple(mean.tolist()), tuple(sd.tolist()))
+        return replace(self.transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
-    def batch(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Gather samples: images (B, C, H, W) float32, targets (B,) int64, index (B,) int64."""
-        place = torch.from_numpy(index).to(self.device)
-        return self.transform(self._decode(place)), self.targets[place], place
+    def batches(
+        self,
+        places: Iterable[Places],
+        augment: Augment = _NOTHING,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
+        """Make batches; what has to be fetched for the next one is, while this one is used.
 
-    def augmented(
-        self, index: NDArray[np.int64], augment: Augment, *, seed: int, epoch: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gather samples as `batch` does, and change them at random."""
-        images, targets, place = self.batch(index)
-        return apply(images, augment, seed=seed, epoch=epoch, index=place), targets, place
+        Arguments:
+            places: The samples of each batch, (B,) int64.
+            augment: Random changes, a function of (seed, epoch, sample).
+            seed: Seed of the run.
+            epoch: Number of the epoch.
 
-    def in_order(self, *, rank: int, world: int) -> Iterator[NDArray[np.int64]]:
+        Yields:
+            Images (B, C, H, W) float32, targets (B,) int64, and places (B,) int64.
+
+        Raises:
+            ShardError: A file cannot be read.
+        """
+        places = list(places)
+        change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
+        with contextlib.closing(self._gathered(places)) as gathered:
+            for stored, index in gathered:
+                if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
+                    parts = zip(stored.split(_CACHED), index.split(_CACHED), strict=True)
+                    images = torch.cat([change(*part) for part in parts])
+                else:
+                    images = change(stored, index)
+                yield images, self.targets.index_select(0, index), index
+
+    def in_order(self, *, rank: int, world: int) -> Iterator[Places]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
         mine = np.arange(rank, len(self), world)
         for first in range(0, len(mine), _EVALUATION_BATCH):
             yield mine[first : first + _EVALUATION_BATCH]
 
-    def _decode(self, place: Tensor) -> Tensor:
-        images = self._stored[place]
-        if self._scale is None:
-            return images.to(torch.float32)
-        counts = (images.to(torch.int32) & 0xFFFF).to(torch.float32)
-        return counts / self._scale[place, :, None, None]
+    def _gathered(self, places: Sequence[Places]) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Stored images, (B, C, H, W), and places, (B,) int64, on the device."""
+        if not places:
+            return
+        # All at once, since the host waits for the device whenever it sends it something.
+        everywhere = torch.from_numpy(np.concatenate(places)).to(self.device)
+        indices = everywhere.split([len(batch) for batch in places])
+        if self.resident == "device":
+            assert self._stored is not None
+            for index in indices:
+                yield self._stored.index_select(0, index), index
+            return
+        side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with Reader(self._rows) as reader:
+            fetch = partial(self._fetch, places, reader, side)
+            with contextlib.closing(ahead(fetch, range(len(places)))) as fetched:
+                for stored, index in zip(fetched, indices, strict=True):
+                    if side is not None:  # its memory is not free before this stream is done
+                        stored.record_stream(torch.cuda.current_stream(self.device))
+                    yield stored, index
 
+    def _fetch(
+        self, places: Sequence[Places], reader: Reader, side: torch.cuda.Stream | None, batch: int
+    ) -> Tensor:
+        """Bring the stored images of one batch to the device, beside what is computed there."""
+        with contextlib.nullcontext() if side is None else torch.cuda.stream(side):
+            shape = (len(places[batch]), *self._rows.shape)
+            images = torch.empty(shape, dtype=self._dtype, pin_memory=side is not None)
+            if self._stored is None:
+                for soon in places[batch : batch + 2]:
+                    reader.expect(soon)
+                reader.read(places[batch], images.numpy().view(self._rows.dtype))
+            else:
+                torch.index_select(self._stored, 0, torch.from_numpy(places[batch]), out=images)
+            images = images.to(self.device, non_blocking=True)
+            if side is not None:
+                side.synchronize()
+            return images
 
-def order(samples: int, batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Shuffle an epoch and cut it into batches that differ by one sample at most.
-
-    Arguments:
-        samples: Samples of the slice.
-        batch_size: Largest batch.
-        seed: Seed of the run.
-        epoch: Number of the epoch.
-
-    Returns:
-        The places of each batch's samples; every sample stands in one.
-    """
-    shuffled = np.random.default_rng((seed, epoch)).permutation(samples)
-    return np.array_split(shuffled, math.ceil(samples / batch_size))
-
-
-def share_of(batch: NDArray[np.int64], *, rank: int, world: int) -> NDArray[np.int64]:
-    """The part of a global batch that one process computes."""
-    return batch[rank::world]
-
-
-def _cropped(stored: NDArray, crop: int | None) -> NDArray:
-    if crop is None:
+    def _load(self) -> Tensor:
+        """Read all stored images, (N, C, H, W), into memory that is taken once."""
+        device = self.device if self.resident == "device" else torch.device("cpu")
+        shape = (len(self), *self._rows.shape)
+        stored = torch.empty(shape, dtype=self._dtype, device=device)
+        places = np.arange(len(self))
+        with Reader(self._rows) as reader:
+            for part in stored.split(max(_BLOCK_BYTES // self._rows.row_bytes, 1)):
+                block = part if part.is_cpu else torch.empty(part.shape, dtype=self._dtype)
+                here, places = places[: len(part)], places[len(part) :]
+                reader.read(here, block.numpy().view(self._rows.dtype))
+                if block is not part:
+                    part.copy_(block)
         return stored
-    top, left = ((n - crop) // 2 for n in stored.shape[-2:])
-    return np.ascontiguousarray(stored[..., top : top + crop, left : left + crop])
+
+    def _made(
+        self, stored: Tensor, index: Tensor, augment: Augment, *, seed: int, epoch: int
+    ) -> Tensor:
+        """What a network sees, (B, C, H, W) float32, of stored images."""
+        images = self.transform.normalised(self._decode(stored, index))
+        size = self.transform.size
+        return apply(images, augment, seed=seed, epoch=epoch, index=index, size=size)
+
+    def _decode(self, stored: Tensor, index: Tensor) -> Tensor:
+        if self._scale is None:
+            return stored.to(torch.float32)
+        counts = stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
+        return counts.div_(self._scale.index_select(0, index)[:, :, None, None])
 
 
-def _signed(stored: NDArray) -> NDArray:
-    """Counts as the int16 of the same bits, since torch has few functions of uint16."""
-    return stored.view(np.int16) if stored.dtype == np.uint16 else stored
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers of the channels, (C, 1, 1), kept: to send them makes the host wait for a device."""
+    with torch.inference_mode(False):  # also good where there are gradients
+        return torch.tensor(values, device=device)[:, None, None]
 
 
 def _stretch(images: Tensor, name: str) -> Tensor:

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ __all__ = [
     "Split",
     "SplitInfo",
     "data_digest",
+    "open_shard",
     "open_split",
     "read_splits",
 ]
@@ -129,24 +130,38 @@ class Split:
 
     def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
         """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
-        scale = self._read("scale") if self.info.stored == COUNTS else None
-        return self._read("images"), None if scale is None else scale.astype(np.float64)
+        return self._read("images"), self.scale()
+
+    def scale(self) -> NDArray[np.float64] | None:
+        """Counts of value 1, (N, C) float64; None where no counts are stored."""
+        if self.info.stored != COUNTS:
+            return None
+        return self._read("scale").astype(np.float64, copy=False)
 
     def images(self) -> Array:
         """Images with the values they had before packing, (N, C, H, W) of `info.dtype`."""
         return decode(*self.stored(), self.info.dtype)
 
-    def _read(self, name: str) -> Array:
-        parts, first = [], 0
+    def parts(self) -> Iterator[tuple[Path, int, int]]:
+        """The files that hold this slice, in order, and from where to where in each it lies."""
+        first = 0
         for path, count in zip(self.info.files, self.info.counts, strict=True):
             lo, hi = max(self.start - first, 0), min(self.stop - first, count)
             first += count
             if lo < hi:
-                with _open(path) as file:
-                    if name not in file:
-                        raise ShardError(f"{path}: has no '{name}'")
-                    parts.append(file[name][lo:hi])
-        return np.concatenate(parts)
+                yield path, lo, hi
+
+    def _read(self, name: str) -> Array:
+        values, done = np.empty(0), 0
+        for path, lo, hi in self.parts():
+            with open_shard(path) as file:
+                if name not in file:
+                    raise ShardError(f"{path}: has no '{name}'")
+                if not done:  # all at once: to join the parts would take twice the memory
+                    values = np.empty((len(self), *file[name].shape[1:]), file[name].dtype)
+                file[name].read_direct(values, np.s_[lo:hi], np.s_[done : done + hi - lo])
+                done += hi - lo
+        return values
 
 
 def read_splits(root: Path | str) -> dict[str, SplitInfo]:
@@ -223,7 +238,12 @@ def data_digest(root: Path | str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _open(path: Path) -> h5py.File:
+def open_shard(path: Path) -> h5py.File:
+    """Open one file to read.
+
+    Raises:
+        ShardError: It is not there, or no HDF5.
+    """
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -234,7 +254,7 @@ def _describe(files: Sequence[Path]) -> SplitInfo:
     counts: list[int] = []
     first: dict[str, Any] = {}
     for i, path in enumerate(files):
-        with _open(path) as file:
+        with open_shard(path) as file:
             attributes = dict(file.attrs)
             if attributes.get("format") != FORMAT:
                 raise ShardError(

@@ -253,7 +253,9 @@ class ShardWriter:
         for i, image in enumerate(arrays["images"]):
             for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
                 one = 1.0 if scale is None else scale[i, c]
-                self._moments[:, c] += values.sum() / one, values @ values / one**2
+                # Not `values @ values`: BLAS starts threads for it, and the readers need the cores.
+                square = np.einsum("i,i", values, values)
+                self._moments[:, c] += values.sum() / one, square / one**2
 
 
 def _sha256(values: Array) -> bytes:

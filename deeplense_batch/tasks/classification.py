@@ -30,12 +30,14 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
 
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        logits = model(batch.images)
-        return {
-            "loss": F.cross_entropy(
-                logits.float(), batch.targets, label_smoothing=self.label_smoothing
-            )
-        }
+        logits = model(batch.images).float()
+        loss = self._cross_entropy(logits, batch.targets)
+        if batch.partners is not None:
+            mixed_in = self._cross_entropy(logits, batch.partners)
+            loss = batch.share * loss + (1 - batch.share) * mixed_in
+        if batch.weights is not None:
+            loss = loss * batch.weights
+        return {"loss": loss.mean()}
 
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"logits": model(batch.images)}
@@ -59,3 +61,8 @@ class Classification(Task):
             "roc": figures.roc(curves, metrics.macro_roc(curves), self.score(outputs)[0]),
             "history": figures.history(history),
         }
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=self.label_smoothing
+        )

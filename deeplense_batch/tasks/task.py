@@ -27,6 +27,9 @@ class Batch:
     images: Tensor  # (B, C, H, W) float32, normalised
     targets: Tensor  # (B,) int64 class numbers
     index: Tensor  # (B,) int64 places of the samples in their slice
+    weights: Tensor | None = None  # (B,) float32 of mean 1, of the loss of each sample
+    partners: Tensor | None = None  # (B,) int64 targets of the images mixed in, by mixup
+    share: float = 1.0  # of each image and its own target, where others are mixed in
 
 
 class Task(ABC):

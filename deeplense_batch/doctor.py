@@ -1,0 +1,122 @@
+"""What this machine can do, looked at rather than assumed; a few seconds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deeplense_batch import record
+from deeplense_batch.data.shards import ShardError, read_splits
+
+__all__ = ["Finding", "examine"]
+
+_LEAST_FREE_GB = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    found: str
+    fit: bool = True
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.fit else 'UNFIT'} {self.what}: {self.found}"
+
+
+def examine(runs: Path, data: Path | None = None) -> list[Finding]:
+    """Look at processor, memory, disk, GPUs, libraries and the batch system.
+
+    Arguments:
+        runs: Folder of the run directories; it, or the nearest folder above, must be writable.
+        data: A folder of shards to open, if any.
+    """
+    looks: list[Callable[[], Finding]] = [
+        _processor,
+        _gpus,
+        _arithmetic,
+        lambda: _disk(runs),
+        _libraries,
+        _batch_system,
+    ]
+    if data is not None:
+        looks.append(lambda: _shards(data))
+    return [look() for look in looks]
+
+
+def _processor() -> Finding:
+    memory = _memory_gb()
+    cores = f"{record.cores()} cores of {platform.node()} ({platform.machine()})"
+    return Finding("processor", f"{cores}, {memory:.1f} GB of memory free", memory > 1)
+
+
+def _memory_gb() -> float:
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    return 0.0
+
+
+def _gpus() -> Finding:
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if names:
+        return Finding("GPUs", f"{len(names)}: {', '.join(names)}")
+    told = ""
+    if shutil.which("nvidia-smi"):
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+        told = done.stdout.strip()
+    if told:  # the driver has one, torch does not: a broken installation, or a wrong variable
+        return Finding("GPUs", f"torch sees none, nvidia-smi lists {told.splitlines()[0]}", False)
+    return Finding("GPUs", "none; runs with resources.gpus: 0 or --device cpu work")
+
+
+def _arithmetic() -> Finding:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    started = time.perf_counter()
+    a = torch.eye(512, device=device)
+    right = bool(torch.equal(a @ a, a))
+    took = f"512 x 512 product on {device} in {(time.perf_counter() - started) * 1e3:.0f} ms"
+    return Finding("arithmetic", took if right else f"a wrong product on {device}", right)
+
+
+def _disk(runs: Path) -> Finding:
+    folder = next(p for p in (runs.absolute(), *runs.absolute().parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free / 1e9
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        return Finding("disk", f"{folder} cannot be written ({error.strerror})", False)
+    return Finding("disk", f"{free:.0f} GB free in {folder}", free > _LEAST_FREE_GB)
+
+
+def _libraries() -> Finding:
+    names = ("torch", "torchvision", "timm", "submitit", "h5py")
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    return Finding("libraries", ", ".join([f"Python {platform.python_version()}", *found]))
+
+
+def _batch_system() -> Finding:
+    if not shutil.which("sbatch"):
+        return Finding("SLURM", "no sbatch here; --cluster local works")
+    done = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=20)
+    return Finding("SLURM", done.stdout.strip() or "sbatch gives no version")
+
+
+def _shards(data: Path) -> Finding:
+    try:
+        splits = read_splits(data)
+    except ShardError as error:
+        return Finding("data", str(error), False)
+    told = [f"{name} {len(info)}" for name, info in splits.items()]
+    return Finding("data", f"{data}: {', '.join(told)} samples")

@@ -1,0 +1,138 @@
+"""The processes of one run on this machine: one for each GPU, ended together.
+
+A process that fails ends the others within seconds, since they would wait for it for ever. The
+first signal is passed on to all, so that they agree to save; exit codes come back as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from deeplense_batch.plan import Planned, put_aside
+
+__all__ = ["carry_out", "launch"]
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
+
+
+def carry_out(
+    planned: Planned,
+    *,
+    device: str | None = None,
+    processes: int | None = None,
+    force: bool = False,
+) -> int:
+    """Carry out a run by this process, or by as many as it needs where nobody started them.
+
+    Arguments:
+        planned: The job and its directory.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+        processes: By default one for each GPU the job asks for.
+        force: Put aside what is there and start over.
+
+    Returns:
+        0, or the exit code of the first process that failed.
+
+    Raises:
+        Exception: As `run.run`, where this process carries the run out.
+    """
+    count = processes or (1 if device == "cpu" else max(planned.job.resources.gpus, 1))
+    if count == 1 or "RANK" in os.environ:
+        from deeplense_batch.run import run  # loads torch, which a launcher has no use for
+
+        run(planned, device=device, force=force)
+        return 0
+    if force and planned.run.path.exists():
+        with planned.run.claim():
+            put_aside(planned.run)
+    return launch(planned.make().path, count, device=device)
+
+
+def launch(path: Path, count: int, *, device: str | None = None) -> int:
+    """Carry out a run by several processes of this machine.
+
+    Arguments:
+        path: Run directory.
+        count: Processes; process i works on GPU i of those visible.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+
+    Returns:
+        0, or the exit code of the first process that failed.
+    """
+    command = [sys.executable, "-m", "deeplense_batch", "run", str(path)]
+    if device is not None:
+        command.append(f"--device={device}")
+    shared = os.environ | {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+    shared.setdefault("OMP_NUM_THREADS", "1")
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": str(i), "LOCAL_RANK": str(i)})
+        for i in range(count)
+    ]
+    try:
+        with _passed_on(ranks):
+            return _wait(ranks)
+    finally:
+        _end(ranks)
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        failed = [code for code in codes if code]
+        if failed or all(code == 0 for code in codes):
+            break
+        time.sleep(_POLL_SECONDS)
+    if set(failed) == {85}:  # they agreed to stop; the rest are on their way
+        return max(rank.wait() for rank in ranks)
+    return abs(failed[0]) if failed else 0
+
+
+def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    alive = [rank for rank in ranks if rank.poll() is None]
+    for rank in alive:
+        rank.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for rank in alive:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            rank.wait(max(deadline - time.monotonic(), 0))
+    for rank in alive:
+        if rank.poll() is None:
+            rank.kill()
+            rank.wait()
+
+
+@contextlib.contextmanager
+def _passed_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        # A terminal's Ctrl-C has reached the processes already.
+        for rank in ranks:
+            if number != signal.SIGINT and rank.poll() is None:
+                rank.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

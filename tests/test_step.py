@@ -1,0 +1,211 @@
+"""The step: any micro-batch is the same step, and every option does what its name says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_job
+from torch import nn
+
+from deeplense_batch.data.order import balanced, balancing_weights, order, shuffled
+from deeplense_batch.distributed import World
+from deeplense_batch.models import build
+from deeplense_batch.optim import Ema, Schedule, build_optimizer, freeze
+from deeplense_batch.precision import Precision, PrecisionError
+from deeplense_batch.step import DivergedError, Stepper
+from deeplense_batch.tasks.classification import Classification
+from deeplense_batch.tasks.task import Batch
+
+WORLD = World(0, 1, torch.device("cpu"))
+TASK = Classification(classes=("no", "sphere", "vort"))
+
+
+def make_batch(samples: int = 10) -> Batch:
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(samples, 1, 48, 48, generator=random)
+    return Batch(images, torch.arange(samples) % 3, torch.arange(samples))
+
+
+def make_stepper(shards, task=TASK, model="test_vit", **train) -> Stepper:
+    torch.manual_seed(0)
+    fields = {"optimizer": "sgd", "lr": 0.01, "schedule": "constant"} | train
+    job = make_job(shards, train=fields, model={"name": model})
+    return Stepper(job, WORLD, task, build(model, channels=1, classes=3, size=48))
+
+
+def step(stepper: Stepper, batch: Batch | None = None, **changes) -> dict[str, torch.Tensor]:
+    batch = batch or make_batch()
+    stepper.start_epoch()
+    return stepper(
+        Batch(**vars(batch) | changes), samples=len(batch.images), time=1.0, progress=0.1, seed=5
+    )
+
+
+def weights(stepper: Stepper) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in stepper.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("micro", [1, 3, 9])
+def test_micro_batches_make_the_step_of_the_whole_batch(shards, micro):
+    whole, pieces = make_stepper(shards), make_stepper(shards, micro_batch=micro)
+    mixed = {"partners": make_batch().targets.flip(0), "share": 0.3, "weights": torch.rand(10)}
+    a, b = step(whole, **mixed), step(pieces, **mixed)
+    assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-6)
+    for name, value in weights(whole).items():
+        assert torch.allclose(value, weights(pieces)[name], atol=1e-7), name
+
+
+class Hungry(Classification):
+    """Runs out of memory on more than three images."""
+
+    def losses(self, model, batch, progress):
+        if len(batch.images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().losses(model, batch, progress)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_makes_the_same_step(shards, caplog):
+    hungry = make_stepper(shards, task=Hungry(classes=TASK.classes))
+    plain = make_stepper(shards)
+    step(hungry)
+    step(plain)
+    assert hungry.micro_batch == 3 and hungry.state_dict()["micro_batch"] == 3
+    for name, value in weights(plain).items():
+        assert torch.allclose(value, weights(hungry)[name], atol=1e-7), name
+
+
+def test_memory_for_not_even_one_image_is_the_end(shards):
+    class Starving(Classification):
+        def losses(self, model, batch, progress):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        step(make_stepper(shards, task=Starving(classes=TASK.classes)))
+
+
+def test_a_loss_that_is_no_number_ends_at_once(shards):
+    stepper = make_stepper(shards)
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        step(stepper, images=torch.full((10, 1, 48, 48), torch.nan))
+
+
+def test_averaged_weights_follow_their_formula_and_are_the_ones_scored(shards):
+    stepper = make_stepper(shards, model="test_resnet", ema=0.9)
+    expected = weights(stepper)
+    for n in range(3):
+        step(stepper)
+        decay = min(0.9, (1 + n) / (10 + n))
+        for name, value in stepper.model.state_dict().items():
+            mean = decay * expected[name] + (1 - decay) * value
+            parameter = name in dict(stepper.model.named_parameters())
+            expected[name] = mean if parameter else value.clone()
+    assert stepper.scored is not stepper.model
+    for name, value in stepper.scored.state_dict().items():
+        assert torch.allclose(value, expected[name], atol=1e-6), name
+
+
+def test_averaged_weights_survive_saving():
+    model = nn.Linear(2, 2)
+    a, b = Ema(model, 0.5), Ema(nn.Linear(2, 2), 0.5)
+    a.update(model)
+    b.load_state_dict(a.state_dict())
+    nn.init.ones_(model.weight)
+    a.update(model)
+    b.update(model)
+    assert torch.equal(a.model.weight, b.model.weight)
+
+
+def test_frozen_parts_keep_weights_and_statistics(shards):
+    stepper = make_stepper(shards, model="test_resnet", freeze=["conv1", "bn1", "layer1"])
+    before = weights(stepper)
+    step(stepper)
+    moved = {k for k, v in weights(stepper).items() if not torch.equal(v, before[k])}
+    assert moved and not any(k.startswith(("conv1", "bn1", "layer1")) for k in moved)
+    with pytest.raises(
+        ValueError, match=r"no parameter starts with 'layer9'; the model has .*conv1"
+    ):
+        freeze(stepper.model, ["layer9"])
+    with pytest.raises(ValueError, match="every parameter is frozen"):
+        freeze(nn.Linear(1, 1), ["weight", "bias"])
+
+
+def test_the_classifier_may_have_its_own_rate(shards):
+    stepper = make_stepper(shards, model="test_resnet", head_lr=0.5, schedule="onecycle")
+    head = {id(p) for p in stepper.model.get_classifier().parameters()}
+    step(stepper)
+    factor = stepper.schedule.factor(1.0)
+    for group in stepper.optimizer.param_groups:
+        for parameter in group["params"]:
+            top = 0.5 if id(parameter) in head else 0.01
+            assert group["lr"] == pytest.approx(top * factor)
+    assert sum(len(g["params"]) for g in stepper.optimizer.param_groups) == len(
+        list(stepper.model.parameters())
+    )
+
+
+def test_clipping_bounds_the_gradient(shards):
+    stepper = make_stepper(shards, clip=1e-3, lr=1.0, weight_decay=0.0)
+    before = weights(stepper)
+    step(stepper)
+    moved = sum(float((v - before[k]).square().sum()) for k, v in weights(stepper).items())
+    assert moved**0.5 < 2.5e-3  # lr x clip x (1 + the 0.9 of Nesterov)
+
+
+@pytest.mark.parametrize(
+    ("asked", "resolved"), [("off", "off"), ("auto", "off"), ("bf16", "bf16")]
+)
+def test_precision_on_a_cpu(asked, resolved):
+    precision = Precision(asked, torch.device("cpu"))
+    assert precision.name == resolved and not precision.scaler.is_enabled()
+    with precision.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if resolved == "bf16" else torch.float32)
+
+
+def test_half_precision_on_a_cpu_is_refused():
+    with pytest.raises(PrecisionError, match=r"train\.amp: fp16 needs a GPU"):
+        Precision("fp16", torch.device("cpu"))
+
+
+def test_bf16_learns(shards):
+    stepper = make_stepper(shards, amp="bf16", lr=0.05)
+    losses = [float(step(stepper)["loss"]) for _ in range(12)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_one_cycle_rises_and_falls():
+    schedule = Schedule("onecycle", epochs=10, warmup=0)
+    assert schedule.factor(0) == pytest.approx(1 / 25)
+    assert schedule.factor(3) == pytest.approx(1)
+    assert schedule.factor(10) == pytest.approx(1e-4)
+
+
+def test_a_frozen_parameter_is_not_optimised():
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    groups = build_optimizer("adamw", model, lr=0.1, weight_decay=0.1).param_groups
+    assert [id(p) for g in groups for p in g["params"]] == [id(model.weight)]
+
+
+def test_a_balanced_epoch_has_every_class_equally_often_and_is_repeatable():
+    targets = np.array([0] * 90 + [1] * 9 + [2])
+    places = balanced(targets, seed=1, epoch=2)
+    assert len(places) == 100
+    assert sorted(np.bincount(targets[places])) == [33, 33, 34]
+    assert len(set(places[targets[places] == 0])) in (33, 34)  # none of the common ones twice
+    assert np.array_equal(places, balanced(targets, seed=1, epoch=2))
+    assert not np.array_equal(places, balanced(targets, seed=1, epoch=3))
+
+
+def test_balancing_weights_give_classes_one_sum_and_the_mean_is_one():
+    targets = np.array([0] * 90 + [1] * 9 + [2])
+    found = balancing_weights(targets)
+    assert found.mean() == pytest.approx(1)
+    assert [found[targets == c].sum() for c in range(3)] == pytest.approx([100 / 3] * 3, rel=1e-5)
+
+
+def test_an_epoch_is_cut_into_batches_of_nearly_one_size():
+    steps = order(shuffled(103, seed=0, epoch=0), 20)
+    assert sorted(np.concatenate(steps)) == list(range(103))
+    assert {len(s) for s in steps} == {17, 18}
