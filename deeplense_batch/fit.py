@@ -107,17 +107,18 @@ class Trainer:
             DivergedError: A mean loss of an epoch is not finite.
         """
         while self.epoch < self.job.train.epochs:
-            lr = self._train_epoch()
-            self._end_epoch(lr)
+            self._train_epoch()
+            self._end_epoch()
 
-    def _train_epoch(self) -> float:
+    def _train_epoch(self) -> None:
         seed, epoch = self.job.seed, self.epoch
         batches = order(len(self.train), self.job.train.batch_size, seed=seed, epoch=epoch)
         self._wrapped.train()
-        started, lr = time.perf_counter(), 0.0
+        started = time.perf_counter()
         while self.step < len(batches):
-            lr = self._schedule.set(self._optimizer, epoch + self.step / len(batches))
-            self._train_step(batches[self.step], (epoch + self.step / len(batches)))
+            time_epochs = epoch + self.step / len(batches)
+            self._schedule.set(self._optimizer, time_epochs)
+            self._train_step(batches[self.step], time_epochs)
             self.step += 1
             self.beat(self.epoch)
             if self._interrupted():
@@ -130,7 +131,6 @@ class Trainer:
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
         self._epoch_seconds += time.perf_counter() - started
-        return lr
 
     def _train_step(self, batch: np.ndarray, time_epochs: float) -> None:
         seed, epoch, world = self.job.seed, self.epoch, self.world
@@ -152,7 +152,7 @@ class Trainer:
             part = value.detach().double() * len(mine)
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
-    def _end_epoch(self, lr: float) -> None:
+    def _end_epoch(self) -> None:
         loss = {
             name: float(self.world.total(value)) / len(self.train)
             for name, value in self._sums.items()
@@ -177,12 +177,13 @@ class Trainer:
             if self.world.main:
                 checkpoint.save(self.run.path / BEST, self._best())
         if self.world.main:
-            self._report(lr, loss, scores, seconds)
+            self._report(loss, scores, seconds)
         self._save()
         self.beat(self.epoch)
 
-    def _report(self, lr: float, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
+    def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
         rate = len(self.train) / max(seconds["train"], 1e-9)
+        lr = self._optimizer.param_groups[0]["lr"]
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
         self.run.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
         shown = scores.get(self.task.monitor)
