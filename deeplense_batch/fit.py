@@ -93,8 +93,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-        if self.world.main:  # they are of all processes
-            self._sums = {name: v.to(self.world.device) for name, v in state["sums"].items()}
+        # The sums are those of all processes, so the first one takes them up, the others zeros.
+        share = 1.0 if self.world.main else 0.0
+        self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
         for name in _COUNTERS:
             setattr(self, name, state[name])
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import deeplense_batch
 
-__all__ = ["commit", "host_memory_gb", "versions"]
+__all__ = ["commit", "cores", "host_memory_gb", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -36,6 +37,13 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # what SLURM gave to this job, not the whole machine
+    return os.cpu_count() or 1
 
 
 def host_memory_gb() -> float:
