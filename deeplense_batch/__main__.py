@@ -11,6 +11,7 @@ was written; 6 diverged; 7 out of memory; 85 cut short with the state saved, run
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import fire
+
+import deeplense_batch
 
 __all__ = ["main"]
 
@@ -33,7 +36,12 @@ _CODES = {
     "ModelError": 3,
     "CollectError": 3,
     "RunBusyError": 3,
+    "FileExistsError": 3,
+    "FileNotFoundError": 3,
+    "NotADirectoryError": 3,
+    "PermissionError": 3,
     "DeviceError": 4,
+    "PrecisionError": 4,
     "WeightsError": 4,
     "DivergedError": 6,
     "OutOfMemoryError": 7,
@@ -88,6 +96,7 @@ class Commands:
             name: _integer(name, text)
             for name, text in (("images", images), ("seed", seed), ("shard_size", shard_size))
         }
+        where = _folder("OUT", out)
 
         def act() -> int:
             import torch
@@ -95,7 +104,7 @@ class Commands:
             from deeplense_batch.data.simulate import simulate
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-            print(simulate(kind, Path(out), preset=preset, **counts))
+            print(simulate(kind, where, preset=preset, **counts))
             return 0
 
         return _Plan(act)
@@ -120,7 +129,7 @@ class Commands:
             out: Folder of the shards, made here.
             shard_size: Images in a file.
             seed: Seed of the order, and of the split where the source has none.
-            compression: none, or gzip for an archive.
+            compression: none; gzip or lzf for an archive, slower to read.
             dtype: exact keeps every bit; float32 or float16 may round.
             pixel_scale: Arcsec per pixel, where known.
             allow_pickle: Load object arrays, which can run code: only for files you trust.
@@ -135,13 +144,14 @@ class Commands:
             "allow_pickle": _flag("allow_pickle", allow_pickle),
             "skip_bad": _flag("skip_bad", skip_bad),
         }
+        read, write = _folder("SOURCE", source), _folder("OUT", out)
         if options["compression"] == "none":
             options["compression"] = None
 
         def act() -> int:
             from deeplense_batch.data.pack import pack
 
-            print(pack(Path(source), Path(out), **options))
+            print(pack(read, write, **options))
             return 0
 
         return _Plan(act)
@@ -166,7 +176,7 @@ class Commands:
             force: Put aside what is there and start over.
             overrides: Fields of the job, such as --train.lr=1e-3.
         """
-        from deeplense_batch.job import JobError, load_jobs
+        from deeplense_batch.job import load_jobs
 
         again, fields = _flag("force", force), _overrides("run", overrides)
         on = _choice("device", device, ("cpu", "cuda")) if device else None
@@ -176,7 +186,7 @@ class Commands:
             raise UsageError(f"{job}: is a run directory; its job and place are fixed")
         jobs = [] if directory else load_jobs(job, fields)
         if len(jobs) > 1:
-            raise JobError(f"{job}: holds {len(jobs)} runs; submit takes them all")
+            raise UsageError(f"{job}: holds {len(jobs)} runs; submit --grid takes them all")
 
         def act() -> int:
             from deeplense_batch.launch import carry_out
@@ -209,8 +219,8 @@ class Commands:
         """Carry out every run of jobs that is not done yet; a second time, nothing.
 
         Args:
-            jobs: Recipes; none with --grid means every recipe in jobs/.
-            grid: Expand grids and seeds; a recipe may follow it.
+            jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
+            grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
             cluster: local, processes on this machine, or debug, this process.
             out: Folder of the run directories, by default runs.
             parallel: Runs at a time; 0 fits the machine.
@@ -218,7 +228,7 @@ class Commands:
             retry: Try failed runs again.
             force: Put aside what is there and start over.
             dry_run: Show what would be done, and stop.
-            yes: Do not ask.
+            yes: Do not ask before all of jobs/ is submitted from a terminal.
             overrides: Fields of the jobs, such as --train.epochs=3.
         """
         from deeplense_batch.job import load_jobs
@@ -229,7 +239,8 @@ class Commands:
             name: _flag(name, text)
             for name, text in (("retry", retry), ("force", force), ("dry_run", dry_run))
         }
-        ask = not jobs and not isinstance(grid, str) and not _flag("yes", yes)
+        everything = not jobs and not isinstance(grid, str)
+        ask = everything and not _flag("yes", yes)
         fields = _overrides("submit", overrides)
         slots = _integer("parallel", parallel) or None
         on = _choice("device", device, ("cpu", "cuda")) if device else None
@@ -240,17 +251,28 @@ class Commands:
                 raise UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
 
         def act() -> int:
+            from deeplense_batch.data.shards import ShardError
             from deeplense_batch.plan import plan
             from deeplense_batch.submit import Submission, submit
 
             folder = _runs(out)
-            planned = plan([job for found in loaded.values() for job in found], folder)
+            planned, left_out = [], ""
+            for path, found in loaded.items():
+                try:
+                    planned += plan(found, folder)
+                except ShardError as error:
+                    if not everything:
+                        raise
+                    left_out = f"left out {path}: {error}"
+                    print(left_out)
+            if not planned:
+                raise ShardError(f"no recipe in jobs/ has its data here; {left_out}")
             submission = Submission.of(planned, retry=flags["retry"], force=flags["force"])
             print(submission)
-            if flags["dry_run"] or not submission.todo or (ask and not _agreed()):
+            if flags["dry_run"] or (ask and submission.todo and not _agreed()):
                 return 0
             submit(submission, folder, cluster=cluster, parallel=slots, device=on)
-            return 0 if all(p.run.status().state == "done" for p in submission.todo) else 5
+            return 0 if submission.complete else 5
 
         return _Plan(act)
 
@@ -278,13 +300,72 @@ class Commands:
             runs: Folder, by default runs.
             out: Folder of the report.
         """
+        where = _folder("--out", out)
 
         def act() -> int:
             from deeplense_batch.collect import collect
 
-            report = collect(_runs(runs), Path(out))
+            report = collect(_runs(runs), where)
             print(report.summary)
             return 0 if report.complete else 5
+
+        return _Plan(act)
+
+    def bench(
+        self,
+        *jobs: str,
+        steps: int | str = 5,
+        repeats: int | str = 5,
+        device: str = "",
+        out: str = "",
+        **overrides: bool | str,
+    ) -> _Plan:
+        """Measure the models of recipes and the data plane on this device, as ratios.
+
+        Args:
+            jobs: Recipes, by default jobs/demo.yaml.
+            steps: Training steps of one measurement.
+            repeats: Measurements of each number; medians are told.
+            device: cpu or cuda, in place of what the jobs ask for.
+            out: A JSON file for the numbers.
+            overrides: Fields of the jobs, such as --data.size=224.
+        """
+        from deeplense_batch.job import load_jobs
+
+        fields = _overrides("bench", overrides)
+        counts = {"steps": _integer("steps", steps), "repeats": _integer("repeats", repeats)}
+        if not all(counts.values()):
+            raise UsageError("--steps and --repeats: should be 1 or more")
+        on = _choice("device", device, ("cpu", "cuda")) if device else None
+        loaded = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
+
+        def act() -> int:
+            import json
+
+            from deeplense_batch.bench import bench
+
+            report = bench(loaded, device=on, **counts)
+            print(report)
+            if out:
+                Path(out).write_text(json.dumps(report.as_json(), indent=1) + "\n")
+            return 0
+
+        return _Plan(act)
+
+    def doctor(self, runs: str = "", *, data: str = "") -> _Plan:
+        """Look at what this machine can do; exit 4 where something is unfit.
+
+        Args:
+            runs: Folder of the run directories, by default runs.
+            data: A folder of shards to open.
+        """
+
+        def act() -> int:
+            from deeplense_batch.doctor import examine
+
+            findings = examine(_runs(runs), Path(data) if data else None)
+            print(*findings, sep="\n")
+            return 0 if all(finding.fit for finding in findings) else 4
 
         return _Plan(act)
 
@@ -305,6 +386,9 @@ class Commands:
 def main(argv: list[str] | None = None) -> None:
     """Read the words, then act; ends the process with an exit code."""
     typed = sys.argv[1:] if argv is None else argv
+    if typed == ["--version"]:
+        print(deeplense_batch.__version__)
+        sys.exit(0)
     _log_to_stderr()
     try:
         plan = fire.Fire(
@@ -322,27 +406,55 @@ def main(argv: list[str] | None = None) -> None:
         known = [_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES]
         if not known:
             raise
-        print(error, file=sys.stderr)
+        place = isinstance(error, OSError) and error.filename
+        print(f"{place}: {error.strerror}" if place else error, file=sys.stderr)  # type: ignore[attr-defined]
         code = known[0]
     sys.exit(code)
 
 
 def _words(typed: list[str]) -> list[str]:
-    """Quote every value, so that Fire reads text: a run named 12e45678 is no number.
+    """Write the words so that Fire reads them as meant.
 
-    Help is asked for in Fire's own way, since a verb that takes any flag would swallow ``--help``.
+    Values are quoted, so that a run named 12e45678 is no number; a bare flag gets its value, so
+    that it does not eat the next word; and help is asked for in Fire's own way, since a verb that
+    takes any flag would swallow ``--help``.
     """
     verb = [word for word in typed[:1] if not word.startswith("-")]
     if not typed or {"-h", "--help"} & set(typed):
         return [*verb, "--", "--help"]
     words = list(verb)
+    known = _flags(verb[0]) if verb and hasattr(Commands, verb[0]) else {}
     for word in typed[len(verb) :]:
         flag, equals, value = word.partition("=")
-        if re.match(r"-+[A-Za-z]", word):
-            words.append(f"{flag}={value!r}" if equals else word)
-        else:
+        if not re.match(r"-+[A-Za-z]", word):
             words.append(repr(word))
+        elif equals:
+            words.append(f"{_checked(verb, flag, known)}={value!r}")
+        else:
+            bare = known.get(_checked(verb, flag, known).lstrip("-")) is False
+            words.append(f"{word}=True" if bare else word)
     return words
+
+
+def _flags(verb: str) -> dict[str, Any]:
+    """The flags of a verb with their defaults; ``overrides`` among them if it takes any field."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(getattr(Commands, verb)).parameters.items()
+        if name not in ("self", "jobs", "grid")
+    }
+
+
+def _checked(verb: list[str], flag: str, known: dict[str, Any]) -> str:
+    from deeplense_batch.job import nearest
+
+    name = flag.lstrip("-").replace("-", "_")
+    open_ended = "overrides" in known or not known
+    if open_ended or name in known or any(k.startswith(name) for k in known if len(name) == 1):
+        return flag
+    raise UsageError(
+        f"{flag}: no such flag of {verb[0]}; {nearest(flag, [f'--{k}' for k in known])}"
+    )
 
 
 def _nothing(_: object) -> None:
@@ -354,10 +466,17 @@ def _log_to_stderr() -> None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setLevel(logging.INFO)
     logger = logging.getLogger("deeplense_batch")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _folder(name: str, value: str) -> Path:
+    if not value:
+        raise UsageError(f"{name}: a folder is needed, got ''; an unset variable?")
+    return Path(value)
 
 
 def _runs(folder: str) -> Path:
@@ -371,6 +490,8 @@ def _grid(jobs: tuple[str, ...], grid: bool | str) -> tuple[bool, list[str]]:
     paths = [str(grid), *jobs] if recipe else list(jobs)
     if not paths and expand:
         paths = [str(path) for path in sorted(Path("jobs").glob("*.yaml"))]
+        if not paths:
+            raise UsageError("submit --grid: there are no recipes here, jobs/*.yaml; name some")
     if not paths:
         raise UsageError("submit: which job? name recipes, or --grid for all in jobs/")
     return expand, paths
@@ -378,8 +499,6 @@ def _grid(jobs: tuple[str, ...], grid: bool | str) -> tuple[bool, list[str]]:
 
 def _overrides(verb: str, given: Mapping[str, bool | str]) -> dict[str, Any]:
     """Read ``--section.field=value``; any other flag is a misspelt one."""
-    import inspect
-
     from deeplense_batch.job import Job, nearest, parse_value
 
     fields = {"grid", "seeds", *Job.model_fields}

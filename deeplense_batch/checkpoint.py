@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             return load(folder / name)
         except FileNotFoundError:
             continue
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-            _log.warning("%s cannot be read (%s)", folder / name, str(error).split("\n")[0])
+        except Exception as error:  # a damaged file may raise anything
+            reason = str(error).split("\n")[0][:200]
+            _log.warning("%s cannot be read (%s: %s)", folder / name, type(error).__name__, reason)
     return None
 
 

@@ -15,13 +15,15 @@ from statistics import fmean, stdev
 from deeplense_batch.rows import Row
 from deeplense_batch.stats import auc_standard_error
 
-__all__ = ["MODEL_COLUMNS", "Compared", "compare", "name_variants"]
+__all__ = ["MODEL_COLUMNS", "Compared", "compare", "name_variants", "short_label"]
 
 MODEL_COLUMNS = (
     *("job", "model", "variant", "data_digest", "test", "test_samples", "runs", "valid_auc"),
     *("auc_mean", "auc_sd", "auc_min", "auc_max", "auc_error", "accuracy_mean", "accuracy_sd"),
     *("accuracy_min", "accuracy_max", "train_seconds", "device"),
 )
+
+_LONGEST = 48  # characters of a label in a figure
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,14 @@ class Compared:
     runs: Sequence[Row]
 
     def values(self, name: str) -> list[float]:
-        return [run[name] for run in self.runs if run[name] is not None]
+        """One number for each run that has it."""
+        return [run[name] for run in self.runs if run.get(name) is not None]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their numbers."""
+        names = dict.fromkeys(name for run in self.runs for name in run)
+        return [name.removeprefix("auc_") for name in names if name.startswith("auc_")]
 
     def row(self) -> Row:
         """Sum up the runs: mean, sd (of two or more), least and largest; None where unknown."""
@@ -46,24 +55,32 @@ class Compared:
             row[f"{name}_min"] = min(values, default=None)
             row[f"{name}_max"] = max(values, default=None)
         row["auc_error"] = _auc_error(row["auc_mean"], self.runs[0])
+        row |= {f"auc_{c}_mean": _mean(self.values(f"auc_{c}")) for c in self.classes}
         devices = sorted({run["device"] for run in self.runs})
         seconds = self.values("train_seconds") if len(devices) == 1 else []
         return row | {"train_seconds": _mean(seconds), "device": "; ".join(devices)}
 
 
 def name_variants(rows: Sequence[Row]) -> None:
-    """Tell the runs of one job and model apart by the fields that differ: they are no seeds."""
-    alike: dict[tuple[str, str], list[Row]] = {}
+    """Tell the runs of one job and model apart by the fields that differ: they are no seeds.
+
+    What a finished run differs in from those that it is not compared with does not count.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        alike.setdefault((row["job"], row["model"]), []).append(row)
-    for group in alike.values():
-        recipes = [row.pop("recipe") for row in group]
+        alike = (row["job"], row["model"])
+        groups.setdefault(alike, []).append(row)
+        if row["state"] == "done":
+            groups.setdefault((*alike, row["data_digest"], row["test"]), []).append(row)
+    for key in sorted(groups, key=len):  # the names of finished runs replace those before
+        recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
         fields = dict.fromkeys(field for recipe in recipes for field in recipe)
-        differ = [
-            f for f in fields if len({str(recipe.get(f)) for recipe in recipes if recipe}) > 1
-        ]
-        for row, recipe in zip(group, recipes, strict=True):
-            row["variant"] = ", ".join(f"{f}={recipe[f]}" for f in differ if f in recipe) or None
+        differ = [f for f in fields if len({str(recipe.get(f)) for recipe in recipes}) > 1]
+        for row in groups[key]:
+            named = (f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"])
+            row["variant"] = ", ".join(named) or None
+    for row in rows:
+        del row["recipe"]
 
 
 def compare(rows: Sequence[Row]) -> list[list[Compared]]:
@@ -83,6 +100,12 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
         models.sort(key=lambda model: -(_mean(model.values("valid_auc")) or 0.0))
         comparisons.append(models)
     return comparisons
+
+
+def short_label(label: str, place: int) -> str:
+    """A label that fits a figure: one that is too long is cut, and ends in its place."""
+    number = f"… #{place}"
+    return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
 
 
 def _auc_error(auc: float | None, run: Row) -> float | None:

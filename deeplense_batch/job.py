@@ -15,12 +15,19 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 __all__ = [
     "SCHEMA",
@@ -28,6 +35,7 @@ __all__ = [
     "Job",
     "JobError",
     "OverrideError",
+    "flat_fields",
     "load_jobs",
     "nearest",
     "parse_value",
@@ -77,6 +85,12 @@ class Augment(_Section):
     scale: Annotated[tuple[float, float], BeforeValidator(_tuple)] = (1.0, 1.0)  # from, to
     blur: float = Field(0.0, ge=0)  # largest sigma of a Gaussian, pixels; drawn from 0 on
     noise: float = Field(0.0, ge=0)  # sd of white noise, of the normalised image
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale should rise from above 0")
+        return self
 
 
 class DataSection(_Section):
@@ -139,14 +153,14 @@ class Job(_Section):
     `run_name` and `identity` need the digest of the data (`data.shards.data_digest`).
     """
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
     task: TaskSection = TaskSection()
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
     engine: Engine = Engine()
     resources: Resources = Resources()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
@@ -187,8 +201,11 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     raw.setdefault("name", path.stem)
     grid = _axes(path, raw.pop("grid", {}))
     seeds = raw.pop("seeds", None)
+    if seeds is not None and "seed" in raw:
+        raise JobError(f"{path}: seed and seeds are both given; one of them is meant")
     for field, value in (overrides or {}).items():
         if field == "seeds":
+            _check_list("--seeds", value)
             seeds = value
             continue
         if field.startswith("grid."):
@@ -218,6 +235,15 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError:
         return text
+
+
+def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a resolved job by its dotted name, in order."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from flat_fields(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -291,7 +317,8 @@ def _axes(path: Path, grid: Any) -> list[dict[str, Any]]:
 
 def _check_list(where: str, values: Any) -> None:
     if not isinstance(values, list | tuple) or not values:
-        raise JobError(f"{where}: expected a list of values, got {_shown(values)}")
+        kind = OverrideError if where.startswith("--") else JobError
+        raise kind(f"{where}: expected a list of values, got {_shown(values)}")
 
 
 def _points(union: Iterable[Mapping[str, Iterable[Any]]]) -> Iterable[dict[str, Any]]:
@@ -316,8 +343,9 @@ def _validate(raw: dict[str, Any], where: str, overridden: set[str]) -> Job:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        place = f"--{field}" if field in overridden else f"{where}: {field}"
-        kind = OverrideError if field in overridden else JobError
+        typed = any(f"{name}.".startswith(f"{field}.") for name in overridden)
+        place = f"--{field}" if typed else f"{where}: {field}"
+        kind = OverrideError if typed else JobError
         raise kind(f"{place}: {_sentence(first)}") from None
 
 
@@ -346,7 +374,8 @@ def _sentence(error: Any) -> str:
         return f"expected {expected}, got {came}"
     if kind == "string_pattern_mismatch":
         return f"got {came}; allowed are letters, digits, '_', '.' and '-', a letter first"
-    return f"{error['msg'].removeprefix('Input ')}, got {came}"
+    said = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{said}, got {came}"
 
 
 def _fields(section: Iterable[Any]) -> list[str]:

@@ -5,17 +5,18 @@ Nothing here loads torch, but for a model name outside the table: `submit` answe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.job import Job, JobError, load_jobs, nearest
-from deeplense_batch.models import check_name
+from deeplense_batch.models import build, check_name
 from deeplense_batch.rundir import RunDir, now
-from deeplense_batch.tasks import TASKS
+from deeplense_batch.tasks import TASKS, build_task
 
-__all__ = ["Planned", "open_slices", "plan", "put_aside", "reopen"]
+__all__ = ["Planned", "data_notes", "open_slices", "plan", "put_aside", "reopen"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,13 @@ def plan(jobs: Iterable[Job], out: Path | str) -> list[Planned]:
                 f"{nearest(job.task.name, TASKS)}"
             )
         check_name(job.model.name)
-        if job.data.root not in digests:
-            digests[job.data.root] = data_digest(job.data.root)
-        open_slices(job)
+        _check_options(job)
+        try:
+            if job.data.root not in digests:
+                digests[job.data.root] = data_digest(job.data.root)
+            open_slices(job)
+        except ShardError as error:
+            raise ShardError(f"{job.name}: {error}") from error
         digest = digests[job.data.root]
         path = Path(out) / job.name / job.run_name(digest)
         planned.setdefault(path, Planned(_anchored(job), RunDir(path), digest))
@@ -75,7 +80,7 @@ def open_slices(job: Job) -> dict[str, Split]:
             if same and max(a.start, b.start) < min(a.stop, b.stop):
                 raise JobError(
                     f"{job.name}: data.{one} '{getattr(job.data, one)}' and data.{other} "
-                    f"'{getattr(job.data, other)}' share samples; a score on seen samples is none"
+                    f"'{getattr(job.data, other)}' share samples; no image may be in two of them"
                 )
     shape = slices["train"].info.shape
     for split in slices.values():
@@ -92,6 +97,15 @@ def open_slices(job: Job) -> dict[str, Split]:
             f"the images have {shape[1]} x {shape[2]}"
         )
     return slices
+
+
+def data_notes(root: Path | str) -> list[str]:
+    """What packing found wrong with the data, which a reader of scores should know."""
+    try:
+        manifest = json.loads((Path(root) / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return [f"data: {warning}" for warning in manifest.get("warnings", [])]
 
 
 def reopen(path: Path | str) -> Planned:
@@ -121,6 +135,24 @@ def put_aside(run: RunDir) -> Path:
     run.path.rename(aside)
     (aside / "claim").unlink(missing_ok=True)
     return aside
+
+
+def _check_options(job: Job) -> None:
+    """Try the options of task and model, which only they can judge, where there are any.
+
+    That loads torch; jobs without such options are checked without it.
+    """
+    try:
+        if job.task.options:
+            build_task(job.task.name, classes=("a", "b"), **job.task.options)
+    except (ValueError, TypeError) as error:
+        raise JobError(f"{job.name}: {error}") from error
+    if job.model.options:
+        import torch
+
+        with torch.device("meta"):
+            size = job.data.size or job.data.crop or 224
+            build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
 
 
 def _anchored(job: Job) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import deeplense_batch
 
-__all__ = ["Energy", "commit", "host_memory_gb", "versions"]
+__all__ = ["Energy", "commit", "cores", "host_memory_gb", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -73,6 +74,13 @@ def _nvml() -> Any:
     except Exception:  # ModuleNotFoundError, or an error of NVML's own
         return None
     return pynvml
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # what SLURM gave to this job, not the whole machine
+    return os.cpu_count() or 1
 
 
 def host_memory_gb() -> float:

@@ -6,6 +6,7 @@ work meanwhile: what is read here was renamed whole.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -25,10 +26,16 @@ COLUMNS = (
     *("job", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
     *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
     *("train_seconds", "images_per_s", "device", "parameters_m", "data_digest", "test"),
-    *("test_samples", "updated", "run", "log"),
+    *("test_samples", "notes", "data_root", "commit", "updated", "run", "log"),
 )
 
 _METRICS_SCHEMA = 1
+_KINDS = {
+    "job.yaml": "job",
+    "status.json": "state",
+    "history.jsonl": "history",
+    "metrics.json": "result",
+}
 _SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"
 
 
@@ -73,8 +80,20 @@ def _read(run: RunDir) -> Row:
         try:
             row |= read(run)
         except Exception as error:  # a foreign file may hold, and so raise, anything
-            faults.append(f"{name}: {type(error).__name__}: {error}")
+            faults.append(f"{name}: {_fault(run.path / name, error)}")
     return row | {"state": "unreadable", "reason": "; ".join(faults)} if faults else row
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file that could not be read, as a person would."""
+    if isinstance(error, FileNotFoundError):
+        return "is missing, though the run is said to be done"
+    if path.exists() and not path.stat().st_size:
+        return "is empty"
+    detail = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | yaml.YAMLError):
+        return f"is damaged or cut short ({detail})"
+    return f"is not a {_KINDS[path.name]} this program wrote ({detail})"
 
 
 def _read_job(run: RunDir) -> Row:
@@ -82,7 +101,8 @@ def _read_job(run: RunDir) -> Row:
     job = yaml.load((run.path / "job.yaml").read_text(encoding="utf-8"), loader)
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
-    return names | counts | {"recipe": dict(_flat(job))}
+    place = {"data_root": str(job["data"]["root"])}
+    return names | counts | place | {"recipe": dict(_flat(job))}
 
 
 def _read_status(run: RunDir) -> Row:
@@ -115,6 +135,8 @@ def _read_metrics(run: RunDir) -> Row:
     row["device"] = f"{device['name']} x{device['count']}".removesuffix(" x1")
     row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}
     row |= {"test_samples": int(data["samples"]["test"]), "epochs": int(cost["epochs"])}
+    row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
+    row["commit"] = metrics.get("commit")
     row["parameters_m"] = int(cost["parameters"]) / 1e6
     row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
     return row | {"best_epoch": int(metrics["valid"]["epoch"])}

@@ -21,10 +21,11 @@ import torch
 from deeplense_batch import checkpoint, models, record
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.verify import verify
 from deeplense_batch.distributed import DeviceError, World, is_main, open_world, world_size
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Interrupt, StoppedError, Trainer, evaluate
-from deeplense_batch.plan import Planned, open_slices, put_aside
+from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.rundir import RunDir, Status, now
 from deeplense_batch.tasks import build_task
@@ -39,6 +40,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (DeviceError, "environment"),
     (models.WeightsError, "environment"),
     (PrecisionError, "environment"),
+    (models.ModelError, "data"),
     (ShardError, "data"),
 )
 
@@ -82,8 +84,10 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
 def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
     job, started = planned.job, time.perf_counter()
     if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
-        torch.set_num_threads(job.resources.cpus)
+        torch.set_num_threads(min(job.resources.cpus, record.cores()))
     slices = open_slices(job)
+    for split in {split.info.name: split.info for split in slices.values()}.values():
+        verify(split)
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
     load = partial(Loader, device=world.device, resident=job.engine.resident)
     train = load(slices["train"], transform=transform)
@@ -127,10 +131,12 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     scores, notes = task.score(outputs)
     _write_outputs(directory, outputs, info.classes)
     for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
+        figure.suptitle(f"{directory.name}, {job.data.test}", fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     metrics = _metrics(planned, directory, world, trainer, seconds)
     metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
+    notes += data_notes(job.data.root)
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
     directory.write_json("metrics.json", metrics)
     _log.info("test %s %s", task.monitor, scores.get(task.monitor))
@@ -209,7 +215,11 @@ def _attempt(directory: RunDir, planned: Planned) -> Iterator[None]:
     except Exception as error:
         state, message = "failed", f"{type(error).__name__}: {error}"
         reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "error")
-        _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
+        if reason == "error":
+            _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
+        else:
+            message = str(error)
+            _log.debug("%s: %s", reason, error)  # for log.txt; who called tells the terminal
         raise
     finally:
         if sys.exc_info()[0] is not None and state == "done":
@@ -278,6 +288,7 @@ def _logging_to(directory: RunDir) -> Iterator[None]:
     handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("deeplense_batch")
+    logger.setLevel(logging.DEBUG)  # each handler keeps its own level
     logger.addHandler(handler)
     try:
         yield

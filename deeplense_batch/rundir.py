@@ -16,7 +16,8 @@
       log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
-``lost`` is derived when read: the files say queued or running, but the process is gone.
+``lost`` is derived when read: the files say running, but the process is gone; queued runs of a
+submit that is gone are ``planned`` again.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.
@@ -85,7 +86,7 @@ class RunDir:
         """Make the directory with its job, or find it made."""
         run = cls(path)
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "job.yaml").exists():
+        if not any((path / name).exists() for name in ("job.yaml", "status.json")):
             run.write_text("job.yaml", job_yaml)
             run.write_status(Status())
         return run
@@ -102,7 +103,9 @@ class RunDir:
             return Status()
         known = {field.name for field in fields(Status)}
         status = Status(**{key: value for key, value in content.items() if key in known})
-        if status.state in ("queued", "running") and not _alive(status):
+        if status.state == "queued" and not _alive(status):
+            return replace(status, state="planned", message="the submit that queued it has ended")
+        if status.state == "running" and not _alive(status):
             return replace(status, state="lost", message="its process ended without a word")
         return status
 

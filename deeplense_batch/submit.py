@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import socket
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch import record
-from deeplense_batch.job import JobError, nearest
+from deeplense_batch.job import Job, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
+from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import now
 
 __all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
@@ -30,7 +32,9 @@ _ACTIONS = {
     "queued": ("skip", "skip"),
     "running": ("skip", "skip"),
     "done": ("skip", "skip"),
+    "unreadable": ("skip", "skip"),
 }
+_ADVICE = {"failed": "--retry tries it again", "unreadable": "--force starts it over"}
 
 _log = logging.getLogger(__name__)
 
@@ -53,18 +57,18 @@ class Submission:
         """
         actions, states, reasons = [], [], []
         for item in planned:
-            status = item.run.status()
-            action = _ACTIONS[status.state][int(retry)]
-            if force and status.state in ("queued", "running"):
+            row = run_row(item.run) if item.run.path.exists() else {"state": "planned"}
+            state = row["state"]
+            action = _ACTIONS[state][int(retry)]
+            if force and state in ("queued", "running"):
                 raise JobError(
-                    f"{item.run.path}: is {status.state} (process {status.pid} on {status.host}); "
-                    "--force starts over only what is not at work"
+                    f"{item.run.path}: is {state}; --force starts over only what is not at work"
                 )
             if force:
-                action = "run" if status.state == "planned" else "start over"
+                action = "run" if state == "planned" else "start over"
             actions.append(action)
-            states.append(status.state)
-            reasons.append(f"{status.reason}: {status.message}" if status.reason else "")
+            states.append(state)
+            reasons.append(row.get("reason") or "no reason told")
         return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons))
 
     @property
@@ -73,35 +77,48 @@ class Submission:
         both = zip(self.planned, self.actions, strict=True)
         return [item for item, action in both if action != "skip"]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every run, those that were skipped too, is done."""
+        return all(run_row(item.run)["state"] == "done" for item in self.planned)
+
     def __str__(self) -> str:
-        rows = [("job", "model", "seed", "run", "state", "action")]
-        for item, action, state in zip(self.planned, self.actions, self.states, strict=True):
+        head = ("job", "model", "seed", "settings", "run", "state", "action")
+        rows: list[tuple[str, ...]] = [head]
+        settings = _settings([item.job for item in self.planned])
+        for item, setting, action, state in zip(
+            self.planned, settings, self.actions, self.states, strict=True
+        ):
             job = item.job
-            rows.append(
-                (job.name, job.model.name, str(job.seed), item.run.path.name, state, action)
-            )
+            place = (item.run.path.name, state, action)
+            rows.append((job.name, job.model.name, str(job.seed), setting, *place))
+        if not any(settings):
+            rows = [(*row[:3], *row[4:]) for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
         lines += [
-            f"skipped {item.run.name}: {reason}; --retry tries it again"
+            f"skipped {item.run.name}: {reason}; {_ADVICE[state]}"
             for item, reason, action, state in zip(
                 self.planned, self.reasons, self.actions, self.states, strict=True
             )
-            if state == "failed" and action == "skip"
+            if state in _ADVICE and action == "skip"
         ]
         return "\n".join([*lines, self._cost()])
 
     def _cost(self) -> str:
         todo = [item.job.resources for item in self.todo]
+        runs = f"{len(self.planned)} run{'s' if len(self.planned) > 1 else ''}"
         if not todo:
-            return f"{len(self.planned)} runs, nothing to do"
+            found = Counter(self.states)
+            counted = ", ".join(f"{count} {state}" for state, count in found.items())
+            return f"{runs} ({counted}), nothing to do"
         cpu = sum(r.hours * r.cpus for r in todo if not r.gpus)
         gpu = sum(r.hours * r.gpus for r in todo)
         asked = [f"{gpu:g} GPU-hours"] * bool(gpu) + [f"{cpu:g} CPU-hours"] * bool(cpu)
-        return f"{len(self.planned)} runs, {len(todo)} to do; at most {' and '.join(asked)} asked"
+        return f"{runs}, {len(todo)} to do; at most {' and '.join(asked)} asked for"
 
 
 def submit(
@@ -145,6 +162,18 @@ def submit(
         local.run_queue(todo, folder, parallel=parallel or _slots(todo, device), device=device)
 
 
+def _settings(jobs: Sequence[Job]) -> list[str]:
+    """For each job the fields, but model and seed, in which those of its name differ."""
+    flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
+    told = ("model.name", "seed", "name", "data.root")
+    found = []
+    for job, fields in zip(jobs, flat, strict=True):
+        alike = [f for j, f in zip(jobs, flat, strict=True) if j.name == job.name]
+        differ = [k for k in fields if k not in told and any(f.get(k) != fields[k] for f in alike)]
+        found.append(", ".join(f"{k}={fields[k]}" for k in differ))
+    return found
+
+
 def check_cluster(cluster: str) -> None:
     """Make sure that an executor of this name exists.
 
@@ -157,8 +186,11 @@ def check_cluster(cluster: str) -> None:
 
 def _record(todo: Sequence[Planned], out: Path, cluster: str) -> Path:
     """Freeze the list of runs and the command in a folder of this submission."""
-    folder = out / ".submit" / f"{now().replace(':', '')}-{socket.gethostname()}-{os.getpid()}"
-    folder.mkdir(parents=True)
+    root = out / ".submit"
+    root.mkdir(parents=True, exist_ok=True)
+    started = f"{now().replace(':', '')}-{socket.gethostname()}-"
+    folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
+    folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
     paths = [{"run": str(item.run.path.absolute())} for item in todo]
     (folder / "runs.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in paths))
     content = {
@@ -177,5 +209,4 @@ def _slots(todo: Sequence[Planned], device: str | None) -> int:
         import torch
 
         return max(torch.cuda.device_count(), 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max((cores or 1) // max(item.job.resources.cpus for item in todo), 1)
+    return max(record.cores() // max(item.job.resources.cpus for item in todo), 1)

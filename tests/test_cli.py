@@ -78,6 +78,20 @@ def test_every_verb_describes_itself(words, capsys):
     assert "FIRE" not in shown + also
 
 
+def test_a_misspelt_flag_names_the_nearest(capsys):
+    code, shown, error = typed(capsys, "pack", "a", "b", "--skip_bat")
+    assert (code, shown) == (2, "") and "no such flag of pack; did you mean '--skip_bad'?" in error
+
+
+def test_an_unset_variable_is_no_folder(capsys):
+    code, _, error = typed(capsys, "pack", "somewhere", "")
+    assert code == 2 and "an unset variable?" in error
+
+
+def test_the_version_is_told(capsys):
+    assert typed(capsys, "--version")[:2] == (0, "0.1.0\n")
+
+
 def test_models_lists_names_and_sizes(capsys):
     _, shown, _ = typed(capsys, "models")
     assert "resnet18" in shown and "11.172 M" in shown
@@ -92,7 +106,7 @@ def test_run_takes_one_run_only(tmp_path, capsys):
     path = tmp_path / "two.yaml"
     path.write_text("model: {name: resnet18}\ndata: {root: d}\nseeds: [0, 1]\n")
     code, _, error = typed(capsys, "run", path)
-    assert code == 3 and "holds 2 runs" in error
+    assert code == 2 and "holds 2 runs" in error
     code, _, error = typed(capsys, "run", path, "--seed=0")
     assert code == 3 and "no such folder of shards" in error
 

@@ -11,8 +11,11 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
+from deeplense_batch import charts
 from deeplense_batch.collect import CollectError, collect, incomplete, status
+from deeplense_batch.data.shards import data_digest
 from deeplense_batch.job import Job
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunDir, Status
@@ -25,9 +28,10 @@ def make_run(root, model="resnet18", *, seed=0, job="demo", state="done", reason
              message=None, test="val[50%:]", **numbers):  # fmt: skip
     """A run directory as `run` leaves it, with history and, if done, `metrics.json`."""
     n = {"auc": 0.9, "valid": 0.91, "accuracy": 0.8, "seconds": 60.0, "digest": "a" * 16}
-    n |= {"device": "AMD EPYC, 1 thread"} | numbers
+    n |= {"device": "AMD EPYC, 1 thread", "notes": [], "commit": "abc123", "place": "/data"}
+    n |= numbers
     content = {"name": job, "model": {"name": model}, "seed": seed, "train": train or {}}
-    recipe = Job.model_validate(content | {"data": {"root": "/data", "test": test}})
+    recipe = Job.model_validate(content | {"data": {"root": n["place"], "test": test}})
     run = RunDir.create(root / job / recipe.run_name(n["digest"]), recipe.to_yaml())
     (run.path / "log.txt").write_text("a line\n")
     for epoch, auc in enumerate((n["valid"] - 0.1, n["valid"], n["valid"] - 0.05), start=1):
@@ -48,7 +52,8 @@ def metrics_of(n, test):
         "schema": 1,
         "data": {"digest": n["digest"], "test": test, "samples": {"test": 600}},
         "valid": {"epoch": 2, "loss": 0.5, "scores": {"auc": n["valid"]}},
-        "test": {"scores": scores, "notes": []},
+        "test": {"scores": scores, "notes": n["notes"]},
+        "commit": n["commit"],
         "cost": {"epochs": 3, "train_seconds": n["seconds"], "images_per_s": 420.0,
                  "parameters": 11_170_000},
         "device": {"name": n["device"], "count": 1},
@@ -75,6 +80,7 @@ def test_a_finished_run_is_a_row(tmp_path):
         "accuracy": 0.8, "balanced_accuracy": 0.7, "nll": 0.5, "train_seconds": 60.0,
         "images_per_s": 420.0, "device": "AMD EPYC, 1 thread", "parameters_m": 11.17,
         "data_digest": "a" * 16, "test": "val[50%:]", "test_samples": 600,
+        "notes": None, "data_root": "/data", "commit": "abc123",
         "updated": run.status().updated, "run": str(run.path), "log": str(run.path / "log.txt"),
     }  # fmt: skip
 
@@ -131,7 +137,48 @@ def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):
     report = collect(tmp_path / "runs", tmp_path / "report")
     assert sorted(report.table["state"]) == ["done", "unreadable"]
     assert list(report.models["model"]) == ["resnet18"]
-    assert "job.yaml: TypeError" in (tmp_path / "report" / "report.md").read_text()
+    assert (
+        "job.yaml: is empty; submit --force starts"
+        in (tmp_path / "report" / "report.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("job.yaml", b"a text", r"is not a job this program wrote \(TypeError: .*\)"),
+        ("job.yaml", b"name: [unclosed", r"is damaged or cut short \(ParserError: .*\)"),
+        ("status.json", b'{"state": 7}', r"is not a state this program wrote \(ValueError: .*\)"),
+        ("history.jsonl", b'{"epoch": 1}\n', r"is not a history this program wrote .*'valid'\)"),
+        ("metrics.json", b'{"schema": 1, "da', r"is damaged or cut short \(JSONDecodeError: .*\)"),
+        ("metrics.json", b'{"schema": 2}', r"is not a result .* schema 2, expected 1\)"),
+        ("metrics.json", b"", "is empty"),
+        ("metrics.json", None, "is missing, though the run is said to be done"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path, name, content, reason):
+    bad = make_run(tmp_path)
+    (bad.path / name).unlink()
+    if content is not None:
+        (bad.path / name).write_bytes(content)
+    assert re.fullmatch(f"{name}: {reason}", run_row(bad)["reason"])
+
+
+def test_a_reason_ends_with_how_to_go_on(tmp_path):
+    message = "many words " * 40
+    make_run(tmp_path, state="failed", reason="oom", message=message)
+    make_run(tmp_path, seed=1, state="failed")
+    make_run(tmp_path, seed=2, state="stopped", reason="signal", message="SIGTERM")
+    make_run(tmp_path, seed=3, state="planned")
+    lose(make_run(tmp_path, seed=4, state="running"))
+    (make_run(tmp_path, seed=5).path / "metrics.json").unlink()
+    lines = status(tmp_path).splitlines()
+    ends = [line.split("  ")[-1] for line in lines[1:-1]]
+    assert sum(end.endswith("...; submit --retry tries it again") for end in ends) == 1
+    assert "submit --retry tries it again" in ends and "-" in ends
+    assert "signal: SIGTERM; submit goes on with it" in ends
+    assert "its process ended without a word; submit goes on with it" in ends
+    assert any(end.endswith("to be done; submit --force starts it over") for end in ends)
 
 
 def test_status_is_an_aligned_table_and_counts(tmp_path):
@@ -203,6 +250,84 @@ def test_other_settings_are_no_seeds(tmp_path):
     report = collect(tmp_path / "runs", tmp_path / "report")
     assert sorted(report.models["variant"].dropna()) == ["train.lr=0.0001", "train.lr=0.001"]
     assert sorted(report.models["runs"]) == [1, 2, 2]
+
+
+def test_a_variant_names_what_finished_runs_of_one_comparison_differ_in(tmp_path):
+    root = tmp_path / "runs"
+    for seed in (0, 1):
+        make_run(root, seed=seed)
+    make_run(root, train={"lr": 1e-5}, state="failed")
+    make_run(root, train={"epochs": 20}, digest="b" * 16)
+    make_run(root, train={"batch_size": 8}, test="val")
+    report = collect(root, tmp_path / "report")
+    assert report.models["variant"].isna().all() and sorted(report.models["runs"]) == [1, 1, 2]
+    table = report.table.set_index("state")["variant"]
+    assert table["done"].isna().all()
+    assert "train.lr=1e-05" in table["failed"]
+    make_run(root, train={"lr": 1e-4})
+    models = collect(root, tmp_path / "report").models
+    assert sorted(models["variant"].dropna()) == ["train.lr=0.0001", "train.lr=0.0003"]
+
+
+def test_labels_in_figures_are_cut_and_end_in_their_place_in_the_table(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "auc_bars", lambda values, _: drawn.extend(values) or Figure())
+    train = {"batch_size": 128, "weight_decay": 0.001, "optimizer": "sgd"}
+    for lr in (1e-3, 1e-4):
+        make_run(tmp_path / "runs", train=train | {"lr": lr}, valid=0.9 + lr)
+    make_run(tmp_path / "runs")
+    report = collect(tmp_path / "runs", tmp_path / "report")
+    assert len(set(drawn)) == 3 and max(map(len, drawn)) == 48
+    page = (tmp_path / "report" / "report.md").read_text()
+    for place, row in enumerate(report.models.to_dict("records"), start=1):
+        assert drawn[place - 1].endswith(f"… #{place}")
+        assert f"| {place} | resnet18 {row['variant']}" in page
+
+
+def test_notes_of_runs_reach_the_reader(tmp_path):
+    notes = ["auc: over 2 of 3 classes", "data: 2 image(s) in two splits; beware"]
+    make_run(tmp_path / "runs", notes=notes)
+    make_run(tmp_path / "runs", "alone", notes=notes[:1])
+    make_run(tmp_path / "runs", "other_data", digest="c" * 16)
+    collect(tmp_path / "runs", tmp_path / "report")
+    _, first, other, _ = (tmp_path / "report" / "report.md").read_text().split("\n## ")
+    table, *below = [line for line in first.split("\n\n") if line[0] == "|" or "Note" in line]
+    assert table.startswith("| #") and below == [
+        r"**Note:** auc: over 2 of 3 classes (all models).",
+        r"**Note:** data: 2 image(s) in two splits; beware (resnet18).",
+    ]
+    assert "Note" not in other
+    rows = {row["model"]: row for row in read_csv(tmp_path / "report" / "results.csv")}
+    assert rows["resnet18"]["notes"] == "; ".join(notes) and rows["other_data"]["notes"] == ""
+    content = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert [row["notes"] for row in content["rows"]].count(notes) == 1
+
+
+def test_a_section_says_what_the_data_are_and_by_whom_the_numbers_are(tmp_path, shards):
+    root, digest = tmp_path / "runs", data_digest(shards)
+    for seed in (0, 1):
+        make_run(root, seed=seed, digest=digest, place=str(shards), auc=0.9 + seed / 50)
+    make_run(root, "other", digest="c" * 16, place=str(shards), commit=None)
+    for number, run in enumerate(sorted((root / "demo").iterdir())):
+        path = run / "status.json"
+        updated = {"updated": f"2026-02-0{number + 1}T10:00:00+00:00"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | updated))
+    collect(root, tmp_path / "report")
+    _, first, other, _ = (tmp_path / "report" / "report.md").read_text().split("\n## ")
+    name = shards.name
+    assert f"Data: folder {name}, made from tests; classes no, sphere, vort; 600 test" in first
+    assert f"Data: folder {name}; classes" in other  # which holds other images now
+    assert "Code abc123; runs finished 2026-02-02 to 2026-02-03." in first
+    assert "Code of unknown commit; runs finished 2026-02-01." in other
+    head, _, row = [re.sub(" +", " ", line) for line in first.splitlines() if line[:1] == "|"]
+    assert head.startswith(
+        "| # | model | job | runs (seeds) | valid AUC, mean | test AUC, mean | test AUC, sd | "
+        "AUC no, mean | AUC sphere, mean | AUC vort, mean | accuracy, mean |"
+    )
+    assert row.startswith("| 1 | resnet18 | demo | 2 | 0.9100 | 0.9100 | 0.0141 | 0.9100 | 0.91")
+    (first_row, _) = read_csv(tmp_path / "report" / "models.csv")
+    assert float(first_row["auc_no_mean"]) == pytest.approx(0.91)
+    assert first_row["auc_vort_mean"] == ""
 
 
 def test_the_report_tells_all(tmp_path):

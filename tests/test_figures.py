@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from deeplense_batch import figures, metrics
+from deeplense_batch import charts, figures, metrics
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -27,6 +27,11 @@ def drawn(figure):
     assert box.x0 >= 0 and box.y0 >= 0
     assert (box.max <= figure.get_size_inches()).all()
     return figure
+
+
+def explained(figure):
+    """Texts of the legend."""
+    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
 
 
 def models(count, seeds=1, seed=0):
@@ -74,28 +79,46 @@ def test_history_marks_the_best_epoch():
 @pytest.mark.parametrize(("count", "seeds"), [(1, 1), (3, 2), (40, 1)])
 def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, seeds):
     values = models(count, seeds)
-    figure = drawn(figures.auc_bars(values, dict.fromkeys(values, 0.004)))
+    figure = drawn(charts.auc_bars(values, dict.fromkeys(values, 0.004)))
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == sorted(values, key=lambda name: np.mean(values[name]))
     assert "axis does not start at 0" in axes.get_xlabel()
-    assert "whisker" in axes.get_xlabel()
+    whisker = "standard error by the size of the test slice"
+    single, several = {"one run"}, {"mean of the seeds", "one seed"}
+    marks = several if seeds > 1 else single
+    assert explained(figure) == marks | {whisker}
     best = max(np.mean(seeds) for seeds in values.values())
     assert f"{best:.4f}" in texts(figure)
     assert axes.get_xlim()[1] <= 1.01
-    dots = sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o")
-    assert dots == (count * seeds if seeds > 1 else 0)
-    assert "whisker" not in drawn(figures.accuracy_bars(values)).axes[0].get_xlabel()
+    circles = [line for line in axes.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in circles) == (count * seeds if seeds > 1 else 0)
+    (means,) = [line for line in axes.lines if line.get_marker() == "D"]
+    assert all(line.get_zorder() > means.get_zorder() for line in circles)  # none is hidden
+    assert all(line.get_markersize() < means.get_markersize() for line in circles)
+    assert explained(drawn(charts.accuracy_bars(values))) == marks
 
 
 def test_times_are_bars_from_zero_with_a_panel_for_each_device():
     figure = drawn(
-        figures.time_bars({"CPU, 1 thread": {"a": [30, 60], "b": [90]}, "GPU": {"c": [9000]}})
+        charts.time_bars({"CPU, 1 thread": {"a": [30, 60], "b": [90]}, "GPU": {"c": [9000]}})
     )
     assert [axes.get_title("left") for axes in figure.axes] == ["CPU, 1 thread", "GPU"]
     assert [axes.get_xlabel()[-4:] for axes in figure.axes] == [" (s)", " (h)"]
     assert [bar.get_width() for bar in figure.axes[0].patches] == [90, 45]
     assert figure.axes[0].get_xlim()[0] == 0
+    assert explained(figure) == {"mean of the seeds", "one seed"}
+    assert not drawn(charts.time_bars({"GPU": {"c": [9000]}})).legends
+
+
+def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
+    values = {f"{'w' * 40}_{i:02d}": [0.9 + i / 1000] for i in range(99)}
+    timed = {name: [(60.0 + i, *auc)] for i, (name, auc) in enumerate(values.items())}
+    for figure in (
+        charts.auc_bars(values), charts.accuracy_bars(values), charts.time_bars({"CPU": values}),
+        charts.auc_against_time({"CPU": timed}),
+    ):  # fmt: skip
+        assert drawn(figure).get_size_inches()[0] * charts.DPI <= 2000
 
 
 @pytest.mark.parametrize(("count", "seeds"), [(1, 1), (13, 1), (40, 2)])
@@ -105,7 +128,8 @@ def test_labels_of_points_do_not_overlap(count, seeds):
         name: [(float(random.uniform(100, 900)), auc) for auc in aucs]
         for name, aucs in models(count, seeds).items()
     }
-    figure = drawn(figures.auc_against_time({"GPU": points, "CPU": {"other": [(5.0, 0.8)]}}))
+    figure = drawn(charts.auc_against_time({"GPU": points, "CPU": {"other": [(5.0, 0.8)]}}))
+    assert ("one seed" in explained(figure)) == (seeds > 1)
     assert [axes.get_title("left") for axes in figure.axes] == ["GPU", "CPU"]
     labels = figure.axes[0].findobj(Annotation)
     assert {label.get_text() for label in labels} == set(points)

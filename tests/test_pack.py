@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deeplense_batch.data import attempt
+from deeplense_batch.data.manifest import kinds
 from deeplense_batch.data.pack import pack
 from deeplense_batch.data.parallel import map_in_order
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
+from deeplense_batch.data.simulate import simulate
 
 REAL = os.environ.get("DEEPLENSE_REAL_DATA")
 real = pytest.mark.skipif(not REAL, reason="DEEPLENSE_REAL_DATA names no folder of real images")
@@ -374,7 +376,7 @@ def test_every_bad_file_is_named_and_nothing_is_written(tmp_path):
     with pytest.raises(ShardError, match="9 of 39 images cannot be packed") as caught:
         pack(tmp_path / "source", out, shard_size=4)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     for name, word in words.items():
         assert any(re.match(rf"  train/no/{name}\.\w+: .*{word}", line) for line in lines)
     assert not out.parent.exists()
@@ -384,7 +386,25 @@ def test_every_bad_file_is_named_and_nothing_is_written(tmp_path):
     assert {Path(skipped.id).stem for skipped in report.skipped} == set(words)
     manifest = json.loads((out / "manifest.json").read_text())
     assert [entry["id"] for entry in manifest["skipped"]] == [bad.id for bad in report.skipped]
-    assert "9 files skipped:" in str(report)
+    assert "9 files skipped (2 x pixels are NaN or infinite, 1 x" in str(report)
+
+
+def test_the_last_line_sums_up_what_may_have_scrolled_away(tmp_path):
+    fill(tmp_path / "source", {f"{i}.npy": noise(i) for i in range(60)})
+    for i in range(40):
+        path = tmp_path / "source" / f"{i}.npy"
+        path.write_bytes(path.read_bytes()[: -1 - i])
+    fill(tmp_path / "source", {"50.npy": noise(50, (2, 3, 3)), "51.npy": np.ones((8, 9))})
+    with pytest.raises(ShardError) as caught:
+        pack(tmp_path / "source", tmp_path / "out")
+    head, *named, last = str(caught.value).splitlines()
+    assert head == f"{tmp_path / 'source'}: 42 of 60 images cannot be packed:"
+    assert len(named) == 42
+    assert last == (
+        "42 of 60 images cannot be packed (40 x cut short, 1 x shape (2, 3, 3), "
+        "1 x constant image); mend or remove them, or leave them out by --skip_bad"
+    )
+    assert kinds([f"shape ({i}, 1)" for i in range(9)]).endswith("1 x shape (5, 1), ...")
 
 
 def test_skipping_gives_what_packing_without_the_bad_ones_holds(tmp_path):
@@ -409,7 +429,10 @@ def test_a_split_of_which_nothing_is_left(tmp_path):
     with pytest.raises(ShardError, match=r"no image of split val can be packed:\n  val/a/1.npy"):
         pack(source, tmp_path / "out", skip_bad=True)
     np.save(source / "train/a/1.npy", np.ones((8, 9)))
-    with pytest.raises(ShardError, match=r"no image of split train can be packed"):
+    with pytest.raises(
+        ShardError,
+        match=r"train can be packed:(?s:.*)2 x constant image\), and none of split train is left$",
+    ):
         pack(source, tmp_path / "out", skip_bad=True)
     with pytest.raises(ShardError, match="2 of 2 images cannot be packed"):
         pack(source, tmp_path / "out")
@@ -445,15 +468,52 @@ def test_equal_images_are_found_whatever_they_are_stored_as(tmp_path):
     images["train/a/7.npy"] = same / 2  # another scale is another image
     report = pack(fill(tmp_path / "source", images), tmp_path / "out")
     assert [split.stored for split in report.splits] == ["uint16", "float64"]
-    assert [(d.ids, d.leak) for d in report.duplicates] == [
-        (("train/a/3.npy", "val/a/4.npy"), True),
-        (("val/a/5.npy", "val/a/6.npy"), False),
+    assert [(d.ids, d.leak, d.contradictory) for d in report.duplicates] == [
+        (("train/a/3.npy", "val/a/4.npy"), True, False),
+        (("val/a/5.npy", "val/a/6.npy"), False, False),
     ]
     text = str(report)
     assert "WARNING: 1 image in more than one split" in text
     assert "  LEAK ACROSS SPLITS: train/a/3.npy = val/a/4.npy" in text
     assert "  val/a/5.npy = val/a/6.npy" in text
     assert_packed(tmp_path / "out", images)
+
+
+def test_equal_images_of_two_classes_contradict_each_other(tmp_path):
+    images = {f"{s}/{c}/{i}.npy": noise(len(s) * 100 + len(c) * 10 + i)
+              for s in ("train", "val") for c in ("no", "sphere") for i in range(3)}  # fmt: skip
+    images["train/sphere/1.npy"] = images["train/no/0.npy"]
+    images["val/sphere/0.npy"] = images["train/no/2.npy"]
+    images["val/no/0.npy"] = images["train/no/1.npy"]
+    report = pack(fill(tmp_path / "source", images), tmp_path / "out")
+    text = str(report)
+    assert "WARNING: 2 images with contradictory labels: one of them is wrong" in text
+    assert "WARNING: 2 images in more than one split" in text
+    marked = [line for line in text.splitlines() if ".npy = " in line]
+    assert marked == [
+        "  CONTRADICTORY LABELS: LEAK ACROSS SPLITS: train/no/2.npy = val/sphere/0.npy",
+        "  CONTRADICTORY LABELS: train/no/0.npy = train/sphere/1.npy",
+        "  LEAK ACROSS SPLITS: train/no/1.npy = val/no/0.npy",
+    ]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [d["contradictory"] for d in manifest["duplicates"]] == [True, True, False]
+    assert manifest["warnings"] == list(report.warnings) and len(report.warnings) == 2
+
+
+def test_a_class_without_a_sample_is_told(tmp_path):
+    source = fill(tmp_path / "source", {
+        "train/no/1.npy": noise(1), "train/sphere/1.npy": noise(2), "val/no/1.npy": noise(3),
+        "val/vort/1.npy": noise(4),
+    })  # fmt: skip
+    (source / "val" / "sphere").mkdir()
+    report = pack(source, tmp_path / "out")
+    assert report.warnings == (
+        "folder val/sphere holds no images: if it is a class or a split, the set lacks it",
+        "split train has no sample of class vort: no model can learn it",
+        "split val has no sample of class sphere: its scores will be undefined",
+    )
+    for warning in report.warnings:
+        assert f"WARNING: {warning}" in str(report).splitlines()
 
 
 def test_the_text_shows_twenty_duplicates_and_the_manifest_all(tmp_path):
@@ -466,6 +526,13 @@ def test_the_text_shows_twenty_duplicates_and_the_manifest_all(tmp_path):
 
 
 # What stands beside the shards, and what does not
+
+
+def test_the_digest_does_not_depend_on_the_size_of_the_shards(tmp_path):
+    common_test(tmp_path / "source")
+    reports = [pack(tmp_path / "source", tmp_path / f"{n}", shard_size=n) for n in (3, 7, 2048)]
+    assert len({report.digest for report in reports}) == 1
+    assert len({len(report.splits[0].shards) for report in reports}) == 3
 
 
 def test_the_manifest(tmp_path):
@@ -541,6 +608,18 @@ def test_where_shards_cannot_go(tmp_path):
     with pytest.raises(ShardError, match="no such folder or file"):
         pack(tmp_path / "nowhere", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", ["file/sub", "file/sub/deeper", "/proc/nope/x", "/proc/self"])
+def test_where_nothing_can_be_written(tmp_path, place):
+    common_test(tmp_path / "source", per_class=1)
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / place
+    for act in (lambda: pack(tmp_path / "source", out), lambda: simulate("substructure", out)):
+        with pytest.raises(ShardError, match="no shards can be written there") as caught:
+            act()
+        assert str(caught.value).startswith(f"{out}: ") and "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "source"]
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):

@@ -43,6 +43,12 @@ def test_running_is_lost_when_its_process_is_gone(run):
     assert run.status().state == "running"
 
 
+def test_queued_is_planned_again_when_the_submit_is_gone(run):
+    in_another_process(run, "run.write_status(Status(state='queued')); os._exit(9)")
+    status = run.status()
+    assert status.state == "planned" and "submit that queued it has ended" in status.message
+
+
 def test_a_reused_process_number_is_no_life(run):
     run.write_status(Status(state="running"))
     content = run.read_json("status.json") | {"started": 1.0}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeplense_batch.data import writer as writer_module
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import (
     FORMAT,
@@ -20,7 +21,12 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
+from deeplense_batch.data.writer import (
+    ShardWriter,
+    file_digest,
+    refuse_shards,
+    stratified_order,
+)
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -78,6 +84,7 @@ def test_a_file_has_every_attribute_of_the_specification(tmp_path):
         assert set(file.attrs) == {
             *("format", "split", "shard", "shards", "samples", "classes", "class_counts"),
             *("dtype", "mean", "sd", "pixel_scale", "source", "seed", "digest", "digests"),
+            "content",
         }
         assert file.attrs["format"] == FORMAT
         assert (file.attrs["shard"], file.attrs["shards"], file.attrs["samples"]) == (1, 2, 6)
@@ -102,6 +109,48 @@ def test_compression_changes_no_content(tmp_path):
     plain, packed = open_split(tmp_path / "plain", "train"), open_split(tmp_path / "gzip", "train")
     assert packed.images().tobytes() == plain.images().tobytes()
     assert data_digest(tmp_path / "plain") == data_digest(tmp_path / "gzip")
+
+
+def test_the_digest_of_a_set_does_not_depend_on_how_it_is_cut_into_files(tmp_path):
+    for size in (1, 4, 100):
+        write(tmp_path / f"{size}", 10, shard_size=size)
+    assert len({data_digest(tmp_path / f"{size}") for size in (1, 4, 100)}) == 1
+    write(tmp_path / "fewer", 9)
+    assert data_digest(tmp_path / "fewer") != data_digest(tmp_path / "1")
+    with h5py.File(tmp_path / "fewer" / "train-00000-of-00003.h5", "r+") as file:
+        del file.attrs["content"]
+    with pytest.raises(ShardError, match="has no attribute 'content'; make these shards anew"):
+        data_digest(tmp_path / "fewer")
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ()])
+def test_a_file_read_again_has_the_digest_in_its_attribute(tmp_path, classes, monkeypatch):
+    monkeypatch.setattr(writer_module, "_BLOCK", 3)
+    options = {"classes": classes, "shard_size": 8, "compression": "gzip"}
+    if classes:
+        write(tmp_path, 10, **options)
+    else:
+        writer = ShardWriter(
+            tmp_path, split="train", shape=(2, 4, 5), stored=np.dtype(np.float32),
+            dtype=np.dtype(np.float32), source="", seed=0, **options,
+        )  # fmt: skip
+        with writer:
+            images = images_of(5, channels=2).astype(np.float32)
+            writer.append(images, targets=[-1] * 5, ids=list("abcdé"))
+            writer.publish()
+    info = read_splits(tmp_path)["train"]
+    assert [file_digest(path) for path in info.files] == list(info.digests)
+    for name in ("images", "targets", "ids"):
+        with h5py.File(info.files[0], "r+") as file:
+            before = file[name][1]
+            file[name][1] = b"other" if name == "ids" else before + 1
+        assert file_digest(info.files[0]) != info.digests[0]
+        with h5py.File(info.files[0], "r+") as file:
+            file[name][1] = before
+    assert file_digest(info.files[0]) == info.digests[0]
+    info.files[0].write_bytes(b"no shard")
+    with pytest.raises(ShardError, match="cannot be read as a shard"):
+        file_digest(info.files[0])
 
 
 @pytest.mark.parametrize("change", ["images", "targets", "ids", "scale", "truth", "classes"])
@@ -187,7 +236,7 @@ def split_of(n):
     """A split that is only counted."""
     nothing = {"files": (), "shape": (1, 1, 1), "stored": COUNTS, "dtype": COUNTS, "classes": ()}
     nothing |= {"class_counts": (), "mean": (), "sd": (), "pixel_scale": 1.0, "source": ""}
-    return SplitInfo(name="train", counts=(n,), seed=0, digests=(), **nothing)
+    return SplitInfo(name="train", counts=(n,), seed=0, digests=(), content="", **nothing)
 
 
 @given(n=st.integers(1, 300), cuts=st.lists(st.integers(0, 100), max_size=4))
@@ -231,6 +280,8 @@ def test_a_slice_reads_what_it_names_across_files(tmp_path):
         ("train[5:5]", "holds none of the 10 samples"),
         ("train[:1%]", "holds none of the 10 samples"),
         ("train[90%]", "is not a split or a slice of one"),
+        ("train[:150%]", r"'train\[:150%\]' goes to 150%; percentages end at 100%"),
+        ("train[101%:]", "goes to 101%; percentages end at 100%"),
         ("train[-1:]", "is not a split or a slice of one"),
         ("", "is not a split or a slice of one"),
     ],

@@ -217,16 +217,63 @@ def test_links_are_followed_once(tmp_path):
 def test_sources_that_are_none(tmp_path):
     with pytest.raises(ShardError, match="no such folder or file"):
         listing(tmp_path / "nowhere")
-    with pytest.raises(ShardError, match=r"holds no images but nothing; images are .fits, .npy"):
+    with pytest.raises(ShardError, match=r": is empty; images are .fits, .*, in a known layout; "):
         listing(tmp_path)
     (tmp_path / "a.csv").write_text("1")
-    with pytest.raises(ShardError, match=r"no images but 1 other files, such as a.csv"):
+    with pytest.raises(ShardError, match=r"no images, only 1 other file, such as a.csv; images a"):
         listing(tmp_path)
+    (tmp_path / "photos" / "no").mkdir(parents=True)
+    for i in range(2):
+        (tmp_path / "photos" / "no" / f"{i}.JPG").write_bytes(b"x")
+    with pytest.raises(
+        ShardError, match=r"only 2 other files, such as no/0.JPG; .*; convert the .jpg files to"
+    ):
+        listing(tmp_path / "photos")
     with pytest.raises(ShardError, match=r"a.csv: is neither a folder, a zip nor an .npz file"):
         listing(tmp_path / "a.csv")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(ShardError, match=r"cut.zip: is neither a folder, a zip"):
-        listing(tmp_path / "cut.zip")
+    np.save(tmp_path / "all.npy", image(0, (9, 6, 8)))
+    with pytest.raises(ShardError, match=r"all.npy: is a single .npy file; put images .* an .npz"):
+        listing(tmp_path / "all.npy")
+
+
+def test_a_damaged_zip(tmp_path):
+    archive = zipped(fill(tmp_path / "folder", "no/1.npy", "vort/1.npy"), tmp_path / "set.zip")
+    whole = archive.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for name, data in (
+        ("cut.zip", whole[:-30]),
+        ("begun.download", whole[:100]),
+        ("other.zip", b"no zip at all"),
+        ("spoilt.zip", whole[:directory] + b"xx" + whole[directory + 2 :]),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ShardError, match=f"{name}: is a damaged or incomplete zip; copy or"):
+            listing(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "empty", "told"),
+    [
+        (["no/1.npy", "sphere/1.npy"], "vort", ["vort"]),
+        (["no/1.npy"], "vort", ["vort"]),
+        (["train/no/1.npy", "val/no/1.npy"], "val/vort", ["val/vort"]),
+        (["x/train/no/1.npy", "x/train/vort/1.npy"], "x/val/no", ["x/val"]),
+        (["train/no/1.npy", "val/no/1.npy"], "docs", []),
+        (["no/1.npy", "vort/1.npy"], "no/thumbs", []),
+        (["no/1.npy", "vort/1.npy"], ".git", []),
+    ],
+)
+def test_empty_folders_where_a_class_or_a_split_is_expected(tmp_path, names, empty, told):
+    (fill(tmp_path / "set", *names) / empty).mkdir(parents=True)
+    (tmp_path / "set" / empty / "notes.txt").write_text("x")
+    archive = zipped(tmp_path / "set", tmp_path / "set.zip")
+    with zipfile.ZipFile(archive, "a") as more:
+        for folder in {empty, str(Path(empty).parent)} - {"."}:
+            more.mkdir(folder)
+    for root in (tmp_path / "set", archive):
+        with open_source(root) as source:
+            assert [warning.split()[1] for warning in source.warnings] == told
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
@@ -317,6 +364,25 @@ def test_npz_sets_that_do_not_fit_together(tmp_path, arrays, message):
     np.savez(tmp_path / "train.npz", **arrays)
     with pytest.raises(ShardError, match=f"train.npz: {message}"):
         listing(tmp_path)
+
+
+def test_npz_files_that_must_be_sets(tmp_path):
+    arrays = {"X": image(0, (9, 6, 8)), "y": np.zeros(9)}
+    for name in ("train", "all", "val_extra"):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    for source in (tmp_path, tmp_path / "all.npz"):
+        with pytest.raises(
+            ShardError, match=r"npz holds the arrays X, y; a set has 'images' .*'labels' \(N,\)"
+        ) as caught:
+            listing(source)
+        assert "skip_bad" not in str(caught.value)
+    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
+    for name in ("all", "val_extra"):
+        (tmp_path / f"{name}.npz").unlink()
+    (tmp_path / "val.npz").write_bytes((tmp_path / "train.npz").read_bytes()[:-40])
+    for source in (tmp_path, tmp_path / "val.npz"):
+        with pytest.raises(ShardError, match=r"val.npz: is a damaged or incomplete .npz"):
+            listing(source)
 
 
 def test_npz_sets_that_are_broken(tmp_path):
@@ -497,7 +563,7 @@ def spoilt(value):
         ("1.npy", npy(image() > 0.5), "type bool"),
         ("1.npy", npy(np.full((6, 8), "x")), "type <U1"),
         ("1.npy", npy(np.arange(9.0)), r"shape \(9,\); images are \(H, W\), \(C, H, W\) or"),
-        ("1.npy", npy(image(0, (6, 8, 5))), r"shape \(6, 8, 5\); images are"),
+        ("1.npy", npy(image(0, (6, 8, 5))), r"shape \(6, 8, 5\); images are .*; many images go"),
         ("1.npy", npy(image(0, (1, 1, 6, 8))), r"shape \(1, 1, 6, 8\); images are"),
         ("1.npy", npy(np.empty((0, 6, 8))), r"shape \(0, 6, 8\) has no pixels"),
     ],
@@ -510,7 +576,7 @@ def test_bad_files_have_a_reason(name, data, reason):
 def test_an_npz_of_two_images_and_a_tiff_of_two_pictures_are_bad():
     buffer = io.BytesIO()
     np.savez(buffer, a=image(), b=image())
-    with pytest.raises(ImageError, match=r"holds 2 arrays \(a, b\), an image is one"):
+    with pytest.raises(ImageError, match=r"holds 2 arrays \(a, b\), an image is one; a set of"):
         read_image("1.npz", buffer.getvalue())
     grey = [Pillow.fromarray(np.arange(48, dtype="u1").reshape(6, 8)) for _ in range(2)]
     grey[0].save(buffer := io.BytesIO(), "tiff", save_all=True, append_images=grey[1:])

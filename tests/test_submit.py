@@ -48,7 +48,7 @@ def start_submit(recipe: Path, *words: str) -> subprocess.Popen:
 
 def test_a_dry_run_shows_all_and_writes_nothing(recipe, capsys):
     code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
-    assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked" in shown
+    assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked for" in shown
     assert shown.count("planned") == 2
     assert not (recipe.parent / "runs").exists()
 
@@ -60,7 +60,7 @@ def test_a_grid_is_carried_out_once(recipe):
     assert set(states(runs).values()) == {"done"} and len(states(runs)) == 2
     before = files(runs)
     second = cli("submit", recipe, "--grid", cwd=recipe.parent)
-    assert second.returncode == 0 and "2 runs, nothing to do" in second.stdout
+    assert second.returncode == 0 and "2 runs (2 done), nothing to do" in second.stdout
     assert files(runs) == before
     (submission,) = (runs / ".submit").iterdir()
     frozen = (submission / "runs.jsonl").read_text().splitlines()
@@ -112,8 +112,9 @@ def test_a_failed_run_is_skipped_until_retry_and_stops_no_other(recipe, capsys):
     assert typed(capsys, *words)[0] == 5
     assert sorted(states(runs).values()) == ["done", "failed"]
     code, shown, _ = typed(capsys, *words)
-    assert code == 0 and "nothing to do" in shown
+    assert code == 5 and "2 runs (1 done, 1 failed), nothing to do" in shown
     assert "diverged" in shown and "--retry tries it again" in shown
+    assert "train.lr=0.01" in shown and "train.lr=1e+30" in shown
     code, shown, _ = typed(capsys, *words, "--retry")
     assert code == 5 and "2 runs, 1 to do" in shown
 
@@ -139,6 +140,10 @@ def test_force_refuses_what_is_at_work_and_keeps_what_was(recipe, capsys):
         (["--task.name=clasification"], 3, "did you mean 'classification'?"),
         (["--train.epoch=3"], 2, "--train.epoch: unknown; did you mean 'epochs'?"),
         (["--epochs=3"], 2, "--epochs: no such flag of submit"),
+        (["--seeds=5"], 2, "--seeds: expected a list of values, got 5"),
+        (["--task.options={foo: 1}"], 3, "task.options.foo: unknown to classification"),
+        (["--model.options={drop_raet: 0.1}"], 3, "'test_resnet' cannot be built"),
+        (["--data.augment.scale=[2, 1]"], 2, "scale should rise from above 0"),
         (["--dryrun"], 2, "did you mean '--dry_run'?"),
         (["--dry_run=maybe"], 2, "--dry_run: is a flag, true or false, got 'maybe'"),
         (["--parallel=-1"], 2, "--parallel: expected a whole number"),
@@ -158,3 +163,29 @@ def test_submit_without_a_recipe_takes_all_of_jobs(recipe, capsys):
     code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run")
     assert code == 0 and "2 runs, 2 to do" in shown
     assert typed(capsys, "submit")[0] == 2
+    Path("jobs/other.yaml").write_text("model: {name: lcnet_050}\ndata: {root: nowhere}\n")
+    code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run")
+    assert code == 0 and "2 runs, 2 to do" in shown
+    assert "left out jobs/other.yaml: other: nowhere: no such folder" in shown
+    Path("jobs/small.yaml").unlink()
+    code, _, error = typed(capsys, "submit", "--grid", "--dry_run")
+    assert code == 3 and "no recipe in jobs/ has its data here" in error
+    Path("jobs/other.yaml").unlink()
+    assert "there are no recipes here" in typed(capsys, "submit", "--grid")[2]
+
+
+def test_damaged_runs_are_told_skipped_and_started_over_only_by_force(recipe, capsys):
+    words = ["submit", recipe, "--cluster=debug", "--grid", "--seeds=[0]", "--train.epochs=1"]
+    assert typed(capsys, *words)[0] == 0
+    (run,) = find_runs(recipe.parent / "runs")
+    for name in ("metrics.json", "status.json"):
+        (run.path / name).write_text("{")
+        code, shown, _ = typed(capsys, *words)
+        assert code == 5 and "unreadable" in shown and "--force starts it over" in shown
+    code, shown, _ = typed(capsys, *words, "--force")
+    assert code == 0 and "start over" in shown
+
+
+def test_a_bare_flag_leaves_the_next_word_alone(recipe, capsys):
+    code, shown, _ = typed(capsys, "submit", "--dry_run", recipe, "--grid")
+    assert code == 0 and "2 runs, 2 to do" in shown

@@ -26,9 +26,9 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "ImageError",
+    "array_names",
     "check_image",
     "has_fits",
-    "is_set",
     "read_arrays",
     "read_image",
     "read_labels",
@@ -126,9 +126,17 @@ def read_arrays(
     return arrays
 
 
-def is_set(file: IO[bytes]) -> bool:
-    """Whether an .npz holds many images under `images`, and not one image."""
-    return zipfile.is_zipfile(file) and "images.npy" in zipfile.ZipFile(file).namelist()
+def array_names(file: IO[bytes]) -> tuple[str, ...]:
+    """Names of the arrays of an .npz file; one that holds `images` is a set of them.
+
+    Raises:
+        ImageError: It is damaged.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+    except Exception as error:  # a broken file makes its reader raise anything at all
+        raise ImageError("is a damaged or incomplete .npz") from error
 
 
 def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -193,7 +201,10 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 def _only_array(arrays: dict[str, Array]) -> Array:
     if len(arrays) != 1:
-        raise ImageError(f"holds {len(arrays)} arrays ({', '.join(arrays)}), an image is one")
+        raise ImageError(
+            f"holds {len(arrays)} arrays ({', '.join(arrays)}), an image is one; "
+            "a set of images has 'images' and 'labels'"
+        )
     return next(iter(arrays.values()))
 
 
@@ -245,4 +256,5 @@ def _channels_first(array: Array) -> Array:
             return array
         if last <= _MOST_CHANNELS_LAST and last < min(array.shape[:2]):
             return array.transpose(2, 0, 1)
-    raise ImageError(f"shape {array.shape}; images are (H, W), (C, H, W) or (H, W, C)")
+    stack = "; many images go into an .npz as 'images'" if array.ndim > 2 else ""
+    raise ImageError(f"shape {array.shape}; images are (H, W), (C, H, W) or (H, W, C){stack}")

@@ -6,6 +6,8 @@ The manifest is information only. Readers ask the shards.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +16,11 @@ from typing import Any
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import FORMAT
 
-__all__ = ["Duplicate", "PackReport", "Skipped", "SplitReport"]
+__all__ = ["Duplicate", "PackReport", "Skipped", "SplitReport", "kinds", "warnings"]
 
+_NUMBERS = re.compile(r"^\d+ of \d+ |from \S+ to \S+ ")  # in the reason of a bad image
+_KIND = re.compile(r"shape \(.*?\)|[^:;,(]*")  # of a reason, before its details
+_KINDS = 6
 _SHOWN = 20  # lines of a list in the text; the manifest has all
 
 
@@ -52,9 +57,11 @@ class Duplicate:
 
     ids: tuple[str, ...]
     leak: bool  # they stand in more than one split
+    contradictory: bool  # they have more than one label
 
     def __str__(self) -> str:
-        return f"{'LEAK ACROSS SPLITS: ' if self.leak else ''}{' = '.join(self.ids)}"
+        marks = ["CONTRADICTORY LABELS"] * self.contradictory + ["LEAK ACROSS SPLITS"] * self.leak
+        return "".join(f"{mark}: " for mark in marks) + " = ".join(self.ids)
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,10 @@ class PackReport:
     options: dict[str, Any]
     digest: str  # of the whole set
     splits: tuple[SplitReport, ...]
-    duplicates: tuple[Duplicate, ...]  # leaks first
+    duplicates: tuple[Duplicate, ...]  # contradictory ones first, then leaks
     skipped: tuple[Skipped, ...]
     ignored: tuple[str, ...]  # files that are no images
+    warnings: tuple[str, ...]  # what makes scores wrong or undefined
     notes: tuple[str, ...]
     seconds: float
 
@@ -96,12 +104,11 @@ class PackReport:
             f"layout {self.layout}; classes {classes or 'none'}",
             *map(str, self.splits),
             *(f"note: {note}" for note in self.notes),
+            *(f"WARNING: {warning}" for warning in self.warnings),
         ]
-        if leaks := sum(duplicate.leak for duplicate in self.duplicates):
-            leaked = _count(leaks, "image")
-            lines.append(f"WARNING: {leaked} in more than one split: scores will be too good")
         lines += _list("group", "of equal images", self.duplicates)
-        lines += _list("file", "skipped", self.skipped)
+        reasons = kinds([skipped.reason for skipped in self.skipped])
+        lines += _list("file", f"skipped ({reasons})", self.skipped)
         if self.ignored:
             more = ", ..." if len(self.ignored) > 3 else ""
             names = ", ".join(self.ignored[:3])
@@ -114,6 +121,31 @@ class PackReport:
         temporary = root / ".manifest.tmp.json"
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         temporary.replace(root / "manifest.json")
+
+
+def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> list[str]:
+    """What makes the scores of a set wrong or undefined."""
+    train = "no model can learn it"
+    found = [
+        f"split {split.name} has no sample of class {name}: "
+        f"{train if split.name == 'train' else 'its scores will be undefined'}"
+        for split in splits
+        for name, count in split.class_counts.items()
+        if not count
+    ]
+    if labels := sum(same.contradictory for same in duplicates):
+        found.append(f"{_count(labels, 'image')} with contradictory labels: one of them is wrong")
+    if leaks := sum(same.leak for same in duplicates):
+        found.append(f"{_count(leaks, 'image')} in more than one split: scores will be too good")
+    return found
+
+
+def kinds(reasons: Sequence[str]) -> str:
+    """Count the reasons of bad images by kind, the most frequent first."""
+    found = [_KIND.match(_NUMBERS.sub("", reason)) for reason in reasons]
+    counts = Counter(kind[0].strip() for kind in found if kind)
+    listed = [f"{count} x {kind}" for kind, count in counts.most_common(_KINDS)]
+    return ", ".join([*listed, "..."] if len(counts) > _KINDS else listed)
 
 
 def _list(noun: str, what: str, things: Sequence[object]) -> list[str]:

@@ -17,11 +17,18 @@ from typing import Any
 import numpy as np
 
 from deeplense_batch.data.attempt import Attempt
-from deeplense_batch.data.manifest import Duplicate, PackReport, Skipped, SplitReport
+from deeplense_batch.data.manifest import (
+    Duplicate,
+    PackReport,
+    Skipped,
+    SplitReport,
+    kinds,
+    warnings,
+)
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources import open_source
 from deeplense_batch.data.storage import Storage, first_storage
-from deeplense_batch.data.writer import ShardWriter, refuse_shards
+from deeplense_batch.data.writer import ShardWriter, make_folder, refuse_shards
 
 __all__ = ["PackReport", "pack"]
 
@@ -130,13 +137,13 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
 def _folder(root: Path) -> Iterator[None]:
     """A folder without what a killed packing left; if it was not there, it is gone on failure."""
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    for left in (*root.glob(".*.tmp.h5"), *root.glob(".*.tmp.json")):
-        left.unlink()
     try:
+        make_folder(root)
+        for left in (*root.glob(".*.tmp.h5"), *root.glob(".*.tmp.json")):
+            left.unlink()
         yield
     except BaseException:
-        with suppress(OSError):  # not empty: somebody else put something there
+        with suppress(OSError):  # never made, or somebody else put something there
             for folder in made:
                 folder.rmdir()
         raise
@@ -147,18 +154,23 @@ def _refuse_bad(attempt: Attempt) -> None:
     root, bad = attempt.source.root, sorted(attempt.bad, key=lambda bad: bad.sample.id)
     total = sum(map(len, attempt.source.splits.values()))
     listed = "".join(f"\n  {one.sample.id}: {one.reason}" for one in bad)
+    count = f"{len(bad)} of {total} images cannot be packed"
+    last = f"{count} ({kinds([one.reason for one in bad])})"  # the first line may scroll away
     if bad and not attempt.skip_bad:
         raise ShardError(
-            f"{root}: {len(bad)} of {total} images cannot be packed; mend or remove them, or "
-            f"leave them out by --skip_bad:{listed}"
+            f"{root}: {count}:{listed}\n{last}; mend or remove them, or leave them out by "
+            "--skip_bad"
         )
     for split in attempt.source.splits:
         if split not in attempt.ranges:
-            raise ShardError(f"{root}: no image of split {split} can be packed:{listed}")
+            raise ShardError(
+                f"{root}: no image of split {split} can be packed:{listed}\n{last}, and none of "
+                f"split {split} is left"
+            )
 
 
 def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
-    source = attempt.source
+    source, splits, duplicates = attempt.source, _splits(attempt, out), _duplicates(attempt)
     return PackReport(
         source=str(source.root),
         out=str(out),
@@ -167,13 +179,14 @@ def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float
         seed=attempt.seed,
         options=options,
         digest=data_digest(out),
-        splits=_splits(attempt, out),
-        duplicates=_duplicates(attempt),
+        splits=splits,
+        duplicates=duplicates,
         skipped=tuple(
             Skipped(bad.sample.id, bad.reason)
             for bad in sorted(attempt.bad, key=lambda bad: bad.sample.id)
         ),
         ignored=source.ignored,
+        warnings=(*source.warnings, *warnings(splits, duplicates)),
         notes=(*source.notes, *_notes(attempt.storage, options)),
         seconds=seconds,
     )
@@ -206,11 +219,15 @@ def _splits(attempt: Attempt, out: Path) -> tuple[SplitReport, ...]:
 
 def _duplicates(attempt: Attempt) -> tuple[Duplicate, ...]:
     found = [
-        Duplicate(tuple(sorted(s.id for s in same)), leak=len({s.split for s in same}) > 1)
+        Duplicate(
+            tuple(sorted(s.id for s in same)),
+            leak=len({s.split for s in same}) > 1,
+            contradictory=len({s.target for s in same}) > 1,
+        )
         for same in attempt.contents.values()
         if len(same) > 1
     ]
-    return tuple(sorted(found, key=lambda duplicate: (not duplicate.leak, duplicate.ids)))
+    return tuple(sorted(found, key=lambda same: (not same.contradictory, not same.leak, same.ids)))
 
 
 def _notes(storage: Storage, options: dict[str, Any]) -> list[str]:

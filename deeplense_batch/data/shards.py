@@ -26,8 +26,10 @@ attribute                     meaning
 ``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
 ``pixel_scale``               arcsec per pixel, NaN where unknown
 ``source``, ``seed``          what the images come from, and the seed of their order
-``digest``                    sha256 of the content of this file (see `writer`)
+``digest``                    sha256 of the content of this file (see `content`)
 ``digests``                   the digests of all files of the split, (shards,) text
+``content``                   sha256 of the content of the whole split, the same however the split
+                              is cut into files; `data_digest` names a set by it
 ============================  ===================================================================
 
 Images are stored as small as is exact: uint16 with a scale where the values are integer counts
@@ -96,6 +98,7 @@ class SplitInfo:
     source: str
     seed: int
     digests: tuple[str, ...]
+    content: str
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -223,6 +226,9 @@ def open_split(root: Path | str, slice_: str) -> Split:
             f"it has {', '.join(splits)}"
         )
     info = splits[match["split"]]
+    for edge in (match["start"], match["stop"]):
+        if edge and edge.endswith("%") and int(edge[:-1]) > 100:
+            raise ShardError(f"{root}: '{slice_}' goes to {edge}; percentages end at 100%")
     start = _position(match["start"] or "0", len(info))
     stop = _position(match["stop"] or "100%", len(info))
     if start >= stop:
@@ -231,10 +237,13 @@ def open_split(root: Path | str, slice_: str) -> Split:
 
 
 def data_digest(root: Path | str) -> str:
-    """Name the content of a whole data set, independent of where it lies: 16 hex digits."""
+    """Name the content of a whole data set: 16 hex digits.
+
+    Where it lies, the size of its files and their compression change nothing.
+    """
     digest = hashlib.sha256()
     for name, info in sorted(read_splits(root).items()):
-        digest.update(f"{name}:{','.join(info.digests)}\n".encode())
+        digest.update(f"{name}:{info.content}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -260,6 +269,8 @@ def _describe(files: Sequence[Path]) -> SplitInfo:
                 raise ShardError(
                     f"{path}: shard format {attributes.get('format')}, this version reads {FORMAT}"
                 )
+            if "content" not in attributes:
+                raise ShardError(f"{path}: has no attribute 'content'; make these shards anew")
             counts.append(len(file["targets"]))
             if not first:
                 first = attributes | {
@@ -283,6 +294,7 @@ def _describe(files: Sequence[Path]) -> SplitInfo:
         source=str(first["source"]),
         seed=int(first["seed"]),
         digests=_texts(first["digests"]),
+        content=str(first["content"]),
     )
 
 
@@ -292,6 +304,5 @@ def _texts(values: Iterable[Any]) -> tuple[str, ...]:
 
 def _position(text: str, samples: int) -> int:
     if text.endswith("%"):
-        percent = int(text[:-1])
-        return min(samples * percent // 100, samples)
+        return samples * int(text[:-1]) // 100
     return min(int(text), samples)

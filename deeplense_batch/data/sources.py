@@ -17,9 +17,8 @@ shards. Classes are numbered by name, in natural order, but a lens is always 1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -30,26 +29,29 @@ from deeplense_batch.data.images import (
     SUFFIXES,
     Image,
     ImageError,
+    array_names,
     check_image,
     has_fits,
-    is_set,
     read_arrays,
     read_image,
     read_labels,
+)
+from deeplense_batch.data.layouts import (
+    KNOWN,
+    describe,
+    empty_folders,
+    meaning,
+    natural,
+    places,
+    short_ids,
 )
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.trees import Tree, open_tree, path_parts
 
 __all__ = ["Sample", "Source", "open_source"]
 
-_KNOWN = (
-    "known are {train,val,test}/{class}/, {class}/, {train,test}_{class}/, images side by side, "
-    "and {train,val,test}.npz with 'images' and 'labels'"
-)
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _LENSES = ("nonlenses", "lenses")
-_RESOLUTIONS = {"hr", "lr"}
+_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp"}  # known, but not read: most lose values
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Source:
     splits: dict[str, tuple[Sample, ...]]
     ignored: tuple[str, ...]  # files that are no images
     notes: tuple[str, ...]  # what was decided that the layout does not say
+    warnings: tuple[str, ...]  # what is probably not meant so
     allow_pickle: bool
 
     _tree: Tree = field(repr=False)
@@ -124,19 +127,15 @@ def open_source(root: Path, *, seed: int = 0, allow_pickle: bool = False) -> Ite
     """
     with open_tree(root) as tree:
         images = [name for name in tree.names if f".{name.split('.')[-1].lower()}" in SUFFIXES]
-        others = sorted(set(tree.names) - set(images), key=_natural)
+        others = sorted(set(tree.names) - set(images), key=natural)
         if not images:
-            found = f"{len(others)} other files, such as {others[0]}" if others else "nothing"
-            raise ShardError(
-                f"{root}: holds no images but {found}; images are {', '.join(sorted(SUFFIXES))}"
-            )
+            raise ShardError(f"{root}: {_no_images(others)}")
         if not has_fits() and any(name.lower().endswith(".fits") for name in images):
             raise ShardError(
                 f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
             )
-        names = _without_common_folders(sorted(images, key=_natural))
-        packed = next((name for name in names if name.lower().endswith(".npz")), "")
-        if _is_set(tree, packed):
+        names = short_ids(sorted(images, key=natural))
+        if _hold_sets(root, tree, names):
             samples, classes, notes = _read_sets(root, tree, names)
             layout = "{split}.npz"
         else:
@@ -152,86 +151,70 @@ def open_source(root: Path, *, seed: int = 0, allow_pickle: bool = False) -> Ite
             splits=_by_split(samples),
             ignored=tuple(others),
             notes=tuple(notes),
+            warnings=tuple(
+                f"folder {name} holds no images: if it is a class or a split, the set lacks it"
+                for name in empty_folders(tree.folders, images)
+            ),
             allow_pickle=allow_pickle,
             _tree=tree,
         )
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key: 2.npy before 10.npy."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+def _no_images(others: Sequence[str]) -> str:
+    """Say what is there in place of images, what is expected, and what can be done."""
+    expected = f"images are {', '.join(sorted(SUFFIXES))}"
+    if not others:
+        return f"is empty; {expected}, in a known layout; {KNOWN}"
+    count = f"{len(others)} other file" + ("s" if len(others) > 1 else "")
+    suffixes = {PurePosixPath(name).suffix.lower() for name in others}
+    pictures = ", ".join(sorted(suffixes & _PICTURES))
+    convert = f"; convert the {pictures} files to .png or .npy" if pictures else ""
+    return f"holds no images, only {count}, such as {others[0]}; {expected}{convert}"
 
 
-def _without_common_folders(names: Sequence[str]) -> dict[str, str]:
-    """Id of each file: its name without the folders that hold all of them and mean nothing."""
-    parts = {name: path_parts(name) for name in names}
-    folders = {path[:-1] for path in parts.values()}
-    skip = 0
-    for level in zip(*folders, strict=False):
-        last = any(len(path) == skip + 1 for path in folders)
-        meant = level[0].lower() in _SPLITS or (last and _AFFIX.match(level[0]))
-        if len(set(level)) > 1 or meant:
-            break
-        skip += 1
-    return {name: "/".join(path[skip:]) for name, path in parts.items()}
+def _hold_sets(root: Path, tree: Tree, ids: dict[str, str]) -> bool:
+    """Whether the .npz files are sets of images, not images: all of them or none.
+
+    A folder may hold thousands of .npz images, so that only the first is opened; but one that
+    cannot be an image, being the whole source or named as a split, must be a set.
+    """
+    packed = [name for name in ids if name.lower().endswith(".npz")]
+    alone = not root.is_dir() and root.name in packed
+    must = [name for name in packed if alone or meaning(PurePosixPath(name).stem)[1] == ""]
+    with suppress(ShardError):  # a damaged image among others is told when it is read
+        if packed and "images" in _arrays(root, tree, packed[0]):
+            must = packed
+    for name in must:
+        if "images" not in (arrays := _arrays(root, tree, name)):
+            raise ShardError(
+                f"{root}: {ids[name]} holds the arrays {', '.join(arrays) or 'none'}; a set has "
+                "'images' (N, H, W) or (N, C, H, W), 'labels' (N,), and perhaps 'classes' (K,)"
+            )
+    return bool(must)
 
 
-def _place(folders: tuple[str, ...]) -> tuple[str, str] | None:
-    """Split and class that folders name, "" where they do not; None where they make no sense."""
-    if not folders:
-        return "", ""
-    split = _SPLITS.get(folders[0].lower(), "")
-    if len(folders) == 2 and split:
-        return split, folders[1]
-    if len(folders) > 1:
-        return None
-    if split:
-        return split, ""
-    if match := _AFFIX.match(folders[0]):
-        return (match[1] or match[4]).lower(), match[2] or match[3]
-    return "", folders[0]
+def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
+    """Arrays of an .npz file."""
+    try:
+        with tree.open(name) as file:
+            return array_names(file)
+    except ImageError as error:
+        raise ShardError(f"{root}: {name}: {error}") from error
 
 
 def _read_folders(root: Path, ids: dict[str, str]) -> tuple[list[Sample], tuple[str, ...], str]:
     """Split and class of every image from its folders; the classes; the layout in words."""
     folders = {name: path_parts(id_)[:-1] for name, id_ in ids.items()}
-    places = _places(root, set(folders.values()))
-    classes = tuple(sorted({class_ for _, class_ in places.values() if class_}, key=_natural))
+    found = places(root, set(folders.values()))
+    classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
     samples = []
     for name, id_ in ids.items():
-        split, class_ = places[folders[name]]
+        split, class_ = found[folders[name]]
         target = classes.index(class_) if class_ else -1
         samples.append(Sample(id_, name, split or ("" if class_ else "train"), target))
-    depth = max(map(len, places))
-    layout = {0: "images side by side", 1: "{class}/", 2: "{split}/{class}/"}[depth]
-    if depth == 1 and any(split for split, _ in places.values()):
-        layout = "{split}_{class}/" if classes else "{split}/"
-    return samples, classes, layout
-
-
-def _places(root: Path, folders: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, str]]:
-    """What every folder stands for, if that makes sense together."""
-    places = {parts: place for parts in folders if (place := _place(parts)) is not None}
-    splits = {split for split, _ in places.values()}
-    labelled = {bool(class_) for _, class_ in places.values()}
-    half_split = "" in splits and bool({"train", "val"} & splits)
-    pairs = {parts[-1].lower() for parts in folders if parts} >= _RESOLUTIONS
-    if len(places) < len(folders) or len(labelled) > 1 or half_split or pairs:
-        found = sorted(("/".join(parts) or "." for parts in folders), key=_natural)
-        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-        names = ", ".join(found[:6]) + more + (" (pairs for super-resolution)" if pairs else "")
-        raise ShardError(f"{root}: unknown layout, images in the folders {names}; {_KNOWN}")
-    return places
-
-
-def _is_set(tree: Tree, name: str) -> bool:
-    if not name.lower().endswith(".npz"):
-        return False
-    with tree.open(name) as file:
-        return is_set(file)
+    return samples, classes, describe(found)
 
 
 def _read_sets(
@@ -241,9 +224,9 @@ def _read_sets(
     samples: list[Sample] = []
     named: set[tuple[str, ...]] = set()
     for name, id_ in ids.items():
-        if not _is_set(tree, name):
+        if not name.lower().endswith(".npz"):
             raise ShardError(
-                f"{root}: unknown layout, .npz sets beside other images such as {id_}; {_KNOWN}"
+                f"{root}: unknown layout, .npz sets beside other images such as {id_}; {KNOWN}"
             )
         try:
             with tree.open(name) as file:
@@ -251,7 +234,7 @@ def _read_sets(
         except ImageError as error:
             raise ShardError(f"{root}: {id_}: {error}") from error
         named.add(classes)
-        split = (_place((PurePosixPath(id_).stem,)) or ("", ""))[0]
+        split = meaning(PurePosixPath(id_).stem)[0]
         if not split and (labels < 0).all():
             split = "train"
         samples += [
@@ -261,7 +244,7 @@ def _read_sets(
         raise ShardError(f"{root}: its .npz files name different classes")
     splits = {sample.split for sample in samples}
     if ("" in splits and len(splits) > 1) or not splits:
-        raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {_KNOWN}")
+        raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {KNOWN}")
     classes, most = named.pop(), max(sample.target for sample in samples)
     if classes and most >= len(classes):
         raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")

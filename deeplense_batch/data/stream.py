@@ -158,20 +158,21 @@ class _Contiguous:
     def __init__(self, path: Path, offset: int, row_bytes: int) -> None:
         self._path, self._offset, self._row_bytes = path, offset, row_bytes
         try:
-            self._file = os.open(path, os.O_RDONLY)
+            self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
 
     def expect(self, first: int, count: int) -> None:
         start = self._offset + first * self._row_bytes
-        os.posix_fadvise(self._file, start, count * self._row_bytes, os.POSIX_FADV_WILLNEED)
+        size = count * self._row_bytes
+        os.posix_fadvise(self._file.fileno(), start, size, os.POSIX_FADV_WILLNEED)
 
     def read(self, first: int, out: Array) -> None:
         left = out.reshape(-1).view(np.uint8).data
         at = self._offset + first * self._row_bytes
         while left:
             try:
-                count = os.preadv(self._file, [left], at)
+                count = os.preadv(self._file.fileno(), [left], at)
             except OSError as error:
                 raise ShardError(f"{self._path}: cannot be read ({error.strerror})") from error
             if not count:
@@ -179,7 +180,7 @@ class _Contiguous:
             left, at = left[count:], at + count
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 class _Compressed:

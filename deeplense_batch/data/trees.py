@@ -15,12 +15,18 @@ from deeplense_batch.data.shards import ShardError
 
 __all__ = ["Tree", "open_tree", "path_parts"]
 
+_ZIP_MAGIC = b"PK\x03\x04"
+_DAMAGED = "is a damaged or incomplete zip; copy or download it again"
+
 
 class Tree(Protocol):
     """Files by name; names are relative, with '/', and leave hidden files and folders out."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def folders(self) -> tuple[str, ...]: ...
 
     def read(self, name: str) -> bytes: ...
 
@@ -35,18 +41,19 @@ def open_tree(root: Path) -> Iterator[Tree]:
         ShardError: There is no such thing, it is another file, or its names cannot be kept.
     """
     if root.is_dir():
-        yield _Folder(root, _checked(root, _walk(root)))
+        files, folders = _walk(root)
+        yield _Folder(root, _checked(root, files), _checked(root, folders))
     elif root.suffix.lower() == ".npz" and root.is_file():
-        yield _Folder(root.parent, (root.name,))
+        yield _Folder(root.parent, (root.name,), ())
     elif zipfile.is_zipfile(root):
-        with root.open("rb") as file, zipfile.ZipFile(_Positioned(file.fileno())) as archive:
-            files = [member for member in archive.infolist() if not member.is_dir()]
-            if any(member.flag_bits & 1 for member in files):
+        with root.open("rb") as file, _archive(root, file) as archive:
+            files = [name for name in archive.NameToInfo if not name.endswith("/")]
+            if any(archive.NameToInfo[name].flag_bits & 1 for name in files):
                 raise ShardError(f"{root}: is encrypted; decrypt it first")
-            names = [name for name in archive.NameToInfo if not name.endswith("/")]
-            yield _Archive(archive, _checked(root, names))
+            folders = [name.rstrip("/") for name in archive.NameToInfo if name.endswith("/")]
+            yield _Archive(archive, _checked(root, files), _checked(root, folders))
     elif root.exists():
-        raise ShardError(f"{root}: is neither a folder, a zip nor an .npz file")
+        raise ShardError(f"{root}: {_what(root)}")
     else:
         raise ShardError(f"{root}: no such folder or file")
 
@@ -60,6 +67,7 @@ def path_parts(name: str) -> tuple[str, ...]:
 class _Folder:
     root: Path
     names: tuple[str, ...]
+    folders: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
         with io.FileIO(f"{self.root}/{name}") as file:  # half the cost of Path.read_bytes
@@ -73,6 +81,7 @@ class _Folder:
 class _Archive:
     archive: zipfile.ZipFile
     names: tuple[str, ...]
+    folders: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
         return self.archive.read(name)
@@ -111,9 +120,32 @@ class _Positioned(io.RawIOBase):
         return os.fstat(self._descriptor).st_size
 
 
-def _walk(root: Path) -> list[str]:
-    """All files, also behind links; a folder that links lead back to is entered once."""
-    names, entered = [], set()
+def _archive(root: Path, file: IO[bytes]) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(_Positioned(file.fileno()))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ShardError(f"{root}: {_DAMAGED}") from error
+
+
+def _what(root: Path) -> str:
+    """Why a file is no source, and what to do about it."""
+    suffix = root.suffix.lower()
+    if suffix == ".npy":
+        return (
+            "is a single .npy file; put images (N, H, W) or (N, C, H, W) and their class numbers "
+            "(N,) into an .npz, np.savez('train.npz', images=..., labels=...), and pack that"
+        )
+    with root.open("rb") as file:
+        if suffix == ".zip" or file.read(4) == _ZIP_MAGIC:
+            return _DAMAGED
+    return "is neither a folder, a zip nor an .npz file; name the folder that holds the images"
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """All files and folders, also behind links; one that links lead back to is entered once."""
+    names: list[str] = []
+    below_root: list[str] = []
+    entered = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = Path(folder).resolve()
         if real in entered:
@@ -122,7 +154,8 @@ def _walk(root: Path) -> list[str]:
         entered.add(real)
         below = Path(folder).relative_to(root).as_posix()
         names += files if below == "." else [f"{below}/{name}" for name in files]
-    return names
+        below_root += [] if below == "." else [below]
+    return names, below_root
 
 
 def _checked(root: Path, names: list[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.content import Content, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
-__all__ = ["ShardWriter", "refuse_shards", "stratified_order"]
+__all__ = ["ShardWriter", "file_digest", "make_folder", "refuse_shards", "stratified_order"]
+
+_BLOCK = 256  # images in memory while a file is read again
 
 
 def refuse_shards(root: Path) -> None:
@@ -35,6 +38,44 @@ def refuse_shards(root: Path) -> None:
             f"{root}: holds shards already, and they are never written over; "
             "name another folder or remove this one"
         )
+
+
+def make_folder(root: Path) -> None:
+    """Make a folder and those above it, and prove that files can be written there.
+
+    Raises:
+        ShardError: That cannot be.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ShardError(
+            f"{root}: no shards can be written there ({error.strerror or error}); "
+            "name a folder that can be made and written to"
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Read a shard and name its content, which its attribute ``digest`` does as well.
+
+    Raises:
+        ShardError: The file cannot be read.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            content = Content(str(file.attrs["dtype"]), file.attrs["classes"].tolist())
+            names = [name for name in file if name != "truth"]
+            names += [f"truth/{name}" for name in file.get("truth", ())]
+            for first in range(0, len(file["targets"]), _BLOCK):
+                part = slice(first, first + _BLOCK)
+                arrays = {name: file[name][part] for name in names}
+                arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+                content.add(arrays, [sha256(image) for image in arrays["images"]])
+            return content.hexdigest()
+    except Exception as error:  # a broken file makes its reader raise anything at all
+        raise ShardError(f"{path}: cannot be read as a shard ({error})") from error
 
 
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -87,7 +128,8 @@ class ShardWriter:
     _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
     _finished: bool = False
-    _image_digests: list[bytes] = field(default_factory=list, repr=False)
+    _image_digests: list[bytes] = field(default_factory=list, repr=False)  # of the buffer
+    _content: Content = field(init=False, repr=False)  # of the whole split
     _counts: list[int] = field(default_factory=list, repr=False)
     _digests: list[str] = field(default_factory=list, repr=False)
     _class_counts: NDArray[np.int64] = field(init=False, repr=False)
@@ -96,7 +138,8 @@ class ShardWriter:
     def __post_init__(self) -> None:
         self._class_counts = np.zeros(len(self.classes), np.int64)
         self._moments = np.zeros((2, self.shape[0]))
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._content = self._no_content()
+        make_folder(self.root)
 
     def __enter__(self) -> Self:
         self.discard()  # what a killed packing left
@@ -143,7 +186,7 @@ class ShardWriter:
             arrays[f"truth/{name}"] = np.asarray(values, np.float64)
         assert {len(values) for values in arrays.values()} == {len(images)}
         assert not self._buffer or set(self._buffer) == set(arrays)
-        digests = [_sha256(image) for image in images] if digests is None else digests
+        digests = [sha256(image) for image in images] if digests is None else digests
         first = 0
         while first < len(images):
             last = min(first + self.shard_size - self._buffered, len(images))
@@ -173,6 +216,7 @@ class ShardWriter:
                     mean=mean,
                     sd=sd,
                     digests=np.asarray(self._digests, object),
+                    content=self._content.hexdigest(),
                 )
 
     def publish(self) -> None:
@@ -205,7 +249,10 @@ class ShardWriter:
 
     def _write(self) -> None:
         arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
-        digest = self._digest(arrays)
+        content = self._no_content()
+        for each in (content, self._content):
+            each.add(arrays, self._image_digests)
+        digest = content.hexdigest()
         chunks = (1, *self.shape) if self.compression else None
         options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
         with h5py.File(self._temporary_name(len(self._counts)), "w") as file:
@@ -230,21 +277,8 @@ class ShardWriter:
         self._buffered = 0
         self._image_digests.clear()
 
-    def _digest(self, arrays: Mapping[str, Array]) -> str:
-        """sha256 of the value type, the class names, and name, type, shape, sha256 of each array.
-
-        That of the images is the sha256 of the sha256 of each; that of the ids, of a line each.
-        """
-        digest = hashlib.sha256(f"{self.dtype} {list(self.classes)}\n".encode())
-        for name, values in sorted(arrays.items()):
-            if name == "images":
-                content = hashlib.sha256(b"".join(self._image_digests)).digest()
-            elif name == "ids":
-                content = hashlib.sha256("\n".join(values.tolist()).encode()).digest()
-            else:
-                content = _sha256(values)
-            digest.update(f"{name} {values.dtype} {values.shape} {content.hex()}\n".encode())
-        return digest.hexdigest()
+    def _no_content(self) -> Content:
+        return Content(str(self.dtype), list(self.classes))
 
     def _tally(self, arrays: Mapping[str, Array]) -> None:
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
@@ -253,10 +287,6 @@ class ShardWriter:
         for i, image in enumerate(arrays["images"]):
             for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
                 one = 1.0 if scale is None else scale[i, c]
-                # Not `values @ values`: BLAS starts threads for it, and the readers need the cores.
+                # Not `values @ values`: BLAS takes cores for it that the readers need.
                 square = np.einsum("i,i", values, values)
                 self._moments[:, c] += values.sum() / one, square / one**2
-
-
-def _sha256(values: Array) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(values).data).digest()

@@ -1,0 +1,52 @@
+"""The benchmark and the doctor tell what they measured; how fast is not tested."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from conftest import typed
+
+from deeplense_batch.doctor import examine
+
+
+def test_bench_tells_ratios_for_every_model_and_the_data_plane(shards, tmp_path, capsys):
+    path = tmp_path / "small.yaml"
+    recipe = {
+        "model": {"name": "test_resnet"},
+        "data": {"root": str(shards), "size": 48, "augment": {"flips": True, "degrees": 10}},
+        "train": {"batch_size": 16},
+        "resources": {"gpus": 0},
+        "grid": {"model.name": ["test_resnet", "test_efficientnet"], "train.lr": [0.1, 0.2]},
+    }
+    path.write_text(yaml.safe_dump(recipe))
+    out = tmp_path / "bench.json"
+    words = ["bench", path, "--steps=2", "--repeats=3", f"--out={out}"]
+    code, shown, _ = typed(capsys, *words)
+    assert code == 0 and "step ratio" in shown and "np.load" in shown
+    content = json.loads(out.read_text())
+    assert content["schema"] == 1
+    assert [m["model"] for m in content["models"]] == ["test_resnet", "test_efficientnet"]
+    for model in content["models"]:
+        ratio = model["step_ratio"]
+        assert 0 < ratio["least"] <= ratio["median"] <= ratio["most"]
+        assert model["images_per_s"] > 0 and model["gflops"] > 0
+    assert content["data"]["loader_ratio"]["median"] > 0
+    assert typed(capsys, "bench", path, "--repeats=0")[0] == 2
+
+
+def test_the_doctor_finds_this_machine_fit_and_a_bad_folder_not(shards, tmp_path, capsys):
+    findings = {f.what: f for f in examine(tmp_path, shards)}
+    assert {"processor", "GPUs", "arithmetic", "disk", "libraries", "SLURM", "data"} == set(
+        findings
+    )
+    assert "train 120" in findings["data"].found and findings["arithmetic"].fit
+    (tmp_path / "broken").mkdir()
+    code, shown, _ = typed(capsys, "doctor", tmp_path, "--data", tmp_path / "broken")
+    assert code == 4 and "UNFIT data" in shown and "holds no shards" in shown
+
+
+@pytest.mark.parametrize("flag", ["--steps=x", "--device=tpu"])
+def test_what_is_wrong_is_usage(flag, capsys):
+    assert typed(capsys, "bench", flag)[0] == 2
