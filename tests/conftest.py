@@ -6,6 +6,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two threads on a busy machine crawl
 
+import signal
 import subprocess
 import sys
 import time
@@ -117,6 +118,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def heed_interrupts() -> None:
+    """For a child: a test run in the background would hand it an ignored Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def cli(

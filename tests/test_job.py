@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY
 
-from deeplense_batch.job import JobError, OverrideError, load_jobs, nearest, parse_value
+from deeplense_batch.job import (
+    Job,
+    JobError,
+    OverrideError,
+    flat_fields,
+    load_jobs,
+    nearest,
+    parse_value,
+)
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 
@@ -132,3 +141,15 @@ def test_every_recipe_loads_and_says_how_it_is_run(path):
     jobs = load_jobs(path)
     assert jobs and path.read_text().startswith("#")
     assert f"jobs/{path.name}" in path.read_text()
+
+
+def test_the_readme_lists_every_field_with_its_default(tmp_path):
+    text = re.search(r"```yaml\n(name: mine.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text[1])
+    told = load_jobs(path)[0]
+    fields = {"name": "mine", "model": {"name": "resnet18"}, "seed": 0}
+    assert told == Job.model_validate(fields | {"data": {"root": "data/common_test_1"}})
+    assert {name for name, _ in flat_fields(told.model_dump())} == {
+        name for name, _ in flat_fields(yaml.safe_load(told.to_yaml()))
+    }

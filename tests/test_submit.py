@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cli, typed, wait_for
+from conftest import cli, heed_interrupts, typed, wait_for
 
 from deeplense_batch.rundir import Status, find_runs
 
@@ -42,7 +42,12 @@ def states(root: Path) -> dict[str, str]:
 def start_submit(recipe: Path, *words: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "deeplense_batch", "submit", "--grid", str(recipe), *words]
     return subprocess.Popen(
-        command, cwd=recipe.parent, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=recipe.parent,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
 
 
