@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.job import Job, JobError, load_jobs, nearest
+from deeplense_batch.job import Job, JobError, nearest
 from deeplense_batch.models import build, check_name
+from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
 from deeplense_batch.tasks import TASKS, build_task
 

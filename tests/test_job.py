@@ -12,10 +12,9 @@ from deeplense_batch.job import (
     JobError,
     OverrideError,
     flat_fields,
-    load_jobs,
     nearest,
-    parse_value,
 )
+from deeplense_batch.recipe import load_jobs, parse_value
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 

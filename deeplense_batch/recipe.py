@@ -1,0 +1,212 @@
+"""Recipes: YAML files that become jobs, by a grid, by seeds and by values of the command line.
+
+A recipe holds the sections of `job.Job`, and may hold ``grid`` and ``seeds``. ``grid`` is a
+mapping of dotted fields to lists (their product), or a list of such mappings (their union).
+Without them a recipe is one run.
+
+Numbers, truth values and text are those of YAML 1.2: ``3e-5`` is a number and ``no`` is text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from deeplense_batch.job import Job, JobError, OverrideError, nearest
+
+__all__ = ["load_jobs", "parse_value"]
+
+
+def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> list[Job]:
+    """Read a recipe and expand its grid and seeds.
+
+    Arguments:
+        path: YAML file.
+        overrides: Values by dotted field, such as ``{"train.lr": 1e-3}``. An override of a field
+            of the grid takes the place of that axis; ``grid.train.lr`` sets an axis.
+
+    Raises:
+        JobError: The file, one of its fields, or an override (`OverrideError`) is wrong; the
+            message gives file, field, what came and what is allowed.
+    """
+    path = Path(path)
+    raw = _read(path)
+    raw.setdefault("name", path.stem)
+    grid = _axes(path, raw.pop("grid", {}))
+    seeds = raw.pop("seeds", None)
+    if seeds is not None and "seed" in raw:
+        raise JobError(f"{path}: seed and seeds are both given; one of them is meant")
+    for field, value in (overrides or {}).items():
+        if field == "seeds":
+            _check_list("--seeds", value)
+            seeds = value
+            continue
+        if field.startswith("grid."):
+            _check_list(f"--{field}", value)
+            grid = [axes | {field.removeprefix("grid."): value} for axes in grid]
+            continue
+        if field == "seed":
+            seeds = None
+        for axes in grid:
+            axes.pop(field, None)
+        _set(raw, field, value, f"--{field}")
+    if seeds is not None:
+        _check_list(f"{path}: seeds", seeds)
+        grid = [axes | {"seed": seeds} for axes in grid]
+    jobs = []
+    for point in _points(grid):
+        resolved = json.loads(json.dumps(raw))
+        for field, value in point.items():
+            _set(resolved, field, value, f"{path}: grid.{field}")
+        jobs.append(_validate(resolved, str(path), set(overrides or {})))
+    return jobs
+
+
+def parse_value(text: str) -> Any:
+    """Read one value as a recipe would: ``3e-5`` is a number, ``[0, 1]`` a list, ``no`` text."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError:
+        return text
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2 and without doubled keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"key '{key}' twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+        r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise JobError(f"{path}: cannot be read ({reason})") from error
+    try:
+        raw = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise JobError(f"{path}{line}: not valid YAML ({problem})") from error
+    if not isinstance(raw, dict):
+        raise JobError(f"{path}: expected a mapping of sections, got {_shown(raw)}")
+    return raw
+
+
+def _axes(path: Path, grid: Any) -> list[dict[str, Any]]:
+    union = grid if isinstance(grid, list) else [grid]
+    for axes in union:
+        if not isinstance(axes, dict):
+            raise JobError(
+                f"{path}: grid: expected a mapping of dotted fields to lists, got {_shown(axes)}"
+            )
+        for field, values in axes.items():
+            _check_list(f"{path}: grid.{field}", values)
+    return [dict(axes) for axes in union] or [{}]
+
+
+def _check_list(where: str, values: Any) -> None:
+    if not isinstance(values, list | tuple) or not values:
+        kind = OverrideError if where.startswith("--") else JobError
+        raise kind(f"{where}: expected a list of values, got {_shown(values)}")
+
+
+def _points(union: Iterable[Mapping[str, Iterable[Any]]]) -> Iterable[dict[str, Any]]:
+    for axes in union:
+        for values in itertools.product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+
+
+def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
+    *sections, last = str(field).split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            kind = OverrideError if where.startswith("--") else JobError
+            raise kind(f"{where}: '{section}' is a value, not a section")
+    raw[last] = list(value) if isinstance(value, tuple) else value
+
+
+def _validate(raw: dict[str, Any], where: str, overridden: set[str]) -> Job:
+    try:
+        return Job.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        typed = any(f"{name}.".startswith(f"{field}.") for name in overridden)
+        place = f"--{field}" if typed else f"{where}: {field}"
+        kind = OverrideError if typed else JobError
+        raise kind(f"{place}: {_sentence(first)}") from None
+
+
+def _sentence(error: Any) -> str:
+    """Say what came and what is allowed, for one error of pydantic."""
+    kind, came, context = error["type"], _shown(error["input"]), error.get("ctx", {})
+    if kind == "extra_forbidden":
+        *section, name = error["loc"]
+        return f"unknown; {nearest(str(name), _fields(section))}"
+    if kind == "missing":
+        return "missing"
+    if kind == "literal_error":
+        allowed = [text.strip("'") for text in re.findall(r"'[^']*'", context["expected"])]
+        return f"got {came}; {nearest(str(error['input']), allowed)}"
+    expected = {
+        "float_type": "a number",
+        "int_type": "a whole number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "tuple_type": "a list of two numbers",
+        "finite_number": "a finite number",
+    }.get(kind)
+    if expected:
+        return f"expected {expected}, got {came}"
+    if kind == "string_pattern_mismatch":
+        return f"got {came}; allowed are letters, digits, '_', '.' and '-', a letter first"
+    said = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{said}, got {came}"
+
+
+def _fields(section: Iterable[Any]) -> list[str]:
+    model: Any = Job
+    for part in section:
+        model = model.model_fields[part].annotation
+    return [*model.model_fields, *(("grid", "seeds") if model is Job else ())]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

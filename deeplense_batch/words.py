@@ -1,0 +1,153 @@
+"""The words of a command line: what Fire is given, and what verbs make of the text it gives them.
+
+Values reach a verb as text and are read here, by the rules of a recipe. What is wrong with them is
+a `UsageError`, in one sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deeplense_batch.job import Job, nearest
+from deeplense_batch.recipe import parse_value
+
+__all__ = [
+    "UsageError",
+    "choice",
+    "flag",
+    "folder",
+    "integer",
+    "number",
+    "overrides",
+    "quoted",
+    "recipes",
+    "runs_folder",
+]
+
+
+class UsageError(ValueError):
+    """The words typed are not a command."""
+
+
+def quoted(typed: list[str], commands: type) -> list[str]:
+    """Write the words so that Fire reads them as meant.
+
+    Values are quoted, so that a run named 12e45678 is no number; a bare flag gets its value, so
+    that it does not eat the next word; and help is asked for in Fire's own way, since a verb that
+    takes any flag would swallow ``--help``.
+
+    Arguments:
+        typed: The words of the command line.
+        commands: The class whose methods are the verbs.
+
+    Raises:
+        UsageError: A flag is none of its verb.
+    """
+    verb = [word for word in typed[:1] if not word.startswith("-")]
+    if not typed or {"-h", "--help"} & set(typed):
+        return [*verb, "--", "--help"]
+    words = list(verb)
+    method = getattr(commands, verb[0], None) if verb else None
+    for word in typed[len(verb) :]:
+        name, equals, value = word.partition("=")
+        if not re.match(r"-+[A-Za-z]", word):
+            words.append(repr(word))
+            continue
+        default = _default(method, name)
+        words.append(
+            f"{name}={value!r}" if equals else f"{word}=True" if default is False else word
+        )
+    return words
+
+
+def _default(verb: Callable[..., Any] | None, name: str) -> Any:
+    """What a flag of a verb is when it is not given; None where that is Fire's to say.
+
+    Raises:
+        UsageError: The verb takes no such flag.
+    """
+    if verb is None:
+        return None
+    known = {
+        parameter: value.default
+        for parameter, value in inspect.signature(verb).parameters.items()
+        if parameter not in ("self", "jobs", "grid")
+    }
+    plain = name.lstrip("-").replace("-", "_")
+    short = len(plain) == 1 and any(parameter.startswith(plain) for parameter in known)
+    if plain in known or short or "overrides" in known:
+        return known.get(plain)
+    raise UsageError(
+        f"{name}: no such flag of {verb.__name__}; {nearest(name, [f'--{k}' for k in known])}"
+    )
+
+
+def folder(name: str, value: str) -> Path:
+    """Read a folder that has to be named."""
+    if not value:
+        raise UsageError(f"{name}: a folder is needed, got ''; an unset variable?")
+    return Path(value)
+
+
+def runs_folder(named: str) -> Path:
+    """Read the folder of the runs; ``DEEPLENSE_RUNS``, or runs, where none is named."""
+    return Path(named or os.environ.get("DEEPLENSE_RUNS", "runs"))
+
+
+def recipes(jobs: tuple[str, ...], grid: bool | str) -> tuple[bool, list[str]]:
+    """Whether to expand, and which recipes: Fire gives ``--grid a.yaml`` as the flag's value."""
+    recipe = isinstance(grid, str) and grid.lower() not in ("true", "false")
+    expand = recipe or flag("grid", grid)
+    paths = [str(grid), *jobs] if recipe else list(jobs)
+    if not paths and expand:
+        paths = [str(path) for path in sorted(Path("jobs").glob("*.yaml"))]
+        if not paths:
+            raise UsageError("submit --grid: there are no recipes here, jobs/*.yaml; name some")
+    if not paths:
+        raise UsageError("submit: which job? name recipes, or --grid for all in jobs/")
+    return expand, paths
+
+
+def overrides(verb: Callable[..., Any], given: Mapping[str, bool | str]) -> dict[str, Any]:
+    """Read ``--section.field=value``; any other flag is a misspelt one."""
+    fields = {"grid", "seeds", *Job.model_fields}
+    for name in given:
+        if name.partition(".")[0] not in fields:
+            flags = {*inspect.signature(verb).parameters, *fields} - {"overrides", "jobs"}
+            hint = nearest(f"--{name}", [f"--{flag}" for flag in flags])
+            raise UsageError(f"--{name}: no such flag of {verb.__name__}; {hint}")
+    return {name: parse_value(str(text)) for name, text in given.items()}
+
+
+def flag(name: str, value: bool | str) -> bool:
+    """Read true or false."""
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise UsageError(f"--{name}: is a flag, true or false, got '{value}'")
+
+
+def integer(name: str, value: int | str) -> int:
+    """Read a whole number, 0 or more."""
+    if str(value).isdecimal():
+        return int(value)
+    raise UsageError(f"--{name}: expected a whole number, 0 or more, got '{value}'")
+
+
+def number(name: str, text: str) -> float:
+    """Read a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--{name}: expected a number, got '{text}'") from None
+
+
+def choice(name: str, text: str, allowed: tuple[str, ...]) -> str:
+    """Read one of some words."""
+    if text in allowed:
+        return text
+    raise UsageError(f"--{name}: got '{text}'; allowed: {', '.join(allowed)}")
