@@ -119,10 +119,12 @@ def _warp(images: Tensor, augment: Augment, bits: Tensor, u: Tensor, size: int |
         for n in (columns, rows)
     )
     # Not affine_grid: it is a product of matrices, which TF32 would round to a tenth of a pixel.
-    grid = images.new_empty(len(images), rows, columns, 2)
-    for axis, row in enumerate((x_matrix, y_matrix)):
-        along, across = row[:, 0, None] * x, row[:, 1, None] * y + row[:, 2, None]
-        torch.add(along[:, None, :], across[:, :, None], out=grid[..., axis])
+    # As complex numbers x + iy, so that the grid is one sum, contiguous, the fastest way there is.
+    along = torch.complex(x_matrix[:, :1] * x, y_matrix[:, :1] * x)[:, None, :]
+    across = torch.complex(
+        x_matrix[:, 1:2] * y + x_matrix[:, 2:], y_matrix[:, 1:2] * y + y_matrix[:, 2:]
+    )[:, :, None]
+    grid = torch.view_as_real(along + across)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

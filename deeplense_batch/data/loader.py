@@ -33,7 +33,7 @@ _ASINH_SOFTENING = 0.05  # of the range [0, 1]: where asinh and log turn from li
 _EVALUATION_BATCH = 256
 _STATISTICS_BATCH = 16
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
-_CACHED = 8  # samples
+_CACHED = 8  # samples a thread
 _LEAST_CONTRAST = 1e-9  # sd over mean of an image that is not constant but for rounding
 _NOTHING = Augment()
 
@@ -142,7 +142,8 @@ class Loader:
         with contextlib.closing(self._gathered(places)) as gathered:
             for stored, index in gathered:
                 if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
-                    parts = zip(stored.split(_CACHED), index.split(_CACHED), strict=True)
+                    few = _CACHED * torch.get_num_threads()
+                    parts = zip(stored.split(few), index.split(few), strict=True)
                     images = torch.cat([change(*part) for part in parts])
                 else:
                     images = change(stored, index)
