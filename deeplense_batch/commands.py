@@ -46,22 +46,39 @@ class Commands:
         preset: str = "common_test_1",
         images: int | str = 600,
         seed: int | str = 0,
+        size: int | str = 150,
         shard_size: int | str = 2048,
+        part: int | str = 0,
+        parts: int | str = 1,
+        set: str = "",
     ) -> Plan:
-        """Make lens images by ray tracing, as shards.
+        """Make lens images by ray tracing, as shards; go on with them if it was cut off.
 
         Args:
             kind: What to make: substructure (classes no, sphere, vort).
             out: Folder of the shards, made here.
-            preset: common_test_1, like the real set, or benchmark.
+            preset: common_test_1, like the real set; benchmark, parity, varied, physical or null.
             images: Images in the whole set, the classes in equal parts.
             seed: The same seed gives the same images.
+            size: Pixels along a side.
             shard_size: Images in a file.
+            part: Which part of the files to make, from 0; the last to end completes the set.
+            parts: Into how many parts they are divided.
+            set: A field of the preset, FIELD=VALUE; may be given again. VALUE is a number, [low,
+                high], or {law: Normal, mean: 0, sd: 0.5}.
         """
         counts = {
             name: words.integer(name, text)
-            for name, text in (("images", images), ("seed", seed), ("shard_size", shard_size))
+            for name, text in (
+                ("images", images),
+                ("seed", seed),
+                ("size", size),
+                ("shard_size", shard_size),
+                ("part", part),
+                ("parts", parts),
+            )
         }
+        changes = words.settings("set", set)
         where = words.folder("OUT", out)
 
         def act() -> int:
@@ -70,7 +87,7 @@ class Commands:
             from deeplense_batch.data.simulate import simulate
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-            print(simulate(kind, where, preset=preset, **counts))
+            print(simulate(kind, where, preset=preset, changes=changes, **counts))
             return 0
 
         return Plan(act)

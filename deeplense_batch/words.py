@@ -27,6 +27,7 @@ __all__ = [
     "quoted",
     "recipes",
     "runs_folder",
+    "settings",
 ]
 
 
@@ -48,6 +49,7 @@ def quoted(typed: list[str], commands: type) -> list[str]:
     Raises:
         UsageError: A flag is none of its verb.
     """
+    typed = _gathered(typed)
     verb = [word for word in typed[:1] if not word.startswith("-")]
     if not typed or {"-h", "--help"} & set(typed):
         return [*verb, "--", "--help"]
@@ -63,6 +65,20 @@ def quoted(typed: list[str], commands: type) -> list[str]:
             f"{name}={value!r}" if equals else f"{word}=True" if default is False else word
         )
     return words
+
+
+def _gathered(typed: list[str]) -> list[str]:
+    """Join what is given to a flag that may be repeated, a line each; Fire would keep the last."""
+    words, settings = [], []
+    rest = iter(typed)
+    for word in rest:
+        if word == "--set":
+            settings.append(next(rest, ""))
+        elif word.startswith("--set="):
+            settings.append(word.removeprefix("--set="))
+        else:
+            words.append(word)
+    return [*words, "--set=" + "\n".join(settings)] if settings else words
 
 
 def _default(verb: Callable[..., Any] | None, name: str) -> Any:
@@ -122,6 +138,17 @@ def overrides(verb: Callable[..., Any], given: Mapping[str, bool | str]) -> dict
             hint = nearest(f"--{name}", [f"--{flag}" for flag in flags])
             raise UsageError(f"--{name}: no such flag of {verb.__name__}; {hint}")
     return {name: parse_value(str(text)) for name, text in given.items()}
+
+
+def settings(name: str, text: str) -> dict[str, Any]:
+    """Read ``FIELD=VALUE``, one a line."""
+    found = {}
+    for line in text.splitlines():
+        field, equals, value = line.partition("=")
+        if not (equals and field.strip()):
+            raise UsageError(f"--{name}: expected FIELD=VALUE, got '{line}'")
+        found[field.strip()] = parse_value(value.strip())
+    return found
 
 
 def flag(name: str, value: bool | str) -> bool:

@@ -11,6 +11,9 @@ import json
 import logging
 import math
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -21,12 +24,14 @@ from judge import judge
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from deeplense_batch.data.changes import changed
 from deeplense_batch.data.encoding import encode_counts
 from deeplense_batch.data.laws import PowerLaw
 from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.data.scenes import as_batch, deflection, draw_scene, lens_radius, render
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.data.simulate import simulate
+from deeplense_batch.data.substructure import Substructure
 from deeplense_batch.lensing.camera import fine_grid
 
 NAMES = tuple(PRESETS)
@@ -77,9 +82,10 @@ class TestForm:
         split = open_split(root, "train")
         fraction, targets = split.truth("substructure_fraction"), split.targets()
         assert (fraction[targets == 0] == 0).all()
-        assert (fraction[targets != 0] > 0).all()
+        preset = PRESETS[json.loads((root / "manifest.json").read_text())["preset"]["name"]]
+        assert (fraction[targets != 0] > 0).all() or preset.name == "null"
         assert ((split.truth("theta_e") > 0.8) & (split.truth("theta_e") < 1.8)).all()
-        assert split.truth("halos").shape == (25, 25, 3)
+        assert split.truth("halos").shape == (25, preset.sphere.count.range[1], 3)
         assert (split.truth("vortex")[targets == 2, 4] > 0).all()
 
     def test_manifest(self, root):
@@ -87,12 +93,9 @@ class TestForm:
         preset = PRESETS[manifest["preset"]["name"]]
         assert manifest["unphysical"] == preset.unphysical == bool(manifest["slips"])
         assert manifest["counts"]["val"] == {"no": 2, "sphere": 2, "vort": 2}
-        assert manifest["preset"]["sphere"]["mass"] == {
-            "law": "PowerLaw",
-            "exponent": -0.9,
-            "low": 1e6,
-            "high": 1e10,
-        }
+        law = manifest["preset"]["sphere"]["mass"]
+        assert (law["law"], law["low"], law["high"]) == ("PowerLaw", 1e6, 1e10)
+        assert law["exponent"] == (-1.9 if preset.fraction else -0.9)
         assert set(manifest["versions"]) == {"deeplense_batch", "torch", "numpy"}
 
     def test_nothing_else_is_left(self, root):
@@ -149,15 +152,27 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            ({"kind": "substucture"}, "nearest is 'substructure'"),
-            ({"preset": "common_test"}, "nearest is 'common_test_1'"),
-            ({"preset": "xyz"}, "there is common_test_1, benchmark"),
+            ({"kind": "substucture"}, "did you mean 'substructure'"),
+            ({"preset": "common_test"}, "did you mean 'common_test_1'"),
+            ({"preset": "xyz"}, "allowed: benchmark, common_test_1, null, parity, physical"),
             ({"images": 5}, "images: expected a whole number from 6, one of each class"),
             ({"images": 60.0}, "got 60.0"),
-            ({"size": 16}, "size: expected a whole number from 32 to 2048 pixels; got 16"),
+            ({"size": 16}, "size: expected 32 to 2048 pixels; got 16"),
             ({"size": 5000}, "got 5000"),
             ({"seed": -1}, "seed: expected a whole number from 0"),
             ({"shard_size": 0}, "shard_size: expected a whole number from 1"),
+            ({"part": 3, "parts": 3}, "part: expected 0 to 2, of 3; got 3"),
+            ({"changes": {"z_s": 0.5}}, "a source should lie behind its lens"),
+            ({"changes": {"sphere.cuont": 3}}, "no such field; did you mean 'count'"),
+            ({"changes": {"sphere.mass": 1e11}}, "2.5 of the lens in substructure leaves no lens"),
+            ({"changes": {"source.q": [0.5, 1.5]}}, "0.5 to 1.5; should rise within"),
+            ({"changes": {"source.q": "thin"}}, "expected a number, .low, high. or"),
+            ({"changes": {"camera.psf_sigma": 0.5}, "size": 32}, "does not fit a frame of 32"),
+            ({"changes": {"sphere.profile": "nfw"}}, "allowed: point, pseudo_jaffe"),
+            ({"changes": {"name": "mine"}}, "no such field"),
+            ({"changes": {"z_s.low": 0.1}}, "a source should lie behind its lens"),
+            ({"changes": {"vort.centre": 0}}, "expected {place: Polar"),
+            ({"changes": {"source.n": {"law": "Normal"}}}, "Normal takes numbers for mean, sd"),
         ],
     )
     def test_before_anything_is_written(self, change, says, tmp_path):
@@ -166,27 +181,121 @@ class TestRefused:
             simulate(arguments.pop("kind"), arguments.pop("out"), **arguments)
         assert not (tmp_path / "set").exists()
 
-    def test_a_folder_with_shards(self, tmp_path):
+    def test_a_folder_with_other_shards(self, tmp_path):
         simulate("substructure", tmp_path, images=6, size=32)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         with pytest.raises(ShardError, match="holds shards already"):
-            simulate("substructure", tmp_path, images=6, size=32)
+            simulate("substructure", tmp_path, images=9, size=32)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
-    def test_a_broken_off_simulation_leaves_no_shards(self, tmp_path, monkeypatch):
-        def fail(*_: object) -> None:
-            raise KeyboardInterrupt
+    def test_another_set_that_was_begun(self, tmp_path):
+        simulate("substructure", tmp_path, images=6, size=32, parts=2)
+        with pytest.raises(ShardError, match="another simulation was begun here"):
+            simulate("substructure", tmp_path, images=6, size=32, seed=1)
 
-        monkeypatch.setattr("deeplense_batch.data.simulate.data_digest", fail)
-        monkeypatch.setattr("deeplense_batch.data.simulate.ShardWriter.finish", fail)
+
+IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
+
+
+class TestInParts:
+    def test_parts_make_the_set_of_one_process(self, tmp_path):
+        whole = simulate("substructure", tmp_path / "a", **IN_PARTS)
+        for part in (2, 0, 1):
+            last = simulate("substructure", tmp_path / "b", part=part, parts=3, **IN_PARTS)
+            assert (last.digest is None) == (part != 1)
+        assert last.digest == whole.digest
+        for path in (tmp_path / "a").glob("*.h5"):
+            with h5py.File(path) as one, h5py.File(tmp_path / "b" / path.name) as other:
+                assert dict(one.attrs).keys() == dict(other.attrs).keys()
+                for name, value in one.attrs.items():
+                    assert np.array_equal(value, other.attrs[name]), name
+        assert read_splits(tmp_path / "b").keys() == {"train", "val"}
+        values = open_split(tmp_path / "b", "train").images()
+        info = read_splits(tmp_path / "b")["train"]
+        assert info.mean[0] == pytest.approx(values.mean(), rel=1e-12)
+        assert info.sd[0] == pytest.approx(values.std(), rel=1e-9)
+
+    def test_what_is_there_is_not_made_again(self, tmp_path):
+        first = simulate("substructure", tmp_path, **IN_PARTS)
+        again = simulate("substructure", tmp_path, **IN_PARTS)
+        assert (again.made, again.digest) == (0, first.digest)
+        assert "was there already" in str(again)
+
+    @pytest.mark.parametrize("after", [1, 9, 17, 33])
+    def test_broken_off_it_goes_on(self, after, tmp_path, monkeypatch):
+        whole = simulate("substructure", tmp_path / "a", **IN_PARTS)
+        make, calls = Substructure.make, []
+
+        def fail(self, split, indices, *, seed):
+            calls.append(len(indices))
+            if sum(calls) > after:
+                raise KeyboardInterrupt
+            return make(self, split, indices, seed=seed)
+
+        monkeypatch.setattr(Substructure, "make", fail)
         with pytest.raises(KeyboardInterrupt):
-            simulate("substructure", tmp_path, images=6, size=32)
-        assert list(tmp_path.iterdir()) == []
+            simulate("substructure", tmp_path / "b", **IN_PARTS)
+        assert [path.name for path in (tmp_path / "b").iterdir()] == [".parts"]
+        kept = 0
+        for path in (tmp_path / "b").glob(".parts/*.h5"):
+            with h5py.File(path) as file:
+                kept += len(file["targets"])
+        monkeypatch.setattr(Substructure, "make", make)
+        rest = simulate("substructure", tmp_path / "b", **IN_PARTS)
+        assert rest.digest == whole.digest
+        assert rest.made == 40 - kept and kept >= after - 9
+        assert not (tmp_path / "b" / ".parts").exists()
+
+    def test_killed_processes_leave_a_set_that_can_be_completed(self, tmp_path):
+        command = [sys.executable, "-m", "deeplense_batch", "simulate", "substructure"]
+        options = ["--images=400", "--shard_size=20", "--seed=2", "--size=64"]
+        process = subprocess.Popen([*command, str(tmp_path / "b"), *options])
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "b").glob(".parts/*.h5")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert not list((tmp_path / "b").glob("*.h5"))
+        kept = len(list((tmp_path / "b").glob(".parts/*.h5")))
+        rest = simulate("substructure", tmp_path / "b", images=400, shard_size=20, seed=2, size=64)
+        assert kept > 0 and rest.made <= 400 - 20 * kept
+        whole = simulate("substructure", tmp_path / "a", images=400, seed=2, size=64)
+        assert rest.digest == whole.digest
+
+    def test_broken_off_while_joining(self, tmp_path, monkeypatch):
+        whole = simulate("substructure", tmp_path / "a", **IN_PARTS)
+        replace, calls = Path.replace, []
+
+        def fail(self, target):
+            calls.append(Path(target).parent)
+            if calls.count(tmp_path / "b") == 3:
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(KeyboardInterrupt):
+            simulate("substructure", tmp_path / "b", **IN_PARTS)
+        monkeypatch.setattr(Path, "replace", replace)
+        assert len(list((tmp_path / "b").glob("*.h5"))) == 2
+        rest = simulate("substructure", tmp_path / "b", **IN_PARTS)
+        assert (rest.made, rest.digest) == (0, whole.digest)
+
+    def test_a_shard_that_was_damaged_meanwhile_is_made_again(self, tmp_path):
+        options = IN_PARTS | {"parts": 2}
+        simulate("substructure", tmp_path, part=0, **options)
+        with h5py.File(next(tmp_path.glob(".parts/train-*.h5")), "r+") as file:
+            file["images"][0, 0, 0, 0] += 1
+        with pytest.raises(ShardError, match="was damaged after it was made"):
+            simulate("substructure", tmp_path, part=1, **options)
+        whole = simulate("substructure", tmp_path / "a", **IN_PARTS)
+        assert simulate("substructure", tmp_path, part=0, **options).digest == whole.digest
 
 
 def test_report_and_log(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         report = simulate("substructure", tmp_path, images=7, size=32)
     text = str(report)
-    assert text.startswith("7 images of preset common_test_1")
+    assert text.startswith("7 images of substructure, preset common_test_1")
     assert "train: 4 (2 no, 1 sphere, 1 vort)" in text
     assert "unphysical on purpose" in text
     assert "simulated 7 of 7 images" in caplog.text
@@ -209,7 +318,7 @@ class TestPhysics:
             likelihood = slopes * np.log(masses).mean() - norms
             assert slopes[likelihood.argmax()] == pytest.approx(exponent, abs=0.01)
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if not p.fraction])
     def test_twenty_five_halos_carry_four_percent(self, name):
         fractions = [s["substructure_fraction"] for s in scenes_of(PRESETS[name], 1, 800)]
         assert np.mean(fractions) == pytest.approx(0.038, rel=0.04)
@@ -221,12 +330,13 @@ class TestPhysics:
                 for name in set(no) - {"halos", "vortex", "substructure_fraction"}:
                     assert (no[name] == sphere[name]).all() and (no[name] == vort[name]).all()
 
-    def test_nuisances_follow_one_law_in_a_set(self, tmp_path):
-        simulate("substructure", tmp_path, images=600, seed=2, size=32)
+    @pytest.mark.parametrize("name", ["common_test_1", "varied", "physical"])
+    def test_nuisances_follow_one_law_in_a_set(self, name, tmp_path):
+        simulate("substructure", tmp_path, preset=name, images=600, seed=2, size=32)
         split = open_split(tmp_path, "train")
         targets = split.targets()
         columns = np.column_stack(
-            [split.truth(name) for name in ("theta_e", "z_l", "z_s", "shear", "source")]
+            [split.truth(name) for name in ("theta_e", "z_l", "z_s", "lens", "shear", "source")]
         )
         varying = columns[:, columns.std(0) > 0]
         pairs = [(0, 1), (0, 2), (1, 2)]
@@ -257,6 +367,54 @@ class TestPhysics:
                 )
                 total += (ax[0].diagonal() * c + ay[0].diagonal() * s).sum().item()
             assert total / samples == pytest.approx(theta_e, rel=1e-4)
+
+    @pytest.mark.parametrize("target", range(3))
+    def test_compensation_of_wide_halos(self, target):
+        """The same for tidally cut halos and a lens off the origin; q = 1."""
+        preset = changed(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.04})
+        for scene in scenes_of(preset, target, 3):
+            one = as_batch([scene])
+            theta_e, (x0, y0) = float(scene["theta_e"]), scene["lens"][:2]
+            turn = (torch.arange(20_000, dtype=torch.float64) + 0.5) * (2 * math.pi / 20_000)
+            cos, sin = torch.cos(turn), torch.sin(turn)
+            total = 0.0
+            for c, s in zip(cos.split(200), sin.split(200), strict=True):
+                ax, ay = deflection(
+                    changed(preset, {"lens.shear": 0.0}),
+                    one | {"shear": torch.zeros(1, 2, dtype=torch.float64)},
+                    x0 + theta_e * c.view(1, 1, -1),
+                    y0 + theta_e * s.view(1, -1, 1),
+                )
+                total += float((ax[0].diagonal() * c + ay[0].diagonal() * s).sum())
+            assert total / len(turn) == pytest.approx(theta_e, rel=1e-3)
+
+    def test_physical_substructure(self):
+        preset = PRESETS["physical"]
+        spheres, lines = scenes_of(preset, 1, 2000), scenes_of(preset, 2, 2000)
+        counts = np.array([(scene["halos"][:, 0] > 0).sum() for scene in spheres])
+        assert counts.mean() == pytest.approx(25, rel=0.03)
+        assert counts.var() == pytest.approx(25, rel=0.1)
+        for scenes in (spheres, lines):
+            fraction = np.array([scene["substructure_fraction"] for scene in scenes])
+            test = stats.kstest(np.log(fraction / 0.01) / math.log(4), "uniform")
+            assert test.pvalue > 1e-3
+        masses = [s["halos"][:, 0].sum() + s["vortex"][0] for s in spheres + lines]
+        share = [s["substructure_fraction"] * 1e12 for s in spheres + lines]
+        assert masses == pytest.approx(share, rel=1e-9)
+        far = [np.hypot(*s["halos"][:, 1:].T).max() / s["theta_e"] for s in spheres]
+        assert 1.5 < max(far) <= 1.6
+
+    def test_no_preset_takes_all_of_the_ring(self):
+        for name in ("varied", "physical"):
+            scenes = as_batch([s for c in range(3) for s in scenes_of(PRESETS[name], c, 200)])
+            assert (lens_radius(PRESETS[name], scenes) >= 0.8 * scenes["theta_e"]).all()
+
+    def test_null_is_the_same_in_every_class(self):
+        scenes = as_batch([s for c in range(3) for s in scenes_of(PRESETS["null"], c, 20)])
+        assert (scenes["substructure_fraction"] == 0).all()
+        assert torch.equal(lens_radius(PRESETS["null"], scenes), scenes["theta_e"])
+        images = render(PRESETS["null"], scenes, 64)
+        assert torch.equal(images[:20], images[20:40]) and torch.equal(images[:20], images[40:])
 
     def test_shared_mass_leaves_the_total(self):
         preset = PRESETS["common_test_1"]

@@ -11,6 +11,17 @@ rays. Nothing that could make a class easier to tell is drawn by class: only the
     One fixed lens without those faults, and substructure whose mass is taken out of the lens, so
     that the ring has one size whatever the class. Its halos keep the masses of DeepLenseSim
     Model I, a hundred times those of cold dark matter, without which no network could see them.
+``parity``
+    The same lens as DeepLenseSim Model I has it: substructure is added to the lens, so that the
+    size of the ring tells the class. As easy as published results say.
+``varied``
+    `benchmark` with a lens and a source that vary from image to image.
+``physical``
+    `varied` with halos as cold dark matter has them: masses p(m) ~ m^-1.9, tidally cut profiles,
+    and 1 to 4 % of the mass in substructure, drawn from one law for both classes.
+``null``
+    `physical` without any substructure in all three classes: what a network learns here, it
+    learns from something that it should not see.
 
 Masses are solar masses, angles on the sky arcsec, directions rad counted from x towards y.
 
@@ -22,7 +33,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deeplense_batch.data.laws import (
@@ -32,8 +43,10 @@ from deeplense_batch.data.laws import (
     LogUniform,
     Normal,
     Place,
+    Poisson,
     Polar,
     PowerLaw,
+    Rayleigh,
     Uniform,
 )
 
@@ -52,11 +65,12 @@ __all__ = [
 CLASSES = ("no", "sphere", "vort")
 
 _TURN = 2 * math.pi
+_ORIGIN = Cartesian(Fixed(0.0), Fixed(0.0))
 
 
 @dataclass(frozen=True)
 class Lens:
-    """Isothermal ellipsoid at the centre, with its substructure, in external shear."""
+    """Isothermal ellipsoid with its substructure, in external shear."""
 
     mass: float  # of which substructure is a fraction
     theta_e: Law | None  # total Einstein radius; None for that of `mass` as a point
@@ -64,6 +78,7 @@ class Lens:
     phi: Law
     shear: Law  # its modulus
     shear_angle: Law
+    centre: Place = _ORIGIN
 
 
 @dataclass(frozen=True)
@@ -80,11 +95,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Halos:
-    """Substructure of class `sphere`: point masses."""
+    """Substructure of class `sphere`."""
 
-    count: int
+    count: Law
     mass: Law
-    place: Place
+    place: Place  # around the lens
+    unit: Literal["arcsec", "theta_e"] = "arcsec"  # of the place
+    profile: Literal["point", "pseudo_jaffe"] = "point"
 
 
 @dataclass(frozen=True)
@@ -127,12 +144,15 @@ class Preset:
     distances: Literal["angular", "luminosity by mistake"]
     # How the lens pays for its substructure: `shared` leaves the total mass, theta_E^2 of the
     # lens times 1 - fraction; `compensated` leaves the mean deflection over the Einstein ring.
-    budget: Literal["shared", "compensated"]
+    # `added` leaves the lens as it is.
+    budget: Literal["shared", "compensated", "added"]
     lens: Lens
     source: Source
     sphere: Halos
     vort: Vortex
     camera: PhotonCamera | ReadoutCamera
+    # Share of `lens.mass` to which the masses of substructure are brought; None leaves them.
+    fraction: Law | None = None
     slips: tuple[str, ...] = ()  # faults of the imitated generator, kept on purpose
     pixel_scale: float = 0.05
     supersampling: int = 2  # rms error 3e-4 of the peak, a hundredth of the noise
@@ -172,7 +192,7 @@ COMMON_TEST_1 = Preset(
         phi=_DEGREES_SLIP,
     ),
     # Nearer the ring than U(0, 2): the judge trained on the real set prefers it by far.
-    sphere=Halos(count=25, mass=_HEAVY_MASSES, place=Polar(Uniform(0.8, 1.8))),
+    sphere=Halos(count=Fixed(25), mass=_HEAVY_MASSES, place=Polar(Uniform(0.8, 1.8))),
     vort=Vortex(
         mass=Uniform(2.8e10, 3.5e10),
         length=Uniform(0.8, 2.0),
@@ -185,6 +205,14 @@ COMMON_TEST_1 = Preset(
         "directions of shear and source drawn in degrees as if radians: within 6.3 degrees of x",
         "halo masses drawn with p(m) ~ m^-0.9 instead of m^-1.9: 3.8% of the lens, not 0.03%",
     ),
+)
+
+_READOUT = ReadoutCamera(
+    psf_sigma=0.087 / math.sqrt(8 * math.log(2)),  # FWHM 0.087 arcsec
+    peak=0.22,
+    snr=Fixed(22.0),
+    exposure=LogUniform(10**3, 10**3.5),
+    counts_per_sky_sd=64.0,
 )
 
 BENCHMARK = Preset(
@@ -210,20 +238,69 @@ BENCHMARK = Preset(
         q=Fixed((1 - math.hypot(0.1, 0.1)) / (1 + math.hypot(0.1, 0.1))),  # e = (-0.1, 0.1)
         phi=Fixed(0.5 * math.atan2(0.1, -0.1)),
     ),
-    sphere=Halos(count=25, mass=_HEAVY_MASSES, place=Polar(Uniform(0.25, 2.0))),
+    sphere=Halos(count=Fixed(25), mass=_HEAVY_MASSES, place=Polar(Uniform(0.25, 2.0))),
     vort=Vortex(
         mass=Fixed(3e10),
         length=Uniform(0.5, 2.0),
         angle=Uniform(0.0, math.pi),
-        centre=Cartesian(Fixed(0.0), Fixed(0.0)),
+        centre=_ORIGIN,
     ),
-    camera=ReadoutCamera(
-        psf_sigma=0.087 / math.sqrt(8 * math.log(2)),  # FWHM 0.087 arcsec
-        peak=0.22,
-        snr=Fixed(22.0),
-        exposure=LogUniform(10**3, 10**3.5),
-        counts_per_sky_sd=64.0,
+    camera=_READOUT,
+)
+
+PARITY = replace(
+    BENCHMARK,
+    name="parity",
+    budget="added",
+    slips=(
+        "halo masses drawn with p(m) ~ m^-0.9 instead of m^-1.9: 3.8% of the lens, not 0.03%",
+        "always 25 halos, where a Poisson number was meant",
+        "substructure added to a fixed lens: the size of the ring tells the class",
     ),
 )
 
-PRESETS = {preset.name: preset for preset in (COMMON_TEST_1, BENCHMARK)}
+_VARIED_LENS = Lens(
+    mass=1e12,
+    theta_e=Uniform(0.9, 1.5),
+    q=Uniform(0.6, 0.97),
+    phi=Uniform(0.0, math.pi),
+    shear=Rayleigh(0.03, most=0.1),
+    shear_angle=Uniform(0.0, math.pi),
+    centre=Cartesian(Uniform(-0.02, 0.02), Uniform(-0.02, 0.02)),
+)
+_VARIED_SOURCE = replace(
+    BENCHMARK.source,
+    radius=Uniform(0.15, 0.40),
+    n=Uniform(0.8, 1.6),
+    q=Uniform(0.5, 0.95),
+    phi=Uniform(0.0, math.pi),
+)
+
+VARIED = replace(
+    BENCHMARK,
+    name="varied",
+    lens=_VARIED_LENS,
+    source=_VARIED_SOURCE,
+    vort=replace(BENCHMARK.vort, centre=Cartesian(Normal(0.0, 0.2), Normal(0.0, 0.2))),
+    camera=replace(_READOUT, snr=Uniform(15.0, 30.0)),
+)
+
+PHYSICAL = replace(
+    VARIED,
+    name="physical",
+    fraction=LogUniform(0.01, 0.04),
+    sphere=Halos(
+        count=Poisson(25.0, most=60),
+        mass=PowerLaw(-1.9, 1e6, 1e10),
+        place=Polar(PowerLaw(1.0, 0.0, 1.6)),
+        unit="theta_e",
+        profile="pseudo_jaffe",
+    ),
+    vort=replace(BENCHMARK.vort, centre=Cartesian(Normal(0.0, 0.5), Normal(0.0, 0.5))),
+)
+
+NULL = replace(PHYSICAL, name="null", fraction=Fixed(0.0))
+
+PRESETS = {
+    preset.name: preset for preset in (COMMON_TEST_1, BENCHMARK, PARITY, VARIED, PHYSICAL, NULL)
+}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deeplense_batch.data.laws import Law
 from deeplense_batch.data.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import (
     camera_matrix,
     fine_grid,
@@ -37,19 +38,27 @@ from deeplense_batch.lensing.profiles import (
     line_mass,
     line_share_inside,
     point_masses,
+    pseudo_jaffe,
+    pseudo_jaffe_slope,
     shear,
     sie,
     sis,
+    tidal_radii,
 )
 
 __all__ = ["Scene", "as_batch", "deflection", "draw_scene", "lens_radius", "observe", "render"]
 
 # One scene by name, each float64; lengths in arcsec, directions in rad, masses in solar masses.
-#   z_l, z_s ()    theta_e ()    lens (2,) q phi    shear (2,) g1 g2
+#   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
 #   source (6,) x y radius n q phi    halos (N, 3) mass x y    vortex (5,) mass x y angle length
 #   substructure_fraction ()    and, of a camera that reads out, snr () and exposure ()
+# Halos that are not there have no mass.
 Scene = dict[str, NDArray[np.float64]]
 Scenes = dict[str, Tensor]  # the same with a first axis B
+
+_LEAST_LENS = 0.8  # of the Einstein radius, left to a lens that pays for its substructure
+_TRIES = 100
+_RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
 def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scene:
@@ -70,7 +79,7 @@ def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scen
     lens, source, camera = preset.lens, preset.source, preset.camera
     z_l, z_s = one(preset.z_l), one(preset.z_s)
     theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else one(lens.theta_e)
-    ellipse = one(lens.q), one(lens.phi)
+    ellipse = [*lens.centre.draw(random, 1)[0], one(lens.q), one(lens.phi)]
     modulus, twice = one(lens.shear), 2 * one(lens.shear_angle)
     galaxy = [*source.place.draw(random, 1)[0]]
     galaxy += [one(source.radius), one(source.n), one(source.q), one(source.phi)]
@@ -84,13 +93,16 @@ def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scen
     }
     if isinstance(camera, ReadoutCamera):
         numbers |= {"snr": one(camera.snr), "exposure": one(camera.exposure)}
-    halos, vortex = _draw_substructure(preset, CLASSES[target], random)
-    numbers |= {
-        "halos": halos,
-        "vortex": vortex,
-        "substructure_fraction": (halos[:, 0].sum() + vortex[0]) / lens.mass,
-    }
-    return {name: np.asarray(value, np.float64) for name, value in numbers.items()}
+    share = None if preset.fraction is None else one(preset.fraction)
+    scene = {name: np.asarray(value, np.float64) for name, value in numbers.items()}
+    for _ in range(_TRIES):
+        scene |= _draw_substructure(preset, CLASSES[target], theta_e, share, random)
+        if _leaves_a_lens(preset, scene):
+            return scene
+    raise ShardError(
+        f"preset {preset.name}: substructure took more than {1 - _LEAST_LENS:.0%} of the "
+        f"Einstein radius in {_TRIES} draws; lower its masses"
+    )
 
 
 def as_batch(scenes: Sequence[Scene]) -> Scenes:
@@ -147,18 +159,21 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     def field(values: Tensor) -> Tensor:
         return values.to(x.dtype)[:, None, None]
 
-    radius, (q, phi) = field(lens_radius(preset, scenes)), scenes["lens"].unbind(1)
+    radius = field(lens_radius(preset, scenes))
+    middle_x, middle_y, q, phi = scenes["lens"].unbind(1)
+    u, v = x - field(middle_x), y - field(middle_y)
     round_ = bool((q == 1).all())
-    lens = sis(x, y, radius) if round_ else sie(x, y, radius, field(q), field(phi))
+    lens = sis(u, v, radius) if round_ else sie(u, v, radius, field(q), field(phi))
     g1, g2 = scenes["shear"].unbind(1)
     alpha = [a + b for a, b in zip(lens, shear(x, y, field(g1), field(g2)), strict=True)]
 
     halos, vortex = _squared_radii(preset, scenes)
-    rows = torch.nonzero(halos.sum(1))[:, 0]
+    rows, used = torch.nonzero(halos.sum(1))[:, 0], halos.sum(0) > 0
     if len(rows):
-        _, cx, cy = scenes["halos"][rows].to(x.dtype).unbind(2)
-        points = point_masses(x, y, cx, cy, halos[rows].to(x.dtype))
-        for total, part in zip(alpha, points, strict=True):
+        cx, cy = scenes["halos"][rows][:, used, 1:].to(x.dtype).unbind(2)
+        masses, theta_e = halos[rows][:, used].to(x.dtype), scenes["theta_e"][rows, None]
+        parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
+        for total, part in zip(alpha, parts, strict=True):
             total[rows] += part
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
@@ -174,12 +189,49 @@ def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
     theta_e = scenes["theta_e"]
     if preset.budget == "shared":
         return theta_e * torch.sqrt(1 - scenes["substructure_fraction"])
+    if preset.budget == "added":
+        return theta_e
     halos, vortex = _squared_radii(preset, scenes)
-    _, x, y = scenes["halos"].unbind(2)
-    _, *line = scenes["vortex"].unbind(1)
-    inside = torch.where(torch.hypot(x, y) < theta_e[:, None], halos, 0.0).sum(1)
-    share = torch.where(vortex > 0, line_share_inside(theta_e, *line), 0.0)
-    return theta_e - (inside + vortex * share) / theta_e
+    centre = scenes["lens"][:, :2]
+    x, y = (scenes["halos"][..., 1:] - centre[:, None]).unbind(2)
+    _, line_x, line_y, angle, length = scenes["vortex"].unbind(1)
+    share = line_share_inside(theta_e, line_x - centre[:, 0], line_y - centre[:, 1], angle, length)
+    line = torch.where(vortex > 0, vortex * share, 0.0) / theta_e
+    return theta_e - line - _mean_deflection(preset, x, y, halos, theta_e)
+
+
+def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: Tensor) -> Tensor:
+    """Mean radial deflection of halos over a circle, (B,) float64, arcsec.
+
+    Arguments:
+        preset: Whose profile they have.
+        x, y: Their places from the middle of the circle, (B, N) float64, arcsec.
+        halos: Their squared Einstein radii, (B, N) float64, arcsec^2.
+        ring: Radius of the circle, (B,) float64, arcsec.
+    """
+    if preset.sphere.profile == "point":  # Gauss's law
+        return torch.where(torch.hypot(x, y) < ring[:, None], halos, 0.0).sum(1) / ring
+    turn = (torch.arange(_RING, dtype=torch.float64) + 0.5) * (2 * torch.pi / _RING)
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    total = torch.zeros_like(ring)
+    for row in torch.nonzero(halos.sum(1))[:, 0]:
+        used = halos[row] > 0
+        dx = ring[row] * cos - x[row, used, None]
+        dy = ring[row] * sin - y[row, used, None]
+        b, cut = tidal_radii(halos[row, used, None], ring[row])
+        total[row] = (
+            pseudo_jaffe_slope(torch.hypot(dx, dy), b, cut) * (dx * cos + dy * sin)
+        ).sum()
+    return total / _RING
+
+
+def _halo_deflection(
+    preset: Preset, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, masses: Tensor, theta_e: Tensor
+) -> tuple[Tensor, Tensor]:
+    if preset.sphere.profile == "point":
+        return point_masses(x, y, cx, cy, masses)
+    b, cut = tidal_radii(masses, theta_e.to(x.dtype))
+    return pseudo_jaffe(x, y, cx, cy, b, cut)
 
 
 def observe(
@@ -214,18 +266,34 @@ def observe(
 
 
 def _draw_substructure(
-    preset: Preset, name: str, random: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    halos, vortex = np.zeros((preset.sphere.count, 3)), np.zeros(5)
+    preset: Preset, name: str, theta_e: float, share: float | None, random: np.random.Generator
+) -> Scene:
+    most = int(preset.sphere.count.range[1])
+    halos, vortex = np.zeros((most, 3)), np.zeros(5)
     if name == "sphere":
-        halos[:, 0] = preset.sphere.mass.draw(random, len(halos))
-        halos[:, 1:] = preset.sphere.place.draw(random, len(halos))
+        laws = preset.sphere
+        count = int(laws.count.draw(random, 1)[0])
+        halos[:count, 0] = laws.mass.draw(random, count)
+        unit = theta_e if laws.unit == "theta_e" else 1.0
+        halos[:count, 1:] = unit * laws.place.draw(random, count)
     elif name == "vort":
         line = preset.vort
         vortex[0] = line.mass.draw(random, 1)[0]
         vortex[1:3] = line.centre.draw(random, 1)[0]
         vortex[3:] = line.angle.draw(random, 1)[0], line.length.draw(random, 1)[0]
-    return halos, vortex
+    total = halos[:, 0].sum() + vortex[0]
+    if share is not None and total:
+        for masses in (halos[:, 0], vortex[:1]):
+            masses *= share * preset.lens.mass / total
+    fraction = (halos[:, 0].sum() + vortex[0]) / preset.lens.mass
+    return {"halos": halos, "vortex": vortex, "substructure_fraction": np.asarray(fraction)}
+
+
+def _leaves_a_lens(preset: Preset, scene: Scene) -> bool:
+    """Whether enough of the lens is left where substructure is taken out of it."""
+    if preset.budget != "compensated" or not scene["substructure_fraction"]:
+        return True
+    return bool(lens_radius(preset, as_batch([scene])) >= _LEAST_LENS * scene["theta_e"])
 
 
 def _mass_radius(preset: Preset, z_l: float, z_s: float) -> float:

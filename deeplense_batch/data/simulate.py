@@ -1,48 +1,41 @@
-"""Simulate a set of lens images, straight into shards.
+"""Simulate a set of images, straight into shards, by one process or many.
 
-`presets` says what is drawn, `scenes` traces the rays, and this file gives every image its stream
-of random numbers, its name and its place. Image i of a split draws from a stream of its own, made
-from (seed, number of the split, i), and is of class i modulo 3: it is the same image whatever
-else is simulated, in whatever batches and shards, and a larger set holds a smaller one. (Another
-processor may round the last bit otherwise, and then draws other noise.)
+A kind of set says what its images are (`substructure`); this file gives each its place and its
+name, and makes the set shard by shard (`parts`). A shard is the same whoever makes it, so that
+processes can share a set, and one that was killed goes on where it stopped.
 
-A folder simulated to the end holds ``train`` and ``val`` shards (4 : 1) and ``manifest.json``,
-written last: preset with all its laws, seed, counts, faults kept on purpose, and versions. The
-truth of each image is stored beside it by the names of `scenes`, with ``index``, its i.
+A folder simulated to the end holds its shards and ``manifest.json``, written last: the kind with
+all its laws, seed, counts, faults kept on purpose, and versions. The truth of each image is stored
+beside it, with ``index``, from which its random numbers come.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
 import logging
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 import deeplense_batch
-from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
-from deeplense_batch.data.scenes import as_batch, draw_scene, observe, render
+from deeplense_batch.data.parts import Parts
 from deeplense_batch.data.shards import ShardError, data_digest
+from deeplense_batch.data.substructure import Substructure
 from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
+from deeplense_batch.job import nearest
 
 __all__ = ["KINDS", "SimulateReport", "simulate"]
 
-KINDS = ("substructure",)
+KINDS = {"substructure": Substructure}
 
-_SPLITS = ("train", "val")
 _BATCH = 4  # fields of four supersampled images still fit in the cache of one core
-_SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -53,22 +46,25 @@ class SimulateReport:
     """What `simulate` wrote."""
 
     root: Path
-    preset: str
-    unphysical: bool
+    about: str
     counts: Mapping[str, Mapping[str, int]]  # split -> class -> images
-    digest: str
+    slips: tuple[str, ...]  # faults that the images have on purpose
+    made: int  # images that this process made
     seconds: float
+    digest: str | None  # None while other processes are at work on the set
 
     def __str__(self) -> str:
         images = sum(sum(classes.values()) for classes in self.counts.values())
-        lines = [
-            f"{images} images of preset {self.preset} in {self.root}, "
-            f"{self.seconds:.1f} s, {images / self.seconds:.0f} images/s, data {self.digest}"
-        ]
+        rate = f"{self.seconds:.1f} s, {self.made / max(self.seconds, 1e-9):.0f} images/s"
+        made = "was there already" if not self.made else rate
+        if self.made not in (0, images):
+            made = f"{self.made} of them made by this process, {rate}"
+        state = f"data {self.digest}" if self.digest else "not complete: other parts are missing"
+        lines = [f"{images} images of {self.about} in {self.root}, {made}, {state}"]
         for split, classes in self.counts.items():
             each = ", ".join(f"{count} {name}" for name, count in classes.items())
             lines.append(f"  {split}: {sum(classes.values())} ({each})")
-        if self.unphysical:
+        if self.slips:
             lines.append("  unphysical on purpose; manifest.json names the faults")
         return "\n".join(lines)
 
@@ -77,67 +73,66 @@ def simulate(
     kind: str,
     out: Path | str,
     *,
-    preset: str = "common_test_1",
     images: int = 600,
     seed: int = 0,
     shard_size: int = 2048,
-    size: int = 150,
+    part: int = 0,
+    parts: int = 1,
+    **options: Any,
 ) -> SimulateReport:
-    """Simulate a labelled set into a folder of shards.
+    """Simulate a labelled set into a folder of shards; go on with it if it was cut off.
 
     Arguments:
         kind: What to simulate, of `KINDS`.
-        out: Folder of the shards; made if missing, refused if it holds shards.
-        preset: Name of the laws, of `PRESETS`.
-        images: Images of both splits together; classes are equal to one image.
+        out: Folder of the shards; made if missing, refused if it holds other ones.
+        images: Images of all splits together; classes are equal to one image.
         seed: Seed of every random number.
         shard_size: Images in a shard.
-        size: Pixels along a side of an image; their width is the preset's.
+        part: Which part of the shards this process makes, from 0.
+        parts: Into how many parts they are divided. Who finds all shards made completes the set.
+        options: Of the kind: ``preset``, ``changes`` and ``size`` of `Substructure`.
 
     Raises:
-        ShardError: An argument is not one of those possible, or `out` holds shards already.
-            Nothing has been computed or written then.
+        ShardError: An argument is not one of those possible, or `out` holds other shards, or
+            those of another simulation that is not complete. Nothing has been computed then.
     """
     started = time.perf_counter()
-    _check("kind of simulation", kind, KINDS)
-    _check("preset", preset, PRESETS)
-    _check_numbers(images=images, seed=seed, shard_size=shard_size, size=size)
-    root, laws = Path(out), PRESETS[preset]
-    refuse_shards(root)
-    counts = _class_counts(images)
-    with ExitStack() as opened, _Progress(images) as progress:
-        writers = []
-        for split, of_class in counts.items():
-            writer = opened.enter_context(
-                ShardWriter(
-                    root,
-                    split=split,
-                    shape=(1, size, size),
-                    stored=COUNTS,
-                    dtype=np.dtype(np.float64),
-                    classes=CLASSES,
-                    source=_source(kind, laws),
-                    seed=seed,
-                    pixel_scale=laws.pixel_scale,
-                    shard_size=shard_size,
-                )
-            )
-            _fill(writer, laws, list(of_class.values()), seed, progress)
-            writer.finish()
-            writers.append(writer)
-        for writer in writers:
-            writer.publish()
+    if kind not in KINDS:
+        raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
+    _check_numbers(images=images, seed=seed, shard_size=shard_size, parts=parts)
+    if not 0 <= part < parts:
+        raise ShardError(f"simulate: part: expected 0 to {parts - 1}, of {parts}; got {part}")
+    root, content = Path(out), KINDS[kind](**options)
+    counts = content.counts(images)
+    plan = {"kind": kind, "seed": seed, "shard_size": shard_size, "counts": counts}
+    plan = json.loads(json.dumps(plan | content.described()))  # as it will be read again
+    if _is_complete(root, plan):
+        return SimulateReport(
+            root, content.about, counts, content.slips, 0, 0.0, data_digest(root)
+        )
+    if not (root / ".parts").is_dir():
+        refuse_shards(root)
+    orders = {split: _order(of_class, seed) for split, of_class in counts.items()}
+    shards = {split: -(-len(order) // shard_size) for split, order in orders.items()}
+    work = Parts(root, plan=plan, shards=shards)
+    numbered = [(split, k) for split, count in shards.items() for k in range(count)]
+    missing = set(work.missing())
+    mine = [shard for i, shard in enumerate(numbered) if i % parts == part and shard in missing]
+    chosen = {
+        (split, k): orders[split][k * shard_size : (k + 1) * shard_size] for split, k in mine
+    }
+    made = sum(map(len, chosen.values()))
+    with _Progress(made) as progress:
+        for (split, k), indices in chosen.items():
+            with work.writing(split, k, **_form(content, seed, shard_size)) as writer:
+                _fill(writer, content, split, indices, seed, progress)
+    complete = work.join()
     seconds = time.perf_counter() - started
-    report = SimulateReport(root, preset, laws.unphysical, counts, data_digest(root), seconds)
-    _write_manifest(report, kind, laws, seed=seed, size=size)
-    return report
-
-
-@dataclass(frozen=True)
-class _Image:
-    counts: NDArray[np.uint16]
-    scale: float
-    truth: Mapping[str, NDArray[np.float64]]
+    if complete:
+        _write_manifest(root, plan, content, seconds=seconds)
+        work.clear()
+    digest = data_digest(root) if complete else None
+    return SimulateReport(root, content.about, counts, content.slips, made, seconds, digest)
 
 
 @dataclass
@@ -168,109 +163,91 @@ class _Progress:
             self._logged = now
 
 
+def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
+    """Indices of the images of a split in the order in which they are read.
+
+    Image j of class c of K has the index j K + c; those of a class that has run out stay unused.
+    """
+    counts = list(of_class.values())
+    classes = len(counts)
+    indices = [i for i in range(classes * max(counts)) if i // classes < counts[i % classes]]
+    order = stratified_order([i % classes for i in indices], seed)
+    return [indices[i] for i in order]
+
+
+def _form(content: Substructure, seed: int, shard_size: int) -> dict[str, Any]:
+    """How the writer of a shard is made."""
+    return {
+        "shape": content.shape,
+        "stored": content.stored,
+        "dtype": content.dtype,
+        "classes": content.classes,
+        "source": f"simulate {content.about}, deeplense_batch {deeplense_batch.__version__}",
+        "seed": seed,
+        "pixel_scale": content.pixel_scale,
+        "shard_size": shard_size,
+    }
+
+
 def _fill(
-    writer: ShardWriter, preset: Preset, counts: Sequence[int], seed: int, progress: _Progress
+    writer: ShardWriter,
+    content: Substructure,
+    split: str,
+    indices: list[int],
+    seed: int,
+    progress: _Progress,
 ) -> None:
-    """Simulate one split into its writer, in the order in which it is read."""
-    # Classes take turns; a class that has run out is passed over, and its indices stay unused.
-    indices = [i for i in range(len(CLASSES) * max(counts)) if i // 3 < counts[i % 3]]
-    order = stratified_order([i % len(CLASSES) for i in indices], seed)
-    for first in range(0, len(order), _BATCH):
-        batch = [indices[i] for i in order[first : first + _BATCH]]
-        made = _simulate_batch(preset, writer.split, batch, seed=seed, size=writer.shape[-1])
-        targets = [i % len(CLASSES) for i in batch]
+    """Simulate one shard into its writer."""
+    classes = content.classes
+    for first in range(0, len(indices), _BATCH):
+        batch = indices[first : first + _BATCH]
+        made = content.make(split, batch, seed=seed)
+        targets = [i % len(classes) for i in batch]
         writer.append(
-            np.stack([image.counts[None] for image in made]),
+            made.images,
             targets=targets,
             ids=[
-                f"{writer.split}/{CLASSES[target]}/{i // len(CLASSES)}"
+                f"{split}/{classes[target]}/{i // len(classes)}"
                 for i, target in zip(batch, targets, strict=True)
             ],
-            scale=np.array([[image.scale] for image in made]),
-            truth={name: np.stack([m.truth[name] for m in made]) for name in made[0].truth},
+            scale=made.scale,
+            truth=made.truth,
         )
         progress.advance(len(batch))
 
 
-def _simulate_batch(
-    preset: Preset, split: str, indices: Sequence[int], *, seed: int, size: int
-) -> list[_Image]:
-    streams = [np.random.default_rng([seed, _SPLITS.index(split), i]) for i in indices]
-    scenes = [
-        draw_scene(preset, i % len(CLASSES), stream)
-        for i, stream in zip(indices, streams, strict=True)
-    ]
-    rendered = render(preset, as_batch(scenes), size).numpy()
-    made = []
-    for i, scene, image, stream in zip(indices, scenes, rendered, streams, strict=True):
-        counts, scale = observe(preset, scene, image, stream)
-        made.append(_Image(counts, scale, scene | {"index": np.asarray(i, np.float64)}))
-    return made
+def _is_complete(root: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether a folder holds just the set that is planned."""
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and all(manifest.get(k) == v for k, v in plan.items())
 
 
-def _class_counts(images: int) -> dict[str, dict[str, int]]:
-    """Images of each class in training and in validation, 4 : 1, at least one in each."""
-    whole, rest = divmod(images, len(CLASSES))
-    total = {name: whole + (c < rest) for c, name in enumerate(CLASSES)}
-    valid = {name: max(1, round(count / 5)) for name, count in total.items()}
-    train = {name: total[name] - valid[name] for name in CLASSES}
-    return dict(zip(_SPLITS, (train, valid), strict=True))
-
-
-def _check(what: str, name: object, known: Collection[str]) -> None:
-    if name in known:
-        return
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-    hint = f"; nearest is '{nearest[0]}'" if nearest else ""
-    raise ShardError(f"simulate: no {what} '{name}'; there is {', '.join(known)}{hint}")
-
-
-def _check_numbers(*, images: int, seed: int, shard_size: int, size: int) -> None:
-    least = {"images": 2 * len(CLASSES), "seed": 0, "shard_size": 1, "size": _SIZES.start}
-    why = {"images": ", one of each class in each split", "size": f" to {_SIZES[-1]} pixels"}
-    given = {"images": images, "seed": seed, "shard_size": shard_size, "size": size}
+def _check_numbers(**given: object) -> None:
+    least = {"images": 1, "seed": 0, "shard_size": 1, "parts": 1}
     for name, value in given.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least[name] or (name == "size" and value not in _SIZES):
+        if not whole or value < least[name]:  # type: ignore[operator]
             raise ShardError(
-                f"simulate: {name}: expected a whole number from {least[name]}"
-                f"{why.get(name, '')}; got {value!r}"
+                f"simulate: {name}: expected a whole number from {least[name]}; got {value!r}"
             )
 
 
-def _source(kind: str, preset: Preset) -> str:
-    version = deeplense_batch.__version__
-    return f"simulate {kind}, preset {preset.name} {preset.version}, deeplense_batch {version}"
-
-
 def _write_manifest(
-    report: SimulateReport, kind: str, preset: Preset, *, seed: int, size: int
+    root: Path, plan: Mapping[str, Any], content: Substructure, *, seconds: float
 ) -> None:
-    manifest = {
-        "kind": kind,
-        "preset": _laws(preset),
-        "unphysical": preset.unphysical,
-        "slips": preset.slips,
-        "seed": seed,
-        "size": size,
-        "counts": report.counts,
-        "data": report.digest,
-        "seconds": round(report.seconds, 3),
+    manifest = dict(plan) | {
+        "slips": content.slips,
+        "data": data_digest(root),
+        "seconds": round(seconds, 3),
         "versions": {
             "deeplense_batch": deeplense_batch.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
     }
-    path = report.root / "manifest.json"
-    temporary = report.root / ".manifest.tmp.json"
+    temporary = root / ".manifest.tmp.json"
     temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def _laws(part: object) -> object:
-    """A preset as JSON: a mapping for each dataclass, laws with their name."""
-    if not dataclasses.is_dataclass(part):
-        return part
-    fields = {f.name: _laws(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return fields if isinstance(part, Preset) else {"law": type(part).__name__} | fields
+    temporary.replace(root / "manifest.json")

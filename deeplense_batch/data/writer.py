@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -20,7 +20,14 @@ from deeplense_batch.data.content import Content, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
-__all__ = ["ShardWriter", "file_digest", "make_folder", "refuse_shards", "stratified_order"]
+__all__ = [
+    "ShardWriter",
+    "describe_split",
+    "file_digest",
+    "make_folder",
+    "refuse_shards",
+    "stratified_order",
+]
 
 _BLOCK = 256  # images in memory while a file is read again
 
@@ -65,17 +72,88 @@ def file_digest(path: Path) -> str:
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            content = Content(str(file.attrs["dtype"]), file.attrs["classes"].tolist())
-            names = [name for name in file if name != "truth"]
-            names += [f"truth/{name}" for name in file.get("truth", ())]
-            for first in range(0, len(file["targets"]), _BLOCK):
-                part = slice(first, first + _BLOCK)
-                arrays = {name: file[name][part] for name in names}
-                arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
-                content.add(arrays, [sha256(image) for image in arrays["images"]])
+            content = _content_of(file)
+            for arrays, digests in _read_again(file):
+                content.add(arrays, digests)
             return content.hexdigest()
     except Exception as error:  # a broken file makes its reader raise anything at all
         raise ShardError(f"{path}: cannot be read as a shard ({error})") from error
+
+
+def describe_split(paths: Sequence[Path]) -> None:
+    """Write what is true of a whole split into each of its files, in order.
+
+    They are read again, and held against their digests; done twice, it changes nothing.
+
+    Raises:
+        ShardError: A file is not what was written; it is removed.
+    """
+    samples, digests = 0, []
+    whole: Content | None = None
+    for path in paths:
+        with h5py.File(path, "r", locking=False) as file:
+            own, whole = _content_of(file), whole or _content_of(file)
+            first = not samples
+            shape = file["images"].shape[1:]
+            if first:
+                counts = np.zeros(len(file.attrs["classes"]), np.int64)
+                sums = np.zeros((2, shape[0]))
+            for arrays, image_digests in _read_again(file):
+                own.add(arrays, image_digests)
+                whole.add(arrays, image_digests)
+                targets = arrays["targets"][arrays["targets"] >= 0]
+                counts += np.bincount(targets, minlength=len(counts))
+                sums += _moments(arrays)
+            samples += len(file["targets"])
+            digests.append(str(file.attrs["digest"]))
+        if own.hexdigest() != digests[-1]:
+            path.unlink()
+            raise ShardError(f"{path}: was damaged after it was made; go on, to make it anew")
+    assert whole is not None
+    facts = _SplitFacts(counts, sums, whole, digests)
+    for i, path in enumerate(paths):
+        with h5py.File(path, "r+") as file:
+            file.attrs.update(facts.attributes(samples, shape), shard=i)
+
+
+@dataclass(frozen=True)
+class _SplitFacts:
+    """What is true of a whole split and stands in each of its files."""
+
+    class_counts: NDArray[np.int64]  # (K,)
+    moments: NDArray[np.float64]  # (2, C): sums of values and of their squares
+    content: Content
+    digests: Sequence[str]  # of its files
+
+    def attributes(self, samples: int, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Attributes of a file, for a split of that many samples of (C, H, W)."""
+        pixels = max(samples * shape[1] * shape[2], 1)
+        mean = self.moments[0] / pixels
+        return {
+            "shards": len(self.digests),
+            "samples": samples,
+            "class_counts": self.class_counts,
+            "mean": mean,
+            "sd": np.sqrt(np.maximum(self.moments[1] / pixels - mean**2, 0.0)),
+            "digests": np.asarray(self.digests, object),
+            "content": self.content.hexdigest(),
+        }
+
+
+def _content_of(file: h5py.File) -> Content:
+    """An empty digest for samples like those of an open shard."""
+    return Content(str(file.attrs["dtype"]), file.attrs["classes"].tolist())
+
+
+def _read_again(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
+    """All arrays of an open shard, a few images at a time, and the digests of the images."""
+    names = [name for name in file if name != "truth"]
+    names += [f"truth/{name}" for name in file.get("truth", ())]
+    for first in range(0, len(file["targets"]), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        arrays = {name: file[name][part] for name in names}
+        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+        yield arrays, [sha256(image) for image in arrays["images"]]
 
 
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -203,21 +281,10 @@ class ShardWriter:
         self._finished = True
         if self._buffered:
             self._write()
-        samples = sum(self._counts)
-        pixels = max(samples * self.shape[1] * self.shape[2], 1)
-        mean = self._moments[0] / pixels
-        sd = np.sqrt(np.maximum(self._moments[1] / pixels - mean**2, 0.0))
+        whole = _SplitFacts(self._class_counts, self._moments, self._content, self._digests)
         for path in self._temporary():
             with h5py.File(path, "r+") as file:
-                file.attrs.update(
-                    shards=len(self._counts),
-                    samples=samples,
-                    class_counts=self._class_counts,
-                    mean=mean,
-                    sd=sd,
-                    digests=np.asarray(self._digests, object),
-                    content=self._content.hexdigest(),
-                )
+                file.attrs.update(whole.attributes(sum(self._counts), self.shape))
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
@@ -283,10 +350,17 @@ class ShardWriter:
     def _tally(self, arrays: Mapping[str, Array]) -> None:
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
         self._class_counts += np.bincount(labelled, minlength=len(self.classes))
-        scale = arrays.get("scale")
-        for i, image in enumerate(arrays["images"]):
-            for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
-                one = 1.0 if scale is None else scale[i, c]
-                # Not `values @ values`: BLAS takes cores for it that the readers need.
-                square = np.einsum("i,i", values, values)
-                self._moments[:, c] += values.sum() / one, square / one**2
+        self._moments += _moments(arrays)
+
+
+def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
+    """Sums of the decoded values and of their squares, (2, C)."""
+    scale = arrays.get("scale")
+    sums = np.zeros((2, arrays["images"].shape[1]))
+    for i, image in enumerate(arrays["images"]):
+        for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
+            one = 1.0 if scale is None else scale[i, c]
+            # Not `values @ values`: BLAS takes cores for it that the readers need.
+            square = np.einsum("i,i", values, values)
+            sums[:, c] += values.sum() / one, square / one**2
+    return sums

@@ -12,7 +12,8 @@ broadcast against each other: the columns x as (1, 1, W), the rows y as (1, H, 1
 
 References:
     Kormann, Schneider and Bartelmann 1994, A&A 284, 285 (isothermal ellipsoid); Keeton 2002,
-    arXiv:astro-ph/0102341 (its deflection in the form used here).
+    arXiv:astro-ph/0102341 (its deflection in the form used here); Dalal and Kochanek 2002, ApJ
+    572, 25 (tidally cut halos).
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["line_mass", "line_share_inside", "point_masses", "shear", "sie", "sis"]
+__all__ = [
+    "line_mass",
+    "line_share_inside",
+    "point_masses",
+    "pseudo_jaffe",
+    "pseudo_jaffe_slope",
+    "shear",
+    "sie",
+    "sis",
+    "tidal_radii",
+]
 
 # Added to squared distances, arcsec^2: below the resolution of float32 beyond 1e-9 arcsec.
 _TINY = 1e-24
@@ -105,6 +116,62 @@ def point_masses(
         inverse = (dx * dx + (dy * dy + _TINY)).reciprocal_()
         alpha_x.addcmul_(inverse, dx * squared[:, None, None])
         alpha_y.addcmul_(inverse, dy * squared[:, None, None])
+    return alpha_x, alpha_y
+
+
+def tidal_radii(theta_m_squared: Tensor, theta_e: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection scale b and tidal radius sqrt(b theta_e) of pseudo-Jaffe halos of given masses.
+
+    The total mass is that of a point of Einstein radius theta_M: b r_t = theta_M^2 (Dalal and
+    Kochanek 2002).
+
+    Arguments:
+        theta_m_squared: Squared Einstein radius of the whole mass, broadcastable float, arcsec^2.
+        theta_e: Einstein radius of the lens they orbit, broadcastable float, arcsec.
+
+    Returns:
+        b and r_t, broadcast float, arcsec.
+    """
+    b = theta_m_squared ** (2 / 3) * theta_e ** (-1 / 3)
+    return b, torch.sqrt(b * theta_e)
+
+
+def pseudo_jaffe_slope(r: Tensor, b: Tensor, cut: Tensor) -> Tensor:
+    """alpha / r of a singular pseudo-Jaffe halo, alpha = b (r + r_t - sqrt(r^2 + r_t^2)) / r.
+
+    Written as 2 b r_t / (r + r_t + sqrt(r^2 + r_t^2)), which loses no digits far out.
+
+    Arguments:
+        r: Distance, broadcastable float, arcsec.
+        b: Deflection in the middle, broadcastable float, arcsec.
+        cut: Tidal radius r_t, broadcastable float, arcsec.
+    """
+    return 2 * b * cut / ((r + cut + torch.sqrt(r * r + cut * cut)) * r)
+
+
+def pseudo_jaffe(
+    x: Tensor, y: Tensor, centre_x: Tensor, centre_y: Tensor, b: Tensor, cut: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Many singular pseudo-Jaffe halos: isothermal within r_t, of finite mass b r_t.
+
+    Arguments:
+        x: Columns of the image plane, (1, 1, W) float, arcsec.
+        y: Rows of the image plane, (1, H, 1) float, arcsec.
+        centre_x, centre_y: Positions, (B, N) float, arcsec.
+        b: Deflection in the middle, (B, N) float, arcsec; 0 is no halo.
+        cut: Tidal radius r_t, (B, N) float, arcsec.
+
+    Returns:
+        alpha_x, alpha_y: Deflection, (B, H, W) float, arcsec.
+    """
+    alpha_x = x.new_zeros(len(centre_x), y.shape[-2], x.shape[-1])
+    alpha_y = torch.zeros_like(alpha_x)
+    for column in zip(*(v.T[:, :, None, None] for v in (centre_x, centre_y, b, cut)), strict=True):
+        cx, cy, scale, radius = column
+        dx, dy = x - cx, y - cy
+        slope = pseudo_jaffe_slope(torch.sqrt(dx * dx + (dy * dy + _TINY)), scale, radius)
+        alpha_x.addcmul_(slope, dx)
+        alpha_y.addcmul_(slope, dy)
     return alpha_x, alpha_y
 
 

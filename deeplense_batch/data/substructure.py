@@ -1,0 +1,148 @@
+"""The substructure set: lenses of a preset, in classes that differ by their substructure alone.
+
+Image j of class c has the index i = 3 j + c and draws from a stream of its own, made from (seed,
+number of the split, i): first the scene, then its noise. It is the same image whatever else is
+simulated, in whatever batches, shards and processes, and a larger set holds a smaller one.
+(Another processor may round the last bit otherwise, and then draws other noise.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.changes import changed, check
+from deeplense_batch.data.encoding import COUNTS, Array
+from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
+from deeplense_batch.data.scenes import as_batch, draw_scene, observe, render
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.job import nearest
+
+__all__ = ["Made", "Substructure"]
+
+_SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch of simulated images as shards hold them."""
+
+    images: Array  # (n, C, H, W), stored form
+    scale: NDArray[np.float64] | None  # (n, C), beside counts
+    truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
+
+
+@dataclass(frozen=True)
+class Substructure:
+    """One substructure set, but for how many images.
+
+    Arguments:
+        preset: Name of the laws, of `PRESETS`.
+        changes: Values by dotted field of the preset, in place of its own.
+        size: Pixels along a side of an image; their width is the preset's.
+
+    Raises:
+        ShardError: There is no such preset or field, or no image can be made of them.
+    """
+
+    preset: str = "common_test_1"
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    size: int = 150
+
+    classes = CLASSES
+    splits = ("train", "val")
+    stored = COUNTS
+    dtype = np.dtype(np.float64)
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ShardError(
+                f"simulate: preset: got '{self.preset}'; {nearest(self.preset, PRESETS)}"
+            )
+        if self.size not in _SIZES:
+            raise ShardError(
+                f"simulate: size: expected {_SIZES[0]} to {_SIZES[-1]} pixels; got {self.size}"
+            )
+        check(self.laws, self.size)
+
+    @property
+    def laws(self) -> Preset:
+        """The preset with its changes."""
+        return changed(PRESETS[self.preset], self.changes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image."""
+        return 1, self.size, self.size
+
+    @property
+    def pixel_scale(self) -> float:
+        """Width of a pixel, arcsec."""
+        return self.laws.pixel_scale
+
+    @property
+    def about(self) -> str:
+        """What the images come from, in a few words."""
+        laws = self.laws
+        changes = "".join(f", {field} = {value}" for field, value in self.changes.items())
+        return f"substructure, preset {laws.name} {laws.version}{changes}"
+
+    @property
+    def slips(self) -> tuple[str, ...]:
+        """Faults that the images have on purpose."""
+        return self.laws.slips
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """Images of each class in each split: 4 : 1, classes equal to one image.
+
+        Raises:
+            ShardError: Too few for one of each class in each split.
+        """
+        least = len(self.splits) * len(CLASSES)
+        if images < least:
+            raise ShardError(
+                f"simulate: images: expected a whole number from {least}, one of each class in "
+                f"each split; got {images}"
+            )
+        whole, rest = divmod(images, len(CLASSES))
+        total = {name: whole + (c < rest) for c, name in enumerate(CLASSES)}
+        valid = {name: max(1, round(count / 5)) for name, count in total.items()}
+        train = {name: total[name] - valid[name] for name in CLASSES}
+        return {"train": train, "val": valid}
+
+    def described(self) -> dict[str, Any]:
+        """All its laws, as JSON."""
+        return {"preset": _plain(self.laws), "unphysical": self.laws.unphysical, "size": self.size}
+
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+        """Simulate the images of some indices."""
+        laws, number = self.laws, self.splits.index(split)
+        streams = [np.random.default_rng([seed, number, i]) for i in indices]
+        scenes = [
+            draw_scene(laws, i % len(CLASSES), stream)
+            for i, stream in zip(indices, streams, strict=True)
+        ]
+        rendered = render(laws, as_batch(scenes), self.size).numpy()
+        observed = [
+            observe(laws, scene, image, stream)
+            for scene, image, stream in zip(scenes, rendered, streams, strict=True)
+        ]
+        truth = {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
+        return Made(
+            images=np.stack([counts[None] for counts, _ in observed]),
+            scale=np.array([[scale] for _, scale in observed]),
+            truth=truth | {"index": np.asarray(indices, np.float64)},
+        )
+
+
+def _plain(part: object) -> Any:
+    """A preset as JSON: a mapping for each dataclass, laws with their name."""
+    if not dataclasses.is_dataclass(part):
+        return part
+    fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    return fields if isinstance(part, Preset) else {"law": type(part).__name__} | fields
