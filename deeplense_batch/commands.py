@@ -141,6 +141,41 @@ class Commands:
 
         return Plan(act)
 
+    def unpack(self, data: str, out: str) -> Plan:
+        """Write shards as .npy files again, in the public layout, for other programs.
+
+        Args:
+            data: Folder of shards.
+            out: Folder that is made, or a .zip.
+        """
+        read, write = words.folder("DATA", data), words.folder("OUT", out)
+
+        def act() -> int:
+            from deeplense_batch.data.unpack import unpack
+
+            print(f"{write}: {unpack(read, write)} images")
+            return 0
+
+        return Plan(act)
+
+    def truth(self, data: str, out: str, *, slice: str = "val[:100]") -> Plan:
+        """Write the truth behind simulated images: deflection, potential, source, detectability.
+
+        Args:
+            data: Folder of simulated shards.
+            out: HDF5 file that is made, a group for each image.
+            slice: Of which images.
+        """
+        read, write = words.folder("DATA", data), words.folder("OUT", out)
+
+        def act() -> int:
+            from deeplense_batch.data.truth import write_truth
+
+            print(write_truth(read, slice, write))
+            return 0
+
+        return Plan(act)
+
     def run(
         self,
         job: str,

@@ -27,13 +27,24 @@ from deeplense_batch.lensing.cosmology import (
     luminosity_distances_by_mistake,
 )
 from deeplense_batch.lensing.light import sersic, sersic_b, sersic_flux
+from deeplense_batch.lensing.potentials import (
+    line_potential,
+    point_potential,
+    pseudo_jaffe_convergence,
+    pseudo_jaffe_potential,
+    shear_potential,
+    sie_convergence,
+    sie_potential,
+)
 from deeplense_batch.lensing.profiles import (
     line_mass,
     line_share_inside,
     point_masses,
+    pseudo_jaffe,
     shear,
     sie,
     sis,
+    tidal_radii,
 )
 
 GRID = fine_grid(150, 0.05, 1)
@@ -174,7 +185,7 @@ class TestEquations:
         inverse = torch.linalg.det(torch.eye(2, dtype=torch.float64) - jacobian)
         assert torch.allclose(inverse, 1 - 2 * kappa, atol=1e-10, rtol=0)
 
-    @pytest.mark.parametrize("name", ("sis", "sie", "shear", "points", "line"))
+    @pytest.mark.parametrize("name", ("sis", "sie", "shear", "points", "halos", "line"))
     def test_deflection_has_no_curl(self, name):
         _, _, jacobian = jacobians(name)
         assert (jacobian[:, 0, 1] - jacobian[:, 1, 0]).abs().max() < 1e-12
@@ -229,10 +240,10 @@ def jacobians(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     points = [
         torch.tensor([v], dtype=torch.float64) for v in ([0.4, -1.0], [0.2, 0.1], [0.1, 0.2])
     ]
-    if name == "points":
-        parts = [
-            point_masses(x[i].view(1, 1, 1), y[i].view(1, 1, 1), *points) for i in range(len(x))
-        ]
+    if name in ("points", "halos"):
+        many = {"points": point_masses, "halos": pseudo_jaffe}[name]
+        scales = points if name == "points" else [*points, points[2] + 0.3]
+        parts = [many(x[i].view(1, 1, 1), y[i].view(1, 1, 1), *scales) for i in range(len(x))]
         alpha = [torch.stack([part[i].flatten()[0] for part in parts]) for i in range(2)]
     else:
         alpha = {
@@ -243,6 +254,84 @@ def jacobians(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         }[name]()
     rows = [torch.stack(torch.autograd.grad(a.sum(), (x, y), retain_graph=True), 1) for a in alpha]
     return x.detach(), y.detach(), torch.stack(rows, 1)
+
+
+class TestHalos:
+    """Singular pseudo-Jaffe halos, cut at the tidal radius."""
+
+    def test_against_lenstronomy(self):
+        jaffe = pytest.importorskip("lenstronomy.LensModel.Profiles.pseudo_jaffe")
+        profile = jaffe.PseudoJaffe()
+        x, y = flat_grid()
+        b, cut = tidal_radii(number(0.1665**2), number(1.2))
+        ours = pseudo_jaffe(*GRID, *(v.view(1, 1) for v in (*numbers(0.3, -0.4), b, cut)))
+        core, far = 1e-8, cut.item()
+        # lenstronomy writes alpha = sigma0 2 Ra Rs / (Rs - Ra) [...] with Ra the core.
+        sigma0 = b.item() * (far - core) / (2 * core * far)
+        theirs = profile.derivatives(x - 0.3, y + 0.4, sigma0, core, far)
+        outside = np.hypot(x - 0.3, y + 0.4) > 0.02
+        whole = [a.flatten().numpy() for a in ours]
+        for a, c in zip(whole, theirs, strict=True):
+            assert np.abs(a - c)[outside].max() < 1e-7  # 9e-9
+
+    def test_mass_of_ten_to_the_ten(self):
+        """b 0.0862 and r_t 0.322 arcsec in a lens of 1.2, by the specification."""
+        b, cut = tidal_radii(number(0.1665**2), number(1.2))
+        assert (b.item(), cut.item()) == pytest.approx((0.0862, 0.322), abs=5e-4)
+        assert (b * cut).item() == pytest.approx(0.1665**2, rel=1e-12)
+
+    def test_far_away_is_a_point_mass(self):
+        b, cut = tidal_radii(number(0.1665**2), number(1.2))
+        place = [v.view(1, 1) for v in numbers(0.0, 0.0)]
+        far = number(500.0).view(1, 1, 1)
+        ax, ay = pseudo_jaffe(far, far * 0, *place, b.view(1, 1), cut.view(1, 1))
+        assert ax.item() * 500 == pytest.approx(0.1665**2, rel=1e-3)  # r_t / 2 r
+        assert ay.item() == 0
+
+
+@pytest.mark.parametrize("name", ("sie", "shear", "points", "halos", "line"))
+def test_deflection_is_the_gradient_of_the_potential(name):
+    """And half of its divergence is the convergence."""
+    random = torch.Generator().manual_seed(4)
+    x, y = (torch.rand(2, 50, dtype=torch.float64, generator=random) * 4 - 2).requires_grad_()
+    one = [v.view(1, 1) for v in numbers(0.0, 0.0)]
+    far, near = numbers(0.2, 0.5)
+
+    def each(many, *scales):  # of one mass at the origin, at every point
+        at = [
+            many(a.view(1, 1, 1), c.view(1, 1, 1), *one, *scales)
+            for a, c in zip(x, y, strict=True)
+        ]
+        return tuple(torch.stack([pair[i].flatten()[0] for pair in at]) for i in range(2))
+
+    ellipse = numbers(1.2, 0.7, 0.4)
+    potential, alpha, kappa = {
+        "sie": lambda: (
+            sie_potential(x, y, *ellipse), sie(x, y, *ellipse), sie_convergence(x, y, *ellipse)
+        ),
+        "shear": lambda: (shear_potential(x, y, 0.05, 0.02), shear(x, y, 0.05, 0.02), 0 * x),
+        "points": lambda: (
+            point_potential(x, y, far), each(point_masses, far.view(1, 1)), 0 * x
+        ),
+        "halos": lambda: (
+            pseudo_jaffe_potential(x, y, far, near),
+            each(pseudo_jaffe, far.view(1, 1), near.view(1, 1)),
+            pseudo_jaffe_convergence(x, y, far, near),
+        ),
+        "line": lambda: (
+            line_potential(x, y, *numbers(0.4, 1.3, 0.08)),
+            line_mass(x, y, *numbers(0.0, 0.0, 0.4, 1.3, 0.08)),
+            0 * x,
+        ),
+    }[name]()  # fmt: skip
+    slope = torch.autograd.grad(potential.sum(), (x, y), retain_graph=True)
+    for ours, component in zip(slope, alpha, strict=True):
+        assert torch.allclose(ours, component, atol=1e-12, rtol=0)
+    divergence = sum(
+        torch.autograd.grad(a.sum(), at, retain_graph=True)[0]
+        for a, at in zip(alpha, (x, y), strict=True)
+    )
+    assert torch.allclose(divergence / 2, kappa, atol=1e-11, rtol=0)
 
 
 class TestCosmology:

@@ -46,7 +46,20 @@ from deeplense_batch.lensing.profiles import (
     tidal_radii,
 )
 
-__all__ = ["Scene", "as_batch", "deflection", "draw_scene", "lens_radius", "observe", "render"]
+__all__ = [
+    "Scene",
+    "Scenes",
+    "as_batch",
+    "deflection",
+    "draw_scene",
+    "lens_deflection",
+    "lens_radius",
+    "observe",
+    "render",
+    "source_light",
+    "squared_radii",
+    "without_substructure",
+]
 
 # One scene by name, each float64; lengths in arcsec, directions in rad, masses in solar masses.
 #   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
@@ -110,25 +123,45 @@ def as_batch(scenes: Sequence[Scene]) -> Scenes:
     return {name: torch.from_numpy(np.stack([s[name] for s in scenes])) for name in scenes[0]}
 
 
-def render(preset: Preset, scenes: Scenes, size: int) -> Tensor:
+def without_substructure(scenes: Scenes) -> Scenes:
+    """The same scenes with all mass in the smooth lens."""
+    vortex = scenes["vortex"].clone()
+    vortex[:, 0] = 0.0
+    bare = {"halos": torch.zeros_like(scenes["halos"]), "vortex": vortex}
+    return scenes | bare | {"substructure_fraction": torch.zeros_like(scenes["theta_e"])}
+
+
+def render(
+    preset: Preset, scenes: Scenes, size: int, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Images without noise and sky.
 
     Arguments:
         preset: What the scenes were drawn from.
         scenes: A batch of B.
         size: Pixels along a side.
+        dtype: Of the computation.
 
     Returns:
-        Brightness, (B, size, size) float32, in the unit of the source's intensity.
+        Brightness, (B, size, size) of `dtype`, in the unit of the source's intensity.
     """
-    x, y = (v.float() for v in fine_grid(size, preset.pixel_scale, preset.supersampling))
+    x, y = (v.to(dtype) for v in fine_grid(size, preset.pixel_scale, preset.supersampling))
     alpha_x, alpha_y = deflection(preset, scenes, x, y)
+    sky = source_light(preset, scenes, x - alpha_x, y - alpha_y)
+    matrix = camera_matrix(
+        size, preset.pixel_scale, preset.supersampling, preset.camera.psf_sigma
+    ).to(dtype)
+    return matrix @ sky @ matrix.T
+
+
+def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
+    """Brightness of the sources at places of the source plane, (B, H, W) of the type of `x`."""
     centre_x, centre_y, radius, n, q, phi = (
-        v[:, None, None] for v in scenes["source"].float().unbind(1)
+        v[:, None, None] for v in scenes["source"].to(x.dtype).unbind(1)
     )
-    sky = sersic(
-        x - alpha_x,
-        y - alpha_y,
+    return sersic(
+        x,
+        y,
         centre_x=centre_x,
         centre_y=centre_y,
         intensity=preset.source.intensity,
@@ -137,10 +170,6 @@ def render(preset: Preset, scenes: Scenes, size: int) -> Tensor:
         q=q,
         phi=phi,
     )
-    matrix = camera_matrix(
-        size, preset.pixel_scale, preset.supersampling, preset.camera.psf_sigma
-    ).float()
-    return matrix @ sky @ matrix.T
 
 
 def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,19 +184,8 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     Returns:
         alpha_x, alpha_y: (B, H, W) of the type of `x`, arcsec.
     """
-
-    def field(values: Tensor) -> Tensor:
-        return values.to(x.dtype)[:, None, None]
-
-    radius = field(lens_radius(preset, scenes))
-    middle_x, middle_y, q, phi = scenes["lens"].unbind(1)
-    u, v = x - field(middle_x), y - field(middle_y)
-    round_ = bool((q == 1).all())
-    lens = sis(u, v, radius) if round_ else sie(u, v, radius, field(q), field(phi))
-    g1, g2 = scenes["shear"].unbind(1)
-    alpha = [a + b for a, b in zip(lens, shear(x, y, field(g1), field(g2)), strict=True)]
-
-    halos, vortex = _squared_radii(preset, scenes)
+    alpha = lens_deflection(preset, scenes, x, y)
+    halos, vortex = squared_radii(preset, scenes)
     rows, used = torch.nonzero(halos.sum(1))[:, 0], halos.sum(0) > 0
     if len(rows):
         cx, cy = scenes["halos"][rows][:, used, 1:].to(x.dtype).unbind(2)
@@ -177,11 +195,28 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
             total[rows] += part
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
-        _, cx, cy, angle, length = (field(v) for v in scenes["vortex"][rows].unbind(1))
-        line = line_mass(x, y, cx, cy, angle, length, field(vortex[rows]))
+        _, cx, cy, angle, length = (_field(v, x) for v in scenes["vortex"][rows].unbind(1))
+        line = line_mass(x, y, cx, cy, angle, length, _field(vortex[rows], x))
         for total, part in zip(alpha, line, strict=True):
             total[rows] += part
-    return alpha[0], alpha[1]
+    return alpha
+
+
+def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by the smooth lens and the shear alone; the rest as `deflection`."""
+    radius = _field(lens_radius(preset, scenes), x)
+    middle_x, middle_y, q, phi = scenes["lens"].unbind(1)
+    u, v = x - _field(middle_x, x), y - _field(middle_y, x)
+    round_ = bool((q == 1).all())
+    lens = sis(u, v, radius) if round_ else sie(u, v, radius, _field(q, x), _field(phi, x))
+    g1, g2 = scenes["shear"].unbind(1)
+    sheared = shear(x, y, _field(g1, x), _field(g2, x))
+    return lens[0] + sheared[0], lens[1] + sheared[1]
+
+
+def _field(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers of a batch, (B,), to go with fields of (B, H, W)."""
+    return values.to(like.dtype)[:, None, None]
 
 
 def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
@@ -191,7 +226,7 @@ def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
         return theta_e * torch.sqrt(1 - scenes["substructure_fraction"])
     if preset.budget == "added":
         return theta_e
-    halos, vortex = _squared_radii(preset, scenes)
+    halos, vortex = squared_radii(preset, scenes)
     centre = scenes["lens"][:, :2]
     x, y = (scenes["halos"][..., 1:] - centre[:, None]).unbind(2)
     _, line_x, line_y, angle, length = scenes["vortex"].unbind(1)
@@ -302,7 +337,7 @@ def _mass_radius(preset: Preset, z_l: float, z_s: float) -> float:
     return float(_per_solar_mass(preset, *redshifts) * preset.lens.mass) ** 0.5
 
 
-def _squared_radii(preset: Preset, scenes: Scenes) -> tuple[Tensor, Tensor]:
+def squared_radii(preset: Preset, scenes: Scenes) -> tuple[Tensor, Tensor]:
     """Squared Einstein radii of halos, (B, N), and of vortices, (B,), float64, arcsec^2."""
     per_mass = _per_solar_mass(preset, scenes["z_l"], scenes["z_s"])
     return scenes["halos"][..., 0] * per_mass[:, None], scenes["vortex"][:, 0] * per_mass

@@ -131,6 +131,11 @@ class Split:
         """
         return self._read(f"truth/{name}").astype(np.float64, copy=False)
 
+    def truths(self) -> list[str]:
+        """Names of the truth arrays."""
+        with open_shard(self.info.files[0]) as file:
+            return list(file.get("truth", ()))
+
     def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
         """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
         return self._read("images"), self.scale()

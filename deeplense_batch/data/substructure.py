@@ -9,8 +9,10 @@ simulated, in whatever batches, shards and processes, and a larger set holds a s
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from deeplense_batch.data.scenes import as_batch, draw_scene, observe, render
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.job import nearest
 
-__all__ = ["Made", "Substructure"]
+__all__ = ["Made", "Substructure", "laws_of"]
 
 _SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
 
@@ -117,7 +119,12 @@ class Substructure:
 
     def described(self) -> dict[str, Any]:
         """All its laws, as JSON."""
-        return {"preset": _plain(self.laws), "unphysical": self.laws.unphysical, "size": self.size}
+        return {
+            "preset": _plain(self.laws),
+            "changes": dict(self.changes),
+            "unphysical": self.laws.unphysical,
+            "size": self.size,
+        }
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
         """Simulate the images of some indices."""
@@ -138,6 +145,25 @@ class Substructure:
             scale=np.array([[scale] for _, scale in observed]),
             truth=truth | {"index": np.asarray(indices, np.float64)},
         )
+
+
+def laws_of(root: Path) -> Preset:
+    """The preset from which a folder of shards was simulated.
+
+    Raises:
+        ShardError: It was not simulated here, or by another version of its preset.
+    """
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        laws = changed(PRESETS[manifest["preset"]["name"]], manifest["changes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{root}: was not simulated from a preset of substructure") from error
+    if json.loads(json.dumps(_plain(laws))) != manifest["preset"]:
+        raise ShardError(
+            f"{root}: was simulated from another version of preset {laws.name}; "
+            "its truth needs the program that made it"
+        )
+    return laws
 
 
 def _plain(part: object) -> Any:

@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "TINY",
     "line_mass",
     "line_share_inside",
     "point_masses",
     "pseudo_jaffe",
     "pseudo_jaffe_slope",
+    "rotate",
     "shear",
     "sie",
     "sis",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 # Added to squared distances, arcsec^2: below the resolution of float32 beyond 1e-9 arcsec.
-_TINY = 1e-24
+TINY = 1e-24
 # Below this the ellipse is a circle to 3e-9 of the deflection, and above it nothing divides by 0.
 _LEAST_FLATTENING = 1e-4
 
@@ -49,7 +51,7 @@ def sis(x: Tensor, y: Tensor, theta_e: Tensor | float) -> tuple[Tensor, Tensor]:
     Returns:
         alpha_x, alpha_y: Deflection, broadcast float, arcsec.
     """
-    strength = theta_e * torch.rsqrt(x * x + (y * y + _TINY))
+    strength = theta_e * torch.rsqrt(x * x + (y * y + TINY))
     return strength * x, strength * y
 
 
@@ -75,10 +77,10 @@ def sie(
         alpha_x, alpha_y: Deflection, broadcast float, arcsec.
     """
     f = torch.sqrt(1 - q * q).clamp_min(_LEAST_FLATTENING)
-    u, v = _rotate(x, y, phi)
-    per_psi = f * torch.rsqrt(q * q * u * u + v * v + _TINY)
+    u, v = rotate(x, y, phi)
+    per_psi = f * torch.rsqrt(q * q * u * u + v * v + TINY)
     strength = theta_e * torch.sqrt(q) / f
-    return _rotate(strength * torch.atan(per_psi * u), strength * torch.atanh(per_psi * v), -phi)
+    return rotate(strength * torch.atan(per_psi * u), strength * torch.atanh(per_psi * v), -phi)
 
 
 def shear(x: Tensor, y: Tensor, g1: Tensor | float, g2: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -113,7 +115,7 @@ def point_masses(
     # One mass at a time keeps the fields in the cache; only this sum is over whole fields.
     for cx, cy, squared in zip(centre_x.T, centre_y.T, theta_m_squared.T, strict=True):
         dx, dy = x - cx[:, None, None], y - cy[:, None, None]
-        inverse = (dx * dx + (dy * dy + _TINY)).reciprocal_()
+        inverse = (dx * dx + (dy * dy + TINY)).reciprocal_()
         alpha_x.addcmul_(inverse, dx * squared[:, None, None])
         alpha_y.addcmul_(inverse, dy * squared[:, None, None])
     return alpha_x, alpha_y
@@ -169,7 +171,7 @@ def pseudo_jaffe(
     for column in zip(*(v.T[:, :, None, None] for v in (centre_x, centre_y, b, cut)), strict=True):
         cx, cy, scale, radius = column
         dx, dy = x - cx, y - cy
-        slope = pseudo_jaffe_slope(torch.sqrt(dx * dx + (dy * dy + _TINY)), scale, radius)
+        slope = pseudo_jaffe_slope(torch.sqrt(dx * dx + (dy * dy + TINY)), scale, radius)
         alpha_x.addcmul_(slope, dx)
         alpha_y.addcmul_(slope, dy)
     return alpha_x, alpha_y
@@ -203,13 +205,13 @@ def line_mass(
     Returns:
         alpha_x, alpha_y: Deflection, broadcast float, arcsec.
     """
-    u, v = _rotate(x - centre_x, y - centre_y, angle)
+    u, v = rotate(x - centre_x, y - centre_y, angle)
     before, after = u - length / 2, u + length / 2
-    v_squared = v * v + _TINY
+    v_squared = v * v + TINY
     per_length = theta_m_squared / length
     along = torch.log((after * after + v_squared) / (before * before + v_squared))
     across = torch.atan2(v, before) - torch.atan2(v, after)
-    return _rotate(0.5 * per_length * along, per_length * across, -angle)
+    return rotate(0.5 * per_length * along, per_length * across, -angle)
 
 
 def line_share_inside(
@@ -229,14 +231,14 @@ def line_share_inside(
     Returns:
         Share in [0, 1], broadcast float.
     """
-    u, v = _rotate(centre_x, centre_y, angle)
+    u, v = rotate(centre_x, centre_y, angle)
     half_chord = torch.sqrt((radius * radius - v * v).clamp_min(0.0))
     upper = torch.minimum(u + length / 2, half_chord)
     lower = torch.maximum(u - length / 2, -half_chord)
     return (upper - lower).clamp_min(0.0) / length
 
 
-def _rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+def rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Components along axes turned by `angle`."""
     cos, sin = torch.cos(angle), torch.sin(angle)
     return cos * x + sin * y, cos * y - sin * x

@@ -1,0 +1,61 @@
+"""Shards written as files again, and packed once more."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+
+from deeplense_batch.data.pack import pack
+from deeplense_batch.data.shards import ShardError, open_split, read_splits
+from deeplense_batch.data.simulate import simulate
+from deeplense_batch.data.unpack import unpack
+
+
+def images(root):
+    """Every image by split, class and value."""
+    found = set()
+    for name, info in read_splits(root).items():
+        split = open_split(root, name)
+        for target, image in zip(split.targets(), split.images(), strict=True):
+            found.add((name, info.classes[target], image.dtype.str, image.tobytes()))
+    return found
+
+
+@pytest.mark.parametrize("out", ["tree", "set.zip"])
+def test_packed_again_it_is_the_same(out, tmp_path):
+    simulate("substructure", tmp_path / "a", images=30, size=32, shard_size=7)
+    assert unpack(tmp_path / "a", tmp_path / out) == 30
+    if out == "set.zip":
+        names = zipfile.ZipFile(tmp_path / out).namelist()
+    else:
+        names = [str(p.relative_to(tmp_path / out)) for p in (tmp_path / out).rglob("*.npy")]
+        image = np.load(tmp_path / out / "val" / "vort" / "0.npy")
+        assert (image.shape, image.dtype) == ((1, 32, 32), np.float64)
+    assert "train/no/0.npy" in names and len(names) == 30
+    pack(tmp_path / out, tmp_path / "b")
+    assert images(tmp_path / "a") == images(tmp_path / "b")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_packed_from_files_keeps_their_names(tmp_path):
+    for name in ("train_lenses/1", "train_nonlenses/7", "test_lenses/1", "test_nonlenses/2"):
+        file = tmp_path / "source" / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.random.default_rng(len(name)).random((3, 16, 16), np.float32))
+    pack(tmp_path / "source", tmp_path / "a")
+    unpack(tmp_path / "a", tmp_path / "again")
+    for file in (tmp_path / "source").rglob("*.npy"):
+        again = tmp_path / "again" / file.relative_to(tmp_path / "source")
+        assert again.read_bytes() == file.read_bytes()
+
+
+def test_nothing_is_written_over(tmp_path):
+    simulate("substructure", tmp_path / "a", images=6, size=32)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ShardError, match="is there already"):
+        unpack(tmp_path / "a", tmp_path / "out")
+    with pytest.raises(ShardError, match="no such folder"):
+        unpack(tmp_path / "none", tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "out"]
