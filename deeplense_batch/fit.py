@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch import checkpoint
+from deeplense_batch.attempts import Interrupt, StoppedError
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.order import balanced, balancing_weights, order, share_of, shuffled
 from deeplense_batch.distributed import World
@@ -29,23 +30,12 @@ from deeplense_batch.rundir import RunDir
 from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
 
-__all__ = ["BEST", "DivergedError", "Interrupt", "StoppedError", "Trainer", "evaluate"]
+__all__ = ["BEST", "DivergedError", "Trainer", "evaluate"]
 
 BEST = "best.pt"
 
 _AGREE_STEPS = 10  # steps between two looks at the other processes' flags
 _log = logging.getLogger(__name__)
-
-
-class StoppedError(RuntimeError):
-    """The run was cut short and its state is saved: run it again."""
-
-
-@dataclass
-class Interrupt:
-    """A flag that a signal handler sets and the loop looks at between steps."""
-
-    signal: int = 0
 
 
 @dataclass

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import sys
 import time
-import traceback
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
 from deeplense_batch import checkpoint, models, record
+from deeplense_batch.attempts import Interrupt, attempt, heart, logging_to, signals
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.verify import verify
-from deeplense_batch.distributed import DeviceError, World, is_main, open_world, world_size
+from deeplense_batch.distributed import DeviceError, World, is_main, open_world
 from deeplense_batch.figures import save as save_figure
-from deeplense_batch.fit import BEST, DivergedError, Interrupt, StoppedError, Trainer, evaluate
+from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
-from deeplense_batch.rundir import RunDir, Status, now
+from deeplense_batch.rundir import RunDir
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["run"]
 
-_HEARTBEAT_SECONDS = 30.0
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (DivergedError, "diverged"),
     (torch.OutOfMemoryError, "oom"),
@@ -74,9 +68,11 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
     with contextlib.ExitStack() as stack:
         if is_main():
             stack.enter_context(directory.claim())
-            stack.enter_context(_logging_to(directory))
-            stack.enter_context(_attempt(directory, planned))
-        interrupt = stack.enter_context(_signals())
+            stack.enter_context(logging_to(directory))
+            stack.enter_context(
+                attempt(directory, epochs=planned.job.train.epochs, reasons=_REASONS)
+            )
+        interrupt = stack.enter_context(signals())
         world = stack.enter_context(open_world(gpus=planned.job.resources.gpus, device=device))
         return _carry_out(planned, directory, world, interrupt)
 
@@ -113,7 +109,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
     trainer = Trainer(
-        job, directory, world, task, model, train, valid, interrupt, _heart(directory, job)
+        job, directory, world, task, model, train, valid, interrupt, heart(directory)
     )
     _log.info(
         "%s on %s: %d train, %d valid, %d test images",
@@ -193,105 +189,3 @@ def _write_outputs(directory: RunDir, outputs: Arrays, classes: tuple[str, ...])
     arrays: dict[str, Any] = {"classes": np.asarray(classes), **outputs}
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory.path / "outputs.npz")
-
-
-@contextlib.contextmanager
-def _attempt(directory: RunDir, planned: Planned) -> Iterator[None]:
-    """Keep the state of the run true, however it ends."""
-    attempt = 1 + sum(line["event"] == "start" for line in directory.read_lines("attempts.jsonl"))
-    _bury(directory)
-    status = Status(state="running", attempt=attempt, epochs=planned.job.train.epochs)
-    directory.sweep()
-    directory.write_status(status)
-    event = {"attempt": attempt, "commit": record.commit(), "devices": world_size()}
-    directory.append("attempts.jsonl", {"event": "start", "time": now()} | event)
-    started = time.perf_counter()
-    state, reason, message = "done", None, None
-    try:
-        yield
-    except (StoppedError, KeyboardInterrupt) as error:
-        state, reason, message = "stopped", "signal", str(error) or "interrupted"
-        raise
-    except Exception as error:
-        state, message = "failed", f"{type(error).__name__}: {error}"
-        reason = next((name for kind, name in _REASONS if isinstance(error, kind)), "error")
-        if reason == "error":
-            _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
-        else:
-            message = str(error)
-            _log.debug("%s: %s", reason, error)  # for log.txt; who called tells the terminal
-        raise
-    finally:
-        if sys.exc_info()[0] is not None and state == "done":
-            state, reason = "stopped", "signal"  # SystemExit and the like
-        end = {"event": "end", "time": now(), "state": state, "reason": reason}
-        seconds = {"seconds": time.perf_counter() - started, "devices": world_size()}
-        directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
-        ended = replace(status, state=state, reason=reason, message=message)
-        directory.write_status(replace(ended, epoch=directory.status().epoch))
-
-
-def _bury(directory: RunDir) -> None:
-    """Write the end of an attempt that was killed: it lasted to its last sign of life."""
-    lines = directory.read_lines("attempts.jsonl")
-    if not lines or lines[-1]["event"] == "end":
-        return
-    start, seen = lines[-1], directory.status().updated or lines[-1]["time"]
-    lasted = datetime.fromisoformat(seen) - datetime.fromisoformat(start["time"])
-    end = {"event": "end", "time": seen, "state": "lost", "reason": None}
-    seconds = {"seconds": max(lasted.total_seconds(), 0.0), "devices": start["devices"]}
-    directory.append("attempts.jsonl", end | {"attempt": start["attempt"]} | seconds)
-
-
-def _heart(directory: RunDir, job: Any) -> Any:
-    """A function that tells the progress to `status.json`, at most every half minute."""
-    last = {"time": 0.0, "epoch": -1}
-
-    def beat(epoch: int) -> None:
-        if not is_main():
-            return
-        if epoch == last["epoch"] and time.monotonic() - last["time"] < _HEARTBEAT_SECONDS:
-            return
-        last.update(time=time.monotonic(), epoch=epoch)
-        directory.write_status(replace(directory.status(), epoch=epoch))
-
-    return beat
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Interrupt]:
-    """Turn the first TERM, USR2 or Ctrl-C into a flag; a second Ctrl-C interrupts at once.
-
-    Nothing is saved in the handler: it may run in the middle of anything.
-    """
-    interrupt = Interrupt()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and interrupt.signal:
-            raise KeyboardInterrupt
-        interrupt.signal = number
-
-    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2]
-    # A Ctrl-C that the parent keeps to itself stays with it.
-    numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n != signal.SIGINT]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _logging_to(directory: RunDir) -> Iterator[None]:
-    """Write what the package logs into ``log.txt`` as well."""
-    handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("deeplense_batch")
-    logger.setLevel(logging.DEBUG)  # each handler keeps its own level
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

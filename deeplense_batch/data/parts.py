@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from deeplense_batch.data.writer import ShardWriter, describe_split, make_folder
 from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
 __all__ = ["Parts"]
+
+_WAIT_SECONDS = 0.2
 
 
 class Parts:
@@ -84,25 +87,30 @@ class Parts:
 
         Returns:
             Whether this process has done it; not so while shards are missing, or where another
-            process is at it.
+            process did it meanwhile.
 
         Raises:
             ShardError: A shard is damaged; it was removed, and is made anew next time.
         """
         run = RunDir(self._folder)
-        try:
-            run.write_status(Status(state="running"))  # a sign of life, for other hosts
-            with run.claim():
-                if self.missing():
-                    return False
-                for split, count in self.shards.items():
-                    paths = [self._found(split, k) for k in range(count)]
-                    describe_split(paths)
-                    for k, path in enumerate(paths):
-                        path.replace(self._final(split, k))
-        except (RunBusyError, FileNotFoundError):  # the other may have removed the folder
-            return False
-        return True
+        while not self.missing():
+            try:
+                run.write_status(Status(state="running"))  # a sign of life, for other hosts
+                with run.claim():
+                    self._join()
+                return True
+            except RunBusyError:  # at work on it, or it looked before our last shard was there
+                time.sleep(_WAIT_SECONDS)
+            except FileNotFoundError:  # the other is through and has cleared the folder
+                return False
+        return False
+
+    def _join(self) -> None:
+        for split, count in self.shards.items():
+            paths = [self._found(split, k) for k in range(count)]
+            describe_split(paths)
+            for k, path in enumerate(paths):
+                path.replace(self._final(split, k))
 
     def clear(self) -> None:
         """Remove what is left of the making, once the set is complete."""

@@ -1,0 +1,145 @@
+"""An attempt at a run: its state, its log and its signals, true however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import FrameType
+
+from deeplense_batch import record
+from deeplense_batch.distributed import is_main, world_size
+from deeplense_batch.rundir import RunDir, Status, now
+
+__all__ = ["Interrupt", "StoppedError", "attempt", "heart", "logging_to", "signals"]
+
+Reasons = Sequence[tuple[type[Exception], str]]  # what to call a failure
+
+_HEARTBEAT_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class StoppedError(RuntimeError):
+    """The run was cut short and its state is saved: run it again."""
+
+
+@dataclass
+class Interrupt:
+    """A flag that a signal handler sets and the loop looks at between steps."""
+
+    signal: int = 0
+
+
+@contextlib.contextmanager
+def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterator[None]:
+    """Keep the state of the run true, however it ends.
+
+    Arguments:
+        directory: Which the caller owns.
+        epochs: That the run will last.
+        reasons: What to call a failure of a kind, first match first; others are ``error``.
+    """
+    attempt = 1 + sum(line["event"] == "start" for line in directory.read_lines("attempts.jsonl"))
+    _bury(directory)
+    status = Status(state="running", attempt=attempt, epochs=epochs)
+    directory.sweep()
+    directory.write_status(status)
+    event = {"attempt": attempt, "commit": record.commit(), "devices": world_size()}
+    directory.append("attempts.jsonl", {"event": "start", "time": now()} | event)
+    started = time.perf_counter()
+    state, reason, message = "done", None, None
+    try:
+        yield
+    except (StoppedError, KeyboardInterrupt) as error:
+        state, reason, message = "stopped", "signal", str(error) or "interrupted"
+        raise
+    except Exception as error:
+        state, message = "failed", f"{type(error).__name__}: {error}"
+        reason = next((name for kind, name in reasons if isinstance(error, kind)), "error")
+        if reason == "error":
+            _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
+        else:
+            message = str(error)
+            _log.debug("%s: %s", reason, error)  # for log.txt; who called tells the terminal
+        raise
+    finally:
+        if sys.exc_info()[0] is not None and state == "done":
+            state, reason = "stopped", "signal"  # SystemExit and the like
+        end = {"event": "end", "time": now(), "state": state, "reason": reason}
+        seconds = {"seconds": time.perf_counter() - started, "devices": world_size()}
+        directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
+        ended = replace(status, state=state, reason=reason, message=message)
+        directory.write_status(replace(ended, epoch=directory.status().epoch))
+
+
+def _bury(directory: RunDir) -> None:
+    """Write the end of an attempt that was killed: it lasted to its last sign of life."""
+    lines = directory.read_lines("attempts.jsonl")
+    if not lines or lines[-1]["event"] == "end":
+        return
+    start, seen = lines[-1], directory.status().updated or lines[-1]["time"]
+    lasted = datetime.fromisoformat(seen) - datetime.fromisoformat(start["time"])
+    end = {"event": "end", "time": seen, "state": "lost", "reason": None}
+    seconds = {"seconds": max(lasted.total_seconds(), 0.0), "devices": start["devices"]}
+    directory.append("attempts.jsonl", end | {"attempt": start["attempt"]} | seconds)
+
+
+def heart(directory: RunDir) -> Callable[[int], None]:
+    """A function that tells the epoch to `status.json`, at most every half minute."""
+    last = {"time": 0.0, "epoch": -1.0}
+
+    def beat(epoch: int) -> None:
+        if not is_main():
+            return
+        if epoch == last["epoch"] and time.monotonic() - last["time"] < _HEARTBEAT_SECONDS:
+            return
+        last.update(time=time.monotonic(), epoch=epoch)
+        directory.write_status(replace(directory.status(), epoch=epoch))
+
+    return beat
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[Interrupt]:
+    """Turn the first TERM, USR2 or Ctrl-C into a flag; a second Ctrl-C interrupts at once.
+
+    Nothing is saved in the handler: it may run in the middle of anything.
+    """
+    interrupt = Interrupt()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and interrupt.signal:
+            raise KeyboardInterrupt
+        interrupt.signal = number
+
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2]
+    # A Ctrl-C that the parent keeps to itself stays with it.
+    numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n != signal.SIGINT]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def logging_to(directory: RunDir) -> Iterator[None]:
+    """Write what the package logs into ``log.txt`` as well."""
+    handler = logging.FileHandler(directory.path / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("deeplense_batch")
+    logger.setLevel(logging.DEBUG)  # each handler keeps its own level
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
