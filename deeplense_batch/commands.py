@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch import words
+from deeplense_batch.job import Job, Simulation
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
@@ -87,7 +88,8 @@ class Commands:
             from deeplense_batch.data.simulate import simulate
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-            print(simulate(kind, where, preset=preset, changes=changes, **counts))
+            options: dict[str, Any] = {"preset": preset, "changes": changes} | counts
+            print(simulate(kind, where, **options))
             return 0
 
         return Plan(act)
@@ -213,9 +215,11 @@ class Commands:
             planned = reopen(job) if directory else plan(jobs, words.runs_folder(out))[0]
             code = carry_out(planned, device=on, processes=count or None, force=again)
             if code == 0 and os.environ.get("RANK", "0") == "0":
-                scores = planned.run.read_json("metrics.json")["test"]["scores"]
-                shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if v is not None)
-                print(f"{planned.run.path}: done; test {shown}")
+                metrics = planned.run.read_json("metrics.json")
+                scores = metrics.get("test", {}).get("scores", {}).items()
+                shown = ", ".join(f"{k} {v:.4f}" for k, v in scores if v is not None)
+                said = f"test {shown}" if shown else metrics["summary"]
+                print(f"{planned.run.path}: done; {said}")
             return code
 
         return Plan(act)
@@ -263,8 +267,10 @@ class Commands:
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         check_cluster(cluster)
         loaded = {path: load_jobs(path, fields) for path in paths}
+        if everything:  # data are made only where that is asked for
+            loaded = {p: f for p, f in loaded.items() if not isinstance(f[0], Simulation)}
         for path, found in loaded.items():
-            if len(found) > 1 and not expand:
+            if len(found) > getattr(found[0], "parts", 1) and not expand:
                 raise words.UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
 
         def act() -> int:
@@ -355,7 +361,10 @@ class Commands:
         if not all(counts.values()):
             raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
-        loaded = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
+        found = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
+        loaded = [job for job in found if isinstance(job, Job)]
+        if not loaded:
+            raise words.UsageError("bench: none of these recipes trains a model")
 
         def act() -> int:
             import json

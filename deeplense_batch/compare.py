@@ -70,7 +70,7 @@ def name_variants(rows: Sequence[Row]) -> None:
     for row in rows:
         alike = (row["job"], row["model"])
         groups.setdefault(alike, []).append(row)
-        if row["state"] == "done":
+        if row["state"] == "done" and row["test"]:
             groups.setdefault((*alike, row["data_digest"], row["test"]), []).append(row)
     for key in sorted(groups, key=len):  # the names of finished runs replace those before
         recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
@@ -87,7 +87,7 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
     """Group finished runs by what they were tested on, then by model; the best model first."""
     groups: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
     for row in rows:
-        if row["state"] == "done":
+        if row["state"] == "done" and row["test"]:
             group = groups.setdefault((row["data_digest"], row["test"]), {})
             group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
     comparisons = []

@@ -24,10 +24,12 @@ from pydantic import (
 
 __all__ = [
     "SCHEMA",
+    "AnyJob",
     "Augment",
     "Job",
     "JobError",
     "OverrideError",
+    "Simulation",
     "flat_fields",
     "nearest",
 ]
@@ -138,20 +140,39 @@ class Resources(_Section):
     hours: float = Field(1.0, gt=0)
 
 
-class Job(_Section):
-    """One run: a recipe with nothing left open.
+class _Named(_Section):
+    """What every run has."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    def to_yaml(self) -> str:
+        """Write the resolved job, defaults included, as a recipe that `recipe.load_jobs` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Job(_Named):
+    """One training: a recipe with nothing left open.
 
     `run_name` and `identity` need the digest of the data (`data.shards.data_digest`).
     """
 
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
     task: TaskSection = TaskSection()
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
     engine: Engine = Engine()
     resources: Resources = Resources()
-    seed: int = Field(0, ge=0, lt=2**32)
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other runs of its job, with the seed."""
+        return self.model.name
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the run lasts at most."""
+        return self.train.epochs
 
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
@@ -161,18 +182,57 @@ class Job(_Section):
         """
         fields = self.model_dump(mode="json", exclude={"name", "engine", "resources"})
         del fields["data"]["root"]
-        content = {"schema": SCHEMA, "data_digest": data_digest} | fields
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
         """Name the folder of the run; a letter first, so that no shell takes it for a number."""
         model = re.sub(r"[^A-Za-z0-9_.]+", "_", self.model.name).strip("_.") or "model"
         return f"{model}-s{self.seed}-{self.identity(data_digest)}"
 
-    def to_yaml(self) -> str:
-        """Write the resolved job, defaults included, as a recipe that `recipe.load_jobs` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+class SimulateSection(_Section):
+    """A set of images that is made."""
+
+    kind: str = "substructure"
+    out: str  # folder of the shards
+    preset: str = "common_test_1"
+    images: int = Field(600, ge=1)
+    size: int = Field(150, ge=1)
+    shard_size: int = Field(2048, ge=1)
+    set: dict[str, Any] = {}  # fields of the preset, by dotted name
+
+
+class Simulation(_Named):
+    """One part of a simulation, as a run; whoever makes the last part completes the set."""
+
+    simulate: SimulateSection
+    part: int = Field(0, ge=0)
+    parts: int = Field(1, ge=1)
+    resources: Resources = Resources(gpus=0)
+
+    @property
+    def label(self) -> str:
+        """What tells it from other simulations."""
+        return f"{self.simulate.kind} {self.simulate.preset}"
+
+    @property
+    def epochs(self) -> int:
+        """A simulation is done in one go."""
+        return 1
+
+    def run_name(self, data_digest: str) -> str:
+        """Name the folder of the run; there are no data that it depends on."""
+        fields = self.model_dump(mode="json", exclude={"name", "resources"})
+        del fields["simulate"]["out"]
+        return f"{self.simulate.preset}-p{self.part}-s{self.seed}-{_hash(fields)}"
+
+
+AnyJob = Job | Simulation
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    text = json.dumps({"schema": SCHEMA} | dict(content), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from deeplense_batch.job import Simulation
 from deeplense_batch.plan import Planned, put_aside
 
 __all__ = ["carry_out", "launch"]
@@ -44,8 +45,13 @@ def carry_out(
         0, or the exit code of the first process that failed.
 
     Raises:
-        Exception: As `run.run`, where this process carries the run out.
+        Exception: As `run.run` or `make.make`, where this process carries the run out.
     """
+    if isinstance(planned.job, Simulation):
+        from deeplense_batch.make import make
+
+        make(planned, force=force)
+        return 0
     count = processes or (1 if device == "cpu" else max(planned.job.resources.gpus, 1))
     if count == 1 or "RANK" in os.environ:
         from deeplense_batch.run import run  # loads torch, which a launcher has no use for

@@ -78,7 +78,7 @@ def run_queue(
     """
     waiting = list(planned)
     for item in waiting:
-        item.run.write_status(Status(state="queued", epochs=item.job.train.epochs))
+        item.run.write_status(Status(state="queued", epochs=item.job.epochs))
     free = list(range(parallel))
     running: list[_Running] = []
     done = 0
@@ -135,11 +135,7 @@ def _start(
 def _say(run: RunDir, count: str = "") -> None:
     status = run.status()
     if status.state == "done":
-        metrics = run.read_json("metrics.json")
-        auc = metrics["test"]["scores"].get("auc")
-        shown = "" if auc is None else f", test AUC {auc:.4f}"
-        minutes = metrics["cost"]["train_seconds"] / 60
-        _log.info("done %s%s, %.1f min of training%s", run.name, shown, minutes, count)
+        _log.info("done %s, %s%s", run.name, run.read_json("metrics.json")["summary"], count)
     else:
         _log.warning("%s %s: %s%s", status.state, run.name, status.message or "no reason", count)
 

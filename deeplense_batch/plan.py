@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.job import Job, JobError, nearest
+from deeplense_batch.job import AnyJob, Job, JobError, Simulation, nearest
 from deeplense_batch.models import build, check_name
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
@@ -24,16 +24,22 @@ __all__ = ["Planned", "data_notes", "open_slices", "plan", "put_aside", "reopen"
 class Planned:
     """A job and the run directory its identity gives; the directory may not exist yet."""
 
-    job: Job
+    job: AnyJob
     run: RunDir
-    digest: str  # of the data
+    digest: str  # of the data; of none for a simulation
+
+    @property
+    def training(self) -> Job:
+        """The job of a run that trains."""
+        assert isinstance(self.job, Job)
+        return self.job
 
     def make(self) -> RunDir:
         """Make the run directory with its job, or find it made."""
         return RunDir.create(self.run.path, self.job.to_yaml())
 
 
-def plan(jobs: Iterable[Job], out: Path | str) -> list[Planned]:
+def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
     """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
 
     Two jobs of one identity are one run.
@@ -46,23 +52,44 @@ def plan(jobs: Iterable[Job], out: Path | str) -> list[Planned]:
     planned: dict[Path, Planned] = {}
     digests: dict[str, str] = {}
     for job in jobs:
-        if job.task.name not in TASKS:
-            raise JobError(
-                f"{job.name}: task.name: unknown '{job.task.name}'; "
-                f"{nearest(job.task.name, TASKS)}"
-            )
-        check_name(job.model.name)
-        _check_options(job)
-        try:
-            if job.data.root not in digests:
-                digests[job.data.root] = data_digest(job.data.root)
-            open_slices(job)
-        except ShardError as error:
-            raise ShardError(f"{job.name}: {error}") from error
-        digest = digests[job.data.root]
+        if isinstance(job, Simulation):
+            digest = _check_simulation(job)
+        else:
+            digest = _check_training(job, digests)
         path = Path(out) / job.name / job.run_name(digest)
         planned.setdefault(path, Planned(_anchored(job), RunDir(path), digest))
     return list(planned.values())
+
+
+def _check_training(job: Job, digests: dict[str, str]) -> str:
+    """Check a job that trains; `digests` holds those of the data already seen."""
+    if job.task.name not in TASKS:
+        raise JobError(
+            f"{job.name}: task.name: unknown '{job.task.name}'; {nearest(job.task.name, TASKS)}"
+        )
+    check_name(job.model.name)
+    _check_options(job)
+    try:
+        if job.data.root not in digests:
+            digests[job.data.root] = data_digest(job.data.root)
+        open_slices(job)
+    except ShardError as error:
+        raise ShardError(f"{job.name}: {error}") from error
+    return digests[job.data.root]
+
+
+def _check_simulation(job: Simulation) -> str:
+    from deeplense_batch.data.simulate import check  # loads torch
+
+    if job.part >= job.parts:
+        raise JobError(f"{job.name}: part: {job.part} of {job.parts} parts; they count from 0")
+    section = job.simulate
+    options = {"preset": section.preset, "size": section.size, "changes": section.set}
+    try:
+        check(section.kind, images=section.images, **options)
+    except ShardError as error:
+        raise JobError(f"{job.name}: {error}") from error
+    return ""
 
 
 def open_slices(job: Job) -> dict[str, Split]:
@@ -120,11 +147,12 @@ def reopen(path: Path | str) -> Planned:
     if not (run.path / "job.yaml").is_file():
         raise JobError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
-    digest = data_digest(job.data.root)
+    digest = data_digest(job.data.root) if isinstance(job, Job) else ""
     if run.path.name != job.run_name(digest):
+        data = f" and the data in {job.data.root}" if isinstance(job, Job) else ""
         raise JobError(
-            f"{path}: its job.yaml and the data in {job.data.root} give the run "
-            f"{job.run_name(digest)}; one of them was changed after it was made"
+            f"{path}: its job.yaml{data} give the run {job.run_name(digest)}; "
+            "one of them was changed after it was made"
         )
     return Planned(job, run, digest)
 
@@ -156,8 +184,11 @@ def _check_options(job: Job) -> None:
             build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
 
 
-def _anchored(job: Job) -> Job:
+def _anchored(job: AnyJob) -> AnyJob:
     """The job with its data by absolute path: its run directory is read from anywhere."""
+    if isinstance(job, Simulation):
+        out = str(Path(job.simulate.out).absolute())
+        return job.model_copy(update={"simulate": job.simulate.model_copy(update={"out": out})})
     root = str(Path(job.data.root).absolute())
     return job.model_copy(update={"data": job.data.model_copy(update={"root": root})})
 

@@ -2,7 +2,8 @@
 
 A recipe holds the sections of `job.Job`, and may hold ``grid`` and ``seeds``. ``grid`` is a
 mapping of dotted fields to lists (their product), or a list of such mappings (their union).
-Without them a recipe is one run.
+Without them a recipe is one run. A recipe with a section ``simulate`` holds the fields of
+`job.Simulation`; it is as many runs as it has ``parts``.
 
 Numbers, truth values and text are those of YAML 1.2: ``3e-5`` is a number and ``no`` is text.
 """
@@ -19,12 +20,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from deeplense_batch.job import Job, JobError, OverrideError, nearest
+from deeplense_batch.job import AnyJob, Job, JobError, OverrideError, Simulation, nearest
 
 __all__ = ["load_jobs", "parse_value"]
 
 
-def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> list[Job]:
+def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> list[AnyJob]:
     """Read a recipe and expand its grid and seeds.
 
     Arguments:
@@ -60,12 +61,15 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     if seeds is not None:
         _check_list(f"{path}: seeds", seeds)
         grid = [axes | {"seed": seeds} for axes in grid]
-    jobs = []
+    kind = Simulation if "simulate" in raw else Job
+    jobs: list[AnyJob] = []
     for point in _points(grid):
         resolved = json.loads(json.dumps(raw))
         for field, value in point.items():
             _set(resolved, field, value, f"{path}: grid.{field}")
-        jobs.append(_validate(resolved, str(path), set(overrides or {})))
+        job = _validate(kind, resolved, str(path), set(overrides or {}))
+        parts = job.parts if isinstance(job, Simulation) and "part" not in resolved else 1
+        jobs += [job.model_copy(update={"part": i}) for i in range(parts)] if parts > 1 else [job]
     return jobs
 
 
@@ -159,24 +163,26 @@ def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
     raw[last] = list(value) if isinstance(value, tuple) else value
 
 
-def _validate(raw: dict[str, Any], where: str, overridden: set[str]) -> Job:
+def _validate(
+    kind_of_job: type[AnyJob], raw: dict[str, Any], where: str, overridden: set[str]
+) -> AnyJob:
     try:
-        return Job.model_validate(raw)
+        return kind_of_job.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         typed = any(f"{name}.".startswith(f"{field}.") for name in overridden)
         place = f"--{field}" if typed else f"{where}: {field}"
         kind = OverrideError if typed else JobError
-        raise kind(f"{place}: {_sentence(first)}") from None
+        raise kind(f"{place}: {_sentence(kind_of_job, first)}") from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(job: Any, error: Any) -> str:
     """Say what came and what is allowed, for one error of pydantic."""
     kind, came, context = error["type"], _shown(error["input"]), error.get("ctx", {})
     if kind == "extra_forbidden":
         *section, name = error["loc"]
-        return f"unknown; {nearest(str(name), _fields(section))}"
+        return f"unknown; {nearest(str(name), _fields(job, section))}"
     if kind == "missing":
         return "missing"
     if kind == "literal_error":
@@ -200,11 +206,11 @@ def _sentence(error: Any) -> str:
     return f"{said}, got {came}"
 
 
-def _fields(section: Iterable[Any]) -> list[str]:
-    model: Any = Job
+def _fields(job: Any, section: Iterable[Any]) -> list[str]:
+    model = job
     for part in section:
         model = model.model_fields[part].annotation
-    return [*model.model_fields, *(("grid", "seeds") if model is Job else ())]
+    return [*model.model_fields, *(("grid", "seeds") if model is job else ())]
 
 
 def _shown(value: Any) -> str:

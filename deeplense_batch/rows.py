@@ -99,6 +99,11 @@ def _fault(path: Path, error: Exception) -> str:
 def _read_job(run: RunDir) -> Row:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     job = yaml.load((run.path / "job.yaml").read_text(encoding="utf-8"), loader)
+    if "simulate" in job:
+        made = job["simulate"]
+        names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}
+        label = f"{made['kind']} {made['preset']}"
+        return names | {"model": label, "recipe": dict(_flat(job))}
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
     place = {"data_root": str(job["data"]["root"])}
@@ -128,6 +133,8 @@ def _read_metrics(run: RunDir) -> Row:
     metrics = run.read_json("metrics.json")
     if metrics["schema"] != _METRICS_SCHEMA:
         raise ValueError(f"schema {metrics['schema']!r}, expected {_METRICS_SCHEMA}")
+    if "simulate_seconds" in metrics["cost"]:  # it made data, and has no scores
+        return {"images_per_s": _number(metrics["cost"]["images_per_s"]), "epochs": 1}
     data, device, cost = metrics["data"], metrics["device"], metrics["cost"]
     scores = {name: _number(value) for name, value in metrics["test"]["scores"].items()}
     row: Row = {name: scores[name] for name in scores if re.fullmatch(_SCORES, name)}

@@ -70,15 +70,17 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
             stack.enter_context(directory.claim())
             stack.enter_context(logging_to(directory))
             stack.enter_context(
-                attempt(directory, epochs=planned.job.train.epochs, reasons=_REASONS)
+                attempt(directory, epochs=planned.training.train.epochs, reasons=_REASONS)
             )
         interrupt = stack.enter_context(signals())
-        world = stack.enter_context(open_world(gpus=planned.job.resources.gpus, device=device))
+        world = stack.enter_context(
+            open_world(gpus=planned.training.resources.gpus, device=device)
+        )
         return _carry_out(planned, directory, world, interrupt)
 
 
 def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
-    job, started = planned.job, time.perf_counter()
+    job, started = planned.training, time.perf_counter()
     if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
         torch.set_num_threads(min(job.resources.cpus, record.cores()))
     slices = open_slices(job)
@@ -134,15 +136,21 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root)
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
+    metrics["summary"] = _summary(scores, metrics["cost"])
     directory.write_json("metrics.json", metrics)
     _log.info("test %s %s", task.monitor, scores.get(task.monitor))
     return scores
 
 
+def _summary(scores: Scores, cost: dict[str, Any]) -> str:
+    shown = [f"test AUC {auc:.4f}" for auc in [scores.get("auc")] if auc is not None]
+    return ", ".join([*shown, f"{cost['train_seconds'] / 60:.1f} min of training"])
+
+
 def _metrics(
     planned: Planned, directory: RunDir, world: World, trainer: Trainer, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    job, history = planned.job, directory.read_lines("history.jsonl")
+    job, history = planned.training, directory.read_lines("history.jsonl")
     cuda = world.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else record.host_memory_gb()
     slices = {use: getattr(job.data, use) for use in ("train", "valid", "test")}

@@ -164,7 +164,7 @@ class RunDir:
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file, whole or not at all."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        temporary = self.path / f".{name}.{_me()}.tmp"
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -212,7 +212,7 @@ def now() -> str:
 
 def _create(path: Path, text: str) -> bool:
     """Make a file that must not exist; it appears with its content, and for one process only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_me()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     try:
         os.link(temporary, path)
@@ -221,6 +221,11 @@ def _create(path: Path, text: str) -> bool:
     finally:
         temporary.unlink()
     return True
+
+
+def _me() -> str:
+    """A name no other process has: two containers that share a folder may have one pid."""
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def _myself() -> dict[str, Any]:

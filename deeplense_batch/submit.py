@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch import record
-from deeplense_batch.job import Job, JobError, flat_fields, nearest
+from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import now
@@ -91,7 +91,7 @@ class Submission:
         ):
             job = item.job
             place = (item.run.path.name, state, action)
-            rows.append((job.name, job.model.name, str(job.seed), setting, *place))
+            rows.append((job.name, job.label, str(job.seed), setting, *place))
         if not any(settings):
             rows = [(*row[:3], *row[4:]) for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -162,10 +162,10 @@ def submit(
         local.run_queue(todo, folder, parallel=parallel or _slots(todo, device), device=device)
 
 
-def _settings(jobs: Sequence[Job]) -> list[str]:
+def _settings(jobs: Sequence[AnyJob]) -> list[str]:
     """For each job the fields, but model and seed, in which those of its name differ."""
     flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
-    told = ("model.name", "seed", "name", "data.root")
+    told = ("model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out")
     found = []
     for job, fields in zip(jobs, flat, strict=True):
         alike = [f for j, f in zip(jobs, flat, strict=True) if j.name == job.name]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deeplense_batch.job import Job, nearest
+from deeplense_batch.job import Job, Simulation, nearest
 from deeplense_batch.recipe import parse_value
 
 __all__ = [
@@ -131,7 +131,7 @@ def recipes(jobs: tuple[str, ...], grid: bool | str) -> tuple[bool, list[str]]:
 
 def overrides(verb: Callable[..., Any], given: Mapping[str, bool | str]) -> dict[str, Any]:
     """Read ``--section.field=value``; any other flag is a misspelt one."""
-    fields = {"grid", "seeds", *Job.model_fields}
+    fields = {"grid", "seeds", *Job.model_fields, *Simulation.model_fields}
     for name in given:
         if name.partition(".")[0] not in fields:
             flags = {*inspect.signature(verb).parameters, *fields} - {"overrides", "jobs"}

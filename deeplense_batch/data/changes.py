@@ -33,7 +33,7 @@ def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     Raises:
         ShardError: A field does not exist, or takes no such value.
     """
-    for field, value in changes.items():
+    for field, value in _dotted(changes):
         preset = _replaced(preset, field.split("."), value, f"preset {preset.name}: {field}")
     return preset
 
@@ -74,6 +74,15 @@ def check(preset: Preset, size: int) -> None:
             f"{where}: camera.psf_sigma: {preset.camera.psf_sigma:g} arcsec does not fit a frame "
             f"of {size} pixels of {preset.pixel_scale:g} arcsec"
         )
+
+
+def _dotted(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by dotted name, though some stand in sections, as a recipe may have them."""
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and not {"law", "place"} & set(value):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _most_mass(preset: Preset) -> float:

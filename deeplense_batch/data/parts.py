@@ -3,9 +3,9 @@
 ::
 
     <root>/.parts/
-      plan.json             what the set will be; another plan is refused
-      train-00003.h5        a shard that is complete, a split of its own
-      train-00004.<pid>/    one in work; left by a process that was killed, it is made anew
+      plan.json               what the set will be; another plan is refused
+      train-00003.h5          a shard that is complete, a split of its own
+      train-00004.<process>/  one in work; left by a process that was killed, it is made anew
 
 Who finds all shards complete joins them: the attributes of the whole split are written into each,
 and they get their final names. That may be broken off and done again as well.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ class Parts:
             shard: Its number.
             options: Of the `ShardWriter`.
         """
-        folder = self._folder / f"{split}-{shard:05d}.{os.getpid()}"
+        folder = self._folder / f"{split}-{shard:05d}.{socket.gethostname()}.{os.getpid()}"
         try:
             with ShardWriter(folder, split=split, **options) as writer:
                 yield writer

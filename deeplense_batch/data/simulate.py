@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from deeplense_batch.data.substructure import Substructure
 from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
 from deeplense_batch.job import nearest
 
-__all__ = ["KINDS", "SimulateReport", "simulate"]
+__all__ = ["KINDS", "SimulateReport", "check", "simulate"]
 
 KINDS = {"substructure": Substructure}
 
@@ -78,6 +78,7 @@ def simulate(
     shard_size: int = 2048,
     part: int = 0,
     parts: int = 1,
+    each: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> SimulateReport:
     """Simulate a labelled set into a folder of shards; go on with it if it was cut off.
@@ -90,6 +91,7 @@ def simulate(
         shard_size: Images in a shard.
         part: Which part of the shards this process makes, from 0.
         parts: Into how many parts they are divided. Who finds all shards made completes the set.
+        each: Called after every few images; what it raises ends the simulation, to go on later.
         options: Of the kind: ``preset``, ``changes`` and ``size`` of `Substructure`.
 
     Raises:
@@ -97,13 +99,11 @@ def simulate(
             those of another simulation that is not complete. Nothing has been computed then.
     """
     started = time.perf_counter()
-    if kind not in KINDS:
-        raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
     _check_numbers(images=images, seed=seed, shard_size=shard_size, parts=parts)
     if not 0 <= part < parts:
         raise ShardError(f"simulate: part: expected 0 to {parts - 1}, of {parts}; got {part}")
-    root, content = Path(out), KINDS[kind](**options)
-    counts = content.counts(images)
+    root = Path(out)
+    content, counts = check(kind, images=images, **options)
     plan = {"kind": kind, "seed": seed, "shard_size": shard_size, "counts": counts}
     plan = json.loads(json.dumps(plan | content.described()))  # as it will be read again
     if _is_complete(root, plan):
@@ -125,7 +125,9 @@ def simulate(
     with _Progress(made) as progress:
         for (split, k), indices in chosen.items():
             with work.writing(split, k, **_form(content, seed, shard_size)) as writer:
-                _fill(writer, content, split, indices, seed, progress)
+                for samples in _fill(writer, content, split, indices, seed):
+                    progress.advance(samples)
+                    each()
     complete = work.join()
     seconds = time.perf_counter() - started
     if complete:
@@ -133,6 +135,20 @@ def simulate(
         work.clear()
     digest = data_digest(root) if complete else None
     return SimulateReport(root, content.about, counts, content.slips, made, seconds, digest)
+
+
+def check(
+    kind: str, *, images: int, **options: Any
+) -> tuple[Substructure, dict[str, dict[str, int]]]:
+    """Find out what would be made: its kind, and images by split and class.
+
+    Raises:
+        ShardError: As `simulate`, of the arguments.
+    """
+    if kind not in KINDS:
+        raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
+    content = KINDS[kind](**options)
+    return content, content.counts(images)
 
 
 @dataclass
@@ -195,9 +211,8 @@ def _fill(
     split: str,
     indices: list[int],
     seed: int,
-    progress: _Progress,
-) -> None:
-    """Simulate one shard into its writer."""
+) -> Iterator[int]:
+    """Simulate one shard into its writer; yields how many images were made."""
     classes = content.classes
     for first in range(0, len(indices), _BATCH):
         batch = indices[first : first + _BATCH]
@@ -213,7 +228,7 @@ def _fill(
             scale=made.scale,
             truth=made.truth,
         )
-        progress.advance(len(batch))
+        yield len(batch)
 
 
 def _is_complete(root: Path, plan: Mapping[str, Any]) -> bool:

@@ -1,0 +1,83 @@
+"""One part of a simulation, start to end, as a run: its directory tells what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+import torch
+
+from deeplense_batch import record
+from deeplense_batch.attempts import Interrupt, StoppedError, attempt, heart, logging_to, signals
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.simulate import simulate
+from deeplense_batch.job import Simulation
+from deeplense_batch.plan import Planned, put_aside
+
+__all__ = ["make"]
+
+_log = logging.getLogger(__name__)
+
+
+def make(planned: Planned, *, force: bool = False) -> None:
+    """Make one part of a simulated set; go on with it if it was cut off.
+
+    Arguments:
+        planned: The job and its directory.
+        force: Put aside the directory of the run; shards are never written over.
+
+    Raises:
+        RunBusyError: Another process is at work on it.
+        ShardError: Another set is in the way.
+        StoppedError: A signal came; the shards that are complete are kept.
+    """
+    job = planned.job
+    assert isinstance(job, Simulation)
+    if force and planned.run.path.exists():
+        with planned.run.claim():
+            put_aside(planned.run)
+    directory = planned.make()
+    if directory.status().state == "done":
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(directory.claim())
+        stack.enter_context(logging_to(directory))
+        stack.enter_context(attempt(directory, epochs=1, reasons=((ShardError, "data"),)))
+        interrupt = stack.enter_context(signals())
+        beat = heart(directory)
+        torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
+        started = time.perf_counter()
+
+        def look() -> None:
+            beat(0)
+            _stop(interrupt)
+
+        section = job.simulate
+        report = simulate(
+            section.kind, section.out, preset=section.preset, changes=section.set,
+            images=section.images, size=section.size, seed=job.seed,
+            shard_size=section.shard_size, part=job.part, parts=job.parts, each=look,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        complete = "the set is complete" if report.digest else "other parts are missing yet"
+        directory.write_json(
+            "metrics.json",
+            {
+                "schema": 1,
+                "job": job.name,
+                "run": directory.path.name,
+                "made": report.made,
+                "data": {"digest": report.digest},
+                "cost": {"simulate_seconds": seconds, "images_per_s": report.made / seconds},
+                "summary": f"{report.made} images, {report.made / seconds:.0f}/s, {complete}",
+                "versions": record.versions(),
+                "commit": record.commit(),
+            },
+        )
+        beat(1)
+
+
+def _stop(interrupt: Interrupt) -> None:
+    if interrupt.signal:
+        raise StoppedError("signal received; the shards that are complete are kept")

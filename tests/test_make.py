@@ -1,0 +1,135 @@
+"""A simulation fanned out by submit: parts are runs, and the set is that of one process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import typed, wait_for
+
+from deeplense_batch.data.shards import data_digest
+from deeplense_batch.data.simulate import simulate
+from deeplense_batch.job import JobError, Simulation
+from deeplense_batch.plan import plan, reopen
+from deeplense_batch.recipe import load_jobs
+from deeplense_batch.rundir import RunDir, find_runs
+
+SET = {"images": 120, "size": 32, "shard_size": 10}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "lenses.yaml"
+    content = {"simulate": {"out": "set", **SET}, "parts": 3, "resources": {"gpus": 0}}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def digest(tmp_path_factory) -> str:
+    return simulate("substructure", tmp_path_factory.mktemp("whole") / "set", **SET).digest
+
+
+def test_parts_become_runs(recipe):
+    jobs = load_jobs(recipe)
+    assert [(type(job), job.part, job.parts) for job in jobs] == [
+        (Simulation, part, 3) for part in range(3)
+    ]
+    planned = plan(jobs, "runs")
+    assert len({item.run.path for item in planned}) == 3
+    made = planned[1].make()
+    again = reopen(made.path)
+    assert again.job == planned[1].job and again.job.simulate.out == str(Path("set").absolute())
+    other = plan(load_jobs(recipe, {"simulate.set.sphere.count": 30}), "runs")
+    assert not {item.run.path for item in planned} & {item.run.path for item in other}
+
+
+def test_submitted_it_is_the_set_of_one_process(recipe, digest, capsys):
+    code, shown, _ = typed(capsys, "submit", recipe, "--parallel=2")
+    assert code == 0 and "part=2" in shown
+    assert data_digest("set") == digest
+    code, shown, _ = typed(capsys, "submit", recipe)
+    assert code == 0 and "3 runs (3 done), nothing to do" in shown
+    code, shown, _ = typed(capsys, "status")
+    assert code == 0 and "3 runs: 3 done" in shown
+    code, shown, _ = typed(capsys, "collect")
+    assert code == 0
+
+
+def test_many_at_once_make_one_set(recipe, digest):
+    """All parts at one moment, each in a process, none waiting for the others."""
+    paths = [item.make().path for item in plan(load_jobs(recipe), "runs")]
+    command = [sys.executable, "-m", "deeplense_batch", "run"]
+    processes = [subprocess.Popen([*command, str(path)]) for path in paths]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert data_digest("set") == digest
+    assert not Path("set/.parts").exists()
+
+
+def test_who_ends_last_joins_even_if_another_just_looked(tmp_path, digest):
+    """A part that found shards missing, and still holds the claim, does not keep us from it."""
+    for part in (0, 1):
+        simulate("substructure", tmp_path, part=part, parts=3, **SET)
+    with RunDir(tmp_path / ".parts").claim():
+        last = threading.Thread(
+            target=simulate, args=("substructure", tmp_path), kwargs={"part": 2, "parts": 3, **SET}
+        )
+        last.start()
+        last.join(2.0)
+        assert last.is_alive() and not list(tmp_path.glob("*.h5"))
+    last.join()
+    assert data_digest(tmp_path) == digest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL])
+def test_cut_short_it_goes_on(recipe, number, capsys):
+    big = {"simulate.images": 1200, "simulate.size": 64, "parts": 1}
+    words = [f"--{name}={value}" for name, value in big.items()]
+    (run,) = [item.make() for item in plan(load_jobs(recipe, big), "runs")]
+    process = subprocess.Popen([sys.executable, "-m", "deeplense_batch", "run", str(run.path)])
+    wait_for(lambda: len(list(Path("set").glob(".parts/*.h5"))) > 2)
+    process.send_signal(number)
+    killed = number == signal.SIGKILL
+    assert process.wait() == (-number if killed else 85)
+    assert run.status().state == ("lost" if killed else "stopped")
+    kept = {path.name for path in Path("set").glob(".parts/*.h5")}
+    assert kept
+    code, shown, _ = typed(capsys, "submit", recipe, *words)
+    assert code == 0 and "go on" in shown
+    assert run.status().state == "done"
+    made = run.read_json("metrics.json")["made"]
+    assert made <= 1200 - 10 * len(kept) + 10
+    whole = simulate("substructure", "whole", images=1200, size=64)
+    assert data_digest("set") == whole.digest
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("simulate.preset", "physicl", "did you mean 'physical'"),
+        ("simulate.images", 3, "images: expected a whole number from 6"),
+        ("simulate.set.sphere.cuont", 3, "did you mean 'count'"),
+        ("simulate.kind", "stars", "KIND: got 'stars'"),
+        ("part", 3, "part: 3 of 3 parts"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_made(recipe, field, value, sentence):
+    with pytest.raises(JobError, match=sentence):
+        plan(load_jobs(recipe, {field: value}), "runs")
+    assert not Path("runs").exists() and not Path("set").exists()
+
+
+def test_all_of_jobs_makes_no_data(recipe, shards, capsys):
+    Path("jobs").mkdir()
+    recipe.rename(Path("jobs") / recipe.name)
+    job = {"model": {"name": "test_resnet"}, "data": {"root": str(shards)}}
+    Path("jobs/small.yaml").write_text(yaml.safe_dump(job))
+    code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run", "--yes")
+    assert code == 0 and "lenses" not in shown and "1 run," in shown
+    assert not find_runs(Path("runs"))
