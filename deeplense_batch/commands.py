@@ -7,6 +7,7 @@ once.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -346,7 +347,7 @@ class Commands:
         """Measure the models of recipes and the data plane on this device, as ratios.
 
         Args:
-            jobs: Recipes, by default jobs/demo.yaml.
+            jobs: Recipes, by default jobs/demo.yaml; or the word simulate, for the simulator.
             steps: Training steps of one measurement.
             repeats: Measurements of each number; medians are told.
             device: cpu or cuda, in place of what the jobs ask for.
@@ -361,21 +362,17 @@ class Commands:
         if not all(counts.values()):
             raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        if jobs == ("simulate",):
+            return Plan(lambda: _bench_simulation(counts["repeats"], out))
         found = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
         loaded = [job for job in found if isinstance(job, Job)]
         if not loaded:
             raise words.UsageError("bench: none of these recipes trains a model")
 
         def act() -> int:
-            import json
-
             from deeplense_batch.bench import bench
 
-            report = bench(loaded, device=on, **counts)
-            print(report)
-            if out:
-                Path(out).write_text(json.dumps(report.as_json(), indent=1) + "\n")
-            return 0
+            return _show(bench(loaded, device=on, **counts), out)
 
         return Plan(act)
 
@@ -408,6 +405,20 @@ class Commands:
             return 0
 
         return Plan(act)
+
+
+def _bench_simulation(repeats: int, out: str) -> int:
+    from deeplense_batch.bench_simulation import bench_simulation
+
+    return _show(bench_simulation(repeats=repeats), out)
+
+
+def _show(report: Any, out: str) -> int:
+    """Print what was measured, and write it as JSON where that is asked."""
+    print(report)
+    if out:
+        Path(out).write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    return 0
 
 
 def _agreed() -> bool:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["DeviceError", "World", "is_main", "open_world", "world_size"]
+__all__ = ["DeviceError", "World", "is_main", "open_world", "processor", "world_size"]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
 
@@ -106,7 +106,7 @@ class World:
             name = torch.cuda.get_device_name(self.device)
         else:
             threads = torch.get_num_threads()
-            name = f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+            name = f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
         return {
             "name": name,
             "type": self.device.type,
@@ -171,7 +171,8 @@ def _nvidia_smi() -> str:
     return " ".join((done.stdout or done.stderr).split()) or "says nothing"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

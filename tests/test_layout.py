@@ -25,7 +25,7 @@ FLOORS = {
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "charts": 2, "compare": 2,
     "report": 2, "collect": 2, "recipe": 2,
     "plan": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
-    "launch": 3, "bench": 3, "doctor": 3,
+    "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
     "local": 4, "submit": 4,
     "words": 5, "commands": 5, "__main__": 5,
 }  # fmt: skip

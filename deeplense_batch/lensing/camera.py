@@ -16,6 +16,8 @@ what is simulated beside it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,6 +37,7 @@ def fine_grid(size: int, pixel_scale: float, supersampling: int) -> tuple[Tensor
     return samples.view(1, 1, -1), samples.view(1, -1, 1)
 
 
+@lru_cache(maxsize=8)
 def camera_matrix(size: int, pixel_scale: float, supersampling: int, psf_sigma: float) -> Tensor:
     """Blur by a Gaussian and integrate over pixels, along one axis.
 
@@ -45,7 +48,7 @@ def camera_matrix(size: int, pixel_scale: float, supersampling: int, psf_sigma: 
         psf_sigma: Width of the Gaussian, above 0, arcsec.
 
     Returns:
-        A, (size, size supersampling) float64; an image is A @ sky @ A.T.
+        A, (size, size supersampling) float64, kept: not to be changed; an image is A @ sky @ A.T.
     """
     pixels = _centred(size, pixel_scale)[:, None]
     samples = _centred(size * supersampling, pixel_scale / supersampling)[None, :]

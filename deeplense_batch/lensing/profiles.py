@@ -115,9 +115,9 @@ def point_masses(
     # One mass at a time keeps the fields in the cache; only this sum is over whole fields.
     for cx, cy, squared in zip(centre_x.T, centre_y.T, theta_m_squared.T, strict=True):
         dx, dy = x - cx[:, None, None], y - cy[:, None, None]
-        inverse = (dx * dx + (dy * dy + TINY)).reciprocal_()
-        alpha_x.addcmul_(inverse, dx * squared[:, None, None])
-        alpha_y.addcmul_(inverse, dy * squared[:, None, None])
+        weight = squared[:, None, None] / (dx * dx + (dy * dy + TINY))
+        alpha_x.addcmul_(weight, dx)
+        alpha_y.addcmul_(weight, dy)
     return alpha_x, alpha_y
 
 
@@ -191,7 +191,7 @@ def line_mass(
     With u along the line and v across it from its centre, a = length / 2 and E = theta_M^2,
 
         alpha_u = E / 2L  ln{[(u + a)^2 + v^2] / [(u - a)^2 + v^2]}
-        alpha_v = E / L   [atan2(v, u - a) - atan2(v, u + a)]
+        alpha_v = E / L   atan2(2 a v, u^2 + v^2 - a^2)
 
     the integral of point masses along it. Across the line alpha_v jumps by 2 pi E / L.
 
@@ -210,7 +210,7 @@ def line_mass(
     v_squared = v * v + TINY
     per_length = theta_m_squared / length
     along = torch.log((after * after + v_squared) / (before * before + v_squared))
-    across = torch.atan2(v, before) - torch.atan2(v, after)
+    across = torch.atan2(length * v, before * after + v_squared)
     return rotate(0.5 * per_length * along, per_length * across, -angle)
 
 
