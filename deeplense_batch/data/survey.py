@@ -1,7 +1,7 @@
 """One cutout of the survey: draw it, trace its rays, blur it, and add the noise.
 
 An image and all that is true of it come from one stream of random numbers: first atmosphere and
-sky, then the elliptical that both classes share, then the object, the field, and last the noise.
+sky, then the elliptical that both classes share, the field, the object, and last the noise.
 The elliptical of a lens is kept whatever the source behind it is; only a source that would not be
 seen is drawn again. So brightness and colour of the galaxy in front tell nothing.
 
@@ -25,7 +25,7 @@ Truth of an image, float64, angles in arcsec, directions in rad, magnitudes AB, 
     clumps (4, 4)           x y sigma share
     source_magnitudes (3,)  not lensed
     magnification ()        flux of what is lensed in the frame and its margin over that
-    arc_snr arc_contrast () in g, by `Visible`
+    arc_snr, arc_contrast, arc_share ()     in g, as in `Visible`
     tries ()                sources drawn
     seeing (3,)             FWHM
     psf (3, 3)              beta q phi of each band
@@ -90,6 +90,14 @@ class _Conditions(NamedTuple):
     correlation: float
 
 
+class _Visibility(NamedTuple):
+    """What there is to see of a lensed source in g, as in `Visible`."""
+
+    snr: float
+    contrast: float
+    share: float
+
+
 def make(
     target: int, random: np.random.Generator, laws: Survey = SURVEY
 ) -> tuple[NDArray[np.float32], Truth]:
@@ -111,16 +119,17 @@ def make(
     red = draw_red_galaxy(laws, random)
     x, y = laws.camera.jitter.draw(random, 2) * PIXEL_SCALE
     place = float(x), float(y)
+    field = draw_field(laws, random)
     if CLASSES[target] == "lenses":
         kind, lights = "lens", [light_of(laws, red, place)]
-        pixels, arc = _draw_arc(laws, red, place, psf, conditions.sky_sd, random)
+        galaxy = render(lights, psf, laws)
+        lensed, arc = _draw_arc(laws, red, place, galaxy, psf, conditions.sky_sd, random)
+        sky = galaxy + lensed + render(field, psf, laws)
     else:
         kind = str(random.choice(list(FRACTIONS), p=list(FRACTIONS.values())))
-        lights = draw_nonlens(kind, laws, red, place, random)
-        pixels, arc = None, _no_arc(laws)
-    field = draw_field(laws, random)
-    sky = render([*lights, *field], psf, laws)
-    counts = _framed(sky if pixels is None else sky + pixels, laws)
+        lights, arc = draw_nonlens(kind, laws, red, place, random), _no_arc(laws)
+        sky = render([*lights, *field], psf, laws)
+    counts = _framed(sky, laws)
     counts += _noise(counts, conditions, laws, random)
     image, scale = _public_form(counts)
 
@@ -199,11 +208,21 @@ def _draw_arc(
     laws: Survey,
     red: RedGalaxy,
     place: Place,
+    galaxy: Tensor,
     psf: Tensor,
     sky_sd: NDArray[np.float64],
     random: np.random.Generator,
 ) -> tuple[Tensor, Truth]:
     """Draw the mass of a lens and sources behind it, until one is visible.
+
+    Arguments:
+        laws: All laws.
+        red: The lens.
+        place: Where it stands, arcsec.
+        galaxy: Counts of its light, (3, P, P).
+        psf: As in `render`.
+        sky_sd: In each band, (3,), counts.
+        random: The stream of this image.
 
     Returns:
         Counts of what is lensed, (3, P, P), and its part of the truth.
@@ -213,6 +232,7 @@ def _draw_arc(
     phi = red.phi + one(law.phi, random)
     g1, g2 = law.shear.draw(random, 2).tolist()
     beta_x, beta_y = _source_plane(laws, place, red.theta_e, (q, phi), (g1, g2))
+    front = _framed(galaxy, laws)[0]
     for tried in range(1, laws.visible.tries + 1):
         source = draw_source(laws, red.theta_e, random)
         shape = source.brightness(beta_x, beta_y, laws.core)
@@ -222,15 +242,16 @@ def _draw_arc(
         spectrum = sky_spectrum(shape, laws.supersampling, PIXEL_SCALE)
         flux = torch.from_numpy(counts_of(source.magnitudes)).float()[:, None, None]
         pixels = pixels_of(spectrum * flux * psf)
-        snr, contrast = _visibility(_framed(pixels, laws)[0], float(sky_sd[0]))
-        if snr > laws.visible.snr and contrast > laws.visible.contrast:
+        seen = _visibility(_framed(pixels, laws)[0], front, float(sky_sd[0]), laws)
+        if _is_visible(seen, laws):
             truth = _arc_truth(source, red.z_s, red.theta_e)
             truth |= {
                 "lens": np.array([q, phi]),
                 "shear": np.array([g1, g2]),
                 "magnification": np.asarray(magnification),
-                "arc_snr": np.asarray(snr),
-                "arc_contrast": np.asarray(contrast),
+                "arc_snr": np.asarray(seen.snr),
+                "arc_contrast": np.asarray(seen.contrast),
+                "arc_share": np.asarray(seen.share),
                 "tries": np.asarray(float(tried)),
             }
             return pixels, truth
@@ -255,11 +276,20 @@ def _source_plane(
     return x - lens[0] - tide[0], y - lens[1] - tide[1]
 
 
-def _visibility(arc: NDArray[np.float64], sky_sd: float) -> tuple[float, float]:
-    """Signal over the noise of the sky where `arc` is above one sd, and of its brightest pixel."""
+def _visibility(
+    arc: NDArray[np.float64], galaxy: NDArray[np.float64], sky_sd: float, laws: Survey
+) -> _Visibility:
+    """What there is to see of `arc` in front of the sky and of `galaxy`, (64, 64) counts each."""
     bright = arc[arc > sky_sd]
     snr = float(bright.sum()) / (sky_sd * math.sqrt(len(bright))) if len(bright) else 0.0
-    return snr, float(arc.max()) / sky_sd
+    clear = arc > laws.visible.contrast * sky_sd
+    share = float((arc[clear] / (arc[clear] + galaxy[clear])).max()) if clear.any() else 0.0
+    return _Visibility(snr, float(arc.max()) / sky_sd, share)
+
+
+def _is_visible(seen: _Visibility, laws: Survey) -> bool:
+    least = laws.visible
+    return seen.snr > least.snr and seen.contrast > least.contrast and seen.share > least.share
 
 
 def _arc_truth(source: SourceGalaxy, z_s: float, theta_e: float) -> Truth:
@@ -330,6 +360,7 @@ def _no_arc(laws: Survey) -> Truth:
         "magnification": (),
         "arc_snr": (),
         "arc_contrast": (),
+        "arc_share": (),
         "tries": (),
     }
     return {name: np.zeros(shape) for name, shape in shapes.items()}
