@@ -8,9 +8,9 @@ Magnitudes are AB, angles on the sky arcsec, directions rad counted from x towar
 bands in the order of `BANDS`. That order, blue first, is also the one in which the public files
 read as red galaxies under the best seeing in the last band.
 
-Numbers for depth and seeing have the right order and are not fits. Redshift, dispersion, brightness
-and size of the ellipticals are such that the lenses agree with the few real ones in colour, in the peak
-over the noise in each band, and in how much light there is around them.
+Numbers for depth and seeing have the right order and are not fits. Redshift, dispersion,
+brightness and size of the ellipticals are such that lenses agree with the few real ones in colour,
+in the peak over the noise of each band, and in how much light there is around them.
 
 References:
     Aihara et al. 2019, PASJ 71, 114, and 2022, PASJ 74, 247 (the survey); Faber and Jackson 1976,
