@@ -108,7 +108,7 @@ def class_counts(images: int) -> dict[str, dict[str, int]]:
     while sum(found.values()) < images:
         found[max(found, key=lambda key: exact[key] - found[key])] += 1
     while sum(found.values()) > images:
-        found[max(found, key=lambda key: found[key] - exact[key])] -= 1
+        found[max((k for k in found if found[k] > 1), key=lambda k: found[k] - exact[k])] -= 1
     return {split: {name: found[split, name] for name in COUNTS[split]} for split in COUNTS}
 
 
