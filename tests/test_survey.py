@@ -139,12 +139,14 @@ class TestMoffat:
             centre = float(((axis - expected) * pixels * near).sum() / total)
             assert abs(centre) < 0.02 * PIXEL_SCALE
 
-    def test_a_point_is_the_profile_integrated_over_pixels(self):
+    @pytest.mark.parametrize(("fwhm", "tolerance"), [(0.6, 1e-3), (0.48, 2e-3), (0.4, 7e-3)])
+    def test_a_point_is_the_profile_integrated_over_pixels(self, fwhm, tolerance):
         x, y = fine_grid(SIZE, PIXEL_SCALE, 9)
-        fine = moffat(x - 0.31, y + 0.47, *numbers(0.6, 3.5, 0.96, 1.0))[0]
+        fine = moffat(x - 0.31, y + 0.47, *numbers(fwhm, 3.5, 0.96, 1.0))[0]
         expected = fine.view(SIZE, 9, SIZE, 9).mean((1, 3)) * PIXEL_SCALE**2
-        pixels = pixels_of(point_spectrum(0.31, -0.47, SIZE, PIXEL_SCALE) * blur())[0]
-        assert float((pixels - expected).abs().max() / expected.max()) < 1e-3  # 3e-4
+        pixels = pixels_of(point_spectrum(0.31, -0.47, SIZE, PIXEL_SCALE) * blur(fwhm))[0]
+        error = float((pixels - expected).abs().max() / expected.max())
+        assert error < tolerance  # 3e-4, 1.4e-3, 5e-3
 
     def test_three_samples_a_pixel_are_enough(self):
         def seen(supersampling: int) -> torch.Tensor:
@@ -218,13 +220,11 @@ class TestLaws:
 
     def test_sky_follows_from_depth_and_seeing(self):
         """A point of five sigma, in the noise area of a Gaussian, 4 pi sigma^2."""
-        camera = SURVEY.camera
-        for depth, fwhm, sd in zip((26.6, 26.2, 26.2), camera.fwhm, camera.sky_sd, strict=True):
-            sigma = fwhm.median / math.sqrt(8 * math.log(2)) / PIXEL_SCALE
-            flux = float(counts_of(np.array(depth)))
-            assert sd.median == pytest.approx(
-                flux / 5 / math.sqrt(4 * math.pi * sigma**2), rel=0.02
-            )
+        published = zip((26.6, 26.2, 26.2), (0.77, 0.76, 0.58), SURVEY.camera.sky_sd, strict=True)
+        for depth, fwhm, sd in published:
+            sigma = fwhm / math.sqrt(8 * math.log(2)) / PIXEL_SCALE
+            noise = float(counts_of(np.array(depth))) / 5 / math.sqrt(4 * math.pi * sigma**2)
+            assert sd.median == pytest.approx(noise, rel=0.02)
 
     def test_brightness_and_colours_of_ellipticals(self):
         law = SURVEY.galaxy
@@ -247,7 +247,7 @@ class TestLaws:
 
 
 class TestRender:
-    psf = torch.cat([blur(fwhm) for fwhm in (0.77, 0.76, 0.58)])
+    psf = torch.cat([blur(fwhm) for fwhm in (0.77, 0.68, 0.48)])
 
     def test_magnitudes_come_out_as_counts(self):
         magnitudes = np.array([22.0, 20.5, 19.5])
