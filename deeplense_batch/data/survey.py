@@ -235,7 +235,7 @@ def _draw_arc(
     front = _framed(galaxy, laws)[0]
     for tried in range(1, laws.visible.tries + 1):
         source = draw_source(laws, red.theta_e, random)
-        shape = source.brightness(beta_x, beta_y, laws.core)
+        shape = source.brightness(beta_x, beta_y)
         magnification = float(shape.sum()) * (PIXEL_SCALE / laws.supersampling) ** 2
         if magnification <= laws.visible.magnification:
             continue

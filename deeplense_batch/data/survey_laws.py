@@ -330,6 +330,7 @@ class Survey:
     # brightness tells nothing.
     brightness_scatter: Bounded
     core: float  # of a cusp, arcsec: its flux is held by samples to 1%
+    core_above: float  # Sersic index from which samples need that
     margin: int  # pixels around the frame, cut off after the blur
     supersampling: int
 
@@ -452,6 +453,7 @@ SURVEY = Survey(
     angle=Uniform(0.0, _TURN),
     brightness_scatter=Normal(0.0, 0.4),
     core=0.01,
+    core_above=2.5,
     margin=4,
     supersampling=3,
 )

@@ -94,11 +94,11 @@ class SourceGalaxy:
     magnitudes: Magnitudes
     clumps: NDArray[np.float64]  # (most, 4) x y sigma share
 
-    def brightness(self, x: Tensor, y: Tensor, core: float) -> Tensor:
+    def brightness(self, x: Tensor, y: Tensor) -> Tensor:
         """Shape of total one at a position of the source plane, per arcsec^2."""
         smooth = 1 - float(self.clumps[:, 3].sum())
         light = smooth * soft_sersic(
-            x, y, place=self.place, radius=self.radius, n=self.n, q=self.q, phi=self.phi, core=core
+            x, y, place=self.place, radius=self.radius, n=self.n, q=self.q, phi=self.phi, core=0.0
         )
         for clump_x, clump_y, sigma, share in self.clumps.tolist():
             if share:
@@ -414,7 +414,8 @@ def _sersic(
     phi: float,
     compact: bool = False,
 ) -> Light:
-    shape = partial(soft_sersic, place=place, radius=radius, n=n, q=q, phi=phi, core=laws.core)
+    core = laws.core if n > laws.core_above else 0.0
+    shape = partial(soft_sersic, place=place, radius=radius, n=n, q=q, phi=phi, core=core)
     # Of n = 2.5 and q = 0.3, 1% of the light lies further out; of n = 1 less than 1e-6.
     return Light(place, flux, shape, max(1.0, 14 * radius) if compact else _FAR)
 
