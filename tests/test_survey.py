@@ -6,6 +6,7 @@ With `$DEEPLENSE_REAL_DATA` they are also held against the real cutouts of the p
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from pathlib import Path
@@ -37,6 +38,7 @@ from deeplense_batch.data.survey_laws import (
     Survey,
     Within,
     class_counts,
+    described,
 )
 from deeplense_batch.data.survey_objects import Light, counts_of, draw_red_galaxy, light_of
 from deeplense_batch.lensing.camera import fine_grid
@@ -204,6 +206,16 @@ class TestLaws:
                 assert found[split][name] >= 1
                 if images >= 1000:
                     assert abs(found[split][name] - count * images / 50_055) < 2
+
+    def test_described_in_json(self):
+        found = json.loads(json.dumps(described()))
+        assert found["fractions"] == FRACTIONS
+        camera = found["laws"]["camera"]
+        assert camera["fwhm"][2] == {"law": "LogNormal", "median": 0.48, "scatter": 0.10}
+        normal = {"law": "Normal", "mean": 0.62, "sd": 0.13}
+        within = {"law": "Within", "of": normal, "low": 0.2, "high": 0.9}
+        assert found["laws"]["galaxy"]["z"] == within
+        assert found["laws"]["version"] == SURVEY.version
 
     def test_number_counts_grow_with_their_slope(self):
         drawn = NumberCounts(0.3, 22.0, 26.0).draw(stream(1), 100_000)

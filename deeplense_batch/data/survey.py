@@ -1,9 +1,9 @@
 """One cutout of the survey: draw it, trace its rays, blur it, and add the noise.
 
 An image and all that is true of it come from one stream of random numbers: first atmosphere and
-sky, then the elliptical that both classes share, the field, the object, and last the noise.
-The elliptical of a lens is kept whatever the source behind it is; only a source that would not be
-seen is drawn again. So brightness and colour of the galaxy in front tell nothing.
+sky, then the elliptical that both classes share, the field, the object, and last the noise. So
+brightness and colour of the galaxy in front tell nothing: the elliptical of a lens is kept
+whatever the source behind it is, and only a source that would not be seen is drawn again.
 
 The sky of each band is the sum of lights times their flux, on a grid three times as fine as the
 pixels and with a margin around the frame, blurred by the band's own Moffat. Images are as in the
@@ -13,26 +13,28 @@ Truth of an image, float64, angles in arcsec, directions in rad, magnitudes AB, 
 
     kind ()                 number in `KINDS`
     place (2,)              x y of the object
-    galaxy (4,)             radius n q phi of the shared elliptical, on or behind other kinds not
-                            in the image
-    galaxy_magnitudes (3,)  of it
+    galaxy (4,)             radius n q phi of the elliptical; a spiral, an edge-on disc and a star
+    galaxy_magnitudes (3,)  have only its brightness, but for a scatter
     object_magnitudes (3,)  of all that belongs to the object, what is lensed included
-    z_l sigma_v ()          of it
-    z_s theta_e ()          0 for a non-lens, as all that follows up to `tries`
+    z_l, sigma_v ()         of the elliptical
+    seeing (3,)             FWHM
+    psf (3, 3)              beta q phi of each band
+    sky_sd (3,)             counts in a pixel
+    noise_correlation ()    of pixels side by side
+    neighbours ()           objects of the field in the frame
+    scale (3, 2)            counts at 0 and at 1 of the image
+
+and zero for a non-lens
+
+    z_s, theta_e ()
     lens (2,)               q phi of the mass
     shear (2,)              g1 g2
     source (6,)             x y radius n q phi, x and y from the lens
     clumps (4, 4)           x y sigma share
     source_magnitudes (3,)  not lensed
-    magnification ()        flux of what is lensed in the frame and its margin over that
+    magnification ()        flux of what is lensed, in the frame and its margin, over that
     arc_snr, arc_contrast, arc_share ()     in g, as in `Visible`
     tries ()                sources drawn
-    seeing (3,)             FWHM
-    psf (3, 3)              beta q phi of each band
-    sky_sd (3,)             counts in a pixel
-    noise_correlation ()    between pixels side by side
-    neighbours ()           objects of the field in the frame
-    scale (3, 2)            counts at 0 and at 1 of the image
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ __all__ = [
     "Visible",
     "Within",
     "class_counts",
+    "described",
 ]
 
 CLASSES = ("nonlenses", "lenses")  # the order in which the public folders are read
@@ -141,14 +143,14 @@ class NumberCounts:
 class Within:
     """A law of which only values from low to high are kept; others are drawn again."""
 
-    law: Law | LogNormal
+    of: Law | LogNormal
     low: float
     high: float
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        values = self.law.draw(random, count)
+        values = self.of.draw(random, count)
         while (outside := (values < self.low) | (values > self.high)).any():
-            values[outside] = self.law.draw(random, int(outside.sum()))
+            values[outside] = self.of.draw(random, int(outside.sum()))
         return values
 
 
@@ -441,7 +443,7 @@ SURVEY = Survey(
     field=Field(
         density=0.033,
         margin=2.0,
-        i=NumberCounts(0.33, 18.0, 26.0),
+        i=NumberCounts(0.33, 19.0, 26.0),
         stars=0.12,
         star_g_i=Uniform(0.4, 2.8),
         colours=Colours(Normal(0.65, 0.35), Normal(0.35, 0.25)),
@@ -457,3 +459,23 @@ SURVEY = Survey(
     margin=4,
     supersampling=3,
 )
+
+
+def described(laws: Survey = SURVEY) -> dict[str, object]:
+    """All of this file that an image depends on, ready for JSON; laws with their name."""
+    return {
+        "bands": list(BANDS),
+        "pixel_scale": PIXEL_SCALE,
+        "zero_point": ZERO_POINT,
+        "fractions": dict(FRACTIONS),
+        "laws": _plain(laws),
+    }
+
+
+def _plain(part: object) -> object:
+    if isinstance(part, tuple):
+        return [_plain(each) for each in part]
+    if not dataclasses.is_dataclass(part):
+        return part
+    fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    return {"law": type(part).__name__} | fields if isinstance(part, Bounded) else fields
