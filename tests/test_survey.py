@@ -1,0 +1,486 @@
+"""Lens finding: the blur and the profiles against closed forms, and the images against their laws.
+
+With `$DEEPLENSE_REAL_DATA` they are also held against the real cutouts of the public set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.integrate import quad
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from deeplense_batch.data.laws import Fixed
+from deeplense_batch.data.survey import make, render
+from deeplense_batch.data.survey_laws import (
+    BANDS,
+    CLASSES,
+    COUNTS,
+    FRACTIONS,
+    KINDS,
+    PIXEL_SCALE,
+    SHAPE,
+    SURVEY,
+    LogNormal,
+    NumberCounts,
+    Survey,
+    Within,
+    class_counts,
+    described,
+)
+from deeplense_batch.data.survey_objects import Light, counts_of, draw_red_galaxy, light_of
+from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.lensing.galaxies import (
+    clump,
+    edge_on,
+    exponential,
+    ring,
+    soft_sersic,
+    spiral_arms,
+    tail,
+)
+from deeplense_batch.lensing.psf import (
+    moffat,
+    moffat_noise_area,
+    pixels_of,
+    point_spectrum,
+    psf_spectrum,
+    sky_spectrum,
+)
+
+NONLENS, LENS = 0, 1
+SIZE = SHAPE[-1] + 2 * SURVEY.margin
+
+
+def stream(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
+
+
+def laws(part: str = "", **changes) -> Survey:
+    """The laws with one part changed."""
+    if not part:
+        return dataclasses.replace(SURVEY, **changes)
+    changed = dataclasses.replace(getattr(SURVEY, part), **changes)
+    return dataclasses.replace(SURVEY, **{part: changed})
+
+
+def counts(image: np.ndarray, truth: dict[str, np.ndarray]) -> np.ndarray:
+    """What the image was before each band was brought to 0 and 1, (3, 64, 64)."""
+    least, most = (truth["scale"][:, i, None, None] for i in (0, 1))
+    return image * (most - least) + least
+
+
+def numbers(*values: float) -> list[torch.Tensor]:
+    return [torch.tensor(value, dtype=torch.float64) for value in values]
+
+
+def blur(fwhm: float = 0.6, beta: float = 3.5, q: float = 0.96, phi: float = 1.0) -> torch.Tensor:
+    given = (torch.tensor([v], dtype=torch.float32) for v in (fwhm, beta, q, phi))
+    names = ("fwhm", "beta", "q", "phi")
+    return psf_spectrum(SIZE, PIXEL_SCALE, **dict(zip(names, given, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[int, tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Images and truth of each class."""
+    found = {}
+    for target, count in ((NONLENS, 600), (LENS, 200)):
+        made = [make(target, stream(3, target, i)) for i in range(count)]
+        truth = {name: np.stack([t[name] for _, t in made]) for name in made[0][1]}
+        found[target] = np.stack([image for image, _ in made]), truth
+    return found
+
+
+class TestMoffat:
+    @pytest.mark.parametrize("beta", (2.5, 3.0, 4.8))
+    def test_light_within_an_ellipse(self, beta):
+        fwhm, q, phi = 0.7, 0.9, 0.6
+        x, y = fine_grid(400, 0.02, 1)
+        light = moffat(x, y, *numbers(fwhm, beta, q, phi)) * 0.02**2
+        a = fwhm / (2 * math.sqrt(2 ** (1 / beta) - 1))
+        u, v = math.cos(phi) * x + math.sin(phi) * y, math.cos(phi) * y - math.sin(phi) * x
+        squared = q * u * u + v * v / q
+        for radius in (0.3, 1.0, 3.0):
+            expected = 1 - (1 + radius**2 / a**2) ** (1 - beta)
+            assert float(light[squared < radius**2].sum()) == pytest.approx(expected, rel=2e-3)
+
+    def test_half_of_its_peak_at_half_the_width(self):
+        width, beta, one, zero = numbers(0.7, 3.3, 1.0, 0.0)
+        ratio = moffat(width / 2, zero, width, beta, one, zero) / moffat(
+            zero, zero, width, beta, one, zero
+        )
+        assert float(ratio) == pytest.approx(0.5, abs=1e-12)
+
+    def test_noise_area(self):
+        x, y = fine_grid(400, 0.02, 1)
+        light = moffat(x, y, *numbers(0.7, 3.3, 0.95, 0.3))
+        area = 1 / float((light**2).sum() * 0.02**2)
+        assert float(moffat_noise_area(*numbers(0.7, 3.3))) == pytest.approx(area, rel=1e-6)
+
+    @pytest.mark.parametrize("place", [(0.0, 0.0), (0.31, -0.47), (-2.001, 3.3)])
+    def test_flux_and_centroid_of_a_point(self, place):
+        pixels = pixels_of(point_spectrum(*place, SIZE, PIXEL_SCALE) * blur())[0].double()
+        x, y = fine_grid(SIZE, PIXEL_SCALE, 1)
+        assert float(pixels.sum()) == pytest.approx(1, abs=1e-5)
+        # Light of the wings beyond one edge of the torus comes in at the other.
+        near = torch.hypot(x[0] - place[0], y[0] - place[1]) < 2.0
+        total = (pixels * near).sum()
+        for axis, expected in zip((x[0], y[0]), place, strict=True):
+            centre = float(((axis - expected) * pixels * near).sum() / total)
+            assert abs(centre) < 0.02 * PIXEL_SCALE
+
+    @pytest.mark.parametrize(("fwhm", "tolerance"), [(0.6, 1e-3), (0.48, 2e-3), (0.4, 7e-3)])
+    def test_a_point_is_the_profile_integrated_over_pixels(self, fwhm, tolerance):
+        x, y = fine_grid(SIZE, PIXEL_SCALE, 9)
+        fine = moffat(x - 0.31, y + 0.47, *numbers(fwhm, 3.5, 0.96, 1.0))[0]
+        expected = fine.view(SIZE, 9, SIZE, 9).mean((1, 3)) * PIXEL_SCALE**2
+        pixels = pixels_of(point_spectrum(0.31, -0.47, SIZE, PIXEL_SCALE) * blur(fwhm))[0]
+        error = float((pixels - expected).abs().max() / expected.max())
+        assert error < tolerance  # 3e-4, 1.4e-3, 5e-3
+
+    def test_three_samples_a_pixel_are_enough(self):
+        def seen(supersampling: int) -> torch.Tensor:
+            x, y = (v.float() for v in fine_grid(SIZE, PIXEL_SCALE, supersampling))
+            sky = clump(x, y, place=(0.31, -0.47), sigma=0.04)
+            return pixels_of(sky_spectrum(sky, supersampling, PIXEL_SCALE) * blur())[0]
+
+        fine = seen(9)
+        assert float((seen(3) - fine).abs().max() / fine.max()) < 1e-3  # 2e-4
+        assert float(fine.sum()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "tolerance"),
+    [
+        (soft_sersic, {"radius": 0.4, "n": 1.0, "q": 0.6, "phi": 0.4, "core": 0.0}, 1e-4),
+        (soft_sersic, {"radius": 0.3, "n": 2.5, "q": 0.7, "phi": 0.4, "core": 0.01}, 0.02),
+        (exponential, {"length": 0.5, "q": 0.4, "phi": 0.9}, 2e-3),
+        (
+            spiral_arms,
+            {"length": 0.5, "q": 0.4, "phi": 1.0, "arms": 3, "pitch": 0.3, "phase": 0.2},
+            5e-3,
+        ),
+        (edge_on, {"length": 0.5, "height": 0.1, "phi": 0.5}, 2e-3),
+        (ring, {"radius": 1.2, "width": 0.2, "q": 0.5, "phi": 0.5}, 1e-4),
+        (ring, {"radius": 0.3, "width": 0.3, "q": 0.8, "phi": 0.5}, 1e-3),
+        (tail, {"radius": 1.2, "width": 0.2, "phi": 2.0, "opening": 0.9}, 0.01),
+        (clump, {"sigma": 0.1}, 1e-6),
+    ],
+)
+def test_a_profile_has_a_total_of_one(profile, options, tolerance):
+    step = 0.025
+    x, y = fine_grid(480, step, 1)
+    light = profile(x, y, place=(0.013, -0.21), **options)
+    assert (light >= 0).all() and torch.isfinite(light).all()
+    assert float(light.sum()) * step**2 == pytest.approx(1, abs=tolerance)
+
+
+class TestLaws:
+    def test_fractions_and_names(self):
+        assert sum(FRACTIONS.values()) == pytest.approx(1, abs=1e-12)
+        assert CLASSES == ("nonlenses", "lenses")  # the order of the packer
+        assert ("lens", *FRACTIONS) == KINDS
+        assert BANDS == ("g", "r", "i") and SHAPE == (3, 64, 64)
+
+    def test_counts_are_those_of_the_public_set(self):
+        assert class_counts(50_055) == {split: dict(of) for split, of in COUNTS.items()}
+
+    @pytest.mark.parametrize("images", (4, 17, 1000, 5006, 200_000))
+    def test_a_smaller_set_has_the_same_proportions(self, images):
+        found = class_counts(images)
+        assert sum(sum(split.values()) for split in found.values()) == images
+        for split, of_class in COUNTS.items():
+            for name, count in of_class.items():
+                assert found[split][name] >= 1
+                if images >= 1000:
+                    assert abs(found[split][name] - count * images / 50_055) < 2
+
+    def test_described_in_json(self):
+        found = json.loads(json.dumps(described()))
+        assert found["fractions"] == FRACTIONS
+        camera = found["laws"]["camera"]
+        assert camera["fwhm"][2] == {"law": "LogNormal", "median": 0.48, "scatter": 0.10}
+        normal = {"law": "Normal", "mean": 0.62, "sd": 0.13}
+        within = {"law": "Within", "of": normal, "low": 0.2, "high": 0.9}
+        assert found["laws"]["galaxy"]["z"] == within
+        assert found["laws"]["version"] == SURVEY.version
+
+    def test_number_counts_grow_with_their_slope(self):
+        drawn = NumberCounts(0.3, 22.0, 26.0).draw(stream(1), 100_000)
+        assert drawn.min() >= 22 and drawn.max() <= 26
+        found = [(drawn < limit).mean() for limit in (23, 24, 25)]
+        whole = 10 ** (0.3 * 4) - 1
+        expected = [(10 ** (0.3 * m) - 1) / whole for m in (1, 2, 3)]
+        assert found == pytest.approx(expected, abs=5e-3)
+
+    def test_bounds_and_medians(self):
+        drawn = Within(LogNormal(1.0, 0.5), 0.5, 2.0).draw(stream(2), 20_000)
+        assert drawn.min() >= 0.5 and drawn.max() <= 2
+        assert np.median(drawn) == pytest.approx(1, abs=0.02)
+
+    def test_sky_follows_from_depth_and_seeing(self):
+        """A point of five sigma, in the noise area of a Gaussian, 4 pi sigma^2."""
+        published = zip((26.6, 26.2, 26.2), (0.77, 0.76, 0.58), SURVEY.camera.sky_sd, strict=True)
+        for depth, fwhm, sd in published:
+            sigma = fwhm / math.sqrt(8 * math.log(2)) / PIXEL_SCALE
+            noise = float(counts_of(np.array(depth))) / 5 / math.sqrt(4 * math.pi * sigma**2)
+            assert sd.median == pytest.approx(noise, rel=0.02)
+
+    def test_brightness_and_colours_of_ellipticals(self):
+        law = SURVEY.galaxy
+        drawn = [draw_red_galaxy(SURVEY, stream(4, i)) for i in range(300)]
+        residuals = []
+        for galaxy in drawn:
+            distance = quad(lambda z: 1 / math.sqrt(0.3 * (1 + z) ** 3 + 0.7), 0, galaxy.z)[0]
+            distance *= 299792.458 / 70
+            modulus = 5 * math.log10(distance * (1 + galaxy.z) * 1e5)
+            absolute = law.m_i - 10 * math.log10(galaxy.sigma_v / 220) + law.m_i_per_z * galaxy.z
+            g, r, i = galaxy.magnitudes
+            assert i == pytest.approx(absolute + modulus, abs=1e-6)
+            expected = [
+                np.interp(galaxy.z, law.colours.z, c) for c in (law.colours.g_r, law.colours.r_i)
+            ]
+            residuals.append([g - r - expected[0], r - i - expected[1]])
+            assert law.theta_e[0] <= galaxy.theta_e <= law.theta_e[1]
+        assert np.abs(np.mean(residuals, 0)).max() < 4 * 0.07 / math.sqrt(300)
+        assert np.std(residuals, 0) == pytest.approx([0.07, 0.07], rel=0.2)
+
+
+class TestRender:
+    psf = torch.cat([blur(fwhm) for fwhm in (0.77, 0.68, 0.48)])
+
+    def test_magnitudes_come_out_as_counts(self):
+        magnitudes = np.array([22.0, 20.5, 19.5])
+        sky = render([Light((0.1, -0.2), counts_of(magnitudes), None)], self.psf)
+        expected = [100.0, 10 ** (0.4 * 6.5), 1000.0]
+        assert sky.sum((1, 2)).tolist() == pytest.approx(expected, rel=1e-4)
+
+    def test_flux_of_an_elliptical(self):
+        galaxy = dataclasses.replace(draw_red_galaxy(SURVEY, stream(1)), radius=0.3, n=3.0)
+        sky = render([light_of(SURVEY, galaxy, (0.02, 0.03))], self.psf)
+        ratio = sky.sum((1, 2)).numpy() / counts_of(galaxy.magnitudes)
+        assert np.abs(ratio - 1).max() < 0.015  # what samples make of the cusp
+        assert np.ptp(ratio) < 1e-4
+
+    def test_a_light_within_its_reach_is_the_light(self):
+        flux, place = np.full(3, 100.0), (-4.9, 1.3)
+
+        def shape(x, y):
+            return soft_sersic(x, y, place=place, radius=0.2, n=1.0, q=0.5, phi=1.0, core=0.01)
+
+        whole, part = (render([Light(place, flux, shape, r)], self.psf) for r in (math.inf, 2.8))
+        assert float((whole - part).abs().max() / whole.max()) < 1e-4
+
+    def test_nothing_comes_from_far_outside(self):
+        def shape(x, y):
+            return clump(x, y, place=(30.0, 0.0), sigma=0.1)
+
+        sky = render([Light((30.0, 0.0), np.full(3, 1e6), shape, 1.0)], self.psf)
+        assert float(sky.abs().max()) == 0
+
+
+class TestImages:
+    def test_form(self, sample):
+        for images, truth in sample.values():
+            assert images.shape[1:] == SHAPE and images.dtype == np.float32
+            assert (images.min((2, 3)) == 0).all() and (images.max((2, 3)) == 1).all()
+            assert all(v.dtype == np.float64 and np.isfinite(v).all() for v in truth.values())
+
+    def test_both_classes_have_the_same_truth(self, sample):
+        shapes = [
+            {name: values.shape[1:] for name, values in truth.items()}
+            for _, truth in sample.values()
+        ]
+        assert shapes[0] == shapes[1]
+
+    @pytest.mark.parametrize("target", (NONLENS, LENS))
+    def test_an_image_depends_on_its_stream_only(self, target, sample):
+        for i in (17, 3):
+            image, truth = make(target, stream(3, target, i))
+            assert (image == sample[target][0][i]).all()
+            assert all(
+                (truth[name] == values[i]).all() for name, values in sample[target][1].items()
+            )
+        assert (sample[target][0][3] != sample[target][0][17]).any()
+
+    def test_mixture(self, sample):
+        found = np.bincount(sample[NONLENS][1]["kind"].astype(int), minlength=len(KINDS))
+        assert found[0] == 0
+        expected = np.array(list(FRACTIONS.values())) * found.sum()
+        assert stats.chisquare(found[1:], expected).pvalue > 1e-3
+        assert (sample[LENS][1]["kind"] == 0).all()
+
+    @pytest.mark.parametrize("kind", FRACTIONS)
+    def test_every_kind(self, kind, monkeypatch):
+        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {kind: 1.0})
+        for i in range(5):
+            image, truth = make(NONLENS, stream(8, i))
+            assert KINDS[int(truth["kind"])] == kind
+            # It is there, in the middle.
+            middle = counts(image, truth)[2, 24:40, 24:40]
+            assert middle.sum() > 100 * truth["sky_sd"][2]
+
+    def test_a_star_has_its_magnitudes(self, monkeypatch):
+        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"star": 1.0})
+        for i in range(10):
+            image, truth = make(NONLENS, stream(9, i), laws("field", density=0.0))
+            near = counts(image, truth)[:, 14:50, 14:50].sum((1, 2))
+            expected = counts_of(truth["object_magnitudes"])
+            noise = 2 * 36 * truth["sky_sd"]  # correlated
+            assert (np.abs(near - expected) < 0.01 * expected + 4 * noise).all()
+
+    def test_total_of_a_lens_and_of_its_source(self):
+        for i in range(10):
+            image, truth = make(LENS, stream(10, i), laws("field", density=0.0))
+            flux = counts(image, truth).sum((1, 2))
+            expected = counts_of(truth["object_magnitudes"])
+            # The frame holds three quarters of the largest ellipticals.
+            assert ((flux > 0.6 * expected - 10) & (flux < 1.02 * expected + 25)).all()
+
+    def test_noise_of_an_empty_sky(self, monkeypatch):
+        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"elliptical": 1.0})
+        dark = dataclasses.replace(
+            laws("field", density=0.0), galaxy=laws("galaxy", m_i=0.0).galaxy
+        )
+        scaled, expected, measured = [], [], []
+        for i in range(60):
+            image, truth = make(NONLENS, stream(11, i), dark)
+            noise = counts(image, truth) / truth["sky_sd"][:, None, None]
+            scaled.append(noise)
+            expected.append(float(truth["noise_correlation"]))
+            measured.append(float((noise[..., 1:] * noise[..., :-1]).mean()))
+        values = np.stack(scaled)
+        assert values.std((0, 2, 3)) == pytest.approx(np.ones(3), abs=0.01)
+        assert np.abs(values.mean((0, 2, 3))).max() < 4 * 2 / math.sqrt(60 * 4096)
+        assert np.abs(np.subtract(measured, expected)).max() < 5 / math.sqrt(3 * 4096)
+        assert abs(np.mean(np.subtract(measured, expected))) < 0.005
+
+    def test_photons_of_the_object_add_noise(self, monkeypatch):
+        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"star": 1.0})
+        silent = tuple(Fixed(1e-6) for _ in BANDS)
+        usual = tuple(Fixed(sd) for sd in (0.042, 0.061, 0.080))
+        sky = laws("camera", electrons=1e12, sky_sd=usual)
+        both = laws("camera", electrons=3000.0, sky_sd=usual)
+        none = laws("camera", electrons=1e12, sky_sd=silent)
+        a, b, c = (counts(*make(NONLENS, stream(12), given))[2] for given in (sky, both, none))
+        clear = np.abs(a - c) > 1e-2
+        ratio = np.sqrt(1 + np.maximum(c, 0) / 3000 / 0.080**2)
+        assert ratio.max() > 1.3
+        assert np.abs((b - c) / (a - c) - ratio)[clear].max() < 0.02
+
+
+class TestLenses:
+    def test_are_visible(self, sample):
+        truth, least = sample[LENS][1], SURVEY.visible
+        assert (truth["arc_snr"] > 20).all() and least.snr == 20
+        assert (truth["magnification"] > 3).all() and least.magnification == 3
+        assert (truth["arc_contrast"] > 2).all() and least.contrast == 2
+        assert (truth["arc_share"] > least.share).all()
+        assert ((truth["theta_e"] >= 0.6) & (truth["theta_e"] <= 2.5)).all()
+        assert (truth["z_s"] > truth["z_l"] + 0.3 - 1e-9).all()
+        assert truth["tries"].max() < SURVEY.visible.tries / 4
+        from_lens = np.hypot(*truth["source"][:, :2].T)
+        assert (from_lens <= 0.8 * truth["theta_e"]).all()
+
+    def test_what_only_a_lens_has_is_zero_for_others(self, sample):
+        truth = sample[NONLENS][1]
+        for name in ("z_s", "theta_e", "source", "lens", "magnification", "arc_snr", "tries"):
+            assert (truth[name] == 0).all(), name
+
+    def test_magnification_by_a_sphere(self):
+        """Of a small source at beta: 2 theta_e / beta, both images together."""
+        given = dataclasses.replace(
+            SURVEY,
+            galaxy=laws("galaxy", q=Fixed(1.0)).galaxy,
+            lens=laws("lens", q=Fixed(0.0), q_bounds=(1.0, 1.0), shear=Fixed(0.0)).lens,
+            source=laws(
+                "source", radius=Fixed(0.08), n=Fixed(1.0), q=Fixed(1.0), most_clumps=0
+            ).source,
+            visible=laws("visible", snr=0.0, contrast=0.0, share=-1.0, magnification=0.0).visible,
+        )
+        ratios = []
+        for i in range(60):
+            truth = make(LENS, stream(13, i), given)[1]
+            beta = math.hypot(*truth["source"][:2])
+            if beta > 0.3:
+                ratios.append(truth["magnification"] * beta / (2 * truth["theta_e"]))
+        # The source is no point, and the smaller of its images has few samples.
+        assert len(ratios) > 30
+        assert np.mean(ratios) == pytest.approx(1, abs=0.015)  # 1.009
+        assert np.abs(np.array(ratios) - 1).max() < 0.07
+
+    def test_an_arc_that_is_never_seen_is_an_error(self):
+        with pytest.raises(RuntimeError, match=r"none of 3 sources .* was visible"):
+            make(LENS, stream(1), laws("visible", snr=1e9, tries=3))
+
+
+class TestNoShortcut:
+    def test_both_classes_have_the_same_galaxies_and_field(self):
+        """One stream, two classes: all that is not the object is the same."""
+        shared = ("galaxy", "galaxy_magnitudes", "z_l", "sigma_v", "place", "seeing", "psf")
+        shared += ("sky_sd", "noise_correlation", "neighbours")
+        for i in range(10):
+            other, lens = (make(target, stream(14, i))[1] for target in (NONLENS, LENS))
+            assert all((other[name] == lens[name]).all() for name in shared)
+
+    def test_light_and_colour_do_not_tell_the_class(self, sample, record_property):
+        features, targets = [], []
+        for target, (images, truth) in sample.items():
+            for i, image in enumerate(images):
+                row = {name: values[i] for name, values in truth.items()}
+                features.append(np.log(np.maximum(counts(image, row).mean((1, 2)), 1e-3)))
+                targets.append(target)
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        scores = cross_val_predict(
+            model, np.array(features), targets, cv=5, method="decision_function"
+        )
+        auc = roc_auc_score(targets, scores)
+        record_property("auc", auc)
+        print(f"AUC of the mean of each band: {auc:.3f}")
+        assert auc < 0.75
+
+
+@pytest.fixture(scope="module")
+def real() -> np.ndarray:
+    folder = os.environ.get("DEEPLENSE_REAL_DATA")
+    if not folder:
+        pytest.skip("DEEPLENSE_REAL_DATA is unset: no real images to compare with")
+    files = sorted((Path(folder) / "lens_finding").glob("*_lenses/*.npy"))
+    images = [np.load(path) for path in files]
+    # One of the twelve has no sky in its last band.
+    return np.array([statistics(image) for image in images if np.median(image, (1, 2)).max() < 1])
+
+
+class TestAgainstRealImages:
+    def test_lenses(self, real, sample):
+        """Of each statistic: our median between the 5th and the 95th percentile of the real."""
+        assert len(real) == 11
+        ours = np.median([statistics(image) for image in sample[LENS][0]], 0)
+        least, most = np.percentile(real, (5, 95), 0)
+        assert ((ours > least) & (ours < most)).all(), (ours, least, most)
+
+
+def statistics(image: np.ndarray) -> list[float]:
+    """Of each band, by its noise: log peak and log light within 1.5 arcsec; area of objects."""
+    x, y = fine_grid(64, PIXEL_SCALE, 1)
+    near = (torch.hypot(x, y)[0] < 1.5).numpy()
+    found = []
+    for band in image.astype(float):
+        sky = np.median(band)
+        noise = sky - np.percentile(band, 16)
+        above = (band - sky) / noise
+        found += [math.log10(above[26:38, 26:38].max()), math.log10(above[near].sum())]
+        found.append(float((above > 3).mean()))
+    return found
