@@ -45,10 +45,10 @@ class Commands:
         kind: str,
         out: str,
         *,
-        preset: str = "common_test_1",
+        preset: str = "",
         images: int | str = 600,
         seed: int | str = 0,
-        size: int | str = 150,
+        size: str = "",
         shard_size: int | str = 2048,
         part: int | str = 0,
         parts: int | str = 1,
@@ -57,30 +57,33 @@ class Commands:
         """Make lens images by ray tracing, as shards; go on with them if it was cut off.
 
         Args:
-            kind: What to make: substructure (classes no, sphere, vort).
+            kind: What to make: substructure (classes no, sphere, vort), lens_finding (lenses
+                among galaxies, three bands) or diffusion (unlabelled lenses).
             out: Folder of the shards, made here.
-            preset: common_test_1, like the real set; benchmark, parity, varied, physical or null.
-            images: Images in the whole set, the classes in equal parts.
+            preset: common_test_1, like the real set and the default of substructure; benchmark,
+                parity, varied (the default of diffusion), physical or null.
+            images: Images in the whole set; of substructure, the classes in equal parts.
             seed: The same seed gives the same images.
-            size: Pixels along a side.
+            size: Pixels along a side, by default 150; a lens_finding set has 64.
             shard_size: Images in a file.
             part: Which part of the files to make, from 0; the last to end completes the set.
             parts: Into how many parts they are divided.
             set: A field of the preset, FIELD=VALUE; may be given again. VALUE is a number, [low,
                 high], or {law: Normal, mean: 0, sd: 0.5}.
         """
-        counts = {
+        counts: dict[str, Any] = {
             name: words.integer(name, text)
             for name, text in (
                 ("images", images),
                 ("seed", seed),
-                ("size", size),
                 ("shard_size", shard_size),
                 ("part", part),
                 ("parts", parts),
             )
         }
-        changes = words.settings("set", set)
+        options: dict[str, Any] = {"changes": words.settings("set", set)} if set else {}
+        options |= {"preset": preset} if preset else {}
+        options |= {"size": words.integer("size", size)} if size else {}
         where = words.folder("OUT", out)
 
         def act() -> int:
@@ -89,8 +92,7 @@ class Commands:
             from deeplense_batch.data.simulate import simulate
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-            options: dict[str, Any] = {"preset": preset, "changes": changes} | counts
-            print(simulate(kind, where, **options))
+            print(simulate(kind, where, **counts, **options))
             return 0
 
         return Plan(act)

@@ -195,11 +195,22 @@ class SimulateSection(_Section):
 
     kind: str = "substructure"
     out: str  # folder of the shards
-    preset: str = "common_test_1"
+    preset: str | None = None  # none: that of the kind
     images: int = Field(600, ge=1)
-    size: int = Field(150, ge=1)
+    size: int | None = Field(None, ge=1)  # none: that of the kind
     shard_size: int = Field(2048, ge=1)
     set: dict[str, Any] = {}  # fields of the preset, by dotted name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the kind is given."""
+        given = {"preset": self.preset, "size": self.size, "changes": self.set or None}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def label(self) -> str:
+        """What is made, in a word or two."""
+        return f"{self.kind} {self.preset}" if self.preset else self.kind
 
 
 class Simulation(_Named):
@@ -213,7 +224,7 @@ class Simulation(_Named):
     @property
     def label(self) -> str:
         """What tells it from other simulations."""
-        return f"{self.simulate.kind} {self.simulate.preset}"
+        return self.simulate.label
 
     @property
     def epochs(self) -> int:
@@ -224,7 +235,8 @@ class Simulation(_Named):
         """Name the folder of the run; there are no data that it depends on."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
         del fields["simulate"]["out"]
-        return f"{self.simulate.preset}-p{self.part}-s{self.seed}-{_hash(fields)}"
+        name = self.simulate.preset or self.simulate.kind
+        return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 
 
 AnyJob = Job | Simulation

@@ -55,9 +55,9 @@ def make(planned: Planned, *, force: bool = False) -> None:
 
         section = job.simulate
         report = simulate(
-            section.kind, section.out, preset=section.preset, changes=section.set,
-            images=section.images, size=section.size, seed=job.seed,
+            section.kind, section.out, images=section.images, seed=job.seed,
             shard_size=section.shard_size, part=job.part, parts=job.parts, each=look,
+            **section.options,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         complete = "the set is complete" if report.digest else "other parts are missing yet"

@@ -84,9 +84,8 @@ def _check_simulation(job: Simulation) -> str:
     if job.part >= job.parts:
         raise JobError(f"{job.name}: part: {job.part} of {job.parts} parts; they count from 0")
     section = job.simulate
-    options = {"preset": section.preset, "size": section.size, "changes": section.set}
     try:
-        check(section.kind, images=section.images, **options)
+        check(section.kind, images=section.images, **section.options)
     except ShardError as error:
         raise JobError(f"{job.name}: {error}") from error
     return ""

@@ -102,7 +102,7 @@ def _read_job(run: RunDir) -> Row:
     if "simulate" in job:
         made = job["simulate"]
         names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}
-        label = f"{made['kind']} {made['preset']}"
+        label = " ".join(filter(None, (made["kind"], made["preset"])))
         return names | {"model": label, "recipe": dict(_flat(job))}
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}

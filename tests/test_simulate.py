@@ -162,6 +162,11 @@ class TestRefused:
             ({"seed": -1}, "seed: expected a whole number from 0"),
             ({"shard_size": 0}, "shard_size: expected a whole number from 1"),
             ({"part": 3, "parts": 3}, "part: expected 0 to 2, of 3; got 3"),
+            (
+                {"kind": "lens_finding", "preset": "varied"},
+                "preset: a set of kind lens_finding has",
+            ),
+            ({"kind": "lens_finding", "images": 3}, "images: expected a whole number from 4"),
             ({"changes": {"z_s": 0.5}}, "a source should lie behind its lens"),
             ({"changes": {"sphere.cuont": 3}}, "no such field; did you mean 'count'"),
             ({"changes": {"sphere.mass": 1e11}}, "2.5 of the lens in substructure leaves no lens"),
@@ -195,6 +200,17 @@ class TestRefused:
 
 
 IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
+
+
+@pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion"])
+def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
+    first = simulate(kind, tmp_path / "a", images=40, seed=6)
+    monkeypatch.setattr("deeplense_batch.data.simulate._BATCH", 3)
+    for part in range(2):
+        last = simulate(kind, tmp_path / "b", images=40, seed=6, shard_size=9, part=part, parts=2)
+    assert last.digest == first.digest
+    other = simulate(kind, tmp_path / "c", images=40, seed=7)
+    assert other.digest != first.digest
 
 
 class TestInParts:

@@ -51,6 +51,32 @@ def test_what_was_packed_from_files_keeps_their_names(tmp_path):
         assert again.read_bytes() == file.read_bytes()
 
 
+def test_the_four_folders_of_lens_finding(tmp_path):
+    report = simulate("lens_finding", tmp_path / "a", images=60)
+    assert report.counts == {
+        "train": {"nonlenses": 34, "lenses": 2},
+        "test": {"nonlenses": 23, "lenses": 1},
+    }
+    unpack(tmp_path / "a", tmp_path / "out")
+    folders = {f"{s}_{c}" for s in ("train", "test") for c in ("lenses", "nonlenses")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == folders
+    image = np.load(tmp_path / "out" / "test_lenses" / "0.npy")
+    assert (image.shape, image.dtype) == ((3, 64, 64), np.float32)
+    pack(tmp_path / "out", tmp_path / "b")
+    assert images(tmp_path / "a") == images(tmp_path / "b")
+
+
+def test_the_flat_folder_of_the_diffusion_set(tmp_path):
+    simulate("diffusion", tmp_path / "a", images=9, size=32)
+    split = open_split(tmp_path / "a", "train")
+    assert (split.targets() == -1).all() and split.info.classes == ()
+    vortex = split.truth("vortex")[:, 0] > 0
+    assert vortex.sum() == 3 and (split.truth("index")[vortex] % 3 == 2).all()
+    unpack(tmp_path / "a", tmp_path / "out")
+    names = {str(path.relative_to(tmp_path / "out")) for path in tmp_path.rglob("out/**/*.npy")}
+    assert names == {f"train/Samples/{i}.npy" for i in range(9)}
+
+
 def test_nothing_is_written_over(tmp_path):
     simulate("substructure", tmp_path / "a", images=6, size=32)
     (tmp_path / "out").mkdir()

@@ -11,6 +11,7 @@ beside it, with ``index``, from which its random numbers come.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import sys
@@ -25,15 +26,21 @@ import torch
 from tqdm import tqdm
 
 import deeplense_batch
+from deeplense_batch.data.kind import Kind
+from deeplense_batch.data.lens_finding import LensFinding
 from deeplense_batch.data.parts import Parts
 from deeplense_batch.data.shards import ShardError, data_digest
-from deeplense_batch.data.substructure import Substructure
+from deeplense_batch.data.substructure import Diffusion, Substructure
 from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
 from deeplense_batch.job import nearest
 
 __all__ = ["KINDS", "SimulateReport", "check", "simulate"]
 
-KINDS = {"substructure": Substructure}
+KINDS: dict[str, Callable[..., Kind]] = {
+    "substructure": Substructure,
+    "lens_finding": LensFinding,
+    "diffusion": Diffusion,
+}
 
 _BATCH = 4  # fields of four supersampled images still fit in the cache of one core
 _LOG_SECONDS = 10.0
@@ -137,9 +144,7 @@ def simulate(
     return SimulateReport(root, content.about, counts, content.slips, made, seconds, digest)
 
 
-def check(
-    kind: str, *, images: int, **options: Any
-) -> tuple[Substructure, dict[str, dict[str, int]]]:
+def check(kind: str, *, images: int, **options: Any) -> tuple[Kind, dict[str, dict[str, int]]]:
     """Find out what would be made: its kind, and images by split and class.
 
     Raises:
@@ -147,6 +152,10 @@ def check(
     """
     if kind not in KINDS:
         raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
+    known = set(inspect.signature(KINDS[kind]).parameters)
+    for name in options:
+        if name not in known:
+            raise ShardError(f"simulate: {name}: a set of kind {kind} has none")
     content = KINDS[kind](**options)
     return content, content.counts(images)
 
@@ -191,7 +200,7 @@ def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
     return [indices[i] for i in order]
 
 
-def _form(content: Substructure, seed: int, shard_size: int) -> dict[str, Any]:
+def _form(content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
     """How the writer of a shard is made."""
     return {
         "shape": content.shape,
@@ -207,24 +216,24 @@ def _form(content: Substructure, seed: int, shard_size: int) -> dict[str, Any]:
 
 def _fill(
     writer: ShardWriter,
-    content: Substructure,
+    content: Kind,
     split: str,
     indices: list[int],
     seed: int,
 ) -> Iterator[int]:
     """Simulate one shard into its writer; yields how many images were made."""
-    classes = content.classes
+    names = content.classes or ("",)
     for first in range(0, len(indices), _BATCH):
         batch = indices[first : first + _BATCH]
         made = content.make(split, batch, seed=seed)
-        targets = [i % len(classes) for i in batch]
+        ids = []
+        for i in batch:
+            number, target = divmod(i, len(names))
+            ids.append(f"{content.folders.format(split=split, name=names[target])}/{number}")
         writer.append(
             made.images,
-            targets=targets,
-            ids=[
-                f"{split}/{classes[target]}/{i // len(classes)}"
-                for i, target in zip(batch, targets, strict=True)
-            ],
+            targets=[i % len(names) if content.classes else -1 for i in batch],
+            ids=ids,
             scale=made.scale,
             truth=made.truth,
         )
@@ -250,9 +259,7 @@ def _check_numbers(**given: object) -> None:
             )
 
 
-def _write_manifest(
-    root: Path, plan: Mapping[str, Any], content: Substructure, *, seconds: float
-) -> None:
+def _write_manifest(root: Path, plan: Mapping[str, Any], content: Kind, *, seconds: float) -> None:
     manifest = dict(plan) | {
         "slips": content.slips,
         "data": data_digest(root),

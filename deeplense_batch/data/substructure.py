@@ -13,30 +13,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deeplense_batch.data.changes import changed, check
-from deeplense_batch.data.encoding import COUNTS, Array
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.kind import Made
 from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.data.scenes import as_batch, draw_scene, observe, render
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.job import nearest
 
-__all__ = ["Made", "Substructure", "laws_of"]
+__all__ = ["Diffusion", "Substructure", "laws_of"]
 
 _SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
-
-
-@dataclass(frozen=True)
-class Made:
-    """A batch of simulated images as shards hold them."""
-
-    images: Array  # (n, C, H, W), stored form
-    scale: NDArray[np.float64] | None  # (n, C), beside counts
-    truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
 
 
 @dataclass(frozen=True)
@@ -56,10 +47,11 @@ class Substructure:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 150
 
-    classes = CLASSES
-    splits = ("train", "val")
-    stored = COUNTS
-    dtype = np.dtype(np.float64)
+    classes: ClassVar[tuple[str, ...]] = CLASSES
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    folders: ClassVar[str] = "{split}/{name}"
+    stored: ClassVar[np.dtype] = COUNTS
+    dtype: ClassVar[np.dtype] = np.dtype(np.float64)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -145,6 +137,21 @@ class Substructure:
             scale=np.array([[scale] for _, scale in observed]),
             truth=truth | {"index": np.asarray(indices, np.float64)},
         )
+
+
+@dataclass(frozen=True)
+class Diffusion(Substructure):
+    """Unlabelled lenses, all classes in equal parts: what a generator of images learns from."""
+
+    preset: str = "varied"
+
+    classes: ClassVar[tuple[str, ...]] = ()
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    folders: ClassVar[str] = "Samples"
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """All in one split, without a label."""
+        return {"train": {"unlabelled": images}}
 
 
 def laws_of(root: Path) -> Preset:

@@ -1,0 +1,74 @@
+"""What a kind of simulated set tells `simulate` about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.encoding import Array
+
+__all__ = ["Kind", "Made"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch of simulated images as shards hold them."""
+
+    images: Array  # (n, C, H, W), stored form
+    scale: NDArray[np.float64] | None  # (n, C), beside counts
+    truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
+
+
+class Kind(Protocol):
+    """A set, but for how many images, and for the seed."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers; none without labels."""
+
+    @property
+    def folders(self) -> str:
+        """Folder of the images of one ``{split}`` and class ``{name}`` in the public layout."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image."""
+
+    @property
+    def stored(self) -> np.dtype:
+        """Type in which shards hold the images."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of their values."""
+
+    @property
+    def pixel_scale(self) -> float:
+        """Width of a pixel, arcsec."""
+
+    @property
+    def about(self) -> str:
+        """What the images come from, in a few words."""
+
+    @property
+    def slips(self) -> tuple[str, ...]:
+        """Faults that the images have on purpose."""
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """Images of each class in each split.
+
+        Raises:
+            ShardError: Too few.
+        """
+
+    def described(self) -> dict[str, Any]:
+        """All its laws, as JSON."""
+
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+        """Simulate images. Image j of class c of K has the index j K + c; it is a function of
+        (seed, split, index) alone.
+        """

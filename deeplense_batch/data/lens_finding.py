@@ -1,0 +1,60 @@
+"""The lens-finding set: one lens among many galaxies that are none, in three bands (`survey`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deeplense_batch.data.kind import Made
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.survey import make
+from deeplense_batch.data.survey_laws import CLASSES, PIXEL_SCALE, SHAPE, class_counts, described
+
+__all__ = ["LensFinding"]
+
+
+@dataclass(frozen=True)
+class LensFinding:
+    """A set in the proportions of the public one: a lens in 17 to train on, in 100 to test."""
+
+    classes: ClassVar[tuple[str, ...]] = CLASSES
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    folders: ClassVar[str] = "{split}_{name}"
+    shape: ClassVar[tuple[int, int, int]] = SHAPE
+    stored: ClassVar[np.dtype] = np.dtype(np.float32)
+    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    pixel_scale: ClassVar[float] = PIXEL_SCALE
+    about: ClassVar[str] = "lens_finding, bands g, r, i"
+    slips: ClassVar[tuple[str, ...]] = ()
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """Images of each class in ``train`` and ``test``.
+
+        Raises:
+            ShardError: Too few for one of each class in each split.
+        """
+        least = len(self.splits) * len(CLASSES)
+        if images < least:
+            raise ShardError(
+                f"simulate: images: expected a whole number from {least}, one of each class in "
+                f"each split; got {images}"
+            )
+        return class_counts(images)
+
+    def described(self) -> dict[str, Any]:
+        """All its laws, as JSON."""
+        return {"laws": described()}
+
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+        """Simulate the images of some indices."""
+        number = self.splits.index(split)
+        made = [make(i % len(CLASSES), np.random.default_rng([seed, number, i])) for i in indices]
+        truth = {name: np.stack([truth[name] for _, truth in made]) for name in made[0][1]}
+        return Made(
+            images=np.stack([image for image, _ in made]),
+            scale=None,
+            truth=truth | {"index": np.asarray(indices, np.float64)},
+        )

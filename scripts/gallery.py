@@ -1,0 +1,60 @@
+"""Draw the pictures of the README: what each preset of the simulator looks like.
+
+python scripts/gallery.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deeplense_batch.data.lens_finding import LensFinding
+from deeplense_batch.data.presets import PRESETS
+from deeplense_batch.data.substructure import Substructure
+
+COLUMNS = 6
+
+
+def stretched(image: np.ndarray, soft: float = 0.1) -> np.ndarray:
+    """The image from 0 to 1, its faint parts lifted."""
+    low, high = np.quantile(image, (0.02, 0.999))
+    return np.arcsinh(np.clip((image - low) / (high - low), 0, 1) / soft) / np.arcsinh(1 / soft)
+
+
+def sheet(rows: dict[str, list[np.ndarray]]) -> Figure:
+    """Images in rows, the name of each row at its left."""
+    figure = Figure(figsize=(COLUMNS * 1.1 + 0.5, len(rows) * 1.1), dpi=100, facecolor="white")
+    axes = figure.subplots(len(rows), COLUMNS, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=9)
+        for place, image in zip(line, images, strict=True):
+            place.imshow(image, origin="lower", cmap="magma", vmin=0, vmax=1)
+            place.set(xticks=[], yticks=[])
+    figure.subplots_adjust(0.06, 0.01, 0.995, 0.99, 0.03, 0.03)
+    return figure
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "gallery"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PRESETS:
+        content, rows = Substructure(name), {}
+        for target, kind in enumerate(content.classes):
+            made = content.make("val", [3 * j + target for j in range(COLUMNS)], seed=0)
+            rows[kind] = [stretched(image[0].astype(float)) for image in made.images]
+        sheet(rows).savefig(folder / f"{name}.jpg")
+    survey, rows = LensFinding(), {}
+    for target, kind in enumerate(survey.classes):
+        made = survey.make("train", [2 * j + target for j in range(COLUMNS)], seed=1)
+        scale = made.truth["scale"]  # counts at 0 and at 1, by which colours are true again
+        counts = made.images * (scale[..., 1] - scale[..., 0])[..., None, None]
+        white = counts[:, ::-1] * np.array([1.0, 1.5, 3.0])[:, None, None]  # r g b are i r g
+        rows[kind] = [np.clip(stretched(image, 0.05).transpose(1, 2, 0), 0, 1) for image in white]
+    sheet(rows).savefig(folder / "lens_finding.jpg")
+
+
+if __name__ == "__main__":
+    main()
