@@ -25,7 +25,7 @@ from deeplense_batch.distributed import processor
 
 __all__ = ["SimulationBench", "bench_simulation", "their_image"]
 
-_BATCH = 4
+_BATCH = 2
 _LINE_POINTS = 100
 _THEIRS = "parity"  # the preset that lenstronomy is given
 

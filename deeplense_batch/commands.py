@@ -58,10 +58,11 @@ class Commands:
 
         Args:
             kind: What to make: substructure (classes no, sphere, vort), lens_finding (lenses
-                among galaxies, three bands) or diffusion (unlabelled lenses).
+                among galaxies, three bands), diffusion (unlabelled lenses) or super_resolution
+                (pairs of 150 and 75 pixels).
             out: Folder of the shards, made here.
             preset: common_test_1, like the real set and the default of substructure; benchmark,
-                parity, varied (the default of diffusion), physical or null.
+                parity, varied (the default of the last two), physical or null.
             images: Images in the whole set; of substructure, the classes in equal parts.
             seed: The same seed gives the same images.
             size: Pixels along a side, by default 150; a lens_finding set has 64.

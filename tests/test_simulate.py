@@ -166,6 +166,7 @@ class TestRefused:
                 {"kind": "lens_finding", "preset": "varied"},
                 "preset: a set of kind lens_finding has",
             ),
+            ({"kind": "super_resolution", "size": 75}, "pairs need an even number; got 75"),
             ({"kind": "lens_finding", "images": 3}, "images: expected a whole number from 4"),
             ({"changes": {"z_s": 0.5}}, "a source should lie behind its lens"),
             ({"changes": {"sphere.cuont": 3}}, "no such field; did you mean 'count'"),
@@ -202,7 +203,7 @@ class TestRefused:
 IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
 
 
-@pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion"])
+@pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion", "super_resolution"])
 def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     first = simulate(kind, tmp_path / "a", images=40, seed=6)
     monkeypatch.setattr("deeplense_batch.data.simulate._BATCH", 3)
@@ -211,6 +212,28 @@ def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     assert last.digest == first.digest
     other = simulate(kind, tmp_path / "c", images=40, seed=7)
     assert other.digest != first.digest
+
+
+def test_pairs_are_of_one_sky(tmp_path):
+    for preset in ("varied", "common_test_1"):
+        simulate("super_resolution", tmp_path / preset, preset=preset, images=9, size=64)
+        split = open_split(tmp_path / preset, "train")
+        low, high = split.truth("low_resolution"), split.images()
+        assert low.shape == (len(split), 1, 32, 32)
+        assert (low.min((1, 2, 3)) == 0).all() and (low.max((1, 2, 3)) == 1).all()
+        binned = high.reshape(len(split), 32, 2, 32, 2).mean((2, 4))
+        for one, other in zip(low[:, 0], binned, strict=True):
+            assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.8
+            assert np.abs(one - other / other.max()).max() > 0  # its noise is another
+
+
+def test_the_mass_of_the_particle(tmp_path):
+    simulate("substructure", tmp_path, images=30, size=32)
+    split = open_split(tmp_path, "train")
+    mass, length = split.truth("axion_mass_ev"), split.truth("vortex")[:, 4]
+    vortex = split.targets() == 2
+    assert np.isnan(mass[~vortex]).all()
+    assert mass[vortex] == pytest.approx(1e-22 * 0.06 / length[vortex])
 
 
 class TestInParts:

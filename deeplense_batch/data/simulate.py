@@ -30,7 +30,7 @@ from deeplense_batch.data.kind import Kind
 from deeplense_batch.data.lens_finding import LensFinding
 from deeplense_batch.data.parts import Parts
 from deeplense_batch.data.shards import ShardError, data_digest
-from deeplense_batch.data.substructure import Diffusion, Substructure
+from deeplense_batch.data.substructure import Diffusion, Substructure, SuperResolution
 from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
 from deeplense_batch.job import nearest
 
@@ -40,9 +40,10 @@ KINDS: dict[str, Callable[..., Kind]] = {
     "substructure": Substructure,
     "lens_finding": LensFinding,
     "diffusion": Diffusion,
+    "super_resolution": SuperResolution,
 }
 
-_BATCH = 4  # fields of four supersampled images still fit in the cache of one core
+_BATCH = 2  # fields of supersampled images that still fit in the cache of one core
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
