@@ -27,7 +27,7 @@ FLOORS = {
     "plan": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
     "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
     "local": 4, "submit": 4,
-    "words": 5, "commands": 5, "__main__": 5,
+    "words": 5, "data_commands": 5, "commands": 5, "__main__": 5,
 }  # fmt: skip
 
 

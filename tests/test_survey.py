@@ -22,22 +22,18 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deeplense_batch.data.laws import Fixed
+from deeplense_batch.data.laws import Fixed, LogNormal, NumberCounts, Within
+from deeplense_batch.data.lens_finding import COUNTS, class_counts
 from deeplense_batch.data.survey import make, render
 from deeplense_batch.data.survey_laws import (
     BANDS,
     CLASSES,
-    COUNTS,
     FRACTIONS,
     KINDS,
     PIXEL_SCALE,
     SHAPE,
     SURVEY,
-    LogNormal,
-    NumberCounts,
     Survey,
-    Within,
-    class_counts,
     described,
 )
 from deeplense_batch.data.survey_objects import Light, counts_of, draw_red_galaxy, light_of

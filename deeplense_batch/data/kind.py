@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.shards import ShardError
 
-__all__ = ["Kind", "Made"]
+__all__ = ["Kind", "Made", "check_images"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,17 @@ class Kind(Protocol):
         """Simulate images. Image j of class c of K has the index j K + c; it is a function of
         (seed, split, index) alone.
         """
+
+
+def check_images(kind: Kind, splits: int, images: int) -> None:
+    """Make sure that there is an image of each class in each split.
+
+    Raises:
+        ShardError: There are too few.
+    """
+    least = splits * len(kind.classes)
+    if images < least:
+        raise ShardError(
+            f"simulate: images: expected a whole number from {least}, one of each class in each "
+            f"split; got {images}"
+        )

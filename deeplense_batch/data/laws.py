@@ -13,18 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AnyLaw",
     "Cartesian",
     "Fixed",
     "Law",
+    "LogNormal",
     "LogUniform",
     "Normal",
+    "NumberCounts",
     "Place",
     "Poisson",
     "Polar",
     "PowerLaw",
     "Rayleigh",
     "Uniform",
+    "Within",
 ]
+
+
+class _Between:
+    """A law that ends at two of its parameters."""
+
+    low: float
+    high: float
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return self.low, self.high
 
 
 @dataclass(frozen=True)
@@ -42,30 +57,22 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(_Between):
     """Uniform in [low, high)."""
 
     low: float
     high: float
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.low, self.high
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         return random.uniform(self.low, self.high, count)
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(_Between):
     """Uniform in the logarithm, from low to high."""
 
     low: float
     high: float
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.low, self.high
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         return np.exp(random.uniform(math.log(self.low), math.log(self.high), count))
@@ -87,7 +94,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class PowerLaw:
+class PowerLaw(_Between):
     """Density p(m) ~ m^exponent from low to high, by inversion; the exponent is not -1.
 
     Of exponent 1 from 0 on, as a radius it is uniform in area.
@@ -96,10 +103,6 @@ class PowerLaw:
     exponent: float
     low: float
     high: float
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.low, self.high
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         k = self.exponent + 1
@@ -138,6 +141,57 @@ class Poisson:
 
 
 Law = Fixed | Uniform | LogUniform | Normal | PowerLaw | Rayleigh | Poisson
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """Its logarithm is Gaussian; `scatter` is the standard deviation of the natural one."""
+
+    median: float
+    scatter: float
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        return self.median * np.exp(random.normal(0.0, self.scatter, count))
+
+
+@dataclass(frozen=True)
+class NumberCounts:
+    """Magnitudes of objects whose number grows as 10^(slope m), from `bright` to `faint`."""
+
+    slope: float
+    bright: float
+    faint: float
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return self.bright, self.faint
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        least, most = 10 ** (self.slope * self.bright), 10 ** (self.slope * self.faint)
+        return np.log10(least + random.random(count) * (most - least)) / self.slope
+
+
+@dataclass(frozen=True)
+class Within(_Between):
+    """A law of which only values from low to high are kept; others are drawn again."""
+
+    of: Law | LogNormal
+    low: float
+    high: float
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        values = self.of.draw(random, count)
+        while (outside := (values < self.low) | (values > self.high)).any():
+            values[outside] = self.of.draw(random, int(outside.sum()))
+        return values
+
+
+# Those of the survey among them; a preset takes a `Law`.
+AnyLaw = Law | LogNormal | NumberCounts | Within
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +12,17 @@ import numpy as np
 from deeplense_batch.data.kind import Made
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.survey import make
-from deeplense_batch.data.survey_laws import CLASSES, PIXEL_SCALE, SHAPE, class_counts, described
+from deeplense_batch.data.survey_laws import CLASSES, PIXEL_SCALE, SHAPE, described
 
-__all__ = ["LensFinding"]
+__all__ = ["COUNTS", "LensFinding", "class_counts"]
+
+# Of the public set.
+COUNTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "train": {"nonlenses": 28_675, "lenses": 1_730},
+        "test": {"nonlenses": 19_455, "lenses": 195},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -58,3 +67,24 @@ class LensFinding:
             scale=None,
             truth=truth | {"index": np.asarray(indices, np.float64)},
         )
+
+
+def class_counts(images: int) -> dict[str, dict[str, int]]:
+    """Images of each class in each split: those of the public set in proportion, at least one.
+
+    Arguments:
+        images: Images of all together; 50,055 is the public set, and 4 is the least.
+    """
+    whole = sum(sum(split.values()) for split in COUNTS.values())
+    exact = {
+        (split, name): max(1.0, images * count / whole)
+        for split, classes in COUNTS.items()
+        for name, count in classes.items()
+    }
+    found = {key: int(count) for key, count in exact.items()}
+    # What rounding left goes, one by one, to the class that is furthest below its share.
+    while sum(found.values()) < images:
+        found[max(found, key=lambda key: exact[key] - found[key])] += 1
+    while sum(found.values()) > images:
+        found[max((k for k in found if found[k] > 1), key=lambda k: found[k] - exact[k])] -= 1
+    return {split: {name: found[split, name] for name in COUNTS[split]} for split in COUNTS}

@@ -126,13 +126,14 @@ def simulate(
     numbered = [(split, k) for split, count in shards.items() for k in range(count)]
     missing = set(work.missing())
     mine = [shard for i, shard in enumerate(numbered) if i % parts == part and shard in missing]
-    chosen = {
-        (split, k): orders[split][k * shard_size : (k + 1) * shard_size] for split, k in mine
-    }
-    made = sum(map(len, chosen.values()))
+    chosen = [
+        (split, k, orders[split][k * shard_size : (k + 1) * shard_size]) for split, k in mine
+    ]
+    form = _form(content, seed, shard_size)
+    made = sum(len(indices) for _, _, indices in chosen)
     with _Progress(made) as progress:
-        for (split, k), indices in chosen.items():
-            with work.writing(split, k, **_form(content, seed, shard_size)) as writer:
+        for split, k, indices in chosen:
+            with work.writing(split, k, **form) as writer:
                 for samples in _fill(writer, content, split, indices, seed):
                     progress.advance(samples)
                     each()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.changes import changed, check
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.kind import Made
+from deeplense_batch.data.kind import Made, check_images
 from deeplense_batch.data.presets import CLASSES, PRESETS, PhotonCamera, Preset
 from deeplense_batch.data.scenes import Scene, as_batch, draw_scene, observe, render
 from deeplense_batch.data.shards import ShardError
@@ -100,12 +100,7 @@ class Substructure:
         Raises:
             ShardError: Too few for one of each class in each split.
         """
-        least = len(self.splits) * len(CLASSES)
-        if images < least:
-            raise ShardError(
-                f"simulate: images: expected a whole number from {least}, one of each class in "
-                f"each split; got {images}"
-            )
+        check_images(self, len(self.splits), images)
         whole, rest = divmod(images, len(CLASSES))
         total = {name: whole + (c < rest) for c, name in enumerate(CLASSES)}
         valid = {name: max(1, round(count / 5)) for name, count in total.items()}

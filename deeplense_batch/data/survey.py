@@ -58,6 +58,7 @@ from deeplense_batch.data.survey_laws import (
     SURVEY,
     Survey,
 )
+from deeplense_batch.data.survey_mimics import draw_nonlens
 from deeplense_batch.data.survey_objects import (
     Light,
     Place,
@@ -65,7 +66,6 @@ from deeplense_batch.data.survey_objects import (
     SourceGalaxy,
     counts_of,
     draw_field,
-    draw_nonlens,
     draw_red_galaxy,
     draw_source,
     light_of,

@@ -26,37 +26,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deeplense_batch.data.laws import Law, Normal, Uniform
+from deeplense_batch.data.laws import AnyLaw, LogNormal, Normal, NumberCounts, Uniform, Within
 
 __all__ = [
     "BANDS",
     "CLASSES",
-    "COUNTS",
     "FRACTIONS",
     "KINDS",
     "PIXEL_SCALE",
     "SHAPE",
     "SURVEY",
     "ZERO_POINT",
-    "Bounded",
     "Camera",
     "Colours",
     "Field",
     "Galaxy",
     "Lens",
-    "LogNormal",
     "Mimics",
-    "NumberCounts",
     "RedSequence",
     "Source",
     "Spiral",
     "Survey",
     "Visible",
-    "Within",
-    "class_counts",
     "described",
 ]
 
@@ -65,14 +56,6 @@ BANDS = ("g", "r", "i")
 SHAPE = (3, 64, 64)
 PIXEL_SCALE = 0.168
 ZERO_POINT = 27.0  # magnitude of one count
-
-# Of the public set.
-COUNTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        "train": {"nonlenses": 28_675, "lenses": 1_730},
-        "test": {"nonlenses": 19_455, "lenses": 195},
-    }
-)
 
 # What a non-lens is.
 FRACTIONS: Mapping[str, float] = MappingProxyType(
@@ -94,69 +77,6 @@ KINDS = ("lens", *FRACTIONS)
 _TURN = 2 * math.pi
 
 
-def class_counts(images: int) -> dict[str, dict[str, int]]:
-    """Images of each class in each split: those of the public set in proportion, at least one.
-
-    Arguments:
-        images: Images of all together; 50,055 is the public set, and 4 is the least.
-    """
-    whole = sum(sum(split.values()) for split in COUNTS.values())
-    exact = {
-        (split, name): max(1.0, images * count / whole)
-        for split, classes in COUNTS.items()
-        for name, count in classes.items()
-    }
-    found = {key: int(count) for key, count in exact.items()}
-    # What rounding left goes, one by one, to the class that is furthest below its share.
-    while sum(found.values()) < images:
-        found[max(found, key=lambda key: exact[key] - found[key])] += 1
-    while sum(found.values()) > images:
-        found[max((k for k in found if found[k] > 1), key=lambda k: found[k] - exact[k])] -= 1
-    return {split: {name: found[split, name] for name in COUNTS[split]} for split in COUNTS}
-
-
-@dataclass(frozen=True)
-class LogNormal:
-    """Its logarithm is Gaussian; `scatter` is the standard deviation of the natural one."""
-
-    median: float
-    scatter: float
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        return self.median * np.exp(random.normal(0.0, self.scatter, count))
-
-
-@dataclass(frozen=True)
-class NumberCounts:
-    """Magnitudes of objects whose number grows as 10^(slope m), from `bright` to `faint`."""
-
-    slope: float
-    bright: float
-    faint: float
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        least, most = 10 ** (self.slope * self.bright), 10 ** (self.slope * self.faint)
-        return np.log10(least + random.random(count) * (most - least)) / self.slope
-
-
-@dataclass(frozen=True)
-class Within:
-    """A law of which only values from low to high are kept; others are drawn again."""
-
-    of: Law | LogNormal
-    low: float
-    high: float
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        values = self.of.draw(random, count)
-        while (outside := (values < self.low) | (values > self.high)).any():
-            values[outside] = self.of.draw(random, int(outside.sum()))
-        return values
-
-
-Bounded = Law | LogNormal | NumberCounts | Within
-
-
 @dataclass(frozen=True)
 class Camera:
     """Atmosphere, detector and coadd; one law a band where there are three.
@@ -167,14 +87,14 @@ class Camera:
     real cutouts are 0.40 to 0.54 wide in i, with pixels, and the lenses are as sharp as those.
     """
 
-    fwhm: tuple[Bounded, ...]
-    beta: Bounded
-    flattening: Bounded  # 1 - q of the point spread function
-    sky_sd: tuple[Bounded, ...]  # counts in a pixel
+    fwhm: tuple[AnyLaw, ...]
+    beta: AnyLaw
+    flattening: AnyLaw  # 1 - q of the point spread function
+    sky_sd: tuple[AnyLaw, ...]  # counts in a pixel
     # Of the noise of a pixel with that of the next one: coadds are resampled exposures.
-    correlation: Bounded
+    correlation: AnyLaw
     electrons: float  # in a count
-    jitter: Bounded  # of the object from the centre, pixels, along each axis
+    jitter: AnyLaw  # of the object from the centre, pixels, along each axis
 
 
 @dataclass(frozen=True)
@@ -184,29 +104,29 @@ class RedSequence:
     z: tuple[float, ...]
     g_r: tuple[float, ...]
     r_i: tuple[float, ...]
-    scatter: Bounded
+    scatter: AnyLaw
 
 
 @dataclass(frozen=True)
 class Colours:
     """g - r and r - i of other galaxies."""
 
-    g_r: Bounded
-    r_i: Bounded
+    g_r: AnyLaw
+    r_i: AnyLaw
 
 
 @dataclass(frozen=True)
 class Galaxy:
     """Massive elliptical. The lens of every lens and the red galaxy of every non-lens is one."""
 
-    z: Bounded
-    behind: Bounded  # z_s - z_l of what it would lens
-    sigma_v: Bounded  # km/s
+    z: AnyLaw
+    behind: AnyLaw  # z_s - z_l of what it would lens
+    sigma_v: AnyLaw  # km/s
     theta_e: tuple[float, float]  # others are drawn again
-    n: Bounded
-    radius: Bounded
-    q: Bounded
-    phi: Bounded
+    n: AnyLaw
+    radius: AnyLaw
+    q: AnyLaw
+    phi: AnyLaw
     colours: RedSequence
     m_i: float  # absolute magnitude in i at 220 km/s
     m_i_per_dex: float  # L ~ sigma_v^4
@@ -217,25 +137,25 @@ class Galaxy:
 class Lens:
     """Mass of a lens: an isothermal ellipsoid, like its light but for a scatter, and shear."""
 
-    q: Bounded  # added to that of the light
-    phi: Bounded
+    q: AnyLaw  # added to that of the light
+    phi: AnyLaw
     q_bounds: tuple[float, float]
-    shear: Bounded  # of each component, so that the modulus is Rayleigh's
+    shear: AnyLaw  # of each component, so that the modulus is Rayleigh's
 
 
 @dataclass(frozen=True)
 class Source:
     """What is lensed: a blue Sersic galaxy with clumps."""
 
-    g: Bounded  # unlensed
+    g: AnyLaw  # unlensed
     colours: Colours
-    radius: Bounded
-    n: Bounded
-    q: Bounded
+    radius: AnyLaw
+    n: AnyLaw
+    q: AnyLaw
     disc: float  # it lies uniformly in a disc of this many Einstein radii
     most_clumps: int
-    clump_sigma: Bounded
-    clump_share: Bounded  # of the light
+    clump_sigma: AnyLaw
+    clump_share: AnyLaw  # of the light
 
 
 @dataclass(frozen=True)
@@ -255,15 +175,15 @@ class Visible:
 class Spiral:
     """Bulge, disc and arms, seen at random."""
 
-    bulge: Bounded  # of the light in i
-    bulge_radius: Bounded  # in scale lengths
-    length: Bounded
+    bulge: AnyLaw  # of the light in i
+    bulge_radius: AnyLaw  # in scale lengths
+    length: AnyLaw
     arms: tuple[int, int]
-    pitch: Bounded
+    pitch: AnyLaw
     colours: Colours  # of the disc
-    contrast: Bounded  # share of the disc that is in its arms
-    arms_bluer: Bounded  # in g - r; half of that in r - i
-    cos_inclination: Bounded
+    contrast: AnyLaw  # share of the disc that is in its arms
+    arms_bluer: AnyLaw  # in g - r; half of that in r - i
+    cos_inclination: AnyLaw
 
 
 @dataclass(frozen=True)
@@ -272,29 +192,29 @@ class Mimics:
 
     neighbours: tuple[int, int]
     blue: Colours  # neighbours and rings
-    neighbour_g: Bounded
-    neighbour_distance: Bounded
-    neighbour_radius: Bounded
-    merger_fainter: Bounded  # second nucleus, magnitudes
-    merger_distance: Bounded
+    neighbour_g: AnyLaw
+    neighbour_distance: AnyLaw
+    neighbour_radius: AnyLaw
+    merger_fainter: AnyLaw  # second nucleus, magnitudes
+    merger_distance: AnyLaw
     merger_tails: tuple[int, int]
     tail_colours: Colours
-    tail_share: Bounded  # of the light in i
-    tail_radius: Bounded
-    tail_width: Bounded
-    tail_opening: Bounded
-    ring_g: Bounded
-    ring_radius: Bounded
-    ring_width: Bounded  # in radii
-    ring_cosine: Bounded
+    tail_share: AnyLaw  # of the light in i
+    tail_radius: AnyLaw
+    tail_width: AnyLaw
+    tail_opening: AnyLaw
+    ring_g: AnyLaw
+    ring_radius: AnyLaw
+    ring_width: AnyLaw  # in radii
+    ring_cosine: AnyLaw
     edge_on_colours: Colours
-    edge_on_length: Bounded
-    edge_on_height: Bounded  # in scale lengths
-    edge_on_bulge: Bounded
+    edge_on_length: AnyLaw
+    edge_on_height: AnyLaw  # in scale lengths
+    edge_on_bulge: AnyLaw
     group: tuple[int, int]  # companions
-    group_fainter: Bounded
-    group_distance: Bounded
-    star_g_i: Bounded
+    group_fainter: AnyLaw
+    group_distance: AnyLaw
+    star_g_i: AnyLaw
 
 
 @dataclass(frozen=True)
@@ -303,14 +223,14 @@ class Field:
 
     density: float  # per arcsec^2, down to the faintest
     margin: float  # how far outside the frame they are drawn too, arcsec
-    i: Bounded
+    i: AnyLaw
     stars: float  # of them
-    star_g_i: Bounded
+    star_g_i: AnyLaw
     colours: Colours
-    radius_at_22: Bounded
+    radius_at_22: AnyLaw
     radius_per_magnitude: float  # dex
-    n: Bounded
-    q: Bounded
+    n: AnyLaw
+    q: AnyLaw
 
 
 @dataclass(frozen=True)
@@ -327,10 +247,10 @@ class Survey:
     spiral: Spiral
     mimics: Mimics
     field: Field
-    angle: Bounded
+    angle: AnyLaw
     # By how much other objects differ from the red galaxy whose magnitude they borrow, so that
     # brightness tells nothing.
-    brightness_scatter: Bounded
+    brightness_scatter: AnyLaw
     core: float  # of a cusp, arcsec: its flux is held by samples to 1%
     core_above: float  # Sersic index from which samples need that
     margin: int  # pixels around the frame, cut off after the blur
@@ -478,4 +398,4 @@ def _plain(part: object) -> object:
     if not dataclasses.is_dataclass(part):
         return part
     fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return {"law": type(part).__name__} | fields if isinstance(part, Bounded) else fields
+    return {"law": type(part).__name__} | fields if isinstance(part, AnyLaw) else fields

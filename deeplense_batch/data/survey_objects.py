@@ -1,4 +1,4 @@
-"""Draw what stands in one cutout of the survey: galaxies, stars, mimics of arcs, and the field.
+"""Draw what stands in one cutout of the survey: galaxies, sources and the field (and `mimics`).
 
 An object is made of lights. A light has a shape of total one and a flux in each band, in counts;
 one without a shape is a point. What is drawn does not know about pixels, blur and noise: `survey`
@@ -8,7 +8,7 @@ does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,38 +17,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.laws import AnyLaw
 from deeplense_batch.data.survey_laws import (
     PIXEL_SCALE,
     SHAPE,
     ZERO_POINT,
-    Bounded,
     Colours,
     Survey,
 )
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
-from deeplense_batch.lensing.galaxies import (
-    clump,
-    edge_on,
-    exponential,
-    ring,
-    soft_sersic,
-    spiral_arms,
-    tail,
-)
+from deeplense_batch.lensing.galaxies import clump, soft_sersic
 
 __all__ = [
     "Light",
+    "Magnitudes",
     "Place",
     "RedGalaxy",
     "SourceGalaxy",
+    "around",
+    "blue_magnitudes",
+    "coloured",
     "counts_of",
     "draw_field",
-    "draw_nonlens",
     "draw_red_galaxy",
     "draw_source",
     "light_of",
     "magnitudes_of",
     "one",
+    "red_magnitudes",
+    "sersic_light",
+    "star_magnitudes",
+    "whole_number",
 ]
 
 Place = tuple[float, float]
@@ -106,7 +105,7 @@ class SourceGalaxy:
         return light
 
 
-def one(law: Bounded, random: np.random.Generator) -> float:
+def one(law: AnyLaw, random: np.random.Generator) -> float:
     """One number from a law."""
     return float(law.draw(random, 1)[0])
 
@@ -141,7 +140,7 @@ def draw_red_galaxy(laws: Survey, random: np.random.Generator) -> RedGalaxy:
         n=one(law.n, random),
         q=one(law.q, random),
         phi=one(law.phi, random),
-        magnitudes=_red_magnitudes(laws, z, i, random),
+        magnitudes=red_magnitudes(laws, z, i, random),
     )
 
 
@@ -154,12 +153,12 @@ def draw_source(laws: Survey, theta_e: float, random: np.random.Generator) -> So
         random: The stream of the image.
     """
     law = laws.source
-    magnitudes = _blue(one(law.g, random), law.colours, random)
-    place = _around((0.0, 0.0), law.disc * theta_e * math.sqrt(random.random()), laws, random)
+    magnitudes = blue_magnitudes(one(law.g, random), law.colours, random)
+    place = around((0.0, 0.0), law.disc * theta_e * math.sqrt(random.random()), laws, random)
     radius = one(law.radius, random)
     clumps = np.zeros((law.most_clumps, 4))
     for row in clumps[: random.integers(law.most_clumps + 1)]:
-        row[:2] = _around(place, radius * math.sqrt(random.random()), laws, random)
+        row[:2] = around(place, radius * math.sqrt(random.random()), laws, random)
         row[2:] = one(law.clump_sigma, random), one(law.clump_share, random)
     return SourceGalaxy(
         place=place,
@@ -174,7 +173,7 @@ def draw_source(laws: Survey, theta_e: float, random: np.random.Generator) -> So
 
 def light_of(laws: Survey, galaxy: RedGalaxy, place: Place) -> Light:
     """The light of an elliptical."""
-    return _sersic(
+    return sersic_light(
         laws,
         place,
         counts_of(galaxy.magnitudes),
@@ -183,22 +182,6 @@ def light_of(laws: Survey, galaxy: RedGalaxy, place: Place) -> Light:
         q=galaxy.q,
         phi=galaxy.phi,
     )
-
-
-def draw_nonlens(
-    kind: str, laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    """Draw an object that is no lens.
-
-    Arguments:
-        kind: One of `FRACTIONS`.
-        laws: All laws.
-        red: The elliptical of this image: the object itself, its nucleus, or the galaxy whose
-            brightness it has.
-        place: Where it stands, arcsec.
-        random: The stream of the image.
-    """
-    return _KINDS[kind](laws, red, place, random)
 
 
 def draw_field(laws: Survey, random: np.random.Generator) -> list[Light]:
@@ -211,15 +194,15 @@ def draw_field(laws: Survey, random: np.random.Generator) -> list[Light]:
         place = random.uniform(-side, side), random.uniform(-side, side)
         i, star = one(law.i, random), random.random() < law.stars
         if star:
-            flux = counts_of(_star_magnitudes(i, one(law.star_g_i, random)))
+            flux = counts_of(star_magnitudes(i, one(law.star_g_i, random)))
             # A point beyond the margin of the frame would come back in on its other side.
             if max(map(abs, place)) < half + laws.margin * PIXEL_SCALE:
                 lights.append(Light(place, flux, None))
             continue
-        flux = counts_of(_coloured(i, law.colours, random))
+        flux = counts_of(coloured(i, law.colours, random))
         scale = 10 ** (law.radius_per_magnitude * (i - 22))
         lights.append(
-            _sersic(
+            sersic_light(
                 laws,
                 place,
                 flux,
@@ -233,177 +216,7 @@ def draw_field(laws: Survey, random: np.random.Generator) -> list[Light]:
     return lights
 
 
-def _spiral(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    law = laws.spiral
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
-    length, q = one(law.length, random), one(law.cos_inclination, random)
-    phi, bulge, contrast = (
-        one(laws.angle, random),
-        one(law.bulge, random),
-        one(law.contrast, random),
-    )
-    old = counts_of(red.magnitudes - red.magnitudes[2] + i)
-    disc = counts_of(_coloured(i, law.colours, random)) * (1 - bulge)
-    bluer = one(law.arms_bluer, random)
-    young = disc * 10 ** (0.4 * np.array([1.5 * bluer, 0.5 * bluer, 0.0]))
-    smooth = partial(exponential, place=place, length=length, q=q, phi=phi)
-    wound = partial(
-        spiral_arms,
-        place=place,
-        length=length,
-        q=q,
-        phi=phi,
-        arms=_number(law.arms, random),
-        pitch=one(law.pitch, random),
-        phase=one(laws.angle, random),
-    )
-    return [
-        _sersic(
-            laws,
-            place,
-            old * bulge,
-            radius=length * one(law.bulge_radius, random),
-            n=2.0,
-            q=0.5 + 0.5 * q,
-            phi=phi,
-        ),
-        Light(place, disc * (1 - contrast), smooth),
-        Light(place, young * contrast, wound),
-    ]
-
-
-def _neighbours(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    for _ in range(_number(law.neighbours, random)):
-        flux = counts_of(_blue(one(law.neighbour_g, random), law.blue, random))
-        lights.append(
-            _sersic(
-                laws,
-                _around(place, one(law.neighbour_distance, random), laws, random),
-                flux,
-                radius=one(law.neighbour_radius, random),
-                n=one(laws.source.n, random),
-                q=one(laws.source.q, random),
-                phi=one(laws.angle, random),
-                compact=True,
-            )
-        )
-    return lights
-
-
-def _merger(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    fainter = one(law.merger_fainter, random)
-    other = _around(place, one(law.merger_distance, random), laws, random)
-    lights.append(_companion(laws, red, other, fainter, random))
-    for _ in range(_number(law.merger_tails, random)):
-        i = red.magnitudes[2] - 2.5 * math.log10(one(law.tail_share, random))
-        flux = counts_of(_coloured(i, law.tail_colours, random))
-        shape = partial(
-            tail,
-            place=place,
-            radius=one(law.tail_radius, random),
-            width=one(law.tail_width, random),
-            phi=one(laws.angle, random),
-            opening=one(law.tail_opening, random),
-        )
-        lights.append(Light(place, flux, shape))
-    return lights
-
-
-def _ring(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    law = laws.mimics
-    radius = one(law.ring_radius, random)
-    flux = counts_of(_blue(one(law.ring_g, random), law.blue, random))
-    shape = partial(
-        ring,
-        place=place,
-        radius=radius,
-        width=radius * one(law.ring_width, random),
-        q=one(law.ring_cosine, random),
-        phi=one(laws.angle, random),
-    )
-    return [light_of(laws, red, place), Light(place, flux, shape)]
-
-
-def _edge_on(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    law = laws.mimics
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
-    bulge, length, phi = (
-        one(law.edge_on_bulge, random),
-        one(law.edge_on_length, random),
-        one(laws.angle, random),
-    )
-    disc = counts_of(_coloured(i, law.edge_on_colours, random)) * (1 - bulge)
-    height = length * one(law.edge_on_height, random)
-    old = counts_of(red.magnitudes - red.magnitudes[2] + i) * bulge
-    return [
-        _sersic(laws, place, old, radius=0.4 * length, n=2.0, q=0.7, phi=phi),
-        Light(place, disc, partial(edge_on, place=place, length=length, height=height, phi=phi)),
-    ]
-
-
-def _group(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    for _ in range(_number(law.group, random)):
-        other = _around(place, one(law.group_distance, random), laws, random)
-        lights.append(_companion(laws, red, other, one(law.group_fainter, random), random))
-    return lights
-
-
-def _elliptical(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
-) -> list[Light]:
-    return [light_of(laws, red, place)]
-
-
-def _star(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
-    magnitudes = _star_magnitudes(i, one(laws.mimics.star_g_i, random))
-    return [Light(place, counts_of(magnitudes), None)]
-
-
-_KINDS: Mapping[str, Callable[[Survey, RedGalaxy, Place, np.random.Generator], list[Light]]] = {
-    "elliptical": _elliptical,
-    "spiral": _spiral,
-    "neighbours": _neighbours,
-    "merger": _merger,
-    "ring": _ring,
-    "edge_on": _edge_on,
-    "group": _group,
-    "star": _star,
-}
-
-
-def _companion(
-    laws: Survey, red: RedGalaxy, place: Place, fainter: float, random: np.random.Generator
-) -> Light:
-    """A smaller elliptical at the redshift of another."""
-    law = laws.galaxy
-    i = red.magnitudes[2] + fainter
-    return _sersic(
-        laws,
-        place,
-        counts_of(_red_magnitudes(laws, red.z, i, random)),
-        radius=red.radius * 10 ** (-0.25 * fainter),  # R_e ~ L^0.6
-        n=one(law.n, random),
-        q=one(law.q, random),
-        phi=one(law.phi, random),
-    )
-
-
-def _sersic(
+def sersic_light(
     laws: Survey,
     place: Place,
     flux: NDArray[np.float64],
@@ -420,7 +233,7 @@ def _sersic(
     return Light(place, flux, shape, max(1.0, 14 * radius) if compact else _FAR)
 
 
-def _red_magnitudes(laws: Survey, z: float, i: float, random: np.random.Generator) -> Magnitudes:
+def red_magnitudes(laws: Survey, z: float, i: float, random: np.random.Generator) -> Magnitudes:
     law = laws.galaxy.colours
     g_r, r_i = (
         float(np.interp(z, law.z, colour)) + one(law.scatter, random)
@@ -429,28 +242,28 @@ def _red_magnitudes(laws: Survey, z: float, i: float, random: np.random.Generato
     return np.array([i + r_i + g_r, i + r_i, i])
 
 
-def _coloured(i: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
+def coloured(i: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
     """Magnitudes by that in the last band."""
     g_r, r_i = one(colours.g_r, random), one(colours.r_i, random)
     return np.array([i + r_i + g_r, i + r_i, i])
 
 
-def _blue(g: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
+def blue_magnitudes(g: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
     """Magnitudes by that in the first band."""
     g_r, r_i = one(colours.g_r, random), one(colours.r_i, random)
     return np.array([g, g - g_r, g - g_r - r_i])
 
 
-def _star_magnitudes(i: float, g_i: float) -> Magnitudes:
+def star_magnitudes(i: float, g_i: float) -> Magnitudes:
     """Stars lie on a line in colours: g - r grows to 1.45, then only r - i does."""
     g_r = min(0.72 * g_i, 1.45)
     return np.array([i + g_i, i + g_i - g_r, i])
 
 
-def _number(bounds: tuple[int, int], random: np.random.Generator) -> int:
+def whole_number(bounds: tuple[int, int], random: np.random.Generator) -> int:
     return int(random.integers(bounds[0], bounds[1] + 1))
 
 
-def _around(place: Place, distance: float, laws: Survey, random: np.random.Generator) -> Place:
+def around(place: Place, distance: float, laws: Survey, random: np.random.Generator) -> Place:
     angle = one(laws.angle, random)
     return place[0] + distance * math.cos(angle), place[1] + distance * math.sin(angle)

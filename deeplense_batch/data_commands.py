@@ -1,0 +1,173 @@
+"""The verbs that make data: what each takes and what it calls.
+
+A verb reads its words and gives a `Plan`; nothing happens before Fire has consumed every word, so
+a misspelt flag costs nothing. Heavy imports happen inside a plan, so that ``--help`` answers at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from deeplense_batch import words
+
+__all__ = ["DataCommands", "Plan"]
+
+
+class Plan:
+    """A command that was understood. Empty to Fire, so that a word left over matches nothing."""
+
+    __slots__ = ("act",)
+
+    def __init__(self, act: Callable[[], int]) -> None:
+        self.act = act
+
+    def __dir__(self) -> list[str]:
+        return []
+
+
+class DataCommands:
+    """From images, or from nothing, to shards and back."""
+
+    def simulate(
+        self,
+        kind: str,
+        out: str,
+        *,
+        preset: str = "",
+        images: int | str = 600,
+        seed: int | str = 0,
+        size: str = "",
+        shard_size: int | str = 2048,
+        part: int | str = 0,
+        parts: int | str = 1,
+        set: str = "",
+    ) -> Plan:
+        """Make lens images by ray tracing, as shards; go on with them if it was cut off.
+
+        Args:
+            kind: What to make: substructure (classes no, sphere, vort), lens_finding (lenses
+                among galaxies, three bands), diffusion (unlabelled lenses) or super_resolution
+                (pairs of 150 and 75 pixels).
+            out: Folder of the shards, made here.
+            preset: common_test_1, like the real set and the default of substructure; benchmark,
+                parity, varied (the default of the last two), physical or null.
+            images: Images in the whole set; of substructure, the classes in equal parts.
+            seed: The same seed gives the same images.
+            size: Pixels along a side, by default 150; a lens_finding set has 64.
+            shard_size: Images in a file.
+            part: Which part of the files to make, from 0; the last to end completes the set.
+            parts: Into how many parts they are divided.
+            set: A field of the preset, FIELD=VALUE; may be given again. VALUE is a number, [low,
+                high], or {law: Normal, mean: 0, sd: 0.5}.
+        """
+        counts: dict[str, Any] = {
+            name: words.integer(name, text)
+            for name, text in (
+                ("images", images),
+                ("seed", seed),
+                ("shard_size", shard_size),
+                ("part", part),
+                ("parts", parts),
+            )
+        }
+        options: dict[str, Any] = {"changes": words.settings("set", set)} if set else {}
+        options |= {"preset": preset} if preset else {}
+        options |= {"size": words.integer("size", size)} if size else {}
+        where = words.folder("OUT", out)
+
+        def act() -> int:
+            import torch
+
+            from deeplense_batch.data.simulate import simulate
+
+            torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
+            print(simulate(kind, where, **counts, **options))
+            return 0
+
+        return Plan(act)
+
+    def pack(
+        self,
+        source: str,
+        out: str,
+        *,
+        shard_size: int | str = 2048,
+        seed: int | str = 0,
+        compression: str = "none",
+        dtype: str = "exact",
+        pixel_scale: str = "none",
+        allow_pickle: bool | str = False,
+        skip_bad: bool | str = False,
+    ) -> Plan:
+        """Pack images, in any of the usual layouts, into shards; a zip is read in place.
+
+        Args:
+            source: Folder, zip or npz.
+            out: Folder of the shards, made here.
+            shard_size: Images in a file.
+            seed: Seed of the order, and of the split where the source has none.
+            compression: none; gzip or lzf for an archive, slower to read.
+            dtype: exact keeps every bit; float32 or float16 may round.
+            pixel_scale: Arcsec per pixel, where known.
+            allow_pickle: Load object arrays, which can run code: only for files you trust.
+            skip_bad: Leave bad files out and list them, instead of stopping.
+        """
+        options: dict[str, Any] = {
+            "shard_size": words.integer("shard_size", shard_size),
+            "seed": words.integer("seed", seed),
+            "compression": words.choice("compression", compression, ("none", "gzip", "lzf")),
+            "dtype": words.choice("dtype", dtype, ("exact", "float16", "float32", "float64")),
+            "pixel_scale": None
+            if pixel_scale == "none"
+            else words.number("pixel_scale", pixel_scale),
+            "allow_pickle": words.flag("allow_pickle", allow_pickle),
+            "skip_bad": words.flag("skip_bad", skip_bad),
+        }
+        read, write = words.folder("SOURCE", source), words.folder("OUT", out)
+        if options["compression"] == "none":
+            options["compression"] = None
+
+        def act() -> int:
+            from deeplense_batch.data.pack import pack
+
+            print(pack(read, write, **options))
+            return 0
+
+        return Plan(act)
+
+    def unpack(self, data: str, out: str) -> Plan:
+        """Write shards as .npy files again, in the public layout, for other programs.
+
+        Args:
+            data: Folder of shards.
+            out: Folder that is made, or a .zip.
+        """
+        read, write = words.folder("DATA", data), words.folder("OUT", out)
+
+        def act() -> int:
+            from deeplense_batch.data.unpack import unpack
+
+            print(f"{write}: {unpack(read, write)} images")
+            return 0
+
+        return Plan(act)
+
+    def truth(self, data: str, out: str, *, slice: str = "val[:100]") -> Plan:
+        """Write the truth behind simulated images: deflection, potential, source, detectability.
+
+        Args:
+            data: Folder of simulated shards.
+            out: HDF5 file that is made, a group for each image.
+            slice: Of which images.
+        """
+        read, write = words.folder("DATA", data), words.folder("OUT", out)
+
+        def act() -> int:
+            from deeplense_batch.data.truth import write_truth
+
+            print(write_truth(read, slice, write))
+            return 0
+
+        return Plan(act)
