@@ -24,6 +24,7 @@ from deeplense_batch.data.presets import CLASSES, PhotonCamera, Preset, ReadoutC
 from deeplense_batch.lensing.camera import (
     camera_matrix,
     fine_grid,
+    kernel_matrix,
     photon_counts,
     readout_counts,
 )
@@ -37,6 +38,7 @@ from deeplense_batch.lensing.profiles import (
     line_mass,
     line_share_inside,
     point_masses,
+    points_on_line,
     shear,
     sie,
     sis,
@@ -125,9 +127,7 @@ def render(preset: Preset, scenes: Scenes, size: int) -> Tensor:
         q=q,
         phi=phi,
     )
-    matrix = camera_matrix(
-        size, preset.pixel_scale, preset.supersampling, preset.camera.psf_sigma
-    ).float()
+    matrix = _blur(preset, size).float()
     return matrix @ sky @ matrix.T
 
 
@@ -162,8 +162,7 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
             total[rows] += part
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
-        _, cx, cy, angle, length = (field(v) for v in scenes["vortex"][rows].unbind(1))
-        line = line_mass(x, y, cx, cy, angle, length, field(vortex[rows]))
+        line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
         for total, part in zip(alpha, line, strict=True):
             total[rows] += part
     return alpha[0], alpha[1]
@@ -211,6 +210,26 @@ def observe(
     most = int(counts.max())
     assert 0 < most <= np.iinfo(np.uint16).max
     return counts.astype(np.uint16), float(most)
+
+
+def _blur(preset: Preset, size: int) -> Tensor:
+    """The matrix A of the camera, (size, size supersampling) float64."""
+    camera, grid = preset.camera, (size, preset.pixel_scale, preset.supersampling)
+    if isinstance(camera, PhotonCamera) and camera.kernel_size:
+        return kernel_matrix(*grid, camera.psf_sigma, camera.kernel_size)
+    return camera_matrix(*grid, camera.psf_sigma)
+
+
+def _vortex(
+    points: int | None, x: Tensor, y: Tensor, vortices: Tensor, squared: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Deflection by B vortices, (B, 5), of squared Einstein radii (B,), both float64."""
+    _, *line = vortices.to(x.dtype).unbind(1)
+    squared = squared.to(x.dtype)
+    if points is None:
+        return line_mass(x, y, *(v[:, None, None] for v in (*line, squared)))
+    each = (squared / points)[:, None].expand(-1, points)
+    return point_masses(x, y, *points_on_line(*line, points), each)
 
 
 def _draw_substructure(
