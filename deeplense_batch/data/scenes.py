@@ -224,12 +224,12 @@ def _vortex(
     points: int | None, x: Tensor, y: Tensor, vortices: Tensor, squared: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Deflection by B vortices, (B, 5), of squared Einstein radii (B,), both float64."""
-    _, *line = vortices.to(x.dtype).unbind(1)
+    _, cx, cy, angle, length = vortices.to(x.dtype).unbind(1)
     squared = squared.to(x.dtype)
     if points is None:
-        return line_mass(x, y, *(v[:, None, None] for v in (*line, squared)))
-    each = (squared / points)[:, None].expand(-1, points)
-    return point_masses(x, y, *points_on_line(*line, points), each)
+        return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
+    places = points_on_line(cx, cy, angle, length, points)
+    return point_masses(x, y, *places, (squared / points)[:, None].expand(-1, points))
 
 
 def _draw_substructure(
