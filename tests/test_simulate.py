@@ -286,15 +286,14 @@ class TestPhysics:
         assert error.max() < 1e-3
 
     def test_common_test_1_samples_a_pixel_once(self):
-        """As its generator did: a smooth lens loses little by it, points show it."""
+        """As the fits prefer; it costs an rms error below a thousandth of the peak."""
         preset = PRESETS["common_test_1"]
         assert preset.supersampling == 1
         scenes = as_batch([s for c in range(3) for s in scenes_of(preset, c, 4)])
         coarse = render(preset, scenes, 150)
         fine = render(dataclasses.replace(preset, supersampling=6), scenes, 150)
         error = (coarse - fine).pow(2).mean((1, 2)).sqrt() / fine.amax((1, 2))
-        assert error[:4].max() < 2e-3
-        assert error[4:].max() > 2 * error[:4].max()
+        assert error.max() < 1e-3
 
     @pytest.mark.parametrize("supersampling", [1, 2])
     def test_kernel_is_a_convolution_of_pixels(self, supersampling):
@@ -376,49 +375,72 @@ def real() -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(real) -> np.ndarray:
+def eighteen(real) -> np.ndarray:
     files = sorted((real / "common_test_1").glob("*/*.npy"))
     assert len(files) == 18
-    return np.array([statistics(np.load(path)) for path in files])
+    return np.stack([np.load(path).reshape(1, 150, 150) for path in files])
 
 
 @pytest.fixture(scope="module")
 def simulated(real, tmp_path_factory) -> Split:
     root = tmp_path_factory.mktemp("common_test_1")
-    simulate("substructure", root, images=225, seed=11)
+    simulate("substructure", root, images=750, seed=11)
     return open_split(root, "train")
 
 
 class TestAgainstRealImages:
-    def test_pixel_statistics(self, measured, simulated):
-        """Of each statistic: mean of our set within the range of the eighteen."""
+    def test_pixel_statistics(self, eighteen, simulated):
+        """Of each statistic: mean within three standard errors of theirs, and the same spread."""
+        theirs = np.array([statistics(image) for image in eighteen])
         ours = np.array([statistics(image) for image in simulated.images()])
-        least, most = measured.min(0), measured.max(0)
-        assert ((ours.mean(0) > least) & (ours.mean(0) < most)).all()
-        spread = ours.std(0) / measured.std(0)
+        assert ((ours.mean(0) > theirs.min(0)) & (ours.mean(0) < theirs.max(0))).all()
+        off = (ours.mean(0) - theirs.mean(0)) / (theirs.std(0, ddof=1) / math.sqrt(len(theirs)))
+        assert (abs(off) < 3).all(), off
+        spread = ours.std(0) / theirs.std(0)
         assert ((spread > 1 / 2) & (spread < 2)).all(), spread
+
+    def test_radial_profile(self, eighteen, simulated):
+        """The mean over a set, in rings of 0.25 arcsec: within three standard errors."""
+        theirs = np.array([radial_profile(image[0], 0.25) for image in eighteen])
+        ours = np.array([radial_profile(image[0], 0.25) for image in simulated.images()])
+        error = theirs.std(0, ddof=1) / math.sqrt(len(theirs))
+        off = (ours.mean(0) - theirs.mean(0)) / error
+        assert (abs(off) < 3).all(), off
 
     def test_a_network_trained_on_the_real_set_reads_ours(self, real, simulated):
         images = torch.from_numpy(simulated.images()).float()
         probabilities = judge(real, images, CLASSES).double()
         probabilities /= probabilities.sum(1, keepdim=True)
         auc = roc_auc_score(simulated.targets(), probabilities, multi_class="ovr")
-        assert len(images) == 180
-        assert auc >= 0.93  # 0.96
+        right = probabilities.argmax(1).numpy() == simulated.targets()
+        one = [
+            roc_auc_score(simulated.targets() == c, probabilities[:, c])
+            for c in range(len(CLASSES))
+        ]
+        # Of 1,800 images 0.962 and 0.851, classes 0.976, 0.961 and 0.950; less three standard
+        # deviations of a sample of 600.
+        assert len(images) == 600
+        assert auc >= 0.945
+        assert right.mean() >= 0.81
+        assert min(one) >= 0.925
 
 
 def statistics(image: np.ndarray) -> list[float]:
-    """Mean, sd, levels, mean of the corners in counts, and radius of the ring in arcsec."""
+    """Mean, sd, levels, mean and sd of the corners in counts, radius of the ring in arcsec."""
     encoded = encode_counts(image)
     assert encoded is not None
     counts, (levels,) = encoded[0][0].astype(float), encoded[1]
     corners = [counts[rows, columns] for rows in (CORNER, FAR) for columns in (CORNER, FAR)]
+    ring = (radial_profile(counts, 0.1).argmax() + 0.5) * 0.1
+    sky = float(np.mean(corners)), float(np.std(corners))
+    return [image.mean(), image.std(), levels, *sky, ring]
+
+
+def radial_profile(image: np.ndarray, width: float) -> np.ndarray:
+    """Means of an image in rings around its middle, out to its edge."""
     x, y = fine_grid(150, 0.05, 1)
-    radius = torch.hypot(x, y)[0].numpy()
-    bins = (radius / 0.1).astype(int)
-    profile = np.bincount(bins.ravel(), counts.ravel()) / np.bincount(bins.ravel())
-    ring = (profile.argmax() + 0.5) * 0.1
-    return [image.mean(), image.std(), levels, float(np.mean(corners)), ring]
+    bins = (torch.hypot(x, y)[0].numpy() / width).astype(int).ravel()
+    return (np.bincount(bins, image.ravel()) / np.bincount(bins))[: int(3.75 / width)]
 
 
 CORNER, FAR = slice(0, 15), slice(-15, None)

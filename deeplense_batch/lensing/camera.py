@@ -75,7 +75,7 @@ def kernel_matrix(
     """
     pixels = torch.arange(size)
     steps = (pixels[:, None] - pixels).abs()
-    weights = torch.exp(-0.5 * (steps * (pixel_scale / psf_sigma)).double() ** 2)
+    weights = torch.exp(-0.5 * (steps.double() * (pixel_scale / psf_sigma)) ** 2)
     weights *= steps <= kernel_size // 2
     weights = weights / weights.sum(1, keepdim=True)
     return weights.repeat_interleave(supersampling, 1) / supersampling
