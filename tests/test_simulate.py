@@ -7,6 +7,7 @@ shown to a network that was trained on the real set.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from judge import judge
-from scipy import stats
+from scipy import signal, stats
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.data.changes import changed
@@ -32,7 +33,8 @@ from deeplense_batch.data.scenes import as_batch, deflection, draw_scene, lens_r
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.data.substructure import Substructure
-from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
+from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
 
 NAMES = tuple(PRESETS)
 
@@ -472,16 +474,92 @@ class TestPhysics:
         assert scenes["theta_e"].median() == pytest.approx(1.29, abs=0.03)
 
     def test_supersampling_of_two_is_enough(self):
-        for preset in PRESETS.values():
-            scenes = as_batch([s for c in range(2) for s in scenes_of(preset, c, 2)])
-            coarse = render(preset, scenes, 150)
-            fine = render(dataclasses.replace(preset, supersampling=6), scenes, 150)
-            error = (coarse - fine).pow(2).mean((1, 2)).sqrt() / fine.amax((1, 2))
-            assert error.max() < 1e-3
+        preset = PRESETS["benchmark"]
+        scenes = as_batch([s for c in range(2) for s in scenes_of(preset, c, 2)])
+        coarse = render(preset, scenes, 150)
+        fine = render(dataclasses.replace(preset, supersampling=6), scenes, 150)
+        error = (coarse - fine).pow(2).mean((1, 2)).sqrt() / fine.amax((1, 2))
+        assert error.max() < 1e-3
+
+    def test_common_test_1_samples_a_pixel_once(self):
+        """As the fits prefer; it costs an rms error below a thousandth of the peak."""
+        preset = PRESETS["common_test_1"]
+        assert preset.supersampling == 1
+        scenes = as_batch([s for c in range(3) for s in scenes_of(preset, c, 4)])
+        coarse = render(preset, scenes, 150)
+        fine = render(dataclasses.replace(preset, supersampling=6), scenes, 150)
+        error = (coarse - fine).pow(2).mean((1, 2)).sqrt() / fine.amax((1, 2))
+        assert error.max() < 1e-3
+
+    @pytest.mark.parametrize("supersampling", [1, 2])
+    def test_kernel_is_a_convolution_of_pixels(self, supersampling):
+        """The matrix against averaging samples and a convolution with the sampled Gaussian."""
+        size, sigma = 40, 0.087
+        sky = np.random.default_rng(0).random([size * supersampling] * 2)
+        matrix = kernel_matrix(size, 0.05, supersampling, sigma, 11)
+        ours = (matrix @ torch.from_numpy(sky) @ matrix.T).numpy()
+        pixels = sky.reshape(size, supersampling, size, supersampling).mean((1, 3))
+        steps = np.arange(-5, 6) * 0.05
+        kernel = np.exp(-(steps[:, None] ** 2 + steps**2) / (2 * sigma**2))
+        theirs = signal.convolve2d(pixels, kernel / kernel.sum(), mode="valid")
+        assert ours[5:-5, 5:-5] == pytest.approx(theirs, rel=1e-12)
+        assert matrix.sum(1).numpy() == pytest.approx(1.0, rel=1e-12)
+
+    def test_points_become_the_line(self):
+        """Middle, spacing and direction, and the deflection of many points away from the line."""
+        line = [torch.tensor([v], dtype=torch.float64) for v in (0.3, -0.2, 0.7, 1.6)]
+        x, y = points_on_line(*line, count=25)
+        assert x.mean() == pytest.approx(0.3) and y.mean() == pytest.approx(-0.2)
+        steps = torch.hypot(x.diff(), y.diff())
+        assert steps.numpy() == pytest.approx(1.6 / 25)
+        assert torch.atan2(y.diff(), x.diff()).numpy() == pytest.approx(0.7)
+        at = fine_grid(30, 0.2, 1)
+        total = torch.tensor([0.05], dtype=torch.float64)
+        each = (total / 400)[:, None].expand(1, 400)
+        points = point_masses(*at, *points_on_line(*line, count=400), each)
+        exact = line_mass(*at, *(v[:, None, None] for v in (*line, total)))
+        away = torch.hypot(at[0] - 0.3, at[1] + 0.2) > 0.9
+        for a, b in zip(points, exact, strict=True):
+            assert torch.allclose(a[away], b[away], atol=1e-5)
+
+    def test_the_fits_have_the_model_of_the_preset(self):
+        """The script that settled the preset renders the scenes that the preset draws."""
+        fits = load_script("fit_common_test_1")
+        preset = PRESETS["common_test_1"]
+        for target in range(3):
+            scene = scenes_of(preset, target, 1)[0]
+            batch = as_batch([scene])
+            radius = float(lens_radius(preset, batch))
+            q, phi = scene["source"][4:]
+            modulus, total = (1 - q) / (1 + q), float(scene["theta_e"]) ** 2 / 1e12
+            values = fits.START | dict(zip(("g1", "g2"), scene["shear"], strict=True))
+            values |= {"theta_e": radius, "x": scene["source"][0], "y": scene["source"][1]}
+            values |= {"e1": modulus * math.cos(2 * phi), "e2": modulus * math.sin(2 * phi)}
+            if target == 1:
+                for i, (mass, x, y) in enumerate(scene["halos"]):
+                    at = {f"mass_{i}": mass * total / radius**2, f"x_{i}": x, f"y_{i}": y}
+                    values |= at
+            elif target == 2:
+                mass, *line = scene["vortex"]
+                values |= dict(zip(fits.LINE, (*line, mass * total / radius**2), strict=True))
+            empty = fits.Image("", torch.zeros(150, 150, dtype=torch.float64), 0.0)
+            counts = fits.Model(empty, points=25)([values])[0] - fits.SKY
+            error = (counts - render(preset, batch, 150)[0]).abs()
+            # Single precision moves a ray that passes close to a point mass.
+            assert error.quantile(0.99) < 0.05 and error.median() < 1e-3
 
     def test_readout_grain_is_far_below_the_noise(self):
         camera = PRESETS["benchmark"].camera
         assert 1 / (12 * camera.counts_per_sky_sd**2) < 1e-4
+
+
+def load_script(name: str):
+    path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look up their annotations
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -493,49 +571,72 @@ def real() -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(real) -> np.ndarray:
+def eighteen(real) -> np.ndarray:
     files = sorted((real / "common_test_1").glob("*/*.npy"))
     assert len(files) == 18
-    return np.array([statistics(np.load(path)) for path in files])
+    return np.stack([np.load(path).reshape(1, 150, 150) for path in files])
 
 
 @pytest.fixture(scope="module")
 def simulated(real, tmp_path_factory) -> Split:
     root = tmp_path_factory.mktemp("common_test_1")
-    simulate("substructure", root, images=225, seed=11)
+    simulate("substructure", root, images=750, seed=11)
     return open_split(root, "train")
 
 
 class TestAgainstRealImages:
-    def test_pixel_statistics(self, measured, simulated):
-        """Of each statistic: mean of our set within the range of the eighteen."""
+    def test_pixel_statistics(self, eighteen, simulated):
+        """Of each statistic: mean within three standard errors of theirs, and the same spread."""
+        theirs = np.array([statistics(image) for image in eighteen])
         ours = np.array([statistics(image) for image in simulated.images()])
-        least, most = measured.min(0), measured.max(0)
-        assert ((ours.mean(0) > least) & (ours.mean(0) < most)).all()
-        spread = ours.std(0) / measured.std(0)
+        assert ((ours.mean(0) > theirs.min(0)) & (ours.mean(0) < theirs.max(0))).all()
+        off = (ours.mean(0) - theirs.mean(0)) / (theirs.std(0, ddof=1) / math.sqrt(len(theirs)))
+        assert (abs(off) < 3).all(), off
+        spread = ours.std(0) / theirs.std(0)
         assert ((spread > 1 / 2) & (spread < 2)).all(), spread
+
+    def test_radial_profile(self, eighteen, simulated):
+        """The mean over a set, in rings of 0.25 arcsec: within three standard errors."""
+        theirs = np.array([radial_profile(image[0], 0.25) for image in eighteen])
+        ours = np.array([radial_profile(image[0], 0.25) for image in simulated.images()])
+        error = theirs.std(0, ddof=1) / math.sqrt(len(theirs))
+        off = (ours.mean(0) - theirs.mean(0)) / error
+        assert (abs(off) < 3).all(), off
 
     def test_a_network_trained_on_the_real_set_reads_ours(self, real, simulated):
         images = torch.from_numpy(simulated.images()).float()
         probabilities = judge(real, images, CLASSES).double()
         probabilities /= probabilities.sum(1, keepdim=True)
         auc = roc_auc_score(simulated.targets(), probabilities, multi_class="ovr")
-        assert len(images) == 180
-        assert auc >= 0.93  # 0.96
+        right = probabilities.argmax(1).numpy() == simulated.targets()
+        one = [
+            roc_auc_score(simulated.targets() == c, probabilities[:, c])
+            for c in range(len(CLASSES))
+        ]
+        # Of 1,800 images 0.962 and 0.851, classes 0.976, 0.961 and 0.950; less three standard
+        # deviations of a sample of 600.
+        assert len(images) == 600
+        assert auc >= 0.945
+        assert right.mean() >= 0.81
+        assert min(one) >= 0.925
 
 
 def statistics(image: np.ndarray) -> list[float]:
-    """Mean, sd, levels, mean of the corners in counts, and radius of the ring in arcsec."""
+    """Mean, sd, levels, mean and sd of the corners in counts, radius of the ring in arcsec."""
     encoded = encode_counts(image)
     assert encoded is not None
     counts, (levels,) = encoded[0][0].astype(float), encoded[1]
     corners = [counts[rows, columns] for rows in (CORNER, FAR) for columns in (CORNER, FAR)]
+    ring = (radial_profile(counts, 0.1).argmax() + 0.5) * 0.1
+    sky = float(np.mean(corners)), float(np.std(corners))
+    return [image.mean(), image.std(), levels, *sky, ring]
+
+
+def radial_profile(image: np.ndarray, width: float) -> np.ndarray:
+    """Means of an image in rings around its middle, out to its edge."""
     x, y = fine_grid(150, 0.05, 1)
-    radius = torch.hypot(x, y)[0].numpy()
-    bins = (radius / 0.1).astype(int)
-    profile = np.bincount(bins.ravel(), counts.ravel()) / np.bincount(bins.ravel())
-    ring = (profile.argmax() + 0.5) * 0.1
-    return [image.mean(), image.std(), levels, float(np.mean(corners)), ring]
+    bins = (torch.hypot(x, y)[0].numpy() / width).astype(int).ravel()
+    return (np.bincount(bins, image.ravel()) / np.bincount(bins))[: int(3.75 / width)]
 
 
 CORNER, FAR = slice(0, 15), slice(-15, None)

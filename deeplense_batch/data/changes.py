@@ -68,6 +68,11 @@ def check(preset: Preset, size: int) -> None:
             raise ShardError(
                 f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
             )
+    kernel = getattr(preset.camera, "kernel_size", None)
+    if kernel and (kernel % 2 == 0 or kernel > size):
+        raise ShardError(
+            f"{where}: camera.kernel_size: {kernel} should be odd, and fit {size} pixels"
+        )
     reach = preset.camera.psf_sigma * _PSF_REACH
     if not 0 < reach <= size * preset.pixel_scale / 2:
         raise ShardError(
@@ -142,9 +147,10 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is float and number and math.isfinite(value):
         return float(value)
-    if hint is int and number and value == int(value) and value > 0:
+    if int in kinds and number and value == int(value) and value > 0:
         return int(value)
-    asked = {float: "a number", int: "a whole number above 0"}.get(hint, "one of its fields")
+    asked = "a whole number above 0" if int in kinds else "one of its fields"
+    asked = "a number" if hint is float else asked
     raise ShardError(f"{where}: expected {asked}, got {value!r}")
 
 

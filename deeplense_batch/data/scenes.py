@@ -25,6 +25,7 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import (
     camera_matrix,
     fine_grid,
+    kernel_matrix,
     photon_counts,
     readout_counts,
 )
@@ -38,6 +39,7 @@ from deeplense_batch.lensing.profiles import (
     line_mass,
     line_share_inside,
     point_masses,
+    points_on_line,
     pseudo_jaffe,
     pseudo_jaffe_slope,
     shear,
@@ -148,9 +150,7 @@ def render(
     x, y = (v.to(dtype) for v in fine_grid(size, preset.pixel_scale, preset.supersampling))
     alpha_x, alpha_y = deflection(preset, scenes, x, y)
     sky = source_light(preset, scenes, x - alpha_x, y - alpha_y)
-    matrix = camera_matrix(
-        size, preset.pixel_scale, preset.supersampling, preset.camera.psf_sigma
-    ).to(dtype)
+    matrix = _blur(preset, size).to(dtype)
     return matrix @ sky @ matrix.T
 
 
@@ -195,8 +195,7 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
             total[rows] += part
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
-        _, cx, cy, angle, length = (_field(v, x) for v in scenes["vortex"][rows].unbind(1))
-        line = line_mass(x, y, cx, cy, angle, length, _field(vortex[rows], x))
+        line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
         for total, part in zip(alpha, line, strict=True):
             total[rows] += part
     return alpha
@@ -298,6 +297,26 @@ def observe(
     most = int(counts.max())
     assert 0 < most <= np.iinfo(np.uint16).max
     return counts.astype(np.uint16), float(most)
+
+
+def _blur(preset: Preset, size: int) -> Tensor:
+    """The matrix A of the camera, (size, size supersampling) float64."""
+    camera, grid = preset.camera, (size, preset.pixel_scale, preset.supersampling)
+    if isinstance(camera, PhotonCamera) and camera.kernel_size:
+        return kernel_matrix(*grid, camera.psf_sigma, camera.kernel_size)
+    return camera_matrix(*grid, camera.psf_sigma)
+
+
+def _vortex(
+    points: int | None, x: Tensor, y: Tensor, vortices: Tensor, squared: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Deflection by B vortices, (B, 5), of squared Einstein radii (B,), both float64."""
+    _, cx, cy, angle, length = vortices.to(x.dtype).unbind(1)
+    squared = squared.to(x.dtype)
+    if points is None:
+        return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
+    places = points_on_line(cx, cy, angle, length, points)
+    return point_masses(x, y, *places, (squared / points)[:, None].expand(-1, points))
 
 
 def _draw_substructure(

@@ -37,7 +37,7 @@ from deeplense_batch.lensing.potentials import (
     sie_convergence,
     sie_potential,
 )
-from deeplense_batch.lensing.profiles import tidal_radii
+from deeplense_batch.lensing.profiles import points_on_line, tidal_radii
 
 __all__ = ["Truth", "detectability", "write_truth"]
 
@@ -223,5 +223,12 @@ def _substructure_fields(
             convergence = convergence + pseudo_jaffe_convergence(*place, *radii)
     if vortex > 0:
         _, cx, cy, angle, length = one["vortex"][0].unbind()
-        potential = potential + line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
+        points = preset.vort.points
+        if points is None:
+            line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
+            return potential + line, convergence
+        places = points_on_line(cx[None], cy[None], angle[None], length[None], points)
+        for px, py in zip(*(place[0] for place in places), strict=True):
+            part = point_potential((x - px)[0], (y - py)[0], vortex / points)
+            potential = potential + part
     return potential, convergence

@@ -10,6 +10,9 @@ over pixels are separable, so both are one matrix A of (N, N supersampling),
 for a pixel centred on t_i and a sample at s_j. The rows of A sum to one: a constant sky keeps its
 brightness, at the edges too.
 
+Some generators average the samples of a pixel and then convolve with the Gaussian as it is at the
+middles of pixels, cut off to a small square; `kernel_matrix` is the A of those.
+
 Noise comes from a generator handed in, one for each image, so that an image does not depend on
 what is simulated beside it.
 """
@@ -23,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["camera_matrix", "fine_grid", "photon_counts", "readout_counts"]
+__all__ = ["camera_matrix", "fine_grid", "kernel_matrix", "photon_counts", "readout_counts"]
 
 
 def fine_grid(size: int, pixel_scale: float, supersampling: int) -> tuple[Tensor, Tensor]:
@@ -56,6 +59,29 @@ def camera_matrix(size: int, pixel_scale: float, supersampling: int, psf_sigma: 
     lower = torch.special.ndtr((pixels - pixel_scale / 2 - samples) / psf_sigma)
     weights = upper - lower
     return weights / weights.sum(1, keepdim=True)
+
+
+def kernel_matrix(
+    size: int, pixel_scale: float, supersampling: int, psf_sigma: float, kernel_size: int
+) -> Tensor:
+    """Average over pixels and convolve with a sampled, truncated Gaussian, along one axis.
+
+    Arguments:
+        size: Pixels along a side.
+        pixel_scale: Their width, arcsec.
+        supersampling: Samples of the sky along a side of a pixel.
+        psf_sigma: Width of the Gaussian, above 0, arcsec.
+        kernel_size: Pixels along a side of the kernel, odd.
+
+    Returns:
+        A, (size, size supersampling) float64; an image is A @ sky @ A.T.
+    """
+    pixels = torch.arange(size)
+    steps = (pixels[:, None] - pixels).abs()
+    weights = torch.exp(-0.5 * (steps.double() * (pixel_scale / psf_sigma)) ** 2)
+    weights *= steps <= kernel_size // 2
+    weights = weights / weights.sum(1, keepdim=True)
+    return weights.repeat_interleave(supersampling, 1) / supersampling
 
 
 def photon_counts(

@@ -26,6 +26,7 @@ __all__ = [
     "line_mass",
     "line_share_inside",
     "point_masses",
+    "points_on_line",
     "pseudo_jaffe",
     "pseudo_jaffe_slope",
     "rotate",
@@ -212,6 +213,26 @@ def line_mass(
     along = torch.log((after * after + v_squared) / (before * before + v_squared))
     across = torch.atan2(length * v, before * after + v_squared)
     return rotate(0.5 * per_length * along, per_length * across, -angle)
+
+
+def points_on_line(
+    centre_x: Tensor, centre_y: Tensor, angle: Tensor, length: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Middles of the equal parts of straight lines, as places for `point_masses`.
+
+    Arguments:
+        centre_x, centre_y: Middle of each line, (B,) float, arcsec.
+        angle: Its direction from x, (B,) float, rad.
+        length: Its length, (B,) float, arcsec.
+        count: Parts N of a line.
+
+    Returns:
+        x, y: Positions, (B, N) float, arcsec.
+    """
+    part = torch.arange(count, dtype=length.dtype, device=length.device)
+    along = length[:, None] * ((part + 0.5) / count - 0.5)
+    cos, sin = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
+    return centre_x[:, None] + along * cos, centre_y[:, None] + along * sin
 
 
 def line_share_inside(
