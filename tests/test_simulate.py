@@ -100,6 +100,14 @@ class TestForm:
         assert law["exponent"] == (-1.9 if preset.fraction else -0.9)
         assert set(manifest["versions"]) == {"deeplense_batch", "torch", "numpy"}
 
+    def test_every_file_says_what_it_is(self, root):
+        manifest = json.loads((root / "manifest.json").read_text())
+        for path in root.glob("*.h5"):
+            with h5py.File(path) as file:
+                said = json.loads(file.attrs["simulation"])
+            assert said["preset"] == manifest["preset"] and said["slips"] == manifest["slips"]
+            assert said["unphysical"] == bool(said["slips"])
+
     def test_nothing_else_is_left(self, root):
         shards = {f"train-0000{i}-of-00003.h5" for i in range(3)} | {"val-00000-of-00001.h5"}
         assert {path.name for path in root.iterdir()} == shards | {"manifest.json"}

@@ -26,6 +26,8 @@ attribute                     meaning
 ``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
 ``pixel_scale``               arcsec per pixel, NaN where unknown
 ``source``, ``seed``          what the images come from, and the seed of their order
+``simulation``                optional: what simulated the images, JSON: kind, all laws, whether
+                              they are ``unphysical`` and by which ``slips``
 ``digest``                    sha256 of the content of this file (see `content`)
 ``digests``                   the digests of all files of the split, (shards,) text
 ``content``                   sha256 of the content of the whole split, the same however the split

@@ -129,7 +129,7 @@ def simulate(
     chosen = [
         (split, k, orders[split][k * shard_size : (k + 1) * shard_size]) for split, k in mine
     ]
-    form = _form(content, seed, shard_size)
+    form = _form(content, kind, seed, shard_size)
     made = sum(len(indices) for _, _, indices in chosen)
     with _Progress(made) as progress:
         for split, k, indices in chosen:
@@ -202,7 +202,7 @@ def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
     return [indices[i] for i in order]
 
 
-def _form(content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
+def _form(content: Kind, kind: str, seed: int, shard_size: int) -> dict[str, Any]:
     """How the writer of a shard is made."""
     return {
         "shape": content.shape,
@@ -213,6 +213,7 @@ def _form(content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
         "seed": seed,
         "pixel_scale": content.pixel_scale,
         "shard_size": shard_size,
+        "simulation": json.dumps({"kind": kind, "slips": content.slips} | content.described()),
     }
 
 

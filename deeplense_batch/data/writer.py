@@ -202,6 +202,7 @@ class ShardWriter:
     pixel_scale: float = float("nan")
     shard_size: int = 2048
     compression: str | None = None
+    simulation: str | None = None  # JSON of what simulated the images
 
     _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
@@ -339,6 +340,8 @@ class ShardWriter:
                 seed=self.seed,
                 digest=digest,
             )
+            if self.simulation is not None:
+                file.attrs["simulation"] = self.simulation
         self._counts.append(self._buffered)
         self._digests.append(digest)
         self._buffered = 0
