@@ -39,6 +39,25 @@ def test_any_channels_and_sizes(name, size, channels):
         assert model(torch.zeros(1, channels, size, size)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("size", [64, 128, 150, 224])
+@pytest.mark.parametrize("name", ["resnet20", "simple_cnn"])
+def test_our_own_take_any_size(name, size):
+    model = build(name, channels=3, classes=2, size=size).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 3, size, size)).shape == (2, 2)
+
+
+def test_parameters_of_the_published_ones():
+    """268,979 and 463,411 by the seed; 3-32-64, 16384-128 of the lens finder."""
+    for name, parameters in (("resnet20", 268_979), ("resnet32", 463_411)):
+        model = build(name, channels=1, classes=3, size=150)
+        assert sum(p.numel() for p in model.parameters()) == parameters
+    model = build("simple_cnn", channels=3, classes=2, size=64)
+    assert model.hidden.weight.shape == (128, 16384)
+    with pytest.raises(WeightsError, match="nobody has published weights of resnet20"):
+        build("resnet20", channels=1, classes=3, size=64, pretrained=True)
+
+
 def test_a_seed_gives_one_network():
     torch.manual_seed(1)
     a = build("lcnet_050", channels=1, classes=3, size=64).state_dict()

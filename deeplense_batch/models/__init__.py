@@ -31,10 +31,13 @@ class Model:
 
     parameters_m: float  # millions, with 1 channel and 3 classes
     about: str
+    sized: bool = False  # built for one size of images, though timm does not say so
 
 
 MODELS: dict[str, Model] = {
     "test_efficientnet": Model(0.0995, "timm's miniature EfficientNet, for demos and tests"),
+    "resnet20": Model(0.269, "ResNet-20 for small images (seed 004)"),
+    "resnet32": Model(0.463, "ResNet-32 for small images (seed 004, its best)"),
     "test_byobnet": Model(0.200, "timm's miniature RegNet-like net, for demos and tests"),
     "test_resnet": Model(0.373, "timm's miniature ResNet, for demos and tests"),
     "mobilenetv3_small_050": Model(0.571, "MobileNetV3-Small, half width"),
@@ -42,6 +45,7 @@ MODELS: dict[str, Model] = {
     "tinynet_e": Model(0.765, "TinyNet-E"),
     "ghostnet_050": Model(1.310, "GhostNet, half width"),
     "mobilenetv3_small_100": Model(1.521, "MobileNetV3-Small (seed 001)"),
+    "simple_cnn": Model(2.117, "two convolutions, two layers (seed 003)", sized=True),
     "regnety_002": Model(2.795, "RegNetY, 0.2 GF"),
     "efficientformerv2_s0": Model(3.247, "EfficientFormerV2-S0"),
     "convnextv2_atto": Model(3.387, "ConvNeXtV2-Atto"),
@@ -102,9 +106,11 @@ def build(
     """
     import timm
 
+    from deeplense_batch.models import small  # noqa: F401  (makes its models known to timm)
+
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)
-    if cfg is not None and cfg.fixed_input_size:
+    if (cfg is not None and cfg.fixed_input_size) or (name in MODELS and MODELS[name].sized):
         options = {"img_size": size} | options
     try:
         return timm.create_model(
