@@ -106,7 +106,7 @@ def build(
     """
     import timm
 
-    from deeplense_batch.models import small  # noqa: F401  (makes its models known to timm)
+    import deeplense_batch.models.small  # noqa: F401  (makes its models known to timm)
 
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)
