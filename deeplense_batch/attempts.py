@@ -36,6 +36,15 @@ class Interrupt:
 
     signal: int = 0
 
+    def check(self) -> None:
+        """End what is done in steps that are kept.
+
+        Raises:
+            StoppedError: A signal came.
+        """
+        if self.signal:
+            raise StoppedError("signal received; what is complete is kept, run it again to go on")
+
 
 @contextlib.contextmanager
 def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterator[None]:

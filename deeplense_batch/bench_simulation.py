@@ -100,10 +100,10 @@ def _speed(preset: str, target: int, images: int, repeats: int, *, beside: bool)
     rates, ratios = [], []
     for turn in range(repeats + 1):  # the first turn warms up
         rate = images / _seconds(ours)
+        other = _seconds(lambda: [one() for one in theirs])
         if turn:
             rates.append(rate)
-            if theirs:
-                ratios.append(rate / (len(theirs) / _seconds(lambda: [one() for one in theirs])))
+            ratios += [rate / (len(theirs) / other)] if theirs else []
     median = statistics.median(rates)
     ratio = statistics.median(ratios) if ratios else None
     return Speed(preset, CLASSES[target], median, min(rates), max(rates), ratio)

@@ -50,6 +50,8 @@ class Commands(DataCommands):
         if directory and (fields or out):
             raise words.UsageError(f"{job}: is a run directory; its job and place are fixed")
         jobs = [] if directory else load_jobs(job, fields)
+        if (on or count) and jobs and isinstance(jobs[0], Simulation):
+            raise words.UsageError(f"{job}: simulates, by one process; no --device, --processes")
         if len(jobs) > 1:
             raise words.UsageError(f"{job}: holds {len(jobs)} runs; submit --grid takes them all")
 
@@ -207,11 +209,13 @@ class Commands(DataCommands):
             raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         if jobs == ("simulate",):
+            if fields or on or counts["steps"] != 5:
+                raise words.UsageError("bench simulate: takes --repeats and --out alone")
             return Plan(lambda: _bench_simulation(counts["repeats"], out))
         found = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
         loaded = [job for job in found if isinstance(job, Job)]
-        if not loaded:
-            raise words.UsageError("bench: none of these recipes trains a model")
+        if len(loaded) < len(found):
+            raise words.UsageError("bench: a recipe simulates; bench simulate measures that")
 
         def act() -> int:
             from deeplense_batch.bench import bench

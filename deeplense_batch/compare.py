@@ -109,10 +109,12 @@ def short_label(label: str, place: int) -> str:
 
 
 def _auc_error(auc: float | None, run: Row) -> float | None:
+    """Standard error of one class against the rest, the rarest; of classes of one size, of any."""
     classes = sum(name.startswith("auc_") for name in run)
     if auc is None or not 2 <= classes <= run["test_samples"]:
         return None
-    positives = run["test_samples"] / classes
+    counts = run.get("class_counts") or {"": run["test_samples"] / classes}
+    positives = min(count for count in counts.values() if count)
     return auc_standard_error(auc, positives, run["test_samples"] - positives)
 
 

@@ -80,10 +80,12 @@ class DataCommands:
         def act() -> int:
             import torch
 
+            from deeplense_batch.attempts import signals
             from deeplense_batch.data.simulate import simulate
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-            print(simulate(kind, where, **counts, **options))
+            with signals() as interrupt:
+                print(simulate(kind, where, **counts, **options, each=interrupt.check))
             return 0
 
         return Plan(act)
@@ -154,20 +156,20 @@ class DataCommands:
 
         return Plan(act)
 
-    def truth(self, data: str, out: str, *, slice: str = "val[:100]") -> Plan:
+    def truth(self, data: str, out: str, *, slice: str = "") -> Plan:
         """Write the truth behind simulated images: deflection, potential, source, detectability.
 
         Args:
             data: Folder of simulated shards.
             out: HDF5 file that is made, a group for each image.
-            slice: Of which images.
+            slice: Of which images, by default the first 100 of the first split.
         """
         read, write = words.folder("DATA", data), words.folder("OUT", out)
 
         def act() -> int:
             from deeplense_batch.data.truth import write_truth
 
-            print(write_truth(read, slice, write))
+            print(f"{write}: {write_truth(read, slice, write)} images")
             return 0
 
         return Plan(act)

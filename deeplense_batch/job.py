@@ -29,6 +29,7 @@ __all__ = [
     "Job",
     "JobError",
     "OverrideError",
+    "Resources",
     "Simulation",
     "flat_fields",
     "nearest",
@@ -190,12 +191,17 @@ class Job(_Named):
         return f"{model}-s{self.seed}-{self.identity(data_digest)}"
 
 
+def _null(value: Any) -> Any:
+    """The preset `null`, which YAML reads as nothing."""
+    return "null" if value is None else value
+
+
 class SimulateSection(_Section):
     """A set of images that is made."""
 
     kind: str = "substructure"
     out: str  # folder of the shards
-    preset: str | None = None  # none: that of the kind
+    preset: Annotated[str, BeforeValidator(_null)] = ""  # by default that of the kind
     images: int = Field(600, ge=1)
     size: int | None = Field(None, ge=1)  # none: that of the kind
     shard_size: int = Field(2048, ge=1)
@@ -204,7 +210,7 @@ class SimulateSection(_Section):
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
-        given = {"preset": self.preset, "size": self.size, "changes": self.set or None}
+        given = {"preset": self.preset or None, "size": self.size, "changes": self.set or None}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
@@ -232,9 +238,8 @@ class Simulation(_Named):
         return 1
 
     def run_name(self, data_digest: str) -> str:
-        """Name the folder of the run; there are no data that it depends on."""
+        """Name the folder of the run; the place of the set counts, and no data do."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
-        del fields["simulate"]["out"]
         name = self.simulate.preset or self.simulate.kind
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 

@@ -9,7 +9,7 @@ import time
 import torch
 
 from deeplense_batch import record
-from deeplense_batch.attempts import Interrupt, StoppedError, attempt, heart, logging_to, signals
+from deeplense_batch.attempts import attempt, heart, logging_to, signals
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.job import Simulation
@@ -38,7 +38,7 @@ def make(planned: Planned, *, force: bool = False) -> None:
         with planned.run.claim():
             put_aside(planned.run)
     directory = planned.make()
-    if directory.status().state == "done":
+    if directory.status().state == "done" and not planned.gone:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.claim())
@@ -51,7 +51,7 @@ def make(planned: Planned, *, force: bool = False) -> None:
 
         def look() -> None:
             beat(0)
-            _stop(interrupt)
+            interrupt.check()
 
         section = job.simulate
         report = simulate(
@@ -61,6 +61,7 @@ def make(planned: Planned, *, force: bool = False) -> None:
         )  # fmt: skip
         seconds = time.perf_counter() - started
         complete = "the set is complete" if report.digest else "other parts are missing yet"
+        rate = report.made / seconds
         directory.write_json(
             "metrics.json",
             {
@@ -69,15 +70,10 @@ def make(planned: Planned, *, force: bool = False) -> None:
                 "run": directory.path.name,
                 "made": report.made,
                 "data": {"digest": report.digest},
-                "cost": {"simulate_seconds": seconds, "images_per_s": report.made / seconds},
-                "summary": f"{report.made} images, {report.made / seconds:.0f}/s, {complete}",
+                "cost": {"simulate_seconds": seconds, "images_per_s": rate},
+                "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
                 "versions": record.versions(),
                 "commit": record.commit(),
             },
         )
         beat(1)
-
-
-def _stop(interrupt: Interrupt) -> None:
-    if interrupt.signal:
-        raise StoppedError("signal received; the shards that are complete are kept")

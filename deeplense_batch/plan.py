@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.job import AnyJob, Job, JobError, Simulation, nearest
+from deeplense_batch.job import AnyJob, Job, JobError, Resources, Simulation, nearest
 from deeplense_batch.models import build, check_name
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
@@ -34,6 +34,21 @@ class Planned:
         assert isinstance(self.job, Job)
         return self.job
 
+    @property
+    def gone(self) -> bool:
+        """Whether what the run made is no longer there, though its directory is."""
+        if not isinstance(self.job, Simulation):
+            return False
+        out = Path(self.job.simulate.out)
+        return not any((out / name).exists() for name in ("manifest.json", ".parts/plan.json"))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether what several runs make together is not complete, though this one is done."""
+        if not isinstance(self.job, Simulation):
+            return False
+        return not Path(self.job.simulate.out, "manifest.json").exists()
+
     def make(self) -> RunDir:
         """Make the run directory with its job, or find it made."""
         return RunDir.create(self.run.path, self.job.to_yaml())
@@ -51,13 +66,20 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
     """
     planned: dict[Path, Planned] = {}
     digests: dict[str, str] = {}
-    for job in jobs:
+    sets: dict[str, Simulation] = {}
+    for job in map(_anchored, jobs):
         if isinstance(job, Simulation):
             digest = _check_simulation(job)
         else:
             digest = _check_training(job, digests)
         path = Path(out) / job.name / job.run_name(digest)
-        planned.setdefault(path, Planned(_anchored(job), RunDir(path), digest))
+        if isinstance(job, Simulation):
+            whole = job.model_copy(update={"part": 0, "name": "", "resources": Resources()})
+            if sets.setdefault(job.simulate.out, whole) != whole:
+                raise JobError(
+                    f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
+                )
+        planned.setdefault(path, Planned(job, RunDir(path), digest))
     return list(planned.values())
 
 

@@ -92,7 +92,11 @@ def state_counts(rows: Sequence[Row]) -> str:
 
 
 def missing_runs(rows: Sequence[Row]) -> str:
-    """Say how many runs are missing from the comparison; empty where none is."""
+    """Say how many runs are missing from the comparison; empty where none is.
+
+    Runs that make data are not compared, and not missed.
+    """
+    rows = [row for row in rows if not row.get("simulates")]
     done = sum(row["state"] == "done" for row in rows)
     return f"incomplete: {done} of {len(rows)} runs done" if done < len(rows) else ""
 
@@ -175,8 +179,8 @@ def _provenance(models: Sequence[Compared]) -> str:
 def _noise(row: Row) -> str:
     return (
         f"On a test slice of {row['test_samples']} samples the standard error of an AUC like the "
-        f"first is about {row['auc_error']:.4f} (Hanley and McNeil 1982, one class against the "
-        "rest, classes of one size): smaller differences do not rank models."
+        f"first is about {row['auc_error']:.4f} (Hanley and McNeil 1982, the rarest class against "
+        "the rest): smaller differences do not rank models."
     )
 
 

@@ -103,7 +103,7 @@ def _read_job(run: RunDir) -> Row:
         made = job["simulate"]
         names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}
         label = " ".join(filter(None, (made["kind"], made["preset"])))
-        return names | {"model": label, "recipe": dict(_flat(job))}
+        return names | {"model": label, "simulates": True, "recipe": dict(_flat(job))}
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
     place = {"data_root": str(job["data"]["root"])}
@@ -141,6 +141,8 @@ def _read_metrics(run: RunDir) -> Row:
     row |= {name: _number(cost[name]) for name in ("train_seconds", "images_per_s")}
     row["device"] = f"{device['name']} x{device['count']}".removesuffix(" x1")
     row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}
+    if counts := metrics["test"].get("class_counts"):
+        row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {"test_samples": int(data["samples"]["test"]), "epochs": int(cost["epochs"])}
     row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
     row["commit"] = metrics.get("commit")

@@ -135,10 +135,13 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root)
+    counts = np.bincount(outputs["targets"], minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
+    metrics["test"]["class_counts"] = dict(zip(info.classes, counts, strict=True))
     metrics["summary"] = _summary(scores, metrics["cost"])
     directory.write_json("metrics.json", metrics)
-    _log.info("test %s %s", task.monitor, scores.get(task.monitor))
+    shown = scores.get(task.monitor)
+    _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
     return scores
 
 

@@ -129,6 +129,10 @@ class RunDir:
         finally:
             path.unlink(missing_ok=True)
 
+    def beat(self) -> None:
+        """Give a sign of life as the owner, where there is no status to write."""
+        os.utime(self.path / "claim")
+
     def append(self, name: str, content: Mapping[str, Any]) -> None:
         """Add one line to a ``.jsonl`` file."""
         with (self.path / name).open("a", encoding="utf-8") as file:
@@ -171,6 +175,10 @@ class RunDir:
             os.fsync(file.fileno())
         temporary.replace(self.path / name)
 
+    def create_text(self, name: str, text: str) -> bool:
+        """Make a file that must not exist; only one process can, and it is there as a whole."""
+        return _create(self.path / name, text)
+
     def sweep(self) -> None:
         """Remove half-written files of processes that were killed; for the owner only."""
         for path in self.path.glob(".*.tmp*"):
@@ -187,7 +195,9 @@ class RunDir:
         try:
             with contextlib.suppress(FileNotFoundError):  # released meanwhile
                 owner = json.loads(path.read_text(encoding="utf-8"))
-                if _alive(Status(**owner, updated=self.status().updated)):
+                claimed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                seen = max(claimed.isoformat(timespec="seconds"), self.status().updated or "")
+                if _alive(Status(**owner, updated=seen)):
                     raise RunBusyError(
                         f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
                     )

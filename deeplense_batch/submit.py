@@ -59,6 +59,8 @@ class Submission:
         for item in planned:
             row = run_row(item.run) if item.run.path.exists() else {"state": "planned"}
             state = row["state"]
+            if state == "done" and item.gone:
+                state, row = "lost", {"reason": "the set that it made is not there"}
             action = _ACTIONS[state][int(retry)]
             if force and state in ("queued", "running"):
                 raise JobError(
@@ -80,7 +82,9 @@ class Submission:
     @property
     def complete(self) -> bool:
         """Whether every run, those that were skipped too, is done."""
-        return all(run_row(item.run)["state"] == "done" for item in self.planned)
+        return all(
+            run_row(item.run)["state"] == "done" and not item.unfinished for item in self.planned
+        )
 
     def __str__(self) -> str:
         head = ("job", "model", "seed", "settings", "run", "state", "action")

@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,22 @@ def quoted(typed: list[str], commands: type) -> list[str]:
         return [*verb, "--", "--help"]
     words = list(verb)
     method = getattr(commands, verb[0], None) if verb else None
-    for word in typed[len(verb) :]:
+    for word, following in zip_longest(typed[len(verb) :], typed[len(verb) + 1 :]):
         name, equals, value = word.partition("=")
-        if not re.match(r"-+[A-Za-z]", word):
+        if not _is_flag(word):
             words.append(repr(word))
             continue
         default = _default(method, name)
-        words.append(
-            f"{name}={value!r}" if equals else f"{word}=True" if default is False else word
-        )
+        bare = default is False
+        if default is not None and not (bare or equals) and _is_flag(following):
+            raise UsageError(f"{name}: needs a value")
+        words.append(f"{name}={value!r}" if equals else f"{word}=True" if bare else word)
     return words
+
+
+def _is_flag(word: str | None) -> bool:
+    """Whether a word is a flag, or there is none."""
+    return word is None or bool(re.match(r"-+[A-Za-z]", word))
 
 
 def _gathered(typed: list[str]) -> list[str]:
@@ -73,7 +80,10 @@ def _gathered(typed: list[str]) -> list[str]:
     rest = iter(typed)
     for word in rest:
         if word == "--set":
-            settings.append(next(rest, ""))
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise UsageError("--set: needs FIELD=VALUE")
+            settings.append(value)
         elif word.startswith("--set="):
             settings.append(word.removeprefix("--set="))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +87,25 @@ def test_who_ends_last_joins_even_if_another_just_looked(tmp_path, digest):
         assert last.is_alive() and not list(tmp_path.glob("*.h5"))
     last.join()
     assert data_digest(tmp_path) == digest
+
+
+def test_another_place_is_another_set_and_one_that_is_gone_is_made_again(recipe, capsys):
+    assert typed(capsys, "submit", recipe, "--parts=1")[0] == 0
+    code, shown, _ = typed(capsys, "submit", recipe, "--parts=1", "--simulate.out=other")
+    assert code == 0 and "1 to do" in shown and Path("other/manifest.json").exists()
+    shutil.rmtree("set")
+    code, shown, _ = typed(capsys, "submit", recipe, "--parts=1")
+    assert code == 0 and "go on" in shown
+    assert data_digest("set") == data_digest("other")
+
+
+def test_a_claim_of_a_host_that_is_gone_is_taken_over(tmp_path, digest):
+    for part in (0, 1):
+        simulate("substructure", tmp_path, part=part, parts=3, **SET)
+    claim = tmp_path / ".parts" / "claim"
+    claim.write_text('{"host": "dead-node", "pid": 1, "started": 1.0}')
+    os.utime(claim, (1e9, 1e9))
+    assert simulate("substructure", tmp_path, part=2, parts=3, **SET).digest == digest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL])

@@ -183,6 +183,23 @@ class TestRefused:
             ({"changes": {"sphere.mass": 1e11}}, "2.5 of the lens in substructure leaves no lens"),
             ({"changes": {"source.q": [0.5, 1.5]}}, "0.5 to 1.5; should rise within"),
             ({"changes": {"source.q": "thin"}}, "expected a number, .low, high. or"),
+            ({"changes": {"lens.mass": 0}}, "lens.mass: should be above 0, got 0"),
+            ({"changes": {"camera.sky": -1}}, "camera.sky: should be above 0, got -1"),
+            ({"changes": {"source.intensity": 0}}, "source.intensity: should be above 0"),
+            ({"changes": {"lens.q": 1e-4}}, "should rise within 0.05 to 1"),
+            (
+                {"preset": "varied", "changes": {"camera.counts_per_sky_sd": 5000}},
+                "camera.snr: 15 to 30; should rise within 1e-06 to 6.5536",
+            ),
+            (
+                {
+                    "changes": {
+                        "sphere.mass": {"law": "PowerLaw", "exponent": -1, "low": 1, "high": 2}
+                    }
+                },
+                "PowerLaw: exponent should not be -1",
+            ),
+            ({"changes": {"source.n": {"law": "Normal", "mean": 1, "sd": -1}}}, "sd should be 0"),
             ({"changes": {"camera.psf_sigma": 0.5}, "size": 32}, "does not fit a frame of 32"),
             ({"changes": {"sphere.profile": "nfw"}}, "allowed: point, pseudo_jaffe"),
             ({"changes": {"name": "mine"}}, "no such field"),
@@ -224,17 +241,24 @@ def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     assert other.digest != first.digest
 
 
-def test_pairs_are_of_one_sky(tmp_path):
-    for preset in ("varied", "common_test_1"):
-        simulate("super_resolution", tmp_path / preset, preset=preset, images=9, size=64)
-        split = open_split(tmp_path / preset, "train")
-        low, high = split.truth("low_resolution"), split.images()
-        assert low.shape == (len(split), 1, 32, 32)
-        assert (low.min((1, 2, 3)) == 0).all() and (low.max((1, 2, 3)) == 1).all()
-        binned = high.reshape(len(split), 32, 2, 32, 2).mean((2, 4))
-        for one, other in zip(low[:, 0], binned, strict=True):
-            assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.8
-            assert np.abs(one - other / other.max()).max() > 0  # its noise is another
+@pytest.mark.parametrize("preset", ["varied", "common_test_1"])
+def test_pairs_are_of_one_sky_and_one_telescope(preset, tmp_path):
+    simulate("super_resolution", tmp_path, preset=preset, images=60, size=128)
+    split = open_split(tmp_path, "train")
+    low, high = split.truth("low_resolution"), split.images()
+    assert low.shape == (len(split), 1, 64, 64)
+    assert (low.min((1, 2, 3)) == 0).all() and (low.max((1, 2, 3)) == 1).all()
+    binned = high.reshape(len(split), 64, 2, 64, 2).mean((2, 4))
+    sds = []
+    for one, other in zip(low[:, 0], binned, strict=True):
+        fit = np.polynomial.Polynomial.fit(other.ravel(), one.ravel(), 1)
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+        corners = [np.s_[:10, :10], np.s_[-10:, -10:]]
+        ours, theirs = (np.std([v[c] for c in corners]) for v in (one, fit(other)))
+        sds.append(ours / theirs)
+        noise = (one - fit(other))[corners[0]]  # of both, were they one, it would be none
+        assert noise.std() > 0.7 * ours
+    assert np.median(sds) == pytest.approx(1, abs=0.12)  # of binned pixels, a noise of its own
 
 
 def test_the_mass_of_the_particle(tmp_path):
@@ -329,15 +353,45 @@ class TestInParts:
         rest = simulate("substructure", tmp_path / "b", **IN_PARTS)
         assert (rest.made, rest.digest) == (0, whole.digest)
 
-    def test_a_shard_that_was_damaged_meanwhile_is_made_again(self, tmp_path):
+    @pytest.mark.parametrize("truncated", [False, True])
+    def test_a_shard_that_was_damaged_meanwhile_is_made_again(self, truncated, tmp_path, caplog):
         options = IN_PARTS | {"parts": 2}
-        simulate("substructure", tmp_path, part=0, **options)
-        with h5py.File(next(tmp_path.glob(".parts/train-*.h5")), "r+") as file:
-            file["images"][0, 0, 0, 0] += 1
-        with pytest.raises(ShardError, match="was damaged after it was made"):
-            simulate("substructure", tmp_path, part=1, **options)
-        whole = simulate("substructure", tmp_path / "a", **IN_PARTS)
-        assert simulate("substructure", tmp_path, part=0, **options).digest == whole.digest
+        simulate("substructure", tmp_path / "b", part=0, **options)
+        path = next((tmp_path / "b").glob(".parts/train-*.h5"))
+        if truncated:
+            path.write_bytes(path.read_bytes()[:5000])
+        else:
+            with h5py.File(path, "r+") as file:
+                file["images"][0, 0, 0, 0] += 1
+        last = simulate("substructure", tmp_path / "b", part=1, **options)
+        assert "was damaged after it was made" in caplog.text
+        assert last.digest == simulate("substructure", tmp_path / "a", **IN_PARTS).digest
+
+    def test_counts_that_do_not_fit_are_a_sentence(self, tmp_path):
+        with pytest.raises(ShardError, match=r"an image has counts from 0 to .* 65535"):
+            simulate(
+                "substructure", tmp_path, images=6, size=32, changes={"source.intensity": 1e5}
+            )
+
+    def test_what_is_left_of_a_making_is_no_licence(self, tmp_path):
+        simulate("substructure", tmp_path, images=6, size=32)
+        (tmp_path / ".parts").mkdir()
+        with pytest.raises(ShardError, match="holds shards already"):
+            simulate("substructure", tmp_path, images=6, size=32, seed=5)
+
+    def test_two_of_one_command_make_one_set(self, tmp_path):
+        command = [sys.executable, "-m", "deeplense_batch", "simulate", "substructure"]
+        options = ["--images=200", "--shard_size=10", "--size=64"]
+        both = [
+            subprocess.Popen(
+                [*command, str(tmp_path / "b"), *options], stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        shown = [process.communicate()[0] for process in both]
+        assert [process.returncode for process in both] == [0, 0]
+        digest = simulate("substructure", tmp_path / "a", images=200, size=64).digest
+        assert all(f"data {digest}" in text for text in shown)
 
 
 def test_report_and_log(tmp_path, caplog):

@@ -34,7 +34,6 @@ def test_deflection_is_the_gradient_of_the_potential(root):
     """By central differences over pixels, away from singular points."""
     truth = Truth(root, "train")
     step = truth.preset.pixel_scale
-    checked = 0
     for number in range(4):
         maps = truth.maps(number)
         for part in ("lens", "substructure"):
@@ -45,8 +44,6 @@ def test_deflection_is_the_gradient_of_the_potential(root):
                 alpha = maps[f"{part}_deflection"][component]
                 error = np.abs(slope[axis] - alpha)[1:-1, 1:-1][smooth[1:-1, 1:-1]]
                 assert np.median(error) < 2e-3 and error.size > 5000
-            checked += 1
-    assert checked == 8
 
 
 def test_convergence_is_half_the_divergence(root):
@@ -85,7 +82,8 @@ def test_substructure_that_weighs_more_is_easier_to_detect(tmp_path):
 
 
 def test_written(root, tmp_path):
-    path = write_truth(root, "val", tmp_path / "deep" / "truth.h5")
+    path = tmp_path / "deep" / "truth.h5"
+    assert write_truth(root, "val", path) == 3
     split = open_split(root, "val")
     with h5py.File(path) as file:
         for name in split.ids():

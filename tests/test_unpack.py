@@ -74,7 +74,23 @@ def test_the_flat_folder_of_the_diffusion_set(tmp_path):
     assert vortex.sum() == 3 and (split.truth("index")[vortex] % 3 == 2).all()
     unpack(tmp_path / "a", tmp_path / "out")
     names = {str(path.relative_to(tmp_path / "out")) for path in tmp_path.rglob("out/**/*.npy")}
-    assert names == {f"train/Samples/{i}.npy" for i in range(9)}
+    assert names == {f"Samples/{i}.npy" for i in range(9)}
+    pack(tmp_path / "out" / "Samples", tmp_path / "b")
+    info = read_splits(tmp_path / "b")
+    assert sum(map(len, info.values())) == 9 and all(i.classes == () for i in info.values())
+
+
+def test_classes_without_a_split(tmp_path):
+    for name in ("no", "vort"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for i in range(5):
+            image = np.random.default_rng([i, len(name)]).random((1, 16, 16))
+            np.save(tmp_path / "source" / name / f"train_{i}.npy", image)
+    pack(tmp_path / "source", tmp_path / "a")
+    unpack(tmp_path / "a", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "val"}
+    pack(tmp_path / "out", tmp_path / "b")
+    assert images(tmp_path / "a") == images(tmp_path / "b")
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -52,6 +52,9 @@ def check(preset: Preset, size: int) -> None:
             f"{where}: z_s from {least_source:g} and z_l up to {most_lens:g}: "
             "a source should lie behind its lens, and a lens before us"
         )
+    for name, value, least in _plain_numbers(preset):
+        if not least < value < math.inf:
+            raise ShardError(f"{where}: {name}: should be above {least:g}, got {value:g}")
     shares = {"sphere": _most_mass(preset) / preset.lens.mass}
     shares["vort"] = preset.vort.mass.range[1] / preset.lens.mass
     if preset.fraction is not None:
@@ -94,12 +97,26 @@ def _most_mass(preset: Preset) -> float:
     return preset.sphere.count.range[1] * preset.sphere.mass.range[1]
 
 
+def _plain_numbers(preset: Preset) -> Iterator[tuple[str, float, float]]:
+    """Numbers that are no laws, and what they should be above."""
+    camera = preset.camera
+    yield "lens.mass", preset.lens.mass, 0.0
+    yield "source.intensity", preset.source.intensity, 0.0
+    yield "pixel_scale", preset.pixel_scale, 0.0
+    yield "camera.psf_sigma", camera.psf_sigma, 0.0
+    if isinstance(camera, PhotonCamera):
+        yield "camera.sky", camera.sky, 0.0
+    else:
+        yield "camera.peak", camera.peak, 0.0
+        yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd, 0.0
+
+
 def _bounded(preset: Preset) -> Iterator[tuple[str, Law, float, float]]:
     """Laws whose numbers have a range of their own."""
     tiny = 1e-6
-    yield "lens.q", preset.lens.q, tiny, 1.0
+    yield "lens.q", preset.lens.q, 0.05, 1.0
     yield "lens.shear", preset.lens.shear, 0.0, 1.0 - tiny
-    yield "source.q", preset.source.q, tiny, 1.0
+    yield "source.q", preset.source.q, 0.01, 1.0
     yield "source.n", preset.source.n, 0.37, 10.0
     yield "source.radius", preset.source.radius, tiny, math.inf
     yield "sphere.count", preset.sphere.count, 1.0, 10_000.0
@@ -111,7 +128,8 @@ def _bounded(preset: Preset) -> Iterator[tuple[str, Law, float, float]]:
     if preset.fraction is not None:
         yield "fraction", preset.fraction, 0.0, 1.0
     if not isinstance(preset.camera, PhotonCamera):
-        yield "camera.snr", preset.camera.snr, tiny, 500.0  # the readout has 16 bits
+        most = 2**15 / preset.camera.counts_per_sky_sd  # 16 bits, and room for the noise
+        yield "camera.snr", preset.camera.snr, tiny, most
         yield "camera.exposure", preset.camera.exposure, tiny, math.inf
 
 
@@ -188,4 +206,7 @@ def _made(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
         raise ShardError(
             f"{where}: {kind.__name__} takes numbers for {', '.join(names)}; got {dict(fields)}"
         )
-    return kind(**fields)
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise ShardError(f"{where}: {kind.__name__}: {error}") from error

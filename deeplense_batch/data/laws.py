@@ -6,8 +6,10 @@ numbers that is handed in.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,14 @@ __all__ = [
     "Rayleigh",
     "Uniform",
     "Within",
+    "one",
+    "plain",
 ]
+
+
+def _check(right: bool, sentence: str) -> None:
+    if not right:
+        raise ValueError(sentence)
 
 
 class _Between:
@@ -74,6 +83,9 @@ class LogUniform(_Between):
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check(self.low > 0, "low should be above 0")
+
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         return np.exp(random.uniform(math.log(self.low), math.log(self.high), count))
 
@@ -84,6 +96,9 @@ class Normal:
 
     mean: float
     sd: float
+
+    def __post_init__(self) -> None:
+        _check(self.sd >= 0, "sd should be 0 or more")
 
     @property
     def range(self) -> tuple[float, float]:
@@ -104,6 +119,12 @@ class PowerLaw(_Between):
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        _check(
+            self.exponent != -1 and (self.low > 0 or self.exponent > -1),
+            "exponent should not be -1, nor below it with a low of 0",
+        )
+
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         k = self.exponent + 1
         return (self.low**k + random.random(count) * (self.high**k - self.low**k)) ** (1 / k)
@@ -115,6 +136,9 @@ class Rayleigh:
 
     sigma: float
     most: float
+
+    def __post_init__(self) -> None:
+        _check(self.sigma > 0 and self.most > 0, "sigma and most should be above 0")
 
     @property
     def range(self) -> tuple[float, float]:
@@ -131,6 +155,9 @@ class Poisson:
 
     mean: float
     most: int
+
+    def __post_init__(self) -> None:
+        _check(self.mean > 0 and self.most >= 1, "mean should be above 0, most 1 or more")
 
     @property
     def range(self) -> tuple[float, float]:
@@ -220,3 +247,21 @@ class Polar:
 
 
 Place = Cartesian | Polar
+
+
+def one(law: AnyLaw, random: np.random.Generator) -> float:
+    """One number from a law."""
+    return float(law.draw(random, 1)[0])
+
+
+def plain(part: object) -> Any:
+    """Laws, and what is made of them, as JSON: a mapping each, laws and places with their name."""
+    if isinstance(part, tuple):
+        return [plain(each) for each in part]
+    if not dataclasses.is_dataclass(part):
+        return part
+    fields = {f.name: plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    for kind, known in (("law", AnyLaw), ("place", Place)):
+        if isinstance(part, known):
+            return {kind: type(part).__name__} | fields
+    return fields

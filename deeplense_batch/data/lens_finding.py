@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deeplense_batch.data.kind import Made
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.kind import Made, check_images
 from deeplense_batch.data.survey import make
 from deeplense_batch.data.survey_laws import CLASSES, PIXEL_SCALE, SHAPE, described
 
@@ -45,12 +44,7 @@ class LensFinding:
         Raises:
             ShardError: Too few for one of each class in each split.
         """
-        least = len(self.splits) * len(CLASSES)
-        if images < least:
-            raise ShardError(
-                f"simulate: images: expected a whole number from {least}, one of each class in "
-                f"each split; got {images}"
-            )
+        check_images(self, len(self.splits), images)
         return class_counts(images)
 
     def described(self) -> dict[str, Any]:

@@ -14,21 +14,31 @@ and they get their final names. That may be broken off and done again as well.
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.writer import ShardWriter, describe_split, make_folder
-from deeplense_batch.rundir import RunBusyError, RunDir, Status
+from deeplense_batch.data.writer import (
+    DamagedError,
+    ShardWriter,
+    describe_split,
+    make_folder,
+    refuse_shards,
+)
+from deeplense_batch.rundir import RunBusyError, RunDir
 
 __all__ = ["Parts"]
 
 _WAIT_SECONDS = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 class Parts:
@@ -40,24 +50,25 @@ class Parts:
         shards: How many shards each split will have.
 
     Raises:
-        ShardError: Another set was begun in this folder, or it cannot be written to.
+        ShardError: Another set is in this folder, or was begun there, or it cannot be written to.
     """
 
     def __init__(self, root: Path, *, plan: Mapping[str, Any], shards: Mapping[str, int]) -> None:
         self.root = root
         self.shards = shards
+        self.simulation = json.dumps(plan)
         self._folder = root / ".parts"
+        self._run = RunDir(self._folder)
+        if not (self._folder / "plan.json").exists():
+            refuse_shards(root)
         make_folder(root)
         self._folder.mkdir(exist_ok=True)
-        run = RunDir(self._folder)
-        with contextlib.suppress(FileNotFoundError):
-            if run.read_json("plan.json") != plan:
-                raise ShardError(
-                    f"{root}: another simulation was begun here and is not complete; go on with "
-                    f"that one, name another folder, or remove {self._folder}"
-                )
-            return
-        run.write_json("plan.json", plan)
+        made = self._run.create_text("plan.json", json.dumps(plan, indent=1))
+        if not made and self._run.read_json("plan.json") != plan:
+            raise ShardError(
+                f"{root}: another simulation was begun here and is not complete; go on with "
+                f"that one, name another folder, or remove {self._folder}"
+            )
 
     def missing(self) -> list[tuple[str, int]]:
         """Split and number of every shard that is not complete."""
@@ -75,7 +86,7 @@ class Parts:
         """
         folder = self._folder / f"{split}-{shard:05d}.{socket.gethostname()}.{os.getpid()}"
         try:
-            with ShardWriter(folder, split=split, **options) as writer:
+            with ShardWriter(folder, split=split, simulation=self.simulation, **options) as writer:
                 yield writer
                 writer.publish()
             (made,) = folder.glob("*.h5")
@@ -83,39 +94,47 @@ class Parts:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def join(self) -> bool:
-        """Make the set of its shards, once all are complete.
+    def join(self, finish: Callable[[], None], each: Callable[[], None]) -> list[tuple[str, int]]:
+        """Make the set of its shards, once all are complete; one process does, others wait.
+
+        Arguments:
+            finish: Called when all shards have their final names.
+            each: Called now and then.
 
         Returns:
-            Whether this process has done it; not so while shards are missing, or where another
-            process did it meanwhile.
-
-        Raises:
-            ShardError: A shard is damaged; it was removed, and is made anew next time.
+            Shards that were damaged meanwhile and are removed, to be made anew; none where the set
+            is complete, or shards are missing that others make.
         """
-        run = RunDir(self._folder)
         while not self.missing():
             try:
-                run.write_status(Status(state="running"))  # a sign of life, for other hosts
-                with run.claim():
-                    self._join()
-                return True
+                with self._run.claim():
+                    return self._join(finish, each)
             except RunBusyError:  # at work on it, or it looked before our last shard was there
+                each()
                 time.sleep(_WAIT_SECONDS)
             except FileNotFoundError:  # the other is through and has cleared the folder
-                return False
-        return False
+                return []
+        return []
 
-    def _join(self) -> None:
+    def _join(self, finish: Callable[[], None], each: Callable[[], None]) -> list[tuple[str, int]]:
+        def alive() -> None:
+            self._run.beat()
+            each()
+
         for split, count in self.shards.items():
-            paths = [self._found(split, k) for k in range(count)]
-            describe_split(paths)
-            for k, path in enumerate(paths):
+            paths = {self._found(split, k): (split, k) for k in range(count)}
+            try:
+                describe_split(list(paths), simulation=self.simulation, each=alive)
+            except DamagedError as error:
+                _log.warning("%s; it is made anew", error)
+                error.path.unlink()
+                return [paths[error.path]]
+            for path, (_, k) in paths.items():
                 path.replace(self._final(split, k))
-
-    def clear(self) -> None:
-        """Remove what is left of the making, once the set is complete."""
+        finish()
+        (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
         shutil.rmtree(self._folder, ignore_errors=True)
+        return []
 
     def _part(self, split: str, shard: int) -> Path:
         return self._folder / f"{split}-{shard:05d}.h5"

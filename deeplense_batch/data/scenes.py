@@ -13,13 +13,14 @@ together; `lens_radius` says what is left for the lens alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.laws import Law
+from deeplense_batch.data.laws import one
 from deeplense_batch.data.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import (
@@ -88,16 +89,14 @@ def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scen
         The scene; without halos or a vortex their masses are zero.
     """
 
-    def one(law: Law) -> float:
-        return float(law.draw(random, 1)[0])
-
+    draw = partial(one, random=random)
     lens, source, camera = preset.lens, preset.source, preset.camera
-    z_l, z_s = one(preset.z_l), one(preset.z_s)
-    theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else one(lens.theta_e)
-    ellipse = [*lens.centre.draw(random, 1)[0], one(lens.q), one(lens.phi)]
-    modulus, twice = one(lens.shear), 2 * one(lens.shear_angle)
+    z_l, z_s = draw(preset.z_l), draw(preset.z_s)
+    theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else draw(lens.theta_e)
+    ellipse = [*lens.centre.draw(random, 1)[0], draw(lens.q), draw(lens.phi)]
+    modulus, twice = draw(lens.shear), 2 * draw(lens.shear_angle)
     galaxy = [*source.place.draw(random, 1)[0]]
-    galaxy += [one(source.radius), one(source.n), one(source.q), one(source.phi)]
+    galaxy += [draw(source.radius), draw(source.n), draw(source.q), draw(source.phi)]
     numbers: dict[str, object] = {
         "z_l": z_l,
         "z_s": z_s,
@@ -107,8 +106,8 @@ def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scen
         "source": galaxy,
     }
     if isinstance(camera, ReadoutCamera):
-        numbers |= {"snr": one(camera.snr), "exposure": one(camera.exposure)}
-    share = None if preset.fraction is None else one(preset.fraction)
+        numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
+    share = None if preset.fraction is None else draw(preset.fraction)
     scene = {name: np.asarray(value, np.float64) for name, value in numbers.items()}
     for _ in range(_TRIES):
         scene |= _draw_substructure(preset, CLASSES[target], theta_e, share, random)
@@ -269,7 +268,12 @@ def _halo_deflection(
 
 
 def observe(
-    preset: Preset, scene: Scene, image: NDArray[np.float32], random: np.random.Generator
+    preset: Preset,
+    scene: Scene,
+    image: NDArray[np.float32],
+    random: np.random.Generator,
+    *,
+    binned: int = 1,
 ) -> tuple[NDArray[np.uint16], float]:
     """Add noise, and write the image as the public set does: from 0 to its maximum.
 
@@ -278,24 +282,35 @@ def observe(
         scene: The scene of the image.
         image: Brightness without noise, (H, W) float32.
         random: The stream of this image, after `draw_scene`.
+        binned: Pixels that the detector reads as one, along a side; the signal adds up, and so do
+            the sky and its variance.
 
     Returns:
-        Counts above the smallest, (H, W) uint16, and the largest of them, which is value 1.
+        Counts above the smallest, (H / binned, W / binned) uint16, and the largest of them, which
+        is value 1.
+
+    Raises:
+        ShardError: The counts are none, or more than 16 bits hold.
     """
-    camera = preset.camera
+    camera, size = preset.camera, len(image) // binned
+    signal = image.reshape(size, binned, size, binned).sum((1, 3))
     if isinstance(camera, PhotonCamera):
-        counts = photon_counts(image, camera.sky, random)
+        counts = photon_counts(signal, camera.sky * binned**2, random)
     else:
         counts = readout_counts(
-            image * (camera.peak / image.max()),
+            signal * (camera.peak / image.max()),
             exposure=float(scene["exposure"]),
-            sky_sd=camera.peak / float(scene["snr"]),
+            sky_sd=binned * camera.peak / float(scene["snr"]),
             counts_per_sky_sd=camera.counts_per_sky_sd,
             random=random,
         )
     counts -= counts.min()
     most = int(counts.max())
-    assert 0 < most <= np.iinfo(np.uint16).max
+    if not 0 < most <= np.iinfo(np.uint16).max:
+        raise ShardError(
+            f"preset {preset.name}: an image has counts from 0 to {most}; there should be some, "
+            f"and no more than {np.iinfo(np.uint16).max}: change the source or the camera"
+        )
     return counts.astype(np.uint16), float(most)
 
 

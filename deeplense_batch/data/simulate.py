@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from deeplense_batch.data.lens_finding import LensFinding
 from deeplense_batch.data.parts import Parts
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.data.substructure import Diffusion, Substructure, SuperResolution
-from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
+from deeplense_batch.data.writer import ShardWriter, stratified_order
 from deeplense_batch.job import nearest
+from deeplense_batch.rundir import RunDir
 
 __all__ = ["KINDS", "SimulateReport", "check", "simulate"]
 
@@ -59,15 +61,17 @@ class SimulateReport:
     slips: tuple[str, ...]  # faults that the images have on purpose
     made: int  # images that this process made
     seconds: float
-    digest: str | None  # None while other processes are at work on the set
+    digest: str | None  # None while shards are missing that others make
+    missing: int = 0  # shards
 
     def __str__(self) -> str:
         images = sum(sum(classes.values()) for classes in self.counts.values())
         rate = f"{self.seconds:.1f} s, {self.made / max(self.seconds, 1e-9):.0f} images/s"
-        made = "was there already" if not self.made else rate
+        made = rate if self.made else "all of this part was there already"
         if self.made not in (0, images):
             made = f"{self.made} of them made by this process, {rate}"
-        state = f"data {self.digest}" if self.digest else "not complete: other parts are missing"
+        missing = f"not complete: {self.missing} files of other parts are missing"
+        state = f"data {self.digest}" if self.digest else missing
         lines = [f"{images} images of {self.about} in {self.root}, {made}, {state}"]
         for split, classes in self.counts.items():
             each = ", ".join(f"{count} {name}" for name, count in classes.items())
@@ -113,37 +117,40 @@ def simulate(
     root = Path(out)
     content, counts = check(kind, images=images, **options)
     plan = {"kind": kind, "seed": seed, "shard_size": shard_size, "counts": counts}
-    plan = json.loads(json.dumps(plan | content.described()))  # as it will be read again
-    if _is_complete(root, plan):
-        return SimulateReport(
-            root, content.about, counts, content.slips, 0, 0.0, data_digest(root)
-        )
-    if not (root / ".parts").is_dir():
-        refuse_shards(root)
-    orders = {split: _order(of_class, seed) for split, of_class in counts.items()}
-    shards = {split: -(-len(order) // shard_size) for split, order in orders.items()}
-    work = Parts(root, plan=plan, shards=shards)
-    numbered = [(split, k) for split, count in shards.items() for k in range(count)]
-    missing = set(work.missing())
-    mine = [shard for i, shard in enumerate(numbered) if i % parts == part and shard in missing]
-    chosen = [
-        (split, k, orders[split][k * shard_size : (k + 1) * shard_size]) for split, k in mine
-    ]
-    form = _form(content, kind, seed, shard_size)
-    made = sum(len(indices) for _, _, indices in chosen)
-    with _Progress(made) as progress:
-        for split, k, indices in chosen:
-            with work.writing(split, k, **form) as writer:
-                for samples in _fill(writer, content, split, indices, seed):
-                    progress.advance(samples)
-                    each()
-    complete = work.join()
-    seconds = time.perf_counter() - started
-    if complete:
-        _write_manifest(root, plan, content, seconds=seconds)
-        work.clear()
-    digest = data_digest(root) if complete else None
-    return SimulateReport(root, content.about, counts, content.slips, made, seconds, digest)
+    plan |= {"slips": content.slips} | content.described()
+    plan = json.loads(json.dumps(plan))  # as it will be read again
+    made = 0
+    if not _is_complete(root, plan):
+        orders = {split: _order(of_class, seed) for split, of_class in counts.items()}
+        shards = {split: -(-len(order) // shard_size) for split, order in orders.items()}
+        if parts > sum(shards.values()):
+            raise ShardError(
+                f"simulate: parts: {parts} of {sum(shards.values())} files; a part makes one or "
+                "more: ask for fewer parts or a smaller shard_size"
+            )
+        work = Parts(root, plan=plan, shards=shards)
+        numbered = [(split, k) for split, count in shards.items() for k in range(count)]
+        missing = set(work.missing())
+        mine = [s for i, s in enumerate(numbered) if i % parts == part and s in missing]
+        form = _form(content, seed, shard_size)
+        finish = partial(_write_manifest, root, plan, started)
+        while True:
+            chosen = {(s, k): orders[s][k * shard_size : (k + 1) * shard_size] for s, k in mine}
+            made += _make(work, content, chosen, form, each)
+            mine = work.join(finish, each)
+            if not mine:
+                break
+    complete = _is_complete(root, plan)
+    return SimulateReport(
+        root=root,
+        about=content.about,
+        counts=counts,
+        slips=content.slips,
+        made=made,
+        seconds=time.perf_counter() - started,
+        digest=data_digest(root) if complete else None,
+        missing=0 if complete else len(work.missing()),
+    )
 
 
 def check(kind: str, *, images: int, **options: Any) -> tuple[Kind, dict[str, dict[str, int]]]:
@@ -202,7 +209,7 @@ def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
     return [indices[i] for i in order]
 
 
-def _form(content: Kind, kind: str, seed: int, shard_size: int) -> dict[str, Any]:
+def _form(content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
     """How the writer of a shard is made."""
     return {
         "shape": content.shape,
@@ -213,8 +220,34 @@ def _form(content: Kind, kind: str, seed: int, shard_size: int) -> dict[str, Any
         "seed": seed,
         "pixel_scale": content.pixel_scale,
         "shard_size": shard_size,
-        "simulation": json.dumps({"kind": kind, "slips": content.slips} | content.described()),
     }
+
+
+def _make(
+    work: Parts,
+    content: Kind,
+    chosen: Mapping[tuple[str, int], list[int]],
+    form: Mapping[str, Any],
+    each: Callable[[], None],
+) -> int:
+    """Make the shards that nobody else has made meanwhile; gives how many images that were."""
+    made = 0
+    with _Progress(sum(map(len, chosen.values()))) as progress:
+        for (split, k), indices in chosen.items():
+            if (split, k) not in work.missing():
+                progress.advance(len(indices))
+                continue
+            try:
+                with work.writing(split, k, **form) as writer:
+                    for samples in _fill(writer, content, split, indices, form["seed"]):
+                        progress.advance(samples)
+                        each()
+            except FileNotFoundError:
+                if work.missing():
+                    raise
+                continue  # another process made this one too, and has completed the set
+            made += len(indices)
+    return made
 
 
 def _fill(
@@ -253,26 +286,23 @@ def _is_complete(root: Path, plan: Mapping[str, Any]) -> bool:
 
 
 def _check_numbers(**given: object) -> None:
-    least = {"images": 1, "seed": 0, "shard_size": 1, "parts": 1}
+    ranges = {"images": (1, 10**7), "seed": (0, 2**63 - 1)}
     for name, value in given.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least[name]:  # type: ignore[operator]
+        least, most = ranges.get(name, (1, 10**9))
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ShardError(
-                f"simulate: {name}: expected a whole number from {least[name]}; got {value!r}"
+                f"simulate: {name}: expected a whole number from {least} to {most}; got {value!r}"
             )
 
 
-def _write_manifest(root: Path, plan: Mapping[str, Any], content: Kind, *, seconds: float) -> None:
+def _write_manifest(root: Path, plan: Mapping[str, Any], started: float) -> None:
     manifest = dict(plan) | {
-        "slips": content.slips,
         "data": data_digest(root),
-        "seconds": round(seconds, 3),
+        "seconds": round(time.perf_counter() - started, 3),
         "versions": {
             "deeplense_batch": deeplense_batch.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
     }
-    temporary = root / ".manifest.tmp.json"
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(root / "manifest.json")
+    RunDir(root).write_json("manifest.json", manifest)

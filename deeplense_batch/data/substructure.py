@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from deeplense_batch.data.changes import changed, check
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.kind import Made, check_images
-from deeplense_batch.data.presets import CLASSES, PRESETS, PhotonCamera, Preset
+from deeplense_batch.data.laws import plain
+from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.data.scenes import Scene, as_batch, draw_scene, observe, render
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.job import nearest
@@ -50,6 +51,7 @@ class Substructure:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 150
 
+    kind: ClassVar[str] = "substructure"
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     folders: ClassVar[str] = "{split}/{name}"
@@ -87,7 +89,7 @@ class Substructure:
         """What the images come from, in a few words."""
         laws = self.laws
         changes = "".join(f", {field} = {value}" for field, value in self.changes.items())
-        return f"substructure, preset {laws.name} {laws.version}{changes}"
+        return f"{self.kind}, preset {laws.name} (version {laws.version}){changes}"
 
     @property
     def slips(self) -> tuple[str, ...]:
@@ -110,7 +112,7 @@ class Substructure:
     def described(self) -> dict[str, Any]:
         """All its laws, as JSON."""
         return {
-            "preset": _plain(self.laws),
+            "preset": plain(self.laws),
             "changes": dict(self.changes),
             "unphysical": self.laws.unphysical,
             "size": self.size,
@@ -155,6 +157,7 @@ class Diffusion(Substructure):
 
     preset: str = "varied"
 
+    kind: ClassVar[str] = "diffusion"
     classes: ClassVar[tuple[str, ...]] = ()
     splits: ClassVar[tuple[str, ...]] = ("train",)
     folders: ClassVar[str] = "Samples"
@@ -173,6 +176,8 @@ class SuperResolution(Substructure):
 
     preset: str = "varied"
 
+    kind: ClassVar[str] = "super_resolution"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size % 2:
@@ -185,13 +190,9 @@ class SuperResolution(Substructure):
         rendered: NDArray[np.float32],
         streams: Sequence[np.random.Generator],
     ) -> Truths:
-        half = self.size // 2
-        wide = rendered.reshape(len(rendered), half, 2, half, 2)
-        # Photons add up; a brightness in a unit of its own stays what it is.
-        binned = wide.sum((2, 4)) if isinstance(laws.camera, PhotonCamera) else wide.mean((2, 4))
         seen = [
-            observe(laws, scene, image, stream)
-            for scene, image, stream in zip(scenes, binned, streams, strict=True)
+            observe(laws, scene, image, stream, binned=2)
+            for scene, image, stream in zip(scenes, rendered, streams, strict=True)
         ]
         return {"low_resolution": np.stack([counts[None] / scale for counts, scale in seen])}
 
@@ -207,7 +208,7 @@ def laws_of(root: Path) -> Preset:
         laws = changed(PRESETS[manifest["preset"]["name"]], manifest["changes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{root}: was not simulated from a preset of substructure") from error
-    if json.loads(json.dumps(_plain(laws))) != manifest["preset"]:
+    if json.loads(json.dumps(plain(laws))) != manifest["preset"]:
         raise ShardError(
             f"{root}: was simulated from another version of preset {laws.name}; "
             "its truth needs the program that made it"
@@ -223,11 +224,3 @@ def _axion_mass(vortex: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     length = np.where(vortex[:, 0] > 0, vortex[:, 4], np.nan)
     return 1e-22 * 0.06 / length
-
-
-def _plain(part: object) -> Any:
-    """A preset as JSON: a mapping for each dataclass, laws with their name."""
-    if not dataclasses.is_dataclass(part):
-        return part
-    fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return fields if isinstance(part, Preset) else {"law": type(part).__name__} | fields

@@ -48,6 +48,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.laws import one
 from deeplense_batch.data.survey_laws import (
     BANDS,
     CLASSES,
@@ -70,7 +71,6 @@ from deeplense_batch.data.survey_objects import (
     draw_source,
     light_of,
     magnitudes_of,
-    one,
 )
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.profiles import shear, sie

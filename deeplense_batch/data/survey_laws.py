@@ -20,13 +20,20 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deeplense_batch.data.laws import AnyLaw, LogNormal, Normal, NumberCounts, Uniform, Within
+from deeplense_batch.data.laws import (
+    AnyLaw,
+    LogNormal,
+    Normal,
+    NumberCounts,
+    Uniform,
+    Within,
+    plain,
+)
 
 __all__ = [
     "BANDS",
@@ -376,7 +383,7 @@ SURVEY = Survey(
     brightness_scatter=Normal(0.0, 0.4),
     core=0.01,
     core_above=2.5,
-    margin=4,
+    margin=12,
     supersampling=3,
 )
 
@@ -388,14 +395,5 @@ def described(laws: Survey = SURVEY) -> dict[str, object]:
         "pixel_scale": PIXEL_SCALE,
         "zero_point": ZERO_POINT,
         "fractions": dict(FRACTIONS),
-        "laws": _plain(laws),
+        "laws": plain(laws),
     }
-
-
-def _plain(part: object) -> object:
-    if isinstance(part, tuple):
-        return [_plain(each) for each in part]
-    if not dataclasses.is_dataclass(part):
-        return part
-    fields = {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return {"law": type(part).__name__} | fields if isinstance(part, AnyLaw) else fields

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from deeplense_batch.data.laws import one
 from deeplense_batch.data.survey_laws import Survey
 from deeplense_batch.data.survey_objects import (
     Light,
@@ -18,7 +19,6 @@ from deeplense_batch.data.survey_objects import (
     coloured,
     counts_of,
     light_of,
-    one,
     red_magnitudes,
     sersic_light,
     star_magnitudes,

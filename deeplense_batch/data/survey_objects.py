@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.laws import AnyLaw
+from deeplense_batch.data.laws import one
 from deeplense_batch.data.survey_laws import (
     PIXEL_SCALE,
     SHAPE,
@@ -43,7 +43,6 @@ __all__ = [
     "draw_source",
     "light_of",
     "magnitudes_of",
-    "one",
     "red_magnitudes",
     "sersic_light",
     "star_magnitudes",
@@ -103,11 +102,6 @@ class SourceGalaxy:
             if share:
                 light += share * clump(x, y, place=(clump_x, clump_y), sigma=sigma)
         return light
-
-
-def one(law: AnyLaw, random: np.random.Generator) -> float:
-    """One number from a law."""
-    return float(law.draw(random, 1)[0])
 
 
 def counts_of(magnitudes: Magnitudes) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ stand apart; their sum deflects the light.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -25,7 +26,7 @@ from deeplense_batch.data.scenes import (
     squared_radii,
     without_substructure,
 )
-from deeplense_batch.data.shards import ShardError, Split, open_split
+from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.data.substructure import laws_of
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.potentials import (
@@ -43,15 +44,19 @@ __all__ = ["Truth", "detectability", "write_truth"]
 
 _SOURCE_PIXEL = 0.5  # of a pixel of the image
 
-# What a model without substructure may change to make up for it, and a step of it: Einstein
-# radius; x, y, q, phi of the lens; shear; x, y, radius, n, q, phi of the source. Axis ratios fall,
-# since they end at 1. The brightness of the source is the fourteenth.
-_REFIT: tuple[tuple[str, int | None, float], ...] = (
-    ("theta_e", None, 1e-4),
-    *(("lens", i, -1e-4 if i == 2 else 1e-4) for i in range(4)),
-    *(("shear", i, 1e-5) for i in range(2)),
-    *(("source", i, -1e-4 if i == 4 else 1e-4) for i in range(6)),
-)
+_MEANINGS = {
+    "deflection": "x and y, arcsec; of lens and shear (lens_...), and of substructure",
+    "convergence": "of lens and halos with an extent; points and lines of mass have no map",
+    "potential": "arcsec^2",
+    "image": "without noise and sky; counts, or the unit of the source's intensity",
+    "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
+    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0",
+    "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
+    "lens": "x, y (arcsec), axis ratio, direction (rad)",
+    "source": "x, y, half-light radius (arcsec), Sersic index, axis ratio, direction (rad)",
+    "delta_chi2": "what substructure changes beyond what a smooth lens could make up for",
+}
+_STEP = 1e-4  # of a derivative, in the unit of its parameter
 
 
 class Truth:
@@ -59,15 +64,15 @@ class Truth:
 
     Arguments:
         root: Folder of the shards, with their manifest.
-        slice_: Such as ``val[:10]``.
+        slice_: Such as ``val[:10]``; empty for the first 100 of the first split.
 
     Raises:
         ShardError: The folder was not simulated, or by another version of its preset.
     """
 
     def __init__(self, root: Path | str, slice_: str) -> None:
-        self.split: Split = open_split(root, slice_)
         self.preset = laws_of(Path(root))
+        self.split: Split = open_split(root, slice_ or f"{next(iter(read_splits(root)))}[:100]")
         self.size = self.split.info.shape[-1]
         self._scenes: Scenes = {
             name: torch.from_numpy(self.split.truth(name))
@@ -147,22 +152,19 @@ def detectability(preset: Preset, scene: Scenes, size: int) -> float:
 
     smooth = without_substructure(scene)
     expected, without = image(scene), image(smooth)
-    columns = [without]
-    for name, place, step in _REFIT:
-        moved = smooth[name].clone()
-        (moved if place is None else moved[:, place]).add_(step)
-        columns.append((image(smooth | {name: moved}) - without) / step)
+    columns = [without, *((image(moved) - without) / _STEP for moved in _moved(smooth))]
     sd = _noise(preset, scene, expected)
     design = torch.stack(columns, 1) / sd[:, None]
-    lengths = design.norm(dim=0)
-    design = design[:, lengths > 0] / lengths[lengths > 0]  # no direction of a round lens
+    design /= design.norm(dim=0)
     difference = (expected - without) / sd
     fit = torch.linalg.lstsq(design, difference[:, None], driver="gelsd").solution
     return float((difference - (design @ fit)[:, 0]).square().sum())
 
 
-def write_truth(root: Path | str, slice_: str, out: Path | str) -> Path:
+def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
     """Write the truth of a slice as one HDF5 file: a group for each sample, by its id.
+
+    Its attributes say what the arrays are. Returns how many samples there are.
 
     Raises:
         ShardError: As `Truth`; or there is a file of that name.
@@ -178,13 +180,39 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> Path:
             unphysical=truth.preset.unphysical,
             pixel_scale=truth.preset.pixel_scale,
             source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
+            **_MEANINGS,
         )
         for number, name in enumerate(truth.split.ids()):
             group = file.create_group(name)
             for key, values in (truth.maps(number) | truth.numbers(number)).items():
                 group[key] = values
     temporary.replace(out)
-    return out
+    return len(truth.split)
+
+
+def _moved(smooth: Scenes) -> Iterator[Scenes]:
+    """A scene with each parameter that a fit would have moved by a step.
+
+    Einstein radius; x, y and ellipticity (e1, e2) of the lens; shear; x, y, radius, n and
+    ellipticity of the source. With the brightness of the source they are fourteen.
+    """
+    yield smooth | {"theta_e": smooth["theta_e"] + _STEP}
+    for name, places, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
+                                  ("source", (0, 1, 2, 3), 4)):  # fmt: skip
+        for place in places:
+            moved = smooth[name].clone()
+            moved[:, place] += _STEP
+            yield smooth | {name: moved}
+        if ellipse is None:
+            continue
+        q, phi = smooth[name][:, ellipse], smooth[name][:, ellipse + 1]
+        e = torch.polar((1 - q) / (1 + q), 2 * phi)
+        for step in (_STEP, _STEP * 1j):
+            stretched = e + step
+            moved = smooth[name].clone()
+            moved[:, ellipse] = (1 - stretched.abs()) / (1 + stretched.abs())
+            moved[:, ellipse + 1] = stretched.angle() / 2
+            yield smooth | {name: moved}
 
 
 def _noise(preset: Preset, scene: Scenes, image: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def unpack(root: Path | str, out: Path | str) -> int:
 
     The files are ``<split>/<class>/<id>.npy``, the public layout of the substructure set, or
     ``<split>_<class>/<id>.npy``, that of the lens-finding set, or what the ids say where samples
-    have no class. `pack` reads them back.
+    have no class. `pack` reads them back, unlabelled ones as a folder of its own.
 
     Arguments:
         root: Folder of shards.
@@ -72,8 +72,9 @@ def _named(part: Split) -> Iterator[tuple[str, np.ndarray]]:
         path = PurePosixPath(id_)
         path = path.with_suffix("") if path.suffix in _SUFFIXES else path
         parts = [piece for piece in path.parts if piece not in ("/", "..", ".")]
-        if parts[0] != part.info.name and not parts[0].startswith(f"{part.info.name}_"):
-            parts = [part.info.name, *([classes[target]] if target >= 0 else []), *parts]
+        split, name = part.info.name, classes[target] if target >= 0 else None
+        if name is not None and parts[0] not in (split, f"{split}_{name}"):
+            parts = [split, *([] if parts[0] == name else [name]), *parts]
         yield "/".join(parts) + ".npy", image
 
 

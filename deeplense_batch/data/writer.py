@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
 __all__ = [
+    "DamagedError",
     "ShardWriter",
     "describe_split",
     "file_digest",
@@ -80,61 +81,89 @@ def file_digest(path: Path) -> str:
         raise ShardError(f"{path}: cannot be read as a shard ({error})") from error
 
 
-def describe_split(paths: Sequence[Path]) -> None:
+class DamagedError(ShardError):
+    """A shard is not what was written into it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: was damaged after it was made ({reason})")
+        self.path = path
+
+
+def describe_split(
+    paths: Sequence[Path], *, simulation: str | None, each: Callable[[], None]
+) -> None:
     """Write what is true of a whole split into each of its files, in order.
 
-    They are read again, and held against their digests; done twice, it changes nothing.
+    They are read again, and held against their digests; a file that says it already is let alone.
+
+    Arguments:
+        paths: The files.
+        simulation: The attribute of that name that all should have.
+        each: Called after each file.
 
     Raises:
-        ShardError: A file is not what was written; it is removed.
+        DamagedError: A file cannot be read, or is not what was written.
+        ShardError: A file was made by another simulation.
     """
-    samples, digests = 0, []
-    whole: Content | None = None
+    whole = _SplitFacts()
     for path in paths:
-        with h5py.File(path, "r", locking=False) as file:
-            own, whole = _content_of(file), whole or _content_of(file)
-            first = not samples
-            shape = file["images"].shape[1:]
-            if first:
-                counts = np.zeros(len(file.attrs["classes"]), np.int64)
-                sums = np.zeros((2, shape[0]))
-            for arrays, image_digests in _read_again(file):
-                own.add(arrays, image_digests)
-                whole.add(arrays, image_digests)
-                targets = arrays["targets"][arrays["targets"] >= 0]
-                counts += np.bincount(targets, minlength=len(counts))
-                sums += _moments(arrays)
-            samples += len(file["targets"])
-            digests.append(str(file.attrs["digest"]))
-        if own.hexdigest() != digests[-1]:
-            path.unlink()
-            raise ShardError(f"{path}: was damaged after it was made; go on, to make it anew")
-    assert whole is not None
-    facts = _SplitFacts(counts, sums, whole, digests)
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                said = file.attrs.get("simulation")
+                own = _content_of(file)
+                for arrays, digests in _read_again(file):
+                    own.add(arrays, digests)
+                    whole.add(file, arrays, digests)
+                digest = str(file.attrs["digest"])
+        except Exception as error:  # a broken file makes its reader raise anything at all
+            raise DamagedError(path, " ".join(str(error).split())) from error
+        if own.hexdigest() != digest:
+            raise DamagedError(path, "its content has another digest")
+        if said != simulation:
+            raise ShardError(f"{path}: was made by another simulation; remove it")
+        whole.digests.append(digest)
+        each()
     for i, path in enumerate(paths):
-        with h5py.File(path, "r+") as file:
-            file.attrs.update(facts.attributes(samples, shape), shard=i)
+        with h5py.File(path, "r", locking=False) as file:
+            described = file.attrs["shards"] == len(paths) and file.attrs["shard"] == i
+            described &= [str(d) for d in file.attrs["digests"]] == whole.digests
+        if not described:
+            with h5py.File(path, "r+") as file:
+                file.attrs.update(whole.attributes(), shard=i)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _SplitFacts:
     """What is true of a whole split and stands in each of its files."""
 
-    class_counts: NDArray[np.int64]  # (K,)
-    moments: NDArray[np.float64]  # (2, C): sums of values and of their squares
-    content: Content
-    digests: Sequence[str]  # of its files
+    digests: list[str] = field(default_factory=list)  # of its files
+    samples: int = 0
+    pixels: int = 0  # of a channel, over all samples
+    class_counts: NDArray[np.int64] | int = 0  # (K,)
+    moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values and of their squares
+    content: Content | None = None
 
-    def attributes(self, samples: int, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Attributes of a file, for a split of that many samples of (C, H, W)."""
-        pixels = max(samples * shape[1] * shape[2], 1)
-        mean = self.moments[0] / pixels
+    def add(self, file: h5py.File, arrays: Mapping[str, Array], digests: list[bytes]) -> None:
+        """Count samples of an open shard."""
+        self.content = self.content or _content_of(file)
+        self.content.add(arrays, digests)
+        labelled = arrays["targets"][arrays["targets"] >= 0]
+        classes = len(file.attrs["classes"])
+        self.class_counts = self.class_counts + np.bincount(labelled, minlength=classes)
+        self.moments = self.moments + _moments(arrays)
+        self.samples += len(arrays["images"])
+        self.pixels += len(arrays["images"]) * arrays["images"][0, 0].size
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of a file."""
+        assert self.content is not None
+        sums, squares = np.asarray(self.moments) / max(self.pixels, 1)
         return {
             "shards": len(self.digests),
-            "samples": samples,
+            "samples": self.samples,
             "class_counts": self.class_counts,
-            "mean": mean,
-            "sd": np.sqrt(np.maximum(self.moments[1] / pixels - mean**2, 0.0)),
+            "mean": sums,
+            "sd": np.sqrt(np.maximum(squares - sums**2, 0.0)),
             "digests": np.asarray(self.digests, object),
             "content": self.content.hexdigest(),
         }
@@ -282,10 +311,18 @@ class ShardWriter:
         self._finished = True
         if self._buffered:
             self._write()
-        whole = _SplitFacts(self._class_counts, self._moments, self._content, self._digests)
+        samples = sum(self._counts)
+        whole = _SplitFacts(
+            digests=self._digests,
+            samples=samples,
+            pixels=samples * self.shape[1] * self.shape[2],
+            class_counts=self._class_counts,
+            moments=self._moments,
+            content=self._content,
+        )
         for path in self._temporary():
             with h5py.File(path, "r+") as file:
-                file.attrs.update(whole.attributes(sum(self._counts), self.shape))
+                file.attrs.update(whole.attributes())
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
