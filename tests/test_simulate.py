@@ -252,7 +252,7 @@ def test_pairs_are_of_one_sky_and_one_telescope(preset, tmp_path):
     sds = []
     for one, other in zip(low[:, 0], binned, strict=True):
         fit = np.polynomial.Polynomial.fit(other.ravel(), one.ravel(), 1)
-        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.8
         corners = [np.s_[:10, :10], np.s_[-10:, -10:]]
         ours, theirs = (np.std([v[c] for c in corners]) for v in (one, fit(other)))
         sds.append(ours / theirs)
