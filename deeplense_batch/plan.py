@@ -67,11 +67,12 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
     planned: dict[Path, Planned] = {}
     digests: dict[str, str] = {}
     sets: dict[str, Simulation] = {}
-    for job in map(_anchored, jobs):
-        if isinstance(job, Simulation):
-            digest = _check_simulation(job)
+    for given in jobs:  # checked by the names that were given, so that errors tell those
+        if isinstance(given, Simulation):
+            digest = _check_simulation(given)
         else:
-            digest = _check_training(job, digests)
+            digest = _check_training(given, digests)
+        job = _anchored(given)
         path = Path(out) / job.name / job.run_name(digest)
         if isinstance(job, Simulation):
             whole = job.model_copy(update={"part": 0, "name": "", "resources": Resources()})
