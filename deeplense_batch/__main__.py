@@ -15,6 +15,7 @@ import fire
 
 import deeplense_batch
 from deeplense_batch.commands import Commands, Plan
+from deeplense_batch.memory import keep_freed_memory
 from deeplense_batch.words import quoted
 
 __all__ = ["main"]
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         print(deeplense_batch.__version__)
         sys.exit(0)
     _log_to_stderr()
+    keep_freed_memory()
     try:
         plan = fire.Fire(
             Commands(), command=quoted(typed, Commands), name="deeplense-batch", serialize=_nothing

@@ -209,9 +209,9 @@ class Commands(DataCommands):
             raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         if jobs == ("simulate",):
-            if fields or on or counts["steps"] != 5:
-                raise words.UsageError("bench simulate: takes --repeats and --out alone")
-            return Plan(lambda: _bench_simulation(counts["repeats"], out))
+            if fields or counts["steps"] != 5:
+                raise words.UsageError("bench simulate: takes --repeats, --device and --out alone")
+            return Plan(lambda: _bench_simulation(counts["repeats"], on or "cpu", out))
         found = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
         loaded = [job for job in found if isinstance(job, Job)]
         if len(loaded) < len(found):
@@ -255,10 +255,10 @@ class Commands(DataCommands):
         return Plan(act)
 
 
-def _bench_simulation(repeats: int, out: str) -> int:
+def _bench_simulation(repeats: int, device: str, out: str) -> int:
     from deeplense_batch.bench_simulation import bench_simulation
 
-    return _show(bench_simulation(repeats=repeats), out)
+    return _show(bench_simulation(repeats=repeats, device=device), out)
 
 
 def _show(report: Any, out: str) -> int:

@@ -43,6 +43,7 @@ class DataCommands:
         part: int | str = 0,
         parts: int | str = 1,
         set: str = "",
+        device: str = "",
     ) -> Plan:
         """Make lens images by ray tracing, as shards; go on with them if it was cut off.
 
@@ -61,6 +62,7 @@ class DataCommands:
             parts: Into how many parts they are divided.
             set: A field of the preset, FIELD=VALUE; may be given again. VALUE is a number, [low,
                 high], or {law: Normal, mean: 0, sd: 0.5}.
+            device: cpu, the default, or cuda; a lens_finding set is made on the CPU alone.
         """
         counts: dict[str, Any] = {
             name: words.integer(name, text)
@@ -75,6 +77,7 @@ class DataCommands:
         options: dict[str, Any] = {"changes": words.settings("set", set)} if set else {}
         options |= {"preset": preset} if preset else {}
         options |= {"size": words.integer("size", size)} if size else {}
+        options |= {"device": words.choice("device", device, ("cpu", "cuda"))} if device else {}
         where = words.folder("OUT", out)
 
         def act() -> int:

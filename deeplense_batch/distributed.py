@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["DeviceError", "World", "is_main", "open_world", "processor", "world_size"]
+__all__ = [
+    "DeviceError",
+    "World",
+    "device_of",
+    "is_main",
+    "open_world",
+    "processor",
+    "world_size",
+]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
 
@@ -138,7 +146,7 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     """
     rank, size = int(os.environ.get("RANK", 0)), world_size()
     kind = device or ("cuda" if gpus else "cpu")
-    chosen = _gpu(int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
+    chosen = device_of(kind)
     if size == 1:
         yield World(0, 1, chosen)
         return
@@ -151,11 +159,24 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _gpu(local_rank: int) -> torch.device:
+def device_of(kind: str) -> torch.device:
+    """The device of this process.
+
+    Arguments:
+        kind: ``cpu`` or ``cuda``.
+
+    Raises:
+        DeviceError: There is no GPU, or another kind was asked for.
+    """
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda":
+        raise DeviceError(f"device: expected cpu or cuda; got {kind!r}")
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     visible = torch.cuda.device_count()
     if not torch.cuda.is_available() or not visible:
         raise DeviceError(
-            f"{platform.node()}: the job asks for a GPU and torch sees none "
+            f"{platform.node()}: a GPU is asked for and torch sees none "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}, "
             f"nvidia-smi -L: {_nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
         )

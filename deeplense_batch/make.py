@@ -54,10 +54,11 @@ def make(planned: Planned, *, force: bool = False) -> None:
             interrupt.check()
 
         section = job.simulate
+        on_gpu = {"device": "cuda"} if job.resources.gpus else {}
         report = simulate(
             section.kind, section.out, images=section.images, seed=job.seed,
             shard_size=section.shard_size, part=job.part, parts=job.parts, each=look,
-            **section.options,
+            **section.options, **on_gpu,
         )  # fmt: skip
         seconds = time.perf_counter() - started
         complete = "the set is complete" if report.digest else "other parts are missing yet"

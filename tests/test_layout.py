@@ -20,7 +20,7 @@ MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 FLOORS = {
     "__init__": 0,
     "job": 1, "rundir": 1, "distributed": 1, "optim": 1,
-    "precision": 1, "checkpoint": 1, "record": 1,
+    "precision": 1, "checkpoint": 1, "record": 1, "memory": 1,
     "lensing": 1, "metrics": 1, "stats": 1, "figures": 1,
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "charts": 2, "compare": 2,
     "report": 2, "collect": 2, "recipe": 2,

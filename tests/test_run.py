@@ -385,7 +385,7 @@ def test_a_gpu_that_is_not_there_is_exit_4(shards, tmp_path):
     item.make()
     answer = cli("run", item.run.path)
     assert answer.returncode == 4
-    assert "asks for a GPU and torch sees none" in answer.stderr
+    assert "a GPU is asked for and torch sees none" in answer.stderr
     assert (item.run.status().state, item.run.status().reason) == ("failed", "environment")
 
 

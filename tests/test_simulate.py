@@ -31,8 +31,9 @@ from deeplense_batch.data.laws import PowerLaw
 from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.data.scenes import as_batch, deflection, draw_scene, lens_radius, render
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.data.simulate import simulate
+from deeplense_batch.data.simulate import KINDS, simulate
 from deeplense_batch.data.substructure import Substructure
+from deeplense_batch.distributed import DeviceError
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
 
@@ -127,14 +128,13 @@ class TestRepeatable:
     def test_whatever_the_batch_the_shard_and_the_set(self, name, tmp_path, monkeypatch):
         options = {"preset": name, "seed": 3, "size": 64}
         first = simulate("substructure", tmp_path / "a", images=24, **options)
-        monkeypatch.setattr("deeplense_batch.data.simulate._BATCH", 7)
+        monkeypatch.setattr(Substructure, "batch", 7)
         simulate("substructure", tmp_path / "b", images=24, shard_size=5, **options)
         simulate("substructure", tmp_path / "c", images=48, **options)
         a, b, c = (self.images(tmp_path / folder) for folder in "abc")
         assert a == b
         assert {sample: c[sample] for sample in a} == a
         again = simulate("substructure", tmp_path / "d", images=24, **options)
-        monkeypatch.setattr("deeplense_batch.data.simulate._BATCH", 4)
         assert again.digest == first.digest
 
     def test_another_seed_and_split_are_other_images(self, tmp_path):
@@ -154,6 +154,45 @@ class TestRepeatable:
         assert torch.equal(one[0], many[0])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_all_fields_are_on_the_device_that_was_asked_for(name):
+    """The meta device, which every machine has, mixes with no other either."""
+    preset = PRESETS[name]
+    scenes = as_batch([draw_scene(preset, c, stream(0, torch.tensor(c))) for c in range(3)])
+    assert render(preset, scenes, 64, device="meta").device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("gpu", "device: expected cpu or cuda; got 'gpu'"),
+        pytest.param(
+            "cuda",
+            "a GPU is asked for and torch sees none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_a_device_that_is_not_there(device, says, tmp_path):
+    with pytest.raises(DeviceError, match=says):
+        simulate("substructure", tmp_path / "set", images=6, device=device)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_makes_the_same_images(name, tmp_path):
+    options = {"preset": name, "images": 60, "seed": 3}
+    for device in ("cpu", "cuda"):
+        simulate("substructure", tmp_path / device, device=device, **options)
+    for split in ("train", "val"):
+        one, other = (open_split(tmp_path / device, split) for device in ("cpu", "cuda"))
+        assert one.ids().tolist() == other.ids().tolist()
+        difference = np.abs(one.stored()[0].astype(float) - other.stored()[0])
+        assert (difference > 0).mean() < 0.01  # a rate that differs in its last bit, a photon more
+
+
 def stream(seed: int, index: torch.Tensor) -> np.random.Generator:
     return np.random.default_rng([seed, 0, int(index)])
 
@@ -162,6 +201,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
+            ({"kind": "lens_finding", "device": "cuda"}, "device: a set of kind lens_finding has"),
             ({"kind": "substucture"}, "did you mean 'substructure'"),
             ({"preset": "common_test"}, "did you mean 'common_test_1'"),
             ({"preset": "xyz"}, "allowed: benchmark, common_test_1, null, parity, physical"),
@@ -233,7 +273,7 @@ IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
 @pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion", "super_resolution"])
 def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     first = simulate(kind, tmp_path / "a", images=40, seed=6)
-    monkeypatch.setattr("deeplense_batch.data.simulate._BATCH", 3)
+    monkeypatch.setattr(KINDS[kind], "batch", 3)
     for part in range(2):
         last = simulate(kind, tmp_path / "b", images=40, seed=6, shard_size=9, part=part, parts=2)
     assert last.digest == first.digest

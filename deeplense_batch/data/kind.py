@@ -48,6 +48,10 @@ class Kind(Protocol):
         """Type of their values."""
 
     @property
+    def batch(self) -> int:
+        """Images that are best made at once."""
+
+    @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec."""
 

@@ -35,6 +35,7 @@ class LensFinding:
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
     pixel_scale: ClassVar[float] = PIXEL_SCALE
+    batch: ClassVar[int] = 4
     about: ClassVar[str] = "lens_finding, bands g, r, i"
     slips: ClassVar[tuple[str, ...]] = ()
 

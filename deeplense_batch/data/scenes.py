@@ -133,7 +133,12 @@ def without_substructure(scenes: Scenes) -> Scenes:
 
 
 def render(
-    preset: Preset, scenes: Scenes, size: int, *, dtype: torch.dtype = torch.float32
+    preset: Preset,
+    scenes: Scenes,
+    size: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Images without noise and sky.
 
@@ -141,22 +146,24 @@ def render(
         preset: What the scenes were drawn from.
         scenes: A batch of B.
         size: Pixels along a side.
-        dtype: Of the computation.
+        dtype: Of the computation on fields; what is a number per scene is float64 on the CPU.
+        device: Of the same.
 
     Returns:
-        Brightness, (B, size, size) of `dtype`, in the unit of the source's intensity.
+        Brightness, (B, size, size) of `dtype` on `device`, in the unit of the source's intensity.
     """
-    x, y = (v.to(dtype) for v in fine_grid(size, preset.pixel_scale, preset.supersampling))
+    grid = fine_grid(size, preset.pixel_scale, preset.supersampling)
+    x, y = (v.to(device, dtype) for v in grid)
     alpha_x, alpha_y = deflection(preset, scenes, x, y)
     sky = source_light(preset, scenes, x - alpha_x, y - alpha_y)
-    matrix = _blur(preset, size).to(dtype)
+    matrix = _blur(preset, size).to(x)
     return matrix @ sky @ matrix.T
 
 
 def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
     """Brightness of the sources at places of the source plane, (B, H, W) of the type of `x`."""
     centre_x, centre_y, radius, n, q, phi = (
-        v[:, None, None] for v in scenes["source"].to(x.dtype).unbind(1)
+        v[:, None, None] for v in scenes["source"].to(x).unbind(1)
     )
     return sersic(
         x,
@@ -187,8 +194,8 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     halos, vortex = squared_radii(preset, scenes)
     rows, used = torch.nonzero(halos.sum(1))[:, 0], halos.sum(0) > 0
     if len(rows):
-        cx, cy = scenes["halos"][rows][:, used, 1:].to(x.dtype).unbind(2)
-        masses, theta_e = halos[rows][:, used].to(x.dtype), scenes["theta_e"][rows, None]
+        cx, cy = scenes["halos"][rows][:, used, 1:].to(x).unbind(2)
+        masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
         parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
         for total, part in zip(alpha, parts, strict=True):
             total[rows] += part
@@ -214,7 +221,7 @@ def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tup
 
 def _field(values: Tensor, like: Tensor) -> Tensor:
     """Numbers of a batch, (B,), to go with fields of (B, H, W)."""
-    return values.to(like.dtype)[:, None, None]
+    return values.to(like)[:, None, None]
 
 
 def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
@@ -263,7 +270,7 @@ def _halo_deflection(
 ) -> tuple[Tensor, Tensor]:
     if preset.sphere.profile == "point":
         return point_masses(x, y, cx, cy, masses)
-    b, cut = tidal_radii(masses, theta_e.to(x.dtype))
+    b, cut = tidal_radii(masses, theta_e.to(x))
     return pseudo_jaffe(x, y, cx, cy, b, cut)
 
 
@@ -326,8 +333,8 @@ def _vortex(
     points: int | None, x: Tensor, y: Tensor, vortices: Tensor, squared: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Deflection by B vortices, (B, 5), of squared Einstein radii (B,), both float64."""
-    _, cx, cy, angle, length = vortices.to(x.dtype).unbind(1)
-    squared = squared.to(x.dtype)
+    _, cx, cy, angle, length = vortices.to(x).unbind(1)
+    squared = squared.to(x)
     if points is None:
         return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
     places = points_on_line(cx, cy, angle, length, points)

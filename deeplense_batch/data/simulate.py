@@ -45,7 +45,6 @@ KINDS: dict[str, Callable[..., Kind]] = {
     "super_resolution": SuperResolution,
 }
 
-_BATCH = 2  # fields of supersampled images that still fit in the cache of one core
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ def simulate(
         part: Which part of the shards this process makes, from 0.
         parts: Into how many parts they are divided. Who finds all shards made completes the set.
         each: Called after every few images; what it raises ends the simulation, to go on later.
-        options: Of the kind: ``preset``, ``changes`` and ``size`` of `Substructure`.
+        options: Of the kind: ``preset``, ``changes``, ``size`` and ``device`` of `Substructure`.
 
     Raises:
         ShardError: An argument is not one of those possible, or `out` holds other shards, or
@@ -259,8 +258,8 @@ def _fill(
 ) -> Iterator[int]:
     """Simulate one shard into its writer; yields how many images were made."""
     names = content.classes or ("",)
-    for first in range(0, len(indices), _BATCH):
-        batch = indices[first : first + _BATCH]
+    for first in range(0, len(indices), content.batch):
+        batch = indices[first : first + content.batch]
         made = content.make(split, batch, seed=seed)
         ids = []
         for i in batch:

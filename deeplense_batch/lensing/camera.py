@@ -61,6 +61,7 @@ def camera_matrix(size: int, pixel_scale: float, supersampling: int, psf_sigma: 
     return weights / weights.sum(1, keepdim=True)
 
 
+@lru_cache(maxsize=8)
 def kernel_matrix(
     size: int, pixel_scale: float, supersampling: int, psf_sigma: float, kernel_size: int
 ) -> Tensor:
@@ -74,7 +75,7 @@ def kernel_matrix(
         kernel_size: Pixels along a side of the kernel, odd.
 
     Returns:
-        A, (size, size supersampling) float64; an image is A @ sky @ A.T.
+        A, (size, size supersampling) float64, kept: not to be changed; an image is A @ sky @ A.T.
     """
     pixels = torch.arange(size)
     steps = (pixels[:, None] - pixels).abs()
