@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplense_batch.data import writer as writer_module
+from deeplense_batch.data import facts as facts_module
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.facts import file_digest
 from deeplense_batch.data.shards import (
     FORMAT,
     ShardError,
@@ -21,12 +22,7 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.data.writer import (
-    ShardWriter,
-    file_digest,
-    refuse_shards,
-    stratified_order,
-)
+from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -125,7 +121,7 @@ def test_the_digest_of_a_set_does_not_depend_on_how_it_is_cut_into_files(tmp_pat
 
 @pytest.mark.parametrize("classes", [CLASSES, ()])
 def test_a_file_read_again_has_the_digest_in_its_attribute(tmp_path, classes, monkeypatch):
-    monkeypatch.setattr(writer_module, "_BLOCK", 3)
+    monkeypatch.setattr(facts_module, "_BLOCK", 3)
     options = {"classes": classes, "shard_size": 8, "compression": "gzip"}
     if classes:
         write(tmp_path, 10, **options)

@@ -24,14 +24,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deeplense_batch.data.facts import DamagedError, describe_split
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.writer import (
-    DamagedError,
-    ShardWriter,
-    describe_split,
-    make_folder,
-    refuse_shards,
-)
+from deeplense_batch.data.writer import ShardWriter, make_folder, refuse_shards
 from deeplense_batch.rundir import RunBusyError, RunDir
 
 __all__ = ["Parts"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from deeplense_batch.data.facts import file_digest
 from deeplense_batch.data.shards import ShardError, SplitInfo
-from deeplense_batch.data.writer import file_digest
 
 __all__ = ["verify"]
 

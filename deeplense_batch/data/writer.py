@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
@@ -18,19 +18,15 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.content import Content, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
+from deeplense_batch.data.facts import SplitFacts
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
 __all__ = [
-    "DamagedError",
     "ShardWriter",
-    "describe_split",
-    "file_digest",
     "make_folder",
     "refuse_shards",
     "stratified_order",
 ]
-
-_BLOCK = 256  # images in memory while a file is read again
 
 
 def refuse_shards(root: Path) -> None:
@@ -63,126 +59,6 @@ def make_folder(root: Path) -> None:
             f"{root}: no shards can be written there ({error.strerror or error}); "
             "name a folder that can be made and written to"
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """Read a shard and name its content, which its attribute ``digest`` does as well.
-
-    Raises:
-        ShardError: The file cannot be read.
-    """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            content = _content_of(file)
-            for arrays, digests in _read_again(file):
-                content.add(arrays, digests)
-            return content.hexdigest()
-    except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{path}: cannot be read as a shard ({error})") from error
-
-
-class DamagedError(ShardError):
-    """A shard is not what was written into it."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: was damaged after it was made ({reason})")
-        self.path = path
-
-
-def describe_split(
-    paths: Sequence[Path], *, simulation: str | None, each: Callable[[], None]
-) -> None:
-    """Write what is true of a whole split into each of its files, in order.
-
-    They are read again, and held against their digests; a file that says it already is let alone.
-
-    Arguments:
-        paths: The files.
-        simulation: The attribute of that name that all should have.
-        each: Called after each file.
-
-    Raises:
-        DamagedError: A file cannot be read, or is not what was written.
-        ShardError: A file was made by another simulation.
-    """
-    whole = _SplitFacts()
-    for path in paths:
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                said = file.attrs.get("simulation")
-                own = _content_of(file)
-                for arrays, digests in _read_again(file):
-                    own.add(arrays, digests)
-                    whole.add(file, arrays, digests)
-                digest = str(file.attrs["digest"])
-        except Exception as error:  # a broken file makes its reader raise anything at all
-            raise DamagedError(path, " ".join(str(error).split())) from error
-        if own.hexdigest() != digest:
-            raise DamagedError(path, "its content has another digest")
-        if said != simulation:
-            raise ShardError(f"{path}: was made by another simulation; remove it")
-        whole.digests.append(digest)
-        each()
-    for i, path in enumerate(paths):
-        with h5py.File(path, "r", locking=False) as file:
-            described = file.attrs["shards"] == len(paths) and file.attrs["shard"] == i
-            described &= [str(d) for d in file.attrs["digests"]] == whole.digests
-        if not described:
-            with h5py.File(path, "r+") as file:
-                file.attrs.update(whole.attributes(), shard=i)
-
-
-@dataclass
-class _SplitFacts:
-    """What is true of a whole split and stands in each of its files."""
-
-    digests: list[str] = field(default_factory=list)  # of its files
-    samples: int = 0
-    pixels: int = 0  # of a channel, over all samples
-    class_counts: NDArray[np.int64] | int = 0  # (K,)
-    moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values and of their squares
-    content: Content | None = None
-
-    def add(self, file: h5py.File, arrays: Mapping[str, Array], digests: list[bytes]) -> None:
-        """Count samples of an open shard."""
-        self.content = self.content or _content_of(file)
-        self.content.add(arrays, digests)
-        labelled = arrays["targets"][arrays["targets"] >= 0]
-        classes = len(file.attrs["classes"])
-        self.class_counts = self.class_counts + np.bincount(labelled, minlength=classes)
-        self.moments = self.moments + _moments(arrays)
-        self.samples += len(arrays["images"])
-        self.pixels += len(arrays["images"]) * arrays["images"][0, 0].size
-
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of a file."""
-        assert self.content is not None
-        sums, squares = np.asarray(self.moments) / max(self.pixels, 1)
-        return {
-            "shards": len(self.digests),
-            "samples": self.samples,
-            "class_counts": self.class_counts,
-            "mean": sums,
-            "sd": np.sqrt(np.maximum(squares - sums**2, 0.0)),
-            "digests": np.asarray(self.digests, object),
-            "content": self.content.hexdigest(),
-        }
-
-
-def _content_of(file: h5py.File) -> Content:
-    """An empty digest for samples like those of an open shard."""
-    return Content(str(file.attrs["dtype"]), file.attrs["classes"].tolist())
-
-
-def _read_again(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
-    """All arrays of an open shard, a few images at a time, and the digests of the images."""
-    names = [name for name in file if name != "truth"]
-    names += [f"truth/{name}" for name in file.get("truth", ())]
-    for first in range(0, len(file["targets"]), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        arrays = {name: file[name][part] for name in names}
-        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
-        yield arrays, [sha256(image) for image in arrays["images"]]
 
 
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -237,16 +113,10 @@ class ShardWriter:
     _buffered: int = 0
     _finished: bool = False
     _image_digests: list[bytes] = field(default_factory=list, repr=False)  # of the buffer
-    _content: Content = field(init=False, repr=False)  # of the whole split
-    _counts: list[int] = field(default_factory=list, repr=False)
-    _digests: list[str] = field(default_factory=list, repr=False)
-    _class_counts: NDArray[np.int64] = field(init=False, repr=False)
-    _moments: NDArray[np.float64] = field(init=False, repr=False)
+    _facts: SplitFacts = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
-        self._class_counts = np.zeros(len(self.classes), np.int64)
-        self._moments = np.zeros((2, self.shape[0]))
-        self._content = self._no_content()
+        self._facts = SplitFacts(str(self.dtype), list(self.classes))
         make_folder(self.root)
 
     def __enter__(self) -> Self:
@@ -311,24 +181,16 @@ class ShardWriter:
         self._finished = True
         if self._buffered:
             self._write()
-        samples = sum(self._counts)
-        whole = _SplitFacts(
-            digests=self._digests,
-            samples=samples,
-            pixels=samples * self.shape[1] * self.shape[2],
-            class_counts=self._class_counts,
-            moments=self._moments,
-            content=self._content,
-        )
         for path in self._temporary():
             with h5py.File(path, "r+") as file:
-                file.attrs.update(whole.attributes())
+                file.attrs.update(self._facts.attributes())
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
         self.finish()
-        for i, path in enumerate(self._temporary()):
-            path.replace(self.root / f"{self.split}-{i:05d}-of-{len(self._counts):05d}.h5")
+        paths = self._temporary()
+        for i, path in enumerate(paths):
+            path.replace(self.root / f"{self.split}-{i:05d}-of-{len(paths):05d}.h5")
 
     def discard(self) -> None:
         """Remove the temporary files of this split."""
@@ -336,13 +198,13 @@ class ShardWriter:
             path.unlink()
 
     def _temporary(self) -> list[Path]:
-        return [self._temporary_name(i) for i in range(len(self._counts))]
+        return [self._temporary_name(i) for i in range(len(self._facts.digests))]
 
     def _temporary_name(self, shard: int) -> Path:
         return self.root / f".{self.split}-{shard:05d}.tmp.h5"
 
     def _keep(self, arrays: Mapping[str, Array]) -> None:
-        """Copy samples into the buffer, and count them on the way."""
+        """Copy samples into the buffer."""
         first, last = self._buffered, self._buffered + len(arrays["images"])
         for name, values in arrays.items():
             if name not in self._buffer:
@@ -350,17 +212,16 @@ class ShardWriter:
                 self._buffer[name] = np.empty(shape, values.dtype)
             self._buffer[name][first:last] = values
         self._buffered = last
-        self._tally(arrays)
 
     def _write(self) -> None:
         arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
-        content = self._no_content()
-        for each in (content, self._content):
-            each.add(arrays, self._image_digests)
-        digest = content.hexdigest()
+        own = Content(str(self.dtype), list(self.classes))
+        own.add(arrays, self._image_digests)
+        self._facts.add(arrays, self._image_digests)
+        shard, digest = len(self._facts.digests), own.hexdigest()
         chunks = (1, *self.shape) if self.compression else None
         options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
-        with h5py.File(self._temporary_name(len(self._counts)), "w") as file:
+        with h5py.File(self._temporary_name(shard), "w") as file:
             for name, values in arrays.items():
                 if name == "images" and self.compression:
                     file.create_dataset(name, data=values, **options)
@@ -369,7 +230,7 @@ class ShardWriter:
             file.attrs.update(
                 format=FORMAT,
                 split=self.split,
-                shard=len(self._counts),
+                shard=shard,
                 classes=np.asarray(list(self.classes), object).astype(TEXT),
                 dtype=str(self.dtype),
                 pixel_scale=self.pixel_scale,
@@ -379,28 +240,6 @@ class ShardWriter:
             )
             if self.simulation is not None:
                 file.attrs["simulation"] = self.simulation
-        self._counts.append(self._buffered)
-        self._digests.append(digest)
+        self._facts.digests.append(digest)
         self._buffered = 0
         self._image_digests.clear()
-
-    def _no_content(self) -> Content:
-        return Content(str(self.dtype), list(self.classes))
-
-    def _tally(self, arrays: Mapping[str, Array]) -> None:
-        labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
-        self._class_counts += np.bincount(labelled, minlength=len(self.classes))
-        self._moments += _moments(arrays)
-
-
-def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
-    """Sums of the decoded values and of their squares, (2, C)."""
-    scale = arrays.get("scale")
-    sums = np.zeros((2, arrays["images"].shape[1]))
-    for i, image in enumerate(arrays["images"]):
-        for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
-            one = 1.0 if scale is None else scale[i, c]
-            # Not `values @ values`: BLAS takes cores for it that the readers need.
-            square = np.einsum("i,i", values, values)
-            sums[:, c] += values.sum() / one, square / one**2
-    return sums
