@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from deeplense_batch import models, record
+from deeplense_batch import record
+from deeplense_batch.build import frame_of, model_of, task_of
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.order import order, shuffled
 from deeplense_batch.data.pack import pack
@@ -29,7 +30,6 @@ from deeplense_batch.distributed import World, open_world
 from deeplense_batch.job import Augment, Job
 from deeplense_batch.plan import open_slices
 from deeplense_batch.step import Stepper
-from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch
 
 __all__ = ["BenchReport", "DataSpeed", "ModelSpeed", "Ratio", "bench"]
@@ -135,25 +135,26 @@ def bench(
 
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:
     train, split = _loader(job, world)
-    task = build_task(job.task.name, classes=split.info.classes, **job.task.options)
-    size = job.data.size or job.data.crop or split.info.shape[1]
-    shape = (split.info.shape[0], size, size)
-    model = models.build(
-        job.model.name, channels=shape[0], classes=len(split.info.classes), size=size,
-        **job.model.options,
-    ).to(world.device)  # fmt: skip
+    task, frame = task_of(job, split.info), frame_of(job, split.info)
+    task.study(train.targets.cpu().numpy(), train.truth)
+    shape = (frame.channels, frame.size, frame.size)
+    model = model_of(job, split.info, task, pretrained=False).to(world.device)
     stepper = Stepper(job, world, task, model)
     stepper.start_epoch()
     batches = itertools.cycle(order(shuffled(len(train), seed=0, epoch=0), job.train.batch_size))
     fetch = [next(batches) for _ in range(steps)]
-    fixed = Batch(*next(iter(train.batches(fetch[:1]))))
+
+    def batch_of(got: tuple[Tensor, Tensor, Tensor]) -> Batch:
+        return Batch(*got, truth=train.truth_of(got[2]))
+
+    fixed = batch_of(next(iter(train.batches(fetch[:1]))))
 
     def step(batch: Batch) -> None:
         stepper(batch, samples=len(batch.images), time=0.5, progress=0.0, seed=0)
 
     def through() -> None:
         for got in train.batches(fetch, job.data.augment, seed=0, epoch=0):
-            step(Batch(*got))
+            step(batch_of(got))
 
     def in_memory() -> None:
         for _ in fetch:
@@ -214,7 +215,13 @@ def _data_speed(job: Job, world: World, repeats: int) -> DataSpeed:
 def _loader(job: Job, world: World) -> tuple[Loader, Split]:
     split = open_slices(job)["train"]
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    loader = Loader(split, transform=transform, device=world.device, resident=job.engine.resident)
+    loader = Loader(
+        split,
+        transform=transform,
+        device=world.device,
+        resident=job.engine.resident,
+        truths=task_of(job, split.info).reads,
+    )
     loader.transform = loader.measured()
     return loader, split
 

@@ -61,6 +61,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
         self._targets = self.train.targets.cpu().numpy()
+        self._usable = self.task.usable(self._targets, self.train.truth)
         self._weights: Tensor | None = None
         if self.job.train.balance == "weights":
             weights = torch.from_numpy(balancing_weights(self._targets))
@@ -104,6 +105,7 @@ class Trainer:
             if train.balance == "sampler"
             else shuffled(len(self.train), seed=seed, epoch=epoch)
         )
+        places = places[self._usable[places]]
         steps = order(places, train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
@@ -134,7 +136,7 @@ class Trainer:
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
         fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
         for step, (images, targets, index) in enumerate(fetched, start=self.step):
-            batch = Batch(images, targets, index)
+            batch = Batch(images, targets, index, truth=self.train.truth_of(index))
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
@@ -161,7 +163,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss = {
-            name: float(self.world.total(value)) / len(self.train)
+            name: float(self.world.total(value)) / int(self._usable.sum())
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
@@ -208,6 +210,7 @@ class Trainer:
             "epoch": self.epoch,
             "mean": list(transform.mean),
             "sd": list(transform.sd),
+            "task": self.task.state_dict(),
         }
 
     def _save(self) -> None:
@@ -243,7 +246,8 @@ def evaluate(
     with torch.inference_mode():
         for images, targets, place in loader.batches(asked):
             views = _symmetries(images) if tta else [images]
-            predicted = [task.predict(model, Batch(view, targets, place)) for view in views]
+            batches = [Batch(v, targets, place, truth=loader.truth_of(place)) for v in views]
+            predicted = [task.predict(model, batch) for batch in batches]
             for name in predicted[0]:
                 mean = torch.stack([p[name].float() for p in predicted]).mean(0)
                 parts.setdefault(name, []).append(mean.cpu().numpy())
@@ -277,6 +281,7 @@ def _mix(both: Batch, share: float) -> Batch:
         both.index[:half],
         partners=both.targets[half:],
         share=share,
+        truth={name: values[:half] for name, values in both.truth.items()},
     )
 
 

@@ -14,6 +14,7 @@ import torch
 
 from deeplense_batch import checkpoint, models, record
 from deeplense_batch.attempts import Interrupt, attempt, heart, logging_to, signals
+from deeplense_batch.build import model_of, task_of
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.verify import verify
@@ -23,7 +24,6 @@ from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.rundir import RunDir
-from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["run"]
@@ -87,7 +87,9 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     for split in {split.info.name: split.info for split in slices.values()}.values():
         verify(split)
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    load = partial(Loader, device=world.device, resident=job.engine.resident)
+    info = slices["train"].info
+    task = task_of(job, info)
+    load = partial(Loader, device=world.device, resident=job.engine.resident, truths=task.reads)
     train = load(slices["train"], transform=transform)
     train.transform = train.measured()
     valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
@@ -97,17 +99,14 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
                 f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
                 f"than one for each of {world.size} processes"
             )
-    info = slices["train"].info
-    task = build_task(job.task.name, classes=info.classes, **job.task.options)
+    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
+        raise ShardError(
+            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
+            "'simulate' keeps it beside the images"
+        )
+    task.study(train.targets.cpu().numpy(), train.truth)
     torch.manual_seed(job.seed)
-    model = models.build(
-        job.model.name,
-        channels=info.shape[0],
-        classes=len(info.classes),
-        size=job.data.size or job.data.crop or info.shape[1],
-        pretrained=job.model.pretrained,
-        **job.model.options,
-    ).to(world.device)
+    model = model_of(job, info, task).to(world.device)
     energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
     trainer = Trainer(

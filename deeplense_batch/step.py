@@ -199,6 +199,7 @@ def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_form
         index=batch.index[cut],
         weights=None if batch.weights is None else batch.weights[cut],
         partners=None if batch.partners is None else batch.partners[cut],
+        truth={name: values[cut] for name, values in batch.truth.items()},
     )
 
 

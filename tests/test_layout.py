@@ -24,7 +24,7 @@ FLOORS = {
     "lensing": 1, "metrics": 1, "stats": 1, "figures": 1,
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "charts": 2, "compare": 2,
     "report": 2, "collect": 2, "recipe": 2,
-    "plan": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
+    "plan": 3, "build": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
     "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
     "local": 4, "submit": 4,
     "words": 5, "data_commands": 5, "commands": 5, "__main__": 5,

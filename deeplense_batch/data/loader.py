@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
@@ -70,15 +70,28 @@ class Loader:
         device: Where batches are made.
         resident: Where the stored images are kept: ``device``, ``host``, ``off`` (in their
             files), or ``auto`` for the first that has room.
+        truths: Truth arrays that go with the images; those that the data lack are left out.
     """
 
     def __init__(
-        self, split: Split, *, transform: Transform, device: torch.device, resident: str = "auto"
+        self,
+        split: Split,
+        *,
+        transform: Transform,
+        device: torch.device,
+        resident: str = "auto",
+        truths: Collection[str] = (),
     ) -> None:
         self.split = split
         self.transform = transform
         self.device = device
         self.targets = torch.from_numpy(split.targets()).to(device)
+        there = split.truths() if truths else ()
+        self.truth = {name: split.truth(name) for name in truths if name in there}
+        self._truth = {
+            name: torch.from_numpy(values).float().to(device)
+            for name, values in self.truth.items()
+        }
         scale = split.scale()
         self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
         self._rows = Rows(split, transform.crop)
@@ -148,6 +161,10 @@ class Loader:
                 else:
                     images = change(stored, index)
                 yield images, self.targets.index_select(0, index), index
+
+    def truth_of(self, index: Tensor) -> dict[str, Tensor]:
+        """Truth of some samples, (B, ...) float32 by name, on the device."""
+        return {name: values.index_select(0, index) for name, values in self._truth.items()}
 
     def in_order(self, *, rank: int, world: int) -> Iterator[Places]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""

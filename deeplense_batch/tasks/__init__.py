@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deeplense_batch.tasks.task import Task
+    from deeplense_batch.tasks.task import Frame, Task
 
 __all__ = ["TASKS", "build_task"]
 
@@ -18,12 +18,15 @@ TASKS: dict[str, str] = {
 }
 
 
-def build_task(name: str, *, classes: Sequence[str], **options: Any) -> Task:
+def build_task(
+    name: str, *, classes: Sequence[str], frame: Frame | None = None, **options: Any
+) -> Task:
     """Make a task.
 
     Arguments:
         name: A key of `TASKS`.
         classes: Class names of the data, in the order of their numbers.
+        frame: The images as the network sees them.
         options: Keyword arguments of the task, from ``task.options`` of the job.
 
     Raises:
@@ -31,10 +34,10 @@ def build_task(name: str, *, classes: Sequence[str], **options: Any) -> Task:
     """
     module, _, kind = TASKS[name].partition(":")
     task = getattr(importlib.import_module(module), kind)
-    allowed = set(inspect.signature(task).parameters) - {"classes"}
+    allowed = set(inspect.signature(task).parameters) - {"classes", "frame"}
     for option in options:
         if option not in allowed:
             raise ValueError(
                 f"task.options.{option}: unknown to {name}; allowed: {', '.join(sorted(allowed))}"
             )
-    return task(classes=classes, **options)
+    return task(classes=classes, frame=frame, **options)

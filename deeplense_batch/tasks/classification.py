@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from deeplense_batch import figures, metrics
-from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
+from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
 __all__ = ["Classification"]
 
@@ -30,9 +30,14 @@ class Classification(Task):
     monitor: ClassVar[str] = "auc"
 
     def __init__(
-        self, *, classes: Sequence[str], label_smoothing: float = 0.0, focal: float = 0.0
+        self,
+        *,
+        classes: Sequence[str],
+        frame: Frame | None = None,
+        label_smoothing: float = 0.0,
+        focal: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes)
+        super().__init__(classes=classes, frame=frame)
         if len(self.classes) < 2:
             raise ValueError(f"classification needs two classes or more, the data have {classes}")
         if not 0 <= label_smoothing < 1:

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Arrays", "Batch", "Scores", "Task"]
+__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The images as the network sees them."""
+
+    channels: int
+    size: int  # pixels along a side
+    pixel_scale: float  # width of a pixel, arcsec; NaN where unknown
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class Batch:
     weights: Tensor | None = None  # (B,) float32 of mean 1, of the loss of each sample
     partners: Tensor | None = None  # (B,) int64 targets of the images mixed in, by mixup
     share: float = 1.0  # of each image and its own target, where others are mixed in
+    truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32, of `Task.reads`
 
 
 class Task(ABC):
@@ -37,9 +48,41 @@ class Task(ABC):
 
     #: Score that picks the best weights; the higher the better.
     monitor: ClassVar[str]
+    #: Truth arrays of the shards that the task reads, where they are.
+    reads: ClassVar[tuple[str, ...]] = ()
+    #: Whether it can do without them.
+    needs_truth: ClassVar[bool] = False
 
-    def __init__(self, *, classes: Sequence[str]) -> None:
+    def __init__(self, *, classes: Sequence[str], frame: Frame | None = None) -> None:
         self.classes = tuple(classes)
+        self.frame = frame
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for an image."""
+        return len(self.classes)
+
+    def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
+        """Look at the labels of the training slice once, before anything is learnt.
+
+        Arguments:
+            targets: Class numbers, (N,).
+            truth: Arrays of `reads`, (N, ...) float64 by name; those that the data have.
+
+        Raises:
+            ValueError: Nothing can be learnt from them.
+        """
+
+    def usable(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
+        """Samples that have what the task learns, (N,); the others are left out of training."""
+        return np.ones(len(targets), bool)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `study` found and `predict` needs; kept beside the best weights."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take up what `state_dict` gave."""
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
