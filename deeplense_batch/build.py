@@ -53,5 +53,6 @@ def model_of(
         classes=task.outputs,
         size=frame.size,
         pretrained=job.model.pretrained if pretrained is None else pretrained,
+        adapt=job.model.adapt,
         **job.model.options,
     )

@@ -181,6 +181,29 @@ class Commands(DataCommands):
 
         return Plan(act)
 
+    def fetch(self, *jobs: str) -> Plan:
+        """Bring the published weights that jobs start from into a folder; needs a network.
+
+        Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
+
+        Args:
+            jobs: Recipes; models without pretrained: true are passed over.
+        """
+        found = [job for path in jobs for job in load_jobs(path, {})]
+        names = {job.model.name for job in found if isinstance(job, Job) and job.model.pretrained}
+        if not names:
+            raise words.UsageError("fetch: no job given has model.pretrained: true")
+
+        def act() -> int:
+            from deeplense_batch.models.weights import fetch
+
+            for name in sorted(names):
+                path = fetch(name)
+                print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+            return 0
+
+        return Plan(act)
+
     def bench(
         self,
         *jobs: str,

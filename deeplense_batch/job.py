@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -66,6 +67,7 @@ class ModelSection(_Section):
 
     name: str
     pretrained: bool = False
+    adapt: Literal["sum", "mean"] = "sum"  # of pretrained colours, where there is one channel
     options: dict[str, Any] = {}  # keyword arguments of the model
 
 
@@ -104,6 +106,7 @@ class DataSection(_Section):
 class TrainSection(_Section):
     """How it is learnt."""
 
+    init: str | None = None  # weights to start from: a run, its job's folder, or a file
     epochs: int = Field(15, ge=1)
     batch_size: int = Field(64, ge=1)  # global: over all processes and micro-batches
     micro_batch: int | None = Field(None, ge=1)  # samples at once on a process; none: its share
@@ -179,10 +182,15 @@ class Job(_Named):
         """Hash what changes the result of the run: 10 hex digits.
 
         The name, engine, resources and the place of the data do not count; the data's content
-        does.
+        does, and the name of the run, or the content of the file, that it starts from.
+
+        Raises:
+            JobError: What it starts from is gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "engine", "resources"})
         del fields["data"]["root"]
+        if self.train.init is not None:
+            fields["train"]["init"] = _named(Path(self.train.init))
         return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
@@ -250,6 +258,17 @@ AnyJob = Job | Simulation
 def _hash(content: Mapping[str, Any]) -> str:
     text = json.dumps({"schema": SCHEMA} | dict(content), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _named(weights: Path) -> str:
+    """What weights are, wherever they lie."""
+    if weights.is_dir():
+        return weights.name
+    try:
+        with weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise JobError(f"train.init: {weights}: {error.strerror}") from error
 
 
 def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

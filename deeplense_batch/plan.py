@@ -13,6 +13,7 @@ from pathlib import Path
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.job import AnyJob, Job, JobError, Resources, Simulation, nearest
 from deeplense_batch.models import build, check_name
+from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
 from deeplense_batch.tasks import TASKS, build_task
@@ -62,12 +63,14 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
     Raises:
         JobError: A task, or the same samples used twice.
         ModelError: A model.
+        WeightsError: Pretrained weights that were not fetched.
         ShardError: Data, or a slice of them.
     """
     planned: dict[Path, Planned] = {}
     digests: dict[str, str] = {}
     sets: dict[str, Simulation] = {}
-    for given in jobs:  # checked by the names that were given, so that errors tell those
+    # Checked by the names that were given, so that errors tell those.
+    for given in map(_with_init, jobs):
         if isinstance(given, Simulation):
             digest = _check_simulation(given)
         else:
@@ -91,6 +94,8 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
             f"{job.name}: task.name: unknown '{job.task.name}'; {nearest(job.task.name, TASKS)}"
         )
     check_name(job.model.name)
+    if job.model.pretrained and job.train.init is None:
+        weights_file(job.model.name)
     _check_options(job)
     try:
         if job.data.root not in digests:
@@ -204,6 +209,32 @@ def _check_options(job: Job) -> None:
         with torch.device("meta"):
             size = job.data.size or job.data.crop or 224
             build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
+
+
+def _with_init(job: AnyJob) -> AnyJob:
+    """The job with the run it starts from, where a job's folder was named: its counterpart.
+
+    Raises:
+        JobError: There is none, or it has no weights yet.
+    """
+    if not isinstance(job, Job) or job.train.init is None:
+        return job
+    place = Path(job.train.init)
+    if place.is_dir() and not (place / "job.yaml").exists():
+        start = job.run_name("").rpartition("-")[0] + "-"
+        runs = [path for path in sorted(place.iterdir()) if path.name.startswith(start)]
+        if len(runs) != 1:
+            raise JobError(
+                f"{job.name}: train.init: {place} has {len(runs)} runs {start}...; name one"
+            )
+        (place,) = runs
+    if not (place / "best.pt" if place.is_dir() else place).is_file():
+        raise JobError(
+            f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
+            "or a .pt or .safetensors file"
+        )
+    train = job.train.model_copy(update={"init": str(place.absolute())})
+    return job.model_copy(update={"train": train})
 
 
 def _anchored(job: AnyJob) -> AnyJob:

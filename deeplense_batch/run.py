@@ -7,6 +7,7 @@ import logging
 import time
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from deeplense_batch.data.verify import verify
 from deeplense_batch.distributed import DeviceError, World, is_main, open_world
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
+from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.rundir import RunDir
@@ -106,7 +108,11 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         )
     task.study(train.targets.cpu().numpy(), train.truth)
     torch.manual_seed(job.seed)
-    model = model_of(job, info, task).to(world.device)
+    model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
+    if job.train.init:
+        left = start_from(model, Path(job.train.init))
+        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
+    model.to(world.device)
     energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
     trainer = Trainer(

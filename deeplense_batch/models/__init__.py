@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.job import nearest
+from deeplense_batch.models.weights import WeightsError, adapt_mean, weights_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,10 +20,6 @@ __all__ = ["MODELS", "Model", "ModelError", "WeightsError", "build", "check_name
 
 class ModelError(ValueError):
     """There is no such model, or it cannot be built as asked."""
-
-
-class WeightsError(RuntimeError):
-    """Pretrained weights are not to be had here."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,14 @@ def check_name(name: str) -> None:
 
 
 def build(
-    name: str, *, channels: int, classes: int, size: int, pretrained: bool = False, **options: Any
+    name: str,
+    *,
+    channels: int,
+    classes: int,
+    size: int,
+    pretrained: bool = False,
+    adapt: str = "sum",
+    **options: Any,
 ) -> nn.Module:
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
 
@@ -97,13 +101,16 @@ def build(
         channels: Channels of the images; timm adapts the first layer's weights.
         classes: Number of logits.
         size: Pixels of the images; transformers are built for it.
-        pretrained: Start from published weights.
+        pretrained: Start from published weights, which `weights.fetch` has brought.
+        adapt: What one channel gets of the first layer's weights for colours: their ``sum``
+            (timm's rule) or their ``mean``.
         options: Keyword arguments of the model, from ``model.options`` of the job.
 
     Raises:
         ModelError: Unknown name or option, or a size the model cannot take.
-        WeightsError: Pretrained weights were asked for and cannot be had.
+        WeightsError: Pretrained weights were asked for and are not here, or do not fit.
     """
+    import numpy as np
     import timm
 
     import deeplense_batch.models.small  # noqa: F401  (makes its models known to timm)
@@ -112,31 +119,19 @@ def build(
     cfg = timm.get_pretrained_cfg(name)
     if (cfg is not None and cfg.fixed_input_size) or (name in MODELS and MODELS[name].sized):
         options = {"img_size": size} | options
+    if pretrained:
+        overlay = {"file": str(weights_file(name, verify=True)), "hf_hub_id": None, "url": ""}
+        options = {"pretrained_cfg_overlay": overlay} | options
     try:
-        return timm.create_model(
+        model = timm.create_model(
             name, pretrained=pretrained, in_chans=channels, num_classes=classes, **options
         )
     except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if pretrained and not _builds(name, channels, classes, options):
-            pretrained = False
-        if pretrained:
-            raise WeightsError(
-                f"model.pretrained: no weights of '{name}' here, and none could be fetched "
-                f"({reason}); set model.pretrained: false or bring them into timm's cache"
-            ) from error
         raise ModelError(
             f"model: '{name}' cannot be built for {channels} x {size} x {size} images with "
-            f"options {options} ({reason})"
+            f"options {options} ({' '.join(str(error).split())[:200]})"
         ) from error
-
-
-def _builds(name: str, channels: int, classes: int, options: dict[str, Any]) -> bool:
-    """Whether the model can be built without weights: then the weights were the trouble."""
-    import timm
-
-    try:
-        timm.create_model(name, in_chans=channels, num_classes=classes, **options)
-    except (OSError, RuntimeError, ValueError, AssertionError, TypeError):
-        return False
-    return True
+    if pretrained and adapt == "mean" and channels == 1:
+        assert cfg is not None and cfg.first_conv  # nothing without them has published weights
+        adapt_mean(model, str(np.atleast_1d(cfg.first_conv)[0]), cfg.input_size[0])
+    return model
