@@ -150,9 +150,14 @@ def _tables(
     from deeplense_batch.compare import MODEL_COLUMNS
 
     classes = dict.fromkeys(name for row in rows for name in row if name.startswith("auc_"))
-    place = COLUMNS.index("auc") + 1
-    plain = [row | {"notes": "; ".join(row["notes"] or ()) or None} for row in rows]
-    table = pd.DataFrame(plain, columns=[*COLUMNS[:place], *classes, *COLUMNS[place:]])
+    more = dict.fromkeys(name for row in rows for name in row.get("more") or ())
+    place, end = COLUMNS.index("auc") + 1, COLUMNS.index("nll") + 1
+    plain = [
+        row | (row.get("more") or {}) | {"notes": "; ".join(row["notes"] or ()) or None}
+        for row in rows
+    ]
+    names = [*COLUMNS[:place], *classes, *COLUMNS[place:end], *more, *COLUMNS[end:]]
+    table = pd.DataFrame(plain, columns=names)
     sums = [model.row() for models in comparisons for model in models]
     place = MODEL_COLUMNS.index("auc_error") + 1
     columns = [*MODEL_COLUMNS[:place], *(f"{name}_mean" for name in classes)]

@@ -38,6 +38,13 @@ class Compared:
         return [run[name] for run in self.runs if run.get(name) is not None]
 
     @property
+    def more(self) -> Row:
+        """Means of the scores that only its task has."""
+        names = dict.fromkeys(name for run in self.runs for name in run.get("more") or ())
+        each = {n: [run["more"].get(n) for run in self.runs if run.get("more")] for n in names}
+        return {n: _mean([v for v in values if v is not None]) for n, values in each.items()}
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their numbers."""
         names = dict.fromkeys(name for run in self.runs for name in run)
@@ -85,10 +92,10 @@ def name_variants(rows: Sequence[Row]) -> None:
 
 def compare(rows: Sequence[Row]) -> list[list[Compared]]:
     """Group finished runs by what they were tested on, then by model; the best model first."""
-    groups: dict[tuple[str, str], dict[tuple[str, ...], list[Row]]] = {}
+    groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
     for row in rows:
         if row["state"] == "done" and row["test"]:
-            group = groups.setdefault((row["data_digest"], row["test"]), {})
+            group = groups.setdefault((row["data_digest"], row["test"], row["task"] or ""), {})
             group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
     comparisons = []
     for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):

@@ -18,7 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BLUE", "DPI", "GREY", "SKY", "confusion", "history", "panels_of", "roc", "save"]
+__all__ = [
+    "BLUE",
+    "DPI",
+    "GREY",
+    "SKY",
+    "confusion",
+    "history",
+    "panels_of",
+    "predicted",
+    "roc",
+    "save",
+]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -111,6 +122,34 @@ def history(lines: Sequence[Mapping[str, Any]]) -> Figure:
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def predicted(
+    true: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    name: str,
+    scores: Mapping[str, float | None],
+) -> Figure:
+    """Predicted against true numbers.
+
+    Arguments:
+        true: (N,) float.
+        predicted: (N,) float.
+        name: What they are.
+        scores: Those of `metrics.regression_scores`.
+    """
+    figure, (panel,) = panels_of(4.2, 4.2)
+    panel.plot(true, predicted, ".", color=BLUE, ms=3, alpha=0.5, rasterized=True)
+    if len(true):
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        panel.plot(ends, ends, "--", color=GREY, lw=1, zorder=0)
+    shown = {"r2": "R²", "mae": "mean absolute error", "bias": "bias"}
+    parts = [f"{said} {v:.3f}" for k, said in shown.items() if (v := scores.get(k)) is not None]
+    panel.set_title("\n".join([", ".join(parts), f"{len(true)} images"]), fontsize=8, loc="left")
+    panel.set_xlabel(f"true {name}")
+    panel.set_ylabel(f"predicted {name}")
+    panel.set_aspect("equal", adjustable="datalim")
     return figure
 
 

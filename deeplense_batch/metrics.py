@@ -13,14 +13,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 __all__ = [
     "classification_scores",
     "confusion",
+    "detection_scores",
     "macro_roc",
+    "purity_at",
+    "regression_scores",
     "roc",
     "softmax",
+    "threshold_of_purity",
 ]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -110,6 +114,118 @@ def macro_roc(curves: Mapping[str, Curve]) -> Curve:
     below = [np.interp(-grid, -x[::-1], y[::-1]) for x, y in curves.values()]
     mean = np.stack([np.mean(below, axis=0), np.mean(above, axis=0)], axis=1)
     return np.repeat(grid, 2), mean.ravel()
+
+
+def regression_scores(
+    true: ArrayLike, predicted: ArrayLike
+) -> tuple[dict[str, float | None], list[str]]:
+    """Score predicted numbers, where the true ones are known (not NaN).
+
+    Arguments:
+        true: (N,) float.
+        predicted: (N,) float.
+
+    Returns:
+        ``loss`` (mean squared error), ``mae`` (mean absolute error), ``bias`` (mean of predicted
+        less true), ``r2`` (1 - squared error over that of the mean; 1 is perfect, 0 is no better
+        than the mean), None where undefined; and notes.
+    """
+    true, predicted = (np.asarray(v, dtype=np.float64) for v in (true, predicted))
+    known = np.isfinite(true)
+    error, spread = (predicted - true)[known], true[known]
+    scores: dict[str, float | None] = dict.fromkeys(("loss", "mae", "bias", "r2"))
+    notes = [] if known.all() else [f"{int((~known).sum())} of {len(true)} have no true value"]
+    if not len(error):
+        return scores, notes
+    squared = float((error**2).mean())
+    scores |= {"loss": squared, "mae": float(np.abs(error).mean()), "bias": float(error.mean())}
+    if spread.var() > 0:
+        scores["r2"] = 1 - squared / float(spread.var())
+    else:
+        notes.append("r2: one and the same true value in all samples")
+    return scores, notes
+
+
+def purity_at(recall: float, false_positive_rate: float, prevalence: float) -> float | None:
+    """Share of positives among what is called one, where they have this prevalence p.
+
+    P = p TPR / (p TPR + (1 - p) FPR); None where nothing is called one.
+    """
+    called = prevalence * recall + (1 - prevalence) * false_positive_rate
+    return prevalence * recall / called if called else None
+
+
+def threshold_of_purity(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64], *, purity: float, prevalence: float
+) -> float | None:
+    """The least threshold with a stated purity, and so the most complete.
+
+    Arguments:
+        positive: Whether a sample is a lens, (N,).
+        scores: Higher means more likely, (N,).
+        purity: At least this, where lenses have the `prevalence`.
+        prevalence: Share of lenses among all galaxies.
+
+    Returns:
+        A score: what has it or more is called a lens. None where no threshold gives the purity,
+        or there are no lenses, or nothing else.
+    """
+    if positive.all() or not positive.any():
+        return None
+    false_positive_rate, recall, thresholds = roc_curve(positive, scores, drop_intermediate=False)
+    good = [
+        (purity_at(r, f, prevalence) or 0.0) >= purity
+        for r, f in zip(recall, false_positive_rate, strict=True)
+    ]
+    return float(thresholds[np.flatnonzero(good)[-1]]) if any(good) else None
+
+
+def detection_scores(
+    positive: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    *,
+    threshold: float | None,
+    prevalence: float,
+) -> tuple[dict[str, float | None], list[str]]:
+    """Score a search for rare objects.
+
+    Arguments:
+        positive: Whether a sample is a lens, (N,).
+        scores: Higher means more likely, (N,).
+        threshold: What has this score or more is called a lens; None for no threshold.
+        prevalence: Share of lenses among all galaxies, for the purity.
+
+    Returns:
+        ``average_precision``; ``recall_fpr_1e-2``, ``-3``, ``-4``: completeness at those rates of
+        false positives; ``tpr0`` and ``tpr10``: at none, and at fewer than ten false positives
+        (Metcalf et al. 2019, A&A 625, A119), which depend on the number of non-lenses;
+        ``threshold``, ``completeness`` and ``purity`` there. None where undefined, with a note.
+    """
+    rates = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3, "recall_fpr_1e-4": 1e-4}
+    found: dict[str, float | None] = dict.fromkeys(
+        ("average_precision", *rates, "tpr0", "tpr10", "threshold", "completeness", "purity")
+    )
+    if positive.all() or not positive.any():
+        return found, ["lenses, or other galaxies, are missing: nothing to find"]
+    found["average_precision"] = float(average_precision_score(positive, scores))
+    negatives = int((~positive).sum())
+    false_positive_rate, recall, _ = roc_curve(positive, scores, drop_intermediate=False)
+    counts = np.rint(false_positive_rate * negatives)
+    for name, rate in rates.items():
+        found[name] = float(recall[false_positive_rate <= rate].max())
+    found["tpr0"] = float(recall[counts == 0].max())
+    found["tpr10"] = float(recall[counts < 10].max())
+    notes = [f"tpr0, tpr10: of {negatives} galaxies that are no lenses"]
+    if negatives < 1e4:
+        notes.append(f"recall_fpr_1e-4: below one of {negatives} galaxies, so that of none")
+    if threshold is None:
+        return found, [*notes, "threshold: none gives the stated purity on the validation slice"]
+    called = scores >= threshold
+    completeness, rate = float(called[positive].mean()), float(called[~positive].mean())
+    found |= {"threshold": threshold, "completeness": completeness}
+    found["purity"] = purity_at(completeness, rate, prevalence)
+    notes.append(f"purity: where {prevalence:g} of all galaxies are lenses")
+    return found, notes
 
 
 def confusion(targets: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> NDArray:

@@ -68,10 +68,11 @@ def page(
     for models, drawn in zip(comparisons, pictures, strict=True):
         first = models[0].row()
         parts += [
-            f"## Data {first['data_digest']}, test slice {first['test']}",
+            f"## Data {first['data_digest']}, test slice {first['test']}{_task(models)}",
             _escaped(best_model(models)) + ".",
             _escaped(_data(models)),
             _model_table(models),
+            *_more_table(models),
             *_notes(models),
             _escaped(_provenance(models)),
         ]
@@ -149,6 +150,19 @@ def _model_table(models: Sequence[Compared]) -> str:
     names = [*_MODELS]
     place = names.index("auc_sd") + 1
     return _markdown(rows, [*names[:place], *each, *names[place:]], _MODELS | each)
+
+
+def _more_table(models: Sequence[Compared]) -> list[str]:
+    """The scores that only this task has, where there are any: means over the runs."""
+    rows = [{"#": i, "model": m.label} | m.more for i, m in enumerate(models, start=1)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [_markdown([dict.fromkeys(names) | row for row in rows], names)] if names[2:] else []
+
+
+def _task(models: Sequence[Compared]) -> str:
+    """The task of a comparison, where it is not the usual one."""
+    name = models[0].runs[0]["task"]
+    return "" if name in (None, "classification") else f", {name}"
 
 
 def _notes(models: Sequence[Compared]) -> list[str]:

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 STATES = ("done", "running", "queued", "planned", "stopped", "failed", "lost", "unreadable")
 COLUMNS = (
-    *("job", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
+    *("job", "task", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
     *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
     *("train_seconds", "images_per_s", "device", "parameters_m", "data_digest", "test"),
     *("test_samples", "notes", "data_root", "commit", "updated", "run", "log"),
@@ -106,7 +106,7 @@ def _read_job(run: RunDir) -> Row:
         return names | {"model": label, "simulates": True, "recipe": dict(_flat(job))}
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
-    place = {"data_root": str(job["data"]["root"])}
+    place = {"data_root": str(job["data"]["root"]), "task": str(job["task"]["name"])}
     return names | counts | place | {"recipe": dict(_flat(job))}
 
 
@@ -138,6 +138,7 @@ def _read_metrics(run: RunDir) -> Row:
     data, device, cost = metrics["data"], metrics["device"], metrics["cost"]
     scores = {name: _number(value) for name, value in metrics["test"]["scores"].items()}
     row: Row = {name: scores[name] for name in scores if re.fullmatch(_SCORES, name)}
+    row["more"] = {n: v for n, v in scores.items() if n not in row and n != "loss"}
     row |= {name: _number(cost[name]) for name in ("train_seconds", "images_per_s")}
     row["device"] = f"{device['name']} x{device['count']}".removesuffix(" x1")
     row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}

@@ -127,6 +127,12 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
 
     started = time.perf_counter()
     model.load_state_dict(checkpoint.load(directory.path / BEST)["model"])
+    if task.settles:
+        settled = evaluate(task, model, valid, world, tta=job.data.tta)
+        if settled is not None:
+            task.settle(settled)
+            best = checkpoint.load(directory.path / BEST)
+            checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
     if outputs is None:
         return {}

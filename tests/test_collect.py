@@ -74,7 +74,8 @@ def test_a_finished_run_is_a_row(tmp_path):
     run = make_run(tmp_path)
     row = run_row(run)
     assert row == {
-        "job": "demo", "model": "resnet18", "variant": None, "seed": 0, "state": "done",
+        "job": "demo", "task": "classification", "model": "resnet18", "variant": None, "more": {},
+        "seed": 0, "state": "done",
         "reason": None, "attempts": 1, "epochs": 3, "planned_epochs": 15, "best_epoch": 2,
         "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,
         "accuracy": 0.8, "balanced_accuracy": 0.7, "nll": 0.5, "train_seconds": 60.0,

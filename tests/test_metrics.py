@@ -12,9 +12,12 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 from deeplense_batch.metrics import (
     classification_scores,
     confusion,
+    detection_scores,
     macro_roc,
+    regression_scores,
     roc,
     softmax,
+    threshold_of_purity,
 )
 from deeplense_batch.stats import auc_standard_error
 
@@ -130,6 +133,42 @@ def test_confusion_counts_rows_of_truth():
     assert counts.dtype == np.int64
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
     assert confusion([], [], CLASSES).tolist() == [[0] * 3] * 3
+
+
+class TestDetection:
+    LENS = np.array([1, 0, 1, 0, 0, 1, 0, 0], bool)
+    SCORE = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+
+    def test_scores_counted_by_hand(self):
+        found, notes = detection_scores(self.LENS, self.SCORE, threshold=0.65, prevalence=0.01)
+        assert found["tpr0"] == pytest.approx(1 / 3) and found["tpr10"] == 1.0
+        assert found["recall_fpr_1e-2"] == pytest.approx(1 / 3)
+        assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
+        assert found["completeness"] == pytest.approx(2 / 3)
+        assert found["purity"] == pytest.approx(0.01 * 2 / 3 / (0.01 * 2 / 3 + 0.99 * 1 / 5))
+        assert any("of 5 galaxies that are no lenses" in note for note in notes)
+
+    def test_the_threshold_is_the_most_complete_of_a_purity(self):
+        options = {"prevalence": 3 / 8}  # that of the sample: purity is its precision
+        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.6, **options) == 0.7
+        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.99, **options) == 0.9
+        assert threshold_of_purity(self.LENS, -self.SCORE, purity=0.9, **options) is None
+        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.3, **options) == 0.2
+
+    def test_one_kind_alone_has_no_scores(self):
+        none = np.zeros(8, bool)
+        found, (note,) = detection_scores(none, self.SCORE, threshold=0.5, prevalence=0.01)
+        assert set(found.values()) == {None} and "nothing to find" in note
+        assert threshold_of_purity(none, self.SCORE, purity=0.5, prevalence=0.01) is None
+
+
+def test_regression_scores():
+    true, predicted = np.array([1.0, 2.0, 3.0, np.nan]), np.array([1.5, 2.0, 2.0, 9.0])
+    scores, (note,) = regression_scores(true, predicted)
+    assert scores["mae"] == pytest.approx(0.5) and scores["bias"] == pytest.approx(-1 / 6)
+    assert scores["r2"] == pytest.approx(1 - 1.25 / 2) and "1 of 4 have no true value" in note
+    assert regression_scores(true[:1], predicted[:1])[0]["r2"] is None
+    assert set(regression_scores([np.nan], [1.0])[0].values()) == {None}
 
 
 def test_standard_error_of_an_auc():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,3 +47,62 @@ def test_focal_loss():
 def test_options_out_of_range(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_task("classification", classes=CLASSES, **options)
+
+
+class TestRegression:
+    """Of the logarithm of a mass, which a third of the images have."""
+
+    MASS = np.array([1e-22, np.nan, 1e-21, np.nan, 1e-23, np.nan])
+
+    def task(self, **options):
+        task = build_task("regression", classes=CLASSES, **options)
+        task.study(np.zeros(6, np.int64), {"axion_mass_ev": self.MASS})
+        return task
+
+    def batch(self, outputs):
+        truth = {"axion_mass_ev": torch.from_numpy(self.MASS).float()}
+        cut = {name: values[[0, 2, 4]] for name, values in truth.items()}
+        return Batch(outputs, torch.zeros(3, dtype=torch.long), torch.arange(3), truth=cut)
+
+    def test_it_learns_the_scaled_logarithm_and_answers_in_decades(self):
+        task = self.task()
+        assert task.usable(np.zeros(6), {"axion_mass_ev": self.MASS}).tolist() == [True, False] * 3
+        perfect = (torch.tensor([[-22.0], [-21.0], [-23.0]]) + 22) / (2 / 3) ** 0.5
+        assert float(task.losses(nn.Identity(), self.batch(perfect), 0.0)["loss"]) < 1e-8
+        answer = task.predict(nn.Identity(), self.batch(perfect))
+        assert answer["predicted"].tolist() == pytest.approx([-22, -21, -23], abs=1e-5)
+        scores, _ = task.score({name: v.numpy() for name, v in answer.items()})
+        assert scores["r2"] == pytest.approx(1) and scores["mae"] < 1e-5
+        other = build_task("regression", classes=CLASSES)
+        other.load_state_dict(task.state_dict())
+        repeated = other.predict(nn.Identity(), self.batch(perfect))
+        assert all(torch.equal(repeated[name], value) for name, value in answer.items())
+
+    def test_what_cannot_be_learnt_is_a_sentence(self):
+        task = build_task("regression", classes=CLASSES)
+        with pytest.raises(ValueError, match="log10 axion_mass_ev is one and the same"):
+            task.study(np.zeros(3), {"axion_mass_ev": np.full(3, np.nan)})
+        with pytest.raises(ValueError, match="lens has 4 numbers an image; expected one"):
+            build_task("regression", classes=CLASSES, target="lens").study(
+                np.zeros(3), {"lens": np.ones((3, 4))}
+            )
+
+
+def test_a_detection_keeps_the_threshold_of_the_validation_slice():
+    task = build_task("detection", classes=("nonlenses", "lenses"), purity=0.95, prevalence=0.5)
+    score = np.linspace(-3, 3, 20)
+    outputs = {"logits": np.stack([-score, score], 1), "targets": (score > 0.5).astype(int)}
+    assert task.score(outputs)[0]["threshold"] is None
+    task.settle(outputs)
+    other = {"logits": outputs["logits"], "targets": (score > -1).astype(int)}
+    scores, _ = task.score(other)
+    threshold = 1 / (1 + np.exp(-2 * score[score > 0.5][0]))
+    assert scores["threshold"] == pytest.approx(threshold)
+    assert scores["purity"] == 1 and scores["completeness"] < 1
+    again = build_task("detection", classes=("nonlenses", "lenses"), purity=0.9, prevalence=0.5)
+    again.load_state_dict(task.state_dict())
+    assert again.score(other)[0] == scores
+    with pytest.raises(ValueError, match="detection needs two classes"):
+        build_task("detection", classes=CLASSES)
+    with pytest.raises(ValueError, match="purity: should be between 0 and 1"):
+        build_task("detection", classes=("a", "b"), purity=1.5)

@@ -15,6 +15,8 @@ __all__ = ["TASKS", "build_task"]
 # Name to "module:class", so that the table can be read without loading torch.
 TASKS: dict[str, str] = {
     "classification": "deeplense_batch.tasks.classification:Classification",
+    "detection": "deeplense_batch.tasks.detection:Detection",
+    "regression": "deeplense_batch.tasks.regression:Regression",
 }
 
 

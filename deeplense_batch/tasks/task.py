@@ -52,6 +52,8 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     #: Whether it can do without them.
     needs_truth: ClassVar[bool] = False
+    #: Whether `settle` is called.
+    settles: ClassVar[bool] = False
 
     def __init__(self, *, classes: Sequence[str], frame: Frame | None = None) -> None:
         self.classes = tuple(classes)
@@ -77,8 +79,15 @@ class Task(ABC):
         """Samples that have what the task learns, (N,); the others are left out of training."""
         return np.ones(len(targets), bool)
 
+    def settle(self, outputs: Arrays) -> None:  # noqa: B027
+        """Choose what is chosen on the validation slice, with the best weights, before the test.
+
+        Arguments:
+            outputs: As in `score`, of the validation slice.
+        """
+
     def state_dict(self) -> dict[str, Any]:
-        """What `study` found and `predict` needs; kept beside the best weights."""
+        """What `study` and `settle` found; kept beside the best weights."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
