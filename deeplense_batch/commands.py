@@ -10,7 +10,7 @@ from typing import Any
 
 from deeplense_batch import words
 from deeplense_batch.data_commands import DataCommands, Plan
-from deeplense_batch.job import Job, Simulation
+from deeplense_batch.job import Job, NotYetError, Simulation
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
@@ -113,15 +113,16 @@ class Commands(DataCommands):
         slots = words.integer("parallel", parallel) or None
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         check_cluster(cluster)
-        loaded = {path: load_jobs(path, fields) for path in paths}
         if everything:  # data are made only where that is asked for
-            loaded = {p: f for p, f in loaded.items() if not isinstance(f[0], Simulation)}
+            paths = [p for p in paths if not isinstance(load_jobs(p)[0], Simulation)]
+        loaded = {path: load_jobs(path, fields) for path in paths}
         for path, found in loaded.items():
             if len(found) > getattr(found[0], "parts", 1) and not expand:
                 raise words.UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
 
         def act() -> int:
             from deeplense_batch.data.shards import ShardError
+            from deeplense_batch.models.weights import WeightsError
             from deeplense_batch.plan import plan
             from deeplense_batch.submit import Submission, submit
 
@@ -130,13 +131,13 @@ class Commands(DataCommands):
             for path, found in loaded.items():
                 try:
                     planned += plan(found, folder)
-                except ShardError as error:
+                except (ShardError, NotYetError, WeightsError) as error:
                     if not everything:
                         raise
                     left_out = f"left out {path}: {error}"
                     print(left_out)
             if not planned:
-                raise ShardError(f"no recipe in jobs/ has its data here; {left_out}")
+                raise ShardError(f"no recipe in jobs/ has what it needs here; {left_out}")
             submission = Submission.of(planned, retry=flags["retry"], force=flags["force"])
             print(submission)
             if flags["dry_run"] or (ask and submission.todo and not _agreed()):

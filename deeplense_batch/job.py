@@ -29,6 +29,7 @@ __all__ = [
     "Augment",
     "Job",
     "JobError",
+    "NotYetError",
     "OverrideError",
     "Resources",
     "Simulation",
@@ -41,6 +42,10 @@ SCHEMA = 1  # rises when the meaning of a field changes; part of every identity
 
 class JobError(ValueError):
     """A recipe, or an override of one, is not what was asked for."""
+
+
+class NotYetError(JobError):
+    """A run starts from another that has not trained yet."""
 
 
 class OverrideError(JobError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.job import AnyJob, Job, JobError, Resources, Simulation, nearest
+from deeplense_batch.job import AnyJob, Job, JobError, NotYetError, Resources, Simulation, nearest
 from deeplense_batch.models import build, check_name
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
@@ -215,7 +215,8 @@ def _with_init(job: AnyJob) -> AnyJob:
     """The job with the run it starts from, where a job's folder was named: its counterpart.
 
     Raises:
-        JobError: There is none, or it has no weights yet.
+        NotYetError: There is none, or it has no weights yet.
+        JobError: There are several.
     """
     if not isinstance(job, Job) or job.train.init is None:
         return job
@@ -223,13 +224,13 @@ def _with_init(job: AnyJob) -> AnyJob:
     if place.is_dir() and not (place / "job.yaml").exists():
         start = job.run_name("").rpartition("-")[0] + "-"
         runs = [path for path in sorted(place.iterdir()) if path.name.startswith(start)]
-        if len(runs) != 1:
+        if len(runs) > 1:
             raise JobError(
                 f"{job.name}: train.init: {place} has {len(runs)} runs {start}...; name one"
             )
-        (place,) = runs
+        place = runs[0] if runs else place / f"{start}..."
     if not (place / "best.pt" if place.is_dir() else place).is_file():
-        raise JobError(
+        raise NotYetError(
             f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
             "or a .pt or .safetensors file"
         )

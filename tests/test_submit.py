@@ -174,7 +174,7 @@ def test_submit_without_a_recipe_takes_all_of_jobs(recipe, capsys):
     assert "left out jobs/other.yaml: other: nowhere: no such folder" in shown
     Path("jobs/small.yaml").unlink()
     code, _, error = typed(capsys, "submit", "--grid", "--dry_run")
-    assert code == 3 and "no recipe in jobs/ has its data here" in error
+    assert code == 3 and "no recipe in jobs/ has what it needs here" in error
     Path("jobs/other.yaml").unlink()
     assert "there are no recipes here" in typed(capsys, "submit", "--grid")[2]
 

@@ -55,6 +55,7 @@ MODELS: dict[str, Model] = {
     "convnextv2_pico": Model(8.553, "ConvNeXtV2-Pico"),
     "efficientnet_b3": Model(10.700, "EfficientNet-B3 (seed 001)"),
     "resnet18": Model(11.172, "ResNet-18 (seeds 001, 002)"),
+    "coatnet_nano_rw_224": Model(14.629, "CoAtNet, nano"),
     "convnextv2_nano": Model(14.982, "ConvNeXtV2-Nano"),
     "efficientnet_b4": Model(17.553, "EfficientNet-B4 (seed 001)"),
     "resnet34": Model(21.280, "ResNet-34 (seed 001, its best)"),
@@ -64,6 +65,7 @@ MODELS: dict[str, Model] = {
     "swin_tiny_patch4_window7_224": Model(27.519, "Swin Transformer, tiny"),
     "convnextv2_tiny": Model(27.866, "ConvNeXtV2-Tiny (seed 000)"),
     "efficientnet_b5": Model(28.346, "EfficientNet-B5 (seed 001)"),
+    "maxvit_tiny_rw_224": Model(28.545, "MaxViT, tiny"),
     "resnet101": Model(42.500, "ResNet-101 (seed 001)"),
     "resnet152": Model(58.144, "ResNet-152 (seed 001)"),
 }
