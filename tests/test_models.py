@@ -25,7 +25,6 @@ def test_a_model_maps_images_to_logits_and_every_parameter_learns(name):
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(QUICK)))
 def test_a_large_model_has_the_size_of_the_table(name):
     with torch.device("meta"):
@@ -35,20 +34,23 @@ def test_a_large_model_has_the_size_of_the_table(name):
 
 
 @pytest.mark.parametrize("size", [64, 128, 150, 224])
-@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_any_channels_and_sizes(name, size, channels):
-    model = build(name, channels=channels, classes=2, size=size).eval()
-    with torch.inference_mode():
-        assert model(torch.zeros(1, channels, size, size)).shape == (1, 2)
+@pytest.mark.parametrize("name", [*MODELS, "vit_tiny_patch16_224"])
+def test_any_size(name, size):
+    """By shapes alone; windows of some transformers do not fit some sizes, which is a sentence."""
+    with torch.device("meta"), torch.inference_mode():
+        if (name, size) in [("coatnet_nano_rw_224", 150), ("maxvit_tiny_rw_224", 150)]:
+            with pytest.raises(ModelError, match="is made for 224 pixels and cannot take 150"):
+                build(name, channels=3, classes=2, size=size)
+            return
+        model = build(name, channels=3, classes=2, size=size).eval()
+        assert model(torch.empty(2, 3, size, size)).shape == (2, 2)
 
 
-@pytest.mark.parametrize("size", [64, 128, 150, 224])
-@pytest.mark.parametrize("name", ["resnet20", "simple_cnn"])
-def test_our_own_take_any_size(name, size):
-    model = build(name, channels=3, classes=2, size=size).eval()
-    with torch.inference_mode():
-        assert model(torch.zeros(2, 3, size, size)).shape == (2, 2)
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(QUICK)))
+def test_every_parameter_of_a_large_model_learns(name):
+    model = build(name, channels=1, classes=3, size=64)
+    model(torch.randn(2, 1, 64, 64)).square().sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_parameters_of_the_published_ones():

@@ -119,8 +119,11 @@ def build(
 
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)
-    if (cfg is not None and cfg.fixed_input_size) or (name in MODELS and MODELS[name].sized):
+    native = cfg.input_size[-1] if cfg is not None and cfg.fixed_input_size else None
+    if native or (name in MODELS and MODELS[name].sized):
         options = {"img_size": size} | options
+    if native and size != native:
+        _check_size(name, native, (channels, size, size), options)
     if pretrained:
         overlay = {"file": str(weights_file(name, verify=True)), "hf_hub_id": None, "url": ""}
         options = {"pretrained_cfg_overlay": overlay} | options
@@ -137,3 +140,20 @@ def build(
         assert cfg is not None and cfg.first_conv  # nothing without them has published weights
         adapt_mean(model, str(np.atleast_1d(cfg.first_conv)[0]), cfg.input_size[0])
     return model
+
+
+def _check_size(
+    name: str, native: int, shape: tuple[int, int, int], options: dict[str, Any]
+) -> None:
+    """Make sure that a network made for one size takes another, by shapes alone."""
+    import timm
+    import torch
+
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            timm.create_model(name, in_chans=shape[0], **options).eval()(torch.empty(1, *shape))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"model: '{name}' is made for {native} pixels and cannot take {shape[-1]}; "
+            f"data.size: {native} resizes the images"
+        ) from error
