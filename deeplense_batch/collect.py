@@ -105,10 +105,17 @@ def collect(root: Path | str, out: Path | str = "report") -> Report:
     lines = [
         missing_runs(rows),
         state_counts(rows),
-        *map(best_model, comparisons),
+        *(best_model(models) + _on_which(models, comparisons) for models in comparisons),
         f"report: {paths[0]}",
     ]
     return Report(table, models, paths, not missing_runs(rows), "\n".join(filter(None, lines)))
+
+
+def _on_which(models: Sequence[Compared], comparisons: Sequence[Sequence[Compared]]) -> str:
+    """The data of a comparison, where there are several."""
+    first = models[0].runs[0]
+    several = len(comparisons) > 1
+    return f" ({first['test']} of {Path(first['data_root']).name})" if several else ""
 
 
 def _pictures(models: Sequence[Compared], number: int) -> dict[str, Figure]:

@@ -38,6 +38,16 @@ class Compared:
         return [run[name] for run in self.runs if run.get(name) is not None]
 
     @property
+    def monitor(self) -> str:
+        """The score that picks the best weights of its task."""
+        return self.runs[0].get("monitor", "auc")
+
+    @property
+    def valid_score(self) -> float | None:
+        """That score on the validation slice, the mean over the runs."""
+        return _mean(self.values("valid_score"))
+
+    @property
     def more(self) -> Row:
         """Means of the scores that only its task has."""
         names = dict.fromkeys(name for run in self.runs for name in run.get("more") or ())
@@ -104,7 +114,7 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
             Compared(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
             for names, runs in group.items()
         ]
-        models.sort(key=lambda model: -(_mean(model.values("valid_auc")) or 0.0))
+        models.sort(key=lambda model: -(model.valid_score or 0.0))
         comparisons.append(models)
     return comparisons
 

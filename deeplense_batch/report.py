@@ -104,13 +104,16 @@ def missing_runs(rows: Sequence[Row]) -> str:
 
 def best_model(models: Sequence[Compared]) -> str:
     """Say which model of a comparison validation picks, and how good it is."""
-    row = models[0].row()
-    if row["valid_auc"] is None:
-        return "No validation AUC to pick a model by"
+    best = models[0]
+    row, name = best.row(), best.monitor.replace("auc", "AUC")
+    if best.valid_score is None:
+        return f"No validation {name} to pick a model by"
+    test = row["auc_mean"] if name == "AUC" else best.more.get(best.monitor)
     error = f" (standard error {row['auc_error']:.4f})" if row["auc_error"] else ""
     return (
-        f"Best by validation: {models[0].label}, validation AUC {_cell(row, 'valid_auc')}, "
-        f"test AUC {_cell(row, 'auc_mean')}{error} on {row['test_samples']} samples"
+        f"Best by validation: {best.label}, validation {name} {best.valid_score:.4f}, "
+        f"test {name} {'-' if test is None else f'{test:.4f}'}{error} on {row['test_samples']} "
+        "samples"
     )
 
 

@@ -149,6 +149,8 @@ def _read_metrics(run: RunDir) -> Row:
     row["commit"] = metrics.get("commit")
     row["parameters_m"] = int(cost["parameters"]) / 1e6
     row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
+    row["monitor"] = str(metrics["valid"].get("monitor", "auc"))
+    row["valid_score"] = _number(metrics["valid"]["scores"].get(row["monitor"]))
     return row | {"best_epoch": int(metrics["valid"]["epoch"])}
 
 

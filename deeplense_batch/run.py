@@ -177,6 +177,7 @@ def _metrics(
         "identity": job.identity(planned.digest),
         "data": {"digest": planned.digest, "classes": list(trainer.task.classes)} | slices,
         "valid": {
+            "monitor": trainer.task.monitor,
             "epoch": trainer.best_epoch,
             "scores": history[trainer.best_epoch - 1]["valid"],
         },
