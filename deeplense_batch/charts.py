@@ -8,6 +8,7 @@ compare. Every figure says what its marks are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from deeplense_batch.figures import BLUE, DPI, GREY, SKY, panels_of
+from deeplense_batch.figures import BLUE, COLOURS, DASHES, DPI, GREY, SKY, panels_of
 
-__all__ = ["accuracy_bars", "auc_against_time", "auc_bars", "time_bars"]
+__all__ = ["accuracy_bars", "auc_against_labels", "auc_against_time", "auc_bars", "time_bars"]
 
 Points = NDArray[np.float64]  # (points, 2): abscissa, ordinate
 Timed = tuple[float, float]  # seconds, AUC
@@ -108,6 +109,27 @@ def auc_against_time(points: Mapping[str, Mapping[str, Sequence[Timed]]]) -> Fig
     figure.set_layout_engine("none")
     for panel in drawn:
         _place(*panel)
+    return figure
+
+
+def auc_against_labels(points: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Draw test AUC against the number of training images, a line for each model.
+
+    Arguments:
+        points: By model, (training images, AUC) of each seed and share.
+    """
+    figure, (axes,) = panels_of(5.2, 3.8)
+    for (label, runs), colour, dashes, marker in zip(
+        points.items(), cycle(COLOURS), cycle(DASHES), cycle("osD^vP")
+    ):
+        values = np.array(sorted(runs), dtype=np.float64)
+        images, place = np.unique(values[:, 0], return_inverse=True)
+        means = np.bincount(place, values[:, 1]) / np.bincount(place)
+        axes.plot(*values.T, ls="", marker=marker, ms=3, mfc="white", mec=colour, mew=0.8)
+        axes.plot(images, means, ls=dashes, color=colour, marker=marker, ms=5, label=label)
+    axes.set_xscale("log")
+    axes.set(xlabel="training images", ylabel="test AUC (macro, one against the rest)")
+    axes.legend(frameon=False, fontsize=8, title="mean; white: one seed", title_fontsize=7)
     return figure
 
 

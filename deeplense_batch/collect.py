@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # they take a second to load, and `status` has no use for the
 __all__ = ["CollectError", "Report", "collect", "incomplete", "status"]
 
 _SCHEMA = 1
-_FIGURE = re.compile(r"(auc|accuracy|time|auc_time)(-\d+)?\.png")
+_FIGURE = re.compile(r"(auc|accuracy|time|auc_time|auc_labels)(-\d+)?\.png")
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,12 @@ def _pictures(models: Sequence[Compared], number: int) -> dict[str, Figure]:
         pictures["time"] = charts.time_bars(seconds)
     if points:
         pictures["auc_time"] = charts.auc_against_time(points)
+    shares: dict[str, list[tuple[int, float]]] = {}
+    for run in [run for model in models for run in model.runs]:
+        if run.get("train_samples") and run["auc"] is not None:
+            shares.setdefault(run["model"], []).append((run["train_samples"], run["auc"]))
+    if len({images for some in shares.values() for images, _ in some}) > 1:
+        pictures["auc_labels"] = charts.auc_against_labels(shares)
     suffix = f"-{number}" if number > 1 else ""
     return {f"{name}{suffix}.png": figure for name, figure in pictures.items()}
 

@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "BLUE",
+    "COLOURS",
+    "DASHES",
     "DPI",
     "GREY",
     "SKY",
@@ -34,8 +36,8 @@ __all__ = [
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 BLUE, _RED, SKY, _ORANGE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00"
-_COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", _ORANGE, SKY)
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", _ORANGE, SKY)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
 DPI = 150
 
@@ -83,7 +85,7 @@ def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | 
         panels[1].tick_params(labelsize=8)
         panels[0].indicate_inset_zoom(panels[1], edgecolor=GREY, alpha=0.6)
     for panel in panels:
-        panel.set_prop_cycle(color=_COLOURS, linestyle=_DASHES)
+        panel.set_prop_cycle(color=COLOURS, linestyle=DASHES)
         for name, curve in curves.items():
             panel.plot(*curve, label=f"{name}, AUC {scores[f'auc_{name}']:.4f}")
         if curves:

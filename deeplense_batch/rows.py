@@ -145,6 +145,7 @@ def _read_metrics(run: RunDir) -> Row:
     if counts := metrics["test"].get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {"test_samples": int(data["samples"]["test"]), "epochs": int(cost["epochs"])}
+    row["train_samples"] = int(data["samples"].get("train", 0)) or None
     row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
     row["commit"] = metrics.get("commit")
     row["parameters_m"] = int(cost["parameters"]) / 1e6

@@ -75,7 +75,7 @@ def test_a_finished_run_is_a_row(tmp_path):
     row = run_row(run)
     assert row == {
         "job": "demo", "task": "classification", "model": "resnet18", "variant": None, "more": {},
-        "monitor": "auc", "valid_score": 0.91,
+        "monitor": "auc", "valid_score": 0.91, "train_samples": None,
         "seed": 0, "state": "done",
         "reason": None, "attempts": 1, "epochs": 3, "planned_epochs": 15, "best_epoch": 2,
         "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,

@@ -111,6 +111,16 @@ def test_times_are_bars_from_zero_with_a_panel_for_each_device():
     assert not drawn(charts.time_bars({"GPU": {"c": [9000]}})).legends
 
 
+def test_auc_against_labels_has_the_mean_and_every_seed():
+    points = {"a": [(100, 0.7), (100, 0.8), (1000, 0.9)], "b": [(1000, 0.85), (100, 0.6)]}
+    (axes,) = drawn(charts.auc_against_labels(points)).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines["a"] == [[100, pytest.approx(0.75)], [1000, 0.9]]
+    assert lines["b"] == [[100, 0.6], [1000, 0.85]]
+    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_ls() == "None") == 5
+    assert axes.get_xscale() == "log"
+
+
 def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
     values = {f"{'w' * 40}_{i:02d}": [0.9 + i / 1000] for i in range(99)}
     timed = {name: [(60.0 + i, *auc)] for i, (name, auc) in enumerate(values.items())}
