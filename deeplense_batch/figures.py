@@ -18,7 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BLUE", "DPI", "GREY", "SKY", "confusion", "history", "panels_of", "roc", "save"]
+__all__ = [
+    "BLUE",
+    "DPI",
+    "GREY",
+    "SKY",
+    "agreement",
+    "confusion",
+    "history",
+    "panels_of",
+    "roc",
+    "save",
+]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -27,6 +38,28 @@ _COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", _ORANGE, SKY)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
 DPI = 150
+
+
+def agreement(true: ArrayLike, predicted: ArrayLike, name: str, unit: str) -> Figure:
+    """Draw a predicted number of every sample against its truth.
+
+    Arguments:
+        true, predicted: (N,) float.
+        name: What it is, in words.
+        unit: Its unit.
+    """
+    true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    figure, (axes,) = panels_of(4.6, 4.4)
+    label = f"{len(true)} samples"
+    if len(true):
+        off = np.abs(predicted - true)
+        label += f", median |error| {np.median(off):.3g} {unit}"
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color=GREY, lw=0.8, ls=(0, (1, 2)))
+    axes.plot(true, predicted, ".", color=BLUE, ms=3, alpha=0.6)
+    axes.set(xlabel=f"true {name} ({unit})", ylabel=f"predicted {name} ({unit})")
+    axes.set_title(label, fontsize=9)
+    return figure
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str]) -> Figure:

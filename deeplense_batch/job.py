@@ -31,6 +31,7 @@ __all__ = [
     "OverrideError",
     "Resources",
     "Simulation",
+    "TaskSection",
     "flat_fields",
     "nearest",
 ]

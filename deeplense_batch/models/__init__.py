@@ -1,11 +1,13 @@
 """What learns: the table of every model, and how one is built.
 
-A timm backbone is one row; any other timm name works too, it is only not listed. Nothing here
-loads torch before a model is built or an unlisted name is looked up.
+A timm backbone is one row; any other timm name works too, it is only not listed. Networks of our
+own stand in a file each, named in `_OURS`. Nothing here loads torch before a model is built or an
+unlisted name is looked up.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +65,18 @@ MODELS: dict[str, Model] = {
     "resnet34": Model(21.280, "ResNet-34 (seed 001, its best)"),
     "vit_small_patch16_224": Model(21.470, "Vision Transformer, small, patches of 16"),
     "deit3_small_patch16_224": Model(21.479, "DeiT III, small"),
+    "lens_pinn": Model(22.517, "lens equation by ResNet-18, and a ResNet-18 on what it leaves"),
     "resnet50": Model(23.508, "ResNet-50 (seeds 001, 003)"),
+    "physics_resnet50": Model(25.603, "ResNet-50 with a head for two angles (seed 003)"),
     "swin_tiny_patch4_window7_224": Model(27.519, "Swin Transformer, tiny"),
     "convnextv2_tiny": Model(27.866, "ConvNeXtV2-Tiny (seed 000)"),
     "efficientnet_b5": Model(28.346, "EfficientNet-B5 (seed 001)"),
     "resnet101": Model(42.500, "ResNet-101 (seed 001)"),
     "resnet152": Model(58.144, "ResNet-152 (seed 001)"),
+    "lens_vit_pinn": Model(71.310, "ViT-S and ResNet-18, LensVIT_PINN (seed 002)", sized=True),
 }
+
+_OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50")
 
 
 def check_name(name: str) -> None:
@@ -92,6 +99,8 @@ def build(
 ) -> nn.Module:
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
 
+    A network with physics in it gives a dictionary of tensors, the logits among them by that name.
+
     Arguments:
         name: A key of `MODELS`, or any name timm knows.
         channels: Channels of the images; timm adapts the first layer's weights.
@@ -106,7 +115,8 @@ def build(
     """
     import timm
 
-    import deeplense_batch.models.small  # noqa: F401  (makes its models known to timm)
+    for module in _OURS:  # makes their models known to timm
+        importlib.import_module(f"deeplense_batch.models.{module}")
 
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)

@@ -15,6 +15,7 @@ __all__ = ["TASKS", "build_task"]
 # Name to "module:class", so that the table can be read without loading torch.
 TASKS: dict[str, str] = {
     "classification": "deeplense_batch.tasks.classification:Classification",
+    "physics_guided": "deeplense_batch.tasks.physics:PhysicsGuided",
 }
 
 

@@ -52,6 +52,8 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     #: Whether it can do without them.
     needs_truth: ClassVar[bool] = False
+    #: Whether the truth holds only for images that are not moved, turned, mixed or averaged so.
+    fixed_pixels: ClassVar[bool] = False
 
     def __init__(self, *, classes: Sequence[str], frame: Frame | None = None) -> None:
         self.classes = tuple(classes)
