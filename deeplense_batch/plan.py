@@ -232,7 +232,8 @@ def _check_fixed(job: Job, truth: set[str]) -> None:
     if truth and moving:
         raise JobError(
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
-            f"their pixels (truth/{min(truth)}), which this would move; switch it off"
+            f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
+            "task.options.truth"
         )
 
 

@@ -69,7 +69,12 @@ class LensVitPinn(nn.Module):
         super().__init__()
         self.slope, self.size = slope, img_size
         self.encoder = timm.create_model(
-            encoder, pretrained=pretrained, img_size=img_size, in_chans=1, num_classes=0
+            encoder,
+            pretrained=pretrained,
+            img_size=img_size,
+            dynamic_img_size=False,  # pixels beyond the last whole patch are left out, as there
+            in_chans=1,
+            num_classes=0,
         )
         if pretrained:  # timm takes the sum over the colours
             with torch.no_grad():

@@ -52,8 +52,6 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     #: Whether it can do without them.
     needs_truth: ClassVar[bool] = False
-    #: Whether the truth holds only for images that are not moved, turned, mixed or averaged so.
-    fixed_pixels: ClassVar[bool] = False
 
     def __init__(self, *, classes: Sequence[str], frame: Frame | None = None) -> None:
         self.classes = tuple(classes)
@@ -63,6 +61,11 @@ class Task(ABC):
     def outputs(self) -> int:
         """Numbers that the network gives for an image."""
         return len(self.classes)
+
+    @property
+    def fixed_pixels(self) -> bool:
+        """Whether its truth, where there is some, holds only for images that nothing moves."""
+        return False
 
     def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
         """Look at the labels of the training slice once, before anything is learnt.
