@@ -11,6 +11,7 @@ from typing import Any
 from deeplense_batch import words
 from deeplense_batch.data_commands import DataCommands, Plan
 from deeplense_batch.job import Job, NotYetError, Simulation
+from deeplense_batch.models import published
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
@@ -191,7 +192,8 @@ class Commands(DataCommands):
             jobs: Recipes; models without pretrained: true are passed over.
         """
         found = [job for path in jobs for job in load_jobs(path, {})]
-        names = {job.model.name for job in found if isinstance(job, Job) and job.model.pretrained}
+        asked = [job.model for job in found if isinstance(job, Job) and job.model.pretrained]
+        names = {name for model in asked for name in published(model.name, model.options)}
         if not names:
             raise words.UsageError("fetch: no job given has model.pretrained: true")
 

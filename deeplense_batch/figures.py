@@ -25,10 +25,10 @@ __all__ = [
     "DPI",
     "GREY",
     "SKY",
+    "agreement",
     "confusion",
     "history",
     "panels_of",
-    "predicted",
     "roc",
     "save",
 ]
@@ -40,6 +40,28 @@ COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", _ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
 DPI = 150
+
+
+def agreement(true: ArrayLike, predicted: ArrayLike, name: str, unit: str) -> Figure:
+    """Draw a predicted number of every sample against its truth.
+
+    Arguments:
+        true, predicted: (N,) float.
+        name: What it is, in words.
+        unit: Its unit.
+    """
+    true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    figure, (axes,) = panels_of(4.6, 4.4)
+    label = f"{len(true)} samples"
+    if len(true):
+        off = np.abs(predicted - true)
+        label += f", median |error| {np.median(off):.3g} {unit}"
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color=GREY, lw=0.8, ls=(0, (1, 2)))
+    axes.plot(true, predicted, ".", color=BLUE, ms=3, alpha=0.6)
+    axes.set(xlabel=f"true {name} ({unit})", ylabel=f"predicted {name} ({unit})")
+    axes.set_title(label, fontsize=9)
+    return figure
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str]) -> Figure:
@@ -124,34 +146,6 @@ def history(lines: Sequence[Mapping[str, Any]]) -> Figure:
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
-    return figure
-
-
-def predicted(
-    true: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    name: str,
-    scores: Mapping[str, float | None],
-) -> Figure:
-    """Predicted against true numbers.
-
-    Arguments:
-        true: (N,) float.
-        predicted: (N,) float.
-        name: What they are.
-        scores: Those of `metrics.regression_scores`.
-    """
-    figure, (panel,) = panels_of(4.2, 4.2)
-    panel.plot(true, predicted, ".", color=BLUE, ms=3, alpha=0.5, rasterized=True)
-    if len(true):
-        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
-        panel.plot(ends, ends, "--", color=GREY, lw=1, zorder=0)
-    shown = {"r2": "R²", "mae": "mean absolute error", "bias": "bias"}
-    parts = [f"{said} {v:.3f}" for k, said in shown.items() if (v := scores.get(k)) is not None]
-    panel.set_title("\n".join([", ".join(parts), f"{len(true)} images"]), fontsize=8, loc="left")
-    panel.set_xlabel(f"true {name}")
-    panel.set_ylabel(f"predicted {name}")
-    panel.set_aspect("equal", adjustable="datalim")
     return figure
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "OverrideError",
     "Resources",
     "Simulation",
+    "TaskSection",
     "flat_fields",
     "nearest",
 ]

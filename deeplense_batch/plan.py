@@ -9,14 +9,28 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.job import AnyJob, Job, JobError, NotYetError, Resources, Simulation, nearest
-from deeplense_batch.models import build, check_name
+from deeplense_batch.job import (
+    AnyJob,
+    Augment,
+    Job,
+    JobError,
+    NotYetError,
+    Resources,
+    Simulation,
+    TaskSection,
+    nearest,
+)
+from deeplense_batch.models import build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
 from deeplense_batch.tasks import TASKS, build_task
+
+if TYPE_CHECKING:
+    from deeplense_batch.tasks.task import Task
 
 __all__ = ["Planned", "data_notes", "open_slices", "plan", "put_aside", "reopen"]
 
@@ -95,12 +109,15 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
         )
     check_name(job.model.name)
     if job.model.pretrained and job.train.init is None:
-        weights_file(job.model.name)
-    _check_options(job)
+        for name in published(job.model.name, job.model.options):
+            weights_file(name)
+    task = _check_options(job)
     try:
         if job.data.root not in digests:
             digests[job.data.root] = data_digest(job.data.root)
-        open_slices(job)
+        slices = open_slices(job)
+        if task is not None and task.fixed_pixels:
+            _check_fixed(job, set(task.reads) & set(slices["train"].truths()))
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
     return digests[job.data.root]
@@ -193,14 +210,15 @@ def put_aside(run: RunDir) -> Path:
     return aside
 
 
-def _check_options(job: Job) -> None:
+def _check_options(job: Job) -> Task | None:
     """Try the options of task and model, which only they can judge, where there are any.
 
-    That loads torch; jobs without such options are checked without it.
+    That loads torch; jobs of the plain task without options of the model are checked without it.
     """
+    task = None
     try:
-        if job.task.options:
-            build_task(job.task.name, classes=("a", "b"), **job.task.options)
+        if job.task != TaskSection():
+            task = build_task(job.task.name, classes=("a", "b"), **job.task.options)
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
@@ -209,6 +227,21 @@ def _check_options(job: Job) -> None:
         with torch.device("meta"):
             size = job.data.size or job.data.crop or 224
             build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
+    return task
+
+
+def _check_fixed(job: Job, truth: set[str]) -> None:
+    """Make sure that images stay where their truth is, for a task that needs that."""
+    augment, still = job.data.augment, Augment()
+    moving = [f"data.augment.{name}" for name in _MOVING
+              if getattr(augment, name) != getattr(still, name)]  # fmt: skip
+    moving += ["data.tta"] * job.data.tta + ["train.mixup"] * bool(job.train.mixup)
+    if truth and moving:
+        raise JobError(
+            f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
+            f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
+            "task.options.truth"
+        )
 
 
 def _with_init(job: AnyJob) -> AnyJob:
@@ -248,3 +281,4 @@ def _anchored(job: AnyJob) -> AnyJob:
 
 
 _USES = ("train", "valid", "test")
+_MOVING = ("flips", "dihedral", "degrees", "translate", "scale")  # of `Augment`

@@ -1,21 +1,32 @@
 """What learns: the table of every model, and how one is built.
 
-A timm backbone is one row; any other timm name works too, it is only not listed. Nothing here
-loads torch before a model is built or an unlisted name is looked up.
+A timm backbone is one row; any other timm name works too, it is only not listed. Networks of our
+own stand in a file each, named in `_OURS`. Nothing here loads torch before a model is built or an
+unlisted name is looked up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.job import nearest
-from deeplense_batch.models.weights import WeightsError, adapt_mean, weights_file
+from deeplense_batch.models.weights import WeightsError, adapt_mean, backbone
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Model", "ModelError", "WeightsError", "build", "check_name"]
+__all__ = [
+    "MODELS",
+    "Model",
+    "ModelError",
+    "WeightsError",
+    "build",
+    "check_name",
+    "published",
+]
 
 
 class ModelError(ValueError):
@@ -29,6 +40,7 @@ class Model:
     parameters_m: float  # millions, with 1 channel and 3 classes
     about: str
     sized: bool = False  # built for one size of images, though timm does not say so
+    backbones: Mapping[str, str] = field(default_factory=dict)  # its options that name others
 
 
 MODELS: dict[str, Model] = {
@@ -61,14 +73,32 @@ MODELS: dict[str, Model] = {
     "resnet34": Model(21.280, "ResNet-34 (seed 001, its best)"),
     "vit_small_patch16_224": Model(21.470, "Vision Transformer, small, patches of 16"),
     "deit3_small_patch16_224": Model(21.479, "DeiT III, small"),
+    "lens_pinn": Model(
+        22.517,
+        "lens equation by ResNet-18, and a ResNet-18 on what it leaves",
+        backbones={"encoder": "resnet18", "classifier": "resnet18"},
+    ),
     "resnet50": Model(23.508, "ResNet-50 (seeds 001, 003)"),
+    "physics_resnet50": Model(
+        25.603,
+        "ResNet-50 with a head for two angles (seed 003)",
+        backbones={"encoder": "resnet50"},
+    ),
     "swin_tiny_patch4_window7_224": Model(27.519, "Swin Transformer, tiny"),
     "convnextv2_tiny": Model(27.866, "ConvNeXtV2-Tiny (seed 000)"),
     "efficientnet_b5": Model(28.346, "EfficientNet-B5 (seed 001)"),
     "maxvit_tiny_rw_224": Model(28.545, "MaxViT, tiny"),
     "resnet101": Model(42.500, "ResNet-101 (seed 001)"),
     "resnet152": Model(58.144, "ResNet-152 (seed 001)"),
+    "lens_vit_pinn": Model(
+        71.310,
+        "ViT-S and ResNet-18, LensVIT_PINN (seed 002)",
+        sized=True,
+        backbones={"encoder": "vit_small_patch16_224.dino"},
+    ),
 }
+
+_OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50")
 
 
 def check_name(name: str) -> None:
@@ -86,6 +116,19 @@ def check_name(name: str) -> None:
         raise ModelError(f"model.name: there is no model '{name}', here or in timm; {close}")
 
 
+def published(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Names of the networks whose published weights a model starts from, where it is asked to.
+
+    Arguments:
+        name: The model.
+        options: Its options in the job.
+    """
+    row = MODELS.get(name)
+    if row is None or not row.backbones:
+        return [name]
+    return sorted({str(options.get(option, usual)) for option, usual in row.backbones.items()})
+
+
 def build(
     name: str,
     *,
@@ -97,6 +140,8 @@ def build(
     **options: Any,
 ) -> nn.Module:
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
+
+    A network with physics in it gives a dictionary of tensors, the logits among them by that name.
 
     Arguments:
         name: A key of `MODELS`, or any name timm knows.
@@ -115,7 +160,8 @@ def build(
     import numpy as np
     import timm
 
-    import deeplense_batch.models.small  # noqa: F401  (makes its models known to timm)
+    for module in _OURS:  # makes their models known to timm
+        importlib.import_module(f"deeplense_batch.models.{module}")
 
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)
@@ -124,19 +170,19 @@ def build(
         options = {"img_size": size} | options
     if native and size != native:
         _check_size(name, native, (channels, size, size), options)
-    if pretrained:
-        overlay = {"file": str(weights_file(name, verify=True)), "hf_hub_id": None, "url": ""}
-        options = {"pretrained_cfg_overlay": overlay} | options
+    own = name in MODELS and bool(MODELS[name].backbones)  # hands `pretrained` on to those
     try:
-        model = timm.create_model(
+        model = (timm.create_model if own else backbone)(
             name, pretrained=pretrained, in_chans=channels, num_classes=classes, **options
         )
+    except WeightsError:
+        raise
     except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise ModelError(
             f"model: '{name}' cannot be built for {channels} x {size} x {size} images with "
             f"options {options} ({' '.join(str(error).split())[:200]})"
         ) from error
-    if pretrained and adapt == "mean" and channels == 1:
+    if pretrained and adapt == "mean" and channels == 1 and not own:
         assert cfg is not None and cfg.first_conv  # nothing without them has published weights
         adapt_mean(model, str(np.atleast_1d(cfg.first_conv)[0]), cfg.input_size[0])
     return model

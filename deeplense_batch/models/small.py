@@ -13,7 +13,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SmallResNet", "resnet20", "resnet32", "simple_cnn"]
+__all__ = ["SmallResNet", "own_options", "resnet20", "resnet32", "simple_cnn"]
 
 
 class SmallResNet(nn.Module):
@@ -94,12 +94,16 @@ class _SimpleCNN(nn.Module):
         return self.head
 
 
-def _options(name: str, pretrained: bool, options: dict[str, Any]) -> dict[str, Any]:
+def own_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that are the network's, of those that timm hands on."""
-    if pretrained:
-        raise RuntimeError(f"nobody has published weights of {name}")
     theirs = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
     return {key: value for key, value in options.items() if key not in theirs}
+
+
+def _options(name: str, pretrained: bool, options: dict[str, Any]) -> dict[str, Any]:
+    if pretrained:
+        raise RuntimeError(f"nobody has published weights of {name}")
+    return own_options(options)
 
 
 @register_model

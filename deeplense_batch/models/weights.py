@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["WeightsError", "adapt_mean", "fetch", "folder", "read", "start_from", "weights_file"]
+__all__ = [
+    "WeightsError",
+    "adapt_mean",
+    "backbone",
+    "fetch",
+    "folder",
+    "read",
+    "start_from",
+    "weights_file",
+]
 
 _SUMS = "SHA256SUMS"
 
@@ -53,6 +62,20 @@ def weights_file(name: str, *, verify: bool = False) -> Path:
     return path
 
 
+def backbone(name: str, *, pretrained: bool, **options: Any) -> Any:
+    """Build a timm network, with its published weights from the folder if so asked.
+
+    Raises:
+        WeightsError: They were not fetched, or the file was changed.
+    """
+    import timm
+
+    if pretrained:
+        file = str(weights_file(name, verify=True))
+        options["pretrained_cfg_overlay"] = {"file": file, "hf_hub_id": None, "url": ""}
+    return timm.create_model(name, pretrained=pretrained, **options)
+
+
 def fetch(name: str) -> Path:
     """Bring the published weights of a model into the folder; nothing, if they are there.
 
@@ -64,8 +87,6 @@ def fetch(name: str) -> Path:
         return path
     import timm
     from safetensors.torch import save_file
-
-    import deeplense_batch.models.small  # noqa: F401  (makes its models known to timm)
 
     try:
         model = timm.create_model(name, pretrained=True)

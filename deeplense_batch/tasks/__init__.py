@@ -17,6 +17,7 @@ TASKS: dict[str, str] = {
     "classification": "deeplense_batch.tasks.classification:Classification",
     "detection": "deeplense_batch.tasks.detection:Detection",
     "regression": "deeplense_batch.tasks.regression:Regression",
+    "physics_guided": "deeplense_batch.tasks.physics:PhysicsGuided",
 }
 
 

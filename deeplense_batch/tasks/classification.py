@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from deeplense_batch import figures, metrics
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
-__all__ = ["Classification"]
+__all__ = ["Classification", "logits_of"]
+
+
+def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """The logits, (B, K), of what a network gave: a network with physics gives more."""
+    return output["logits"] if isinstance(output, Mapping) else output
 
 
 class Classification(Task):
@@ -47,17 +52,21 @@ class Classification(Task):
         self.label_smoothing, self.focal = label_smoothing, focal
 
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        logits = model(batch.images).float()
+        return {"loss": self.classified(logits_of(model(batch.images)), batch)}
+
+    def classified(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of logits (B, K), a scalar: weighted, smoothed and mixed as was asked."""
+        logits = logits.float()
         loss = self._cross_entropy(logits, batch.targets)
         if batch.partners is not None:
             mixed_in = self._cross_entropy(logits, batch.partners)
             loss = batch.share * loss + (1 - batch.share) * mixed_in
         if batch.weights is not None:
             loss = loss * batch.weights
-        return {"loss": loss.mean()}
+        return loss.mean()
 
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"logits": model(batch.images)}
+        return {"logits": logits_of(model(batch.images))}
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = metrics.classification_scores(

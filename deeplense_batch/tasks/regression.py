@@ -95,11 +95,10 @@ class Regression(Task):
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         known = np.isfinite(outputs["true"])
-        scores, _ = self.score(outputs)
+        true, predicted = outputs["true"][known], outputs["predicted"][known]
+        unit = "dex" if self.log10 else "its unit"
         return {
-            "predicted": figures.predicted(
-                outputs["true"][known], outputs["predicted"][known], self.name, scores
-            ),
+            "predicted": figures.agreement(true, predicted, self.name, unit),
             "history": figures.history(history),
         }
 

@@ -64,6 +64,11 @@ class Task(ABC):
         """Numbers that the network gives for an image."""
         return len(self.classes)
 
+    @property
+    def fixed_pixels(self) -> bool:
+        """Whether its truth, where there is some, holds only for images that nothing moves."""
+        return False
+
     def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
         """Look at the labels of the training slice once, before anything is learnt.
 
