@@ -279,7 +279,7 @@ def test_perfect_numbers_have_no_error(batch):
         outputs = {k: v.numpy() for k, v in task.predict(oracle, batch).items()}
     scores, notes = task.score(outputs | {"targets": batch.targets.numpy()})
     assert scores["deflection_error"] < 1e-5 and scores["einstein_radius_error"] < 1e-5
-    assert scores["einstein_radius_nmad"] < 1e-5
+    assert scores["einstein_radius_nmad"] < 1e-5 and abs(scores["einstein_radius_bias"]) < 1e-5
     assert scores["convergence_correlation"] == pytest.approx(1, abs=1e-4)
     assert 0.1 < scores["deflection_error_of_mean"] < 0.5
     assert not any("physics" in note for note in notes)

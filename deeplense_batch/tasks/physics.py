@@ -64,8 +64,8 @@ class PhysicsGuided(Classification):
             with 1 the classes drown it (a gain of 1.2 where 30 gives 3).
         parameters: Weight of the Huber loss of the seven numbers, lengths over theta_E.
         relensing: Weight of the mean (I - I_hat)^2 of the normalised image, made again from the
-            source that is found. Its least value is at no deflection at all, so it needs truth or
-            `compactness` beside it.
+            source that is found. Its least value is at no deflection at all, so it is of use
+            beside the truth; with `compactness` alone beside it, the lens was not found.
         compactness: Weight of the second moment of the source over theta_E^2.
         positivity: Weight of the mean of max(-kappa, 0).
         intensity: Weight of the term of seed 002.
@@ -225,6 +225,7 @@ class PhysicsGuided(Classification):
             "deflection_error_of_mean": mean_error,
             "deflection_gain": mean_error / error if error else None,
             "einstein_radius_error": float(np.median(np.abs(off))),
+            "einstein_radius_bias": float(np.median(relative)),
             "einstein_radius_nmad": float(1.4826 * spread),
             "convergence_correlation": float(
                 outputs["convergence_correlation"].mean(dtype=np.float64)
