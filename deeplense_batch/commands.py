@@ -1,4 +1,4 @@
-"""The verbs: those that make data, and here those that run, watch, compare and measure."""
+"""All verbs: those that make data or use a run, and here those that run, watch and compare."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch import words
-from deeplense_batch.data_commands import DataCommands, Plan
+from deeplense_batch.data_commands import Plan
 from deeplense_batch.job import Job, Simulation
+from deeplense_batch.model_commands import ModelCommands
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
 
 
-class Commands(DataCommands):
+class Commands(ModelCommands):
     """Batch jobs for strong-lensing deep learning.
 
     simulate or pack images into shards, run one job, submit many, watch them with status, and

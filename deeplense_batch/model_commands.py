@@ -1,0 +1,81 @@
+"""The verbs that use a finished run: predict, export, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deeplense_batch import words
+from deeplense_batch.data_commands import DataCommands, Plan
+
+__all__ = ["ModelCommands"]
+
+
+class ModelCommands(DataCommands):
+    """From a finished run to answers, files for other programs, and maps of what it looks at."""
+
+    def predict(
+        self,
+        run: str,
+        data: str,
+        *,
+        out: str = "",
+        slice: str = "",
+        device: str = "",
+        part: int | str = 0,
+        parts: int | str = 1,
+        batch_size: int | str = 256,
+        top: int | str = 0,
+        of: str = "",
+    ) -> Plan:
+        """Predict on any number of images, a row for each; go on with it if it was cut off.
+
+        Args:
+            run: Run directory of a finished run.
+            data: Folder of shards, or images in any layout that pack reads.
+            out: The table that is made, .parquet or .csv.
+            slice: Of shards, such as val[:100]; by default all splits.
+            device: cpu or cuda; by default a GPU where there is one.
+            part: Which part of the work to do, from 0; the last to end completes the table.
+            parts: Into how many parts it is divided.
+            batch_size: Images at once.
+            top: Draw so many images of the highest scores, beside the table as .png.
+            of: The class of those scores; by default lenses, or the last class.
+        """
+        file = _file("--out", out, (".parquet", ".csv"))
+        counts = {
+            name: words.integer(name, text)
+            for name, text in (("part", part), ("parts", parts), ("batch_size", batch_size))
+        }
+        drawn = words.integer("top", top)
+        if counts["part"] >= counts["parts"]:
+            raise words.UsageError(
+                f"--part: {counts['part']} of {counts['parts']} parts; they count from 0"
+            )
+        if not counts["batch_size"]:
+            raise words.UsageError("--batch_size: should be 1 or more")
+        if of and not drawn:
+            raise words.UsageError("--of: names the class of a sheet; --top N asks for one")
+        on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        read, images = words.folder("RUN", run), words.folder("DATA", data)
+
+        def act() -> int:
+            from deeplense_batch.attempts import signals
+            from deeplense_batch.predict import predict
+
+            with signals() as interrupt:
+                print(
+                    predict(
+                        read, images, file, slice_=slice, device=on, top=drawn, of=of,
+                        each=interrupt.check, **counts,
+                    )
+                )  # fmt: skip
+            return 0
+
+        return Plan(act)
+
+
+def _file(name: str, value: str, endings: tuple[str, ...]) -> Path:
+    """Read the name of a file that is made; its ending says what it is."""
+    if Path(value).suffix in endings:
+        return Path(value)
+    raise words.UsageError(f"{name}: a name that ends in {' or '.join(endings)}, got '{value}'")
