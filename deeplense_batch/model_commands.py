@@ -73,6 +73,67 @@ class ModelCommands(DataCommands):
 
         return Plan(act)
 
+    def export(
+        self, run: str, out: str, *, format: str = "all", schema: str = "described"
+    ) -> Plan:
+        """Write the network of a run for other programs, with a card that says how to use it.
+
+        Args:
+            run: Run directory of a finished run.
+            out: Folder that is made.
+            format: safetensors, json, onnx, or all of them; onnx needs the extra export.
+            schema: Of the JSON: described (data, shape and dtype), or bare lists.
+        """
+        read, folder = words.folder("RUN", run), words.folder("OUT", out)
+        kind = words.choice("format", format, ("safetensors", "json", "onnx", "all"))
+        form = words.choice("schema", schema, ("described", "bare"))
+
+        def act() -> int:
+            from deeplense_batch.export import export
+
+            for path in export(read, folder, format_=kind, schema=form):
+                print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+            return 0
+
+        return Plan(act)
+
+    def explain(
+        self,
+        run: str,
+        *,
+        out: str = "",
+        ids: str = "",
+        slice: str = "",
+        of: str = "",
+        data: str = "",
+        device: str = "",
+    ) -> Plan:
+        """Draw where in some images a network looks, for each class.
+
+        Args:
+            run: Run directory of a finished run.
+            out: The picture that is made, .png.
+            ids: Names of samples, with commas between.
+            slice: Or a slice of the data, such as val[:12].
+            of: One class, instead of all.
+            data: Folder of shards, by default that of the run.
+            device: cpu, the default, or cuda.
+        """
+        file = _file("--out", out, (".png",))
+        if bool(ids) == bool(slice):
+            raise words.UsageError("explain: which images? --ids A,B,C or --slice 'val[:12]'")
+        on = words.choice("device", device, ("cpu", "cuda")) if device else "cpu"
+        names, read = [name for name in ids.split(",") if name], words.folder("RUN", run)
+
+        def act() -> int:
+            from deeplense_batch.explain import explain
+
+            explain(read, file, ids=names, slice_=slice, of=of, data=data, device=on)
+            print(file)
+            return 0
+
+        return Plan(act)
+
 
 def _file(name: str, value: str, endings: tuple[str, ...]) -> Path:
     """Read the name of a file that is made; its ending says what it is."""
