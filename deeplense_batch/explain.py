@@ -31,7 +31,7 @@ __all__ = ["explain", "feature_layer"]
 _MOST = 48  # images on a sheet
 _STEPS = 32  # of an integral
 _AT_ONCE = 32  # images of a step of an integral
-_LEAST_SIDE = 2  # of a feature map: a single pixel is no map
+_LEAST_SIDE = 4  # of a feature map: a few pixels tell no place
 
 Map = NDArray[np.float32]
 
@@ -112,7 +112,7 @@ def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] |
         images: Prepared, (B, C, H, W).
 
     Returns:
-        Name and module whose output is (B, channels, h, w) with h and w of 2 or more: of the
+        Name and module whose output is (B, channels, h, w) with h and w of 4 or more: of the
         levels that a timm backbone tells, or else the last module with such an output. None where
         there is none, or attention comes after it: then a pixel of the map is no place any more.
     """
@@ -180,7 +180,7 @@ def _maps(trained: Trained, inputs: Tensor, of: str) -> tuple[str, dict[str, Map
         parts = [cam.attribute(one, target=k, relu_attributions=True) for one in inputs.split(8)]
         maps[trained.classes[k]] = _positive(torch.cat(parts)[:, 0])
     height, width = next(iter(maps.values())).shape[1:]
-    return f"Grad-CAM at {name}, {height} x {width} pixels", maps
+    return f"Grad-CAM at layer {name}, {height} x {width} pixels", maps
 
 
 def _positive(values: Tensor) -> Map:
@@ -250,4 +250,4 @@ def _says(split: Split, predicted: str) -> str:
     if target < 0:
         return f"predicted {predicted}"
     truth = split.info.classes[target]
-    return f"{truth}, found" if truth == predicted else f"{truth}, taken for {predicted}"
+    return f"true {truth}, predicted {predicted}"

@@ -10,9 +10,11 @@ in it.
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from deeplense_batch import figures, metrics
 from deeplense_batch.answers import SUFFIXES, Answer, AnswerError, read_tables
 from deeplense_batch.calibration import temperature_of
 from deeplense_batch.data.inputs import Given, Inputs, Piece, open_inputs
+from deeplense_batch.data.stream import ahead
 from deeplense_batch.distributed import device_of
 from deeplense_batch.fit import outputs_of
 from deeplense_batch.job import nearest
@@ -38,8 +41,8 @@ __all__ = ["Prediction", "predict"]
 
 _PIECE = 4096  # samples; more would be lost when a process is killed
 _LOG_SECONDS = 10.0
-_BARE_SECONDS = (0.3, 3.0)  # for which the bare model is measured, at least and at most
-_BARE_SHARE = 0.1  # of the time of the predictions
+_BARE_SECONDS = 5.0  # for which the bare model is measured, at most
+_BARE_SHARE = 0.1  # of the time of a piece, as long as that lasts
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +188,6 @@ def _make(answer: Answer, maker: _Maker, pieces: list[Piece], own: range) -> Non
         damaged = answer.join(maker.each)
         if not set(damaged) & set(own):
             break
-    maker.measure_bare()
 
 
 class _Maker:
@@ -200,26 +202,27 @@ class _Maker:
         each: Callable[[], None],
     ) -> None:
         self.each = each
-        self.done, self.problems, self.seconds, self.bare = 0, 0, 0.0, 0.0
+        self.done, self.problems, self.seconds = 0, 0, 0.0
+        self._bare_samples, self._bare_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
         self._batch_size = batch_size
-        self._first: Given | None = None
         self._told = time.monotonic()
 
     def table(self, piece: Piece, temperature: float | None) -> pa.Table:
         """Predict on a piece."""
         started, before = time.perf_counter(), self.done
+        batch: Given | None = None
         logits: list[Tensor] = []  # left on the device, which need not wait for the host
         problems: dict[int, str] = {}
         batches = self._inputs.batches(
             piece, self._trained.transform, self._device, size=self._batch_size
         )
-        for given in batches:
+        for given in _ahead(batches):
             first = self.done - before
             problems |= {first + i: reason for i, reason in given.problems.items()}
             logits.append(self._logits(given))
             self.done += len(given.images)
-            self._first = self._first or given
+            batch = batch or given
             self._tell()
             self.each()
         values = torch.cat(logits).cpu().numpy().astype(np.float64)
@@ -235,21 +238,27 @@ class _Maker:
             **_scores(values, bad, self._trained.classes, temperature),
             "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
         }
-        self.seconds += time.perf_counter() - started
-        return pa.table(columns)
+        table, seconds = pa.table(columns), time.perf_counter() - started
+        self.seconds += seconds
+        assert batch is not None
+        self._measure_bare(batch, seconds)
+        return table
 
-    def measure_bare(self) -> None:
-        """Measure the network alone, on the first batch again and again."""
-        if self._first is None:
-            return
-        least, most = _BARE_SECONDS
-        enough = min(max(_BARE_SHARE * self.seconds, least), most)
-        self._logits(self._first).cpu()
-        repeats, started = 0, time.perf_counter()
+    @property
+    def bare(self) -> float:
+        """Samples/s of the network alone."""
+        return self._bare_samples / max(self._bare_seconds, 1e-9)
+
+    def _measure_bare(self, first: Given, seconds: float) -> None:
+        """Run the network alone, on one batch again and again: beside each piece, not at the end,
+        so that both rates are those of a machine in one mood.
+        """
+        enough = min(_BARE_SHARE * seconds, _BARE_SECONDS - self._bare_seconds)
+        started = time.perf_counter()
         while (taken := time.perf_counter() - started) < enough:
-            self._logits(self._first).cpu()
-            repeats += 1
-        self.bare = repeats * len(self._first.images) / taken
+            self._logits(first).cpu()
+            self._bare_samples += len(first.images)
+        self._bare_seconds += taken
 
     @torch.inference_mode()
     def _logits(self, given: Given) -> Tensor:
@@ -269,6 +278,14 @@ class _Maker:
         if now - self._told >= _LOG_SECONDS:
             self._told = now
             _log.info("predicted %d images of %d", self.done, len(self._inputs))
+
+
+def _ahead(batches: Generator[Given, None, None]) -> Iterator[Given]:
+    """The batches, of which a thread prepares one while the network is at work on another."""
+    with closing(batches):
+        yield next(batches)  # here, since readers are forked for it, and a thread should not fork
+        with closing(ahead(lambda _: next(batches, None), itertools.repeat(None))) as prepared:
+            yield from itertools.takewhile(lambda given: given is not None, prepared)
 
 
 def _scores(

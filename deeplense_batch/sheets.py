@@ -1,8 +1,9 @@
 """Sheets of images: arrays in, `Figure` out; the faint parts lifted, as eyes want them.
 
 Three channels are shown in colour, the first as blue and the last as red, since bands are stored
-from short waves to long; the ratios of the bands are kept (Lupton et al. 2004, PASP 116, 133). Of
-any other number the first channel is shown.
+from short waves to long. Each is scaled on its own, as in the public set, and then all are lifted
+together, so that hues stay (Lupton et al. 2004, PASP 116, 133). Of any other number the first
+channel is shown.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from deeplense_batch.figures import panels_of
 __all__ = ["contact_sheet", "map_sheet", "stretched"]
 
 _SOFTENING = 0.1  # of the range: where asinh turns from linear
-_WHITE = 99.8  # percentile that is shown white: one hot pixel must not darken a picture
+_WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken a picture
+_BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
 _COLUMNS = 10
 _INCHES = 1.5  # of a panel
-_LETTERS = 24  # of a name above a panel
+_LETTERS = 28  # of a name above a panel
 _ROOM = 0.9  # inches of titles
 
 
@@ -36,15 +38,17 @@ def stretched(image: NDArray) -> NDArray[np.float64]:
     Returns:
         (H, W, 3) for three channels, else (H, W); in [0, 1].
     """
-    values = image.astype(np.float64)
-    values = values[::-1] if len(values) == 3 else values[:1]
-    values = values - values.min((1, 2), keepdims=True)
-    white = float(np.percentile(values, _WHITE)) or float(values.max()) or 1.0
-    values = values / white
+    colour = len(image) == 3
+    values = image[::-1].astype(np.float64) if colour else image[:1].astype(np.float64)
+    black, white = (
+        np.quantile(values, share, axis=(1, 2), keepdims=True)
+        for share in (_SKY if colour else _BLACK, _WHITE)
+    )
+    values = np.clip((values - black) / np.maximum(white - black, 1e-12), 0, None)
     intensity = values.mean(0)
     lifted = np.arcsinh(intensity / _SOFTENING) / math.asinh(1 / _SOFTENING)
-    picture = values * (lifted / np.maximum(intensity, 1e-12))
-    return np.clip(picture.transpose(1, 2, 0) if len(values) == 3 else picture[0], 0, 1)
+    picture = np.clip(values * (lifted / np.maximum(intensity, 1e-12)), 0, 1)
+    return picture.transpose(1, 2, 0) if colour else picture[0]
 
 
 def contact_sheet(images: Sequence[NDArray], names: Sequence[str], title: str) -> Figure:
@@ -66,7 +70,7 @@ def contact_sheet(images: Sequence[NDArray], names: Sequence[str], title: str) -
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, names, strict=False):
         _show(axes, image)
-        axes.set_title("\n".join(map(_short, name.split("\n"))), fontsize=6.5, pad=2)
+        axes.set_title(_short(name), fontsize=6.5, pad=2)
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -102,7 +106,7 @@ def map_sheet(
     for row, (image, name, of_image) in enumerate(zip(images, names, maps, strict=True)):
         first, *others = panels[row * columns : (row + 1) * columns]
         _show(first, image)
-        first.set_title("\n".join(map(_short, name.split("\n"))), fontsize=7, pad=3)
+        first.set_title(_short(name), fontsize=7, pad=3)
         extent = (-0.5, image.shape[2] - 0.5, image.shape[1] - 0.5, -0.5)
         largest = max((float(v.max()) for k, v in of_image.items() if k not in own), default=1.0)
         for axes, (label, values) in zip(others, of_image.items(), strict=True):
@@ -128,5 +132,7 @@ def _show(axes: Axes, image: NDArray) -> None:
 
 
 def _short(name: str) -> str:
-    """The end of a long name, which tells it from others."""
-    return name if len(name) <= _LETTERS else f"...{name[3 - _LETTERS :]}"
+    """A name whose first line, an id, may be long: its end is kept, which tells it from others."""
+    id_, *more = name.split("\n")
+    id_ = id_ if len(id_) <= _LETTERS else f"...{id_[3 - _LETTERS :]}"
+    return "\n".join([id_, *more])

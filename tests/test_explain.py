@@ -57,7 +57,7 @@ def test_a_sheet_has_a_row_for_each_image_and_a_column_for_each_class(done, tmp_
     names = panels(drawn[0])
     assert len(names) == 3 * 4
     assert [name.partition(",")[0] for name in names[1:4]] == ["no", "sphere", "vort"]
-    assert "Grad-CAM at blocks, 6 x 6 pixels" in drawn[0].get_suptitle()
+    assert "Grad-CAM at layer blocks, 6 x 6 pixels" in drawn[0].get_suptitle()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000 and picture.height > 900
     explain(done, tmp_path / "b.png", ids=["val/7", "train/3"], of="vort")
@@ -79,10 +79,10 @@ def test_a_map_is_where_the_evidence_is(done, shards):
 @pytest.mark.parametrize(
     ("name", "size", "layer"),
     [
-        ("test_resnet", 64, "layer4"),
-        ("test_resnet", 24, "layer3"),
+        ("test_resnet", 64, "layer3"),
+        ("test_resnet", 128, "layer4"),
         ("simple_cnn", 24, "features.5"),
-        ("mobilenetv3_small_050", 64, "blocks.5"),
+        ("mobilenetv3_small_050", 128, "blocks.5"),
         ("test_vit", 32, None),
     ],
 )

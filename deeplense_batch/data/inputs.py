@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -99,7 +99,7 @@ class Inputs(ABC):
     @abstractmethod
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Iterator[Given]:
+    ) -> Generator[Given, None, None]:
         """Make batches of at most `size` samples of a piece, in order."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class _Shards(Inputs):
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Iterator[Given]:
+    ) -> Generator[Given, None, None]:
         loader = Loader(
             self._split(piece),
             transform=transform,
@@ -193,7 +193,7 @@ class _Files(Inputs):
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Iterator[Given]:
+    ) -> Generator[Given, None, None]:
         samples = self._samples(piece)
         self.source.hold(piece.split)
         chunk = min(_CHUNK, size)
