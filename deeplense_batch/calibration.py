@@ -14,7 +14,7 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.distributed import World
 from deeplense_batch.fit import evaluate
 from deeplense_batch.rundir import now
-from deeplense_batch.trained import Trained
+from deeplense_batch.trained import Trained, TrainedError
 
 __all__ = ["CALIBRATION", "temperature_of"]
 
@@ -28,6 +28,9 @@ def temperature_of(trained: Trained, device: torch.device) -> float | None:
 
     It is fitted on the validation slice, never on what is tested, and kept in the run directory;
     the model must be on the device. None, with a word in the log, where the data are gone.
+
+    Raises:
+        TrainedError: The task tells no classes apart.
     """
     run = trained.run
     with contextlib.suppress(FileNotFoundError):
@@ -50,6 +53,8 @@ def temperature_of(trained: Trained, device: torch.device) -> float | None:
         trained.task, trained.model, loader, World(0, 1, device), tta=trained.job.data.tta
     )
     assert outputs is not None
+    if "logits" not in outputs:
+        raise TrainedError(f"{run.path}: its task, {trained.job.task.name}, gives no logits")
     targets, logits = outputs["targets"], np.asarray(outputs["logits"], np.float64)
     fitted = metrics.temperature(targets, logits)
     before, after = (

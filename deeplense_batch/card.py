@@ -47,12 +47,16 @@ def _about(trained: Trained) -> str:
     found = trained.metrics
     millions = found["cost"]["parameters"] / 1e6
     classes = ", ".join(f"{i} = {name}" for i, name in enumerate(trained.classes))
+    outputs = (
+        f"Its outputs are {trained.task.outputs} logits: {classes}. Their softmax are scores."
+    )
+    if trained.task.outputs != len(trained.classes):
+        outputs = f"It gives {trained.task.outputs} numbers for the task {trained.job.task.name}."
     return (
         f"A network of {millions:.3f} million parameters, trained by the run "
         f"`{found['job']}/{found['run']}` (identity `{found['identity']}`, seed {found['seed']}); "
         f"weights of epoch {trained.epoch}, the best on the validation slice, digest "
-        f"`{trained.weights}`. Its outputs are {trained.task.outputs} logits: {classes}. "
-        "Their softmax are the scores."
+        f"`{trained.weights}`. " + outputs
     )
 
 

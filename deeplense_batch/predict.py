@@ -35,7 +35,7 @@ from deeplense_batch.fit import outputs_of
 from deeplense_batch.job import nearest
 from deeplense_batch.sheets import contact_sheet
 from deeplense_batch.tasks.task import Batch
-from deeplense_batch.trained import Trained, TrainedError, open_trained
+from deeplense_batch.trained import Trained, TrainedError, logits_in, open_trained
 
 __all__ = ["Prediction", "predict"]
 
@@ -267,11 +267,7 @@ class _Maker:
         batch = Batch(given.images, torch.full_like(index, -1), index, truth=given.truth)
         trained = self._trained
         outputs = outputs_of(trained.task, trained.model, batch, tta=trained.job.data.tta)
-        if "logits" not in outputs:
-            raise TrainedError(
-                f"{trained.run.path}: its task, {trained.job.task.name}, gives no logits"
-            )
-        return outputs["logits"]
+        return logits_in(outputs)
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -25,7 +25,7 @@ from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.tasks.task import Task
 
-__all__ = ["Logits", "Trained", "TrainedError", "open_trained"]
+__all__ = ["Logits", "Trained", "TrainedError", "logits_in", "open_trained"]
 
 
 class TrainedError(JobError):
@@ -92,7 +92,20 @@ class Logits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images (B, C, H, W)."""
         answer = self.network(images)
-        return answer["logits"] if isinstance(answer, dict) else answer
+        return answer if isinstance(answer, Tensor) else logits_in(answer)
+
+
+def logits_in(answer: Mapping[str, Tensor]) -> Tensor:
+    """The logits among what a network or its task gives, (B, K).
+
+    Raises:
+        TrainedError: There are none: it tells no classes apart.
+    """
+    if "logits" not in answer:
+        raise TrainedError(
+            f"the run tells no classes apart: it gives {', '.join(answer)}, no logits"
+        )
+    return answer["logits"]
 
 
 def open_trained(path: Path | str) -> Trained:
