@@ -1,4 +1,4 @@
-"""The verbs: those that make data, and here those that run, watch, compare and measure."""
+"""All verbs: those that make data or use a run, and here those that run, watch and compare."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch import words
-from deeplense_batch.data_commands import DataCommands, Plan
+from deeplense_batch.data_commands import Plan
 from deeplense_batch.job import Job, NotYetError, Simulation
-from deeplense_batch.models import published
+from deeplense_batch.model_commands import ModelCommands
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
 
 
-class Commands(DataCommands):
+class Commands(ModelCommands):
     """Batch jobs for strong-lensing deep learning.
 
     simulate or pack images into shards, run one job, submit many, watch them with status, and
@@ -180,30 +180,6 @@ class Commands(DataCommands):
             report = collect(words.runs_folder(runs), where)
             print(report.summary)
             return 0 if report.complete else 5
-
-        return Plan(act)
-
-    def fetch(self, *jobs: str) -> Plan:
-        """Bring the published weights that jobs start from into a folder; needs a network.
-
-        Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
-
-        Args:
-            jobs: Recipes; models without pretrained: true are passed over.
-        """
-        found = [job for path in jobs for job in load_jobs(path, {})]
-        asked = [job.model for job in found if isinstance(job, Job) and job.model.pretrained]
-        names = {name for model in asked for name in published(model.name, model.options)}
-        if not names:
-            raise words.UsageError("fetch: no job given has model.pretrained: true")
-
-        def act() -> int:
-            from deeplense_batch.models.weights import fetch
-
-            for name in sorted(names):
-                path = fetch(name)
-                print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-            return 0
 
         return Plan(act)
 

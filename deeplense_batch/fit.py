@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from deeplense_batch.rundir import RunDir
 from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
 
-__all__ = ["BEST", "DivergedError", "Trainer", "evaluate"]
+__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of"]
 
 BEST = "best.pt"
 
@@ -211,6 +211,8 @@ class Trainer:
             "mean": list(transform.mean),
             "sd": list(transform.sd),
             "task": self.task.state_dict(),
+            "shape": list(self.train.split.info.shape),
+            "pixel_scale": self.train.split.info.pixel_scale,
         }
 
     def _save(self) -> None:
@@ -245,12 +247,9 @@ def evaluate(
     asked = list(loader.in_order(rank=world.rank, world=world.size))
     with torch.inference_mode():
         for images, targets, place in loader.batches(asked):
-            views = _symmetries(images) if tta else [images]
-            batches = [Batch(v, targets, place, truth=loader.truth_of(place)) for v in views]
-            predicted = [task.predict(model, batch) for batch in batches]
-            for name in predicted[0]:
-                mean = torch.stack([p[name].float() for p in predicted]).mean(0)
-                parts.setdefault(name, []).append(mean.cpu().numpy())
+            batch = Batch(images, targets, place, truth=loader.truth_of(place))
+            for name, values in outputs_of(task, model, batch, tta=tta).items():
+                parts.setdefault(name, []).append(values.cpu().numpy())
             parts.setdefault("index", []).append(place.cpu().numpy())
     gathered = world.gather({name: np.concatenate(v) for name, v in parts.items()})
     if gathered is None:
@@ -260,6 +259,18 @@ def evaluate(
     assert np.array_equal(index[places], np.arange(len(loader))), "a sample is missing or doubled"
     outputs = {name: values[places] for name, values in gathered.items()}
     return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
+
+
+def outputs_of(
+    task: Task, model: nn.Module, batch: Batch, *, tta: bool = False
+) -> dict[str, Tensor]:
+    """Predict one batch, (B, ...) float32 by name; with `tta` the mean over the symmetries."""
+    views = _symmetries(batch.images) if tta else [batch.images]
+    predicted = [task.predict(model, replace(batch, images=view)) for view in views]
+    return {
+        name: torch.stack([one[name].float() for one in predicted]).mean(0)
+        for name in predicted[0]
+    }
 
 
 def _symmetries(images: Tensor) -> list[Tensor]:

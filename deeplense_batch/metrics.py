@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 __all__ = [
@@ -24,10 +25,13 @@ __all__ = [
     "regression_scores",
     "roc",
     "softmax",
+    "temperature",
     "threshold_of_purity",
 ]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+_TEMPERATURES = (0.05, 20.0)  # beyond, the samples say nothing: all are right, or none is
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:
@@ -77,6 +81,41 @@ def classification_scores(
     else:
         notes.append("nll: infinite, a true class has probability 0")
     return scores, notes
+
+
+def temperature(targets: ArrayLike, logits: ArrayLike) -> float:
+    """Fit the number T by which logits are divided so that their probabilities are honest.
+
+    T minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599), which is convex in
+    1 / T: its slope there, the mean logit expected less the mean logit of the truth, has one zero.
+
+    Arguments:
+        targets: True class numbers, (N,) integers in [0, K).
+        logits: Outputs, (N, K).
+
+    Returns:
+        T, in [0.05, 20]; above 1 where the network is too sure of itself.
+
+    Raises:
+        ValueError: There is no sample, the arrays do not fit together, or a logit is not finite.
+    """
+    values = _log_softmax(logits)
+    targets = _checked(targets, values.shape[1], "targets")
+    if not len(targets) or len(values) != len(targets) or not np.isfinite(values).all():
+        raise ValueError(
+            f"temperature: expected finite logits of {len(targets)} samples, not none"
+        )
+    truth = values[np.arange(len(targets)), targets].mean()
+
+    def slope(inverse: float) -> float:
+        return float((softmax(values * inverse) * values).sum(1).mean() - truth)
+
+    least, most = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
+    if slope(most) <= 0:
+        return _TEMPERATURES[0]
+    if slope(least) >= 0:
+        return _TEMPERATURES[1]
+    return 1 / float(brentq(slope, least, most, xtol=1e-10))
 
 
 def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:

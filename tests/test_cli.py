@@ -29,7 +29,14 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["submit", "--help"], ["models"], ["status", "RUNS"], ["collect", "RUNS"]],
+    [
+        ["--help"],
+        ["submit", "--help"],
+        ["predict", "--help"],
+        ["models"],
+        ["status", "RUNS"],
+        ["collect", "RUNS"],
+    ],
 )
 def test_light_verbs_do_not_load_torch(runs, words, tmp_path):
     words = [str(runs) if word == "RUNS" else word for word in words]

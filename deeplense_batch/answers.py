@@ -1,0 +1,214 @@
+"""A table made piece by piece, by any number of processes, and joined when all pieces are there.
+
+::
+
+    FILE.parts/
+      plan.json            the question; another one is refused
+      part-00000.parquet   a piece that is complete
+    FILE                   the answer: .parquet, or .csv with its question in FILE.json
+
+A piece is written under a temporary name and renamed; so is the answer, by the one process that
+claims the folder when it finds all pieces there. An answer is never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from deeplense_batch.job import JobError
+from deeplense_batch.rundir import RunBusyError, RunDir
+
+__all__ = ["SUFFIXES", "Answer", "AnswerError", "read_tables"]
+
+SUFFIXES = (".parquet", ".csv")
+
+_KEY = b"deeplense_batch"
+_WAIT_SECONDS = 0.2
+_ROWS = 4096  # of a table read again
+
+_log = logging.getLogger(__name__)
+
+
+class AnswerError(JobError):
+    """A file is there that answers something else."""
+
+
+class Answer:
+    """A table in the making.
+
+    Arguments:
+        file: Where it goes, ``.parquet`` or ``.csv``.
+        question: What it answers, as JSON.
+        pieces: How many pieces it has.
+    """
+
+    def __init__(self, file: Path, *, question: Mapping[str, Any], pieces: int) -> None:
+        self.file = file
+        self.question = json.loads(json.dumps(question))
+        self.pieces = pieces
+        self.details: dict[str, Any] = {}
+        self._folder = file.with_name(f"{file.name}.parts")
+        self._run = RunDir(self._folder)
+
+    def there(self) -> bool:
+        """Whether the file is there and answers this very question.
+
+        Raises:
+            AnswerError: It answers another one, or nobody knows which.
+        """
+        if not self.file.exists():
+            return False
+        found = _question_of(self.file)
+        if found is None:
+            raise AnswerError(f"{self.file}: is there already, and no answer of 'predict'")
+        _refuse_other(self.file, found["question"], self.question, "answers another question")
+        return True
+
+    def begin(self, details: Callable[[], Mapping[str, Any]]) -> None:
+        """Make the folder of the pieces, or go on with the one that is there.
+
+        Arguments:
+            details: Asked by whoever begins; all others take up what that one found (`details`).
+
+        Raises:
+            AnswerError: Pieces of another question are there.
+        """
+        plan = self._folder / "plan.json"
+        if not plan.exists():
+            made = {"question": self.question, "details": dict(details())}
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._run.create_text("plan.json", json.dumps(made, indent=1))
+        found = self._run.read_json("plan.json")
+        _refuse_other(self._folder, found["question"], self.question, "was begun for another one")
+        self.details = found["details"]
+
+    def missing(self) -> list[int]:
+        """Numbers of the pieces that are not complete."""
+        return [k for k in range(self.pieces) if not self._part(k).exists()]
+
+    def write(self, number: int, table: pa.Table) -> None:
+        """Complete one piece."""
+        path = self._part(number)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        pq.write_table(table, temporary, row_group_size=max(len(table), 1))
+        _sync(temporary)
+        temporary.replace(path)
+
+    def join(self, each: Callable[[], None]) -> list[int]:
+        """Make the file of its pieces, once all are complete; one process does, others wait.
+
+        Arguments:
+            each: Called now and then.
+
+        Returns:
+            Pieces that were damaged meanwhile and are removed, to be made anew; none where the
+            file is complete, or pieces are missing that others make.
+
+        Raises:
+            AnswerError: Somebody has put another file in its place.
+        """
+        while not self.missing():
+            try:
+                with self._run.claim():
+                    return self._join(each)
+            except RunBusyError:  # at work on it, or it looked before our last piece was there
+                each()
+                time.sleep(_WAIT_SECONDS)
+            except FileNotFoundError:  # the other is through and has cleared the folder
+                break
+        return []
+
+    def _join(self, each: Callable[[], None]) -> list[int]:
+        for k in range(self.pieces):
+            try:
+                pq.ParquetFile(self._part(k)).close()
+            except (pa.ArrowException, OSError) as error:
+                _log.warning("%s is damaged (%s); it is made anew", self._part(k), error)
+                self._part(k).unlink(missing_ok=True)
+                return [k]
+        temporary = self.file.with_name(f".{self.file.name}.tmp")
+        about = {"question": self.question, "details": self.details}
+        with _writer(temporary, self.file.suffix, self._schema(about)) as write:
+            for k in range(self.pieces):
+                write(pq.read_table(self._part(k)))
+                self._run.beat()
+                each()
+        _sync(temporary)
+        if self.file.suffix == ".csv":  # which has no place for it
+            RunDir(self.file.parent).write_json(f"{self.file.name}.json", about)
+        try:
+            os.link(temporary, self.file)
+        except FileExistsError:
+            self.there()
+        finally:
+            temporary.unlink()
+        (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return []
+
+    def _schema(self, about: Mapping[str, Any]) -> pa.Schema:
+        schema = pq.read_schema(self._part(0))
+        return schema.with_metadata({_KEY: json.dumps(about).encode()})
+
+    def _part(self, number: int) -> Path:
+        return self._folder / f"part-{number:05d}.parquet"
+
+
+def read_tables(file: Path) -> Iterator[pa.Table]:
+    """Read a .parquet or .csv file again, some thousand rows at a time."""
+    if file.suffix == ".csv":
+        with pa_csv.open_csv(file) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+        return
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(_ROWS):
+            yield pa.Table.from_batches([batch])
+
+
+@contextlib.contextmanager
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """A file of either kind, to which tables are added, a row group each."""
+    if suffix == ".csv":
+        with pa_csv.CSVWriter(path, schema) as csv:
+            yield lambda table: csv.write_table(table.cast(schema))
+    else:
+        with pq.ParquetWriter(path, schema) as parquet:
+            yield lambda table: parquet.write_table(table.cast(schema), row_group_size=len(table))
+
+
+def _question_of(file: Path) -> dict[str, Any] | None:
+    """What a file says that it answers."""
+    try:
+        if file.suffix == ".csv":
+            return RunDir(file.parent).read_json(f"{file.name}.json")
+        metadata = pq.read_schema(file).metadata or {}
+        return json.loads(metadata[_KEY])
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+
+
+def _refuse_other(
+    place: Path, found: Mapping[str, Any], asked: Mapping[str, Any], says: str
+) -> None:
+    different = [key for key in asked if found.get(key) != asked[key]]
+    if different:
+        told = "; ".join(f"{key} is {found.get(key)}, asked {asked[key]}" for key in different)
+        raise AnswerError(f"{place}: {says} ({told}); name another file, or remove it")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,169 @@
+"""The verbs of networks: predict, export and explain with a finished run; fetch before one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deeplense_batch import words
+from deeplense_batch.data_commands import DataCommands, Plan
+from deeplense_batch.job import Job
+from deeplense_batch.models import published
+from deeplense_batch.recipe import load_jobs
+
+__all__ = ["ModelCommands"]
+
+
+class ModelCommands(DataCommands):
+    """From a finished run to answers, files for other programs, and maps of what it looks at."""
+
+    def predict(
+        self,
+        run: str,
+        data: str,
+        *,
+        out: str = "",
+        slice: str = "",
+        device: str = "",
+        part: int | str = 0,
+        parts: int | str = 1,
+        batch_size: int | str = 256,
+        top: int | str = 0,
+        of: str = "",
+    ) -> Plan:
+        """Predict on any number of images, a row for each; go on with it if it was cut off.
+
+        Args:
+            run: Run directory of a finished run.
+            data: Folder of shards, or images in any layout that pack reads.
+            out: The table that is made, .parquet or .csv.
+            slice: Of shards, such as val[:100]; by default all splits.
+            device: cpu or cuda; by default a GPU where there is one.
+            part: Which part of the work to do, from 0; the last to end completes the table.
+            parts: Into how many parts it is divided.
+            batch_size: Images at once.
+            top: Draw so many images of the highest scores, beside the table as .png.
+            of: The class of those scores; by default lenses, or the last class.
+        """
+        file = _file("--out", out, (".parquet", ".csv"))
+        counts = {
+            name: words.integer(name, text)
+            for name, text in (("part", part), ("parts", parts), ("batch_size", batch_size))
+        }
+        drawn = words.integer("top", top)
+        if counts["part"] >= counts["parts"]:
+            raise words.UsageError(
+                f"--part: {counts['part']} of {counts['parts']} parts; they count from 0"
+            )
+        if not counts["batch_size"]:
+            raise words.UsageError("--batch_size: should be 1 or more")
+        if of and not drawn:
+            raise words.UsageError("--of: names the class of a sheet; --top N asks for one")
+        on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        read, images = words.folder("RUN", run), words.folder("DATA", data)
+
+        def act() -> int:
+            from deeplense_batch.attempts import signals
+            from deeplense_batch.predict import predict
+
+            with signals() as interrupt:
+                print(
+                    predict(
+                        read, images, file, slice_=slice, device=on, top=drawn, of=of,
+                        each=interrupt.check, **counts,
+                    )
+                )  # fmt: skip
+            return 0
+
+        return Plan(act)
+
+    def export(
+        self, run: str, out: str, *, format: str = "all", schema: str = "described"
+    ) -> Plan:
+        """Write the network of a run for other programs, with a card that says how to use it.
+
+        Args:
+            run: Run directory of a finished run.
+            out: Folder that is made.
+            format: safetensors, json, onnx, or all of them; onnx needs the extra export.
+            schema: Of the JSON: described (data, shape and dtype), or bare lists.
+        """
+        read, folder = words.folder("RUN", run), words.folder("OUT", out)
+        kind = words.choice("format", format, ("safetensors", "json", "onnx", "all"))
+        form = words.choice("schema", schema, ("described", "bare"))
+
+        def act() -> int:
+            from deeplense_batch.export import export
+
+            for path in export(read, folder, format_=kind, schema=form):
+                print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+            return 0
+
+        return Plan(act)
+
+    def explain(
+        self,
+        run: str,
+        *,
+        out: str = "",
+        ids: str = "",
+        slice: str = "",
+        of: str = "",
+        data: str = "",
+        device: str = "",
+    ) -> Plan:
+        """Draw where in some images a network looks, for each class.
+
+        Args:
+            run: Run directory of a finished run.
+            out: The picture that is made, .png.
+            ids: Names of samples, with commas between.
+            slice: Or a slice of the data, such as val[:12].
+            of: One class, instead of all.
+            data: Folder of shards, by default that of the run.
+            device: cpu, the default, or cuda.
+        """
+        file = _file("--out", out, (".png",))
+        if bool(ids) == bool(slice):
+            raise words.UsageError("explain: which images? --ids A,B,C or --slice 'val[:12]'")
+        on = words.choice("device", device, ("cpu", "cuda")) if device else "cpu"
+        names, read = [name for name in ids.split(",") if name], words.folder("RUN", run)
+
+        def act() -> int:
+            from deeplense_batch.explain import explain
+
+            explain(read, file, ids=names, slice_=slice, of=of, data=data, device=on)
+            print(file)
+            return 0
+
+        return Plan(act)
+
+    def fetch(self, *jobs: str) -> Plan:
+        """Bring the published weights that jobs start from into a folder; needs a network.
+
+        Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
+
+        Args:
+            jobs: Recipes; models without pretrained: true are passed over.
+        """
+        found = [job for path in jobs for job in load_jobs(path, {})]
+        asked = [job.model for job in found if isinstance(job, Job) and job.model.pretrained]
+        names = {name for model in asked for name in published(model.name, model.options)}
+        if not names:
+            raise words.UsageError("fetch: no job given has model.pretrained: true")
+
+        def act() -> int:
+            from deeplense_batch.models.weights import fetch
+
+            for name in sorted(names):
+                path = fetch(name)
+                print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+            return 0
+
+        return Plan(act)
+
+
+def _file(name: str, value: str, endings: tuple[str, ...]) -> Path:
+    """Read the name of a file that is made; its ending says what it is."""
+    if Path(value).suffix in endings:
+        return Path(value)
+    raise words.UsageError(f"{name}: a name that ends in {' or '.join(endings)}, got '{value}'")

@@ -1,0 +1,322 @@
+"""Bulk prediction: every image once, whatever was killed, and however the work was shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for, write_split
+from PIL import Image
+
+from deeplense_batch import metrics
+from deeplense_batch import predict as module
+from deeplense_batch.answers import AnswerError
+from deeplense_batch.calibration import CALIBRATION
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.unpack import unpack
+from deeplense_batch.data.writer import ShardWriter
+from deeplense_batch.job import Simulation
+from deeplense_batch.plan import plan
+from deeplense_batch.predict import predict
+from deeplense_batch.run import run
+from deeplense_batch.rundir import RunDir
+from deeplense_batch.trained import TrainedError, open_trained
+
+SCORES = [f"score_{name}" for name in CLASSES]
+CALIBRATED = [f"calibrated_{name}" for name in CLASSES]
+
+
+@pytest.fixture(scope="module")
+def done(shards, tmp_path_factory) -> Path:
+    """A finished run."""
+    job = make_job(shards, train={"epochs": 2}, data={"crop": 20, "stretch": "asinh"})
+    (item,) = plan([job], tmp_path_factory.mktemp("runs"))
+    run(item, device="cpu")
+    return item.run.path
+
+
+@pytest.fixture(scope="module")
+def table(done, shards, tmp_path_factory) -> pd.DataFrame:
+    """Predictions on all shards, by one process in one go."""
+    out = tmp_path_factory.mktemp("whole") / "all.parquet"
+    predict(done, shards, out, device="cpu")
+    return pd.read_parquet(out)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(module, "_PIECE", 25)
+
+
+def test_a_row_a_sample_with_the_scores_of_the_run_itself(done, shards, table):
+    assert list(table.columns) == [
+        "id", "split", "label", "predicted", *SCORES, *CALIBRATED, "problem",
+    ]  # fmt: skip
+    assert len(table) == 227 and table["split"].value_counts().to_dict() == {
+        "train": 120, "val": 107,
+    }  # fmt: skip
+    outputs = np.load(done / "outputs.npz")
+    rows = table.set_index("id").loc[outputs["ids"]]
+    expected = metrics.softmax(outputs["logits"])
+    assert np.allclose(rows[SCORES], expected, atol=1e-6)
+    assert rows["predicted"].tolist() == [CLASSES[k] for k in expected.argmax(1)]
+    assert rows["label"].tolist() == [CLASSES[k] for k in outputs["targets"]]
+    assert table["problem"].isna().all()
+
+
+def test_calibrated_scores_fit_the_validation_slice_better(done, shards, table):
+    kept = json.loads((done / CALIBRATION).read_text())
+    assert kept["calibrated_nll"] <= kept["nll"] and kept["samples"] == 53
+    split = open_split(shards, "val[:50%]")
+    rows, targets = table.set_index("id").loc[split.ids()], split.targets()
+    nll = [
+        -np.log(rows[columns].to_numpy()[np.arange(len(rows)), targets]).mean()
+        for columns in (SCORES, CALIBRATED)
+    ]
+    assert nll == pytest.approx([kept["nll"], kept["calibrated_nll"]], abs=1e-5)
+    assert (rows[CALIBRATED].to_numpy().argmax(1) == rows[SCORES].to_numpy().argmax(1)).all()
+
+
+def test_the_temperature_of_a_known_answer():
+    """Two logits a apart, right with probability q: the odds q / (1 - q) are exp(a / T)."""
+    logits = np.tile([3.0, 0.0], (10, 1))
+    targets = np.array([0] * 8 + [1] * 2)
+    assert metrics.temperature(targets, logits) == pytest.approx(3 / np.log(4), rel=1e-8)
+    random = np.random.default_rng(0)
+    honest = random.normal(size=(20_000, 3))
+    drawn = (metrics.softmax(honest).cumsum(1) > random.random((20_000, 1))).argmax(1)
+    assert metrics.temperature(drawn, 2.5 * honest) == pytest.approx(2.5, rel=0.05)
+    assert metrics.temperature([0, 0], logits[:2]) == 0.05  # all right: as sure as may be
+    assert metrics.temperature([1, 1], logits[:2]) == 20.0
+
+
+def test_parts_make_the_table_of_one_process(done, shards, tmp_path, small_pieces):
+    whole, shared = tmp_path / "whole.parquet", tmp_path / "shared.parquet"
+    assert predict(done, shards, whole, device="cpu").missing == 0
+    for part in (2, 0):
+        report = predict(done, shards, shared, device="cpu", part=part, parts=3)
+        assert report.missing and not shared.exists() and "other parts make" in str(report)
+    assert predict(done, shards, shared, device="cpu", part=1, parts=3).missing == 0
+    assert shared.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".*"))
+
+
+_CHILD = """
+import sys, time
+from deeplense_batch import predict as module
+module._PIECE = 25
+seen = 0
+def each():
+    global seen
+    seen += 1
+    if seen == 4:
+        open(sys.argv[4], "w").close()
+        time.sleep(60)
+module.predict(*sys.argv[1:4], device="cpu", each=each)
+"""
+
+
+def test_a_killed_prediction_goes_on(done, shards, tmp_path, small_pieces):
+    out, mark = tmp_path / "all.parquet", tmp_path / "mark"
+    words = [sys.executable, "-c", _CHILD, *map(str, (done, shards, out, mark))]
+    child = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    wait_for(mark.exists)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    folder = tmp_path / "all.parquet.parts"
+    complete = sorted(folder.glob("part-*.parquet"))
+    assert len(complete) == 3 and not out.exists()
+    (folder / "part-00001.parquet").write_bytes(b"damaged")
+    report = predict(done, shards, out, device="cpu")
+    assert report.done == 227 - 50 and not folder.exists()
+    predict(done, shards, tmp_path / "again.parquet", device="cpu")
+    assert out.read_bytes() == (tmp_path / "again.parquet").read_bytes()
+
+
+def test_csv_says_the_same(done, shards, table, tmp_path):
+    out = tmp_path / "all.csv"
+    predict(done, shards, out, device="cpu")
+    pd.testing.assert_frame_equal(pd.read_csv(out), table, check_dtype=False)
+    assert "already there" in str(predict(done, shards, out, device="cpu"))
+
+
+def test_an_answer_is_never_overwritten(done, shards, tmp_path):
+    out = tmp_path / "a.parquet"
+    predict(done, shards, out, device="cpu", slice_="val[:10]")
+    before = out.stat().st_mtime_ns
+    assert predict(done, shards, out, device="cpu", slice_="val[:10]").done == 0
+    with pytest.raises(AnswerError, match="slice is val\\[:10\\], asked val\\[:11\\]"):
+        predict(done, shards, out, device="cpu", slice_="val[:11]")
+    assert out.stat().st_mtime_ns == before
+    other = tmp_path / "b.csv"
+    other.write_text("mine")
+    with pytest.raises(AnswerError, match="no answer of 'predict'"):
+        predict(done, shards, other, device="cpu")
+    assert other.read_text() == "mine"
+
+
+def test_files_give_what_shards_of_them_give(done, shards, table, tmp_path):
+    unpack(shards, tmp_path / "files")
+    unpack(shards, tmp_path / "files.zip")
+    wanted = table.assign(id=table["id"].str.removeprefix("train/").str.removeprefix("val/"))
+    for source in ("files", "files.zip"):
+        out = tmp_path / f"{source}.parquet"
+        predict(done, tmp_path / source, out, device="cpu", batch_size=50)
+        found = pd.read_parquet(out)
+        found["id"] = found["id"].str.extract(r"(\d+)\.npy$")[0]
+        pairs = wanted.merge(found, on=["id", "split"], suffixes=("", "_"))
+        assert len(pairs) == 227
+        for name in (*SCORES, *CALIBRATED):
+            assert np.allclose(pairs[name], pairs[f"{name}_"], atol=1e-5)
+
+
+def test_unlabelled_images_and_bad_ones(done, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    counts, _ = make_images(40, seed=5)
+    for i, image in enumerate(counts):
+        np.save(folder / f"{i}.npy", image[0])
+    np.save(folder / "3.npy", np.full((24, 24), np.nan))
+    np.save(folder / "7.npy", counts[7, 0, :20])
+    Image.fromarray(counts[8, 0].astype(np.uint8)).save(folder / "8.png")
+    out = tmp_path / "out.parquet"
+    report = predict(done, folder, out, device="cpu")
+    assert report.problems == 2 and "2 images have no prediction" in str(report)
+    found = pd.read_parquet(out).set_index("id")
+    assert len(found) == 41 and found["split"].isna().all() and found["label"].isna().all()
+    assert found.index[:10].tolist() == [f"{i}.npy" for i in range(9)] + ["8.png"]
+    assert found.loc["3.npy", "problem"] == "576 of 576 pixels are NaN or infinite"
+    assert found.loc["7.npy", "problem"].startswith("has images of 1 x 20 x 24")
+    bad = found["problem"].notna()
+    assert bad.sum() == 2 and found.loc[bad, SCORES].isna().all(axis=None)
+    assert np.allclose(found.loc[~bad, SCORES].sum(axis=1), 1)
+    assert np.allclose(found.loc["8.npy", SCORES].tolist(), found.loc["8.png", SCORES].tolist())
+
+
+def test_a_set_in_one_file_has_its_splits(done, tmp_path):
+    images, targets = make_images(30, seed=6)
+    np.savez(tmp_path / "test.npz", images=images[:, 0], labels=targets, classes=CLASSES)
+    out = tmp_path / "out.parquet"
+    predict(done, tmp_path / "test.npz", out, device="cpu")
+    found = pd.read_parquet(out)
+    assert set(found["split"]) == {"test"} and found["label"][:3].tolist() == list(CLASSES)
+
+
+def test_without_its_data_a_run_predicts_but_does_not_calibrate(done, shards, tmp_path, caplog):
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    (copy / CALIBRATION).unlink(missing_ok=True)
+    text = (copy / "job.yaml").read_text()
+    (copy / "job.yaml").write_text(text.replace(str(shards), str(tmp_path / "gone")))
+    out = tmp_path / "out.parquet"
+    predict(copy, shards, out, device="cpu", slice_="val[:9]")
+    assert not set(CALIBRATED) & set(pd.read_parquet(out).columns)
+    assert not (copy / CALIBRATION).exists()
+    write_split(tmp_path / "gone", "train", 30, seed=9)
+    with pytest.raises(ShardError, match="holds other data than those of"):
+        open_trained(copy).slice("valid")
+
+
+def test_a_sheet_of_the_highest_scores(done, shards, tmp_path):
+    out = tmp_path / "out.parquet"
+    report = predict(done, shards, out, device="cpu", top=12, of="sphere")
+    with Image.open(report.sheet) as sheet:
+        assert report.sheet == tmp_path / "out.png" and sheet.width > 1500
+    again = predict(done, shards, out, device="cpu", top=12)
+    assert again.sheet is None and again.done == 0
+
+
+def test_what_cannot_be_is_refused(done, shards, tmp_path):
+    out = tmp_path / "out.parquet"
+    with pytest.raises(TrainedError, match="is no run directory"):
+        predict(shards, shards, out)
+    made = RunDir.create(tmp_path / "new", make_job(shards).to_yaml())
+    with pytest.raises(TrainedError, match="is planned, not done"):
+        predict(made.path, shards, out)
+    simulation = Simulation.model_validate({"name": "s", "simulate": {"out": "x"}})
+    made = RunDir.create(tmp_path / "simulation", simulation.to_yaml())
+    with pytest.raises(TrainedError, match="there is no network in it"):
+        predict(made.path, shards, out)
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    (copy / "best.pt").unlink()
+    with pytest.raises(TrainedError, match=r"has no best\.pt"):
+        predict(copy, shards, out)
+    with pytest.raises(TrainedError, match="no class 'spere'; did you mean 'sphere'"):
+        predict(done, shards, out, top=3, of="spere")
+    with pytest.raises(ShardError, match="is no folder of shards"):
+        predict(done, tmp_path, out, slice_="val")
+    with zipfile.ZipFile(tmp_path / "wide.zip", "w") as archive:
+        np.save(tmp_path / "w.npy", np.random.default_rng(0).random((3, 24, 24)))
+        archive.write(tmp_path / "w.npy", "w.npy")
+    wrong = r"w.npy has images of 3 x 24 x 24 \(.*\), this network takes 1 x 24 x 24"
+    with pytest.raises(ShardError, match=wrong):
+        predict(done, tmp_path / "wide.zip", out)
+    assert not out.exists() and not list(tmp_path.glob("*.parts"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "--out: a name that ends in .parquet or .csv, got ''"),
+        (["--out", "a.txt"], "got 'a.txt'"),
+        (["--out", "a.csv", "--part", "2", "--parts", "2"], "2 of 2 parts; they count from 0"),
+        (["--out", "a.csv", "--of", "no"], "--top N asks for one"),
+        (["--out", "a.csv", "--prats", "2"], "did you mean '--parts'"),
+    ],
+)
+def test_words_that_are_no_command(words, says, capsys):
+    code, shown, error = typed(capsys, "predict", "run", "data", *words)
+    assert (code, shown) == (2, "") and says in error
+
+
+def test_the_verb_tells_its_rate_beside_the_bare_model(done, shards, tmp_path, capsys):
+    code, shown, _ = typed(
+        capsys, "predict", done, shards, "--out", tmp_path / "a.csv", "--device=cpu"
+    )
+    assert code == 0 and "227 images in" in shown and "the network alone" in shown
+    assert "227 rows" in shown
+
+
+_MEMORY = """
+import resource, sys
+from deeplense_batch import predict as module
+module._PIECE = 256
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+run, data, out = sys.argv[1:]
+module.predict(run, data, out + "/a.parquet", device="cpu", slice_="train[:600]", batch_size=64)
+before = peak()
+module.predict(run, data, out + "/b.parquet", device="cpu", slice_="train", batch_size=64)
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_images(done, tmp_path):
+    """24,000 images, forty times as many: 55 MB as the floats that a network sees."""
+    images, targets = make_images(600, seed=3)
+    with ShardWriter(
+        tmp_path / "many", split="train", shape=(1, 24, 24), stored=np.dtype(np.uint16),
+        dtype=np.dtype(np.float64), classes=CLASSES, source="tests", seed=0, shard_size=6000,
+    ) as writer:  # fmt: skip
+        for i in range(40):
+            writer.append(
+                images, targets=targets, ids=[f"{i}/{n}" for n in range(600)],
+                scale=images.max((2, 3)).astype(np.float64),
+            )  # fmt: skip
+        writer.publish()
+    answer = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(done), str(tmp_path / "many"), str(tmp_path)],
+        capture_output=True, text=True, timeout=200,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert float(answer.stdout) < 12, f"{answer.stdout} MB more"
