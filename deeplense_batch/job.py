@@ -38,7 +38,7 @@ __all__ = [
     "nearest",
 ]
 
-SCHEMA = 1  # rises when the meaning of a field changes; part of every identity
+SCHEMA = 2  # rises when a field or its default changes; part of every identity
 
 
 class JobError(ValueError):
