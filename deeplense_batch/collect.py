@@ -12,14 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplense_batch.report import (
-    best_model,
-    missing_runs,
-    padded,
-    page,
-    state_counts,
-    table_cells,
-)
+from deeplense_batch.report.markdown import best_model, page
+from deeplense_batch.report.tables import missing_runs, padded, state_counts, table_cells
 from deeplense_batch.rows import COLUMNS, CollectError, Row, read_rows
 from deeplense_batch.rundir import RunDir
 
@@ -120,8 +114,8 @@ def _on_which(models: Sequence[Compared], comparisons: Sequence[Sequence[Compare
 
 def _pictures(models: Sequence[Compared], number: int) -> dict[str, Figure]:
     """Draw a comparison, by file name; a figure with nothing to show is left out."""
-    from deeplense_batch import charts
     from deeplense_batch.compare import short_label
+    from deeplense_batch.report import charts
 
     pictures = {}
     named = {short_label(m.label, place): m for place, m in enumerate(models, start=1)}

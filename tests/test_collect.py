@@ -13,10 +13,10 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from deeplense_batch import charts
 from deeplense_batch.collect import CollectError, collect, incomplete, status
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.job import Job
+from deeplense_batch.report import charts
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunDir, Status
 from deeplense_batch.stats import auc_standard_error

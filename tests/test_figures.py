@@ -11,7 +11,8 @@ import pytest
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from deeplense_batch import charts, figures, metrics
+from deeplense_batch import figures, metrics
+from deeplense_batch.report import charts
 
 CLASSES = ("no", "sphere", "vort")
 

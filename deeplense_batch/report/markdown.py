@@ -1,4 +1,4 @@
-"""The page of a comparison, Markdown, and the tables and sentences that a terminal shows as well.
+"""The page of a comparison, Markdown.
 
 A page is read far from the runs: it says what the data are, who made the numbers, and what they
 do not tell.
@@ -7,17 +7,17 @@ do not tell.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deeplense_batch.rows import STATES, Row
+from deeplense_batch.report.tables import missing_runs, padded, state_counts, table_cells
+from deeplense_batch.rows import Row
 
 if TYPE_CHECKING:  # it takes a second to load, and `status` has no use for it
     from deeplense_batch.compare import Compared
 
-__all__ = ["best_model", "missing_runs", "padded", "page", "state_counts", "table_cells"]
+__all__ = ["best_model", "page"]
 
 _MODELS = {  # columns of the page and their heads; those of the classes come before accuracy
     "#": "#",
@@ -31,12 +31,6 @@ _MODELS = {  # columns of the page and their heads; those of the classes come be
     "accuracy_sd": "accuracy, sd",
     "train_seconds": "train seconds, mean",
     "device": "device",
-}
-_ADVICE = {
-    "failed": "submit --retry tries it again",
-    "unreadable": "submit --force starts it over",
-    "stopped": "submit goes on with it",
-    "lost": "submit goes on with it",
 }
 _UNFINISHED = ("job", "run", "state", "epoch", "reason", "log")
 _ALL = (
@@ -83,23 +77,6 @@ def page(
     if unfinished:
         parts += ["## Runs that are not done", _markdown(unfinished, _UNFINISHED)]
     return "\n\n".join([*parts, "## All runs", _markdown(rows, _ALL)]) + "\n"
-
-
-def state_counts(rows: Sequence[Row]) -> str:
-    """Say how many runs are in each state."""
-    counts = Counter(row["state"] for row in rows)
-    found = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    return f"{len(rows)} run{'s' if len(rows) > 1 else ''}: {found}"
-
-
-def missing_runs(rows: Sequence[Row]) -> str:
-    """Say how many runs are missing from the comparison; empty where none is.
-
-    Runs that make data are not compared, and not missed.
-    """
-    rows = [row for row in rows if not row.get("simulates")]
-    done = sum(row["state"] == "done" for row in rows)
-    return f"incomplete: {done} of {len(rows)} runs done" if done < len(rows) else ""
 
 
 def best_model(models: Sequence[Compared]) -> str:
@@ -211,33 +188,3 @@ def _markdown(
 
 def _escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", text)
-
-
-def table_cells(
-    rows: Sequence[Row], columns: Sequence[str], heads: Mapping[str, str] | None = None
-) -> list[list[str]]:
-    """Give a table as text, its head first: the name of the column, or another of `heads`."""
-    heads = heads or {}
-    head = [heads.get(name, name.replace("_", " ")) for name in columns]
-    return [head, *([_cell(row, name) for name in columns] for row in rows)]
-
-
-def _cell(row: Row, name: str) -> str:
-    if name == "epoch":
-        return f"{_cell(row, 'epochs')}/{_cell(row, 'planned_epochs')}"
-    value = row[name]
-    if name == "reason":
-        text = " ".join(str(value or "").split())
-        cut = text if len(text) <= 160 else f"{text[:157]}..."
-        return "; ".join(filter(None, (cut, _ADVICE.get(row["state"])))) or "-"
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.1f}" if name.endswith("_seconds") else f"{value:.4f}"
-    return " ".join(str(Path(value).name if name == "run" else value).split())
-
-
-def padded(cells: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Fill up the cells of a table to the widths of its columns."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [[c.ljust(width) for c, width in zip(line, widths, strict=True)] for line in cells]
