@@ -20,6 +20,7 @@ __all__ = [
     "classification_scores",
     "confusion",
     "detection_scores",
+    "expected_calibration_error",
     "macro_roc",
     "purity_at",
     "regression_scores",
@@ -116,6 +117,24 @@ def temperature(targets: ArrayLike, logits: ArrayLike) -> float:
     if slope(least) >= 0:
         return _TEMPERATURES[1]
     return 1 / float(brentq(slope, least, most, xtol=1e-10))
+
+
+def expected_calibration_error(
+    targets: ArrayLike, probabilities: ArrayLike, bins: int = 15
+) -> float:
+    """The mean over samples of |confidence - accuracy| of their bin of confidence.
+
+    Confidence is the probability of the class called (Guo et al. 2017, arXiv:1706.04599).
+
+    Arguments:
+        targets: True class numbers, (N,) integers.
+        probabilities: (N, K).
+        bins: Of equal width.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    sure, right = probabilities.max(1), probabilities.argmax(1) == np.asarray(targets)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, sure - right, bins)).sum() / len(sure))
 
 
 def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:

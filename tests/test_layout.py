@@ -26,7 +26,7 @@ FLOORS = {
     "report": 2, "collect": 2, "recipe": 2, "sheets": 2,
     "plan": 3, "build": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
     "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
-    "trained": 3, "calibration": 3, "answers": 3, "predict": 3,
+    "trained": 3, "answers": 3, "predict": 3,
     "card": 3, "export": 3, "explain": 3,
     "local": 4, "submit": 4,
     "words": 5, "data_commands": 5, "model_commands": 5, "commands": 5, "__main__": 5,
