@@ -67,6 +67,7 @@ def collect(
     published: Path | str | None = None,
     predictions: Mapping[str, Path] | None = None,
     classes: Sequence[str] = (),
+    bench: Path | str | None = None,
 ) -> Report:
     """Compare the runs below a folder, and results of other programs.
 
@@ -79,12 +80,14 @@ def collect(
         published: Folder of published results (`imported.published_rows`).
         predictions: Folders of predictions, by the name of their model.
         classes: Class names of these (`imported.prediction_rows`).
+        bench: What ``bench --out`` wrote, for hours on one device.
 
     Raises:
         CollectError: There is nothing to compare, or `out` is not a folder.
     """
     from deeplense_batch import figures
     from deeplense_batch.imported import prediction_rows, published_rows
+    from deeplense_batch.reference import add_reference_hours
     from deeplense_batch.report.markdown import page
 
     folder = RunDir(out)  # for its way of replacing a file
@@ -93,7 +96,8 @@ def collect(
     rows = [] if root is None else read_rows(root)
     rows += published_rows(published) if published else []
     rows += prediction_rows(predictions or {}, classes)
-    content, drawn = _compared(rows)
+    notes = [add_reference_hours(rows, bench)] if bench else []
+    content, drawn = _compared(rows, notes)
     folder.path.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         figures.save(figure, folder.path / name)
@@ -111,7 +115,7 @@ def collect(
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
 
 
-def _compared(rows: list[Row]) -> tuple[dict[str, Any], dict[str, Figure]]:
+def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], dict[str, Figure]]:
     """Everything that is written, and the figures by file name."""
     from deeplense_batch.compare import compare, name_variants
     from deeplense_batch.inference import infer
@@ -136,7 +140,7 @@ def _compared(rows: list[Row]) -> tuple[dict[str, Any], dict[str, Figure]]:
                 "more": list(dict.fromkeys(n for model in models for n in model.more)),
                 "test": first["test"],
                 "test_samples": first["test_samples"],
-                "sentences": sentences(models, notes),
+                "sentences": sentences(models, [*notes, *said]),
                 "models": _numbered(models),
                 "figures": [
                     {"name": name.removesuffix(".png"), "caption": name} for name in pictures
