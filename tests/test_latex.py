@@ -67,10 +67,10 @@ def test_the_best_and_its_equals_are_bold():
 
 
 def test_unknown_numbers_are_dashes_and_empty_columns_left_out():
-    unknown = {name: None for name in model(1, "x") if name not in ("place", "label", "runs")}
+    unknown = {name: None for name in model(1, "x") if name not in ("place", "label")}
     models = [model(1, "a", parameters_m=None), model(2, "b", **unknown)]
     text = latex_table(content([comparison(models)], [row(0)]))
-    assert lines_of(text)["b"] == ["b", "3", "-", "-", "-", "-"]  # no difference, no parameters
+    assert lines_of(text)["b"] == ["b", "-", "-", "-", "-", "-"]  # no difference, no parameters
     assert "par. (M)" not in text and "Differences" not in text
 
 
@@ -89,6 +89,9 @@ def test_times_are_marked_by_their_device_where_there_are_several():
     lines = lines_of(text)
     ends = [lines[name][-1] for name in (r"\textbf{a}", r"\textbf{b}", r"\textbf{c}")]
     assert ends == [r"53.3\textsuperscript{a}", r"28.3\textsuperscript{b}", "-"]
+    models = [model(place, f"m{place}", device=f"node {place:02d}") for place in range(1, 29)]
+    text = latex_table(content([comparison(models)], [row(0)]))
+    assert r"\textsuperscript{z}node 26; \textsuperscript{aa}node 27;" in text
     assert "Training on NVIDIA A100." in latex_table(usual())
 
 
@@ -98,7 +101,10 @@ def test_an_incomplete_or_cut_table_says_so():
     assert r"\caption{Incomplete: 1 of 2 runs done. Data 1a2b" in text
     assert "The first 60 of 200 models." in text and len(lines_of(text)) == 60
     tables = [comparison([model(1, "a")], heading="Data", test_samples=None)]
-    assert r"\caption{Data. Models" in latex_table(content(tables, [row(0)]))
+    assert r"\caption{Data. Models in the order" in latex_table(content(tables, [row(0)]))
+    tables = [comparison([model(1, "a", valid_score=None, tied=None)], heading="Data")]
+    text = latex_table(content(tables, [row(0)]))
+    assert r"\caption{Data; 3750 test samples. Scores" in text and "textbf" not in text
     empty = latex_table(content([], [row(0, state="failed")]))
     assert "table*" not in empty.replace("% ", "").partition("\n\n")[2]
     assert "% No run is done" in empty
@@ -112,6 +118,7 @@ def test_an_incomplete_or_cut_table_says_so():
         ("a\\b\nc", r"a\textbackslash{}b c"),
         ("naïve — \N{GREEK SMALL LETTER ALPHA}", r"naïve — \ensuremath{\alpha}"),
         ("模\x00", "[U+6A21][U+0000]"),
+        ("lr=0.1,a.b", r"lr=\allowbreak{}0.1,\allowbreak{}a.\allowbreak{}b"),
         ("a_b--c", r"a\_\allowbreak{}b-\allowbreak{}-\allowbreak{}c"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from string import ascii_lowercase
 from typing import Any, NamedTuple
 
 from deeplense_batch.report.scores import interval, number, score_names, time_unit
@@ -20,12 +21,10 @@ __all__ = ["latex_table"]
 _OPENING = r"""% The models of a comparison, written by deeplense_batch.
 % Needs \usepackage{booktabs}; then \input{models}. It fits a text 160 mm wide, and spans both
 % columns of a page that has two."""
-_LINES, _LETTERS = (
-    60,
-    18,
-)  # of a table, more do not fit on a page; and about those of a name's line
+_LINES = 60  # of a table; more do not fit on a page
+_LETTERS = 18  # of a line of a name, about
+_SIGN = re.compile(r"[_=,/>-]|\.(?=\D)")  # after which a name may go on in the next line
 _LIGATURE = re.compile(r"-(?=-)")  # two hyphens are not to become a dash
-_SIGN = re.compile(r"[_=.,/>-]")
 _OTHERS = 3  # scores of a task that has no AUC
 
 _ESCAPES = {
@@ -46,7 +45,7 @@ _SMALL = (
     r"\alpha \beta \gamma \delta \epsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi o "
     r"\pi \rho \varsigma \sigma \tau \upsilon \phi \chi \psi \omega"
 )
-_CAPITAL = (
+_CAPITAL = (  # the dot is in the place of a letter that Unicode left out
     r"A B \Gamma \Delta E Z H \Theta I K \Lambda M N \Xi O \Pi P . "
     r"\Sigma T \Upsilon \Phi X \Psi \Omega"
 )
@@ -89,7 +88,7 @@ def _table(comparison: Mapping[str, Any], missing: str) -> str:
     devices = sorted({model["device"] for model in models if model["device"]})
     columns = [
         _Column("model", [_name(m["label"]) for m in models], "p{28mm}", bold=True),
-        _Column("seeds", [str(model["runs"]) for model in models]),
+        _Column("seeds", [number(model["runs"], 0) for model in models]),
         *_scores(models),
         _Column("par. (M)", [number(model["parameters_m"], 1) for model in models]),
         *_times(models, devices),
@@ -106,7 +105,7 @@ def _table(comparison: Mapping[str, Any], missing: str) -> str:
         r"\midrule",
     ]
     for place, model in enumerate(models):
-        best = model["tied"] or place == 0
+        best = model["tied"] or (place == 0 and model["valid_score"] is not None)
         cells = [
             rf"\textbf{{{c.cells[place]}}}" if best and c.bold else c.cells[place] for c in columns
         ]
@@ -168,12 +167,13 @@ def _times(models: Sequence[Mapping[str, Any]], devices: Sequence[str]) -> list[
 def _caption(comparison: Mapping[str, Any], missing: str, devices: Sequence[str]) -> str:
     models = comparison["models"]
     shown, samples = _fitting(models), comparison["test_samples"]
+    picked = models[0]["valid_score"] is not None  # published results may know no validation
     brackets = any(m.get(f"{n}_low") is not None for m in shown for n in score_names(shown))
     parts = [
         f"{missing[:1].upper()}{missing[1:]}." if missing else "",
         f"{comparison['heading']}{'' if samples is None else f'; {samples} test samples'}.",
-        "Models in the order of validation, the best first; scores of the test slice, means over"
-        " the seeds.",
+        "Models in the order of validation, the best first." if picked else "",
+        "Scores of the test slice, means over the seeds.",
         "Brackets: 95% intervals by the test samples." if brackets else "",
         "The sd is over the seeds." if any(model["auc_sd"] is not None for model in shown) else "",
         "Differences are in AUC, to the best; bold: not distinguishable from it."
@@ -190,8 +190,8 @@ def _caption(comparison: Mapping[str, Any], missing: str, devices: Sequence[str]
 
 
 def _mark(place: int) -> str:
-    """The letter of a device, raised."""
-    return rf"\textsuperscript{{{chr(ord('a') + place)}}}"
+    """The letter of a device, raised; after z comes aa."""
+    return rf"\textsuperscript{{{ascii_lowercase[place % 26] * (place // 26 + 1)}}}"
 
 
 def _escaped(text: str) -> str:
@@ -210,8 +210,8 @@ def _set(character: str) -> str:
         return _ESCAPES[character]
     if character in _MATHEMATICS:
         return rf"\ensuremath{{{_MATHEMATICS[character]}}}"
-    letter, *accents = [*unicodedata.normalize("NFD", character)]
-    accented = character < "\u0180" and letter.isascii() and _ACCENTS.issuperset(accents or "x")
+    parts = unicodedata.normalize("NFD", character)
+    accented = character < "\u0180" and parts[0].isascii() and parts[1:] in _ACCENTS
     if (character.isascii() and character.isprintable()) or character in _PLAIN or accented:
         return character
     return f"[U+{ord(character):04X}]"

@@ -27,7 +27,7 @@ function enliven(section) {
 
   function sort(head) {
     const turned = { ascending: "descending", descending: "ascending" };
-    const order = turned[head.ariaSort] ?? head.dataset.first;
+    const order = turned[head.getAttribute("aria-sort")] ?? head.dataset.first;
     for (const each of heads) each.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", order);
     const sign = order === "ascending" ? 1 : -1;

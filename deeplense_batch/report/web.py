@@ -102,6 +102,7 @@ def _section(
     return {
         "comparison": comparison,
         "id": f"comparison-{comparison['number']}",
+        "picked": best["valid_score"] is not None,  # published results may know no validation
         "best": best["label"],
         "score": _headline(best),
         "tied": sum(bool(model["tied"]) for model in models[1:]),
@@ -125,35 +126,37 @@ def _headline(best: Model) -> str:
 
 def _model_columns(models: Sequence[Model], classes: Sequence[str]) -> list[_Column]:
     """The numbers of the models; a column that knows none is left out."""
-    of_classes = [f"auc_{name}" for name in classes]
-    usual = ["auc", "accuracy"]
-    others = [n for n in score_names(models) if n not in (*usual, *of_classes)]
+    named = {"auc", "accuracy", *(f"auc_{name}" for name in classes)}
+    own = [name for name in score_names(models) if name not in named]
+    differs = any(model["valid_score"] != model["valid_auc"] for model in models)
     differences = [
         interval(m["difference"], m["difference_low"], m["difference_high"], signed=True)
         for m in models
     ]
+    p_values = _cells([p_value(model["p_value"]) for model in models], models, "p_value")
     columns = [
+        *([_numbers("valid score", models, "valid_score")] if differs else []),
         _numbers("valid AUC", models, "valid_auc"),
-        _Column("test AUC", "descending", _intervals(models, "auc")),
-        _numbers("AUC sd", models, "auc_sd", "ascending"),
+        *_scores("test AUC", models, "auc"),
         _Column("difference to the best", "descending", _cells(differences, models, "difference")),
-        _Column(
-            "p", "ascending", _cells([p_value(m["p_value"]) for m in models], models, "p_value")
-        ),
-        _Column("accuracy", "descending", _intervals(models, "accuracy")),
-        _numbers("accuracy sd", models, "accuracy_sd", "ascending"),
+        _Column("p", "ascending", p_values),
+        *_scores("accuracy", models, "accuracy"),
+        *(column for name in own for column in _scores(name.replace("_", " "), models, name)),
         _numbers("ECE", models, "ece", "ascending"),
         _numbers("ECE, calibrated", models, "ece_calibrated", "ascending"),
         *_costs(models),
-        *(_numbers(f"AUC {n}", models, f"auc_{n}_mean") for n in classes),
+        *(_numbers(f"AUC {name}", models, f"auc_{name}_mean") for name in classes),
     ]
-    if any(model["valid_score"] != model["valid_auc"] for model in models):
-        columns.insert(0, _numbers("valid score", models, "valid_score"))
-    for name in others:
-        head = name.replace("_", " ")
-        columns.append(_Column(head, "descending", _intervals(models, name)))
-        columns.append(_numbers(f"{head} sd", models, f"{name}_sd", "ascending"))
     return [column for column in columns if any(cell.text != "-" for cell in column.cells)]
+
+
+def _scores(head: str, models: Sequence[Model], name: str) -> list[_Column]:
+    """A score with its interval, and its sd."""
+    texts = [interval(*_bounds(model, name)) for model in models]
+    return [
+        _Column(head, "descending", _cells(texts, models, f"{name}_mean")),
+        _numbers(f"{head.removeprefix('test ')} sd", models, f"{name}_sd", "ascending"),
+    ]
 
 
 def _costs(models: Sequence[Model]) -> list[_Column]:
@@ -201,10 +204,6 @@ def _numbers(
     return _Column(
         head, first, _cells([number(m.get(name), digits) for m in models], models, name)
     )
-
-
-def _intervals(models: Sequence[Model], name: str) -> list[_Cell]:
-    return _cells([interval(*_bounds(m, name)) for m in models], models, f"{name}_mean")
 
 
 def _bounds(model: Model, name: str) -> tuple[float | None, ...]:
