@@ -1,3 +1,3 @@
-"""What a comparison is written as: tables, a page, figures."""
+"""What a comparison is written as: tables, pages, figures."""
 
-__all__ = ["charts", "markdown", "tables"]
+__all__ = ["charts", "latex", "markdown", "scores", "tables", "web"]
