@@ -6,7 +6,6 @@ compared on one device only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from deeplense_batch.rundir import RunDir
 
 if TYPE_CHECKING:  # they take a second to load, and `status` has no use for them
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from deeplense_batch.compare import Compared
+    from deeplense_batch.report.pictures import Picture
 
 __all__ = ["CollectError", "Report", "collect", "incomplete", "status"]
 
 _SCHEMA = 1
-_FIGURE = re.compile(r"(auc|accuracy|time|auc_time|auc_labels)(-\d+)?\.png")
+_SIGMAS = 1.96  # half a 95% interval
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ def collect(root: Path | str, out: Path | str = "report") -> Report:
     Raises:
         CollectError: There are no runs, or `out` is not a folder.
     """
-    from deeplense_batch import figures
     from deeplense_batch.compare import compare, name_variants
+    from deeplense_batch.report.pictures import write
 
     rows = read_rows(root)
     name_variants(rows)
@@ -80,12 +79,7 @@ def collect(root: Path | str, out: Path | str = "report") -> Report:
         raise CollectError(f"{out}: not a folder")
     folder.path.mkdir(parents=True, exist_ok=True)
     pictures = [_pictures(models, number) for number, models in enumerate(comparisons, start=1)]
-    drawn = {name: figure for some in pictures for name, figure in some.items()}
-    for name, figure in drawn.items():
-        figures.save(figure, folder.path / name)
-    for path in folder.path.glob("*.png"):
-        if _FIGURE.fullmatch(path.name) and path.name not in drawn:
-            path.unlink()  # of a comparison that is no more
+    drawn = write(folder.path, [picture for some in pictures for picture in some])
     table, models = _tables(rows, comparisons)
     folder.write_text("results.csv", table.convert_dtypes().to_csv(index=False))
     folder.write_text("models.csv", models.convert_dtypes().to_csv(index=False))
@@ -93,9 +87,10 @@ def collect(root: Path | str, out: Path | str = "report") -> Report:
     folder.write_json(
         "results.json", {"schema": _SCHEMA, "complete": not missing_runs(rows)} | content
     )
-    folder.write_text("report.md", page(rows, comparisons, pictures))
-    names = ("report.md", "results.csv", "models.csv", "results.json", *drawn)
-    paths = tuple(folder.path / name for name in names)
+    names = [[f"{picture.name}.png" for picture in some] for some in pictures]
+    folder.write_text("report.md", page(rows, comparisons, names))
+    files = ("report.md", "results.csv", "models.csv", "results.json")
+    paths = (*(folder.path / name for name in files), *drawn)
     lines = [
         missing_runs(rows),
         state_counts(rows),
@@ -112,41 +107,21 @@ def _on_which(models: Sequence[Compared], comparisons: Sequence[Sequence[Compare
     return f" ({first['test']} of {Path(first['data_root']).name})" if several else ""
 
 
-def _pictures(models: Sequence[Compared], number: int) -> dict[str, Figure]:
-    """Draw a comparison, by file name; a figure with nothing to show is left out."""
-    from deeplense_batch.compare import short_label
-    from deeplense_batch.report import charts
+def _pictures(models: Sequence[Compared], number: int) -> list[Picture]:
+    """Say which figures a comparison has."""
+    from deeplense_batch.report.compose import compose
 
-    pictures = {}
-    named = {short_label(m.label, place): m for place, m in enumerate(models, start=1)}
-    aucs = {label: m.values("auc") for label, m in named.items() if m.values("auc")}
-    if aucs:
-        errors = {label: model.row()["auc_error"] or 0.0 for label, model in named.items()}
-        pictures["auc"] = charts.auc_bars(aucs, errors)
-    accuracies = {label: m.values("accuracy") for label, m in named.items()}
-    accuracies = {label: values for label, values in accuracies.items() if values}
-    if accuracies:
-        pictures["accuracy"] = charts.accuracy_bars(accuracies)
-    seconds: dict[str, dict[str, list[float]]] = {}
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for label, run in [(label, run) for label, model in named.items() for run in model.runs]:
-        device, spent, auc = (run[name] for name in ("device", "train_seconds", "auc"))
-        if spent is not None:
-            seconds.setdefault(device, {}).setdefault(label, []).append(spent)
-        if spent is not None and auc is not None:
-            points.setdefault(device, {}).setdefault(label, []).append((spent, auc))
-    if seconds:
-        pictures["time"] = charts.time_bars(seconds)
-    if points:
-        pictures["auc_time"] = charts.auc_against_time(points)
-    shares: dict[str, list[tuple[int, float]]] = {}
-    for run in [run for model in models for run in model.runs]:
-        if run.get("train_samples") and run["auc"] is not None:
-            shares.setdefault(run["model"], []).append((run["train_samples"], run["auc"]))
-    if len({images for some in shares.values() for images, _ in some}) > 1:
-        pictures["auc_labels"] = charts.auc_against_labels(shares)
-    suffix = f"-{number}" if number > 1 else ""
-    return {f"{name}{suffix}.png": figure for name, figure in pictures.items()}
+    rows = []
+    for model in models:
+        row = model.row() | {"label": model.label, "valid_score": model.valid_score}
+        row["parameters_m"] = model.runs[0]["parameters_m"]
+        if row["auc_mean"] is not None and row["auc_error"] is not None:
+            row["auc_low"] = row["auc_mean"] - _SIGMAS * row["auc_error"]
+            row["auc_high"] = min(row["auc_mean"] + _SIGMAS * row["auc_error"], 1.0)
+        rows.append(row)
+    interval = "95% interval by the size of the test slice (Hanley and McNeil 1982)"
+    comparison = {"number": number, "models": rows, "interval": interval}
+    return compose(comparison, [model.runs for model in models])
 
 
 def _tables(

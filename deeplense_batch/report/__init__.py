@@ -1,3 +1,3 @@
 """What a comparison is written as: tables, a page, figures."""
 
-__all__ = ["charts", "markdown", "tables"]
+__all__ = ["charts", "compose", "costs", "hardest", "lines", "markdown", "pictures", "tables"]

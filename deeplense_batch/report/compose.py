@@ -1,0 +1,307 @@
+"""Which figures a comparison has, and from which numbers each is drawn.
+
+Of very many models those that validation finds best are shown; the caption says how many are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch import metrics
+from deeplense_batch.compare import short_label
+from deeplense_batch.report.hardest import Answers, find_images, hardest
+from deeplense_batch.report.lines import MOST_LINES
+from deeplense_batch.report.pictures import Picture
+from deeplense_batch.rows import CollectError, Row
+
+__all__ = ["Search", "compose", "compose_hardest", "search"]
+
+_MOST_ROWS = 40  # more cannot be read
+_INTERVAL = "95% interval, bootstrap over the test samples"
+
+Model = Mapping[str, Any]  # one of `models` of a comparison
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one model of a comparison finds rare objects: of the run that validation picks."""
+
+    roc: metrics.Curve
+    precision_recall: metrics.Curve
+    average_precision: float
+    share: float  # of positives among the test samples
+    point: tuple[float, float] | None  # recall and precision at the stated threshold
+
+
+def search(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float | None
+) -> Search:
+    """Follow a search through all thresholds.
+
+    Arguments:
+        positive: Whether a sample is a lens, (N,).
+        scores: Higher means more likely, (N,).
+        threshold: The stated one; what has it or more is called a lens.
+
+    Raises:
+        ValueError: All samples are of one kind.
+    """
+    roc, steps = metrics.roc(positive, scores), metrics.precision_recall(positive, scores)
+    area = float(np.sum(np.diff(steps[0]) * steps[1][1:]))
+    called = np.zeros_like(positive) if threshold is None else scores >= threshold
+    found = float(positive[called].sum())
+    point = (found / float(positive.sum()), found / float(called.sum())) if called.any() else None
+    return Search(
+        metrics.thinned(roc), metrics.thinned(steps), area, float(positive.mean()), point
+    )
+
+
+def compose(
+    comparison: Mapping[str, Any],
+    runs: Sequence[Sequence[Row]],
+    searches: Sequence[Search | None] = (),
+) -> list[Picture]:
+    """Say which figures a comparison has; one with nothing to show is left out.
+
+    Arguments:
+        comparison: As in `results.json`; the best model by validation first.
+        runs: The runs of each model (`rows`).
+        searches: Of each model, where something rare is searched for.
+    """
+    labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
+    models = [
+        dict(model) | {"label": label, "rows": rows, "named": place < _MOST_ROWS}
+        for place, (label, model, rows) in enumerate(
+            zip(labels, comparison["models"], runs, strict=True)
+        )
+    ]
+    for place, model in enumerate(models):
+        model["best"] = not place and model.get("valid_score") is not None
+    made = [
+        *_scores(comparison, models),
+        *_differences(comparison, models),
+        *_times(models),
+        *_costs(comparison, models),
+        *_shares(models),
+        *_searches(labels, searches),
+    ]
+    suffix = _suffix(comparison["number"])
+    return [replace(picture, name=f"{picture.name}{suffix}") for picture in made]
+
+
+def compose_hardest(
+    number: int, answers: Sequence[Answers], root: str, digest: str, test: str
+) -> tuple[list[Picture], list[str]]:
+    """Say which images most models of a comparison get wrong.
+
+    Arguments:
+        number: Of the comparison.
+        answers: Of each model, those of the run that validation picks.
+        root: Folder of shards.
+        digest: Of the data that the models were tested on.
+        test: The slice.
+
+    Returns:
+        The figure, and no note; or, where the images are not at hand, none and why. Neither where
+        no model is wrong anywhere.
+
+    Raises:
+        ValueError: The models were tested on different samples.
+    """
+    samples = hardest(answers)
+    if not samples:
+        return [], []
+    try:
+        find_images(root, digest, test, [sample["id"] for sample in samples])
+    except CollectError as error:
+        return [], [str(error)]
+    arguments = {"root": root, "digest": digest, "test": test, "samples": samples}
+    caption = f"The {len(samples)} test images that the most models get wrong."
+    return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)][
+        : len(samples)
+    ], []
+
+
+def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+    """The scores that every classifier has."""
+    interval = comparison.get("interval") or _INTERVAL
+    words = {"auc": "test AUC (macro, one against the rest)", "accuracy": "test accuracy"}
+    for name, score in words.items():
+        known = [model for model in models if model.get(f"{name}_mean") is not None]
+        shown = [
+            {
+                "label": model["label"],
+                "mean": model[f"{name}_mean"],
+                "low": model.get(f"{name}_low"),
+                "high": model.get(f"{name}_high"),
+                "seeds": _values(model["rows"], name),
+                "mark": _mark(model),
+            }
+            for model in known
+            if model["named"]
+        ]
+        if shown:
+            arguments = {"models": shown, "score": score, "interval": interval}
+            caption = f"{score[0].upper()}{score[1:]} of every model, {_means(models)}"
+            yield Picture(name, "score_dots", arguments, caption + _others(known, shown))
+
+
+def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+    known = [m for m in models if m["best"] or m.get("difference") is not None]
+    if len(known) < 2:
+        return
+    shown = [
+        {
+            "label": model["label"],
+            "difference": model.get("difference") or 0.0,
+            "low": model.get("difference_low"),
+            "high": model.get("difference_high"),
+            "p": model.get("p_value"),
+            "mark": _mark(model),
+        }
+        for model in known
+        if model["named"]
+    ]
+    arguments = {"models": shown, "interval": comparison.get("interval") or _INTERVAL}
+    caption = "Test AUC of every model minus that of the best by validation, on the same samples"
+    yield Picture("differences", "differences", arguments, caption + _others(known, shown))
+
+
+def _times(models: Sequence[Model]) -> Iterator[Picture]:
+    """Training time, and the score against it, on each device: that of most runs first."""
+    spent: dict[str, int] = {}
+    for run in (run for model in models for run in model["rows"]):
+        if run["train_seconds"] is not None:
+            spent[run["device"]] = spent.get(run["device"], 0) + 1
+    devices = sorted(spent, key=lambda device: -spent[device])
+    timed, scored = [], []
+    for device in devices:
+        bars, points = [], []
+        for model in models:
+            runs = [
+                [run["train_seconds"], run["auc"]]
+                for run in model["rows"]
+                if run["device"] == device and run["train_seconds"] is not None
+            ]
+            name = {"label": model["label"]}
+            if runs and model["named"]:
+                bars.append(name | {"seconds": [seconds for seconds, _ in runs]})
+            if runs := [run for run in runs if run[1] is not None]:
+                points.append(name | {"named": model["named"], "runs": runs})
+        timed += [{"device": device, "models": bars}] if bars else []
+        scored += [{"device": device, "models": points}] if points else []
+    others = _others(models, [model for model in models if model["named"]])
+    apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
+    if timed:
+        caption = f"Training time of every model{apart}{others}"
+        yield Picture("time", "time_bars", {"devices": timed}, caption)
+    if scored:
+        caption = f"Test AUC against training time{apart}{_unnamed(models)}"
+        yield Picture("auc_time", "auc_against_time", {"devices": scored}, caption)
+
+
+def _costs(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+    """The score against costs that compare whatever the device."""
+    size = [
+        _cost(models, "parameters_m", "parameters (millions)"),
+        _cost(models, "gflops", "GFLOPs an image"),
+    ]
+    reference = [_cost(models, "reference_hours", "GPU-hours on the reference device")]
+    for name, found, words in (
+        ("auc_cost", size, "size and arithmetic"),
+        ("auc_reference", reference, "training time on one reference device"),
+    ):
+        panels = [panel for panel in found if len(panel["models"]) > 1]
+        if panels:
+            caption = f"Test AUC against {words}{_unnamed(models)}"
+            yield Picture(name, "auc_against_cost", {"costs": panels}, caption)
+
+
+def _cost(models: Sequence[Model], name: str, words: str) -> dict[str, Any]:
+    points = [
+        {
+            "label": model["label"],
+            "named": model["named"],
+            "runs": [[model[name], auc] for auc in _values(model["rows"], "auc")],
+        }
+        for model in models
+        if (model.get(name) or 0) > 0 and _values(model["rows"], "auc")
+    ]
+    return {"name": words, "models": points}
+
+
+def _shares(models: Sequence[Model]) -> Iterator[Picture]:
+    """The score against the number of training images, where it was varied."""
+    shares: dict[str, list[list[float]]] = {}
+    for run in (run for model in models for run in model["rows"]):
+        if run.get("train_samples") and run["auc"] is not None:
+            shares.setdefault(run["model"], []).append([run["train_samples"], run["auc"]])
+    if len({images for some in shares.values() for images, _ in some}) > 1:
+        known = [{"label": name, "runs": runs} for name, runs in shares.items()]
+        shown = known[:MOST_LINES]
+        caption = "Test AUC against the number of training images" + _others(known, shown)
+        yield Picture("auc_labels", "auc_against_labels", {"models": shown}, caption)
+
+
+def _searches(labels: Sequence[str], searches: Sequence[Search | None]) -> Iterator[Picture]:
+    known = [(label, found) for label, found in zip(labels, searches, strict=False) if found]
+    shown = known[:MOST_LINES]
+    if not shown:
+        return
+    roc, steps = [], []
+    for label, found in shown:
+        roc.append({"label": label, "x": found.roc[0].tolist(), "y": found.roc[1].tolist()})
+        recall, precision = found.precision_recall
+        point = None if found.point is None else list(found.point)
+        steps.append({"label": label, "x": recall.tolist(), "y": precision.tolist(),
+                      "area": found.average_precision, "point": point})  # fmt: skip
+    of = "of the run of each model that validation picks" + _others(known, shown)
+    caption = f"Completeness at low rates of false positives, {of}"
+    yield Picture("roc_low_fpr", "roc_low_fpr", {"models": roc}, caption)
+    arguments = {"models": steps, "share": shown[0][1].share}
+    caption = f"Precision at every completeness, {of}"
+    yield Picture("precision_recall", "precision_recall", arguments, caption)
+
+
+def _suffix(number: int) -> str:
+    """What tells the figures of several comparisons apart."""
+    return f"-{number}" if number > 1 else ""
+
+
+def _mark(model: Model) -> str:
+    """How a model stands to the best, of `charts.MARKS`."""
+    if model["best"]:
+        return "best"
+    tied = model.get("tied")
+    return "unknown" if tied is None else "tied" if tied else "apart"
+
+
+def _values(rows: Sequence[Row], name: str) -> list[float]:
+    """One number for each run that has it."""
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
+def _means(models: Sequence[Model]) -> str:
+    several = any(len(model["rows"]) > 1 for model in models)
+    return "the mean over its seeds" if several else "one run each"
+
+
+def _others(known: Sequence[Any], shown: Sequence[Any]) -> str:
+    """Say at the end of a caption how many models it leaves out."""
+    more = len(known) - len(shown)
+    return f"; the {len(shown)} best by validation, {more} more are in the table." if more else "."
+
+
+def _unnamed(models: Sequence[Model]) -> str:
+    """Say at the end of a caption that points are without a label."""
+    most = sum(model["named"] for model in models)
+    return (
+        f"; named are the {most} best of {len(models)} by validation, and all on the Pareto front."
+        if most < len(models)
+        else "."
+    )

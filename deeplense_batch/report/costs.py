@@ -1,0 +1,174 @@
+"""What a score costs: test AUC against time, size and arithmetic, every model a labelled point.
+
+Models that no other beats at less cost are joined by steps, the Pareto front. Seconds of two
+devices do not compare, so each device has a panel and a front of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from deeplense_batch.figures import DPI, GREY, panels_of, plain
+from deeplense_batch.report.charts import MEAN, SEED, explain, time_unit
+
+__all__ = ["auc_against_cost", "auc_against_time"]
+
+Points = NDArray[np.float64]  # (points, 2): cost, AUC
+
+_FRONT: dict[str, Any] = {"color": "black", "lw": 0.8, "zorder": 1}
+_HOLLOW = MEAN | {"color": "white"}
+_POINT = DPI / 72  # pixels in a point of type
+_TIE = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+_LABEL: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+_ANGLES = np.radians([0, 180, 90, 270, *range(30, 360, 30)])  # right, left, above, below, ...
+_AROUND = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+_BESIDE = 20, 24  # models, and letters of a label, up to which two panels stand side by side
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    name: str  # of the cost, with its unit
+    models: Sequence[Mapping[str, Any]]
+    unit: float = 1.0
+    filled: bool = True  # its marks
+
+
+def auc_against_time(devices: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw test AUC against training time, a panel for each device, the first filled.
+
+    Arguments:
+        devices: ``device``, and ``models`` with ``label``, ``runs`` ([seconds, AUC] of each) and
+            ``named`` (False: the label is left out, unless it is on the front).
+    """
+    panels: list[_Panel] = []
+    for device in devices:
+        models = device["models"]
+        unit, length = time_unit(max(run[0] for model in models for run in model["runs"]))
+        name = f"training time ({unit})"
+        panels.append(_Panel(device["device"], name, models, length, filled=not panels))
+    return _scatter(panels, log=False, columns=1)
+
+
+def auc_against_cost(costs: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw test AUC against costs that no device changes, a panel for each.
+
+    Arguments:
+        costs: ``name`` with its unit, and ``models`` as in `auc_against_time`, where the runs hold
+            [cost, AUC].
+    """
+    models = [model for cost in costs for model in cost["models"]]
+    most, longest = _BESIDE
+    few = len(models) <= most * len(costs) and all(len(m["label"]) <= longest for m in models)
+    panels = [_Panel("", cost["name"], cost["models"]) for cost in costs]
+    return _scatter(panels, log=True, columns=len(costs) if few else 1)
+
+
+def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
+    heights = [min(3.2 + 0.08 * sum(m["named"] for m in p.models), 9.0) for p in panels]
+    if columns > 1:
+        figure, grid = panels_of(columns * (max(heights) + 1), max(heights) + 0.3, columns=columns)
+    else:
+        figure, grid = panels_of(4 + max(heights), sum(heights) + 0.2, ratios=heights)
+    drawn, several = [], False
+    for axes, panel in zip(grid, panels, strict=True):
+        models, unit = panel.models, (panel.unit, 1)
+        seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
+        means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
+        front = _front(means)
+        axes.plot(*means[front].T, drawstyle="steps-post", **_FRONT)
+        axes.plot(*means.T, **(MEAN if panel.filled else _HOLLOW))
+        if len(seeds) > len(models):
+            several = True
+            axes.plot(*seeds.T, **SEED)
+        named = [place for place, model in enumerate(models) if model["named"] or place in front]
+        drawn.append((axes, means, seeds, {k: plain(models[k]["label"]) for k in named}))
+        axes.margins(0.12)
+        _abscissa(axes, log)
+        axes.set_title(plain(panel.title), fontsize=9, loc="left")
+        axes.set(xlabel=panel.name, ylabel="test AUC")
+    explain(figure, _meanings(several, others=not all(panel.filled for panel in panels)))
+    figure.draw_without_rendering()  # labels are placed in pixels: the layout must be final
+    figure.set_layout_engine("none")
+    for arguments in drawn:
+        _place(*arguments)
+    return figure
+
+
+def _front(points: Points) -> list[int]:
+    """The places of the points that none of no more cost reaches, the cheapest first."""
+    front: list[int] = []
+    for place in np.lexsort((-points[:, 1], points[:, 0])):
+        if not front or points[place, 1] > points[front[-1], 1]:
+            front.append(int(place))
+    return front
+
+
+def _abscissa(axes: Axes, log: bool) -> None:
+    if not log:
+        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _meanings(several: bool, others: bool) -> dict[str, Artist]:
+    """What the marks are."""
+    run = "mean of the seeds" if several else "one run"
+    marks: dict[str, Artist] = {run: Line2D([], [], **MEAN)}
+    if others:
+        marks[f"{run}, another device"] = Line2D([], [], **_HOLLOW)
+    if several:
+        marks["one seed"] = Line2D([], [], **SEED)
+    return marks | {"Pareto front: none is better for less": Line2D([], [], **_FRONT)}
+
+
+def _place(axes: Axes, points: Points, seeds: Points, labels: Mapping[int, str]) -> None:
+    """Write labels beside points, tied to them where far, at the place of the lowest cost.
+
+    The cost is the distance in pixels, and more for what the label or its tie would cover.
+    """
+    spots = axes.transData.transform(points)
+    taken = _boxes(spots, 4 * _POINT)
+    minor = _boxes(axes.transData.transform(seeds), 2.5 * _POINT)
+    reaches = np.geomspace(4, 400, 28).repeat(len(_AROUND)) * _POINT
+    for row in sorted(labels, key=lambda row: spots[row, 1]):
+        spot = spots[row]
+        text = axes.annotate(labels[row], points[row], (0, 0), size=7.5, arrowprops=_TIE, **_LABEL)
+        text.set_in_layout(False)
+        half = np.array(Text.get_window_extent(text).size) / 2 + _POINT
+        centres = spot + (half + reaches[:, None]) * np.tile(_AROUND, (28, 1))
+        places, ties = _boxes(centres, half), np.linspace(spot, centres, 12)[3:]
+        inside = (places[:, :2] > axes.bbox.min) & (places[:, 2:] < axes.bbox.max)
+        cost = reaches + 1e6 * ~inside.all(axis=1)
+        cost += 200 * _overlaps(places, taken) + 20 * _overlaps(places, minor)
+        cost += sum(5 * _overlaps(_boxes(step, 0), taken[len(spots) :]) for step in ties)
+        best = cost.argmin()
+        text.xyann = tuple((centres[best] - spot) / _POINT)
+        taken = np.concatenate([taken, places[best : best + 1]])
+        minor = np.concatenate([minor, _boxes(ties[:, best], _POINT)])
+
+
+def _boxes(centres: Points, half: float | Points) -> NDArray[np.float64]:
+    """Boxes around centres, (N, 4): left, bottom, right, top."""
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def _overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many of the other boxes each box meets, (N,)."""
+    meets = (boxes[:, None, :2] < others[:, 2:]) & (boxes[:, None, 2:] > others[:, :2])
+    return meets.all(axis=2).sum(axis=1)
