@@ -38,6 +38,7 @@ __all__ = [
     "precision_recall",
     "roc",
     "save",
+    "settle",
 ]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -243,6 +244,12 @@ def save(figure: Figure, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def settle(figure: Figure) -> None:
+    """Find the layout of a figure and keep it: drawn again, in several formats, it is the same."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" would leave one that costs a drawing for each file
 
 
 def plain(text: str) -> str:

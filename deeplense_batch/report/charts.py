@@ -80,7 +80,7 @@ def differences(models: Sequence[Mapping[str, Any]], interval: str) -> Figure:
     """
     rows = sorted(models, key=lambda model: model["difference"])
     numbers = {
-        "difference": [f"{row['difference']:+.4f}" for row in rows],
+        "difference": [_difference(row) for row in rows],
         "interval": [_between(row) for row in rows],
         "p (Holm)": [_probability(row["p"]) for row in rows],
     }
@@ -176,9 +176,17 @@ def _rows(
     axes.tick_params(axis="y", length=0)
 
 
+def _difference(row: Mapping[str, Any]) -> str:
+    return "best" if row["mark"] == "best" else _signed(row["difference"])
+
+
 def _between(row: Mapping[str, Any]) -> str:
     known = row["low"] is not None and row["high"] is not None
-    return f"[{row['low']:+.4f}, {row['high']:+.4f}]" if known else "-"
+    return f"[{_signed(row['low'])}, {_signed(row['high'])}]" if known else "-"
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.4f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _probability(p: float | None) -> str:

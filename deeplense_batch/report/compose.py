@@ -22,6 +22,7 @@ from deeplense_batch.rows import CollectError, Row
 __all__ = ["Search", "compose", "compose_hardest", "search"]
 
 _MOST_ROWS = 40  # more cannot be read
+_MOST_NAMES = 20  # of points
 _INTERVAL = "95% interval, bootstrap over the test samples"
 
 Model = Mapping[str, Any]  # one of `models` of a comparison
@@ -75,12 +76,11 @@ def compose(
     """
     labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
     models = [
-        dict(model) | {"label": label, "rows": rows, "named": place < _MOST_ROWS}
-        for place, (label, model, rows) in enumerate(
-            zip(labels, comparison["models"], runs, strict=True)
-        )
+        dict(model) | {"label": label, "rows": rows}
+        for label, model, rows in zip(labels, comparison["models"], runs, strict=True)
     ]
     for place, model in enumerate(models):
+        model |= {"shown": place < _MOST_ROWS, "named": place < _MOST_NAMES}
         model["best"] = not place and model.get("valid_score") is not None
     made = [
         *_scores(comparison, models),
@@ -143,7 +143,7 @@ def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
                 "mark": _mark(model),
             }
             for model in known
-            if model["named"]
+            if model["shown"]
         ]
         if shown:
             arguments = {"models": shown, "score": score, "interval": interval}
@@ -165,7 +165,7 @@ def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture
             "mark": _mark(model),
         }
         for model in known
-        if model["named"]
+        if model["shown"]
     ]
     arguments = {"models": shown, "interval": comparison.get("interval") or _INTERVAL}
     caption = "Test AUC of every model minus that of the best by validation, on the same samples"
@@ -189,13 +189,13 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
                 if run["device"] == device and run["train_seconds"] is not None
             ]
             name = {"label": model["label"]}
-            if runs and model["named"]:
+            if runs and model["shown"]:
                 bars.append(name | {"seconds": [seconds for seconds, _ in runs]})
             if runs := [run for run in runs if run[1] is not None]:
                 points.append(name | {"named": model["named"], "runs": runs})
         timed += [{"device": device, "models": bars}] if bars else []
         scored += [{"device": device, "models": points}] if points else []
-    others = _others(models, [model for model in models if model["named"]])
+    others = _others(models, [model for model in models if model["shown"]])
     apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
     if timed:
         caption = f"Training time of every model{apart}{others}"

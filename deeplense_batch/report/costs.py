@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from deeplense_batch.figures import DPI, GREY, panels_of, plain
+from deeplense_batch.figures import DPI, GREY, panels_of, plain, settle
 from deeplense_batch.report.charts import MEAN, SEED, explain, time_unit
 
 __all__ = ["auc_against_cost", "auc_against_time"]
@@ -28,6 +28,7 @@ Points = NDArray[np.float64]  # (points, 2): cost, AUC
 
 _FRONT: dict[str, Any] = {"color": "black", "lw": 0.8, "zorder": 1}
 _HOLLOW = MEAN | {"color": "white"}
+_CROWD: dict[str, Any] = {"marker": "o", "ls": "", "color": GREY, "mew": 0, "ms": 3, "zorder": 2}
 _POINT = DPI / 72  # pixels in a point of type
 _TIE = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
 _LABEL: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
@@ -50,7 +51,7 @@ def auc_against_time(devices: Sequence[Mapping[str, Any]]) -> Figure:
 
     Arguments:
         devices: ``device``, and ``models`` with ``label``, ``runs`` ([seconds, AUC] of each) and
-            ``named`` (False: the label is left out, unless it is on the front).
+            ``named`` (False: a small mark without a label, unless it is on the front).
     """
     panels: list[_Panel] = []
     for device in devices:
@@ -81,26 +82,30 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         figure, grid = panels_of(columns * (max(heights) + 1), max(heights) + 0.3, columns=columns)
     else:
         figure, grid = panels_of(4 + max(heights), sum(heights) + 0.2, ratios=heights)
-    drawn, several = [], False
+    drawn, several, crowd = [], False, False
     for axes, panel in zip(grid, panels, strict=True):
         models, unit = panel.models, (panel.unit, 1)
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
         front = _front(means)
-        axes.plot(*means[front].T, drawstyle="steps-post", **_FRONT)
-        axes.plot(*means.T, **(MEAN if panel.filled else _HOLLOW))
-        if len(seeds) > len(models):
+        corners = means[front].repeat(2, axis=0)
+        steps = np.stack([corners[1:, 0], corners[:-1, 1]], axis=1)  # across, then up
+        axes.plot(*steps.T, **_FRONT)
+        named = [place for place, model in enumerate(models) if model["named"] or place in front]
+        axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
+        if len(named) < len(models):  # a crowd: its seeds would cover all
+            crowd, seeds = True, means
+            axes.plot(*np.delete(means, named, axis=0).T, **_CROWD)
+        elif len(seeds) > len(models):
             several = True
             axes.plot(*seeds.T, **SEED)
-        named = [place for place, model in enumerate(models) if model["named"] or place in front]
-        drawn.append((axes, means, seeds, {k: plain(models[k]["label"]) for k in named}))
+        drawn.append((axes, means, seeds, steps, {k: plain(models[k]["label"]) for k in named}))
         axes.margins(0.12)
         _abscissa(axes, log)
         axes.set_title(plain(panel.title), fontsize=9, loc="left")
         axes.set(xlabel=panel.name, ylabel="test AUC")
-    explain(figure, _meanings(several, others=not all(panel.filled for panel in panels)))
-    figure.draw_without_rendering()  # labels are placed in pixels: the layout must be final
-    figure.set_layout_engine("none")
+    explain(figure, _meanings(several, crowd, others=not all(panel.filled for panel in panels)))
+    settle(figure)  # labels are placed in pixels
     for arguments in drawn:
         _place(*arguments)
     return figure
@@ -126,25 +131,32 @@ def _abscissa(axes: Axes, log: bool) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _meanings(several: bool, others: bool) -> dict[str, Artist]:
+def _meanings(several: bool, crowd: bool, others: bool) -> dict[str, Artist]:
     """What the marks are."""
-    run = "mean of the seeds" if several else "one run"
+    run = "mean of the seeds" if several or crowd else "one run"
     marks: dict[str, Artist] = {run: Line2D([], [], **MEAN)}
     if others:
         marks[f"{run}, another device"] = Line2D([], [], **_HOLLOW)
+    if crowd:
+        marks["another model"] = Line2D([], [], **_CROWD)
     if several:
         marks["one seed"] = Line2D([], [], **SEED)
     return marks | {"Pareto front: none is better for less": Line2D([], [], **_FRONT)}
 
 
-def _place(axes: Axes, points: Points, seeds: Points, labels: Mapping[int, str]) -> None:
+def _place(
+    axes: Axes, points: Points, seeds: Points, steps: Points, labels: Mapping[int, str]
+) -> None:
     """Write labels beside points, tied to them where far, at the place of the lowest cost.
 
     The cost is the distance in pixels, and more for what the label or its tie would cover.
     """
+    corners = axes.transData.transform(steps)
+    line = np.linspace(corners[:-1], corners[1:], 40).reshape(-1, 2)
     spots = axes.transData.transform(points)
     taken = _boxes(spots, 4 * _POINT)
     minor = _boxes(axes.transData.transform(seeds), 2.5 * _POINT)
+    minor = np.concatenate([minor, _boxes(line, 0.5 * _POINT)])
     reaches = np.geomspace(4, 400, 28).repeat(len(_AROUND)) * _POINT
     for row in sorted(labels, key=lambda row: spots[row, 1]):
         spot = spots[row]

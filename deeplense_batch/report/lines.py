@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from deeplense_batch.figures import COLOURS, DASHES, panels_of, plain
 
 __all__ = ["MOST_LINES", "auc_against_labels", "precision_recall", "roc_low_fpr"]
 
-MOST_LINES = 12  # more are a tangle
+MOST_LINES = 8  # more are a tangle
 
 Model = dict[str, Any]
 
@@ -49,14 +48,14 @@ def roc_low_fpr(models: Sequence[Model]) -> Figure:
     """
     figure, (axes,) = panels_of(5.6, 4.2 + _height(models))
     positive = [x for model in models for x in model["x"] if x > 0]
-    least = 10.0 ** np.floor(np.log10(min(positive)))
+    least = min(positive) / 1.5
     lines = []
     for model, style in zip(models, _styles(), strict=False):
         rates = np.maximum(model["x"], least)  # none at all has its place at the left edge
         lines += axes.plot(rates, model["y"], **style, markevery=0.12, ms=4)
     axes.set(xscale="log", xlim=(least, 1.05), ylim=(-0.01, 1.02))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-    axes.set(xlabel="false positive rate", ylabel="true positive rate (completeness)")
+    axes.set(xlabel="false positive rate (left edge: none)")
+    axes.set(ylabel="true positive rate (completeness)")
     _legend(figure, lines, _labels(models))
     return figure
 

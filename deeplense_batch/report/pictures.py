@@ -117,6 +117,7 @@ def redraw(folder: Path | str, formats: Sequence[str] = _WRITTEN) -> list[Path]:
 
 def _save(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
     """Write a figure in several formats: `path` with the suffix of each."""
+    figures.settle(figure)
     paths = [path.with_name(f"{path.name}.{kind}") for kind in formats]
     for one in paths:
         figures.save(figure, one)
