@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deeplense_batch.figures import panels_of
+from deeplense_batch.figures import panels_of, plain
 
 __all__ = ["contact_sheet", "map_sheet", "stretched"]
 
@@ -59,8 +59,8 @@ def contact_sheet(images: Sequence[NDArray], names: Sequence[str], title: str) -
         names: A line or more for each.
         title: Of the sheet.
     """
-    columns = min(_COLUMNS, len(images))
-    rows = -(-len(images) // columns)
+    rows = -(-len(images) // _COLUMNS)
+    columns = -(-len(images) // rows)  # rows of one length, as far as can be
     lines = 1 + max(name.count("\n") for name in names)
     height = rows * (_INCHES + 0.13 * lines) + _ROOM
     figure, panels = panels_of(
@@ -135,4 +135,4 @@ def _short(name: str) -> str:
     """A name whose first line, an id, may be long: its end is kept, which tells it from others."""
     id_, *more = name.split("\n")
     id_ = id_ if len(id_) <= _LETTERS else f"...{id_[3 - _LETTERS :]}"
-    return "\n".join([id_, *more])
+    return "\n".join(plain(line) for line in (id_, *more))

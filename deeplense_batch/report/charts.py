@@ -39,7 +39,7 @@ MARKS: dict[str, tuple[str, dict[str, Any]]] = {  # by how a model stands to the
     "best": ("best by validation", MEAN | {"marker": "*", "ms": 10, "color": ORANGE}),
     "tied": ("test AUC not distinguishable from the best", MEAN),
     "apart": ("test AUC distinguishable from the best", MEAN | {"color": "white"}),
-    "unknown": ("not compared with the best by sample", MEAN | {"marker": "s", "color": SKY}),
+    "unknown": ("difference to the best not known", MEAN | {"marker": "s", "color": SKY}),
 }
 _BAR: dict[str, Any] = {"facecolor": SKY, "edgecolor": "black", "lw": 0.6}
 _WHISKER: dict[str, Any] = {"color": GREY, "lw": 1.2}

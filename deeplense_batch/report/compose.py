@@ -22,7 +22,7 @@ from deeplense_batch.rows import CollectError, Row
 __all__ = ["Search", "compose", "compose_hardest", "search"]
 
 _MOST_ROWS = 40  # more cannot be read
-_MOST_NAMES = 20  # of points
+_MOST_NAMES = 16  # of points
 _INTERVAL = "95% interval, bootstrap over the test samples"
 
 Model = Mapping[str, Any]  # one of `models` of a comparison
@@ -52,13 +52,15 @@ def search(
     Raises:
         ValueError: All samples are of one kind.
     """
-    roc, steps = metrics.roc(positive, scores), metrics.precision_recall(positive, scores)
-    area = float(np.sum(np.diff(steps[0]) * steps[1][1:]))
+    steps = metrics.precision_recall(positive, scores)
     called = np.zeros_like(positive) if threshold is None else scores >= threshold
     found = float(positive[called].sum())
-    point = (found / float(positive.sum()), found / float(called.sum())) if called.any() else None
     return Search(
-        metrics.thinned(roc), metrics.thinned(steps), area, float(positive.mean()), point
+        roc=metrics.thinned(metrics.roc(positive, scores)),
+        precision_recall=metrics.thinned(steps),
+        average_precision=float(np.sum(np.diff(steps[0]) * steps[1][1:])),
+        share=float(positive.mean()),
+        point=(found / float(positive.sum()), found / float(called.sum())) if found else None,
     )
 
 
@@ -86,7 +88,7 @@ def compose(
         *_scores(comparison, models),
         *_differences(comparison, models),
         *_times(models),
-        *_costs(comparison, models),
+        *_costs(models),
         *_shares(models),
         *_searches(labels, searches),
     ]
@@ -97,7 +99,7 @@ def compose(
 def compose_hardest(
     number: int, answers: Sequence[Answers], root: str, digest: str, test: str
 ) -> tuple[list[Picture], list[str]]:
-    """Say which images most models of a comparison get wrong.
+    """Say which test images the most models of a comparison get wrong.
 
     Arguments:
         number: Of the comparison.
@@ -122,9 +124,7 @@ def compose_hardest(
         return [], [str(error)]
     arguments = {"root": root, "digest": digest, "test": test, "samples": samples}
     caption = f"The {len(samples)} test images that the most models get wrong."
-    return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)][
-        : len(samples)
-    ], []
+    return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []
 
 
 def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
@@ -147,7 +147,7 @@ def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
         ]
         if shown:
             arguments = {"models": shown, "score": score, "interval": interval}
-            caption = f"{score[0].upper()}{score[1:]} of every model, {_means(models)}"
+            caption = f"{score[0].upper()}{score[1:]} of each model, {_means(models)}"
             yield Picture(name, "score_dots", arguments, caption + _others(known, shown))
 
 
@@ -168,7 +168,7 @@ def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture
         if model["shown"]
     ]
     arguments = {"models": shown, "interval": comparison.get("interval") or _INTERVAL}
-    caption = "Test AUC of every model minus that of the best by validation, on the same samples"
+    caption = "Test AUC of each model minus that of the best by validation, on the same samples"
     yield Picture("differences", "differences", arguments, caption + _others(known, shown))
 
 
@@ -198,14 +198,14 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
     others = _others(models, [model for model in models if model["shown"]])
     apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
     if timed:
-        caption = f"Training time of every model{apart}{others}"
+        caption = f"Training time of each model{apart}{others}"
         yield Picture("time", "time_bars", {"devices": timed}, caption)
     if scored:
         caption = f"Test AUC against training time{apart}{_unnamed(models)}"
         yield Picture("auc_time", "auc_against_time", {"devices": scored}, caption)
 
 
-def _costs(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+def _costs(models: Sequence[Model]) -> Iterator[Picture]:
     """The score against costs that compare whatever the device."""
     size = [
         _cost(models, "parameters_m", "parameters (millions)"),
@@ -294,14 +294,14 @@ def _means(models: Sequence[Model]) -> str:
 def _others(known: Sequence[Any], shown: Sequence[Any]) -> str:
     """Say at the end of a caption how many models it leaves out."""
     more = len(known) - len(shown)
-    return f"; the {len(shown)} best by validation, {more} more are in the table." if more else "."
+    if not more:
+        return "."
+    return f"; shown are the {len(shown)} best by validation, {more} others are in the table."
 
 
 def _unnamed(models: Sequence[Model]) -> str:
     """Say at the end of a caption that points are without a label."""
     most = sum(model["named"] for model in models)
-    return (
-        f"; named are the {most} best of {len(models)} by validation, and all on the Pareto front."
-        if most < len(models)
-        else "."
-    )
+    if most == len(models):
+        return "."
+    return f"; named are the Pareto front and the {most} best by validation of {len(models)}."

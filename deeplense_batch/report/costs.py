@@ -88,9 +88,6 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
         front = _front(means)
-        corners = means[front].repeat(2, axis=0)
-        steps = np.stack([corners[1:, 0], corners[:-1, 1]], axis=1)  # across, then up
-        axes.plot(*steps.T, **_FRONT)
         named = [place for place, model in enumerate(models) if model["named"] or place in front]
         axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
         if len(named) < len(models):  # a crowd: its seeds would cover all
@@ -99,9 +96,10 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         elif len(seeds) > len(models):
             several = True
             axes.plot(*seeds.T, **SEED)
+        _limit(axes, log)
+        steps = _steps(means[front], axes.get_xlim()[1])
+        axes.plot(*steps.T, **_FRONT)
         drawn.append((axes, means, seeds, steps, {k: plain(models[k]["label"]) for k in named}))
-        axes.margins(0.12)
-        _abscissa(axes, log)
         axes.set_title(plain(panel.title), fontsize=9, loc="left")
         axes.set(xlabel=panel.name, ylabel="test AUC")
     explain(figure, _meanings(several, crowd, others=not all(panel.filled for panel in panels)))
@@ -120,15 +118,26 @@ def _front(points: Points) -> list[int]:
     return front
 
 
-def _abscissa(axes: Axes, log: bool) -> None:
-    if not log:
+def _steps(front: Points, end: float) -> Points:
+    """The best that can be had for each cost, (points, 2): across, up, and on to an end."""
+    corners = np.concatenate([front, [[end, front[-1, 1]]]]).repeat(2, axis=0)
+    return np.stack([corners[1:, 0], corners[:-1, 1]], axis=1)[:-1]
+
+
+def _limit(axes: Axes, log: bool) -> None:
+    """Leave room for labels, but for no time below 0 and little AUC above 1."""
+    axes.margins(0.12)
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(axes.get_xlim())
+    else:
         axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
         axes.xaxis.set_major_locator(MaxNLocator(8))
-        return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, min(top, 1 + 0.1 * (1 - bottom)))
 
 
 def _meanings(several: bool, crowd: bool, others: bool) -> dict[str, Artist]:
@@ -138,7 +147,7 @@ def _meanings(several: bool, crowd: bool, others: bool) -> dict[str, Artist]:
     if others:
         marks[f"{run}, another device"] = Line2D([], [], **_HOLLOW)
     if crowd:
-        marks["another model"] = Line2D([], [], **_CROWD)
+        marks["model without a label"] = Line2D([], [], **_CROWD)
     if several:
         marks["one seed"] = Line2D([], [], **SEED)
     return marks | {"Pareto front: none is better for less": Line2D([], [], **_FRONT)}

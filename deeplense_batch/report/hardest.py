@@ -1,4 +1,4 @@
-"""The test images that most models get wrong, side by side."""
+"""The test images that the most models get wrong, side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.figures import plain
 from deeplense_batch.rows import CollectError
 from deeplense_batch.sheets import contact_sheet
 
@@ -47,7 +46,7 @@ def hardest(models: Sequence[Answers], most: int = _MOST) -> list[dict[str, Any]
         most: How many to find.
 
     Returns:
-        ``id``, ``truth``, ``said`` (the wrong class that most models answer), ``wrong`` (models)
+        ``id``, ``truth``, ``said`` (the wrong class most often answered), ``wrong`` (models)
         and ``of`` (all models) of each; none that all models get right.
 
     Raises:
@@ -100,7 +99,7 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
 
 
 def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]]) -> Figure:
-    """Show images, each with its truth, what most models say, and how many are wrong.
+    """Show images, each with its truth, what most take it for, and how many models are wrong.
 
     Arguments:
         root: Folder of shards.
@@ -113,14 +112,13 @@ def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]
     """
     splits = find_images(root, digest, test, [sample["id"] for sample in samples])
     names = [
-        f"{sample['id']}\ntrue {_short(sample['truth'])}\nmost say {_short(sample['said'])}\n"
+        f"{sample['id']}\ntrue {_short(sample['truth'])}\ntaken for {_short(sample['said'])}\n"
         f"wrong in {sample['wrong']} of {sample['of']}"
         for sample in samples
     ]
     images = [split.images()[0] for split in splits]
-    return contact_sheet(images, names, "Test images that most models get wrong")
+    return contact_sheet(images, names, "Test images that the most models get wrong")
 
 
 def _short(name: str) -> str:
-    text = plain(name)
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

@@ -61,7 +61,7 @@ def draw(picture: Picture) -> Figure:
 def write(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     """Draw figures into a folder, each as PNG and SVG, with the numbers to draw them again.
 
-    Figures that the same file told of before, and tells of no more, are removed.
+    Other files of the figures that were told of before show old numbers, and are removed.
 
     Returns:
         The files, `figures.json` first.
