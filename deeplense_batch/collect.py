@@ -63,7 +63,8 @@ def collect(root: Path | str, out: Path | str = "report") -> Report:
     """Compare the runs below a folder.
 
     Writes `results.csv` (a row for each run), `models.csv` (a row for each model, over its seeds),
-    `results.json` (both), `report.md` and its figures; each is replaced whole.
+    `results.json` (both), `report.md`, and its figures with the numbers to draw them again,
+    `figures.json`; each is replaced whole.
 
     Raises:
         CollectError: There are no runs, or `out` is not a folder.

@@ -23,7 +23,6 @@ __all__ = ["contact_sheet", "map_sheet", "stretched"]
 _SOFTENING = 0.1  # of the range: where asinh turns from linear
 _WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken a picture
 _BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
-_COLUMNS = 10
 _INCHES = 1.5  # of a panel
 _LETTERS = 28  # of a name above a panel
 _ROOM = 0.9  # inches of titles
@@ -51,16 +50,19 @@ def stretched(image: NDArray) -> NDArray[np.float64]:
     return picture.transpose(1, 2, 0) if colour else picture[0]
 
 
-def contact_sheet(images: Sequence[NDArray], names: Sequence[str], title: str) -> Figure:
+def contact_sheet(
+    images: Sequence[NDArray], names: Sequence[str], title: str, *, columns: int = 10
+) -> Figure:
     """Show images side by side, each under its name.
 
     Arguments:
         images: Values, each (C, H, W).
         names: A line or more for each.
         title: Of the sheet.
+        columns: Images in a row.
     """
-    rows = -(-len(images) // _COLUMNS)
-    columns = -(-len(images) // rows)  # rows of one length, as far as can be
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     lines = 1 + max(name.count("\n") for name in names)
     height = rows * (_INCHES + 0.13 * lines) + _ROOM
     figure, panels = panels_of(

@@ -116,6 +116,7 @@ def test_times_are_bars_from_zero_with_a_panel_for_each_device():
     assert [axes.get_xlabel()[-4:] for axes in figure.axes] == [" (s)", " (h)"]
     assert [bar.get_width() for bar in figure.axes[0].patches] == [90, 45]
     assert figure.axes[0].get_xlim()[0] == 0
+    assert {"90.0", "45.0", "2.50"} <= set(texts(figure))
     assert explained(figure) == {"mean of the seeds", "one seed"}
     assert not drawn(charts.time_bars([second])).legends
 

@@ -228,6 +228,10 @@ def test_seeds_are_summed_up_by_model(tmp_path):
     assert float(first["train_seconds"]) == pytest.approx(62.0)
     error = auc_standard_error(statistics.fmean(aucs), 200, 400)
     assert float(first["auc_error"]) == pytest.approx(error)
+    drawn, *_ = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
+    row = drawn["arguments"]["models"][0]
+    ends = (statistics.fmean(aucs) - 1.96 * error, statistics.fmean(aucs) + 1.96 * error)
+    assert (row["low"], row["high"]) == pytest.approx(ends) and row["seeds"] == list(aucs)
     assert alone["auc_sd"] == "" and float(alone["auc_mean"]) == 0.95
     assert report.complete
     # validation picks, though the test score of the other is higher

@@ -111,7 +111,7 @@ def time_bars(devices: Sequence[Mapping[str, Any]]) -> Figure:
         runs = [np.divide(row["seconds"], length) for row in rows]
         means = [float(np.mean(values)) for values in runs]
         axes.barh(range(len(rows)), means, height=0.62, **_BAR)
-        _rows(axes, rows, runs, {"": [f"{mean:.3g}" for mean in means]}, below=0)
+        _rows(axes, rows, runs, {"": [f"{mean:#.3g}".rstrip(".") for mean in means]}, below=0)
         axes.set_title(plain(device["device"]), fontsize=9, loc="left")
         axes.set_xlabel(f"training time ({unit})")
     if several:

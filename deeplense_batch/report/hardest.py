@@ -15,7 +15,8 @@ from deeplense_batch.sheets import contact_sheet
 
 __all__ = ["Answers", "find_images", "hardest", "sheet"]
 
-_MOST = 24  # images of a sheet
+_TITLE = "Test images that the most models get wrong"
+_MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
 
 
@@ -117,7 +118,7 @@ def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]
         for sample in samples
     ]
     images = [split.images()[0] for split in splits]
-    return contact_sheet(images, names, "Test images that the most models get wrong")
+    return contact_sheet(images, names, _TITLE, columns=_COLUMNS)
 
 
 def _short(name: str) -> str:
