@@ -136,12 +136,15 @@ def _use(trained: Trained) -> str:
 
 
 def _limits(trained: Trained) -> str:
-    classes = len(trained.classes)
+    classes, found = len(trained.classes), trained.metrics["test"]["scores"]
+    honest = ""
+    if temperature := found.get("temperature"):
+        honest = f"; divide the logits by {temperature:.4g}, as `predict` does, to calibrate them"
     return (
         f"It knows {classes} classes and calls every image one of them, whatever it shows. Other "
         "instruments, pixel scales, noise, bands or laws of simulation than those of its data are "
         "untested, and scores there may be far worse. In other proportions of classes than in its "
-        "data its probabilities do not hold. They are not calibrated here; `predict` does that. "
+        f"data its probabilities do not hold; nor are they calibrated here{honest}. "
         "Scores above have the error of a finite sample and of one seed."
     )
 

@@ -6,12 +6,11 @@ compared on one device only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.report.markdown import best_model, page
 from deeplense_batch.report.tables import missing_runs, padded, state_counts, table_cells
 from deeplense_batch.rows import COLUMNS, CollectError, Row, read_rows
 from deeplense_batch.rundir import RunDir
@@ -24,8 +23,7 @@ if TYPE_CHECKING:  # they take a second to load, and `status` has no use for the
 
 __all__ = ["CollectError", "Report", "collect", "incomplete", "status"]
 
-_SCHEMA = 1
-_SIGMAS = 1.96  # half a 95% interval
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -59,79 +57,128 @@ def incomplete(root: Path | str) -> bool:
     return any(row["state"] != "done" for row in read_rows(root))
 
 
-def collect(root: Path | str, out: Path | str = "report") -> Report:
-    """Compare the runs below a folder.
+def collect(
+    root: Path | str | None,
+    out: Path | str = "report",
+    *,
+    published: Path | str | None = None,
+    predictions: Mapping[str, Path] | None = None,
+    classes: Sequence[str] = (),
+) -> Report:
+    """Compare the runs below a folder, and results of other programs.
 
     Writes `results.csv` (a row for each run), `models.csv` (a row for each model, over its seeds),
-    `results.json` (both), `report.md`, and its figures with the numbers to draw them again,
+    `results.json` (all of it), `report.md`, and its figures with the numbers to draw them again,
     `figures.json`; each is replaced whole.
 
+    Arguments:
+        root: Folder of the runs, or None for the results of other programs alone.
+        out: Folder of the report.
+        published: Folder of published results (`imported.published_rows`).
+        predictions: Folders of predictions, by the name of their model.
+        classes: Class names of these (`imported.prediction_rows`).
+
     Raises:
-        CollectError: There are no runs, or `out` is not a folder.
+        CollectError: There is nothing to compare, or `out` is not a folder.
     """
-    from deeplense_batch.compare import compare, name_variants
+    from deeplense_batch.imported import prediction_rows, published_rows
+    from deeplense_batch.report.markdown import page
     from deeplense_batch.report.pictures import write
 
-    rows = read_rows(root)
-    name_variants(rows)
-    comparisons = compare(rows)
     folder = RunDir(out)  # for its way of replacing a file
     if folder.path.exists() and not folder.path.is_dir():
         raise CollectError(f"{out}: not a folder")
+    rows = [] if root is None else read_rows(root)
+    rows += published_rows(published) if published else []
+    rows += prediction_rows(predictions or {}, classes)
+    content, pictures = _compared(rows)
     folder.path.mkdir(parents=True, exist_ok=True)
-    pictures = [_pictures(models, number) for number, models in enumerate(comparisons, start=1)]
-    drawn = write(folder.path, [picture for some in pictures for picture in some])
-    table, models = _tables(rows, comparisons)
+    drawn = write(folder.path, pictures)
+    table, models = _tables(content)
     folder.write_text("results.csv", table.convert_dtypes().to_csv(index=False))
     folder.write_text("models.csv", models.convert_dtypes().to_csv(index=False))
-    content = {"rows": rows, "models": models.to_dict("records")}
-    folder.write_json(
-        "results.json", {"schema": _SCHEMA, "complete": not missing_runs(rows)} | content
-    )
-    names = [[f"{picture.name}.png" for picture in some] for some in pictures]
-    folder.write_text("report.md", page(rows, comparisons, names))
-    files = ("report.md", "results.csv", "models.csv", "results.json")
-    paths = (*(folder.path / name for name in files), *drawn)
-    lines = [
-        missing_runs(rows),
-        state_counts(rows),
-        *(best_model(models) + _on_which(models, comparisons) for models in comparisons),
-        f"report: {paths[0]}",
+    folder.write_json("results.json", content)
+    folder.write_text("report.md", page(content))
+    names = ("report.md", "results.csv", "models.csv", "results.json")
+    paths = (*(folder.path / name for name in names), *drawn)
+    said = [content["missing"], content["counts"], *_best(content), f"report: {paths[0]}"]
+    return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
+
+
+def _compared(rows: list[Row]) -> tuple[dict[str, Any], list[Picture]]:
+    """Everything that is written, and the figures."""
+    from deeplense_batch.compare import compare, name_variants
+    from deeplense_batch.inference import infer
+    from deeplense_batch.report.compose import compose, compose_hardest, searches
+    from deeplense_batch.report.sentences import heading, sentences
+
+    name_variants(rows)
+    comparisons: list[Row] = []
+    drawn: list[Picture] = []
+    for number, plain in enumerate(compare(rows), start=1):
+        models, answers, notes = infer(plain)
+        first = models[0].runs[0]
+        place = (first["data_root"], first["data_digest"], first["test"])
+        hardest, faults = compose_hardest(number, [*answers.values()], *place)
+        comparison = {
+            "number": number,
+            "heading": heading(models),
+            "task": first["task"],
+            "data": Path(first["data_root"]).name,
+            "score": models[0].monitor,
+            "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
+            "more": list(dict.fromkeys(n for model in models for n in model.more)),
+            "test": first["test"],
+            "test_samples": first["test_samples"],
+            "sentences": sentences(models, [*notes, *faults]),
+            "models": _numbered(models),
+        }
+        runs = [model.runs for model in models]
+        pictures = [*compose(comparison, runs, searches(models, answers)), *hardest]
+        drawn += pictures
+        comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
+        comparisons.append(comparison)
+    missing = missing_runs(rows)
+    content = {
+        "schema": _SCHEMA,
+        "made": max((row["updated"] or "" for row in rows), default=""),
+        "complete": not missing,
+        "missing": missing,
+        "counts": state_counts(rows),
+        "rows": rows,
+        "comparisons": comparisons,
+    }
+    return content, drawn
+
+
+def _numbered(models: Sequence[Compared]) -> list[Row]:
+    """A flat row for each model, with its place and whether another is as good and cheaper."""
+    from deeplense_batch.compare import pareto
+
+    rows: list[Row] = [{"place": place, **m.row()} for place, m in enumerate(models, start=1)]
+    for device in {row["device"] for row in rows}:
+        own = [row for row in rows if row["device"] == device]
+        score = f"{models[0].monitor}_mean"
+        front = pareto((row["train_seconds"] if device else None, row[score]) for row in own)
+        for row, on_it in zip(own, front, strict=True):
+            row["pareto"] = on_it
+    return [row.pop("more") | row for row in rows]
+
+
+def _best(content: Mapping[str, Any]) -> list[str]:
+    """The best model of each comparison, and the data where there are several."""
+    several = len(content["comparisons"]) > 1
+    return [
+        each["sentences"][0].removesuffix(".")
+        + (f" ({each['test']} of {each['data']})" if several else "")
+        for each in content["comparisons"]
     ]
-    return Report(table, models, paths, not missing_runs(rows), "\n".join(filter(None, lines)))
 
 
-def _on_which(models: Sequence[Compared], comparisons: Sequence[Sequence[Compared]]) -> str:
-    """The data of a comparison, where there are several."""
-    first = models[0].runs[0]
-    several = len(comparisons) > 1
-    return f" ({first['test']} of {Path(first['data_root']).name})" if several else ""
-
-
-def _pictures(models: Sequence[Compared], number: int) -> list[Picture]:
-    """Say which figures a comparison has."""
-    from deeplense_batch.report.compose import compose
-
-    rows = []
-    for model in models:
-        row = model.row() | {"label": model.label, "valid_score": model.valid_score}
-        row["parameters_m"] = model.runs[0]["parameters_m"]
-        if row["auc_mean"] is not None and row["auc_error"] is not None:
-            row["auc_low"] = row["auc_mean"] - _SIGMAS * row["auc_error"]
-            row["auc_high"] = min(row["auc_mean"] + _SIGMAS * row["auc_error"], 1.0)
-        rows.append(row)
-    interval = "95% interval by the size of the test slice (Hanley and McNeil 1982)"
-    comparison = {"number": number, "models": rows, "interval": interval}
-    return compose(comparison, [model.runs for model in models])
-
-
-def _tables(
-    rows: Sequence[Row], comparisons: Sequence[Sequence[Compared]]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
-    from deeplense_batch.compare import MODEL_COLUMNS
-
+    rows = content["rows"]
     classes = dict.fromkeys(name for row in rows for name in row if name.startswith("auc_"))
     more = dict.fromkeys(name for row in rows for name in row.get("more") or ())
     place, end = COLUMNS.index("auc") + 1, COLUMNS.index("nll") + 1
@@ -140,8 +187,16 @@ def _tables(
         for row in rows
     ]
     names = [*COLUMNS[:place], *classes, *COLUMNS[place:end], *more, *COLUMNS[end:]]
-    table = pd.DataFrame(plain, columns=names)
-    sums = [model.row() for models in comparisons for model in models]
-    place = MODEL_COLUMNS.index("auc_error") + 1
-    columns = [*MODEL_COLUMNS[:place], *(f"{name}_mean" for name in classes)]
-    return table, pd.DataFrame(sums, columns=[*columns, *MODEL_COLUMNS[place:]])
+    models = [
+        {"comparison": each["number"]} | _flat(model)
+        for each in content["comparisons"]
+        for model in each["models"]
+    ]
+    return pd.DataFrame(plain, columns=names), pd.DataFrame(models)
+
+
+def _flat(model: Row) -> Row:
+    """A model without what is nested in it: DeLong's test becomes columns of each class."""
+    tests = model.get("delong") or {}
+    named = {f"delong_{n}_{c}": v for c, test in tests.items() for n, v in test.items()}
+    return {name: value for name, value in model.items() if name != "delong"} | named

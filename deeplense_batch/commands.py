@@ -165,19 +165,41 @@ class Commands(ModelCommands):
 
         return Plan(act)
 
-    def collect(self, runs: str = "", *, out: str = "report") -> Plan:
+    def collect(
+        self,
+        runs: str = "",
+        *,
+        out: str = "report",
+        import_: str = "",
+        predictions: str = "",
+        classes: str = "",
+    ) -> Plan:
         """Compare runs: tables, figures and a report; exit 5 while runs are missing.
 
         Args:
-            runs: Folder, by default runs.
+            runs: Folder, by default runs; none, where results of other programs are named.
             out: Folder of the report.
+            import_: Folder of published results, results_MODEL.json (typed --import).
+            predictions: NAME=FOLDER with all_labels.npy and all_preds.npy; may be repeated.
+            classes: Names of their classes, as no,sphere,vort.
         """
         where = words.folder("--out", out)
+        named = words.pairs("predictions", predictions)
+        names = [name.strip() for name in classes.split(",")] if classes else []
+        if names and not named:
+            raise words.UsageError("--classes: names those of --predictions, which are not given")
+        root = None if (import_ or named) and not runs else words.runs_folder(runs)
 
         def act() -> int:
             from deeplense_batch.collect import collect
 
-            report = collect(words.runs_folder(runs), where)
+            report = collect(
+                root,
+                where,
+                published=import_ or None,
+                predictions={name: Path(folder) for name, folder in named.items()},
+                classes=names,
+            )
             print(report.summary)
             return 0 if report.complete else 5
 

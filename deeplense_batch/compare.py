@@ -1,29 +1,25 @@
 """Models side by side: finished runs grouped into what may be compared.
 
-Only runs tested on the same samples are: those of one data digest and one test slice. Runs of one
-job and model that differ in a setting are variants; those that differ in the seed alone are one
-model. The best comes first, picked by validation.
+Only runs tested on the same samples are: those of one data digest, one test slice and one task.
+Runs of one job and model that differ in a setting are variants; those that differ in the seed
+alone are one model. The best comes first, picked by validation.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 from deeplense_batch.rows import Row
-from deeplense_batch.stats import auc_standard_error
 
-__all__ = ["MODEL_COLUMNS", "Compared", "compare", "name_variants", "short_label"]
-
-MODEL_COLUMNS = (
-    *("job", "model", "variant", "data_digest", "test", "test_samples", "runs", "valid_auc"),
-    *("auc_mean", "auc_sd", "auc_min", "auc_max", "auc_error", "accuracy_mean", "accuracy_sd"),
-    *("accuracy_min", "accuracy_max", "train_seconds", "device"),
-)
+__all__ = ["Compared", "compare", "name_variants", "pareto", "short_label"]
 
 _LONGEST = 48  # characters of a label in a figure
+_SHARED = ("job", "task", "model", "variant", "data_digest", "test", "test_samples")
+_MEANS = ("train_seconds", "reference_hours", "parameters_m", "gflops")
 
 
 @dataclass(frozen=True)
@@ -32,50 +28,61 @@ class Compared:
 
     label: str
     runs: Sequence[Row]
+    inferred: Row = field(default_factory=dict)  # intervals and differences (`inference.infer`)
 
     def values(self, name: str) -> list[float]:
         """One number for each run that has it."""
-        return [run[name] for run in self.runs if run.get(name) is not None]
+        found = [run.get(name, (run.get("more") or {}).get(name)) for run in self.runs]
+        return [value for value in found if value is not None]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a number over the runs that have it."""
+        return _mean(self.values(name))
 
     @property
     def monitor(self) -> str:
         """The score that picks the best weights of its task."""
-        return self.runs[0].get("monitor", "auc")
+        return self.runs[0].get("monitor") or "auc"
 
     @property
     def valid_score(self) -> float | None:
         """That score on the validation slice, the mean over the runs."""
-        return _mean(self.values("valid_score"))
+        return self.mean("valid_score")
+
+    @property
+    def picked(self) -> Row:
+        """The run that validation picks among the seeds."""
+        return max(self.runs, key=lambda run: run.get("valid_score") or 0.0)
 
     @property
     def more(self) -> Row:
         """Means of the scores that only its task has."""
-        names = dict.fromkeys(name for run in self.runs for name in run.get("more") or ())
-        each = {n: [run["more"].get(n) for run in self.runs if run.get("more")] for n in names}
-        return {n: _mean([v for v in values if v is not None]) for n, values in each.items()}
+        return {name: self.mean(name) for run in self.runs for name in run.get("more") or ()}
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their numbers."""
         names = dict.fromkeys(name for run in self.runs for name in run)
-        return [name.removeprefix("auc_") for name in names if name.startswith("auc_")]
+        return [n.removeprefix("auc_") for n in names if n.startswith("auc_")]
 
     def row(self) -> Row:
         """Sum up the runs: mean, sd (of two or more), least and largest; None where unknown."""
-        shared = ("job", "model", "variant", "data_digest", "test", "test_samples")
-        row: Row = {name: self.runs[0][name] for name in shared} | {"runs": len(self.runs)}
-        row["valid_auc"] = _mean(self.values("valid_auc"))
-        for name in ("auc", "accuracy"):
+        row: Row = {"label": self.label} | {name: self.runs[0].get(name) for name in _SHARED}
+        row |= {"runs": len(self.runs), "run": self.picked["run"], "monitor": self.monitor}
+        row |= {"valid_auc": self.mean("valid_auc"), "valid_score": self.valid_score}
+        for name in dict.fromkeys(("auc", "accuracy", self.monitor)):
             values = self.values(name)
             row[f"{name}_mean"] = _mean(values)
             row[f"{name}_sd"] = stdev(values) if len(values) > 1 else None
             row[f"{name}_min"] = min(values, default=None)
             row[f"{name}_max"] = max(values, default=None)
-        row["auc_error"] = _auc_error(row["auc_mean"], self.runs[0])
-        row |= {f"auc_{c}_mean": _mean(self.values(f"auc_{c}")) for c in self.classes}
-        devices = sorted({run["device"] for run in self.runs})
-        seconds = self.values("train_seconds") if len(devices) == 1 else []
-        return row | {"train_seconds": _mean(seconds), "device": "; ".join(devices)}
+        row |= {f"auc_{c}_mean": self.mean(f"auc_{c}") for c in self.classes}
+        row |= {name: self.mean(name) for name in _MEANS}
+        devices = sorted({run["device"] for run in self.runs if run["device"]})
+        if len(devices) > 1:
+            row["train_seconds"] = None  # no mean over devices
+        row |= {"device": "; ".join(devices) or None, "more": self.more}
+        return row | self.inferred
 
 
 def name_variants(rows: Sequence[Row]) -> None:
@@ -114,9 +121,23 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
             Compared(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
             for names, runs in group.items()
         ]
-        models.sort(key=lambda model: -(model.valid_score or 0.0))
+        models.sort(key=_rank)
         comparisons.append(models)
     return comparisons
+
+
+def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
+    """Which of (cost, score) no other beats: none is as cheap and better, or as good and cheaper.
+
+    A point without both numbers is none of them.
+    """
+    points = list(points)
+    known = [(c, -s, i) for i, (c, s) in enumerate(points) if c is not None and s is not None]
+    front, last = [False] * len(points), (0.0, math.inf)
+    for cost, loss, number in sorted(known):
+        if loss < last[1] or (cost, loss) == last:
+            front[number], last = True, (cost, loss)
+    return front
 
 
 def short_label(label: str, place: int) -> str:
@@ -125,14 +146,11 @@ def short_label(label: str, place: int) -> str:
     return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
 
 
-def _auc_error(auc: float | None, run: Row) -> float | None:
-    """Standard error of one class against the rest, the rarest; of classes of one size, of any."""
-    classes = sum(name.startswith("auc_") for name in run)
-    if auc is None or not 2 <= classes <= run["test_samples"]:
-        return None
-    counts = run.get("class_counts") or {"": run["test_samples"] / classes}
-    positives = min(count for count in counts.values() if count)
-    return auc_standard_error(auc, positives, run["test_samples"] - positives)
+def _rank(model: Compared) -> tuple[float, float]:
+    """By validation; models that were never validated, by test."""
+    if model.valid_score is not None:
+        return -model.valid_score, 0.0
+    return 0.0, -(model.mean(model.monitor) or 0.0)
 
 
 def _mean(values: Sequence[float]) -> float | None:

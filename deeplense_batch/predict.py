@@ -27,7 +27,6 @@ from torch import Tensor
 
 from deeplense_batch import figures, metrics
 from deeplense_batch.answers import SUFFIXES, Answer, AnswerError, read_tables
-from deeplense_batch.calibration import temperature_of
 from deeplense_batch.data.inputs import Given, Inputs, Piece, open_inputs
 from deeplense_batch.data.stream import ahead
 from deeplense_batch.distributed import device_of
@@ -102,8 +101,8 @@ def predict(
 
     Columns: ``id``; ``split`` and ``label`` where the data say them; ``predicted``, the class of
     the highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
-    after temperature scaling, where the run's validation images are there or its temperature was
-    kept; ``problem``, why there is no prediction.
+    after temperature scaling, fitted on the run's validation slice; ``problem``, why there is no
+    prediction.
 
     Arguments:
         run: Run directory.
@@ -174,7 +173,7 @@ def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[s
         "run": str(trained.run.path.absolute()),
         "data": str(Path(data).absolute()),
         "classes": list(trained.classes),
-        "temperature": temperature_of(trained, device),
+        "temperature": trained.task.state_dict()["temperature"],
         "device": device.type,
         "versions": trained.metrics["versions"],
     }
@@ -208,7 +207,7 @@ class _Maker:
         self._batch_size = batch_size
         self._told = time.monotonic()
 
-    def table(self, piece: Piece, temperature: float | None) -> pa.Table:
+    def table(self, piece: Piece, temperature: float) -> pa.Table:
         """Predict on a piece."""
         started, before = time.perf_counter(), self.done
         batch: Given | None = None
@@ -288,11 +287,11 @@ def _scores(
     logits: NDArray[np.float64],
     bad: NDArray[np.bool_],
     classes: tuple[str, ...],
-    temperature: float | None,
+    temperature: float,
 ) -> dict[str, pa.Array]:
     """The columns made of logits, (N, K); those of bad rows are null."""
     logits = np.where(bad[:, None], 0.0, logits)
-    kinds = {"score": logits} | ({"calibrated": logits / temperature} if temperature else {})
+    kinds = {"score": logits, "calibrated": logits / temperature}
     best = np.asarray(classes, object)[logits.argmax(1)]
     columns = {"predicted": pa.array(best, pa.string(), mask=bad)}
     for kind, values in kinds.items():

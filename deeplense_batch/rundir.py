@@ -12,7 +12,6 @@
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
       outputs.npz         ids, targets, logits of the test slice
-      calibration.json    temperature of the logits; written when somebody predicts
       figures/*.png       confusion, roc, history
       log.txt
 

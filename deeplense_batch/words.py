@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from itertools import zip_longest
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ __all__ = [
     "integer",
     "number",
     "overrides",
+    "pairs",
     "quoted",
     "recipes",
     "runs_folder",
     "settings",
 ]
+
+
+_REPEATED = {"--set": "FIELD=VALUE", "--predictions": "NAME=FOLDER"}
 
 
 class UsageError(ValueError):
@@ -76,19 +81,20 @@ def _is_flag(word: str | None) -> bool:
 
 def _gathered(typed: list[str]) -> list[str]:
     """Join what is given to a flag that may be repeated, a line each; Fire would keep the last."""
-    words, settings = [], []
+    words: list[str] = []
+    given: dict[str, list[str]] = {}
     rest = iter(typed)
     for word in rest:
-        if word == "--set":
-            value = next(rest, "--")
-            if value.startswith("--"):
-                raise UsageError("--set: needs FIELD=VALUE")
-            settings.append(value)
-        elif word.startswith("--set="):
-            settings.append(word.removeprefix("--set="))
-        else:
-            words.append(word)
-    return [*words, "--set=" + "\n".join(settings)] if settings else words
+        name, equals, value = word.partition("=")
+        if name not in _REPEATED:
+            reserved = iskeyword(name.removeprefix("--"))  # no parameter can be called so
+            words.append(f"{name}_{equals}{value}" if reserved else word)
+            continue
+        value = value if equals else next(rest, "--")
+        if value.startswith("--"):
+            raise UsageError(f"{name}: needs {_REPEATED[name]}")
+        given.setdefault(name, []).append(value)
+    return [*words, *(f"{name}=" + "\n".join(values) for name, values in given.items())]
 
 
 def _default(verb: Callable[..., Any] | None, name: str) -> Any:
@@ -108,9 +114,8 @@ def _default(verb: Callable[..., Any] | None, name: str) -> Any:
     short = len(plain) == 1 and any(parameter.startswith(plain) for parameter in known)
     if plain in known or short or "overrides" in known:
         return known.get(plain)
-    raise UsageError(
-        f"{name}: no such flag of {verb.__name__}; {nearest(name, [f'--{k}' for k in known])}"
-    )
+    hint = nearest(name, [f"--{parameter}".rstrip("_") for parameter in known])
+    raise UsageError(f"{name}: no such flag of {verb.__name__}; {hint}")
 
 
 def folder(name: str, value: str) -> Path:
@@ -152,12 +157,17 @@ def overrides(verb: Callable[..., Any], given: Mapping[str, bool | str]) -> dict
 
 def settings(name: str, text: str) -> dict[str, Any]:
     """Read ``FIELD=VALUE``, one a line."""
+    return {field: parse_value(value) for field, value in pairs(name, text).items()}
+
+
+def pairs(name: str, text: str) -> dict[str, str]:
+    """Read what a repeated flag was given, one a line."""
     found = {}
     for line in text.splitlines():
-        field, equals, value = line.partition("=")
-        if not (equals and field.strip()):
-            raise UsageError(f"--{name}: expected FIELD=VALUE, got '{line}'")
-        found[field.strip()] = parse_value(value.strip())
+        left, equals, right = (part.strip() for part in line.partition("="))
+        if not (equals and left and right):
+            raise UsageError(f"--{name}: expected {_REPEATED[f'--{name}']}, got '{line}'")
+        found[left] = right
     return found
 
 

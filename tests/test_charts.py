@@ -13,7 +13,8 @@ from test_figures import drawn, texts
 from deeplense_batch.figures import DPI
 from deeplense_batch.report import charts, costs, lines
 
-INTERVAL = "95% interval"
+INTERVAL = "95% interval, bootstrap over the test samples"
+WORDS = {"score": "test AUC", "by": "validation"}
 
 
 def scored(count, seeds=1, mark="tied"):
@@ -24,7 +25,8 @@ def scored(count, seeds=1, mark="tied"):
         values = list(0.9 + 0.09 * random.random(seeds))
         mean = float(np.mean(values))
         models.append({"label": f"model_{i}_of_many", "mean": mean, "low": mean - 0.004,
-                       "high": mean + 0.003, "seeds": values, "mark": mark})  # fmt: skip
+                       "high": mean + 0.003, "interval": "bootstrap", "seeds": values,
+                       "mark": mark})  # fmt: skip
     return models
 
 
@@ -51,7 +53,7 @@ def line_of(axes, marker):
 @pytest.mark.parametrize(("count", "seeds"), [(1, 1), (3, 2), (40, 1)])
 def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, seeds):
     models = scored(count, seeds)
-    figure = drawn(charts.score_dots(models, "test AUC", INTERVAL))
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [m["label"] for m in sorted(models, key=lambda m: m["mean"])]
@@ -71,20 +73,33 @@ def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, see
 def test_whiskers_are_the_intervals_that_are_known_and_need_not_be_even():
     models = scored(3)
     models[1]["low"] = None
-    (axes,) = drawn(charts.score_dots(models, "test AUC", INTERVAL)).axes
+    (axes,) = drawn(charts.score_dots(models, **WORDS, compared="test AUC")).axes
     (whiskers,) = axes.collections
     ends = {tuple(segment[:, 0]) for segment in whiskers.get_segments()}
     assert ends == {(models[i]["low"], models[i]["high"]) for i in (0, 2)}
     for model in models:
         model["high"] = None
-    figure = drawn(charts.score_dots(models, "test AUC", INTERVAL))
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
     assert not figure.axes[0].collections and INTERVAL not in explained(figure)
+
+
+def test_intervals_of_two_kinds_are_told_apart():
+    models = scored(3)
+    models[0]["interval"] = "Hanley-McNeil"
+    models[1]["interval"] = None
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    one, other = figure.axes[0].collections
+    assert one.get_linestyle() != other.get_linestyle()
+    assert {INTERVAL, "95% interval by the number of samples, Hanley-McNeil"} < explained(figure)
 
 
 def test_how_a_model_stands_to_the_best_is_told_by_shape_and_filling():
     models = [one | {"mark": mark} for one, mark in zip(scored(4), charts.MARKS, strict=True)]
-    figure = drawn(charts.score_dots(models, "test AUC", INTERVAL))
-    assert {meaning for meaning, _ in charts.MARKS.values()} < explained(figure)
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    assert explained(figure) == {
+        "best by validation", "test AUC not distinguishable from the best",
+        "test AUC distinguishable from the best", "difference to the best not known", INTERVAL,
+    }  # fmt: skip
     looks = {(line.get_marker(), line.get_markerfacecolor()) for line in figure.axes[0].lines}
     assert {shape for shape, _ in looks} == {"*", "D", "s"}
     assert ("D", "white") in looks and len(looks) == 4
@@ -92,16 +107,18 @@ def test_how_a_model_stands_to_the_best_is_told_by_shape_and_filling():
 
 def test_differences_have_a_line_at_none_and_their_numbers():
     best = {"label": "best", "difference": 0.0, "low": None, "high": None, "p": None}
+    best["interval"] = "bootstrap"
     models = [
         {"label": "far", "difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.00004,
-         "mark": "apart"},
+         "interval": "bootstrap", "mark": "apart"},
         best | {"mark": "best"},
         {"label": "near", "difference": 0.001, "low": -0.002, "high": 0.004, "p": 0.25,
-         "mark": "tied"},
+         "interval": "bootstrap", "mark": "tied"},
     ]  # fmt: skip
-    figure = drawn(charts.differences(models, INTERVAL))
+    figure = drawn(charts.differences(models, **WORDS))
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["far", "best", "near"]
+    assert axes.get_xlabel() == "test AUC minus that of the best by validation"
     found = {"−0.0200", "[−0.0300, −0.0100]", "<0.001", "+0.0010", "[−0.0020, +0.0040]", "0.250"}  # noqa: RUF001
     assert found | {"difference", "interval", "p (Holm)"} <= set(texts(figure))
     assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
@@ -140,8 +157,8 @@ def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
     curves = [{"label": m["label"], "x": [0.0, 0.1, 1.0], "y": [0.0, 0.9, 1.0], "area": 0.5,
                "point": [0.5, 0.5]} for m in models[: lines.MOST_LINES]]  # fmt: skip
     for figure in (
-        charts.score_dots(models, "test AUC", INTERVAL),
-        charts.differences(apart, INTERVAL),
+        charts.score_dots(models, **WORDS, compared="test AUC"),
+        charts.differences(apart, **WORDS),
         charts.time_bars([{"device": "CPU", "models": timed}]),
         costs.auc_against_time([{"device": "CPU", "models": runs}]),
         costs.auc_against_cost([{"name": "GFLOPs", "models": runs}] * 2),

@@ -226,12 +226,10 @@ def test_seeds_are_summed_up_by_model(tmp_path):
     assert float(first["auc_sd"]) == pytest.approx(statistics.stdev(aucs))
     assert (float(first["auc_min"]), float(first["auc_max"])) == (0.90, 0.945)
     assert float(first["train_seconds"]) == pytest.approx(62.0)
-    error = auc_standard_error(statistics.fmean(aucs), 200, 400)
-    assert float(first["auc_error"]) == pytest.approx(error)
-    drawn, *_ = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
-    row = drawn["arguments"]["models"][0]
-    ends = (statistics.fmean(aucs) - 1.96 * error, statistics.fmean(aucs) + 1.96 * error)
-    assert (row["low"], row["high"]) == pytest.approx(ends) and row["seeds"] == list(aucs)
+    half = 1.96 * auc_standard_error(statistics.fmean(aucs), 200, 400)
+    ends = float(first["auc_low"]), float(first["auc_high"])
+    assert ends == pytest.approx((0.925 - half, 0.925 + half), abs=1e-5)
+    assert first["interval"] == "Hanley-McNeil"
     assert alone["auc_sd"] == "" and float(alone["auc_mean"]) == 0.95
     assert report.complete
     # validation picks, though the test score of the other is higher
@@ -285,7 +283,7 @@ def test_labels_in_figures_are_cut_and_end_in_their_place_in_the_table(tmp_path)
     page = (tmp_path / "report" / "report.md").read_text()
     for place, row in enumerate(report.models.to_dict("records"), start=1):
         assert drawn[place - 1].endswith(f"… #{place}")
-        assert f"| {place} | resnet18 {row['variant']}" in page
+        assert f"| {place} | {row['label']}" in page
 
 
 def test_notes_of_runs_reach_the_reader(tmp_path):
@@ -295,12 +293,12 @@ def test_notes_of_runs_reach_the_reader(tmp_path):
     make_run(tmp_path / "runs", "other_data", digest="c" * 16)
     collect(tmp_path / "runs", tmp_path / "report")
     _, first, other, _ = (tmp_path / "report" / "report.md").read_text().split("\n## ")
-    table, *below = [line for line in first.split("\n\n") if line[0] == "|" or "Note" in line]
-    assert table.startswith("| #") and below == [
-        r"**Note:** auc: over 2 of 3 classes (all models).",
-        r"**Note:** data: 2 image(s) in two splits; beware (resnet18).",
+    told = [line for line in first.split("\n\n") if line.startswith("Note")]
+    assert told[:2] == [
+        "Note: auc: over 2 of 3 classes (all models).",
+        "Note: data: 2 image(s) in two splits; beware (resnet18).",
     ]
-    assert "Note" not in other
+    assert "over 2 of 3" not in other
     rows = {row["model"]: row for row in read_csv(tmp_path / "report" / "results.csv")}
     assert rows["resnet18"]["notes"] == "; ".join(notes) and rows["other_data"]["notes"] == ""
     content = json.loads((tmp_path / "report" / "results.json").read_text())
@@ -324,11 +322,11 @@ def test_a_section_says_what_the_data_are_and_by_whom_the_numbers_are(tmp_path, 
     assert "Code abc123; runs finished 2026-02-02 to 2026-02-03." in first
     assert "Code of unknown commit; runs finished 2026-02-01." in other
     head, _, row = [re.sub(" +", " ", line) for line in first.splitlines() if line[:1] == "|"]
-    assert head.startswith(
-        "| # | model | job | runs (seeds) | valid AUC, mean | test AUC, mean | test AUC, sd | "
-        "AUC no, mean | AUC sphere, mean | AUC vort, mean | accuracy, mean |"
+    heads = r"# | model | job | runs (seeds) | valid AUC | test AUC \[95%\] | sd of seeds | AUC no"
+    assert head.startswith(f"| {heads} | AUC sphere | accuracy \\[95%\\] |")
+    assert row.startswith(
+        r"| 1 | resnet18 | demo | 2 | 0.9100 | 0.9100 \[0.8814, 0.9386\]\* | 0.0141"
     )
-    assert row.startswith("| 1 | resnet18 | demo | 2 | 0.9100 | 0.9100 | 0.0141 | 0.9100 | 0.91")
     (first_row, _) = read_csv(tmp_path / "report" / "models.csv")
     assert float(first_row["auc_no_mean"]) == pytest.approx(0.91)
     assert first_row["auc_vort_mean"] == ""
@@ -345,7 +343,7 @@ def test_the_report_tells_all(tmp_path):
     page = (out / "report.md").read_text()
     assert page.index("**incomplete: 4 of 5 runs done**") < page.index("\n## ")
     sections = re.split(r"\n## ", page)
-    assert sections[1].startswith("Data aaaaaaaaaaaaaaaa, test slice val[50%:]")
+    assert sections[1].startswith(r"Data aaaaaaaaaaaaaaaa, test slice val\[50%:\]")
     assert not any("other_data" in section and "resnet18" in section for section in sections[1:4])
     assert r"error: a \| b second" in sections[4] and "log.txt" in sections[4]
     for link in re.findall(r"!\[.*?\]\((.*?)\)", page):
@@ -365,7 +363,7 @@ def test_the_tables_agree_and_know_no_nan(tmp_path):
     collect(tmp_path / "runs", out)
     content = json.loads((out / "results.json").read_text(), parse_constant=pytest.fail)
     rows = read_csv(out / "results.csv")
-    assert content["schema"] == 1 and content["complete"] is False
+    assert content["schema"] == 2 and content["complete"] is False
     assert [row["state"] for row in content["rows"]] == [row["state"] for row in rows]
     assert rows[0]["epochs"] == "3" and rows[0]["auc_vort"] == "" and rows[1]["auc"] == ""
     assert content["rows"][0]["auc"] == float(rows[0]["auc"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,21 +13,15 @@ from test_charts import explained
 from test_figures import drawn, texts
 
 from deeplense_batch import metrics
+from deeplense_batch.compare import Compared
 from deeplense_batch.data.shards import data_digest, open_split
-from deeplense_batch.report.compose import compose, compose_hardest, search
+from deeplense_batch.report.compose import compose, compose_hardest, search, searches
 from deeplense_batch.report.hardest import hardest
 from deeplense_batch.report.pictures import FUNCTIONS, Picture, draw, redraw, write
 from deeplense_batch.rows import CollectError
+from deeplense_batch.samples import Samples
 
 NASTY = "<script>alert('$x$_&%')</script>\n$y$"
-
-
-@dataclass(frozen=True)
-class Samples:
-    classes: tuple
-    ids: np.ndarray
-    targets: np.ndarray
-    probabilities: np.ndarray
 
 
 def comparison(count, seeds=2, **fields):
@@ -44,13 +38,14 @@ def comparison(count, seeds=2, **fields):
         ]  # fmt: skip
         model = {"place": place + 1, "label": f"net_{place}", "valid_score": auc, "auc_mean": auc,
                  "auc_low": auc - 0.004, "auc_high": auc + 0.003, "accuracy_mean": auc - 0.05,
+                 "interval": "bootstrap",
                  "difference": -0.001 * place if place else None, "tied": place < 2,
                  "difference_low": -0.001 * place - 0.001, "p_value": 0.04 if place else None,
                  "difference_high": 0.001 - 0.001 * place, "parameters_m": 5.0 + place,
                  "reference_hours": 1.0 + place if place < 3 else None}  # fmt: skip
         models.append(model)
         runs.append(rows)
-    return {"number": 1, "models": models} | fields, runs
+    return {"number": 1, "score": "auc", "models": models} | fields, runs
 
 
 def searched(count):
@@ -88,12 +83,11 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_marks_and_devices_follow_the_comparison():
-    content, runs = comparison(4, interval="Hanley and McNeil")
+    content, runs = comparison(4)
     content["models"][3]["tied"] = None
     pictures = by_name(compose(content, runs))
     rows = pictures["auc"].arguments["models"]
     assert [row["mark"] for row in rows] == ["best", "tied", "apart", "unknown"]
-    assert "Hanley and McNeil" in explained(draw(pictures["auc"]))
     assert (rows[0]["low"], rows[0]["high"]) == (0.986, 0.993)
     devices = pictures["auc_time"].arguments["devices"]
     assert [device["device"] for device in devices] == ["GPU", "CPU"]  # that of most runs first
@@ -109,14 +103,38 @@ def test_of_very_many_models_the_best_are_shown_and_the_rest_told_of():
     for name in ("auc", "accuracy", "differences"):
         shown = pictures[name].arguments["models"]
         assert [model["label"] for model in shown] == [f"net_{k}" for k in range(40)]
-        assert "shown are the 40 best by validation, 20 others" in pictures[name].caption
+        assert "shown are the first 40 of the table, which has 20 more." in pictures[name].caption
     points = [
         model for device in pictures["auc_time"].arguments["devices"] for model in device["models"]
     ]
     assert len(points) == 60 and sum(point["named"] for point in points) == 16
-    assert "the 16 best by validation of 60" in pictures["auc_time"].caption
+    assert "the first 16 of the table, of 60." in pictures["auc_time"].caption
     assert len(pictures["roc_low_fpr"].arguments["models"]) == 8
-    assert "52 others" in pictures["precision_recall"].caption
+    assert "which has 52 more" in pictures["precision_recall"].caption
+
+
+def test_another_task_has_the_score_that_picks_its_models():
+    content, runs = comparison(3, score="r2")
+    for model, rows in zip(content["models"], runs, strict=True):
+        model |= {"r2_mean": 0.5, "auc_mean": None, "accuracy_mean": None}
+        rows[:] = [row | {"auc": None, "more": {"r2": 0.4}} for row in rows]
+    pictures = by_name(compose(content, runs))
+    assert list(pictures) == ["r2", "differences", "time"]
+    assert pictures["r2"].arguments["models"][0]["seeds"] == [0.4, 0.4]
+    assert "test R2 not distinguishable from the best" in explained(draw(pictures["r2"]))
+    assert pictures["differences"].caption.startswith("Test R2 of each model minus that of")
+
+
+def test_without_validation_the_best_is_by_test_and_devices_may_have_no_name():
+    content, runs = comparison(3)
+    for model, rows in zip(content["models"], runs, strict=True):
+        model["valid_score"] = None
+        rows[:] = [row | {"device": None} for row in rows]
+    pictures = by_name(compose(content, runs))
+    assert "best by test" in explained(draw(pictures["auc"]))
+    assert "best by test" in pictures["differences"].caption
+    (device,) = pictures["time"].arguments["devices"]
+    assert device["device"].startswith("hardware not named") and len(device["models"]) == 3
 
 
 def test_auc_against_labels_needs_shares():
@@ -136,6 +154,25 @@ def test_a_search_is_followed_through_all_thresholds():
     assert found.average_precision == pytest.approx(detected["average_precision"])
     assert search(positive, scores, None).point is None
     assert search(positive, scores, 1e9).point is None
+
+
+def test_searches_are_those_of_the_runs_that_validation_picks():
+    _, positive, (scores,) = searched(1)
+    chance = 1 / (1 + np.exp(-scores))
+    ids = np.arange(len(positive)).astype(str)
+    pair = np.stack([1 - chance, chance], axis=1)
+    samples = Samples(ids, positive.astype(np.int64), ("other", "lens"), pair)
+    runs = [{"task": "detection", "valid_score": v, "more": {"threshold": v}} for v in (0.2, 0.9)]
+    known, other = Compared("a", runs), Compared("b", runs)
+    found, none = searches([known, other], {"a": samples})
+    called = chance >= 0.9
+    assert found.point == (called[positive].mean(), positive[called].mean()) and none is None
+    for task, answers in (
+        ("classification", samples),
+        ("detection", replace(samples, targets=0 * samples.targets)),
+    ):
+        one = Compared("a", [run | {"task": task} for run in runs])
+        assert searches([one], {"a": answers}) == [None]
 
 
 def test_any_label_is_shown_as_it_is():
@@ -207,13 +244,13 @@ def answers(rows, targets=(0, 1, 2, 0, -1)):
     ids = np.array(list("abcde")[: len(rows)])
     probabilities = np.full((len(rows), 3), 0.1)
     probabilities[np.arange(len(rows)), rows] = 0.8
-    return Samples(("no", "sphere", "vort"), ids, np.array(targets[: len(rows)]), probabilities)
+    return Samples(ids, np.array(targets[: len(rows)]), ("no", "sphere", "vort"), probabilities)
 
 
 def shuffled(samples, seed):
     order = np.random.default_rng(seed).permutation(len(samples.ids))
-    parts = (samples.ids[order], samples.targets[order], samples.probabilities[order])
-    return Samples(samples.classes, *parts)
+    ids, targets = samples.ids[order], samples.targets[order]
+    return Samples(ids, targets, samples.classes, samples.probabilities[order])
 
 
 def test_the_hardest_are_those_that_the_most_models_get_wrong():
@@ -243,8 +280,8 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     split = open_split(shards, "val[50%:]")
     ids, targets = np.array(split.ids()), split.targets()
     models = [
-        Samples(("no", "sphere", "vort"), ids, targets, np.eye(3)[(targets + (targets == 1)) % 3]),
-        Samples(("no", "sphere", "vort"), ids, targets, np.eye(3)[targets]),
+        Samples(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets + (targets == 1)]),
+        Samples(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets]),
     ]
     place = (str(shards), data_digest(shards), "val[50%:]")
     (picture,), notes = compose_hardest(2, models, *place)
@@ -261,6 +298,8 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     write(tmp_path, [picture])
     assert len(redraw(tmp_path)) == 2
     assert compose_hardest(1, [models[1]], *place) == ([], [])
+    numbers = replace(models[0], probabilities=None, numbers=np.zeros((len(ids), 2)))
+    assert compose_hardest(1, [numbers], *place) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -275,7 +314,7 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
 def test_images_that_are_not_at_hand_are_a_note(shards, change, reason):
     split = open_split(shards, "val")
     ids, targets = np.array(split.ids()), split.targets()
-    wrong = Samples(split.info.classes, ids, targets, np.eye(3)[(targets + 1) % 3])
+    wrong = Samples(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
     place = {"root": str(shards), "digest": data_digest(shards), "test": "val"} | change
     pictures, (note,) = compose_hardest(1, [wrong], **place)
     assert pictures == []

@@ -20,7 +20,6 @@ from PIL import Image
 from deeplense_batch import metrics
 from deeplense_batch import predict as module
 from deeplense_batch.answers import AnswerError
-from deeplense_batch.calibration import CALIBRATION
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.unpack import unpack
 from deeplense_batch.data.writer import ShardWriter
@@ -74,15 +73,18 @@ def test_a_row_a_sample_with_the_scores_of_the_run_itself(done, shards, table):
 
 
 def test_calibrated_scores_fit_the_validation_slice_better(done, shards, table):
-    kept = json.loads((done / CALIBRATION).read_text())
-    assert kept["calibrated_nll"] <= kept["nll"] and kept["samples"] == 53
     split = open_split(shards, "val[:50%]")
     rows, targets = table.set_index("id").loc[split.ids()], split.targets()
     nll = [
         -np.log(rows[columns].to_numpy()[np.arange(len(rows)), targets]).mean()
         for columns in (SCORES, CALIBRATED)
     ]
-    assert nll == pytest.approx([kept["nll"], kept["calibrated_nll"]], abs=1e-5)
+    assert nll[1] < nll[0]
+    fitted = json.loads((done / "metrics.json").read_text())["test"]["scores"]["temperature"]
+    odds = [
+        np.log(rows[columns] / rows[columns[:1]].to_numpy()) for columns in (SCORES, CALIBRATED)
+    ]
+    assert np.allclose(odds[0] / fitted, odds[1], atol=1e-6)
     assert (rows[CALIBRATED].to_numpy().argmax(1) == rows[SCORES].to_numpy().argmax(1)).all()
 
 
@@ -211,16 +213,14 @@ def test_a_set_in_one_file_has_its_splits(done, tmp_path):
     assert set(found["split"]) == {"test"} and found["label"][:3].tolist() == list(CLASSES)
 
 
-def test_without_its_data_a_run_predicts_but_does_not_calibrate(done, shards, tmp_path, caplog):
+def test_a_run_predicts_calibrated_without_its_data(done, shards, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(done, copy)
-    (copy / CALIBRATION).unlink(missing_ok=True)
     text = (copy / "job.yaml").read_text()
     (copy / "job.yaml").write_text(text.replace(str(shards), str(tmp_path / "gone")))
     out = tmp_path / "out.parquet"
     predict(copy, shards, out, device="cpu", slice_="val[:9]")
-    assert not set(CALIBRATED) & set(pd.read_parquet(out).columns)
-    assert not (copy / CALIBRATION).exists()
+    assert set(CALIBRATED) <= set(pd.read_parquet(out).columns)
     write_split(tmp_path / "gone", "train", 30, seed=9)
     with pytest.raises(ShardError, match="holds other data than those of"):
         open_trained(copy).slice("valid")

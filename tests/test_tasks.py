@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from deeplense_batch.metrics import softmax
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch
 
@@ -47,6 +48,23 @@ def test_focal_loss():
 def test_options_out_of_range(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_task("classification", classes=CLASSES, **options)
+
+
+@pytest.mark.parametrize("name", ["classification", "detection"])
+def test_the_temperature_is_fitted_on_validation_and_frozen(name):
+    random = np.random.default_rng(0)
+    honest = random.normal(size=(4000, 2))
+    targets = (random.random(4000) > softmax(honest)[:, 0]).astype(int)
+    outputs = {"targets": targets, "logits": 3 * honest}  # three times too sure
+    task = build_task(name, classes=("no", "lens"))
+    assert "temperature" not in task.score(outputs)[0]
+    task.settle(outputs)
+    other = build_task(name, classes=("no", "lens"))
+    other.load_state_dict(task.state_dict())
+    scores, _ = other.score(outputs)
+    assert scores["temperature"] == pytest.approx(3, rel=0.1)
+    assert scores["ece"] > 0.1 and scores["ece_calibrated"] < 0.03
+    assert scores["auc"] == task.score(outputs | {"logits": honest})[0]["auc"]
 
 
 class TestRegression:

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from deeplense_batch.figures import BLUE, GREY, ORANGE, SKY, panels_of, plain
 
 __all__ = [
+    "INTERVALS",
     "MARKS",
     "MEAN",
     "SEED",
@@ -36,47 +37,54 @@ MEAN |= {"ms": 5.5, "zorder": 3}
 SEED: dict[str, Any] = {"marker": "o", "ls": "", "color": "white", "mec": "black", "mew": 0.7}
 SEED |= {"ms": 2.8, "zorder": 4}  # on top: a mean hides no seed
 MARKS: dict[str, tuple[str, dict[str, Any]]] = {  # by how a model stands to the best
-    "best": ("best by validation", MEAN | {"marker": "*", "ms": 10, "color": ORANGE}),
-    "tied": ("test AUC not distinguishable from the best", MEAN),
-    "apart": ("test AUC distinguishable from the best", MEAN | {"color": "white"}),
+    "best": ("best by {by}", MEAN | {"marker": "*", "ms": 10, "color": ORANGE}),
+    "tied": ("{score} not distinguishable from the best", MEAN),
+    "apart": ("{score} distinguishable from the best", MEAN | {"color": "white"}),
     "unknown": ("difference to the best not known", MEAN | {"marker": "s", "color": SKY}),
+}
+INTERVALS: dict[str, tuple[str, dict[str, Any]]] = {  # by how they were found
+    "bootstrap": ("95% interval, bootstrap over the test samples", {"ls": "-"}),
+    "Hanley-McNeil": ("95% interval by the number of samples, Hanley-McNeil", {"ls": ":"}),
 }
 _BAR: dict[str, Any] = {"facecolor": SKY, "edgecolor": "black", "lw": 0.6}
 _WHISKER: dict[str, Any] = {"color": GREY, "lw": 1.2}
 _BELOW = 0.27  # of a row: where the seeds stand, beside the mean that would cover them
 _LETTER = 5.0  # points of a letter of the numbers
+_LEGEND = 64  # letters that stand in one line below a figure
 
 
-def score_dots(models: Sequence[Mapping[str, Any]], score: str, interval: str) -> Figure:
+def score_dots(models: Sequence[Mapping[str, Any]], score: str, compared: str, by: str) -> Figure:
     """Draw a score of every model: its mean, its interval, and a circle for each of its seeds.
 
     Arguments:
-        models: ``label``, ``mean``, ``low`` and ``high`` (None where unknown), ``seeds`` (one
-            value a run) and ``mark`` (of `MARKS`) of each.
+        models: ``label``, ``mean``, ``low``, ``high`` and ``interval`` (of `INTERVALS`; None where
+            unknown), ``seeds`` (one value a run) and ``mark`` (of `MARKS`) of each.
         score: What it is, in words.
-        interval: What ``low`` and ``high`` are, in words.
+        compared: The score by which models are held against the best.
+        by: What picked the best.
     """
     rows = sorted(models, key=lambda model: model["mean"])
     several = any(len(row["seeds"]) > 1 for row in rows)
     numbers = {"mean" if several else "": [f"{row['mean']:.4f}" for row in rows]}
     figure, (axes,) = panels_of(_width(rows, numbers), 0.25 * len(rows) + 1.7)
-    marks = _marks(axes, rows, "mean")
+    marks = _marks(axes, rows, "mean", score=compared, by=by)
     _rows(axes, rows, [row["seeds"] for row in rows], numbers)
     axes.set_xlabel(f"{score}\naxis does not start at 0", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6))  # else long numbers touch
     if several:
         marks["one seed"] = Line2D([], [], **SEED)
-    explain(figure, marks | _whiskers(axes, rows, interval))
+    explain(figure, marks | _whiskers(axes, rows))
     return figure
 
 
-def differences(models: Sequence[Mapping[str, Any]], interval: str) -> Figure:
-    """Draw the paired difference of every model to the best by validation.
+def differences(models: Sequence[Mapping[str, Any]], score: str, by: str) -> Figure:
+    """Draw the paired difference of every model to the best.
 
     Arguments:
-        models: ``label``, ``difference``, ``low`` and ``high``, ``p`` (None where unknown) and
-            ``mark`` of each; that of the best is 0 and has no interval.
-        interval: What ``low`` and ``high`` are, in words.
+        models: ``label``, ``difference``, ``low``, ``high`` and ``interval``, ``p`` (None where
+            unknown) and ``mark`` of each; that of the best is 0 and has no interval.
+        score: What differs, in words.
+        by: What picked the best.
     """
     rows = sorted(models, key=lambda model: model["difference"])
     numbers = {
@@ -86,11 +94,11 @@ def differences(models: Sequence[Mapping[str, Any]], interval: str) -> Figure:
     }
     figure, (axes,) = panels_of(_width(rows, numbers), 0.25 * len(rows) + 1.9)
     axes.axvline(0, color="black", lw=0.8, zorder=1)
-    marks = _marks(axes, rows, "difference")
+    marks = _marks(axes, rows, "difference", score=score, by=by)
     _rows(axes, rows, [()] * len(rows), numbers)
-    axes.set_xlabel("test AUC minus that of the best by validation", fontsize=9)
+    axes.set_xlabel(f"{score} minus that of the best by {by}", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    explain(figure, marks | _whiskers(axes, rows, interval))
+    explain(figure, marks | _whiskers(axes, rows))
     return figure
 
 
@@ -121,8 +129,9 @@ def time_bars(devices: Sequence[Mapping[str, Any]]) -> Figure:
 
 def explain(figure: Figure, marks: Mapping[str, Artist]) -> None:
     """Say below a figure what its marks are."""
+    few = sum(map(len, marks)) <= _LEGEND
     figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=1 if len(marks) > 3 else 2,
+        [*marks.values()], [*marks], loc="outside lower center", ncols=len(marks) if few else 1,
         frameon=False, fontsize=8, handlelength=1.5,
     )  # fmt: skip
 
@@ -132,25 +141,32 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return ("s", 1.0) if seconds < 120 else ("min", 60.0) if seconds < 7200 else ("h", 3600.0)
 
 
-def _marks(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Artist]:
+def _marks(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, **words: str
+) -> dict[str, Artist]:
     """Mark one number of every row; what the marks are."""
     shown: dict[str, Artist] = {}
     for mark, (meaning, style) in MARKS.items():
         places = [place for place, row in enumerate(rows) if row["mark"] == mark]
         if places:
             axes.plot([rows[place][name] for place in places], places, **style)
-            shown[meaning] = Line2D([], [], **style)
+            shown[meaning.format(**words)] = Line2D([], [], **style)
     return shown
 
 
-def _whiskers(axes: Axes, rows: Sequence[Mapping[str, Any]], interval: str) -> dict[str, Artist]:
+def _whiskers(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> dict[str, Artist]:
     """Draw the intervals that are known; what they are."""
-    ends = [(place, row["low"], row["high"]) for place, row in enumerate(rows)]
-    known = [end for end in ends if None not in end]
-    if not known:
-        return {}
-    axes.hlines(*zip(*known, strict=True), zorder=2, **_WHISKER)
-    return {plain(interval): Line2D([], [], **_WHISKER)}
+    shown: dict[str, Artist] = {}
+    for kind, (meaning, style) in INTERVALS.items():
+        ends = [
+            (place, row["low"], row["high"])
+            for place, row in enumerate(rows)
+            if row["interval"] == kind and None not in (row["low"], row["high"])
+        ]
+        if ends:
+            axes.hlines(*zip(*ends, strict=True), **_WHISKER | style, zorder=2)
+            shown[meaning] = Line2D([], [], **_WHISKER | style)
+    return shown
 
 
 def _rows(

@@ -1,6 +1,6 @@
 """Which figures a comparison has, and from which numbers each is drawn.
 
-Of very many models those that validation finds best are shown; the caption says how many are not.
+Of very many models the first of the table, the best by validation, are shown; the caption says so.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch import metrics
-from deeplense_batch.compare import short_label
-from deeplense_batch.report.hardest import Answers, find_images, hardest
+from deeplense_batch.compare import Compared, short_label
+from deeplense_batch.report.hardest import find_images, hardest
 from deeplense_batch.report.lines import MOST_LINES
 from deeplense_batch.report.pictures import Picture
+from deeplense_batch.report.sentences import score_name
 from deeplense_batch.rows import CollectError, Row
+from deeplense_batch.samples import Samples
 
-__all__ = ["Search", "compose", "compose_hardest", "search"]
+__all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
 
 _MOST_ROWS = 40  # more cannot be read
 _MOST_NAMES = 16  # of points
-_INTERVAL = "95% interval, bootstrap over the test samples"
+_UNNAMED = "hardware not named, perhaps of several kinds: these do not compare"
 
 Model = Mapping[str, Any]  # one of `models` of a comparison
 
@@ -64,17 +66,36 @@ def search(
     )
 
 
+def searches(models: Sequence[Compared], answers: Mapping[str, Samples]) -> list[Search | None]:
+    """Follow the search of each model of a detection; None where its answers are not at hand.
+
+    Arguments:
+        models: Of one comparison.
+        answers: Of the run of each that validation picks, by label (`inference.infer`).
+    """
+    found: list[Search | None] = []
+    for model in models:
+        samples = answers.get(model.label) if model.runs[0]["task"] == "detection" else None
+        scores = None if samples is None else samples.probabilities
+        if samples is None or scores is None or not 0 < samples.targets.sum() < len(samples.ids):
+            found.append(None)
+            continue
+        threshold = (model.picked.get("more") or {}).get("threshold")
+        found.append(search(samples.targets == 1, scores[:, 1], threshold))
+    return found
+
+
 def compose(
     comparison: Mapping[str, Any],
     runs: Sequence[Sequence[Row]],
-    searches: Sequence[Search | None] = (),
+    searched: Sequence[Search | None] = (),
 ) -> list[Picture]:
     """Say which figures a comparison has; one with nothing to show is left out.
 
     Arguments:
         comparison: As in `results.json`; the best model by validation first.
         runs: The runs of each model (`rows`).
-        searches: Of each model, where something rare is searched for.
+        searched: Of each model, where something rare is searched for (`searches`).
     """
     labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
     models = [
@@ -82,22 +103,21 @@ def compose(
         for label, model, rows in zip(labels, comparison["models"], runs, strict=True)
     ]
     for place, model in enumerate(models):
-        model |= {"shown": place < _MOST_ROWS, "named": place < _MOST_NAMES}
-        model["best"] = not place and model.get("valid_score") is not None
+        model |= {"shown": place < _MOST_ROWS, "named": place < _MOST_NAMES, "best": not place}
     made = [
         *_scores(comparison, models),
         *_differences(comparison, models),
         *_times(models),
         *_costs(models),
         *_shares(models),
-        *_searches(labels, searches),
+        *_searches(labels, searched),
     ]
     suffix = _suffix(comparison["number"])
     return [replace(picture, name=f"{picture.name}{suffix}") for picture in made]
 
 
 def compose_hardest(
-    number: int, answers: Sequence[Answers], root: str, digest: str, test: str
+    number: int, answers: Sequence[Samples], root: str, digest: str, test: str
 ) -> tuple[list[Picture], list[str]]:
     """Say which test images the most models of a comparison get wrong.
 
@@ -115,7 +135,8 @@ def compose_hardest(
     Raises:
         ValueError: The models were tested on different samples.
     """
-    samples = hardest(answers)
+    classed = [each for each in answers if each.probabilities is not None]
+    samples = hardest(classed) if classed else []
     if not samples:
         return [], []
     try:
@@ -128,9 +149,9 @@ def compose_hardest(
 
 
 def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
-    """The scores that every classifier has."""
-    interval = comparison.get("interval") or _INTERVAL
-    words = {"auc": "test AUC (macro, one against the rest)", "accuracy": "test accuracy"}
+    """The scores that every classifier has, or the one that picks models of another task."""
+    words = {"auc": f"{_words('auc')} (macro, one against the rest)"}
+    words |= {name: _words(name) for name in ("accuracy", comparison["score"]) if name != "auc"}
     for name, score in words.items():
         known = [model for model in models if model.get(f"{name}_mean") is not None]
         shown = [
@@ -139,6 +160,7 @@ def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
                 "mean": model[f"{name}_mean"],
                 "low": model.get(f"{name}_low"),
                 "high": model.get(f"{name}_high"),
+                "interval": model.get("interval"),
                 "seeds": _values(model["rows"], name),
                 "mark": _mark(model),
             }
@@ -146,7 +168,8 @@ def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
             if model["shown"]
         ]
         if shown:
-            arguments = {"models": shown, "score": score, "interval": interval}
+            arguments = {"models": shown, "score": score, "by": _picker(models)}
+            arguments["compared"] = _words(comparison["score"])
             caption = f"{score[0].upper()}{score[1:]} of each model, {_means(models)}"
             yield Picture(name, "score_dots", arguments, caption + _others(known, shown))
 
@@ -161,15 +184,20 @@ def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture
             "difference": model.get("difference") or 0.0,
             "low": model.get("difference_low"),
             "high": model.get("difference_high"),
+            "interval": "bootstrap",
             "p": model.get("p_value"),
             "mark": _mark(model),
         }
         for model in known
         if model["shown"]
     ]
-    arguments = {"models": shown, "interval": comparison.get("interval") or _INTERVAL}
-    caption = "Test AUC of each model minus that of the best by validation, on the same samples"
-    yield Picture("differences", "differences", arguments, caption + _others(known, shown))
+    score, by = _words(comparison["score"]), _picker(models)
+    caption = (
+        f"{score[0].upper()}{score[1:]} of each model minus that of the best by {by}, on the same "
+        f"samples{_others(known, shown)}"
+    )
+    arguments = {"models": shown, "score": score, "by": by}
+    yield Picture("differences", "differences", arguments, caption)
 
 
 def _times(models: Sequence[Model]) -> Iterator[Picture]:
@@ -177,7 +205,8 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
     spent: dict[str, int] = {}
     for run in (run for model in models for run in model["rows"]):
         if run["train_seconds"] is not None:
-            spent[run["device"]] = spent.get(run["device"], 0) + 1
+            name = run["device"] or _UNNAMED
+            spent[name] = spent.get(name, 0) + 1
     devices = sorted(spent, key=lambda device: -spent[device])
     timed, scored = [], []
     for device in devices:
@@ -186,7 +215,7 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
             runs = [
                 [run["train_seconds"], run["auc"]]
                 for run in model["rows"]
-                if run["device"] == device and run["train_seconds"] is not None
+                if (run["device"] or _UNNAMED) == device and run["train_seconds"] is not None
             ]
             name = {"label": model["label"]}
             if runs and model["shown"]:
@@ -248,8 +277,8 @@ def _shares(models: Sequence[Model]) -> Iterator[Picture]:
         yield Picture("auc_labels", "auc_against_labels", {"models": shown}, caption)
 
 
-def _searches(labels: Sequence[str], searches: Sequence[Search | None]) -> Iterator[Picture]:
-    known = [(label, found) for label, found in zip(labels, searches, strict=False) if found]
+def _searches(labels: Sequence[str], searched: Sequence[Search | None]) -> Iterator[Picture]:
+    known = [(label, found) for label, found in zip(labels, searched, strict=False) if found]
     shown = known[:MOST_LINES]
     if not shown:
         return
@@ -283,7 +312,17 @@ def _mark(model: Model) -> str:
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:
     """One number for each run that has it."""
-    return [row[name] for row in rows if row.get(name) is not None]
+    found = [row.get(name, (row.get("more") or {}).get(name)) for row in rows]
+    return [value for value in found if value is not None]
+
+
+def _words(name: str) -> str:
+    return f"test {score_name(name)}"
+
+
+def _picker(models: Sequence[Model]) -> str:
+    """What picked the best; without validation the test did, which flatters it."""
+    return "validation" if models[0].get("valid_score") is not None else "test"
 
 
 def _means(models: Sequence[Model]) -> str:
@@ -296,7 +335,7 @@ def _others(known: Sequence[Any], shown: Sequence[Any]) -> str:
     more = len(known) - len(shown)
     if not more:
         return "."
-    return f"; shown are the {len(shown)} best by validation, {more} others are in the table."
+    return f"; shown are the first {len(shown)} of the table, which has {more} more."
 
 
 def _unnamed(models: Sequence[Model]) -> str:
@@ -304,4 +343,4 @@ def _unnamed(models: Sequence[Model]) -> str:
     most = sum(model["named"] for model in models)
     if most == len(models):
         return "."
-    return f"; named are the Pareto front and the {most} best by validation of {len(models)}."
+    return f"; named are the Pareto front and the first {most} of the table, of {len(models)}."

@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from deeplense_batch.compare import pareto
 from deeplense_batch.figures import DPI, GREY, panels_of, plain, settle
 from deeplense_batch.report.charts import MEAN, SEED, explain, time_unit
 
@@ -87,7 +88,7 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         models, unit = panel.models, (panel.unit, 1)
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
-        front = _front(means)
+        front = sorted(np.flatnonzero(pareto(means.tolist())), key=lambda place: means[place, 0])
         named = [place for place, model in enumerate(models) if model["named"] or place in front]
         axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
         if len(named) < len(models):  # a crowd: its seeds would cover all
@@ -107,15 +108,6 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
     for arguments in drawn:
         _place(*arguments)
     return figure
-
-
-def _front(points: Points) -> list[int]:
-    """The places of the points that none of no more cost reaches, the cheapest first."""
-    front: list[int] = []
-    for place in np.lexsort((-points[:, 1], points[:, 0])):
-        if not front or points[place, 1] > points[front[-1], 1]:
-            front.append(int(place))
-    return front
 
 
 def _steps(front: Points, end: float) -> Points:

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.rows import CollectError
+from deeplense_batch.samples import Samples
 from deeplense_batch.sheets import contact_sheet
 
-__all__ = ["Answers", "find_images", "hardest", "sheet"]
+__all__ = ["find_images", "hardest", "sheet"]
 
 _TITLE = "Test images that the most models get wrong"
 _MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
 
 
-class Answers(Protocol):
-    """What one model says to every test sample."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def ids(self) -> NDArray[np.str_]: ...  # (N,)
-
-    @property
-    def targets(self) -> NDArray[np.int64]: ...  # (N,) class numbers, -1 where there is no label
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]: ...  # (N, K)
-
-
-def hardest(models: Sequence[Answers], most: int = _MOST) -> list[dict[str, Any]]:
+def hardest(models: Sequence[Samples], most: int = _MOST) -> list[dict[str, Any]]:
     """Find the samples that the most models get wrong, of one run each.
 
     Of those that as many get wrong, the one whose true class has the lowest mean probability comes
     first, then by id.
 
     Arguments:
-        models: On the same samples, in any order.
+        models: Classes answered on the same samples, in any order.
         most: How many to find.
 
     Returns:
@@ -62,6 +46,7 @@ def hardest(models: Sequence[Answers], most: int = _MOST) -> list[dict[str, Any]
         order = np.argsort(model.ids)
         if not np.array_equal(model.ids[order], ids) or model.classes != classes:
             raise ValueError("the hardest images: the models were tested on different samples")
+        assert model.probabilities is not None
         probabilities = model.probabilities[order]
         said[samples, probabilities.argmax(axis=1)] += 1
         true += probabilities[samples, targets] / count
@@ -94,9 +79,9 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         places = {name: place for place, name in enumerate(slice_.ids(), start=slice_.start)}
         return [Split(slice_.info, places[id_], places[id_] + 1) for id_ in ids]
     except KeyError as error:
-        raise CollectError(f"The hardest images are not shown: {root} has no {error}") from error
+        raise CollectError(f"the hardest images are not shown: {root} has no {error}") from error
     except (OSError, ValueError) as error:
-        raise CollectError(f"The hardest images are not shown: {error}") from error
+        raise CollectError(f"the hardest images are not shown: {error}") from error
 
 
 def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]]) -> Figure:

@@ -39,7 +39,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
 
 _FILE = "figures.json"
 _SCHEMA = 1
-_NAME = re.compile(r"[a-z_]+(-[1-9]\d*)?")
+_NAME = re.compile(r"[a-z0-9_]+(-[1-9]\d*)?")
 _WRITTEN = ("png", "svg")
 
 

@@ -24,6 +24,8 @@ def logits_of(output: Tensor | Mapping[str, Tensor]) -> Tensor:
 class Classification(Task):
     """Cross-entropy over K classes, judged by the macro one-vs-rest AUC.
 
+    The temperature of the logits is fitted on the validation slice and then frozen.
+
     Arguments:
         classes: Class names.
         label_smoothing: Share of each target that is spread over all classes.
@@ -33,6 +35,10 @@ class Classification(Task):
     """
 
     monitor: ClassVar[str] = "auc"
+    settles: ClassVar[bool] = True
+
+    #: What the logits are divided by so that their probabilities are honest; None until `settle`.
+    temperature: float | None = None
 
     def __init__(
         self,
@@ -68,11 +74,24 @@ class Classification(Task):
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"logits": logits_of(model(batch.images))}
 
+    def settle(self, outputs: Arrays) -> None:
+        self.temperature = metrics.temperature(outputs["targets"], outputs["logits"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"temperature": self.temperature}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.temperature = state["temperature"]
+
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
-        scores, notes = metrics.classification_scores(
-            outputs["targets"], outputs["logits"], self.classes
-        )
-        return {"loss": scores["nll"]} | scores, notes
+        targets, logits = outputs["targets"], outputs["logits"]
+        scores, notes = metrics.classification_scores(targets, logits, self.classes)
+        scores = {"loss": scores["nll"]} | scores
+        if self.temperature is not None and len(targets):
+            scores["temperature"] = self.temperature
+            for name, values in (("ece", logits), ("ece_calibrated", logits / self.temperature)):
+                scores[name] = metrics.expected_calibration_error(targets, metrics.softmax(values))
+        return scores, notes
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         targets, probabilities = outputs["targets"], metrics.softmax(outputs["logits"])

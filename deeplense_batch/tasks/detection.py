@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from deeplense_batch import metrics
 from deeplense_batch.tasks.classification import Classification
@@ -27,8 +27,6 @@ class Detection(Classification):
         prevalence: Share of lenses among all galaxies.
     """
 
-    settles: ClassVar[bool] = True
-
     def __init__(
         self,
         *,
@@ -51,15 +49,17 @@ class Detection(Classification):
         self._threshold: float | None = None
 
     def settle(self, outputs: Arrays) -> None:
+        super().settle(outputs)
         scores = metrics.softmax(outputs["logits"])[:, 1]
         self._threshold = metrics.threshold_of_purity(
             outputs["targets"] == 1, scores, purity=self.purity, prevalence=self.prevalence
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"threshold": self._threshold}
+        return super().state_dict() | {"threshold": self._threshold}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         self._threshold = state["threshold"]
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:

@@ -133,9 +133,10 @@ class PhysicsGuided(Classification):
         self._mean = lenses.double().mean(0).tolist()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean_lens": self._mean}
+        return super().state_dict() | {"mean_lens": self._mean}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
         self._mean = state["mean_lens"]
 
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:

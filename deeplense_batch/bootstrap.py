@@ -1,0 +1,165 @@
+"""The paired stratified bootstrap over test samples, vectorised over resamples.
+
+A resample is a count for each sample; a *statistic* is a function of such counts. All statistics
+of a comparison see the same resamples, so that their differences are paired, and classes keep
+their sizes. A statistic sorts its samples once; a resample is then a cumulative sum, not a sort.
+
+References:
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from operator import call
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["RESAMPLES", "accuracy", "average_precision", "bootstrap", "macro_auc", "mean_of", "r2"]
+
+RESAMPLES = 2000
+
+Counts = NDArray[np.uint8]  # (N, B): how often a resample holds a sample
+Statistic = Callable[[Counts], NDArray[np.float64]]  # (N, B) to (B,)
+
+_CELLS = 1 << 21  # of counts at once, so that a block stays in the cache
+
+
+def bootstrap(
+    statistics: Sequence[Statistic],
+    strata: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Compute statistics on resamples of one test slice.
+
+    Arguments:
+        statistics: S of them.
+        strata: Kind of each sample, (N,) integers; every resample holds as many of each.
+        resamples: Number B.
+        seed: Of the resamples.
+
+    Returns:
+        (S, B), the same resample in a column.
+
+    Raises:
+        ValueError: There is no sample.
+    """
+    strata = np.asarray(strata)
+    if not len(strata):
+        raise ValueError("bootstrap: no sample")
+    blocks = []
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for counts in _resamples(strata, resamples, seed):
+            blocks.append(list(pool.map(call, statistics, repeat(counts))))
+    return np.concatenate([np.array(block).reshape(len(statistics), -1) for block in blocks], 1)
+
+
+def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The mean over classes of the area under the ROC curve of one class against the rest.
+
+    Arguments:
+        targets: Class numbers, (N,).
+        scores: (N, K); classes without samples of both kinds are left out.
+    """
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    areas = [
+        _auc(targets == k, scores[:, k])
+        for k in range(scores.shape[1])
+        if 0 < (targets == k).sum() < len(targets)
+    ]
+    return lambda counts: np.mean([area(counts) for area in areas], axis=0)
+
+
+def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
+    """The share of pairs in which the positive has the higher score; a tie is one half."""
+    above, below = np.flatnonzero(positive), np.flatnonzero(~positive)
+    below = below[np.argsort(scores[below], kind="stable")]
+    above = above[np.argsort(scores[above], kind="stable")]
+    less = np.searchsorted(scores[below], scores[above], "left")
+    not_more = np.searchsorted(scores[below], scores[above], "right")
+    tied = not np.array_equal(less, not_more)
+    pairs = len(above) * len(below)
+    kind = np.uint32 if 2 * pairs < 2**32 else np.uint64
+
+    def area(counts: Counts) -> NDArray[np.float64]:
+        sums = _sums(counts[below], kind)
+        wins = sums[less]
+        if tied:
+            wins += sums[not_more]
+        won = np.einsum("ib,ib->b", counts[above].astype(kind), wins)
+        return won / (pairs * (2 if tied else 1))
+
+    return area
+
+
+def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The mean over positives of the precision at their score.
+
+    Arguments:
+        positive: Whether a sample is of the class, (N,) bool.
+        scores: Higher means more likely of the class, (N,).
+    """
+    positive, falling = np.asarray(positive, bool), -np.asarray(scores)
+    found, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+    found = found[np.argsort(falling[found], kind="stable")]
+    others = others[np.argsort(falling[others], kind="stable")]
+    right = np.searchsorted(falling[found], falling[found], "right")  # called with it, or before
+    wrong = np.searchsorted(falling[others], falling[found], "right")
+
+    def precision(counts: Counts) -> NDArray[np.float64]:
+        own = counts[found]
+        true = _sums(own, np.uint32)[right]
+        called = true + _sums(counts[others], np.uint32)[wrong]
+        return np.einsum("ib,ib->b", own, true / np.maximum(called, 1)) / len(found)
+
+    return precision
+
+
+def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The share of samples whose true class, (N,), has the highest of the scores, (N, K)."""
+    return mean_of(np.asarray(scores).argmax(axis=1) == np.asarray(targets))
+
+
+def mean_of(values: ArrayLike) -> Statistic:
+    """The mean of a number of every sample, (N,)."""
+    values = np.asarray(values, np.float64)
+    return lambda counts: (values @ counts) / len(values)
+
+
+def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
+    """1 less the squared error over that of the mean, of predicted numbers, (N,)."""
+    true = np.asarray(true, np.float64)
+    centred = true - true.mean()
+    error, mean, square = (
+        mean_of(values) for values in ((np.asarray(predicted) - true) ** 2, centred, centred**2)
+    )
+    return lambda counts: 1 - error(counts) / (square(counts) - mean(counts) ** 2)
+
+
+def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
+    """Draw with replacement within each stratum, in blocks of (N, b)."""
+    random = np.random.default_rng(seed)
+    block = max(1, min(resamples, _CELLS // len(strata)))
+    places = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
+    for start in range(0, resamples, block):
+        width = min(block, resamples - start)
+        counts = np.empty((len(strata), width), np.uint8)
+        for place in places:
+            size = len(place)
+            drawn = random.integers(0, size, (width, size)) + np.arange(width)[:, None] * size
+            times = np.bincount(drawn.ravel(), minlength=width * size).reshape(width, size)
+            counts[place] = times.T
+        yield counts
+
+
+def _sums(counts: Counts, kind: type) -> NDArray:
+    """Cumulative counts, (N + 1, B), from 0."""
+    sums: NDArray = np.zeros((len(counts) + 1, counts.shape[1]), kind)
+    np.cumsum(counts, axis=0, dtype=kind, out=sums[1:])
+    return sums

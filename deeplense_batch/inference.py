@@ -1,0 +1,225 @@
+"""Which differences between models are more than noise: intervals, and tests against the best.
+
+Two kinds of noise stand side by side and are never mixed. That of the *test sample*: another draw
+of test images would give other scores; a paired stratified bootstrap tells how much. That of
+*training*: another seed would give another network; the spread over seeds tells. A model is set
+apart from the best where the test sample says so (Holm over the models) and, where both have
+several seeds, the seeds say so too (Welch's test, Holm over the models).
+
+The best is picked by validation, so its test score is not the highest of many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ttest_ind
+
+from deeplense_batch import bootstrap
+from deeplense_batch.compare import Compared
+from deeplense_batch.rows import Row
+from deeplense_batch.samples import Samples, SamplesError, read_samples
+from deeplense_batch.stats import (
+    auc_standard_error,
+    delong_difference,
+    holm,
+    interval,
+    sign_p_value,
+)
+
+__all__ = ["LEVEL", "infer"]
+
+LEVEL = 0.05  # of the tests
+
+Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
+
+_NAMED = 5  # of models with a fault
+_NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
+
+
+def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Samples], list[str]]:
+    """Put intervals and differences beside the scores of a comparison.
+
+    Arguments:
+        models: Of one comparison, the best first.
+
+    Returns:
+        The models with, under `Compared.inferred`: ``<score>_low`` and ``_high``, 95% intervals;
+        ``interval``, how they were found; ``difference`` of the score that picks models to that
+        of the best, ``difference_low``, ``_high``; ``p_value`` and ``seed_p_value``, both after
+        Holm; ``tied``, whether the model is not told from the best; ``delong``, by class the
+        difference in AUC of the picked runs, its error and its p-value. The answers of each
+        model's picked run, by label. And notes on what could not be had.
+    """
+    answers, notes = _answers(models)
+    if not answers:
+        return [replace(model, inferred=_by_size(model)) for model in models], {}, notes
+    resampled = _resampled(answers)
+    inferred = [
+        _by_samples(resampled, model) if model.runs[0]["run"] in answers else _by_size(model)
+        for model in models
+    ]
+    best, first = models[0], models[0].picked["run"]
+    if best.runs[0]["run"] in answers:
+        _differences(models, inferred, resampled)
+        for model, row in zip(models[1:], inferred[1:], strict=True):
+            if model.picked["run"] in answers:
+                row["delong"] = _delong(
+                    answers[model.picked["run"]], answers[first], model.classes
+                )
+    found = {m.label: answers[m.picked["run"]] for m in models if m.picked["run"] in answers}
+    changed = [replace(m, inferred=row) for m, row in zip(models, inferred, strict=True)]
+    return changed, found, notes
+
+
+def _answers(models: Sequence[Compared]) -> tuple[dict[str, Samples], list[str]]:
+    """The answers of every run, by its folder; of a model with all its runs, or none."""
+    answers: dict[str, Samples] = {}
+    faults = []
+    first: Samples | None = None
+    for model in models:
+        own = {}
+        try:
+            for run in model.runs:
+                samples = read_samples(Path(run["run"]))
+                first = first or samples
+                _check_same(samples, first, run["run"])
+                own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
+        except SamplesError as error:
+            faults.append(f"{model.label}: {error}")
+            continue
+        answers |= own
+    if faults:
+        who = f"{len(faults)} of {len(models)} models have no bootstrap interval"
+        more = f", and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        return answers, [f"{who} ({'; '.join(faults[:_NAMED])}{more})"]
+    return answers, []
+
+
+def _check_same(samples: Samples, first: Samples, run: str) -> None:
+    same = (samples.ids, first.ids), (samples.targets, first.targets)
+    if not all(np.array_equal(one, other) for one, other in same):
+        raise SamplesError(f"{run}: its test samples are not those of the others")
+
+
+def _resampled(answers: Mapping[str, Samples]) -> Resampled:
+    """Scores on the same resamples, (B,), by run and name."""
+    asked = [(run, *one) for run, samples in answers.items() for one in _statistics(samples)]
+    first = next(iter(answers.values()))
+    strata = first.targets if first.probabilities is not None else np.zeros(_known(first).sum())
+    values = bootstrap.bootstrap([statistic for _, _, statistic in asked], strata)
+    found: Resampled = {run: {} for run in answers}
+    for (run, name, _), row in zip(asked, values, strict=True):
+        found[run][name] = row
+    return found
+
+
+def _statistics(samples: Samples) -> list[tuple[str, Any]]:
+    targets, scores = samples.targets, samples.probabilities
+    if scores is None:
+        assert samples.numbers is not None
+        true, predicted = samples.numbers[_known(samples)].T
+        return [
+            ("r2", bootstrap.r2(true, predicted)),
+            ("mae", bootstrap.mean_of(np.abs(predicted - true))),
+        ]
+    found = [("accuracy", bootstrap.accuracy(targets, scores))]
+    if len(np.unique(targets)) > 1:
+        found.append(("auc", bootstrap.macro_auc(targets, scores)))
+    if scores.shape[1] == 2 and 0 < targets.sum() < len(targets):
+        found.append(
+            ("average_precision", bootstrap.average_precision(targets == 1, scores[:, 1]))
+        )
+    return found
+
+
+def _known(samples: Samples) -> NDArray[np.bool_]:
+    """Samples whose true number is known, (N,)."""
+    assert samples.numbers is not None
+    return np.isfinite(samples.numbers[:, 0])
+
+
+def _of_model(resampled: Resampled, model: Compared, name: str) -> NDArray[np.float64]:
+    """The mean over a model's seeds on every resample, (B,)."""
+    return np.mean([resampled[run["run"]][name] for run in model.runs], axis=0)
+
+
+def _by_samples(resampled: Resampled, model: Compared) -> Row:
+    row: Row = {"interval": "bootstrap"}
+    for name in resampled[model.runs[0]["run"]]:
+        row[f"{name}_low"], row[f"{name}_high"] = interval(_of_model(resampled, model, name))
+    return row
+
+
+def _by_size(model: Compared) -> Row:
+    """The interval of an AUC from the number of samples alone, where no answers were kept."""
+    auc, run = model.mean("auc"), model.runs[0]
+    classes = sum(name.startswith("auc_") for name in run)
+    if auc is None or not run["test_samples"] or not 2 <= classes <= run["test_samples"]:
+        return {}
+    counts = run.get("class_counts") or {"": run["test_samples"] / classes}
+    rarest = min(count for count in counts.values() if count)
+    error = _NORMAL * auc_standard_error(auc, rarest, run["test_samples"] - rarest)
+    low, high = max(auc - error, 0.0), min(auc + error, 1.0)
+    return {"auc_low": low, "auc_high": high, "interval": "Hanley-McNeil"}
+
+
+def _differences(
+    models: Sequence[Compared],
+    inferred: Sequence[Row],
+    resampled: Resampled,
+) -> None:
+    """Hold every model against the first; `inferred` of each is filled in."""
+    best, name = models[0], models[0].monitor
+    if name not in resampled[best.runs[0]["run"]]:
+        return
+    own = _of_model(resampled, best, name)
+    inferred[0]["tied"] = True
+    others = []
+    for model, row in zip(models[1:], inferred[1:], strict=True):
+        if name not in resampled.get(model.runs[0]["run"], {}):
+            continue
+        values = _of_model(resampled, model, name)
+        means = model.mean(name), best.mean(name)
+        if means[0] is None or means[1] is None:
+            continue
+        row["difference"] = means[0] - means[1]
+        row["difference_low"], row["difference_high"] = interval(values - own)
+        row["p_value"] = sign_p_value(values - own)
+        seeds = model.values(name), best.values(name)
+        if min(map(len, seeds)) > 1 and len({*seeds[0], *seeds[1]}) > 1:
+            row["seed_p_value"] = float(ttest_ind(*seeds, equal_var=False).pvalue)
+        others.append(row)
+    for column in ("p_value", "seed_p_value"):
+        having = [row for row in others if column in row]
+        for row, adjusted in zip(having, holm([row[column] for row in having]), strict=True):
+            row[column] = adjusted
+    for row in others:
+        row["tied"] = max(row["p_value"], row.get("seed_p_value", 0.0)) >= LEVEL
+
+
+def _delong(
+    samples: Samples, best: Samples, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """By class, the difference in one-vs-rest AUC of two runs, its error and p-value."""
+    if samples.probabilities is None or best.probabilities is None:
+        return {}
+    found = {}
+    for k, name in enumerate(classes):
+        positive = samples.targets == k
+        if min(positive.sum(), (~positive).sum()) > 1:
+            found[name] = dict(
+                zip(
+                    ("difference", "error", "p_value"),
+                    delong_difference(
+                        positive, samples.probabilities[:, k], best.probabilities[:, k]
+                    ),
+                    strict=True,
+                )
+            )
+    return found

@@ -1,0 +1,143 @@
+"""Results of other programs in the comparison: published files and plain predictions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import typed
+
+from deeplense_batch.imported import published_rows
+
+CLASSES = ("no", "sphere", "vort")
+REPORT = """              precision    recall  f1-score   support
+
+          no       0.92      0.98      0.95       100
+ odd name 2       0.98      0.88      0.93       120
+        vort       0.93      0.97      0.95        80
+
+    accuracy                           0.94       300
+   macro avg       0.94      0.94      0.94       300
+"""
+
+
+def published(folder, name="ResNet18", auc=0.95, **changed):
+    folder.mkdir(exist_ok=True)
+    content = {
+        "model_desc": name, "status": "Completed", "error": None, "best_epoch": 2,
+        "config": {"epochs": 3, "seed": 42, "img_size": 224}, "best_val_auc": auc + 0.01,
+        "val_aucs": [0.9, auc + 0.01, 0.93], "training_time_s": 60.0,
+        "test_results": {"accuracy": 0.9, "auc_ovr_macro": auc, "report": REPORT,
+                         "roc_curve_data": {str(k): {"auc": auc} for k in range(3)}},
+    }  # fmt: skip
+    (folder / f"results_{name}.json").write_text(json.dumps(content | changed))
+
+
+def test_a_published_result_is_a_row(tmp_path):
+    published(tmp_path / "past")
+    (row,) = published_rows(tmp_path / "past")
+    assert (row["model"], row["state"], row["auc"], row["seed"]) == ("ResNet18", "done", 0.95, 42)
+    assert row["class_counts"] == {"no": 100, "odd name 2": 120, "vort": 80}
+    assert row["auc_odd name 2"] == 0.95 and row["test_samples"] == 300
+    assert row["device"] is None and "hardware" in row["notes"][0]
+
+
+def test_failed_and_foreign_results_are_rows_too(tmp_path, capsys):
+    published(tmp_path / "past")
+    published(tmp_path / "past", "Other", status="Failed", error="out of memory")
+    (tmp_path / "past" / "results_Half.json").write_text('{"model_desc": "Half", "con')
+    (tmp_path / "past" / "results_Foreign.json").write_text("[1, 2]")
+    states = {
+        row["model"]: (row["state"], row["reason"]) for row in published_rows(tmp_path / "past")
+    }
+    assert states["ResNet18"] == ("done", None) and states["Other"] == ("failed", "out of memory")
+    assert states["Half"][0] == "unreadable" and "JSONDecodeError" in states["Half"][1]
+    assert states["Foreign"][0] == "unreadable"
+    words = ("collect", "--import", tmp_path / "past", "--out", tmp_path / "report")
+    code, out, _ = typed(capsys, *words)
+    assert code == 5 and "incomplete: 1 of 4 runs done" in out
+
+
+def test_predictions_are_compared_without_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets = np.repeat([0, 1, 2], 100)
+    shared = np.random.default_rng(0).normal(size=(300, 3))
+    for name, skill in (("good", 2.0), ("poor", 0.8)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "all_labels.npy", targets)
+        np.save(tmp_path / name / "all_preds.npy", skill * np.eye(3)[targets] + shared)
+    words = ("collect", "--predictions", "a=good", "--predictions=b=poor", "--classes")
+    code, out, _ = typed(capsys, *words, "no,sphere,vort", "--out", "report")
+    assert code == 0 and "Best by test, since nothing was validated, which flatters it: a" in out
+    best, other = csv.DictReader((tmp_path / "report" / "models.csv").open())
+    assert best["model"] == "a" and other["tied"] == "False"
+    assert float(other["difference_high"]) < 0 and float(other["delong_p_value_vort"]) < 0.01
+    for flags, sentence in (
+        (("--classes", "no,yes"), "has scores of 3 classes, and 2 names were given"),
+        (("--predictions", "c=absent"), "c: absent/outputs.npz: is missing"),
+        (("--predictions", "good"), "expected NAME=FOLDER, got 'good'"),
+    ):
+        code, _, err = typed(capsys, "collect", "--predictions=a=good", *flags, "--out", "other")
+        assert code in (2, 3) and sentence in err and not (tmp_path / "other").exists()
+
+
+def test_nothing_to_import_is_one_sentence(tmp_path, capsys):
+    for folder, sentence in ((tmp_path, "no results here"), (tmp_path / "x", "no such folder")):
+        code, _, err = typed(capsys, "collect", "--import", folder, "--out", tmp_path / "out")
+        assert code == 3 and sentence in err
+
+
+def test_the_published_comparison_comes_out_as_it_was_published(real_data, tmp_path, capsys):
+    """Thirteen models: the table of its own CSV file, to the digits printed there."""
+    source = real_data / "comparison_results"
+    shutil.copytree(source, tmp_path / "past")
+    words = ("collect", "--import", tmp_path / "past", "--out", tmp_path / "report")
+    code, out, _ = typed(capsys, *words)
+    assert (
+        code == 0 and "Best by validation: ResNet34, validation AUC 0.9931, test AUC 0.9942" in out
+    )
+    models = {row["model"]: row for row in csv.DictReader((tmp_path / "report/models.csv").open())}
+    (theirs,) = source.glob("*.csv")
+    expected = list(csv.DictReader(theirs.open()))
+    assert len(expected) == len(models) == 13
+    for row in expected:
+        ours = models[row["Model"]]
+        assert round(float(ours["auc_mean"]), 4) == float(row["Test AUC (OVR Macro)"])
+        assert round(float(ours["valid_auc"]), 4) == float(row["Best Val AUC"])
+        assert round(float(ours["accuracy_mean"]), 4) == float(row["Test Accuracy"])
+        minutes = float(ours["train_seconds"]) / 60
+        assert round(minutes, 4) == float(row["Training Time (min)"])
+        assert ours["interval"] == "Hanley-McNeil" and not ours.get("tied")
+        assert float(ours["auc_low"]) < float(ours["auc_mean"]) < float(ours["auc_high"])
+    for name in ("auc", "accuracy", "time", "auc_time"):
+        assert (tmp_path / "report" / f"{name}.png").stat().st_size > 10_000
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "hardware that the files do not name" in page and "3750 samples" in page
+
+
+def test_real_predictions_and_their_differences(real_data, tmp_path, capsys):
+    named = [f"--predictions={p.name}={p}" for p in sorted((real_data / "predictions").iterdir())]
+    words = ("--classes", "no,sphere,vort", "--out", tmp_path / "report")
+    assert typed(capsys, "collect", *named, *words)[0] == 0
+    models = {row["model"]: row for row in csv.DictReader((tmp_path / "report/models.csv").open())}
+    expected = {
+        "resnet": (0.98071, 0.90627),
+        "pi_resnet": (0.98825, 0.93440),
+        "pi_resnet_preprocessed": (0.96507, 0.82293),
+    }
+    for name, scores in expected.items():
+        found = models[name]
+        assert tuple(round(float(found[f"{n}_mean"]), 5) for n in ("auc", "accuracy")) == scores
+    assert [*models] == ["pi_resnet", "resnet", "pi_resnet_preprocessed"]
+    other = models["resnet"]
+    assert float(other["difference"]) == pytest.approx(0.98071 - 0.98825, abs=1e-5)
+    assert (
+        float(other["difference_low"])
+        < float(other["difference"])
+        < float(other["difference_high"])
+    )
+    assert float(other["difference_high"]) < 0 and other["tied"] == "False"
+    assert all(float(other[f"delong_p_value_{c}"]) < 1e-3 for c in CLASSES)
