@@ -160,7 +160,7 @@ def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
         charts.score_dots(models, **WORDS, compared="test AUC"),
         charts.differences(apart, **WORDS),
         charts.time_bars([{"device": "CPU", "models": timed}]),
-        costs.auc_against_time([{"device": "CPU", "models": runs}]),
+        costs.auc_against_time([{"device": "CPU", "comparable": True, "models": runs}]),
         costs.auc_against_cost([{"name": "GFLOPs", "models": runs}] * 2),
         lines.roc_low_fpr(curves),
         lines.precision_recall(curves, 0.1),
@@ -170,7 +170,8 @@ def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
 
 @pytest.mark.parametrize(("count", "seeds"), [(1, 1), (13, 1), (40, 2)])
 def test_labels_of_points_do_not_overlap(count, seeds):
-    devices = [points(count, seeds, device="GPU"), points(1, device="CPU")]
+    devices = [points(count, seeds, device="GPU", comparable=True)]
+    devices.append(points(1, device="CPU", comparable=True))
     figure = drawn(costs.auc_against_time(devices))
     assert ("one seed" in explained(figure)) == (seeds > 1)
     assert [axes.get_title("left") for axes in figure.axes] == ["GPU", "CPU"]
@@ -199,6 +200,14 @@ def test_the_pareto_front_is_what_none_beats_for_less():
     assert named == {"cheap", "good", "dear"}  # though none was asked for
     (crowd,) = line_of(axes, "o")
     assert sorted(crowd.get_xdata()) == [2, 4] and "model without a label" in explained(figure)
+
+
+def test_hardware_that_may_be_of_several_kinds_has_no_front():
+    for comparable in (True, False):
+        figure = drawn(costs.auc_against_time([points(5, device="?", comparable=comparable)]))
+        fronts = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
+        assert len(fronts) == comparable
+        assert any("Pareto" in text for text in explained(figure)) == comparable
 
 
 def test_two_costs_stand_side_by_side_unless_labels_are_many_or_long():

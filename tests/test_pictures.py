@@ -135,6 +135,7 @@ def test_without_validation_the_best_is_by_test_and_devices_may_have_no_name():
     assert "best by test" in pictures["differences"].caption
     (device,) = pictures["time"].arguments["devices"]
     assert device["device"].startswith("hardware not named") and len(device["models"]) == 3
+    assert [one["comparable"] for one in pictures["auc_time"].arguments["devices"]] == [False]
 
 
 def test_auc_against_labels_needs_shares():

@@ -222,8 +222,11 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
                 bars.append(name | {"seconds": [seconds for seconds, _ in runs]})
             if runs := [run for run in runs if run[1] is not None]:
                 points.append(name | {"named": model["named"], "runs": runs})
-        timed += [{"device": device, "models": bars}] if bars else []
-        scored += [{"device": device, "models": points}] if points else []
+        if bars:
+            timed.append({"device": device, "models": bars})
+        if points:
+            known = device != _UNNAMED
+            scored.append({"device": device, "comparable": known, "models": points})
     others = _others(models, [model for model in models if model["shown"]])
     apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
     if timed:

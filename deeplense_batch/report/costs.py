@@ -45,13 +45,15 @@ class _Panel:
     models: Sequence[Mapping[str, Any]]
     unit: float = 1.0
     filled: bool = True  # its marks
+    comparable: bool = True  # its costs: else no front can be said
 
 
 def auc_against_time(devices: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw test AUC against training time, a panel for each device, the first filled.
 
     Arguments:
-        devices: ``device``, and ``models`` with ``label``, ``runs`` ([seconds, AUC] of each) and
+        devices: ``device``, ``comparable`` (False where it may be several, which have no front),
+            and ``models`` with ``label``, ``runs`` ([seconds, AUC] of each) and
             ``named`` (False: a small mark without a label, unless it is on the front).
     """
     panels: list[_Panel] = []
@@ -59,7 +61,8 @@ def auc_against_time(devices: Sequence[Mapping[str, Any]]) -> Figure:
         models = device["models"]
         unit, length = time_unit(max(run[0] for model in models for run in model["runs"]))
         name = f"training time ({unit})"
-        panels.append(_Panel(device["device"], name, models, length, filled=not panels))
+        known = device["comparable"]
+        panels.append(_Panel(device["device"], name, models, length, not panels, known))
     return _scatter(panels, log=False, columns=1)
 
 
@@ -88,7 +91,7 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         models, unit = panel.models, (panel.unit, 1)
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
-        front = sorted(np.flatnonzero(pareto(means.tolist())), key=lambda place: means[place, 0])
+        front = _front(means) if panel.comparable else []
         named = [place for place, model in enumerate(models) if model["named"] or place in front]
         axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
         if len(named) < len(models):  # a crowd: its seeds would cover all
@@ -99,19 +102,31 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
             axes.plot(*seeds.T, **SEED)
         _limit(axes, log)
         steps = _steps(means[front], axes.get_xlim()[1])
-        axes.plot(*steps.T, **_FRONT)
+        if front:
+            axes.plot(*steps.T, **_FRONT)
         drawn.append((axes, means, seeds, steps, {k: plain(models[k]["label"]) for k in named}))
         axes.set_title(plain(panel.title), fontsize=9, loc="left")
         axes.set(xlabel=panel.name, ylabel="test AUC")
-    explain(figure, _meanings(several, crowd, others=not all(panel.filled for panel in panels)))
+    marks = _meanings(several, crowd, others=not all(panel.filled for panel in panels))
+    if any(panel.comparable for panel in panels):
+        marks["Pareto front: none is better for less"] = Line2D([], [], **_FRONT)
+    explain(figure, marks)
     settle(figure)  # labels are placed in pixels
     for arguments in drawn:
         _place(*arguments)
     return figure
 
 
+def _front(points: Points) -> list[int]:
+    """Places of the points that none beats for less, the cheapest first."""
+    known = np.flatnonzero(pareto(points.tolist()))
+    return sorted(known.tolist(), key=lambda place: points[place, 0])
+
+
 def _steps(front: Points, end: float) -> Points:
     """The best that can be had for each cost, (points, 2): across, up, and on to an end."""
+    if not len(front):
+        return front
     corners = np.concatenate([front, [[end, front[-1, 1]]]]).repeat(2, axis=0)
     return np.stack([corners[1:, 0], corners[:-1, 1]], axis=1)[:-1]
 
@@ -142,7 +157,7 @@ def _meanings(several: bool, crowd: bool, others: bool) -> dict[str, Artist]:
         marks["model without a label"] = Line2D([], [], **_CROWD)
     if several:
         marks["one seed"] = Line2D([], [], **SEED)
-    return marks | {"Pareto front: none is better for less": Line2D([], [], **_FRONT)}
+    return marks
 
 
 def _place(
@@ -152,9 +167,8 @@ def _place(
 
     The cost is the distance in pixels, and more for what the label or its tie would cover.
     """
-    corners = axes.transData.transform(steps)
+    spots, corners = axes.transData.transform(points), axes.transData.transform(steps)
     line = np.linspace(corners[:-1], corners[1:], 40).reshape(-1, 2)
-    spots = axes.transData.transform(points)
     taken = _boxes(spots, 4 * _POINT)
     minor = _boxes(axes.transData.transform(seeds), 2.5 * _POINT)
     minor = np.concatenate([minor, _boxes(line, 0.5 * _POINT)])
