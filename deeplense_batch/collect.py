@@ -6,7 +6,7 @@ compared on one device only.
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,13 @@ from deeplense_batch.rundir import RunDir
 
 if TYPE_CHECKING:  # they take a second to load, and `status` has no use for them
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from deeplense_batch.compare import Compared
+    from deeplense_batch.report.pictures import Picture
 
 __all__ = ["CollectError", "Report", "collect", "incomplete", "status"]
 
 _SCHEMA = 2
-_UNNAMED = "hardware not named, perhaps of several kinds: these do not compare"
-_FIGURE = re.compile(r"(auc|accuracy|time|auc_time|auc_labels)(-\d+)?\.png")
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,9 @@ def collect(
 ) -> Report:
     """Compare the runs below a folder, and results of other programs.
 
-    Writes `results.csv` (a row for each run), `models.csv` (a row for each model, over its seeds),
-    `results.json` (all of it), `report.md` and its figures; each is replaced whole.
+    Writes `results.csv` (a row for each run), `models.csv` and `models.tex` (a row for each model,
+    over its seeds), `results.json` (all of it), `report.html` and `report.md`, and the figures
+    with the numbers to draw them again, `figures.json`; each is replaced whole.
 
     Arguments:
         root: Folder of the runs, or None for the results of other programs alone.
@@ -85,10 +84,12 @@ def collect(
     Raises:
         CollectError: There is nothing to compare, or `out` is not a folder.
     """
-    from deeplense_batch import figures
     from deeplense_batch.imported import prediction_rows, published_rows
     from deeplense_batch.reference import add_reference_hours
+    from deeplense_batch.report.latex import latex_table
     from deeplense_batch.report.markdown import page
+    from deeplense_batch.report.pictures import write
+    from deeplense_batch.report.web import web_page
 
     folder = RunDir(out)  # for its way of replacing a file
     if folder.path.exists() and not folder.path.is_dir():
@@ -97,56 +98,55 @@ def collect(
     rows += published_rows(published) if published else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
-    content, drawn = _compared(rows, notes)
+    content, pictures = _compared(rows, notes)
     folder.path.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        figures.save(figure, folder.path / name)
-    for path in folder.path.glob("*.png"):
-        if _FIGURE.fullmatch(path.name) and path.name not in drawn:
-            path.unlink()  # of a comparison that is no more
+    drawn = write(folder.path, pictures)
     table, models = _tables(content)
     folder.write_text("results.csv", table.convert_dtypes().to_csv(index=False))
     folder.write_text("models.csv", models.convert_dtypes().to_csv(index=False))
     folder.write_json("results.json", content)
     folder.write_text("report.md", page(content))
-    names = ("report.md", "results.csv", "models.csv", "results.json", *drawn)
-    paths = tuple(folder.path / name for name in names)
+    folder.write_text("report.html", web_page(content, folder.path, _details(content)))
+    folder.write_text("models.tex", latex_table(content))
+    names = ("report.html", "report.md", "results.csv", "models.csv", "models.tex", "results.json")
+    paths = (*(folder.path / name for name in names), *drawn)
     said = [content["missing"], content["counts"], *_best(content), f"report: {paths[0]}"]
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
 
 
-def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], dict[str, Figure]]:
-    """Everything that is written, and the figures by file name."""
+def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], list[Picture]]:
+    """Everything that is written, and the figures."""
     from deeplense_batch.compare import compare, name_variants
     from deeplense_batch.inference import infer
+    from deeplense_batch.report.compose import compose, compose_hardest, searches
     from deeplense_batch.report.sentences import heading, sentences
 
     name_variants(rows)
     comparisons: list[Row] = []
-    drawn: dict[str, Figure] = {}
+    drawn: list[Picture] = []
     for number, plain in enumerate(compare(rows), start=1):
-        models, _, notes = infer(plain)
-        pictures = _pictures(models, number)
-        drawn |= pictures
+        models, answers, notes = infer(plain)
         first = models[0].runs[0]
-        comparisons.append(
-            {
-                "number": number,
-                "heading": heading(models),
-                "task": first["task"],
-                "data": Path(first["data_root"]).name,
-                "score": models[0].monitor,
-                "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
-                "more": list(dict.fromkeys(n for model in models for n in model.more)),
-                "test": first["test"],
-                "test_samples": first["test_samples"],
-                "sentences": sentences(models, [*notes, *said]),
-                "models": _numbered(models),
-                "figures": [
-                    {"name": name.removesuffix(".png"), "caption": name} for name in pictures
-                ],
-            }
-        )
+        place = (first["data_root"], first["data_digest"], first["test"])
+        hardest, faults = compose_hardest(number, [*answers.values()], *place)
+        comparison = {
+            "number": number,
+            "heading": heading(models),
+            "task": first["task"],
+            "data": Path(first["data_root"]).name,
+            "score": models[0].monitor,
+            "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
+            "more": list(dict.fromkeys(n for model in models for n in model.more)),
+            "test": first["test"],
+            "test_samples": first["test_samples"],
+            "sentences": sentences(models, [*notes, *faults, *said]),
+            "models": _numbered(models),
+        }
+        runs = [model.runs for model in models]
+        pictures = [*compose(comparison, runs, searches(models, answers)), *hardest]
+        drawn += pictures
+        comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
+        comparisons.append(comparison)
     missing = missing_runs(rows)
     content = {
         "schema": _SCHEMA,
@@ -158,6 +158,19 @@ def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], dic
         "comparisons": comparisons,
     }
     return content, drawn
+
+
+def _details(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Recipe, figures and log of every model's picked run, where they are there, by its folder."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in [RunDir(m["run"]) for each in content["comparisons"] for m in each["models"]]:
+        details: dict[str, Any] = {"figures": sorted(run.figures.glob("*.png"))}
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            details["recipe"] = (run.path / "job.yaml").read_text(encoding="utf-8")
+        if (run.path / "log.txt").exists():
+            details["log"] = str(run.path / "log.txt")
+        found[str(run.path)] = details
+    return found
 
 
 def _numbered(models: Sequence[Compared]) -> list[Row]:
@@ -182,42 +195,6 @@ def _best(content: Mapping[str, Any]) -> list[str]:
         + (f" ({each['test']} of {each['data']})" if several else "")
         for each in content["comparisons"]
     ]
-
-
-def _pictures(models: Sequence[Compared], number: int) -> dict[str, Figure]:
-    """Draw a comparison, by file name; a figure with nothing to show is left out."""
-    from deeplense_batch.compare import short_label
-    from deeplense_batch.report import charts
-
-    pictures = {}
-    named = {short_label(m.label, place): m for place, m in enumerate(models, start=1)}
-    aucs = {label: m.values("auc") for label, m in named.items() if m.values("auc")}
-    if aucs:
-        pictures["auc"] = charts.auc_bars(aucs)
-    accuracies = {label: m.values("accuracy") for label, m in named.items()}
-    accuracies = {label: values for label, values in accuracies.items() if values}
-    if accuracies:
-        pictures["accuracy"] = charts.accuracy_bars(accuracies)
-    seconds: dict[str, dict[str, list[float]]] = {}
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for label, run in [(label, run) for label, model in named.items() for run in model.runs]:
-        device, spent, auc = (run[name] for name in ("device", "train_seconds", "auc"))
-        if spent is not None:
-            seconds.setdefault(device or _UNNAMED, {}).setdefault(label, []).append(spent)
-        if spent is not None and auc is not None:
-            points.setdefault(device or _UNNAMED, {}).setdefault(label, []).append((spent, auc))
-    if seconds:
-        pictures["time"] = charts.time_bars(seconds)
-    if points:
-        pictures["auc_time"] = charts.auc_against_time(points)
-    shares: dict[str, list[tuple[int, float]]] = {}
-    for run in [run for model in models for run in model.runs]:
-        if run.get("train_samples") and run["auc"] is not None:
-            shares.setdefault(run["model"], []).append((run["train_samples"], run["auc"]))
-    if len({images for some in shares.values() for images, _ in some}) > 1:
-        pictures["auc_labels"] = charts.auc_against_labels(shares)
-    suffix = f"-{number}" if number > 1 else ""
-    return {f"{name}{suffix}.png": figure for name, figure in pictures.items()}
 
 
 def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -19,6 +19,10 @@ __all__ = ["Compared", "compare", "name_variants", "pareto", "short_label"]
 
 _LONGEST = 48  # characters of a label in a figure
 _SHARED = ("job", "task", "model", "variant", "data_digest", "test", "test_samples")
+_INFERRED = (
+    *("interval", "difference", "difference_low", "difference_high"),
+    *("p_value", "seed_p_value", "tied"),
+)
 _MEANS = ("train_seconds", "reference_hours", "parameters_m", "gflops")
 
 
@@ -82,7 +86,7 @@ class Compared:
         if len(devices) > 1:
             row["train_seconds"] = None  # no mean over devices
         row |= {"device": "; ".join(devices) or None, "more": self.more}
-        return row | self.inferred
+        return row | dict.fromkeys(_INFERRED) | self.inferred
 
 
 def name_variants(rows: Sequence[Row]) -> None:

@@ -14,7 +14,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
 __all__ = [
     "classification_scores",
@@ -22,11 +27,14 @@ __all__ = [
     "detection_scores",
     "expected_calibration_error",
     "macro_roc",
+    "precision_recall",
     "purity_at",
     "regression_scores",
+    "reliability",
     "roc",
     "softmax",
     "temperature",
+    "thinned",
     "threshold_of_purity",
 ]
 
@@ -119,22 +127,49 @@ def temperature(targets: ArrayLike, logits: ArrayLike) -> float:
     return 1 / float(brentq(slope, least, most, xtol=1e-10))
 
 
+def reliability(
+    targets: ArrayLike, probabilities: ArrayLike, bins: int = 15
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Hold how sure a classifier is of its answers against how often they are right.
+
+    Arguments:
+        targets: True class numbers, (N,) integers in [0, K).
+        probabilities: (N, K), rows of sum 1.
+        bins: Number of bins of one width, of the probability of the class answered.
+
+    Returns:
+        Of each bin, (bins,): mean probability of the class answered, share of right answers (both
+        NaN where the bin is empty), and number of samples.
+
+    Raises:
+        ValueError: The arrays do not fit together.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    if values.ndim != 2 or len(values) != np.size(targets):
+        raise ValueError(
+            f"probabilities: expected shape ({np.size(targets)}, K), got {values.shape}"
+        )
+    right = values.argmax(axis=1) == _checked(targets, values.shape[1], "targets")
+    confidence = values.max(axis=1)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    share = np.where(count, 1.0, np.nan) / np.maximum(count, 1)
+    sure = np.bincount(place, confidence, minlength=bins) * share
+    return sure, np.bincount(place, right, minlength=bins) * share, count
+
+
 def expected_calibration_error(
     targets: ArrayLike, probabilities: ArrayLike, bins: int = 15
 ) -> float:
-    """The mean over samples of |confidence - accuracy| of their bin of confidence.
+    """Average the gap between confidence and accuracy over the samples (Guo et al. 2017).
 
-    Confidence is the probability of the class called (Guo et al. 2017, arXiv:1706.04599).
-
-    Arguments:
-        targets: True class numbers, (N,) integers.
-        probabilities: (N, K).
-        bins: Of equal width.
+    Arguments, errors raised: As in `reliability`; and a ValueError where there is no sample.
     """
-    probabilities = np.asarray(probabilities, np.float64)
-    sure, right = probabilities.max(1), probabilities.argmax(1) == np.asarray(targets)
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(place, sure - right, bins)).sum() / len(sure))
+    confidence, accuracy, count = reliability(targets, probabilities, bins)
+    if not count.any():
+        raise ValueError("the calibration error needs a sample")
+    filled = count > 0
+    return float(np.average(np.abs(accuracy - confidence)[filled], weights=count[filled]))
 
 
 def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:
@@ -155,6 +190,53 @@ def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:
         raise ValueError("a ROC curve needs samples of the class and samples of another")
     false_positive_rate, true_positive_rate, _ = roc_curve(positive, np.asarray(scores))
     return false_positive_rate, true_positive_rate
+
+
+def precision_recall(positive: ArrayLike, scores: ArrayLike) -> Curve:
+    """Draw the precision at every recall, among these samples.
+
+    Precision holds up to its recall from the one before: steps, whose area is exactly the average
+    precision.
+
+    Arguments:
+        positive: Whether a sample is of the class, (N,) bool or 0 and 1.
+        scores: Higher means more likely of the class, (N,).
+
+    Returns:
+        Recall and precision, each (points,) float64; recall grows from 0 to 1.
+
+    Raises:
+        ValueError: All samples are of one kind.
+    """
+    wanted = np.asarray(positive).astype(bool)
+    if wanted.all() or not wanted.any():
+        raise ValueError("a curve of precision needs samples of the class and of another")
+    precision, recall, _ = precision_recall_curve(wanted, np.asarray(scores))
+    recall, precision = recall[::-1], precision[::-1]
+    full = int(np.argmax(recall == 1)) + 1  # beyond it more is called, and none more is found
+    return recall[:full].copy(), precision[:full].copy()
+
+
+def thinned(curve: Curve, points: int = 400) -> Curve:
+    """Leave out points of a curve that would not be missed, on linear axes or a logarithmic one.
+
+    Those are kept that lie at equal steps along the curve, which are summed up over the ordinate,
+    the abscissa, and its logarithm in units of its range. First and last are always kept.
+
+    Arguments:
+        curve: Abscissa and ordinate in [0, 1], each (N,), the abscissa growing.
+        points: At most so many are kept, 2 or more.
+    """
+    x, y = curve
+    if len(x) <= points:
+        return curve
+    logarithm = np.log(np.maximum(x, x[x > 0].min(initial=1.0)))
+    logarithm /= max(np.ptp(logarithm), 1e-12)
+    steps = sum(np.abs(np.diff(values)) for values in (x, y, logarithm))
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    kept = np.searchsorted(length, np.linspace(0, length[-1], points))
+    kept = np.unique(np.concatenate([[0], kept[1:-1], [len(x) - 1]]))
+    return x[kept], y[kept]
 
 
 def macro_roc(curves: Mapping[str, Curve]) -> Curve:

@@ -16,14 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deeplense_batch.figures import panels_of
+from deeplense_batch.figures import panels_of, plain
 
 __all__ = ["contact_sheet", "map_sheet", "stretched"]
 
 _SOFTENING = 0.1  # of the range: where asinh turns from linear
 _WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken a picture
 _BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
-_COLUMNS = 10
 _INCHES = 1.5  # of a panel
 _LETTERS = 28  # of a name above a panel
 _ROOM = 0.9  # inches of titles
@@ -51,15 +50,18 @@ def stretched(image: NDArray) -> NDArray[np.float64]:
     return picture.transpose(1, 2, 0) if colour else picture[0]
 
 
-def contact_sheet(images: Sequence[NDArray], names: Sequence[str], title: str) -> Figure:
+def contact_sheet(
+    images: Sequence[NDArray], names: Sequence[str], title: str, *, columns: int = 10
+) -> Figure:
     """Show images side by side, each under its name.
 
     Arguments:
         images: Values, each (C, H, W).
         names: A line or more for each.
         title: Of the sheet.
+        columns: Images in a row.
     """
-    columns = min(_COLUMNS, len(images))
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 1 + max(name.count("\n") for name in names)
     height = rows * (_INCHES + 0.13 * lines) + _ROOM
@@ -135,4 +137,4 @@ def _short(name: str) -> str:
     """A name whose first line, an id, may be long: its end is kept, which tells it from others."""
     id_, *more = name.split("\n")
     id_ = id_ if len(id_) <= _LETTERS else f"...{id_[3 - _LETTERS :]}"
-    return "\n".join([id_, *more])
+    return "\n".join(plain(line) for line in (id_, *more))

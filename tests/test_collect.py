@@ -11,17 +11,15 @@ import subprocess
 import sys
 
 import pytest
-from matplotlib.figure import Figure
 
 from deeplense_batch.collect import CollectError, collect, incomplete, status
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.job import Job
-from deeplense_batch.report import charts
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunDir, Status
 from deeplense_batch.stats import auc_standard_error
 
-FIGURES = {"auc.png", "accuracy.png", "time.png", "auc_time.png"}
+FIGURES = {"auc", "accuracy", "time", "auc_time"}
 
 
 def make_run(root, model="resnet18", *, seed=0, job="demo", state="done", reason=None, train=None,
@@ -296,14 +294,14 @@ def test_a_variant_names_what_finished_runs_of_one_comparison_differ_in(tmp_path
     assert sorted(models["variant"].dropna()) == ["train.lr=0.0001", "train.lr=0.0003"]
 
 
-def test_labels_in_figures_are_cut_and_end_in_their_place_in_the_table(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(charts, "auc_bars", lambda values: drawn.extend(values) or Figure())
+def test_labels_in_figures_are_cut_and_end_in_their_place_in_the_table(tmp_path):
     train = {"batch_size": 128, "weight_decay": 0.001, "optimizer": "sgd"}
     for lr in (1e-3, 1e-4):
         make_run(tmp_path / "runs", train=train | {"lr": lr}, valid=0.9 + lr)
     make_run(tmp_path / "runs")
     report = collect(tmp_path / "runs", tmp_path / "report")
+    first, *_ = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
+    drawn = [model["label"] for model in first["arguments"]["models"]]
     assert len(set(drawn)) == 3 and max(map(len, drawn)) == 48
     page = (tmp_path / "report" / "report.md").read_text()
     for place, row in enumerate(report.models.to_dict("records"), start=1):
@@ -373,8 +371,9 @@ def test_the_report_tells_all(tmp_path):
     assert r"error: a \| b second" in sections[4] and "log.txt" in sections[4]
     for link in re.findall(r"!\[.*?\]\((.*?)\)", page):
         assert (out / link).read_bytes().startswith(b"\x89PNG")
-    numbered = {f"{name[:-4]}-{k}.png" for name in FIGURES for k in (2, 3)}
-    assert {path.name for path in out.glob("*.png")} == FIGURES | numbered
+    names = FIGURES | {f"{name}-{k}" for name in FIGURES for k in (2, 3)}
+    for kind in ("png", "svg"):
+        assert {path.stem for path in out.glob(f"*.{kind}")} == names
     assert set(report.paths) == {*out.iterdir()}
     for block in re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE):
         assert len({len(line) for line in block.splitlines()}) == 1  # aligned
@@ -407,7 +406,8 @@ def test_collecting_twice_gives_the_same_and_drops_figures_of_old_comparisons(tm
     lose(extra)
     extra.write_json("status.json", extra.read_json("status.json") | {"state": "running"})
     collect(root, out)
-    assert {path.name for path in out.glob("*.png")} == FIGURES | {"mine.png"}
+    assert {path.stem for path in out.glob("*.png")} == FIGURES | {"mine"}
+    assert {path.stem for path in out.glob("*.svg")} == FIGURES
 
 
 def test_before_anything_is_done_there_is_a_report_without_figures(tmp_path):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
+from matplotlib.text import Text
 
 from deeplense_batch import figures, metrics
-from deeplense_batch.report import charts
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -28,16 +26,6 @@ def drawn(figure):
     assert box.x0 >= 0 and box.y0 >= 0
     assert (box.max <= figure.get_size_inches()).all()
     return figure
-
-
-def explained(figure):
-    """Texts of the legend."""
-    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
-
-
-def models(count, seeds=1, seed=0):
-    random = np.random.default_rng(seed)
-    return {f"model_{i}_of_many": list(0.9 + 0.09 * random.random(seeds)) for i in range(count)}
 
 
 def test_confusion_shows_count_and_share_in_every_cell():
@@ -77,78 +65,37 @@ def test_history_marks_the_best_epoch():
     drawn(figures.history([{"epoch": 1, "train": {"loss": None}, "valid": {"loss": None}}]))
 
 
-@pytest.mark.parametrize(("count", "seeds"), [(1, 1), (3, 2), (40, 1)])
-def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, seeds):
-    values = models(count, seeds)
-    figure = drawn(charts.auc_bars(values, dict.fromkeys(values, 0.004)))
-    (axes,) = figure.axes
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == sorted(values, key=lambda name: np.mean(values[name]))
-    assert "axis does not start at 0" in axes.get_xlabel()
-    whisker = "standard error by the size of the test slice"
-    single, several = {"one run"}, {"mean of the seeds", "one seed"}
-    marks = several if seeds > 1 else single
-    assert explained(figure) == marks | {whisker}
-    best = max(np.mean(seeds) for seeds in values.values())
-    assert f"{best:.4f}" in texts(figure)
-    assert axes.get_xlim()[1] <= 1.01
-    circles = [line for line in axes.lines if line.get_marker() == "o"]
-    assert sum(len(line.get_xdata()) for line in circles) == (count * seeds if seeds > 1 else 0)
-    (means,) = [line for line in axes.lines if line.get_marker() == "D"]
-    assert all(line.get_zorder() > means.get_zorder() for line in circles)  # none is hidden
-    assert all(line.get_markersize() < means.get_markersize() for line in circles)
-    assert explained(drawn(charts.accuracy_bars(values))) == marks
+def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
+    random = np.random.default_rng(0)
+    targets, p = random.integers(0, 3, 500), metrics.softmax(3 * random.normal(size=(500, 3)))
+    bins = {"as trained": metrics.reliability(targets, p), "T = 3": metrics.reliability([], p[:0])}
+    figure = drawn(figures.calibration(bins, {"as trained": 0.25, "T = 3": 0.125}))
+    assert "as trained: expected calibration error 0.2500" in texts(figure)
+    assert "T = 3: expected calibration error 0.1250" in texts(figure)
+    _, first, second = figure.axes[0].lines
+    assert len(first.get_xdata()) == np.count_nonzero(bins["as trained"][2]) < 15
+    assert len(second.get_xdata()) == 0
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_marker() != second.get_marker()
+    assert figure.axes[1].get_yscale() == "log"
 
 
-def test_times_are_bars_from_zero_with_a_panel_for_each_device():
-    figure = drawn(
-        charts.time_bars({"CPU, 1 thread": {"a": [30, 60], "b": [90]}, "GPU": {"c": [9000]}})
-    )
-    assert [axes.get_title("left") for axes in figure.axes] == ["CPU, 1 thread", "GPU"]
-    assert [axes.get_xlabel()[-4:] for axes in figure.axes] == [" (s)", " (h)"]
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [90, 45]
-    assert figure.axes[0].get_xlim()[0] == 0
-    assert explained(figure) == {"mean of the seeds", "one seed"}
-    assert not drawn(charts.time_bars({"GPU": {"c": [9000]}})).legends
+def test_precision_is_drawn_in_steps_with_the_threshold():
+    curve = metrics.precision_recall([1, 0, 1, 0], [4, 3, 2, 1])
+    figure = drawn(figures.precision_recall(curve, 0.8333, 0.5, (2.0, 1.0, 0.6667)))
+    found = {"average precision 0.8333", "chance, 0.5"}
+    assert {*found, "threshold 2: recall 1.0000, precision 0.6667"} <= set(texts(figure))
+    assert figure.axes[0].lines[1].get_drawstyle() == "steps-pre"
+    assert "threshold" not in " ".join(texts(drawn(figures.precision_recall(curve, 0.8, 0.5))))
 
 
-def test_auc_against_labels_has_the_mean_and_every_seed():
-    points = {"a": [(100, 0.7), (100, 0.8), (1000, 0.9)], "b": [(1000, 0.85), (100, 0.6)]}
-    (axes,) = drawn(charts.auc_against_labels(points)).axes
-    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert lines["a"] == [[100, pytest.approx(0.75)], [1000, 0.9]]
-    assert lines["b"] == [[100, 0.6], [1000, 0.85]]
-    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_ls() == "None") == 5
-    assert axes.get_xscale() == "log"
-
-
-def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
-    values = {f"{'w' * 40}_{i:02d}": [0.9 + i / 1000] for i in range(99)}
-    timed = {name: [(60.0 + i, *auc)] for i, (name, auc) in enumerate(values.items())}
-    for figure in (
-        charts.auc_bars(values), charts.accuracy_bars(values), charts.time_bars({"CPU": values}),
-        charts.auc_against_time({"CPU": timed}),
-    ):  # fmt: skip
-        assert drawn(figure).get_size_inches()[0] * charts.DPI <= 2000
-
-
-@pytest.mark.parametrize(("count", "seeds"), [(1, 1), (13, 1), (40, 2)])
-def test_labels_of_points_do_not_overlap(count, seeds):
-    random = np.random.default_rng(1)
-    points = {
-        name: [(float(random.uniform(100, 900)), auc) for auc in aucs]
-        for name, aucs in models(count, seeds).items()
-    }
-    figure = drawn(charts.auc_against_time({"GPU": points, "CPU": {"other": [(5.0, 0.8)]}}))
-    assert ("one seed" in explained(figure)) == (seeds > 1)
-    assert [axes.get_title("left") for axes in figure.axes] == ["GPU", "CPU"]
-    labels = figure.axes[0].findobj(Annotation)
-    assert {label.get_text() for label in labels} == set(points)
-    boxes = [Text.get_window_extent(label) for label in labels]
-    for box in boxes:
-        assert Bbox.union([box, figure.axes[0].bbox]).bounds == figure.axes[0].bbox.bounds
-    for one, other in itertools.combinations(boxes, 2):
-        assert Bbox.intersection(one, other) is None
+def test_names_are_shown_as_they_are():
+    nasty = "_$x^2$ <b>&%\nend"
+    figure = drawn(figures.confusion([[1, 0], [0, 1]], (nasty, "b")))
+    label = figure.axes[0].get_xticklabels()[0]
+    assert label.get_text() == figures.plain(nasty) == r"_\$x^2\$ <b>&% end"
+    shown, is_math = label._preprocess_math(label.get_text())
+    assert (shown, is_math) == ("_$x^2$ <b>&% end", False)
 
 
 def test_save_replaces_whole_and_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -169,6 +116,36 @@ def test_save_replaces_whole_and_leaves_nothing_behind(tmp_path, monkeypatch):
         figures.save(figure, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+
+def test_one_figure_is_one_file_whenever_it_is_drawn(tmp_path):
+    code = """import sys
+from pathlib import Path
+from deeplense_batch import figures
+for kind in figures.FORMATS:
+    drawn = figures.confusion([[1, 2], [3, 4]], ("a", "b"))
+    figures.save(drawn, Path(sys.argv[1]) / f"x.{kind}")"""
+    for folder, day in (("a", "0"), ("b", "86400000")):  # which matplotlib takes for the time
+        command = [sys.executable, "-c", code, str(tmp_path / folder)]
+        subprocess.run(command, check=True, env=os.environ | {"SOURCE_DATE_EPOCH": day})
+    for kind, start in {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}.items():
+        one, other = ((tmp_path / folder / f"x.{kind}").read_bytes() for folder in "ab")
+        assert one == other and one.startswith(start)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a.jpg: a figure is a .png, .svg, .pdf file"):
+        figures.save(figures.confusion([[1]], ("one",)), tmp_path / "a.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_settled_figure_keeps_its_layout():
+    figure = figures.confusion([[1, 0], [0, 1]], ("lens", "nonlens"))
+    figures.settle(figure)
+    place = figure.axes[0].get_position().bounds
+    figure.axes[0].set_title("a line\nand another\nthat came too late")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().bounds == place
 
 
 def test_neither_torch_nor_pyplot_is_loaded():

@@ -1,0 +1,240 @@
+"""Figures of a comparison: rows, points and lines; what they say, and that nothing overlaps."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+from test_figures import drawn, texts
+
+from deeplense_batch.figures import DPI
+from deeplense_batch.report import charts, costs, lines
+
+INTERVAL = "95% interval, bootstrap over the test samples"
+WORDS = {"score": "test AUC", "by": "validation"}
+
+
+def scored(count, seeds=1, mark="tied"):
+    """Models as `charts.score_dots` takes them."""
+    random = np.random.default_rng(0)
+    models = []
+    for i in range(count):
+        values = list(0.9 + 0.09 * random.random(seeds))
+        mean = float(np.mean(values))
+        models.append({"label": f"model_{i}_of_many", "mean": mean, "low": mean - 0.004,
+                       "high": mean + 0.003, "interval": "bootstrap", "seeds": values,
+                       "mark": mark})  # fmt: skip
+    return models
+
+
+def points(count, seeds=1, named=True, **others):
+    """Models as the figures of `costs` take them."""
+    random = np.random.default_rng(1)
+    models = [
+        {"label": model["label"], "named": named,
+         "runs": [[float(random.uniform(100, 900)), auc] for auc in model["seeds"]]}
+        for model in scored(count, seeds)
+    ]  # fmt: skip
+    return {"models": models} | others
+
+
+def explained(figure):
+    """Texts of the legend."""
+    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+
+
+def line_of(axes, marker):
+    return [line for line in axes.lines if line.get_marker() == marker]
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(1, 1), (3, 2), (40, 1)])
+def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, seeds):
+    models = scored(count, seeds)
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [m["label"] for m in sorted(models, key=lambda m: m["mean"])]
+    assert axes.get_xlabel() == "test AUC\naxis does not start at 0"
+    marks = {"test AUC not distinguishable from the best", INTERVAL}
+    assert explained(figure) == marks | ({"one seed"} if seeds > 1 else set())
+    assert f"{max(m['mean'] for m in models):.4f}" in texts(figure)
+    assert axes.get_xlim()[1] <= 1.01
+    circles, (means,) = line_of(axes, "o"), line_of(axes, "D")
+    assert sum(len(line.get_xdata()) for line in circles) == (count * seeds if seeds > 1 else 0)
+    assert sorted(means.get_xdata()) == sorted(m["mean"] for m in models)
+    for line in circles:  # beside the mean, which hides none
+        assert not set(line.get_ydata()) & set(means.get_ydata())
+        assert line.get_zorder() > means.get_zorder()
+
+
+def test_whiskers_are_the_intervals_that_are_known_and_need_not_be_even():
+    models = scored(3)
+    models[1]["low"] = None
+    (axes,) = drawn(charts.score_dots(models, **WORDS, compared="test AUC")).axes
+    (whiskers,) = axes.collections
+    ends = {tuple(segment[:, 0]) for segment in whiskers.get_segments()}
+    assert ends == {(models[i]["low"], models[i]["high"]) for i in (0, 2)}
+    for model in models:
+        model["high"] = None
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    assert not figure.axes[0].collections and INTERVAL not in explained(figure)
+
+
+def test_intervals_of_two_kinds_are_told_apart():
+    models = scored(3)
+    models[0]["interval"] = "Hanley-McNeil"
+    models[1]["interval"] = None
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    one, other = figure.axes[0].collections
+    assert one.get_linestyle() != other.get_linestyle()
+    assert {INTERVAL, "95% interval by the number of samples, Hanley-McNeil"} < explained(figure)
+
+
+def test_how_a_model_stands_to_the_best_is_told_by_shape_and_filling():
+    models = [one | {"mark": mark} for one, mark in zip(scored(4), charts.MARKS, strict=True)]
+    figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
+    assert explained(figure) == {
+        "best by validation", "test AUC not distinguishable from the best",
+        "test AUC distinguishable from the best", "difference to the best not known", INTERVAL,
+    }  # fmt: skip
+    looks = {(line.get_marker(), line.get_markerfacecolor()) for line in figure.axes[0].lines}
+    assert {shape for shape, _ in looks} == {"*", "D", "s"}
+    assert ("D", "white") in looks and len(looks) == 4
+
+
+def test_differences_have_a_line_at_none_and_their_numbers():
+    best = {"label": "best", "difference": 0.0, "low": None, "high": None, "p": None}
+    best["interval"] = "bootstrap"
+    models = [
+        {"label": "far", "difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.00004,
+         "interval": "bootstrap", "mark": "apart"},
+        best | {"mark": "best"},
+        {"label": "near", "difference": 0.001, "low": -0.002, "high": 0.004, "p": 0.25,
+         "interval": "bootstrap", "mark": "tied"},
+    ]  # fmt: skip
+    figure = drawn(charts.differences(models, **WORDS))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["far", "best", "near"]
+    assert axes.get_xlabel() == "test AUC minus that of the best by validation"
+    found = {"−0.0200", "[−0.0300, −0.0100]", "<0.001", "+0.0010", "[−0.0020, +0.0040]", "0.250"}  # noqa: RUF001
+    assert found | {"difference", "interval", "p (Holm)"} <= set(texts(figure))
+    assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
+    assert len(axes.collections[0].get_segments()) == 2
+
+
+def test_times_are_bars_from_zero_with_a_panel_for_each_device():
+    first = [{"label": "a", "seconds": [30, 60]}, {"label": "b", "seconds": [90]}]
+    second = {"device": "GPU", "models": [{"label": "c", "seconds": [9000]}]}
+    figure = drawn(charts.time_bars([{"device": "CPU, 1 thread", "models": first}, second]))
+    assert [axes.get_title("left") for axes in figure.axes] == ["CPU, 1 thread", "GPU"]
+    assert [axes.get_xlabel()[-4:] for axes in figure.axes] == [" (s)", " (h)"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [90, 45]
+    assert figure.axes[0].get_xlim()[0] == 0
+    assert {"90.0", "45.0", "2.50"} <= set(texts(figure))
+    assert explained(figure) == {"mean of the seeds", "one seed"}
+    assert not drawn(charts.time_bars([second])).legends
+
+
+def test_auc_against_labels_has_the_mean_and_every_seed():
+    runs = {"a": [[100, 0.7], [100, 0.8], [1000, 0.9]], "_b": [[1000, 0.85], [100, 0.6]]}
+    figure = drawn(lines.auc_against_labels([{"label": k, "runs": v} for k, v in runs.items()]))
+    (axes,) = figure.axes
+    means = [line for line in axes.lines if line.get_ls() != "None"]
+    assert means[0].get_xydata().tolist() == [[100, pytest.approx(0.75)], [1000, 0.9]]
+    assert means[1].get_xydata().tolist() == [[100, 0.6], [1000, 0.85]]
+    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_ls() == "None") == 5
+    assert axes.get_xscale() == "log" and explained(figure) == {"a", "_b"}
+
+
+def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
+    models = [one | {"label": f"{'w' * 40}_{i:02d}"} for i, one in enumerate(scored(40, 2))]
+    runs = [{"label": m["label"], "named": True, "runs": [[60.0, m["mean"]]]} for m in models]
+    apart = [m | {"difference": -m["mean"] / 50, "p": 0.1} for m in models]
+    timed = [{"label": m["label"], "seconds": [60.0]} for m in models]
+    curves = [{"label": m["label"], "x": [0.0, 0.1, 1.0], "y": [0.0, 0.9, 1.0], "area": 0.5,
+               "point": [0.5, 0.5]} for m in models[: lines.MOST_LINES]]  # fmt: skip
+    for figure in (
+        charts.score_dots(models, **WORDS, compared="test AUC"),
+        charts.differences(apart, **WORDS),
+        charts.time_bars([{"device": "CPU", "models": timed}]),
+        costs.auc_against_time([{"device": "CPU", "comparable": True, "models": runs}]),
+        costs.auc_against_cost([{"name": "GFLOPs", "models": runs}] * 2),
+        lines.roc_low_fpr(curves),
+        lines.precision_recall(curves, 0.1),
+    ):
+        assert drawn(figure).get_size_inches()[0] * DPI <= 2000
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(1, 1), (13, 1), (40, 2)])
+def test_labels_of_points_do_not_overlap(count, seeds):
+    devices = [points(count, seeds, device="GPU", comparable=True)]
+    devices.append(points(1, device="CPU", comparable=True))
+    figure = drawn(costs.auc_against_time(devices))
+    assert ("one seed" in explained(figure)) == (seeds > 1)
+    assert [axes.get_title("left") for axes in figure.axes] == ["GPU", "CPU"]
+    labels = figure.axes[0].findobj(Annotation)
+    assert {label.get_text() for label in labels} == {m["label"] for m in devices[0]["models"]}
+    boxes = [Text.get_window_extent(label) for label in labels]
+    for box in boxes:
+        assert Bbox.union([box, figure.axes[0].bbox]).bounds == figure.axes[0].bbox.bounds
+    for one, other in itertools.combinations(boxes, 2):
+        assert Bbox.intersection(one, other) is None
+    (first,), (second,) = (line_of(axes, "D") for axes in figure.axes)
+    assert first.get_markerfacecolor() != second.get_markerfacecolor() == "white"
+
+
+def test_the_pareto_front_is_what_none_beats_for_less():
+    spots = {"cheap": (1, 0.7), "worse": (2, 0.6), "good": (3, 0.8), "equal": (4, 0.8),
+             "dear": (9, 0.9)}  # fmt: skip
+    models = [{"label": k, "named": False, "runs": [list(v)]} for k, v in spots.items()]
+    figure = drawn(costs.auc_against_cost([{"name": "GFLOPs", "models": models}]))
+    (axes,) = figure.axes
+    (front,) = [line for line in axes.lines if line.get_marker() == "None"]
+    end = axes.get_xlim()[1]
+    corners = [[1, 0.7], [3, 0.7], [3, 0.8], [9, 0.8], [9, 0.9], [end, 0.9]]
+    assert front.get_xydata().tolist() == corners
+    named = {label.get_text() for label in axes.findobj(Annotation)}
+    assert named == {"cheap", "good", "dear"}  # though none was asked for
+    (crowd,) = line_of(axes, "o")
+    assert sorted(crowd.get_xdata()) == [2, 4] and "model without a label" in explained(figure)
+
+
+def test_hardware_that_may_be_of_several_kinds_has_no_front():
+    for comparable in (True, False):
+        figure = drawn(costs.auc_against_time([points(5, device="?", comparable=comparable)]))
+        fronts = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
+        assert len(fronts) == comparable
+        assert any("Pareto" in text for text in explained(figure)) == comparable
+
+
+def test_two_costs_stand_side_by_side_unless_labels_are_many_or_long():
+    two = [points(13, name="parameters"), points(13, name="GFLOPs")]
+    figure = drawn(costs.auc_against_cost(two))
+    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters", "GFLOPs"]
+    assert {axes.get_xscale() for axes in figure.axes} == {"log"}
+    left, right = (axes.get_position() for axes in figure.axes)
+    assert left.x1 < right.x0 and left.y0 == right.y0
+    two[0]["models"][0]["label"] *= 2
+    above, below = (axes.get_position() for axes in drawn(costs.auc_against_cost(two)).axes)
+    assert above.y0 > below.y1
+
+
+def test_a_search_is_shown_where_false_positives_are_few():
+    model = {"label": "a", "x": [0, 0, 1e-4, 1], "y": [0, 0.5, 0.7, 1], "area": 0.6, "point": None}
+    models = [model, model | {"label": "_b", "point": [0.5, 0.25]}]
+    figure = drawn(lines.roc_low_fpr(models))
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and 1e-5 < axes.get_xlim()[0] < 1e-4
+    first, second = axes.lines
+    assert first.get_xdata()[1] == axes.get_xlim()[0]  # of no false positive: the left edge
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_marker() != second.get_marker()
+    figure = drawn(lines.precision_recall(models, 0.01))
+    assert explained(figure) == {"a, 0.6000", "_b, 0.6000"}
+    assert any("at the stated threshold" in text for text in texts(figure))
+    spots = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if line.get_ms() == 8]
+    assert spots == [(0.5, 0.25)]
+    assert not any("stated" in text for text in texts(drawn(lines.precision_recall([model], 0.1))))
