@@ -74,7 +74,7 @@ def test_a_run_learns_and_leaves_everything_readable(done, shards):
     assert len(directory.read_lines("history.jsonl")) == 4
     events = [line["event"] for line in directory.read_lines("attempts.jsonl")]
     assert events == ["start", "end"]
-    for name in ("confusion", "roc", "history"):
+    for name in ("calibration", "confusion", "roc", "history"):
         assert (directory.figures / f"{name}.png").stat().st_size > 5000
     assert not list(directory.path.glob(".*"))
 

@@ -65,6 +65,10 @@ def test_the_temperature_is_fitted_on_validation_and_frozen(name):
     assert scores["temperature"] == pytest.approx(3, rel=0.1)
     assert scores["ece"] > 0.1 and scores["ece_calibrated"] < 0.03
     assert scores["auc"] == task.score(outputs | {"logits": honest})[0]["auc"]
+    epoch = {"epoch": 1, "train": {"loss": 1.0}, "valid": {"loss": 1.0, "auc": 0.8}}
+    drawn = {"calibration", "confusion", "roc", "history"}
+    drawn |= {"precision_recall"} if name == "detection" else set()
+    assert set(other.draw(outputs, [epoch])) == drawn
 
 
 class TestRegression:

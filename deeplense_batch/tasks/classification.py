@@ -101,7 +101,15 @@ class Classification(Task):
             for k, name in enumerate(self.classes)
             if 0 < np.sum(targets == k) < len(targets)
         }
+        temperatures = {"as trained": 1.0}
+        if self.temperature is not None:
+            temperatures[f"temperature {self.temperature:.3f}"] = self.temperature
+        honest = {n: metrics.softmax(outputs["logits"] / t) for n, t in temperatures.items()}
         return {
+            "calibration": figures.calibration(
+                {n: metrics.reliability(targets, p) for n, p in honest.items()},
+                {n: metrics.expected_calibration_error(targets, p) for n, p in honest.items()},
+            ),
             "confusion": figures.confusion(counts, self.classes),
             "roc": figures.roc(curves, metrics.macro_roc(curves), self.score(outputs)[0]),
             "history": figures.history(history),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deeplense_batch import metrics
+from matplotlib.figure import Figure
+
+from deeplense_batch import figures, metrics
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Frame, Scores
 
@@ -61,6 +63,23 @@ class Detection(Classification):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._threshold = state["threshold"]
+
+    def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+        drawn = super().draw(outputs, history)
+        lens, probability = outputs["targets"] == 1, metrics.softmax(outputs["logits"])[:, 1]
+        if lens.all() or not lens.any():
+            return drawn
+        threshold = None
+        if self._threshold is not None and (called := probability >= self._threshold).any():
+            right = float((called & lens).sum())
+            threshold = self._threshold, right / lens.sum(), right / called.sum()
+        average = self.score(outputs)[0]["average_precision"]
+        assert average is not None
+        return drawn | {
+            "precision_recall": figures.precision_recall(
+                metrics.precision_recall(lens, probability), average, lens.mean(), threshold
+            )
+        }
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = super().score(outputs)
