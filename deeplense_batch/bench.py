@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from deeplense_batch import record
-from deeplense_batch.build import frame_of, model_of, task_of
+from deeplense_batch.build import frame_of, gflops_of, model_of, task_of
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.order import order, shuffled
 from deeplense_batch.data.pack import pack
@@ -137,7 +136,6 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
     train, split = _loader(job, world)
     task, frame = task_of(job, split.info), frame_of(job, split.info)
     task.study(train.targets.cpu().numpy(), train.truth)
-    shape = (frame.channels, frame.size, frame.size)
     model = model_of(job, split.info, task, pretrained=False).to(world.device)
     stepper = Stepper(job, world, task, model)
     stepper.start_epoch()
@@ -169,7 +167,7 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
         images_per_s=images / statistics.median(whole),
         step_ratio=_ratio(whole, bare),
         parameters=sum(p.numel() for p in model.parameters()),
-        gflops=_flops(model, torch.zeros(1, *shape, device=world.device)) / 1e9,
+        gflops=gflops_of(model, frame),
         peak_memory_gb=peak,
         amp=stepper.precision.name,
     )
@@ -245,13 +243,6 @@ def _in_turns(
 def _ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
     ratios = sorted(a / b for a, b in zip(one, other, strict=True))
     return Ratio(statistics.median(ratios), ratios[0], ratios[-1])
-
-
-def _flops(model: nn.Module, images: torch.Tensor) -> int:
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(images)
-    return counter.get_total_flops()
 
 
 def _export(split: Split, folder: Path) -> list[Path]:

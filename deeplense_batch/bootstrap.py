@@ -2,7 +2,7 @@
 
 A resample is a count for each sample; a *statistic* is a function of such counts. All statistics
 of a comparison see the same resamples, so that their differences are paired, and classes keep
-their sizes. A statistic sorts its samples once; a resample is then a cumulative sum, not a sort.
+their sizes. A statistic sorts its samples once; a resample is then sums over spans of them.
 
 References:
     Efron and Tibshirani 1993, An Introduction to the Bootstrap.
@@ -18,6 +18,7 @@ from operator import call
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 __all__ = ["RESAMPLES", "accuracy", "average_precision", "bootstrap", "macro_auc", "mean_of", "r2"]
 
@@ -26,7 +27,7 @@ RESAMPLES = 2000
 Counts = NDArray[np.uint8]  # (N, B): how often a resample holds a sample
 Statistic = Callable[[Counts], NDArray[np.float64]]  # (N, B) to (B,)
 
-_CELLS = 1 << 21  # of counts at once, so that a block stays in the cache
+_CELLS = 1 << 20  # of counts at once, so that a block stays in the cache
 
 
 def bootstrap(
@@ -78,22 +79,20 @@ def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
 
 def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
     """The share of pairs in which the positive has the higher score; a tie is one half."""
-    above, below = np.flatnonzero(positive), np.flatnonzero(~positive)
-    below = below[np.argsort(scores[below], kind="stable")]
-    above = above[np.argsort(scores[above], kind="stable")]
+    above, below = _sorted(positive, scores), _sorted(~positive, scores)
     less = np.searchsorted(scores[below], scores[above], "left")
     not_more = np.searchsorted(scores[below], scores[above], "right")
-    tied = not np.array_equal(less, not_more)
+    starts = np.flatnonzero(np.diff(less, prepend=-1) | np.diff(not_more, prepend=-1))
+    groups = _spans(above, [*starts[1:], len(above)], len(scores))  # that beat the same samples
+    ends = np.unique([less, not_more])
+    beaten = _spans(below, ends, len(scores))
+    low, high = (np.searchsorted(ends, places[starts]) for places in (less, not_more))
     pairs = len(above) * len(below)
-    kind = np.uint32 if 2 * pairs < 2**32 else np.uint64
 
     def area(counts: Counts) -> NDArray[np.float64]:
-        sums = _sums(counts[below], kind)
-        wins = sums[less]
-        if tied:
-            wins += sums[not_more]
-        won = np.einsum("ib,ib->b", counts[above].astype(kind), wins)
-        return won / (pairs * (2 if tied else 1))
+        sums = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)
+        wins = sums[low] + sums[high]
+        return np.einsum("ib,ib->b", groups @ counts, wins) / (2 * pairs)
 
     return area
 
@@ -106,19 +105,34 @@ def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
         scores: Higher means more likely of the class, (N,).
     """
     positive, falling = np.asarray(positive, bool), -np.asarray(scores)
-    found, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-    found = found[np.argsort(falling[found], kind="stable")]
-    others = others[np.argsort(falling[others], kind="stable")]
+    found, others = _sorted(positive, falling), _sorted(~positive, falling)
     right = np.searchsorted(falling[found], falling[found], "right")  # called with it, or before
     wrong = np.searchsorted(falling[others], falling[found], "right")
+    ends = np.unique(wrong)
+    false = _spans(others, ends, len(falling))
+    wrong = np.searchsorted(ends, wrong)
 
     def precision(counts: Counts) -> NDArray[np.float64]:
         own = counts[found]
-        true = _sums(own, np.uint32)[right]
-        called = true + _sums(counts[others], np.uint32)[wrong]
+        true = np.cumsum(own, axis=0, dtype=np.int64)[right - 1]
+        called = true + np.cumsum(false @ counts, axis=0, dtype=np.int64)[wrong]
         return np.einsum("ib,ib->b", own, true / np.maximum(called, 1)) / len(found)
 
     return precision
+
+
+def _sorted(chosen: NDArray[np.bool_], scores: NDArray) -> NDArray[np.intp]:
+    """Places of the chosen samples, by rising score."""
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(scores[places], kind="stable")]
+
+
+def _spans(places: NDArray[np.intp], ends: ArrayLike, samples: int) -> csr_array:
+    """The matrix that sums counts over spans of places, each up to its end: (spans, N)."""
+    ends = np.asarray(ends)
+    kept = places[: ends[-1]]
+    content = np.ones(len(kept), np.int32), kept, np.concatenate([[0], ends])
+    return csr_array(content, shape=(len(ends), samples))
 
 
 def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -128,8 +142,8 @@ def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
 
 def mean_of(values: ArrayLike) -> Statistic:
     """The mean of a number of every sample, (N,)."""
-    values = np.asarray(values, np.float64)
-    return lambda counts: (values @ counts) / len(values)
+    row = csr_array(np.asarray(values, np.float64)[None])
+    return lambda counts: (row @ counts)[0] / row.shape[1]
 
 
 def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
@@ -156,10 +170,3 @@ def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
             times = np.bincount(drawn.ravel(), minlength=width * size).reshape(width, size)
             counts[place] = times.T
         yield counts
-
-
-def _sums(counts: Counts, kind: type) -> NDArray:
-    """Cumulative counts, (N + 1, B), from 0."""
-    sums: NDArray = np.zeros((len(counts) + 1, counts.shape[1]), kind)
-    np.cumsum(counts, axis=0, dtype=kind, out=sums[1:])
-    return sums

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from deeplense_batch import models
 from deeplense_batch.data.shards import SplitInfo
@@ -10,7 +12,7 @@ from deeplense_batch.job import Job
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
 
-__all__ = ["frame_of", "model_of", "task_of"]
+__all__ = ["frame_of", "gflops_of", "model_of", "task_of"]
 
 
 def frame_of(job: Job, info: SplitInfo) -> Frame:
@@ -56,3 +58,16 @@ def model_of(
         adapt=job.model.adapt,
         **job.model.options,
     )
+
+
+def gflops_of(model: nn.Module, frame: Frame) -> float:
+    """Count the floating-point operations of a forward pass of one image, in 1e9.
+
+    A multiplication and an addition are two; only products of matrices and convolutions count.
+    """
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, frame.channels, frame.size, frame.size, device=device))
+    model.train(training)
+    return counter.get_total_flops() / 1e9

@@ -64,6 +64,7 @@ def collect(
     published: Path | str | None = None,
     predictions: Mapping[str, Path] | None = None,
     classes: Sequence[str] = (),
+    bench: Path | str | None = None,
 ) -> Report:
     """Compare the runs below a folder, and results of other programs.
 
@@ -77,11 +78,13 @@ def collect(
         published: Folder of published results (`imported.published_rows`).
         predictions: Folders of predictions, by the name of their model.
         classes: Class names of these (`imported.prediction_rows`).
+        bench: What ``bench --out`` wrote, for hours on one device.
 
     Raises:
         CollectError: There is nothing to compare, or `out` is not a folder.
     """
     from deeplense_batch.imported import prediction_rows, published_rows
+    from deeplense_batch.reference import add_reference_hours
     from deeplense_batch.report.markdown import page
     from deeplense_batch.report.pictures import write
 
@@ -91,7 +94,8 @@ def collect(
     rows = [] if root is None else read_rows(root)
     rows += published_rows(published) if published else []
     rows += prediction_rows(predictions or {}, classes)
-    content, pictures = _compared(rows)
+    notes = [add_reference_hours(rows, bench)] if bench else []
+    content, pictures = _compared(rows, notes)
     folder.path.mkdir(parents=True, exist_ok=True)
     drawn = write(folder.path, pictures)
     table, models = _tables(content)
@@ -105,7 +109,7 @@ def collect(
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
 
 
-def _compared(rows: list[Row]) -> tuple[dict[str, Any], list[Picture]]:
+def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], list[Picture]]:
     """Everything that is written, and the figures."""
     from deeplense_batch.compare import compare, name_variants
     from deeplense_batch.inference import infer
@@ -130,7 +134,7 @@ def _compared(rows: list[Row]) -> tuple[dict[str, Any], list[Picture]]:
             "more": list(dict.fromkeys(n for model in models for n in model.more)),
             "test": first["test"],
             "test_samples": first["test_samples"],
-            "sentences": sentences(models, [*notes, *faults]),
+            "sentences": sentences(models, [*notes, *said, *faults]),
             "models": _numbered(models),
         }
         runs = [model.runs for model in models]

@@ -173,6 +173,7 @@ class Commands(ModelCommands):
         import_: str = "",
         predictions: str = "",
         classes: str = "",
+        bench: str = "",
     ) -> Plan:
         """Compare runs: tables, figures and a report; exit 5 while runs are missing.
 
@@ -182,6 +183,7 @@ class Commands(ModelCommands):
             import_: Folder of published results, results_MODEL.json (typed --import).
             predictions: NAME=FOLDER with all_labels.npy and all_preds.npy; may be repeated.
             classes: Names of their classes, as no,sphere,vort.
+            bench: File of bench --out, for training hours on one device.
         """
         where = words.folder("--out", out)
         named = words.pairs("predictions", predictions)
@@ -199,6 +201,7 @@ class Commands(ModelCommands):
                 published=import_ or None,
                 predictions={name: Path(folder) for name, folder in named.items()},
                 classes=names,
+                bench=bench or None,
             )
             print(report.summary)
             return 0 if report.complete else 5

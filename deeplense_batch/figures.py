@@ -253,8 +253,13 @@ def settle(figure: Figure) -> None:
 
 
 def plain(text: str) -> str:
-    """A text that matplotlib shows as it is, on one line: no dollar starts a formula."""
-    return " ".join(text.split()).replace("$", r"\$")
+    """A text that matplotlib shows as it is, on one line: no dollar starts a formula.
+
+    What cannot be printed, and would break an SVG, is shown by its code.
+    """
+    line = " ".join(text.split())
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return "".join(shown).replace("$", r"\$")
 
 
 def panels_of(

@@ -25,8 +25,18 @@ STATES = ("done", "running", "queued", "planned", "stopped", "failed", "lost", "
 COLUMNS = (
     *("job", "task", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
     *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
-    *("train_seconds", "images_per_s", "device", "parameters_m", "data_digest", "test"),
-    *("test_samples", "notes", "data_root", "commit", "updated", "run", "log"),
+    *("train_seconds", "images_per_s", "device", "reference_hours", "parameters_m", "gflops"),
+    *(
+        "data_digest",
+        "test",
+        "test_samples",
+        "notes",
+        "data_root",
+        "commit",
+        "updated",
+        "run",
+        "log",
+    ),
 )
 
 _METRICS_SCHEMA = 1
@@ -149,6 +159,7 @@ def _read_metrics(run: RunDir) -> Row:
     row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
     row["commit"] = metrics.get("commit")
     row["parameters_m"] = int(cost["parameters"]) / 1e6
+    row["gflops"] = _number(cost.get("gflops"))
     row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
     row["monitor"] = str(metrics["valid"].get("monitor", "auc"))
     row["valid_score"] = _number(metrics["valid"]["scores"].get(row["monitor"]))

@@ -15,7 +15,7 @@ import torch
 
 from deeplense_batch import checkpoint, models, record
 from deeplense_batch.attempts import Interrupt, attempt, heart, logging_to, signals
-from deeplense_batch.build import model_of, task_of
+from deeplense_batch.build import frame_of, gflops_of, model_of, task_of
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.verify import verify
@@ -143,6 +143,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         figure.suptitle(f"{directory.name}, {job.data.test}", fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     metrics = _metrics(planned, directory, world, trainer, seconds)
+    metrics["cost"]["gflops"] = gflops_of(model, frame_of(job, info))
     metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two threads on a busy machine crawl
 
@@ -102,6 +103,15 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("DEEPLENSE_REAL_DATA is not set: no real images to test on")
     return Path(folder)
+
+
+def require_programs(*names: str) -> None:
+    """Skip, aloud, where a program is not installed; under CI, whose gate has them, fail."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"the gate needs {', '.join(missing)}, which is not installed")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed on this machine")
 
 
 def typed(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, str]:

@@ -53,7 +53,7 @@ def metrics_of(n, test):
         "test": {"scores": scores, "notes": n["notes"]},
         "commit": n["commit"],
         "cost": {"epochs": 3, "train_seconds": n["seconds"], "images_per_s": 420.0,
-                 "parameters": 11_170_000},
+                 "parameters": 11_170_000, "gflops": 1.8},
         "device": {"name": n["device"], "count": 1},
     }  # fmt: skip
 
@@ -79,6 +79,7 @@ def test_a_finished_run_is_a_row(tmp_path):
         "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,
         "accuracy": 0.8, "balanced_accuracy": 0.7, "nll": 0.5, "train_seconds": 60.0,
         "images_per_s": 420.0, "device": "AMD EPYC, 1 thread", "parameters_m": 11.17,
+        "gflops": 1.8, "reference_hours": None,
         "data_digest": "a" * 16, "test": "val[50%:]", "test_samples": 600,
         "notes": None, "data_root": "/data", "commit": "abc123",
         "updated": run.status().updated, "run": str(run.path), "log": str(run.path / "log.txt"),
@@ -242,6 +243,28 @@ def test_seconds_of_two_devices_are_not_averaged(tmp_path):
     (row,) = collect(tmp_path / "runs", tmp_path / "report").models.to_dict("records")
     assert row["device"] == "AMD EPYC, 1 thread; NVIDIA H100"
     assert row["train_seconds"] is None
+
+
+def test_hours_of_a_reference_device_compare_runs_of_several(tmp_path):
+    root, bench = tmp_path / "runs", tmp_path / "bench.json"
+    for name, device in (("resnet18", "NVIDIA H100"), ("resnet34", "AMD EPYC")):
+        run = make_run(root, name, device=device)
+        metrics = run.read_json("metrics.json")
+        metrics["data"]["samples"]["train"] = 30_000
+        run.write_json("metrics.json", metrics)
+    models = [{"model": "resnet18", "images_per_s": 500.0}]
+    bench.write_text(json.dumps({"device": {"name": "NVIDIA T4", "count": 1}, "models": models}))
+    collect(root, tmp_path / "report", bench=bench)
+    rows = {row["model"]: row for row in read_csv(tmp_path / "report" / "models.csv")}
+    assert float(rows["resnet18"]["reference_hours"]) == pytest.approx(3 * 30_000 / 500 / 3600)
+    assert rows["resnet34"]["reference_hours"] == ""
+    assert "those of NVIDIA T4: images seen" in (tmp_path / "report" / "report.md").read_text()
+    bench.write_text("{}")
+    with pytest.raises(CollectError, match="is not what 'bench --out' wrote"):
+        collect(root, tmp_path / "other", bench=bench)
+    with pytest.raises(CollectError, match="absent: No such file"):
+        collect(root, tmp_path / "other", bench=tmp_path / "absent")
+    assert not (tmp_path / "other").exists()
 
 
 def test_other_settings_are_no_seeds(tmp_path):

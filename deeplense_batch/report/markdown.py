@@ -28,7 +28,7 @@ def page(content: Mapping[str, Any]) -> str:
     for comparison in content["comparisons"]:
         parts += [f"## {_escaped(comparison['heading'])}"]
         parts += [_escaped(sentence) for sentence in comparison["sentences"]]
-        parts += [_model_table(comparison), *_more_table(comparison)]
+        parts += [_model_table(comparison), *_more_table(comparison), *_class_table(comparison)]
         for figure in comparison["figures"]:
             parts.append(f"![{_escaped(figure['caption'])}]({figure['name']}.png)")
     unfinished = [row for row in content["rows"] if row["state"] != "done"]
@@ -80,6 +80,23 @@ def _more_table(comparison: Mapping[str, Any]) -> list[str]:
     columns = ["place", "label", *names]
     rows = [dict.fromkeys(columns) | model for model in comparison["models"]]
     return [_markdown(rows, columns, {"place": "#", "label": "model"})]
+
+
+def _class_table(comparison: Mapping[str, Any]) -> list[str]:
+    """Differences to the best class by class, where single runs were tested."""
+    told = {"place": "#", "label": "model"}
+    rows = []
+    for model in comparison["models"]:
+        row = {"place": model["place"], "label": model["label"]}
+        for name, test in (model.get("delong") or {}).items():
+            told[name] = f"AUC {name}, difference to the best (p of DeLong)"
+            row[name] = f"{test['difference']:+.4f} ± {test['error']:.4f} ({test['p_value']:.2g})"
+        rows.append(row)
+    return (
+        [_markdown([dict.fromkeys(told) | r for r in rows], [*told], told)]
+        if len(told) > 2
+        else []
+    )
 
 
 def _markdown(
