@@ -55,7 +55,7 @@ def bootstrap(
     if not len(strata):
         raise ValueError("bootstrap: no sample")
     blocks = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(_cores()) as pool:
         for counts in _resamples(strata, resamples, seed):
             blocks.append(list(pool.map(call, statistics, repeat(counts))))
     return np.concatenate([np.array(block).reshape(len(statistics), -1) for block in blocks], 1)
@@ -154,6 +154,12 @@ def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
         mean_of(values) for values in ((np.asarray(predicted) - true) ** 2, centred, centred**2)
     )
     return lambda counts: 1 - error(counts) / (square(counts) - mean(counts) ** 2)
+
+
+def _cores() -> int:
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:

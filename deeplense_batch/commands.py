@@ -220,7 +220,8 @@ class Commands(ModelCommands):
         """Measure the models of recipes and the data plane on this device, as ratios.
 
         Args:
-            jobs: Recipes, by default jobs/demo.yaml; or the word simulate, for the simulator.
+            jobs: Recipes, by default jobs/demo.yaml; or the word simulate, for the simulator, or
+                collect, for the collector.
             steps: Training steps of one measurement.
             repeats: Measurements of each number; medians are told.
             device: cpu or cuda, in place of what the jobs ask for.
@@ -235,6 +236,10 @@ class Commands(ModelCommands):
         if not all(counts.values()):
             raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        if jobs == ("collect",):
+            if fields or on or counts != {"steps": 5, "repeats": 5}:
+                raise words.UsageError("bench collect: takes --out alone")
+            return Plan(lambda: _bench_collect(out))
         if jobs == ("simulate",):
             if fields or counts["steps"] != 5:
                 raise words.UsageError("bench simulate: takes --repeats, --device and --out alone")
@@ -286,6 +291,12 @@ def _bench_simulation(repeats: int, device: str, out: str) -> int:
     from deeplense_batch.bench_simulation import bench_simulation
 
     return _show(bench_simulation(repeats=repeats, device=device), out)
+
+
+def _bench_collect(out: str) -> int:
+    from deeplense_batch.bench_collect import bench_collect
+
+    return _show(bench_collect(), out)
 
 
 def _show(report: Any, out: str) -> int:

@@ -39,6 +39,7 @@ LEVEL = 0.05  # of the tests
 Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 
 _NAMED = 5  # of models with a fault
+_NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
 
 
@@ -192,7 +193,7 @@ def _differences(
         row["difference_low"], row["difference_high"] = interval(values - own)
         row["p_value"] = sign_p_value(values - own)
         seeds = model.values(name), best.values(name)
-        if min(map(len, seeds)) > 1 and len({*seeds[0], *seeds[1]}) > 1:
+        if min(map(len, seeds)) > 1 and sum(map(np.ptp, seeds)) > _NO_SPREAD:
             row["seed_p_value"] = float(ttest_ind(*seeds, equal_var=False).pvalue)
         others.append(row)
     for column in ("p_value", "seed_p_value"):

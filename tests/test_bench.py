@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import typed
 
+from deeplense_batch.bench_collect import bench_collect
 from deeplense_batch.bench_simulation import their_image
 from deeplense_batch.data.presets import PRESETS
 from deeplense_batch.data.scenes import as_batch, draw_scene, render
@@ -64,6 +65,14 @@ def test_the_simulator_beside_lenstronomy(tmp_path, capsys):
     beside = [speed for speed in speeds if speed["ratio"] is not None]
     assert {speed["preset"] for speed in beside} == {"parity"} and len(beside) == 3
     assert "times lenstronomy" in shown
+
+
+def test_the_collector_on_made_up_runs(capsys):
+    report = bench_collect(runs=10, samples=300)
+    assert report.collect_seconds > report.status_seconds > 0 and report.peak_memory_gb > 0
+    assert "10 runs of 300 test samples" in str(report) and report.as_json()["schema"] == 1
+    code, _, err = typed(capsys, "bench", "collect", "--repeats=1")
+    assert code == 2 and "takes --out alone" in err
 
 
 @pytest.mark.parametrize("target", range(3))

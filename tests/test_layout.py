@@ -25,7 +25,7 @@ FLOORS = {
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "samples": 2, "imported": 2, "reference": 2,
     "compare": 2, "inference": 2, "report": 2, "collect": 2, "recipe": 2, "sheets": 2,
     "plan": 3, "build": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
-    "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
+    "launch": 3, "bench": 3, "bench_simulation": 3, "bench_collect": 3, "doctor": 3,
     "trained": 3, "answers": 3, "predict": 3,
     "card": 3, "export": 3, "explain": 3,
     "local": 4, "submit": 4,
