@@ -274,6 +274,7 @@ def panels_of(
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=_PALE, lw=0.5)
         axes.set_axisbelow(True)
+        axes.ticklabel_format(useOffset=False)  # a number beside a tick is the number
     return figure, list(grid.flat)
 
 
