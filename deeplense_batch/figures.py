@@ -253,8 +253,13 @@ def settle(figure: Figure) -> None:
 
 
 def plain(text: str) -> str:
-    """A text that matplotlib shows as it is, on one line: no dollar starts a formula."""
-    return " ".join(text.split()).replace("$", r"\$")
+    """A text that matplotlib shows as it is, on one line: no dollar starts a formula.
+
+    What cannot be printed, and would break an SVG, is shown by its code.
+    """
+    line = " ".join(text.split())
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return "".join(shown).replace("$", r"\$")
 
 
 def panels_of(
@@ -269,6 +274,7 @@ def panels_of(
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=_PALE, lw=0.5)
         axes.set_axisbelow(True)
+        axes.ticklabel_format(useOffset=False)  # a number beside a tick is the number
     return figure, list(grid.flat)
 
 

@@ -70,6 +70,13 @@ def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, see
         assert line.get_zorder() > means.get_zorder()
 
 
+def test_numbers_of_ticks_are_whole_however_near_scores_are():
+    models = [m | {"mean": 0.99 + i * 1e-6, "low": None} for i, m in enumerate(scored(3))]
+    (axes,) = drawn(charts.score_dots(models, **WORDS, compared="test AUC")).axes
+    assert not axes.xaxis.get_offset_text().get_text()
+    assert all(label.get_text().startswith("0.99") for label in axes.get_xticklabels()[1:-1])
+
+
 def test_whiskers_are_the_intervals_that_are_known_and_need_not_be_even():
     models = scored(3)
     models[1]["low"] = None
@@ -208,6 +215,17 @@ def test_hardware_that_may_be_of_several_kinds_has_no_front():
         fronts = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
         assert len(fronts) == comparable
         assert any("Pareto" in text for text in explained(figure)) == comparable
+
+
+def test_only_costs_that_span_much_have_a_logarithmic_axis():
+    for most, scale in ((1.2, "linear"), (1.0, "linear"), (5.0, "log")):
+        models = [
+            {"label": str(cost), "named": True, "runs": [[cost, 0.9]]} for cost in (1.0, most)
+        ]
+        (axes,) = drawn(costs.auc_against_cost([{"name": "GFLOPs", "models": models}])).axes
+        assert axes.get_xscale() == scale
+        low, high = axes.get_xlim()
+        assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 3
 
 
 def test_two_costs_stand_side_by_side_unless_labels_are_many_or_long():

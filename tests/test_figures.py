@@ -96,6 +96,7 @@ def test_names_are_shown_as_they_are():
     assert label.get_text() == figures.plain(nasty) == r"_\$x^2\$ <b>&% end"
     shown, is_math = label._preprocess_math(label.get_text())
     assert (shown, is_math) == ("_$x^2$ <b>&% end", False)
+    assert figures.plain("a\0b\x1b\udc80") == r"a\x00b\x1b\udc80"
 
 
 def test_save_replaces_whole_and_leaves_nothing_behind(tmp_path, monkeypatch):

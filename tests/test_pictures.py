@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from test_charts import explained
+from test_collect import make_run
 from test_figures import drawn, texts
 
 from deeplense_batch import metrics
+from deeplense_batch.collect import collect
 from deeplense_batch.compare import Compared
 from deeplense_batch.data.shards import data_digest, open_split
+from deeplense_batch.figures import save
 from deeplense_batch.report.compose import compose, compose_hardest, search, searches
 from deeplense_batch.report.hardest import hardest
 from deeplense_batch.report.pictures import FUNCTIONS, Picture, draw, redraw, write
 from deeplense_batch.rows import CollectError
 from deeplense_batch.samples import Samples
 
-NASTY = "<script>alert('$x$_&%')</script>\n$y$"
+NASTY = "<script>alert('$x$_&%')</script>\n$y$\x01\udc80--"
 
 
 def comparison(count, seeds=2, **fields):
@@ -176,7 +180,7 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
         assert searches([one], {"a": answers}) == [None]
 
 
-def test_any_label_is_shown_as_it_is():
+def test_any_label_is_shown_as_it_is(tmp_path):
     content, runs = comparison(3)
     for model, rows in zip(content["models"], runs, strict=True):
         model["label"] = NASTY
@@ -186,6 +190,8 @@ def test_any_label_is_shown_as_it_is():
         figure = drawn(draw(picture))
         ours = [text for text in texts(figure) if "script" in text]
         assert ours and all(r"\$x\$" in text and "\n" not in text for text in ours)
+        save(figure, tmp_path / "a.svg")
+        ElementTree.parse(tmp_path / "a.svg")
 
 
 def test_saved_numbers_draw_the_same_files_again(tmp_path):
@@ -273,8 +279,8 @@ def test_the_hardest_are_those_that_the_most_models_get_wrong():
 def test_models_of_different_samples_have_no_common_hardest():
     one = answers([0, 1, 2])
     for other in (answers([0, 1]), replace(one, classes=("x", "y", "z"))):
-        with pytest.raises(ValueError, match="tested on different samples"):
-            hardest([one, other])
+        pictures, (note,) = compose_hardest(1, [one, other], "", "", "")
+        assert pictures == [] and note.endswith("other samples or classes than others")
 
 
 def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
@@ -323,6 +329,30 @@ def test_images_that_are_not_at_hand_are_a_note(shards, change, reason):
     with pytest.raises(CollectError, match=reason) as error:
         draw(Picture("hardest", "hardest", place | {"samples": samples}, ""))
     assert str(error.value) == note and "\n" not in note
+
+
+def test_a_collected_comparison_has_its_differences_and_hardest_images(shards, tmp_path):
+    split = open_split(shards, "val[50%:]")
+    ids, targets = np.array(split.ids()), split.targets()
+    digest, place = data_digest(shards), str(shards)
+    for k, name in enumerate(("one", "other")):
+        run = make_run(tmp_path / "runs", name, digest=digest, place=place, valid=0.9 - k / 100)
+        logits = 2 * np.eye(3)[targets] + np.random.default_rng(k).normal(size=(len(ids), 3))
+        np.savez(run.path / "outputs.npz", classes=["no", "sphere", "vort"], ids=ids,
+                 targets=targets, logits=logits)  # fmt: skip
+    out = tmp_path / "report"
+    collect(tmp_path / "runs", out)
+    names = {path.stem for path in out.glob("*.svg")}
+    assert {"differences", "hardest", "auc_cost"} < names
+    (comparison,) = json.loads((out / "results.json").read_text())["comparisons"]
+    assert {figure["name"] for figure in comparison["figures"]} == names
+    assert "![The " in (out / "report.md").read_text()
+    for run in (tmp_path / "runs" / "demo").iterdir():
+        job = run / "job.yaml"
+        job.write_text(job.read_text().replace(place, "/nowhere"))
+    collect(tmp_path / "runs", out)
+    assert not (out / "hardest.png").exists()
+    assert "the hardest images are not shown: /nowhere" in (out / "report.md").read_text()
 
 
 def test_torch_is_not_loaded():

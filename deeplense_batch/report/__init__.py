@@ -1,3 +1,15 @@
-"""What a comparison is written as: tables, a page, figures."""
+"""What a comparison is written as: tables, pages, figures."""
 
-__all__ = ["charts", "compose", "costs", "hardest", "lines", "markdown", "pictures", "tables"]
+__all__ = [
+    "charts",
+    "compose",
+    "costs",
+    "hardest",
+    "latex",
+    "lines",
+    "markdown",
+    "pictures",
+    "scores",
+    "tables",
+    "web",
+]

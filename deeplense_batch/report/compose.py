@@ -131,18 +131,16 @@ def compose_hardest(
     Returns:
         The figure, and no note; or, where the images are not at hand, none and why. Neither where
         no model is wrong anywhere.
-
-    Raises:
-        ValueError: The models were tested on different samples.
     """
     classed = [each for each in answers if each.probabilities is not None]
-    samples = hardest(classed) if classed else []
-    if not samples:
-        return [], []
     try:
-        find_images(root, digest, test, [sample["id"] for sample in samples])
+        samples = hardest(classed) if classed else []
+        if samples:
+            find_images(root, digest, test, [sample["id"] for sample in samples])
     except CollectError as error:
         return [], [str(error)]
+    if not samples:
+        return [], []
     arguments = {"root": root, "digest": digest, "test": test, "samples": samples}
     caption = f"The {len(samples)} test images that the most models get wrong."
     return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []

@@ -35,6 +35,7 @@ _TIE = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
 _LABEL: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
 _ANGLES = np.radians([0, 180, 90, 270, *range(30, 360, 30)])  # right, left, above, below, ...
 _AROUND = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+_WIDE = 4  # times the least cost: from there on a logarithmic axis reads better
 _BESIDE = 20, 24  # models, and letters of a label, up to which two panels stand side by side
 
 
@@ -100,7 +101,7 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         elif len(seeds) > len(models):
             several = True
             axes.plot(*seeds.T, **SEED)
-        _limit(axes, log)
+        _limit(axes, log and means[:, 0].max() > _WIDE * means[:, 0].min())
         steps = _steps(means[front], axes.get_xlim()[1])
         if front:
             axes.plot(*steps.T, **_FRONT)

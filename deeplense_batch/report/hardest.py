@@ -15,6 +15,7 @@ from deeplense_batch.sheets import contact_sheet
 
 __all__ = ["find_images", "hardest", "sheet"]
 
+_NONE = "the hardest images are not shown"
 _TITLE = "Test images that the most models get wrong"
 _MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
@@ -35,7 +36,7 @@ def hardest(models: Sequence[Samples], most: int = _MOST) -> list[dict[str, Any]
         and ``of`` (all models) of each; none that all models get right.
 
     Raises:
-        ValueError: The models were tested on different samples.
+        CollectError: The models answer for different samples or classes.
     """
     classes, first = models[0].classes, np.argsort(models[0].ids)
     ids, targets = models[0].ids[first], models[0].targets[first]
@@ -45,7 +46,7 @@ def hardest(models: Sequence[Samples], most: int = _MOST) -> list[dict[str, Any]
     for model in models:
         order = np.argsort(model.ids)
         if not np.array_equal(model.ids[order], ids) or model.classes != classes:
-            raise ValueError("the hardest images: the models were tested on different samples")
+            raise CollectError(f"{_NONE}: models answer for other samples or classes than others")
         assert model.probabilities is not None
         probabilities = model.probabilities[order]
         said[samples, probabilities.argmax(axis=1)] += 1
@@ -79,9 +80,9 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         places = {name: place for place, name in enumerate(slice_.ids(), start=slice_.start)}
         return [Split(slice_.info, places[id_], places[id_] + 1) for id_ in ids]
     except KeyError as error:
-        raise CollectError(f"the hardest images are not shown: {root} has no {error}") from error
+        raise CollectError(f"{_NONE}: {root} has no {error}") from error
     except (OSError, ValueError) as error:
-        raise CollectError(f"the hardest images are not shown: {error}") from error
+        raise CollectError(f"{_NONE}: {error}") from error
 
 
 def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]]) -> Figure:
