@@ -128,12 +128,14 @@ def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], lis
         models, answers, notes = infer(plain)
         first = models[0].runs[0]
         place = (first["data_root"], first["data_digest"], first["test"])
-        hardest, faults = compose_hardest(number, [*answers.values()], *place)
+        hardest, faults = (
+            compose_hardest(number, [*answers.values()], *place) if place[0] else ([], [])
+        )
         comparison = {
             "number": number,
             "heading": heading(models),
             "task": first["task"],
-            "data": Path(first["data_root"]).name,
+            "data": Path(first["data_root"] or first["job"]).name,
             "score": models[0].monitor,
             "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
             "more": list(dict.fromkeys(n for model in models for n in model.more)),

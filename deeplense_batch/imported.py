@@ -95,7 +95,7 @@ def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> l
         try:
             samples = read_samples(folder)
         except SamplesError as error:
-            raise CollectError(f"--predictions: {name}: {error}") from None
+            raise CollectError(f"--predictions: {name}: {folder}: {error}") from None
         names = tuple(classes) or samples.classes
         if samples.probabilities is None or len(names) != samples.probabilities.shape[1]:
             raise CollectError(
@@ -116,6 +116,6 @@ def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> l
 
 def _blank(job: str, model: str, place: Path) -> Row:
     row: Row = dict.fromkeys(COLUMNS) | {"job": job, "model": model, "run": str(place)}
-    row |= {"task": "classification", "state": "unreadable", "data_root": str(place.parent)}
+    row |= {"task": "classification", "state": "unreadable"}
     known: dict[str, Any] = {"monitor": "auc", "valid_score": None, "recipe": {}, "more": {}}
     return row | known

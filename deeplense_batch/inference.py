@@ -38,7 +38,7 @@ LEVEL = 0.05  # of the tests
 
 Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 
-_NAMED = 5  # of models with a fault
+_NAMED = 5  # of models with one fault
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
 
@@ -81,7 +81,7 @@ def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Samples
 def _answers(models: Sequence[Compared]) -> tuple[dict[str, Samples], list[str]]:
     """The answers of every run, by its folder; of a model with all its runs, or none."""
     answers: dict[str, Samples] = {}
-    faults = []
+    faults: dict[str, list[str]] = {}
     first: Samples | None = None
     for model in models:
         own = {}
@@ -89,23 +89,26 @@ def _answers(models: Sequence[Compared]) -> tuple[dict[str, Samples], list[str]]
             for run in model.runs:
                 samples = read_samples(Path(run["run"]))
                 first = first or samples
-                _check_same(samples, first, run["run"])
+                _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
         except SamplesError as error:
-            faults.append(f"{model.label}: {error}")
+            faults.setdefault(str(error), []).append(model.label)
             continue
         answers |= own
-    if faults:
-        who = f"{len(faults)} of {len(models)} models have no bootstrap interval"
-        more = f", and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-        return answers, [f"{who} ({'; '.join(faults[:_NAMED])}{more})"]
-    return answers, []
+    return answers, [_fault(reason, whose, models) for reason, whose in faults.items()]
 
 
-def _check_same(samples: Samples, first: Samples, run: str) -> None:
+def _fault(reason: str, whose: Sequence[str], models: Sequence[Compared]) -> str:
+    if len(whose) == len(models):
+        return f"no bootstrap interval: {reason} (all models)"
+    more = f"; and {len(whose) - _NAMED} more" if len(whose) > _NAMED else ""
+    return f"no bootstrap interval: {reason} ({'; '.join(whose[:_NAMED])}{more})"
+
+
+def _check_same(samples: Samples, first: Samples) -> None:
     same = (samples.ids, first.ids), (samples.targets, first.targets)
     if not all(np.array_equal(one, other) for one, other in same):
-        raise SamplesError(f"{run}: its test samples are not those of the others")
+        raise SamplesError("its test samples are not those of the others")
 
 
 def _resampled(answers: Mapping[str, Samples]) -> Resampled:

@@ -45,7 +45,7 @@ def read_samples(folder: Path | str) -> Samples:
     if (folder / "all_preds.npy").exists():
         return _predictions(folder)
     if folder.is_file():
-        raise SamplesError(f"{folder}: holds no answers to single samples")
+        raise SamplesError(f"{folder.name} holds no answers to single samples")
     path = folder / "outputs.npz"
     found = _loaded(path, _unzipped)
     try:
@@ -57,7 +57,7 @@ def read_samples(folder: Path | str) -> Samples:
         numbers = np.stack([found["true"], found["predicted"]], axis=1).astype(np.float64)
         return Samples(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:
-        raise SamplesError(f"{path}: holds no {error} of a test slice") from None
+        raise SamplesError(f"{path.name} holds no {error} of a test slice") from None
 
 
 def _predictions(folder: Path) -> Samples:
@@ -67,10 +67,11 @@ def _predictions(folder: Path) -> Samples:
     probable = (scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < _SUMS_TO_ONE).all()
     probabilities = scores if probable else _softmax(scores, path)
     if targets.dtype.kind not in "iu" or targets.min() < 0:
-        raise SamplesError(f"{folder / 'all_labels.npy'}: expected class numbers from 0")
+        raise SamplesError("all_labels.npy: expected class numbers from 0")
     if targets.max() >= probabilities.shape[1]:
+        known = probabilities.shape[1]
         raise SamplesError(
-            f"{folder}: labels up to {targets.max()}, scores of {probabilities.shape[1]} classes"
+            f"all_labels.npy: labels up to {targets.max()}, scores of {known} classes"
         )
     ids = np.arange(len(targets)).astype(str)
     names = tuple(str(k) for k in range(probabilities.shape[1]))
@@ -80,7 +81,7 @@ def _predictions(folder: Path) -> Samples:
 def _scores(values: NDArray, targets: NDArray, path: Path) -> NDArray[np.float64]:
     if values.ndim != 2 or targets.shape != (len(values),) or not len(values):
         raise SamplesError(
-            f"{path}: expected scores of shape (N, K) and N labels, got {values.shape} and "
+            f"{path.name}: expected scores of shape (N, K) and N labels, got {values.shape} and "
             f"{targets.shape}"
         )
     return values.astype(np.float64)
@@ -90,7 +91,7 @@ def _softmax(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
     try:
         return softmax(values)
     except ValueError as error:
-        raise SamplesError(f"{path}: {error}") from None
+        raise SamplesError(f"{path.name}: {error}") from None
 
 
 def _unzipped(path: Path) -> dict[str, NDArray]:
@@ -103,6 +104,6 @@ def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
     try:
         return load(path)
     except FileNotFoundError:
-        raise SamplesError(f"{path}: is missing") from None
+        raise SamplesError(f"{path.name} is missing") from None
     except Exception as error:
-        raise SamplesError(f"{path}: is damaged or foreign ({type(error).__name__})") from None
+        raise SamplesError(f"{path.name} is damaged or foreign ({type(error).__name__})") from None

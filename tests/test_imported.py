@@ -77,7 +77,7 @@ def test_predictions_are_compared_without_runs(tmp_path, capsys, monkeypatch):
     assert float(other["difference_high"]) < 0 and float(other["delong_p_value_vort"]) < 0.01
     for flags, sentence in (
         (("--classes", "no,yes"), "has scores of 3 classes, and 2 names were given"),
-        (("--predictions", "c=absent"), "c: absent/outputs.npz: is missing"),
+        (("--predictions", "c=absent"), "c: absent: outputs.npz is missing"),
         (("--predictions", "good"), "expected NAME=FOLDER, got 'good'"),
     ):
         code, _, err = typed(capsys, "collect", "--predictions=a=good", *flags, "--out", "other")

@@ -93,10 +93,12 @@ def test_runs_without_answers_or_of_other_samples_are_told_and_not_tested(tmp_pa
     (broken.path / "outputs.npz").write_bytes(b"PK\x03\x04 no zip")
     other = make_run(tmp_path, "other", valid=0.92)
     write_outputs(other, answers(2.0), ids=np.arange(1, 601).astype(str))
-    models, found, (note,) = inferred(tmp_path)
-    assert set(found) == {"best"} and note.startswith("3 of 4 models have no bootstrap interval")
-    for text in ("bare: ", "outputs.npz: is missing", "is damaged or foreign", "are not those of"):
-        assert text in note
+    models, found, notes = inferred(tmp_path)
+    assert set(found) == {"best"} and notes == [
+        "no bootstrap interval: outputs.npz is missing (bare)",
+        "no bootstrap interval: outputs.npz is damaged or foreign (BadZipFile) (broken)",
+        "no bootstrap interval: its test samples are not those of the others (other)",
+    ]
     for model in models[1:]:
         assert model.inferred["interval"] == "Hanley-McNeil" and "tied" not in model.inferred
 

@@ -84,13 +84,15 @@ def _equals(models: Sequence[Compared]) -> list[str]:
 def _data(models: Sequence[Compared]) -> str:
     """Say what the data of a comparison are."""
     first = models[0].runs[0]
-    roots = dict.fromkeys(run["data_root"] for model in models for run in model.runs)
+    runs = [run for model in models for run in model.runs]
+    roots = dict.fromkeys(run["data_root"] for run in runs if run["data_root"])
     sources = filter(None, (_source(root, first["data_digest"]) for root in roots))
     made = next((f", made from {source}" for source in sources), "")
     folders = ", ".join(dict.fromkeys(Path(root).name for root in roots))
     classes = ", ".join(dict.fromkeys(name for model in models for name in model.classes))
     named = f"; classes {classes}" if classes else ""
-    return f"Data: folder {folders}{made}{named}; {first['test_samples']} test samples."
+    where = f"folder {folders}" if folders else "of another program"
+    return f"Data: {where}{made}{named}; {first['test_samples']} test samples."
 
 
 def _source(root: str, digest: str) -> str | None:
