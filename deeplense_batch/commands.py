@@ -208,6 +208,23 @@ class Commands(ModelCommands):
 
         return Plan(act)
 
+    def redraw(self, report: str, *, format: str = "png") -> Plan:
+        """Draw the figures of a report again, from the numbers in its figures.json.
+
+        Args:
+            report: Folder of a report.
+            format: png, svg or pdf; several with commas.
+        """
+        formats = [one.strip() for one in format.split(",")]
+
+        def act() -> int:
+            from deeplense_batch.report.pictures import redraw
+
+            print(*redraw(words.folder("REPORT", report), formats), sep="\n")
+            return 0
+
+        return Plan(act)
+
     def bench(
         self,
         *jobs: str,

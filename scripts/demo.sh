@@ -26,4 +26,4 @@ fi
 batch submit --grid jobs/demo.yaml --data.root="$folder/data" --out="$folder/runs"
 batch collect "$folder/runs" --out="$folder/report"
 echo
-echo "Done in $((SECONDS - started)) s. The report: $folder/report/report.md"
+echo "Done in $((SECONDS - started)) s. The report: $folder/report/report.html"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import typed
 from test_charts import explained
 from test_collect import make_run
 from test_figures import drawn, texts
@@ -360,3 +361,15 @@ def test_torch_is_not_loaded():
 print({"torch", "matplotlib.pyplot"} & {*sys.modules})"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_figures_are_redrawn_from_the_command_line(tmp_path, capsys):
+    make_run(tmp_path / "runs")
+    collect(tmp_path / "runs", tmp_path / "report")
+    code, out, _ = typed(capsys, "redraw", tmp_path / "report", "--format", "pdf,svg")
+    assert code == 0 and (tmp_path / "report" / "auc.pdf").read_bytes().startswith(b"%PDF")
+    assert str(tmp_path / "report" / "auc.pdf") in out.splitlines()
+    code, _, err = typed(capsys, "redraw", tmp_path / "report", "--format=gif")
+    assert code == 3 and "gif: no format of figures" in err
+    code, _, err = typed(capsys, "redraw", tmp_path / "absent")
+    assert code == 3 and "figures.json" in err
