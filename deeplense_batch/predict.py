@@ -102,7 +102,7 @@ def predict(
     Columns: ``id``; ``split`` and ``label`` where the data say them; ``predicted``, the class of
     the highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
     after temperature scaling, fitted on the run's validation slice; ``problem``, why there is no
-    prediction.
+    prediction. A run that learnt a number gives that as ``predicted``, float64, and no scores.
 
     Arguments:
         run: Run directory.
@@ -118,7 +118,7 @@ def predict(
         each: Called after each batch; what it raises ends the prediction, complete pieces stay.
 
     Raises:
-        TrainedError: The run is not finished, or does not tell classes apart.
+        TrainedError: The run is not finished; or `top` or `of` of one that knows no classes.
         ShardError: The data are none, or not of the shape that the network takes.
         AnswerError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
@@ -128,7 +128,7 @@ def predict(
         raise AnswerError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
-    shown = _class_shown(trained, of)
+    shown = _class_shown(trained, of) if top or of or _tells_classes(trained) else ""
     trained.model.to(place)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:
         pieces = inputs.pieces(_PIECE)
@@ -158,7 +158,7 @@ def _class_shown(trained: Trained, of: str) -> str:
     Raises:
         TrainedError: There is none of that name, or none at all.
     """
-    if len(trained.classes) < 2 or trained.task.outputs < len(trained.classes):
+    if not _tells_classes(trained):
         raise TrainedError(
             f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
         )
@@ -167,13 +167,17 @@ def _class_shown(trained: Trained, of: str) -> str:
     return of or ("lenses" if "lenses" in trained.classes else trained.classes[-1])
 
 
+def _tells_classes(trained: Trained) -> bool:
+    return trained.task.outputs == len(trained.classes) > 1
+
+
 def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[str, Any]:
     """What a reader of the table may want to know, found out once by whoever begins it."""
     return {
         "run": str(trained.run.path.absolute()),
         "data": str(Path(data).absolute()),
         "classes": list(trained.classes),
-        "temperature": trained.task.state_dict()["temperature"],
+        "temperature": trained.task.state_dict().get("temperature"),
         "device": device.type,
         "versions": trained.metrics["versions"],
     }
@@ -204,14 +208,15 @@ class _Maker:
         self.done, self.problems, self.seconds = 0, 0, 0.0
         self._bare_samples, self._bare_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
+        self._classes = trained.classes if _tells_classes(trained) else ()
         self._batch_size = batch_size
         self._told = time.monotonic()
 
-    def table(self, piece: Piece, temperature: float) -> pa.Table:
+    def table(self, piece: Piece, temperature: float | None) -> pa.Table:
         """Predict on a piece."""
         started, before = time.perf_counter(), self.done
         batch: Given | None = None
-        logits: list[Tensor] = []  # left on the device, which need not wait for the host
+        outputs: list[Tensor] = []  # left on the device, which need not wait for the host
         problems: dict[int, str] = {}
         batches = self._inputs.batches(
             piece, self._trained.transform, self._device, size=self._batch_size
@@ -219,12 +224,12 @@ class _Maker:
         for given in _ahead(batches):
             first = self.done - before
             problems |= {first + i: reason for i, reason in given.problems.items()}
-            logits.append(self._logits(given))
+            outputs.append(self._outputs(given))
             self.done += len(given.images)
             batch = batch or given
             self._tell()
             self.each()
-        values = torch.cat(logits).cpu().numpy().astype(np.float64)
+        values = torch.cat(outputs).cpu().numpy().astype(np.float64)
         for i in np.flatnonzero(~np.isfinite(values).all(1)).tolist():
             problems.setdefault(i, "the network's outputs are not finite")
         self.problems += len(problems)
@@ -234,7 +239,7 @@ class _Maker:
             "id": pa.array(names.ids, pa.string()),
             "split": pa.array(names.splits, pa.string()),
             "label": pa.array(names.labels, pa.string()),
-            **_scores(values, bad, self._trained.classes, temperature),
+            **self._columns(values, bad, temperature),
             "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
         }
         table, seconds = pa.table(columns), time.perf_counter() - started
@@ -255,18 +260,27 @@ class _Maker:
         enough = min(_BARE_SHARE * seconds, _BARE_SECONDS - self._bare_seconds)
         started = time.perf_counter()
         while (taken := time.perf_counter() - started) < enough:
-            self._logits(first).cpu()
+            self._outputs(first).cpu()
             self._bare_samples += len(first.images)
         self._bare_seconds += taken
 
     @torch.inference_mode()
-    def _logits(self, given: Given) -> Tensor:
-        """Logits of a batch, (B, K) float32, on the device."""
+    def _outputs(self, given: Given) -> Tensor:
+        """Logits of a batch, (B, K), or the number learnt, (B, 1); float32, on the device."""
         index = torch.arange(len(given.images), device=self._device)
         batch = Batch(given.images, torch.full_like(index, -1), index, truth=given.truth)
         trained = self._trained
         outputs = outputs_of(trained.task, trained.model, batch, tta=trained.job.data.tta)
-        return logits_in(outputs)
+        return logits_in(outputs) if self._classes else outputs["predicted"][:, None]
+
+    def _columns(
+        self, values: NDArray[np.float64], bad: NDArray[np.bool_], temperature: float | None
+    ) -> dict[str, pa.Array]:
+        """What is said of outputs, (N, K); null in bad rows."""
+        if not self._classes:
+            return {"predicted": pa.array(values[:, 0], pa.float64(), mask=bad)}
+        assert temperature is not None
+        return _scores(values, bad, self._classes, temperature)
 
     def _tell(self) -> None:
         now = time.monotonic()

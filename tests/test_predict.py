@@ -21,6 +21,7 @@ from deeplense_batch import metrics
 from deeplense_batch import predict as module
 from deeplense_batch.answers import AnswerError
 from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.simulate import simulate
 from deeplense_batch.data.unpack import unpack
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.job import Simulation
@@ -320,3 +321,20 @@ def test_memory_does_not_grow_with_the_images(done, tmp_path):
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert float(answer.stdout) < 12, f"{answer.stdout} MB more"
+
+
+def test_a_run_that_learnt_a_number_predicts_it(tmp_path):
+    simulate("substructure", tmp_path / "data", preset="varied", images=60, size=50, seed=1)
+    task = {"name": "regression", "options": {"target": "theta_e", "log10": False}}
+    data = {"train": "train", "valid": "val[:50%]", "test": "val[50%:]"}
+    job = make_job(tmp_path / "data", task=task, train={"epochs": 1}, data=data)
+    (item,) = plan([job], tmp_path / "runs")
+    run(item, device="cpu")
+    out = tmp_path / "out.parquet"
+    predict(item.run.path, tmp_path / "data", out, device="cpu", slice_="val[50%:]")
+    rows = pd.read_parquet(out).set_index("id")
+    assert list(rows.columns) == ["split", "label", "predicted", "problem"]
+    outputs = np.load(item.run.path / "outputs.npz")
+    assert np.allclose(rows["predicted"].loc[outputs["ids"]], outputs["predicted"], atol=1e-5)
+    with pytest.raises(TrainedError, match="tells no classes apart"):
+        predict(item.run.path, tmp_path / "data", tmp_path / "o.csv", device="cpu", top=3)
