@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from deeplense_batch.metrics import classification_scores
+from deeplense_batch.outcomes import OutcomesError, read_outcomes
 from deeplense_batch.rows import COLUMNS, CollectError, Row
-from deeplense_batch.samples import SamplesError, read_samples
 
 __all__ = ["prediction_rows", "published_rows"]
 
@@ -79,7 +79,7 @@ def _supports(report: str) -> dict[str, int]:
 
 
 def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> list[Row]:
-    """Read folders of ``all_labels.npy`` and ``all_preds.npy`` (`samples.read_samples`).
+    """Read folders of ``all_labels.npy`` and ``all_preds.npy`` (`outcomes.read_outcomes`).
 
     Those with the same labels are of one test set.
 
@@ -93,8 +93,8 @@ def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> l
     rows = []
     for name, folder in named.items():
         try:
-            samples = read_samples(folder)
-        except SamplesError as error:
+            samples = read_outcomes(folder)
+        except OutcomesError as error:
             raise CollectError(f"--predictions: {name}: {folder}: {error}") from None
         names = tuple(classes) or samples.classes
         if samples.probabilities is None or len(names) != samples.probabilities.shape[1]:

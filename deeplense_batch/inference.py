@@ -22,8 +22,8 @@ from scipy.stats import ttest_ind
 
 from deeplense_batch import bootstrap
 from deeplense_batch.compare import Compared
+from deeplense_batch.outcomes import Outcomes, OutcomesError, read_outcomes
 from deeplense_batch.rows import Row
-from deeplense_batch.samples import Samples, SamplesError, read_samples
 from deeplense_batch.stats import (
     auc_standard_error,
     delong_difference,
@@ -43,7 +43,7 @@ _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
 
 
-def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Samples], list[str]]:
+def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Outcomes], list[str]]:
     """Put intervals and differences beside the scores of a comparison.
 
     Arguments:
@@ -78,20 +78,20 @@ def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Samples
     return changed, found, notes
 
 
-def _answers(models: Sequence[Compared]) -> tuple[dict[str, Samples], list[str]]:
+def _answers(models: Sequence[Compared]) -> tuple[dict[str, Outcomes], list[str]]:
     """The answers of every run, by its folder; of a model with all its runs, or none."""
-    answers: dict[str, Samples] = {}
+    answers: dict[str, Outcomes] = {}
     faults: dict[str, list[str]] = {}
-    first: Samples | None = None
+    first: Outcomes | None = None
     for model in models:
         own = {}
         try:
             for run in model.runs:
-                samples = read_samples(Path(run["run"]))
+                samples = read_outcomes(Path(run["run"]))
                 first = first or samples
                 _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
-        except SamplesError as error:
+        except OutcomesError as error:
             faults.setdefault(str(error), []).append(model.label)
             continue
         answers |= own
@@ -105,13 +105,13 @@ def _fault(reason: str, whose: Sequence[str], models: Sequence[Compared]) -> str
     return f"no bootstrap interval: {reason} ({'; '.join(whose[:_NAMED])}{more})"
 
 
-def _check_same(samples: Samples, first: Samples) -> None:
+def _check_same(samples: Outcomes, first: Outcomes) -> None:
     same = (samples.ids, first.ids), (samples.targets, first.targets)
     if not all(np.array_equal(one, other) for one, other in same):
-        raise SamplesError("its test samples are not those of the others")
+        raise OutcomesError("its test samples are not those of the others")
 
 
-def _resampled(answers: Mapping[str, Samples]) -> Resampled:
+def _resampled(answers: Mapping[str, Outcomes]) -> Resampled:
     """Scores on the same resamples, (B,), by run and name."""
     asked = [(run, *one) for run, samples in answers.items() for one in _statistics(samples)]
     first = next(iter(answers.values()))
@@ -123,7 +123,7 @@ def _resampled(answers: Mapping[str, Samples]) -> Resampled:
     return found
 
 
-def _statistics(samples: Samples) -> list[tuple[str, Any]]:
+def _statistics(samples: Outcomes) -> list[tuple[str, Any]]:
     targets, scores = samples.targets, samples.probabilities
     if scores is None:
         assert samples.numbers is not None
@@ -142,7 +142,7 @@ def _statistics(samples: Samples) -> list[tuple[str, Any]]:
     return found
 
 
-def _known(samples: Samples) -> NDArray[np.bool_]:
+def _known(samples: Outcomes) -> NDArray[np.bool_]:
     """Samples whose true number is known, (N,)."""
     assert samples.numbers is not None
     return np.isfinite(samples.numbers[:, 0])
@@ -208,7 +208,7 @@ def _differences(
 
 
 def _delong(
-    samples: Samples, best: Samples, classes: Sequence[str]
+    samples: Outcomes, best: Outcomes, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """By class, the difference in one-vs-rest AUC of two runs, its error and p-value."""
     if samples.probabilities is None or best.probabilities is None:

@@ -11,8 +11,8 @@ from deeplense_batch.collect import collect
 from deeplense_batch.compare import compare, name_variants, pareto
 from deeplense_batch.inference import infer
 from deeplense_batch.metrics import softmax
+from deeplense_batch.outcomes import OutcomesError, read_outcomes
 from deeplense_batch.rows import read_rows
-from deeplense_batch.samples import SamplesError, read_samples
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)
@@ -133,11 +133,11 @@ def test_pareto_front():
 def test_predictions_of_another_program_are_read(tmp_path):
     np.save(tmp_path / "all_labels.npy", TARGETS)
     np.save(tmp_path / "all_preds.npy", softmax(answers(2.0)))
-    samples = read_samples(tmp_path)
+    samples = read_outcomes(tmp_path)
     assert samples.classes == ("0", "1", "2") and samples.targets.tolist() == TARGETS.tolist()
     assert np.allclose(samples.probabilities, softmax(answers(2.0)))
     np.save(tmp_path / "all_preds.npy", answers(2.0))  # logits
-    assert np.allclose(read_samples(tmp_path).probabilities, samples.probabilities)
+    assert np.allclose(read_outcomes(tmp_path).probabilities, samples.probabilities)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_predictions_of_another_program_are_read(tmp_path):
 def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence):
     np.save(tmp_path / "all_labels.npy", labels)
     np.save(tmp_path / "all_preds.npy", scores)
-    with pytest.raises(SamplesError, match=sentence):
-        read_samples(tmp_path)
+    with pytest.raises(OutcomesError, match=sentence):
+        read_outcomes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence
      ("pi_resnet_preprocessed", 0.96507, 0.82293)],
 )  # fmt: skip
 def test_real_predictions_give_the_published_scores(real_data, model, auc, accuracy):
-    samples = read_samples(real_data / "predictions" / model)
+    samples = read_outcomes(real_data / "predictions" / model)
     areas = [roc_auc_score(samples.targets == k, samples.probabilities[:, k]) for k in range(3)]
     assert round(float(np.mean(areas)), 5) == auc
     right = (samples.probabilities.argmax(1) == samples.targets).mean()

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from deeplense_batch import metrics
 from deeplense_batch.compare import Compared, short_label
+from deeplense_batch.outcomes import Outcomes
 from deeplense_batch.report.hardest import find_images, hardest
 from deeplense_batch.report.lines import MOST_LINES
 from deeplense_batch.report.pictures import Picture
 from deeplense_batch.report.sentences import score_name
 from deeplense_batch.rows import CollectError, Row
-from deeplense_batch.samples import Samples
 
 __all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
 
@@ -66,7 +66,7 @@ def search(
     )
 
 
-def searches(models: Sequence[Compared], answers: Mapping[str, Samples]) -> list[Search | None]:
+def searches(models: Sequence[Compared], answers: Mapping[str, Outcomes]) -> list[Search | None]:
     """Follow the search of each model of a detection; None where its answers are not at hand.
 
     Arguments:
@@ -117,7 +117,7 @@ def compose(
 
 
 def compose_hardest(
-    number: int, answers: Sequence[Samples], root: str, digest: str, test: str
+    number: int, answers: Sequence[Outcomes], root: str, digest: str, test: str
 ) -> tuple[list[Picture], list[str]]:
     """Say which test images the most models of a comparison get wrong.
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
+from deeplense_batch.outcomes import Outcomes
 from deeplense_batch.rows import CollectError
-from deeplense_batch.samples import Samples
 from deeplense_batch.sheets import contact_sheet
 
 __all__ = ["find_images", "hardest", "sheet"]
@@ -21,7 +21,7 @@ _MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
 
 
-def hardest(models: Sequence[Samples], most: int = _MOST) -> list[dict[str, Any]]:
+def hardest(models: Sequence[Outcomes], most: int = _MOST) -> list[dict[str, Any]]:
     """Find the samples that the most models get wrong, of one run each.
 
     Of those that as many get wrong, the one whose true class has the lowest mean probability comes

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from deeplense_batch.metrics import softmax
 
-__all__ = ["Samples", "SamplesError", "read_samples"]
+__all__ = ["Outcomes", "OutcomesError", "read_outcomes"]
 
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 
 
-class SamplesError(ValueError):
+class OutcomesError(ValueError):
     """The answers of a model cannot be read."""
 
 
 @dataclass(frozen=True)
-class Samples:
+class Outcomes:
     """Answers on one test slice: probabilities of classes, or numbers."""
 
     ids: NDArray[np.str_]  # (N,)
@@ -32,20 +32,20 @@ class Samples:
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
 
 
-def read_samples(folder: Path | str) -> Samples:
+def read_outcomes(folder: Path | str) -> Outcomes:
     """Read `outputs.npz` of a run, or `all_labels.npy` and `all_preds.npy` of another program.
 
     These hold class numbers, (N,), and logits or probabilities, (N, K); they name neither samples
     nor classes, which are numbered.
 
     Raises:
-        SamplesError: A file is missing, damaged or foreign; the message names it.
+        OutcomesError: A file is missing, damaged or foreign; the message names it.
     """
     folder = Path(folder)
     if (folder / "all_preds.npy").exists():
         return _predictions(folder)
     if folder.is_file():
-        raise SamplesError(f"{folder.name} holds no answers to single samples")
+        raise OutcomesError(f"{folder.name} holds no answers to single samples")
     path = folder / "outputs.npz"
     found = _loaded(path, _unzipped)
     try:
@@ -53,34 +53,34 @@ def read_samples(folder: Path | str) -> Samples:
         classes = tuple(np.asarray(found["classes"], str).tolist())
         if "logits" in found:
             scores = _scores(found["logits"], targets, path)
-            return Samples(ids, targets, classes, _softmax(scores, path))
+            return Outcomes(ids, targets, classes, _softmax(scores, path))
         numbers = np.stack([found["true"], found["predicted"]], axis=1).astype(np.float64)
-        return Samples(ids, targets, classes, numbers=numbers)
+        return Outcomes(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:
-        raise SamplesError(f"{path.name} holds no {error} of a test slice") from None
+        raise OutcomesError(f"{path.name} holds no {error} of a test slice") from None
 
 
-def _predictions(folder: Path) -> Samples:
+def _predictions(folder: Path) -> Outcomes:
     targets = _loaded(folder / "all_labels.npy", np.load)
     path = folder / "all_preds.npy"
     scores = _scores(_loaded(path, np.load), targets, path)
     probable = (scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < _SUMS_TO_ONE).all()
     probabilities = scores if probable else _softmax(scores, path)
     if targets.dtype.kind not in "iu" or targets.min() < 0:
-        raise SamplesError("all_labels.npy: expected class numbers from 0")
+        raise OutcomesError("all_labels.npy: expected class numbers from 0")
     if targets.max() >= probabilities.shape[1]:
         known = probabilities.shape[1]
-        raise SamplesError(
+        raise OutcomesError(
             f"all_labels.npy: labels up to {targets.max()}, scores of {known} classes"
         )
     ids = np.arange(len(targets)).astype(str)
     names = tuple(str(k) for k in range(probabilities.shape[1]))
-    return Samples(ids, targets.astype(np.int64), names, probabilities)
+    return Outcomes(ids, targets.astype(np.int64), names, probabilities)
 
 
 def _scores(values: NDArray, targets: NDArray, path: Path) -> NDArray[np.float64]:
     if values.ndim != 2 or targets.shape != (len(values),) or not len(values):
-        raise SamplesError(
+        raise OutcomesError(
             f"{path.name}: expected scores of shape (N, K) and N labels, got {values.shape} and "
             f"{targets.shape}"
         )
@@ -91,7 +91,7 @@ def _softmax(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
     try:
         return softmax(values)
     except ValueError as error:
-        raise SamplesError(f"{path.name}: {error}") from None
+        raise OutcomesError(f"{path.name}: {error}") from None
 
 
 def _unzipped(path: Path) -> dict[str, NDArray]:
@@ -104,6 +104,8 @@ def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
     try:
         return load(path)
     except FileNotFoundError:
-        raise SamplesError(f"{path.name} is missing") from None
+        raise OutcomesError(f"{path.name} is missing") from None
     except Exception as error:
-        raise SamplesError(f"{path.name} is damaged or foreign ({type(error).__name__})") from None
+        raise OutcomesError(
+            f"{path.name} is damaged or foreign ({type(error).__name__})"
+        ) from None
