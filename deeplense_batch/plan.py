@@ -23,7 +23,7 @@ from deeplense_batch.job import (
     TaskSection,
     nearest,
 )
-from deeplense_batch.models import build, check_name, published
+from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
@@ -108,6 +108,18 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
             f"{job.name}: task.name: unknown '{job.task.name}'; {nearest(job.task.name, TASKS)}"
         )
     check_name(job.model.name)
+    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
+    if denoises and job.task.name != "generation":
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
+            f"generation learns, not {job.task.name}"
+        )
+    if not denoises and job.task.name == "generation":
+        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
+            f"generation learns; these do: {able}"
+        )
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)

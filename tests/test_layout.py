@@ -21,7 +21,7 @@ FLOORS = {
     "__init__": 0,
     "job": 1, "rundir": 1, "distributed": 1, "optim": 1,
     "precision": 1, "checkpoint": 1, "record": 1, "memory": 1,
-    "lensing": 1, "metrics": 1, "stats": 1, "bootstrap": 1, "figures": 1,
+    "lensing": 1, "diffusion": 1, "metrics": 1, "stats": 1, "bootstrap": 1, "figures": 1,
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "samples": 2, "imported": 2, "reference": 2,
     "compare": 2, "inference": 2, "report": 2, "collect": 2, "recipe": 2, "sheets": 2,
     "plan": 3, "build": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
