@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, make_job
+from conftest import CLASSES, make_job, typed
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from deeplense_batch.data.shards import open_split
 from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
 from deeplense_batch.job import JobError
 from deeplense_batch.models import build
 from deeplense_batch.plan import plan
 from deeplense_batch.run import run
+from deeplense_batch.sample import sample
+from deeplense_batch.samplers import SAMPLERS, denoise, sigmas
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.generation import similarity
 from deeplense_batch.tasks.task import Batch, Frame
@@ -226,3 +230,93 @@ def test_models_and_tasks_that_do_not_fit_are_one_sentence(shards, tmp_path):
             update={"name": "resnet18"})})], tmp_path)  # fmt: skip
     with pytest.raises(JobError, match="unet takes noise from images"):
         plan([make_job(shards, model={"name": "unet"})], tmp_path)
+
+
+class TestSamplers:
+    """On images whose mean restored image is known: normal, mean 0.7 and sd 0.5 in each pixel."""
+
+    @staticmethod
+    def restore(x, sigma):
+        return 0.7 + 0.25 / (0.25 + sigma**2) * (x - 0.7)
+
+    def drawn(self, sampler, steps):
+        generators = [torch.Generator().manual_seed(i) for i in range(64)]
+        noise = torch.stack([torch.randn(1, 32, 32, generator=g) for g in generators])
+        return denoise(
+            self.restore, noise, sampler=sampler, steps=steps, generators=generators
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_all_end_at_the_distribution_of_the_images(self, sampler):
+        images = self.drawn(sampler, 400)
+        assert float(images.mean()) == pytest.approx(0.7, abs=0.01)
+        assert float(images.std()) == pytest.approx(0.5, rel=0.02)
+
+    def test_a_higher_order_needs_fewer_steps(self):
+        errors = {s: abs(float(self.drawn(s, 25).std()) - 0.5) for s in SAMPLERS}
+        assert errors["dpmpp"] < errors["ddim"] / 3 and errors["heun"] < errors["ddim"] / 3
+
+    def test_sigmas_fall_to_nothing(self):
+        found = sigmas(25)
+        assert len(found) == 26 and found[0] == pytest.approx(80) and found[-1] == 0
+        assert all(a > b for a, b in itertools.pairwise(found))
+
+
+@pytest.fixture(scope="module")
+def drawer(shards, tmp_path_factory):
+    """A finished run that generates, told the class."""
+    (item,) = plan([generation_job(shards)], tmp_path_factory.mktemp("runs"))
+    run(item, device="cpu")
+    return item.run.path
+
+
+def test_samples_are_shards_like_any_other(drawer, tmp_path):
+    report = sample(drawer, tmp_path / "set", images=20, steps=3, device="cpu")
+    assert report.made == 20 and report.digest
+    split = open_split(tmp_path / "set", "train")
+    assert split.info.classes == CLASSES and split.images().shape == (20, 1, 24, 24)
+    assert sorted(np.bincount(split.targets()).tolist()) == [6, 7, 7]
+    assert split.info.source.startswith("sample ") and "dpmpp with 3 steps" in split.info.source
+    again = sample(drawer, tmp_path / "set", images=20, steps=3, device="cpu")
+    assert again.made == 0 and again.digest == report.digest
+    slices = {"train": "train[:50%]", "valid": "train[50%:75%]", "test": "train[75%:]"}
+    (item,) = plan([make_job(tmp_path / "set", data=slices, train={"epochs": 1})], tmp_path)
+    assert "auc" in run(item, device="cpu")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_parts_make_the_set_of_one_process(drawer, tmp_path, sampler):
+    options = {"images": 24, "steps": 3, "shard_size": 5, "device": "cpu", "sampler": sampler}
+    whole = sample(drawer, tmp_path / "whole", **options)
+    for part in (1, 0):
+        shared = sample(drawer, tmp_path / "shared", part=part, parts=2, **options)
+    assert shared.digest == whole.digest
+    other = sample(drawer, tmp_path / "other", seed=1, **options)
+    assert other.digest != whole.digest
+
+
+def test_one_class_and_guidance(drawer, tmp_path):
+    options = {"images": 6, "steps": 3, "device": "cpu", "class_": "vort"}
+    plain = sample(drawer, tmp_path / "plain", **options)
+    assert plain.counts == {"train": {"no": 0, "sphere": 0, "vort": 6}}
+    sample(drawer, tmp_path / "clear", guidance=3.0, **options)
+    images = [open_split(tmp_path / name, "train").images() for name in ("plain", "clear")]
+    assert not np.allclose(*images)
+    assert set(open_split(tmp_path / "plain", "train").targets()) == {2}
+
+
+def test_what_cannot_be_sampled_is_one_sentence(drawer, shards, tmp_path, capsys):
+    (item,) = plan([make_job(shards, train={"epochs": 1})], tmp_path / "runs")
+    run(item, device="cpu")
+    out = ("--out", tmp_path / "out")
+    for words, sentence in (
+        ((item.run.path,), "its task, classification, generates no images"),
+        (
+            (drawer, "--class", "spere"),
+            "--class: there is no class 'spere'; did you mean 'sphere'",
+        ),
+        ((drawer, "--sampler=euler"), "sampler: got 'euler'; allowed: ddpm, ddim, dpmpp, heun"),
+        ((drawer, "--images=2"), "expected 3 images and 1 step or more; got 2 and 25"),
+    ):
+        code, _, err = typed(capsys, "sample", *words, *out, "--device=cpu")
+        assert code == 3 and sentence in err and not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -20,6 +21,7 @@ __all__ = ["Generation"]
 _WINDOW, _SIGMA = 11, 1.5  # of the structural similarity, pixels (Wang et al. 2004)
 _JUDGED = (0.25, 0.5, 0.75, 0.9)  # levels of noise at which the validation images are restored
 _LEAST_ERROR = 1e-12
+_QUANTILES = 101
 _CONDITIONS = ("class", "theta_e")
 
 
@@ -72,6 +74,8 @@ class Generation(Task):
             raise ValueError(f"min_snr: should be above 0, got {min_snr!r}")
         self.process = Process(schedule, prediction, min_snr)  # type: ignore[arg-type]
         self.ssim, self.drop = ssim, drop
+        #: Quantiles of the Einstein radii of the training slice, arcsec, for new images to have.
+        self.radii: list[float] = []
         self.told = tuple(name for name in _CONDITIONS if name in conditions)
 
     @property
@@ -88,6 +92,20 @@ class Generation(Task):
     def outputs(self) -> int:
         """Classes that the network is told."""
         return len(self.classes) if "class" in self.told else 0
+
+    def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:
+        if "theta_e" not in self.told:
+            return
+        known = truth["theta_e"][np.isfinite(truth["theta_e"])]
+        if not len(known) or known.min() <= 0:
+            raise ValueError("conditions: theta_e is unknown, or not above 0, in the images")
+        self.radii = np.quantile(known, np.linspace(0, 1, _QUANTILES)).tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"radii": self.radii}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.radii = state["radii"]
 
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
         images, count = batch.images, len(batch.images)
