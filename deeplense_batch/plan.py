@@ -128,6 +128,8 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
         if job.data.root not in digests:
             digests[job.data.root] = data_digest(job.data.root)
         slices = open_slices(job)
+        if not slices["train"].info.classes and (task is None or task.needs_labels):
+            raise ShardError(f"{job.data.root}: the images have no labels to learn")
         if task is not None and task.fixed_pixels:
             _check_fixed(job, set(task.reads) & set(slices["train"].truths()))
     except ShardError as error:
@@ -152,8 +154,7 @@ def open_slices(job: Job) -> dict[str, Split]:
     """Open the slices ``train``, ``valid`` and ``test`` of a job.
 
     Raises:
-        ShardError: The data or a slice are not there, a slice has unlabelled samples, or the crop
-            is larger than the images.
+        ShardError: The data or a slice are not there, or the crop is larger than the images.
         JobError: Two slices share samples.
     """
     slices = {use: open_split(job.data.root, getattr(job.data, use)) for use in _USES}
@@ -173,8 +174,6 @@ def open_slices(job: Job) -> dict[str, Split]:
                 f"{job.data.root}: splits {slices['train'].info.name} and {split.info.name} "
                 "differ in shape or classes"
             )
-        if not split.info.classes:
-            raise ShardError(f"{job.data.root}: split {split.info.name} has no labels to learn")
     if job.data.crop is not None and job.data.crop > min(shape[1:]):
         raise ShardError(
             f"{job.data.root}: data.crop asks for {job.data.crop} pixels, "

@@ -12,7 +12,9 @@ from conftest import CLASSES, make_job, typed
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deeplense_batch.data.shards import open_split
+from deeplense_batch.collect import collect
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.simulate import simulate
 from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
 from deeplense_batch.job import JobError
 from deeplense_batch.models import build
@@ -320,3 +322,21 @@ def test_what_cannot_be_sampled_is_one_sentence(drawer, shards, tmp_path, capsys
     ):
         code, _, err = typed(capsys, "sample", *words, *out, "--device=cpu")
         assert code == 3 and sentence in err and not (tmp_path / "out").exists()
+
+
+def test_images_without_labels_are_enough_where_no_class_is_told(tmp_path):
+    simulate("diffusion", tmp_path / "data", images=40, size=32)
+    slices = {"train": "train[:50%]", "valid": "train[50%:75%]", "test": "train[75%:]"}
+    job = generation_job(tmp_path / "data")
+    plain = job.model_copy(update={
+        "data": job.data.model_copy(update=slices),
+        "task": job.task.model_copy(update={"options": {"schedule": "edm"}}),
+    })  # fmt: skip
+    (item,) = plan([plain], tmp_path / "runs")
+    run(item, device="cpu")
+    assert collect(tmp_path / "runs", tmp_path / "report").complete
+    drawn = sample(item.run.path, tmp_path / "drawn", images=5, steps=2, device="cpu")
+    split = open_split(tmp_path / "drawn", "train")
+    assert drawn.made == 5 and split.info.classes == () and set(split.targets()) == {-1}
+    with pytest.raises(ShardError, match="the images have no labels to learn"):
+        plan([plain.model_copy(update={"task": job.task})], tmp_path / "runs")

@@ -89,6 +89,11 @@ class Generation(Task):
         return bool(self.reads)
 
     @property
+    def needs_labels(self) -> bool:  # type: ignore[override]
+        """Whether the network is told classes."""
+        return "class" in self.told
+
+    @property
     def outputs(self) -> int:
         """Classes that the network is told."""
         return len(self.classes) if "class" in self.told else 0
