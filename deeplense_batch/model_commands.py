@@ -76,6 +76,62 @@ class ModelCommands(DataCommands):
 
         return Plan(act)
 
+    def sample(
+        self,
+        run: str,
+        *,
+        images: int | str = 64,
+        out: str = "",
+        class_: str = "",
+        sampler: str = "dpmpp",
+        steps: int | str = 25,
+        guidance: str = "1",
+        seed: int | str = 0,
+        device: str = "",
+        part: int | str = 0,
+        parts: int | str = 1,
+    ) -> Plan:
+        """Draw images with a run of the task generation, as shards; go on if it was cut off.
+
+        Args:
+            run: Run directory of a finished run.
+            images: How many.
+            out: Folder of the shards.
+            class_: Of this class alone (typed --class); by default all classes equally.
+            sampler: ddpm, ddim, dpmpp or heun.
+            steps: Of the sampler.
+            guidance: How closely the class is followed; 1 is as trained.
+            seed: Of all noise.
+            device: cpu or cuda; by default a GPU where there is one.
+            part: Which part of the files to make, from 0; the last to end completes the set.
+            parts: Into how many parts they are divided.
+        """
+        counts = {
+            name: words.integer(name, text)
+            for name, text in (
+                ("images", images), ("steps", steps), ("seed", seed), ("part", part),
+                ("parts", parts),
+            )
+        }  # fmt: skip
+        clear = words.number("guidance", guidance)
+        on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        read, folder = words.folder("RUN", run), words.folder("--out", out)
+
+        def act() -> int:
+            from deeplense_batch.attempts import signals
+            from deeplense_batch.sample import sample
+
+            with signals() as interrupt:
+                print(
+                    sample(
+                        read, folder, class_=class_, sampler=sampler, guidance=clear, device=on,
+                        each=interrupt.check, **counts,
+                    )
+                )  # fmt: skip
+            return 0
+
+        return Plan(act)
+
     def export(
         self, run: str, out: str, *, format: str = "all", schema: str = "described"
     ) -> Plan:

@@ -23,7 +23,7 @@ from deeplense_batch.job import (
     TaskSection,
     nearest,
 )
-from deeplense_batch.models import build, check_name, published
+from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, now
@@ -108,6 +108,18 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
             f"{job.name}: task.name: unknown '{job.task.name}'; {nearest(job.task.name, TASKS)}"
         )
     check_name(job.model.name)
+    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
+    if denoises and job.task.name != "generation":
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
+            f"generation learns, not {job.task.name}"
+        )
+    if not denoises and job.task.name == "generation":
+        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
+            f"generation learns; these do: {able}"
+        )
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)
@@ -116,6 +128,8 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
         if job.data.root not in digests:
             digests[job.data.root] = data_digest(job.data.root)
         slices = open_slices(job)
+        if not slices["train"].info.classes and (task is None or task.needs_labels):
+            raise ShardError(f"{job.data.root}: the images have no labels to learn")
         if task is not None and task.fixed_pixels:
             _check_fixed(job, set(task.reads) & set(slices["train"].truths()))
     except ShardError as error:
@@ -140,8 +154,7 @@ def open_slices(job: Job) -> dict[str, Split]:
     """Open the slices ``train``, ``valid`` and ``test`` of a job.
 
     Raises:
-        ShardError: The data or a slice are not there, a slice has unlabelled samples, or the crop
-            is larger than the images.
+        ShardError: The data or a slice are not there, or the crop is larger than the images.
         JobError: Two slices share samples.
     """
     slices = {use: open_split(job.data.root, getattr(job.data, use)) for use in _USES}
@@ -161,8 +174,6 @@ def open_slices(job: Job) -> dict[str, Split]:
                 f"{job.data.root}: splits {slices['train'].info.name} and {split.info.name} "
                 "differ in shape or classes"
             )
-        if not split.info.classes:
-            raise ShardError(f"{job.data.root}: split {split.info.name} has no labels to learn")
     if job.data.crop is not None and job.data.crop > min(shape[1:]):
         raise ShardError(
             f"{job.data.root}: data.crop asks for {job.data.crop} pixels, "

@@ -147,7 +147,8 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root)
-    counts = np.bincount(outputs["targets"], minlength=len(info.classes)).tolist()
+    targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
+    counts = np.bincount(targets, minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
     metrics["test"]["class_counts"] = dict(zip(info.classes, counts, strict=True))
     metrics["summary"] = _summary(scores, metrics["cost"])

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from deeplense_batch.models import MODELS, ModelError, WeightsError, build, check_name, weights
 
 QUICK = [name for name, row in MODELS.items() if row.parameters_m < 6]
-PLAIN = [name for name, row in MODELS.items() if not row.backbones]  # others: test_physics.py
+# others: test_physics.py, test_generation.py
+PLAIN = [name for name, row in MODELS.items() if not row.backbones and not row.denoises]
 
 
 @pytest.mark.parametrize("name", QUICK)

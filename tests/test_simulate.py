@@ -440,7 +440,7 @@ def test_report_and_log(tmp_path, caplog):
     assert text.startswith("7 images of substructure, preset common_test_1")
     assert "train: 4 (2 no, 1 sphere, 1 vort)" in text
     assert "unphysical on purpose" in text
-    assert "simulated 7 of 7 images" in caplog.text
+    assert "made 7 of 7 images" in caplog.text
 
 
 class TestPhysics:

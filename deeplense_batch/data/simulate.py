@@ -36,7 +36,7 @@ from deeplense_batch.data.writer import ShardWriter, stratified_order
 from deeplense_batch.job import nearest
 from deeplense_batch.rundir import RunDir
 
-__all__ = ["KINDS", "SimulateReport", "check", "simulate"]
+__all__ = ["KINDS", "SimulateReport", "check", "make_set", "simulate"]
 
 KINDS: dict[str, Callable[..., Kind]] = {
     "substructure": Substructure,
@@ -109,12 +109,43 @@ def simulate(
         ShardError: An argument is not one of those possible, or `out` holds other shards, or
             those of another simulation that is not complete. Nothing has been computed then.
     """
-    started = time.perf_counter()
     _check_numbers(images=images, seed=seed, shard_size=shard_size, parts=parts)
-    if not 0 <= part < parts:
-        raise ShardError(f"simulate: part: expected 0 to {parts - 1}, of {parts}; got {part}")
-    root = Path(out)
     content, counts = check(kind, images=images, **options)
+    return make_set(
+        "simulate", content, kind, counts, Path(out), seed=seed, shard_size=shard_size, part=part,
+        parts=parts, each=each,
+    )  # fmt: skip
+
+
+def make_set(
+    verb: str,
+    content: Kind,
+    kind: str,
+    counts: Mapping[str, Mapping[str, int]],
+    root: Path,
+    *,
+    seed: int,
+    shard_size: int,
+    part: int,
+    parts: int,
+    each: Callable[[], None],
+) -> SimulateReport:
+    """Make a set of any kind, or one's part of it, as `simulate` does.
+
+    Arguments:
+        verb: What made it, for the shards.
+        content: What its images are.
+        kind: The name of that, in the manifest.
+        counts: Images by split and class.
+        root: Folder of the shards.
+        seed, shard_size, part, parts, each: As in `simulate`.
+
+    Raises:
+        ShardError: As `simulate`.
+    """
+    started = time.perf_counter()
+    if not 0 <= part < parts:
+        raise ShardError(f"{kind}: part: expected 0 to {parts - 1}, of {parts}; got {part}")
     plan = {"kind": kind, "seed": seed, "shard_size": shard_size, "counts": counts}
     plan |= {"slips": content.slips} | content.described()
     plan = json.loads(json.dumps(plan))  # as it will be read again
@@ -131,7 +162,7 @@ def simulate(
         numbered = [(split, k) for split, count in shards.items() for k in range(count)]
         missing = set(work.missing())
         mine = [s for i, s in enumerate(numbered) if i % parts == part and s in missing]
-        form = _form(content, seed, shard_size)
+        form = _form(verb, content, seed, shard_size)
         finish = partial(_write_manifest, root, plan, started)
         while True:
             chosen = {(s, k): orders[s][k * shard_size : (k + 1) * shard_size] for s, k in mine}
@@ -192,7 +223,7 @@ class _Progress:
         now = time.monotonic()
         if self._bar.disable and (now - self._logged > _LOG_SECONDS or self.done == self.total):
             rate = self.done / max(now - self._started, 1e-9)
-            _log.info("simulated %d of %d images, %.0f/s", self.done, self.total, rate)
+            _log.info("made %d of %d images, %.0f/s", self.done, self.total, rate)
             self._logged = now
 
 
@@ -208,14 +239,14 @@ def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
     return [indices[i] for i in order]
 
 
-def _form(content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
+def _form(verb: str, content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
     """How the writer of a shard is made."""
     return {
         "shape": content.shape,
         "stored": content.stored,
         "dtype": content.dtype,
         "classes": content.classes,
-        "source": f"simulate {content.about}, deeplense_batch {deeplense_batch.__version__}",
+        "source": f"{verb} {content.about}, deeplense_batch {deeplense_batch.__version__}",
         "seed": seed,
         "pixel_scale": content.pixel_scale,
         "shard_size": shard_size,

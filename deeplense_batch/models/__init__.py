@@ -41,6 +41,7 @@ class Model:
     about: str
     sized: bool = False  # built for one size of images, though timm does not say so
     backbones: Mapping[str, str] = field(default_factory=dict)  # its options that name others
+    denoises: bool = False  # gives images for images, not logits
 
 
 MODELS: dict[str, Model] = {
@@ -65,6 +66,7 @@ MODELS: dict[str, Model] = {
     "efficientnet_b1": Model(6.516, "EfficientNet-B1 (seed 001)"),
     "efficientnet_b2": Model(7.705, "EfficientNet-B2 (seed 001)"),
     "convnextv2_pico": Model(8.553, "ConvNeXtV2-Pico"),
+    "unet": Model(8.951, "UNet of diffusers, told the noise and the class", denoises=True),
     "efficientnet_b3": Model(10.700, "EfficientNet-B3 (seed 001)"),
     "resnet18": Model(11.172, "ResNet-18 (seeds 001, 002)"),
     "coatnet_nano_rw_224": Model(14.629, "CoAtNet, nano"),
@@ -98,7 +100,7 @@ MODELS: dict[str, Model] = {
     ),
 }
 
-_OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50")
+_OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50", "unet")
 
 
 def check_name(name: str) -> None:
@@ -141,7 +143,8 @@ def build(
 ) -> nn.Module:
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
 
-    A network with physics in it gives a dictionary of tensors, the logits among them by that name.
+    A network with physics in it gives a dictionary of tensors, the logits among them by that name;
+    one that denoises maps images to images, and `classes` are those that it can be told.
 
     Arguments:
         name: A key of `MODELS`, or any name timm knows.

@@ -18,6 +18,7 @@ TASKS: dict[str, str] = {
     "detection": "deeplense_batch.tasks.detection:Detection",
     "regression": "deeplense_batch.tasks.regression:Regression",
     "physics_guided": "deeplense_batch.tasks.physics:PhysicsGuided",
+    "generation": "deeplense_batch.tasks.generation:Generation",
 }
 
 

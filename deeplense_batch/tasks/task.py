@@ -52,6 +52,8 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     #: Whether it can do without them.
     needs_truth: ClassVar[bool] = False
+    #: Whether it cannot do without classes.
+    needs_labels: ClassVar[bool] = True
     #: Whether `settle` is called.
     settles: ClassVar[bool] = False
 
