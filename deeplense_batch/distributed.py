@@ -108,6 +108,14 @@ class World:
         dist.broadcast_object_list(box)
         return box[0]
 
+    def everyone(self, value: Any) -> list[Any]:
+        """Give every process the values of all, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def describe(self) -> dict[str, Any]:
         """Say what hardware a number was made on."""
         if self.device.type == "cuda":
