@@ -11,6 +11,11 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 command -v podman >/dev/null || { echo "$0: podman is not installed here" >&2; exit 4; }
+image=${DEEPLENSE_IMAGE:-deeplense_batch}
+podman image exists "$image" >/dev/null || {
+    echo "$0: there is no image $image here; make it: podman build -t deeplense_batch ." >&2
+    exit 4
+}
 
 mounts=("$PWD")
 for folder in data runs weights; do
@@ -36,4 +41,4 @@ elif [ -e /dev/nvidiactl ]; then
 fi
 if [ -t 0 ] && [ -t 1 ]; then options+=(--interactive --tty); fi
 
-exec podman run "${options[@]}" "${DEEPLENSE_IMAGE:-deeplense_batch}" "$@"
+exec podman run "${options[@]}" "$image" "$@"

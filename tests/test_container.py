@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import podman_machine
 import pytest
+import slurm_cluster
 import yaml
-from conftest import REPOSITORY, wait_for
+from conftest import REPOSITORY, make_job, require_programs, wait_for
 
+from deeplense_batch.plan import plan
 from deeplense_batch.rundir import RunDir, find_runs
 
 SCRIPT = str(REPOSITORY / "scripts" / "podman_run.sh")
@@ -181,7 +185,7 @@ def fake_podman(tmp_path: Path, monkeypatch) -> Path:
     """A podman that tells the words it was given, one a line; the folder it is in."""
     program = tmp_path / "bin" / "podman"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n[ "$1" = run ] || [ "$3" != none ]\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return tmp_path
@@ -212,6 +216,58 @@ def test_the_script_mounts_folders_under_their_own_names(fake_podman):
 def test_the_script_says_what_is_wrong(fake_podman):
     nothing = script(cwd=fake_podman)
     assert nothing.returncode == 2 and "usage: " in nothing.stderr
+    unbuilt = script("status", cwd=fake_podman, DEEPLENSE_IMAGE="none")
+    assert unbuilt.returncode == 4 and not unbuilt.stdout
+    assert "there is no image none here; make it: podman build" in unbuilt.stderr
     gone = script("status", cwd=fake_podman, DEEPLENSE_MOUNTS="/no/such/folder")
     assert gone.returncode == 3 and not gone.stdout
     assert gone.stderr.strip().endswith("/no/such/folder: no such folder to mount")
+
+
+@pytest.fixture
+def batch_script(tmp_path: Path) -> Path:
+    """The batch script of the README, for a cluster without GPUs."""
+    text = (REPOSITORY / "README.md").read_text()
+    (block,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", text, re.S)
+    path = tmp_path / "run.sbatch"
+    path.write_text(block.replace("--gpus=1 --cpus-per-task=4", "--ntasks=1"))
+    return path
+
+
+def test_the_batch_script_of_the_readme_is_sound(batch_script):
+    require_programs("shellcheck")
+    checked = subprocess.run(["shellcheck", batch_script], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slurm
+def test_the_batch_script_of_the_readme_is_requeued_and_finished(
+    batch_script, shards, tmp_path, tmp_path_factory
+):
+    require_programs(*slurm_cluster.TOOLS)
+    program = tmp_path / "bin" / "apptainer"  # in its place; none can be installed here
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        '[ "$1 $2 $3 $5 $7" = "run --nv --bind --pwd deeplense_batch.sif" ] || exit 9\n'
+        f'shift 7\nexec {sys.executable} -m deeplense_batch "$@"\n'
+    )
+    program.chmod(0o755)
+    (item,) = plan([make_job(shards, train={"epochs": 20})], tmp_path / "runs")
+    item.make()
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        path = f"{program.parent}:{os.environ['PATH']}"
+
+        def command(*words: str | Path) -> str:
+            return subprocess.run(
+                words, env=environment | {"PATH": path}, cwd=tmp_path, check=True,
+                capture_output=True, text=True,
+            ).stdout  # fmt: skip
+
+        job = command("sbatch", "--parsable", batch_script, item.run.path).strip()
+        wait_for(lambda: item.run.read_lines("history.jsonl"))
+        command("scancel", "--signal=USR2", job)
+        wait_for(lambda: item.run.status().state == "stopped")
+        wait_for(lambda: item.run.status().state == "done")
+    ends = [line for line in item.run.read_lines("attempts.jsonl") if line["event"] == "end"]
+    assert [line["state"] for line in ends] == ["stopped", "done"]
