@@ -158,6 +158,8 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, chosen)
         return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
     dist.init_process_group(
         "nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size, timeout=_TIMEOUT
     )
