@@ -1,8 +1,9 @@
 """What a person types: ``python -m deeplense_batch VERB ...``.
 
 Exit codes: 0 done; 1 error in the program; 2 usage; 3 job, shards or run directory invalid, and
-nothing was run; 4 the machine is unfit (no GPU, no weights); 5 runs are missing or failed, output
-was written; 6 diverged; 7 out of memory; 85 cut short with the state saved, run it again.
+nothing was run; 4 the machine is unfit (no GPU, no weights, no space); 5 runs are missing or
+failed, output was written; 6 diverged; 7 out of memory; 85 cut short with the state saved, run it
+again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _CODES = {
     "NotADirectoryError": 3,
     "PermissionError": 3,
     "DeviceError": 4,
+    "UnfitError": 4,
+    "OSError": 4,
     "PrecisionError": 4,
     "WeightsError": 4,
     "DivergedError": 6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import signal
 import sys
 import time
@@ -76,16 +77,25 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
         else:
             message = str(error)
-            _log.debug("%s: %s", reason, error)  # for log.txt; who called tells the terminal
+            if isinstance(error, OSError) and error.strerror:  # of a disk: whose, and where
+                place = error.filename or directory.path
+                message = f"{platform.node()}: {place}: {error.strerror}"
+            _log.debug("%s: %s", reason, message)  # for log.txt; who called tells the terminal
         raise
     finally:
         if sys.exc_info()[0] is not None and state == "done":
             state, reason = "stopped", "signal"  # SystemExit and the like
         end = {"event": "end", "time": now(), "state": state, "reason": reason}
         seconds = {"seconds": time.perf_counter() - started, "devices": world_size()}
-        directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
         ended = replace(status, state=state, reason=reason, message=message)
-        directory.write_status(replace(ended, epoch=directory.status().epoch))
+        try:
+            directory.sweep()  # on a full disk that makes room for the lines below
+            directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
+            directory.write_status(replace(ended, epoch=directory.status().epoch))
+        except OSError as error:
+            if state == "done":
+                raise
+            _log.error("%s: how it ended cannot be written (%s)", directory.path, error.strerror)
 
 
 def _bury(directory: RunDir) -> None:

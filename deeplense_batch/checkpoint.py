@@ -28,12 +28,21 @@ def save(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> 
         path: File to make or replace.
         state: What to write.
         previous: Where to keep the file that is replaced.
+
+    Raises:
+        OSError: It could not be written, such as to a full disk; what was there is still there.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch covers it up
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from None
     if previous is not None and path.exists():
         path.replace(previous)
     temporary.replace(path)

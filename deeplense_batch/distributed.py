@@ -108,6 +108,14 @@ class World:
         dist.broadcast_object_list(box)
         return box[0]
 
+    def everyone(self, value: Any) -> list[Any]:
+        """Give every process the values of all, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def describe(self) -> dict[str, Any]:
         """Say what hardware a number was made on."""
         if self.device.type == "cuda":
@@ -150,6 +158,8 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, chosen)
         return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
     dist.init_process_group(
         "nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size, timeout=_TIMEOUT
     )

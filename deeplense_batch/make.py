@@ -43,7 +43,8 @@ def make(planned: Planned, *, force: bool = False) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.claim())
         stack.enter_context(logging_to(directory))
-        stack.enter_context(attempt(directory, epochs=1, reasons=((ShardError, "data"),)))
+        reasons = ((ShardError, "data"), (OSError, "environment"))
+        stack.enter_context(attempt(directory, epochs=1, reasons=reasons))
         interrupt = stack.enter_context(signals())
         beat = heart(directory)
         torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower

@@ -194,6 +194,9 @@ def data_notes(root: Path | str) -> list[str]:
 def reopen(path: Path | str) -> Planned:
     """Find the job of a run directory and make sure that they belong together.
 
+    Where the data cannot be read the digest is empty, and the run will say so: it may be that this
+    node lacks what the one that planned the run had.
+
     Raises:
         JobError: There is no job, or its identity is not the directory's name: the job was
             edited, or the data have changed.
@@ -202,7 +205,12 @@ def reopen(path: Path | str) -> Planned:
     if not (run.path / "job.yaml").is_file():
         raise JobError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
-    digest = data_digest(job.data.root) if isinstance(job, Job) else ""
+    digest = ""
+    if isinstance(job, Job):
+        try:
+            digest = data_digest(job.data.root)
+        except ShardError:
+            return Planned(job, run, digest)
     if run.path.name != job.run_name(digest):
         data = f" and the data in {job.data.root}" if isinstance(job, Job) else ""
         raise JobError(

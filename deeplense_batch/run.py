@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
-from deeplense_batch.rundir import RunDir
+from deeplense_batch.preflight import UnfitError, check_room, preflight
+from deeplense_batch.rundir import RunBusyError, RunDir
 from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["run"]
@@ -38,6 +38,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (PrecisionError, "environment"),
     (models.ModelError, "data"),
     (ShardError, "data"),
+    (UnfitError, "environment"),
+    (OSError, "environment"),
 )
 
 _log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
 
     Raises:
         RunBusyError: Another process is at work on it.
-        DeviceError, WeightsError: The machine lacks what the job needs.
+        DeviceError, UnfitError, WeightsError, OSError: The machine lacks what the job needs.
         ShardError, ModelError, ValueError: Data, model and task do not fit together.
         DivergedError: The loss is not finite.
         StoppedError: A signal came; the state is saved.
@@ -70,6 +72,8 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
     with contextlib.ExitStack() as stack:
         if is_main():
             stack.enter_context(directory.claim())
+            if directory.status().state == "done":  # while this process came to claim it
+                raise RunBusyError(f"{directory.path}: another process has just carried it out")
             stack.enter_context(logging_to(directory))
             stack.enter_context(
                 attempt(directory, epochs=planned.training.train.epochs, reasons=_REASONS)
@@ -82,7 +86,9 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
 
 
 def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
-    job, started = planned.training, time.perf_counter()
+    job, begun = planned.training, time.perf_counter()
+    started = begun
+    preflight(directory.path, job, world)
     if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
         torch.set_num_threads(min(job.resources.cpus, record.cores()))
     slices = open_slices(job)
@@ -112,6 +118,8 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     if job.train.init:
         left = start_from(model, Path(job.train.init))
         _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
+    if world.main:
+        check_room(directory.path, model)
     model.to(world.device)
     energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
@@ -143,6 +151,8 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         figure.suptitle(f"{directory.name}, {job.data.test}", fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     metrics = _metrics(planned, directory, world, trainer, seconds)
+    lasted = time.perf_counter() - begun
+    metrics["cost"]["device_hours"] = _device_hours(directory, lasted * world.size)
     metrics["cost"]["gflops"] = gflops_of(model, frame_of(job, info))
     metrics["cost"]["joules"] = energy.joules()
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
@@ -190,7 +200,6 @@ def _metrics(
             "images_per_s": len(trainer.train) * len(history) / max(seconds["train"], 1e-9),
             "peak_memory_gb": peak,
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
-            "device_hours": _device_hours(directory, world),
         },
         "engine": job.engine.model_dump()
         | {"amp": trainer.stepper.precision.name, "micro_batch": trainer.stepper.micro_batch},
@@ -200,12 +209,10 @@ def _metrics(
     }
 
 
-def _device_hours(directory: RunDir, world: World) -> float:
-    """Hours of every device over every attempt, this one and the lost ones too."""
+def _device_hours(directory: RunDir, now_open: float) -> float:
+    """Hours of every device over every attempt: the ended ones, and this one's seconds so far."""
     lines = directory.read_lines("attempts.jsonl")
     seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
-    begun = datetime.fromisoformat(lines[-1]["time"])
-    now_open = (datetime.now(UTC) - begun).total_seconds() * world.size
     return (seconds + now_open) / 3600
 
 

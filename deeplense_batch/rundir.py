@@ -87,8 +87,9 @@ class RunDir:
         run = cls(path)
         path.mkdir(parents=True, exist_ok=True)
         if not any((path / name).exists() for name in ("job.yaml", "status.json")):
-            run.write_text("job.yaml", job_yaml)
-            run.write_status(Status())
+            run.create_text("job.yaml", job_yaml)
+            # Created, not written: another that made the directory too may be at work already.
+            run.create_text("status.json", _json(asdict(_stamped(Status()))))
         return run
 
     def status(self) -> Status:
@@ -111,8 +112,7 @@ class RunDir:
 
     def write_status(self, status: Status) -> None:
         """Replace the state and stamp it with this process and the time."""
-        stamped = replace(status, updated=now(), **_myself())
-        self.write_json("status.json", asdict(stamped))
+        self.write_json("status.json", asdict(_stamped(status)))
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -134,9 +134,11 @@ class RunDir:
         os.utime(self.path / "claim")
 
     def append(self, name: str, content: Mapping[str, Any]) -> None:
-        """Add one line to a ``.jsonl`` file."""
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(content)) + "\n")
+        """Add one line to a ``.jsonl`` file; a last line cut short is taken away first."""
+        with (self.path / name).open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write((json.dumps(_plain(content)) + "\n").encode())
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """Read a ``.jsonl`` file; none is an empty one, and a last line cut short is left out."""
@@ -152,7 +154,7 @@ class RunDir:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace a JSON file."""
-        self.write_text(name, json.dumps(_plain(content), indent=1) + "\n")
+        self.write_text(name, _json(content))
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file.
@@ -272,6 +274,15 @@ def _alive(status: Status) -> bool:
         return False
     age = datetime.now(UTC) - datetime.fromisoformat(status.updated)
     return age.total_seconds() < _HEARTBEAT_SECONDS
+
+
+def _stamped(status: Status) -> Status:
+    """The state with this process and the time."""
+    return replace(status, updated=now(), **_myself())
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(content), indent=1) + "\n"
 
 
 def _plain(value: Any) -> Any:

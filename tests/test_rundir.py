@@ -35,6 +35,18 @@ def test_a_new_run_is_planned_and_keeps_its_job(run):
     assert (run.path / "job.yaml").read_text() == "name: job\n"
 
 
+def test_who_makes_a_directory_leaves_the_state_of_one_who_made_it_too(tmp_path, monkeypatch):
+    create_text = RunDir.create_text
+
+    def overtaken(run: RunDir, name: str, text: str) -> bool:
+        if name == "status.json":
+            run.write_status(Status(state="running"))
+        return create_text(run, name, text)
+
+    monkeypatch.setattr(RunDir, "create_text", overtaken)
+    assert RunDir.create(tmp_path / "job" / "run", "").status().state == "running"
+
+
 def test_running_is_lost_when_its_process_is_gone(run):
     in_another_process(run, "run.write_status(Status(state='running', epoch=3)); os._exit(9)")
     status = run.status()

@@ -1,0 +1,247 @@
+"""What goes wrong around a run: disks, folders, files, clocks, and two who start it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_job, wait_for
+
+from deeplense_batch import attempts, checkpoint, record, rundir, submit
+from deeplense_batch import run as run_module
+from deeplense_batch.data.shards import ShardError, open_shard
+from deeplense_batch.plan import Planned, plan
+from deeplense_batch.run import run
+from deeplense_batch.rundir import RunDir, Status, find_runs
+
+
+def planned(job, out: Path) -> Planned:
+    return plan([job], out)[0]
+
+
+def start(*words: str | Path, cwd: Path | None = None) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deeplense_batch", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def ends(run: RunDir) -> list[tuple[str, str | None]]:
+    lines = run.read_lines("attempts.jsonl")
+    return [(line["state"], line["reason"]) for line in lines if line["event"] == "end"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A disk of 40 MB."""
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("the gate needs root, to mount a small disk")
+        pytest.skip("not root: a small disk cannot be mounted")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill(disk: Path, *, but: int) -> Path:
+    """Fill a disk, but for some bytes; gives the file that does."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+        file.truncate(file.tell() - but)
+    return ballast
+
+
+def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp_path):
+    train = {"epochs": 8, "batch_size": 8}
+    item, whole = (planned(make_job(shards, train=train), d) for d in (small_disk, tmp_path))
+    item.make()
+
+    def run_into_a_full_disk(*, epochs: int, but: int) -> str:
+        process = start("run", item.run.path)
+        wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= epochs)
+        ballast = fill(small_disk, but=but)
+        _, errors = process.communicate(timeout=60)
+        ballast.unlink()
+        assert process.returncode == 4 and "No space left on device" in errors, errors
+        saved = checkpoint.load_checkpoint(item.run.path)
+        assert saved is not None and epochs - 1 <= saved["epoch"] < 8
+        return errors
+
+    errors = run_into_a_full_disk(epochs=2, but=100_000)
+    assert "Traceback" not in errors
+    status = item.run.status()
+    assert (status.state, status.reason) == ("failed", "environment")
+    assert status.message.startswith(f"{platform.node()}: {item.run.path}/")
+    assert status.message.endswith(": No space left on device")
+    assert not list(item.run.path.glob(".*"))
+    run_into_a_full_disk(epochs=4, but=0)
+    assert item.run.status().state in ("failed", "lost")  # where not even that can be written
+    run(item, device="cpu")
+    run(whole, device="cpu")
+    a, b = (checkpoint.load(i.run.path / checkpoint.CHECKPOINT)["model"] for i in (item, whole))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+    assert ends(item.run)[0] == ("failed", "environment") and item.run.status().state == "done"
+    assert [line["epoch"] for line in item.run.read_lines("history.jsonl")] == [*range(1, 9)]
+
+
+def test_a_line_cut_short_is_no_part_of_the_next(tmp_path):
+    directory = RunDir.create(tmp_path / "job" / "run", "")
+    directory.append("history.jsonl", {"epoch": 1})
+    with (directory.path / "history.jsonl").open("a") as file:
+        file.write('{"epo')
+    directory.append("history.jsonl", {"epoch": 2})
+    assert directory.read_lines("history.jsonl") == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_a_run_whose_directory_is_removed_ends_and_makes_nothing(shards, tmp_path):
+    item = planned(make_job(shards, train={"epochs": 2000}), tmp_path)
+    item.make()
+    process = start("run", item.run.path)
+    wait_for(lambda: item.run.read_lines("history.jsonl"))
+    item.run.path.rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3 and "Traceback" not in errors, errors
+    assert "No such file or directory" in errors.splitlines()[-1]
+    assert not item.run.path.exists()
+
+
+@pytest.mark.parametrize("place", ["images", "targets"])
+def test_one_flipped_byte_in_a_shard_is_named_by_digest(shards, tmp_path, place):
+    root = tmp_path / "shards"
+    shutil.copytree(shards, root)
+    path = root / "train-00001-of-00003.h5"
+    item = planned(make_job(root), tmp_path / "runs")
+    item.make()
+    with open_shard(path) as file:
+        offset, packed = file[place].id.get_offset(), file.attrs["digest"]
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ShardError, match=rf"{path}: is damaged .* packed as {packed[:12]}\)"):
+        run(item, device="cpu")
+    assert ends(item.run) == [("failed", "data")]
+
+
+def test_a_recipe_edited_after_submit_changes_nothing(shards, tmp_path):
+    recipe = {
+        "model": {"name": "test_resnet"},
+        "data": {"root": str(shards)},
+        "train": {"epochs": 3, "batch_size": 8},
+        "resources": {"gpus": 0},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    process = start("submit", path, cwd=tmp_path)
+    wait_for(lambda: [r.status().state for r in find_runs(tmp_path / "runs")] == ["queued"])
+    path.write_text(yaml.safe_dump(recipe | {"train": {"epochs": 1, "batch_size": 64}}))
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    (run,) = find_runs(tmp_path / "runs")
+    assert len(run.read_lines("history.jsonl")) == 3
+    assert yaml.safe_load((run.path / "job.yaml").read_text())["train"]["batch_size"] == 8
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The wall clock; a list of one number, the hours it is wrong by."""
+    wrong = [0.0]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=wrong[0])
+
+    for module in (rundir, attempts):
+        monkeypatch.setattr(module, "datetime", Clock)
+    return wrong
+
+
+def test_a_clock_moved_back_an_hour_loses_no_run(tmp_path, clock):
+    directory = RunDir.create(tmp_path / "job" / "run", "")
+    directory.write_status(Status(state="running"))
+    content = directory.read_json("status.json")
+    for host in (content["host"], "elsewhere"):
+        directory.write_json("status.json", content | {"host": host})
+        for hours in (0, -1):
+            clock[0] = hours
+            assert directory.status().state == "running"
+    # And one that is dead is found out, once the clock has come by.
+    clock[0] = 1
+    assert directory.status().state == "lost"
+
+
+def test_a_clock_moved_back_during_a_run_leaves_its_costs_right(
+    shards, tmp_path, clock, monkeypatch
+):
+    def epoch_ends(self, *words):
+        clock[0] = -1.0
+        return report(self, *words)
+
+    report = run_module.Trainer._report
+    monkeypatch.setattr(run_module.Trainer, "_report", epoch_ends)
+    item = planned(make_job(shards, train={"epochs": 2}), tmp_path)
+    run(item, device="cpu")
+    assert item.run.status().state == "done"
+    assert 0 < item.run.read_json("metrics.json")["cost"]["device_hours"] < 0.1
+    (end,) = [e for e in item.run.read_lines("attempts.jsonl") if e["event"] == "end"]
+    assert 0 < end["seconds"] < 360
+    before = (item.run.path / "metrics.json").read_bytes()
+    run(item, device="cpu")
+    assert (item.run.path / "metrics.json").read_bytes() == before
+
+
+def _submit(jobs, out: Path, together) -> None:
+    """Submit the same jobs a hundred times, each time together with another process."""
+    for i in range(100):
+        items = plan(jobs, out / str(i))
+        together.wait()
+        submission = submit.Submission.of(items, retry=False, force=False)
+        submit.submit(submission, out / str(i), cluster="debug", device="cpu")
+
+
+def test_two_submits_at_the_same_moment_run_nothing_twice(shards, tmp_path, monkeypatch):
+    def carried_out(item, directory, world, interrupt):
+        """In place of an hour of training: a line for each time, and a result."""
+        with (directory.path / "carried_out").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        directory.write_json("metrics.json", {"summary": "", "test": {"scores": {}}})
+        return {}
+
+    monkeypatch.setattr(run_module, "_carry_out", carried_out)
+    monkeypatch.setattr(record, "commit", lambda: None)  # asks git, a hundred times
+    jobs = [make_job(shards, name=name) for name in ("one", "two")]
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(2, timeout=30)
+    both = [context.Process(target=_submit, args=(jobs, tmp_path, together)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    winners = []
+    for i in range(100):
+        runs = find_runs(tmp_path / str(i))
+        assert [r.status().state for r in runs] == ["done", "done"]
+        assert [ends(r) for r in runs] == [[("done", None)]] * 2
+        lines = [(r.path / "carried_out").read_text().splitlines() for r in runs]
+        assert [len(line) for line in lines] == [1, 1], (i, lines)
+        winners += [line[0] for line in lines]
+    assert set(winners) == {str(process.pid) for process in both}  # they did meet
