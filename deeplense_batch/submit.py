@@ -119,7 +119,7 @@ class Submission:
             found = Counter(self.states)
             counted = ", ".join(f"{count} {state}" for state, count in found.items())
             return f"{runs} ({counted}), nothing to do"
-        cpu = sum(r.hours * r.cpus for r in todo if not r.gpus)
+        cpu = sum(r.hours * r.cpus * r.tasks for r in todo if not r.gpus)
         gpu = sum(r.hours * r.gpus for r in todo)
         asked = [f"{gpu:g} GPU-hours"] * bool(gpu) + [f"{cpu:g} CPU-hours"] * bool(cpu)
         return f"{runs}, {len(todo)} to do; at most {' and '.join(asked)} asked for"
@@ -213,4 +213,5 @@ def _slots(todo: Sequence[Planned], device: str | None) -> int:
         import torch
 
         return max(torch.cuda.device_count(), 1)
-    return max(record.cores() // max(item.job.resources.cpus for item in todo), 1)
+    asked = [item.job.resources for item in todo]
+    return max(record.cores() // max(each.cpus * each.tasks for each in asked), 1)
