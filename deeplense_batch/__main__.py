@@ -36,6 +36,7 @@ _CODES = {
     "PermissionError": 3,
     "DeviceError": 4,
     "PrecisionError": 4,
+    "SlurmError": 4,
     "WeightsError": 4,
     "DivergedError": 6,
     "OutOfMemoryError": 7,

@@ -32,6 +32,7 @@ class Commands(ModelCommands):
         device: str = "",
         processes: int | str = 0,
         force: bool | str = False,
+        slurm: bool | str = False,
         **overrides: bool | str,
     ) -> Plan:
         """Carry out one run, start to end; go on with it if it was cut off.
@@ -42,8 +43,10 @@ class Commands(ModelCommands):
             device: cpu or cuda, in place of what the job asks for.
             processes: Processes on this machine; 0 is one for each GPU the job asks for.
             force: Put aside what is there and start over.
+            slurm: This is one of the processes that srun started for the run.
             overrides: Fields of the job, such as --train.lr=1e-3.
         """
+        started = words.flag("slurm", slurm)
         again, fields = words.flag("force", force), words.overrides(self.run, overrides)
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         count = words.integer("processes", processes)
@@ -59,7 +62,10 @@ class Commands(ModelCommands):
         def act() -> int:
             from deeplense_batch.launch import carry_out
             from deeplense_batch.plan import plan, reopen
+            from deeplense_batch.slurm import ranks
 
+            if started:
+                os.environ.update(ranks(os.environ))
             planned = reopen(job) if directory else plan(jobs, words.runs_folder(out))[0]
             code = carry_out(planned, device=on, processes=count or None, force=again)
             if code == 0 and os.environ.get("RANK", "0") == "0":
@@ -84,6 +90,8 @@ class Commands(ModelCommands):
         force: bool | str = False,
         dry_run: bool | str = False,
         yes: bool | str = False,
+        chain: int | str = 0,
+        collect: bool | str = False,
         **overrides: bool | str,
     ) -> Plan:
         """Carry out every run of jobs that is not done yet; a second time, nothing.
@@ -91,14 +99,18 @@ class Commands(ModelCommands):
         Args:
             jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
             grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
-            cluster: local, processes on this machine, or debug, this process.
+            cluster: local, processes on this machine; slurm, arrays of jobs, as slurm/profile.yaml
+                says; or debug, this process.
             out: Folder of the run directories, by default runs.
-            parallel: Runs at a time; 0 fits the machine.
+            parallel: Runs at a time, of an array on SLURM; 0 fits the machine.
             device: cpu or cuda, in place of what the jobs ask for.
             retry: Try failed runs again.
             force: Put aside what is there and start over.
             dry_run: Show what would be done, and stop.
             yes: Do not ask before all of jobs/ is submitted from a terminal.
+            chain: On SLURM, jobs behind each array that go on with what it leaves, where nodes
+                cannot requeue.
+            collect: On SLURM, a job that compares the runs in report/ when all have ended.
             overrides: Fields of the jobs, such as --train.epochs=3.
         """
         from deeplense_batch.submit import check_cluster
@@ -114,6 +126,9 @@ class Commands(ModelCommands):
         slots = words.integer("parallel", parallel) or None
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         check_cluster(cluster)
+        links, compared = words.integer("chain", chain), words.flag("collect", collect)
+        if (links or compared) and cluster != "slurm":
+            raise words.UsageError("--chain and --collect: are for --cluster slurm")
         if everything:  # data are made only where that is asked for
             paths = [p for p in paths if not isinstance(load_jobs(p)[0], Simulation)]
         loaded = {path: load_jobs(path, fields) for path in paths}
@@ -143,8 +158,11 @@ class Commands(ModelCommands):
             print(submission)
             if flags["dry_run"] or (ask and submission.todo and not _agreed()):
                 return 0
-            submit(submission, folder, cluster=cluster, parallel=slots, device=on)
-            return 0 if submission.complete else 5
+            submit(
+                submission, folder, cluster=cluster, parallel=slots, device=on, links=links,
+                report=Path("report") if compared else None,
+            )  # fmt: skip
+            return 0 if cluster == "slurm" or submission.complete else 5
 
         return Plan(act)
 

@@ -17,7 +17,7 @@
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone; queued runs of a
-submit that is gone are ``planned`` again, unless they wait in an array of SLURM, which `slurm` asks.
+submit that is gone are ``planned`` again, unless they wait in an array of SLURM: `slurm` asks it.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.
@@ -91,7 +91,7 @@ class RunDir:
         path.mkdir(parents=True, exist_ok=True)
         if not any((path / name).exists() for name in ("job.yaml", "status.json")):
             run.write_text("job.yaml", job_yaml)
-            run.write_status(Status())
+            run.create_text("status.json", _stamped(Status()))  # not over that of another submit
         return run
 
     def status(self) -> Status:
@@ -122,9 +122,7 @@ class RunDir:
 
         The element of an array is that of this process, but that of a queued run is its own.
         """
-        element = status.element if status.state == "queued" else os.environ.get(ELEMENT)
-        stamped = replace(status, updated=now(), element=element, **_myself())
-        self.write_json("status.json", asdict(stamped))
+        self.write_text("status.json", _stamped(status))
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -238,6 +236,12 @@ def find_runs(root: Path) -> list[RunDir]:
 def now() -> str:
     """The time, UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _stamped(status: Status) -> str:
+    element = status.element if status.state == "queued" else os.environ.get(ELEMENT)
+    stamped = replace(status, updated=now(), element=element, **_myself())
+    return json.dumps(_plain(asdict(stamped)), indent=1) + "\n"
 
 
 def _create(path: Path, text: str) -> bool:

@@ -9,19 +9,22 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deeplense_batch import record
 from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
+from deeplense_batch.profile import load_profile
 from deeplense_batch.rows import run_row
-from deeplense_batch.rundir import now
+from deeplense_batch.rundir import RunBusyError, now
+from deeplense_batch.slurm import settle
 
 __all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
 
-CLUSTERS = ("local", "debug")
+CLUSTERS = ("local", "slurm", "debug")
 
 # state of a run: what `submit` does, what `submit --retry` does
 _ACTIONS = {
@@ -47,6 +50,7 @@ class Submission:
     actions: tuple[str, ...]
     states: tuple[str, ...]
     reasons: tuple[str, ...]
+    elements: tuple[str | None, ...]  # of arrays of SLURM, in which they were last
 
     @classmethod
     def of(cls, planned: Sequence[Planned], *, retry: bool, force: bool) -> Submission:
@@ -56,8 +60,12 @@ class Submission:
             JobError: `force` on a run that another process is at work on.
         """
         actions, states, reasons = [], [], []
-        for item in planned:
-            row = run_row(item.run) if item.run.path.exists() else {"state": "planned"}
+        rows = [
+            run_row(item.run) if item.run.path.exists() else {"state": "planned"}
+            for item in planned
+        ]
+        settle(rows)
+        for item, row in zip(planned, rows, strict=True):
             state = row["state"]
             if state == "done" and item.gone:
                 state, row = "lost", {"reason": "the set that it made is not there"}
@@ -71,7 +79,8 @@ class Submission:
             actions.append(action)
             states.append(state)
             reasons.append(row.get("reason") or "no reason told")
-        return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons))
+        elements = tuple(row.get("element") for row in rows)
+        return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons), elements)
 
     @property
     def todo(self) -> list[Planned]:
@@ -132,38 +141,122 @@ def submit(
     cluster: str = "local",
     parallel: int | None = None,
     device: str | None = None,
+    links: int = 0,
+    report: Path | None = None,
 ) -> None:
     """Carry out what a submission has to do; returns when this machine is through with it.
 
-    What became of the runs is in their directories; a failed run does not stop the others.
+    What became of the runs is in their directories; a failed run does not stop the others. SLURM
+    is only handed the runs.
 
     Arguments:
         submission: What is to be done.
         out: Folder of the run directories.
-        cluster: ``local``, processes on this machine; ``debug``, this process.
-        parallel: Runs at a time; by default one for each visible GPU, or for each
-            ``resources.cpus`` of this machine's cores.
+        cluster: ``local``, processes on this machine; ``slurm``, arrays of jobs; ``debug``, this
+            process.
+        parallel: Runs at a time, of an array on SLURM; by default one for each visible GPU, or for
+            each ``resources.cpus`` of this machine's cores, and as many as SLURM likes.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+        links: SLURM only: jobs that wait behind each array to go on with what it leaves, where
+            nodes cannot requeue.
+        report: SLURM only: folder of a report, which a job makes when all have ended.
 
     Raises:
-        JobError: There is no such cluster.
+        JobError: There is no such cluster, or the profile of the site is wrong.
+        SlurmError: SLURM refused.
     """
     from deeplense_batch import local  # submitit takes a while to load
 
     check_cluster(cluster)
-    todo = submission.todo
-    if not todo:
+    if not submission.todo:
         return
     for item, action in zip(submission.planned, submission.actions, strict=True):
         if action == "start over":
             _log.info("put aside as %s", put_aside(item.run))
         if action != "skip":
             item.make()
-    folder = _record(todo, out, cluster)
+    folder = _folder(out)
+    if cluster == "slurm":
+        _hand_over(submission, folder, out, parallel, device, links, report)
+        return
+    todo = submission.todo
+    _record(folder, [{"run": str(item.run.path.absolute())} for item in todo], cluster=cluster)
     if cluster == "debug":
-        local.run_here(todo, folder, device=device)
+        local.run_here(todo, folder / "logs", device=device)
     else:
-        local.run_queue(todo, folder, parallel=parallel or _slots(todo, device), device=device)
+        slots = parallel or _slots(todo, device)
+        local.run_queue(todo, folder / "logs", parallel=slots, device=device)
+
+
+def _hand_over(
+    submission: Submission,
+    folder: Path,
+    out: Path,
+    parallel: int | None,
+    device: str | None,
+    links: int,
+    report: Path | None,
+) -> None:
+    """Hand runs to SLURM; each says what it waits for before SLURM hears of it."""
+    from deeplense_batch import arrays
+
+    profile = load_profile()
+    token = folder.name.rpartition("-")[2]
+    mine = [
+        item
+        for item, action, seen in zip(
+            submission.planned, submission.actions, submission.elements, strict=True
+        )
+        if action != "skip" and _take(item, f"{token}_", seen)
+    ]
+    groups = arrays.grouped(mine, token)
+    scripts = [
+        arrays.script(group, profile, folder / str(k), parallel=parallel, device=device)
+        for k, group in enumerate(groups)
+    ]
+    frozen = []
+    for group in groups:
+        for index, item in enumerate(group.runs):
+            _wait_in(item, group.element(index))
+            path = str(item.run.path.absolute())
+            frozen.append({"run": path, "element": group.element(index)})
+    ids: list[str] = []
+    told = {"cluster": "slurm", "profile": profile.model_dump(mode="json")}
+    _record(folder, frozen, **told)
+    for k, (group, script) in enumerate(zip(groups, scripts, strict=True)):
+        (folder / str(k)).mkdir()
+        chain = [script.hand_over()]
+        for _ in range(links):
+            script.after(f"afternotok:{chain[-1]}")
+            chain.append(script.hand_over())
+        _log.info("job %s: %s", " then ".join(chain), group)
+        ids += chain
+    if report is not None:
+        (folder / "collect").mkdir()
+        last = arrays.collect_script(f"{token}-collect", profile, folder / "collect", out, report)
+        last.after("afterany:" + ":".join(ids))
+        ids.append(last.hand_over())
+        _log.info("job %s: collect, when they have ended", ids[-1])
+    _record(folder, frozen, **told, jobs=ids)
+
+
+def _take(item: Planned, token: str, seen: str | None) -> bool:
+    """Mark a run as ours, unless it was another submit's since it was looked at."""
+    try:
+        with item.run.claim():
+            found = item.run.status()
+            if found.state in ("queued", "running") and found.element != seen:
+                return False
+            _wait_in(item, token)
+            return True
+    except RunBusyError:
+        return False
+
+
+def _wait_in(item: Planned, element: str) -> None:
+    before = item.run.status()
+    queued = replace(before, state="queued", reason=None, message=None, element=element)
+    item.run.write_status(replace(queued, epochs=item.job.epochs))
 
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
@@ -188,24 +281,26 @@ def check_cluster(cluster: str) -> None:
         raise JobError(f"--cluster: unknown '{cluster}'; {nearest(cluster, CLUSTERS)}")
 
 
-def _record(todo: Sequence[Planned], out: Path, cluster: str) -> Path:
-    """Freeze the list of runs and the command in a folder of this submission."""
+def _folder(out: Path) -> Path:
+    """Make the folder of this submission."""
     root = out / ".submit"
     root.mkdir(parents=True, exist_ok=True)
     started = f"{now().replace(':', '')}-{socket.gethostname()}-"
     folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
     folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
-    paths = [{"run": str(item.run.path.absolute())} for item in todo]
-    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in paths))
+    return folder
+
+
+def _record(folder: Path, runs: Sequence[Mapping[str, str]], **told: Any) -> None:
+    """Freeze the list of runs and the command."""
+    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(run)}\n" for run in runs))
     content = {
         "command": shlex.join(sys.argv),
-        "cluster": cluster,
         "time": now(),
         "versions": record.versions(),
         "commit": record.commit(),
     }
-    (folder / "submission.json").write_text(json.dumps(content, indent=1) + "\n")
-    return folder / "logs"
+    (folder / "submission.json").write_text(json.dumps(content | told, indent=1) + "\n")
 
 
 def _slots(todo: Sequence[Planned], device: str | None) -> int:
