@@ -10,6 +10,8 @@ host, where scontrol is, and never from within a signal handler.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import shlex
@@ -27,7 +29,7 @@ from deeplense_batch.profile import Profile
 from deeplense_batch.rundir import ELEMENT
 from deeplense_batch.slurm import SlurmError, largest_array
 
-__all__ = ["Array", "Script", "collect_script", "grouped", "script"]
+__all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
 
 _GRACE_SECONDS = 30  # of srun, for the processes of a run when the first has ended
 
@@ -57,6 +59,23 @@ class Array:
             f"array of {count} run{'s' * (count > 1)}: {nodes}{device}"
             f"{cpus} CPU{'s' * (cpus > 1)}, {asked.memory_gb:g} GB, {asked.hours:g} h each"
         )
+
+
+def check(todo: Sequence[Planned], profile: Profile) -> None:
+    """Make sure that runs can be in arrays at all.
+
+    Raises:
+        JobError: The time is too short for a warning, or a folder has a name that SLURM misreads.
+    """
+    needed = 2 * (profile.warn_seconds + 60) / 3600  # SLURM may warn a minute early
+    for item in todo:
+        _checked(item.run.path.absolute())
+        hours = item.job.resources.hours
+        if hours < needed:
+            raise JobError(
+                f"{item.job.name}: resources.hours: {hours:g} h leaves no time to save after a "
+                f"warning of {profile.warn_seconds} s; allowed: {needed:.2g} or more"
+            )
 
 
 def grouped(todo: Sequence[Planned], token: str) -> list[Array]:
@@ -107,7 +126,8 @@ class Script(submitit.SlurmExecutor):
         """
         kept = {name: value for name, value in os.environ.items() if name in _SITE}
         try:
-            with submitit.helpers.clean_env():  # one may stand in a job oneself
+            # One may stand in a job oneself; and submitit shows what sbatch says, as we do.
+            with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
                 os.environ.update(kept)
                 return str(self._submit_command(self.command).job_id)
         except FileNotFoundError as error:
@@ -129,15 +149,9 @@ def script(
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
 
     Raises:
-        JobError: The time is too short for a warning, or a folder has a name that SLURM misreads.
+        JobError: A folder has a name that SLURM misreads.
     """
-    asked, name = array.resources, array.runs[0].job.name
-    needed = 2 * (profile.warn_seconds + 60)  # SLURM may warn a minute early
-    if asked.hours * 3600 < needed:
-        raise JobError(
-            f"{name}: resources.hours: {asked.hours:g} h leaves no time to save "
-            f"{profile.warn_seconds} s before the end; allowed: {needed / 3600:.2g} or more"
-        )
+    asked = array.resources
     program = shlex.join([*profile.hold, *profile.command, "run"])
     flags = " --slurm" + f" --device={device}" * (device is not None)
     gpus = {"gpus_per_node": asked.gpus // asked.nodes} if asked.gpus and device != "cpu" else {}

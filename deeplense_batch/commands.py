@@ -1,23 +1,22 @@
-"""All verbs: those that make data or use a run, and here those that run, watch and compare."""
+"""All verbs: here those that carry out one run, compare all, and look at the machine."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch import words
+from deeplense_batch.cluster_commands import ClusterCommands
 from deeplense_batch.data_commands import Plan
-from deeplense_batch.job import Job, NotYetError, Simulation
-from deeplense_batch.model_commands import ModelCommands
+from deeplense_batch.job import Job, Simulation
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
 
 
-class Commands(ModelCommands):
+class Commands(ClusterCommands):
     """Batch jobs for strong-lensing deep learning.
 
     simulate or pack images into shards, run one job, submit many, watch them with status, and
@@ -75,111 +74,6 @@ class Commands(ModelCommands):
                 said = f"test {shown}" if shown else metrics["summary"]
                 print(f"{planned.run.path}: done; {said}")
             return code
-
-        return Plan(act)
-
-    def submit(
-        self,
-        *jobs: str,
-        grid: bool | str = False,
-        cluster: str = "local",
-        out: str = "",
-        parallel: int | str = 0,
-        device: str = "",
-        retry: bool | str = False,
-        force: bool | str = False,
-        dry_run: bool | str = False,
-        yes: bool | str = False,
-        chain: int | str = 0,
-        collect: bool | str = False,
-        **overrides: bool | str,
-    ) -> Plan:
-        """Carry out every run of jobs that is not done yet; a second time, nothing.
-
-        Args:
-            jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
-            grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
-            cluster: local, processes on this machine; slurm, arrays of jobs, as slurm/profile.yaml
-                says; or debug, this process.
-            out: Folder of the run directories, by default runs.
-            parallel: Runs at a time, of an array on SLURM; 0 fits the machine.
-            device: cpu or cuda, in place of what the jobs ask for.
-            retry: Try failed runs again.
-            force: Put aside what is there and start over.
-            dry_run: Show what would be done, and stop.
-            yes: Do not ask before all of jobs/ is submitted from a terminal.
-            chain: On SLURM, jobs behind each array that go on with what it leaves, where nodes
-                cannot requeue.
-            collect: On SLURM, a job that compares the runs in report/ when all have ended.
-            overrides: Fields of the jobs, such as --train.epochs=3.
-        """
-        from deeplense_batch.submit import check_cluster
-
-        expand, paths = words.recipes(jobs, grid)
-        flags = {
-            name: words.flag(name, text)
-            for name, text in (("retry", retry), ("force", force), ("dry_run", dry_run))
-        }
-        everything = not jobs and not isinstance(grid, str)
-        ask = everything and not words.flag("yes", yes)
-        fields = words.overrides(self.submit, overrides)
-        slots = words.integer("parallel", parallel) or None
-        on = words.choice("device", device, ("cpu", "cuda")) if device else None
-        check_cluster(cluster)
-        links, compared = words.integer("chain", chain), words.flag("collect", collect)
-        if (links or compared) and cluster != "slurm":
-            raise words.UsageError("--chain and --collect: are for --cluster slurm")
-        if everything:  # data are made only where that is asked for
-            paths = [p for p in paths if not isinstance(load_jobs(p)[0], Simulation)]
-        loaded = {path: load_jobs(path, fields) for path in paths}
-        for path, found in loaded.items():
-            if len(found) > getattr(found[0], "parts", 1) and not expand:
-                raise words.UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
-
-        def act() -> int:
-            from deeplense_batch.data.shards import ShardError
-            from deeplense_batch.models.weights import WeightsError
-            from deeplense_batch.plan import plan
-            from deeplense_batch.submit import Submission, submit
-
-            folder = words.runs_folder(out)
-            planned, left_out = [], ""
-            for path, found in loaded.items():
-                try:
-                    planned += plan(found, folder)
-                except (ShardError, NotYetError, WeightsError) as error:
-                    if not everything:
-                        raise
-                    left_out = f"left out {path}: {error}"
-                    print(left_out)
-            if not planned:
-                raise ShardError(f"no recipe in jobs/ has what it needs here; {left_out}")
-            submission = Submission.of(planned, retry=flags["retry"], force=flags["force"])
-            print(submission)
-            if flags["dry_run"] or (ask and submission.todo and not _agreed()):
-                return 0
-            submit(
-                submission, folder, cluster=cluster, parallel=slots, device=on, links=links,
-                report=Path("report") if compared else None,
-            )  # fmt: skip
-            return 0 if cluster == "slurm" or submission.complete else 5
-
-        return Plan(act)
-
-    def status(self, runs: str = "", *, check: bool | str = False) -> Plan:
-        """Show the state of every run below a folder.
-
-        Args:
-            runs: Folder, by default runs.
-            check: Exit 5 unless every run is done.
-        """
-        checked = words.flag("check", check)
-
-        def act() -> int:
-            from deeplense_batch import collect
-
-            print(collect.status(words.runs_folder(runs)))
-            return 5 if checked and collect.incomplete(words.runs_folder(runs)) else 0
 
         return Plan(act)
 
@@ -312,10 +206,3 @@ def _show(report: Any, out: str) -> int:
     if out:
         Path(out).write_text(json.dumps(report.as_json(), indent=1) + "\n")
     return 0
-
-
-def _agreed() -> bool:
-    """Ask on a terminal; a script has said what it wants."""
-    if not sys.stdin.isatty():
-        return True
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")

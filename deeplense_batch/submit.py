@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import shlex
 import socket
 import sys
@@ -22,7 +23,7 @@ from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunBusyError, now
 from deeplense_batch.slurm import settle
 
-__all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
+__all__ = ["CLUSTERS", "Submission", "check_cluster", "submit", "write_scripts"]
 
 CLUSTERS = ("local", "slurm", "debug")
 
@@ -165,11 +166,13 @@ def submit(
         JobError: There is no such cluster, or the profile of the site is wrong.
         SlurmError: SLURM refused.
     """
-    from deeplense_batch import local  # submitit takes a while to load
+    from deeplense_batch import arrays, local  # submitit takes a while to load
 
     check_cluster(cluster)
     if not submission.todo:
         return
+    if cluster == "slurm":
+        arrays.check(submission.todo, load_profile())
     for item, action in zip(submission.planned, submission.actions, strict=True):
         if action == "start over":
             _log.info("put aside as %s", put_aside(item.run))
@@ -238,6 +241,42 @@ def _hand_over(
         ids.append(last.hand_over())
         _log.info("job %s: collect, when they have ended", ids[-1])
     _record(folder, frozen, **told, jobs=ids)
+
+
+def write_scripts(
+    submission: Submission, folder: Path, *, parallel: int | None = None, device: str | None = None
+) -> list[Path]:
+    """Write scripts that carry out what a submission has to do, for sbatch, and hand over none.
+
+    Arguments:
+        submission: What is to be done; the run directories are made.
+        folder: Of the scripts, and of their logs.
+        parallel: Runs of an array at a time; by default as many as SLURM likes.
+        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+
+    Returns:
+        The scripts, one for each array.
+
+    Raises:
+        JobError: The profile of the site is wrong, or a run is none for it.
+    """
+    from deeplense_batch import arrays
+
+    profile = load_profile()
+    arrays.check(submission.todo, profile)
+    logs = folder.absolute() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for array in arrays.grouped(submission.todo, secrets.token_hex(4)):
+        for item in array.runs:
+            item.make()
+        script = arrays.script(array, profile, logs, parallel=parallel, device=device)
+        path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
+        hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"
+        first, _, rest = str(script).partition("\n")
+        path.write_text(f"{first}\n{hint}{rest}", encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def _take(item: Planned, token: str, seen: str | None) -> bool:
