@@ -50,8 +50,8 @@ DependencyParameters=kill_invalid_depend
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=2000
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=2000
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=20000
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=20000
 PartitionName=main Nodes=n[1-2] Default=YES State=UP PriorityTier=1 GraceTime=15 OverSubscribe=NO
 PartitionName=high Nodes=n[1-2] State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -101,6 +101,23 @@ def start_controller(environment: dict[str, str]) -> None:
 
 def start_node(environment: dict[str, str], node: str) -> None:
     _start("slurmd", "-N", node, environment=environment)
+
+
+def kill_node(environment: dict[str, str], node: str, job: str, pids: list[int]) -> None:
+    """Have a node vanish, with all that runs on it, as by a loss of power."""
+    folder = Path(environment["SLURM_CONF"]).parent
+    number = subprocess.run(
+        ["squeue", "-h", "-j", job, "-o", "%A"],
+        env=environment, check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    os.kill(int((folder / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if entry.read_bytes().startswith(f"slurmstepd: [{number}.".encode()):
+                pids = [int(entry.parent.name), *pids]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _find(tool: str) -> str | None:
