@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ import yaml
 from conftest import REPOSITORY, require_programs, typed
 
 from deeplense_batch.job import JobError, Resources
+from deeplense_batch.plan import plan
 from deeplense_batch.profile import Profile, load_profile
+from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import ELEMENT, RunBusyError, RunDir, Status, find_runs
 from deeplense_batch.slurm import SlurmError, elements, ranks
+from deeplense_batch.submit import Submission, submit
 
 RECIPE = {
     "model": {"name": "test_resnet"},
@@ -317,3 +322,37 @@ def test_clean_removes_checkpoints_of_what_is_done(recipe, capsys):
     assert typed(capsys, "clean")[0] == 0
     assert not (first.path / "checkpoint.pt").exists() and (first.path / "best.pt").exists()
     assert (second.path / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
+def test_of_two_submits_at_the_same_moment_one_hands_a_run_over(recipe, monkeypatch):
+    """With a queue that remembers: a hundred times two processes that look and act at once."""
+    program(
+        "sbatch",
+        """name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
+sed -n '/^runs=(/,/^)/s/^ .*-\\(s[01]\\)-.*/\\1/p' "$1" >> "$FOLDER/handed"
+printf '%s|0|7_0|PENDING|None\\n%s|1|7_1|PENDING|None\\n' "$name" "$name" >> "$FOLDER/queue"
+echo Submitted batch job 7""",
+    )
+    program("squeue", 'cat "$FOLDER/queue" 2>/dev/null || true')
+    jobs = load_jobs(recipe)
+
+    def hand_over(out: Path, start: float) -> None:
+        planned = plan(jobs, out)
+        time.sleep(max(start - time.monotonic(), 0))
+        submit(Submission.of(planned, retry=False, force=False), out, cluster="slurm")
+
+    for attempt in range(100):
+        out = Path(f"runs{attempt}")
+        out.mkdir()
+        monkeypatch.setenv("FOLDER", str(out.absolute()))
+        start, children = time.monotonic() + 0.02, []
+        for _ in range(2):
+            children.append(os.fork())
+            if not children[-1]:
+                with contextlib.suppress(BaseException):
+                    hand_over(out, start)
+                    os._exit(0)
+                os._exit(1)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt
+        assert sorted((out / "handed").read_text().split()) == ["s0", "s1"], attempt

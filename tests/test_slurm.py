@@ -22,7 +22,7 @@ from deeplense_batch.rundir import RunDir, find_runs
 
 pytestmark = pytest.mark.slurm
 
-PROFILE = {"warn_seconds": 45}
+PROFILE = {"warn_seconds": 45}  # so that a limit of a minute warns in its first quarter
 SHORT = {"epochs": 2, "batch_size": 8, "lr": 1e-3}
 LONG = SHORT | {"epochs": 150}
 
@@ -156,21 +156,22 @@ def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
 
 
 def test_the_time_limit_costs_nothing(site):
-    site.recipe(LONG)
+    site.recipe(LONG | {"epochs": 80})
     site.submit()
     site.submit("--out=uninterrupted")
     job = site.jobs()[0].split()[0]
-    assert site.jobs("%j")[0].endswith("-small")
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    wait_for(lambda: "stopped" in site.states())
+    site.command("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     site.over(150)
     (run,), (other,) = site.runs(), site.runs("uninterrupted")
-    assert set(ends(run)[:-1]) == {"stopped"} and ends(other) == ["done"], site.logs()
+    assert ends(run) == ["stopped", "done"] and ends(other) == ["done"], site.logs()
     whole(run)
     same(run, other, 0)
 
 
 def test_one_element_is_signalled_and_the_other_not(site):
-    site.recipe(LONG | {"epochs": 60}, seeds=[0, 1], engine={"resident": "off"})
+    site.recipe(LONG | {"epochs": 40}, seeds=[0, 1], engine={"resident": "off"})
     site.submit()
     site.at_work()
     job = site.jobs()[0].split()[0].partition("_")[0]
@@ -186,10 +187,10 @@ def test_one_element_is_signalled_and_the_other_not(site):
 
 def test_a_job_of_more_weight_takes_the_node_and_gives_it_back(site):
     site.profile(exclude="n2")
-    site.recipe(LONG | {"epochs": 60}, resources={"cpus": 4})
+    site.recipe(LONG | {"epochs": 30})
     site.submit()
     site.at_work()
-    site.command("sbatch", "-p", "high", "-w", "n1", "-c", "4", "--wrap", "true")
+    site.command("sbatch", "-p", "high", "-w", "n1", "--exclusive", "--wrap", "true")
     site.over()
     (run,) = site.runs()
     assert ends(run) == ["stopped", "done"], site.logs()
@@ -202,7 +203,7 @@ def test_a_script_is_signalled_before_python_is_there(site):
     late.write_text(f'#!/bin/bash\ntouch begun\nsleep 1\nexec {sys.executable} "$@"\n')
     late.chmod(0o755)
     site.profile(python=str(late))
-    site.program("sbatch", "--grid", "small.yaml", "--train.epochs=20")
+    site.program("sbatch", "--grid", "small.yaml", "--train.epochs=3")
     script = site.folder / "slurm" / "generated" / "small-0.sbatch"
     job = site.command("sbatch", "--parsable", str(script)).strip()
     wait_for((site.folder / "begun").exists)
@@ -252,32 +253,17 @@ def test_a_process_that_raises_ends_all_and_is_named(site):
     assert told.splitlines()[-1] == "1 run: 1 failed"
 
 
-def test_two_processes_are_signalled_and_go_on(site):
-    site.recipe(LONG | {"epochs": 40}, resources={"processes": 2})
-    site.submit()
-    site.at_work()
-    site.command("scancel", "--signal=USR2", site.jobs()[0].split()[0])
-    site.over()
-    (run,) = site.runs()
-    assert ends(run) == ["stopped", "done"], site.logs()
-    whole(run)
-
-
 def test_a_node_dies_and_the_run_goes_on_elsewhere(site, cluster):
-    site.profile(constraint=None, sbatch={"nodelist": "n2"})
-    site.recipe(LONG)
+    site.recipe(LONG | {"epochs": 40})
     site.submit()
     site.at_work()
     (run,) = site.runs()
-    job = site.jobs()[0].split()[0]
-    slurm_cluster.kill_node(cluster, "n2", job, [run.status().pid])
-    try:
-        site.command("scontrol", "update", f"JobId={job}", "ReqNodeList=")
-    except AssertionError:
-        pass
-    wait_for(lambda: "queued" in site.program("status"), 60)
-    slurm_cluster.start_node(cluster, "n2")
+    (job, node) = site.jobs("%i %N")[0].split()
+    slurm_cluster.kill_node(cluster, node, job, [run.status().pid])
+    wait_for(lambda: node not in site.jobs("%i %N")[0], 60)
+    assert "1 queued" in site.program("status")
     site.over(120)
+    slurm_cluster.start_node(cluster, node)
     assert ends(run) == ["lost", "done"], site.logs()
     whole(run)
 
@@ -305,7 +291,7 @@ def test_a_submit_that_is_killed_leaves_an_array_that_is_found_again(site):
     site.environment["PATH"] = f"{tools}{os.pathsep}{path}"
     site.program("submit", "--grid", "small.yaml", "--cluster=slurm", code=-signal.SIGKILL)
     site.environment["PATH"] = path
-    assert "(1 queued), nothing to do" in site.submit() or site.states() == {"running"}
+    assert "nothing to do" in site.submit()
     assert len(site.jobs()) == 1
     site.over()
     assert [ends(run) for run in site.runs()] == [["done"]], site.logs()
@@ -326,9 +312,9 @@ def test_two_hundred_runs_are_handed_over_and_cancelled(site):
     assert told == "200 runs: 199 planned, 1 stopped", site.logs()
 
 
-def test_a_chain_goes_on_where_nodes_cannot_requeue(site):
+def test_two_processes_are_signalled_and_a_chain_goes_on_where_nodes_cannot_requeue(site):
     site.profile(requeues=0)
-    site.recipe(LONG | {"epochs": 40})
+    site.recipe(LONG | {"epochs": 20}, resources={"processes": 2})
     site.submit("--chain=2")
     assert len(site.jobs()) == 3
     site.at_work()
@@ -343,7 +329,7 @@ def test_a_grid_on_one_node_is_cut_short_requeued_and_finished(cluster, shards, 
     recipe = {
         "model": {"name": "test_resnet"},
         "data": {"root": str(shards)},
-        "train": {"epochs": 150, "batch_size": 8, "lr": 1e-3},
+        "train": {"epochs": 60, "batch_size": 8, "lr": 1e-3},
         "resources": {"gpus": 0},
     }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
@@ -368,7 +354,7 @@ def test_a_grid_on_one_node_is_cut_short_requeued_and_finished(cluster, shards, 
     wait_for(lambda: run.status().state == "done", 150)
     attempts = [line for line in run.read_lines("attempts.jsonl") if line["event"] == "end"]
     assert [line["state"] for line in attempts] == ["stopped", "done"], log.read_text()
-    assert [line["epoch"] for line in run.read_lines("history.jsonl")] == [*range(1, 151)]
+    assert [line["epoch"] for line in run.read_lines("history.jsonl")] == [*range(1, 61)]
 
 
 def test_the_script_of_one_node_tells_what_is_wrong(cluster, tmp_path: Path):
