@@ -266,7 +266,7 @@ def write_scripts(
     arrays.check(submission.todo, profile)
     logs = folder.absolute() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
     for array in arrays.grouped(submission.todo, secrets.token_hex(4)):
         for item in array.runs:
             item.make()
