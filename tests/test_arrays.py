@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, require_programs, typed
 
+from deeplense_batch import cluster_commands
 from deeplense_batch.job import JobError, Resources
 from deeplense_batch.plan import plan
 from deeplense_batch.profile import Profile, load_profile
@@ -356,3 +357,49 @@ echo Submitted batch job 7""",
                 os._exit(1)
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt
         assert sorted((out / "handed").read_text().split()) == ["s0", "s1"], attempt
+
+
+def test_watch_looks_until_no_run_is_at_work(recipe, capsys, monkeypatch):
+    assert typed(capsys, "submit", "--grid", recipe, "--cluster=debug", "--seeds=[0]")[0] == 0
+    (run,) = find_runs(Path("runs"))
+    run.write_lines("history.jsonl", run.read_lines("history.jsonl")[:1])
+    line = run.read_lines("history.jsonl")[0] | {"seconds": {"train": 5000.0, "evaluate": 400.0}}
+    run.write_lines("history.jsonl", [line])
+    run.write_status(Status(state="running", epoch=1, epochs=2))
+    looks = []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            run.write_status(Status(state="failed", epoch=1, reason="oom", message="too large"))
+
+    monkeypatch.setattr(cluster_commands.time, "sleep", wait)
+    code, shown, _ = typed(capsys, "status", "--watch", "--check")
+    assert code == 5 and looks == [30, 30]
+    assert shown.count("1 run: 1 running") == 2 and shown.count("1:30 h") == 2
+    last = shown.splitlines()[-3:]
+    assert "oom: too large; submit --retry tries it again" in last[0]
+    assert last[1] == f"log of {run.path.name}: {run.path / 'log.txt'}"
+    assert last[2] == "1 run: 1 failed"
+
+
+def test_the_log_of_a_job_stands_in_for_one_that_the_run_did_not_write(recipe, capsys):
+    program("sbatch", "echo Submitted batch job 7")
+    assert typed(capsys, "submit", "--grid", recipe, "--cluster=slurm")[0] == 0
+    run = find_runs(Path("runs"))[1]
+    element = run.status().element
+    (folder,) = Path("runs/.submit").iterdir()
+    assert element.startswith(folder.name.rpartition("-")[2]) and element.endswith("-small_1")
+    (folder / "0" / "7_1_0_log.out").write_text("module: command not found")
+    content = run.read_json("status.json")
+    run.write_json("status.json", content | {"state": "failed", "reason": "environment"})
+    program("squeue", "exit 0")
+    told = typed(capsys, "status")[1]
+    assert f"log of {run.path.name}: {folder / '0' / '7_1_0_log.out'}" in told
+
+
+def test_flags_of_slurm_are_for_slurm(recipe, capsys):
+    for flag in ("--chain=1", "--collect", "--bench=x.json"):
+        code, _, error = typed(capsys, "submit", "--grid", recipe, flag)
+        assert code == 2 and error == ("--chain, --collect and --bench: are for --cluster slurm\n")
+    assert typed(capsys, "cancel", "--state=done")[:2] == (2, "")
