@@ -233,6 +233,7 @@ case $code in
     4) most=3 ;; # this node is unfit; another may not be
     *) exit "$code" ;;
 esac
+trap '' TERM # a requeue sends it here, and there is more to say
 if [ "${{SLURM_RESTART_COUNT:-0}}" -ge "$most" ]; then
     echo "started $((most + 1)) times; submit again to go on" >&2
 elif scontrol requeue "$element"; then

@@ -215,6 +215,22 @@ def test_a_script_is_signalled_before_python_is_there(site):
     whole(run)
 
 
+def test_a_node_that_is_unfit_is_left_out(site):
+    once = site.folder / "once"
+    once.write_text(
+        "#!/bin/bash\n"
+        'if mkdir unfit 2>/dev/null; then echo "$SLURMD_NODENAME" >unfit/node; exit 4; fi\n'
+        f'echo "$SLURMD_NODENAME" >fit; exec {sys.executable} "$@"\n'
+    )
+    once.chmod(0o755)
+    site.profile(python=str(once))
+    site.submit()
+    site.over()
+    assert site.states() == {"done"}, site.logs()
+    nodes = [(site.folder / name).read_text().strip() for name in ("unfit/node", "fit")]
+    assert sorted(nodes) == ["n1", "n2"]
+
+
 NO_NORM = {  # batch norm's statistics are those of each process's share; Adam steps on rounding
     "train": {"epochs": 1, "batch_size": 15, "optimizer": "sgd", "lr": 0.01},
     "model": {"name": "test_vit"},
