@@ -132,12 +132,13 @@ class ClusterCommands(ModelCommands):
         loaded = _loaded(paths, fields, expand=expand, everything=everything)
 
         def act() -> int:
-            from deeplense_batch.submit import Submission, write_scripts
+            from deeplense_batch.handover import write_scripts
+            from deeplense_batch.submit import Submission
 
             planned = _planned(loaded, words.runs_folder(runs), everything=everything)
             submission = Submission.of(planned, retry=again, force=False)
             print(submission)
-            for path in write_scripts(submission, folder, parallel=slots, device=on):
+            for path in write_scripts(submission.todo, folder, parallel=slots, device=on):
                 print(f"sbatch {path}")
             return 0
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import secrets
-import shlex
-import socket
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deeplense_batch import record
 from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
 from deeplense_batch.profile import load_profile
 from deeplense_batch.rows import run_row
-from deeplense_batch.rundir import RunBusyError, now
 from deeplense_batch.slurm import settle
 
-__all__ = ["CLUSTERS", "Submission", "check_cluster", "submit", "write_scripts"]
+__all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
 
 CLUSTERS = ("local", "slurm", "debug")
 
@@ -166,7 +158,7 @@ def submit(
         JobError: There is no such cluster, or the profile of the site is wrong.
         SlurmError: SLURM refused.
     """
-    from deeplense_batch import arrays, local  # submitit takes a while to load
+    from deeplense_batch import arrays, handover, local  # submitit takes a while to load
 
     check_cluster(cluster)
     if not submission.todo:
@@ -178,124 +170,23 @@ def submit(
             _log.info("put aside as %s", put_aside(item.run))
         if action != "skip":
             item.make()
-    folder = _folder(out)
+    folder = handover.open_folder(out)
     if cluster == "slurm":
-        _hand_over(submission, folder, out, parallel, device, links, report)
+        each = zip(submission.planned, submission.elements, submission.actions, strict=True)
+        handover.hand_over(
+            [(item, seen) for item, seen, action in each if action != "skip"], folder, out,
+            parallel=parallel, device=device, links=links, report=report,
+        )  # fmt: skip
         return
     todo = submission.todo
-    _record(folder, [{"run": str(item.run.path.absolute())} for item in todo], cluster=cluster)
+    handover.freeze(
+        folder, [{"run": str(item.run.path.absolute())} for item in todo], cluster=cluster
+    )
     if cluster == "debug":
         local.run_here(todo, folder / "logs", device=device)
     else:
         slots = parallel or _slots(todo, device)
         local.run_queue(todo, folder / "logs", parallel=slots, device=device)
-
-
-def _hand_over(
-    submission: Submission,
-    folder: Path,
-    out: Path,
-    parallel: int | None,
-    device: str | None,
-    links: int,
-    report: Path | None,
-) -> None:
-    """Hand runs to SLURM; each says what it waits for before SLURM hears of it."""
-    from deeplense_batch import arrays
-
-    profile = load_profile()
-    token = folder.name.rpartition("-")[2]
-    mine = [
-        item
-        for item, action, seen in zip(
-            submission.planned, submission.actions, submission.elements, strict=True
-        )
-        if action != "skip" and _take(item, f"{token}_", seen)
-    ]
-    groups = arrays.grouped(mine, token)
-    scripts = [
-        arrays.script(group, profile, folder / str(k), parallel=parallel, device=device)
-        for k, group in enumerate(groups)
-    ]
-    frozen = []
-    for group in groups:
-        for index, item in enumerate(group.runs):
-            _wait_in(item, group.element(index))
-            path = str(item.run.path.absolute())
-            frozen.append({"run": path, "element": group.element(index)})
-    ids: list[str] = []
-    told = {"cluster": "slurm", "profile": profile.model_dump(mode="json")}
-    _record(folder, frozen, **told)
-    for k, (group, script) in enumerate(zip(groups, scripts, strict=True)):
-        (folder / str(k)).mkdir()
-        chain = [script.hand_over()]
-        for _ in range(links):
-            script.after(f"afternotok:{chain[-1]}")
-            chain.append(script.hand_over())
-        _log.info("job %s: %s", " then ".join(chain), group)
-        ids += chain
-    if report is not None:
-        (folder / "collect").mkdir()
-        last = arrays.collect_script(f"{token}-collect", profile, folder / "collect", out, report)
-        last.after("afterany:" + ":".join(ids))
-        ids.append(last.hand_over())
-        _log.info("job %s: collect, when they have ended", ids[-1])
-    _record(folder, frozen, **told, jobs=ids)
-
-
-def write_scripts(
-    submission: Submission, folder: Path, *, parallel: int | None = None, device: str | None = None
-) -> list[Path]:
-    """Write scripts that carry out what a submission has to do, for sbatch, and hand over none.
-
-    Arguments:
-        submission: What is to be done; the run directories are made.
-        folder: Of the scripts, and of their logs.
-        parallel: Runs of an array at a time; by default as many as SLURM likes.
-        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-
-    Returns:
-        The scripts, one for each array.
-
-    Raises:
-        JobError: The profile of the site is wrong, or a run is none for it.
-    """
-    from deeplense_batch import arrays
-
-    profile = load_profile()
-    arrays.check(submission.todo, profile)
-    logs = folder.absolute() / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    for array in arrays.grouped(submission.todo, secrets.token_hex(4)):
-        for item in array.runs:
-            item.make()
-        script = arrays.script(array, profile, logs, parallel=parallel, device=device)
-        path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
-        hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"
-        first, _, rest = str(script).partition("\n")
-        path.write_text(f"{first}\n{hint}{rest}", encoding="utf-8")
-        paths.append(path)
-    return paths
-
-
-def _take(item: Planned, token: str, seen: str | None) -> bool:
-    """Mark a run as ours, unless it was another submit's since it was looked at."""
-    try:
-        with item.run.claim():
-            found = item.run.status()
-            if found.state in ("queued", "running") and found.element != seen:
-                return False
-            _wait_in(item, token)
-            return True
-    except RunBusyError:
-        return False
-
-
-def _wait_in(item: Planned, element: str) -> None:
-    before = item.run.status()
-    queued = replace(before, state="queued", reason=None, message=None, element=element)
-    item.run.write_status(replace(queued, epochs=item.job.epochs))
 
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
@@ -318,28 +209,6 @@ def check_cluster(cluster: str) -> None:
     """
     if cluster not in CLUSTERS:
         raise JobError(f"--cluster: unknown '{cluster}'; {nearest(cluster, CLUSTERS)}")
-
-
-def _folder(out: Path) -> Path:
-    """Make the folder of this submission."""
-    root = out / ".submit"
-    root.mkdir(parents=True, exist_ok=True)
-    started = f"{now().replace(':', '')}-{socket.gethostname()}-"
-    folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
-    folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
-    return folder
-
-
-def _record(folder: Path, runs: Sequence[Mapping[str, str]], **told: Any) -> None:
-    """Freeze the list of runs and the command."""
-    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(run)}\n" for run in runs))
-    content = {
-        "command": shlex.join(sys.argv),
-        "time": now(),
-        "versions": record.versions(),
-        "commit": record.commit(),
-    }
-    (folder / "submission.json").write_text(json.dumps(content | told, indent=1) + "\n")
 
 
 def _slots(todo: Sequence[Planned], device: str | None) -> int:

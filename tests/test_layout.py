@@ -29,7 +29,7 @@ FLOORS = {
     "slurm": 3, "launch": 3, "bench": 3, "bench_simulation": 3, "doctor": 3,
     "trained": 3, "answers": 3, "predict": 3,
     "card": 3, "export": 3, "explain": 3,
-    "local": 4, "arrays": 4, "forecast": 4, "submit": 4, "watch": 4,
+    "local": 4, "arrays": 4, "handover": 4, "forecast": 4, "submit": 4, "watch": 4,
     "words": 5, "data_commands": 5, "model_commands": 5,
     "cluster_commands": 5, "commands": 5, "__main__": 5,
 }  # fmt: skip
