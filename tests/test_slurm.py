@@ -158,8 +158,8 @@ def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
 def test_the_time_limit_costs_nothing(site):
     site.recipe(LONG | {"epochs": 80})
     site.submit()
-    site.submit("--out=uninterrupted")
     job = site.jobs()[0].split()[0]
+    site.submit("--out=uninterrupted")
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     wait_for(lambda: "stopped" in site.states())
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=60")
@@ -334,7 +334,8 @@ def test_two_processes_are_signalled_and_a_chain_goes_on_where_nodes_cannot_requ
     site.submit("--chain=2")
     assert len(site.jobs()) == 3
     site.at_work()
-    site.command("scancel", "--signal=USR2", site.jobs()[-1].split()[0])
+    (job,) = [line.split()[0] for line in site.jobs() if line.endswith("RUNNING")]
+    site.command("scancel", "--signal=USR2", job)
     site.over()
     (run,) = site.runs()
     assert ends(run) == ["stopped", "done"], site.logs()
