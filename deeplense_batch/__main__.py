@@ -39,6 +39,7 @@ _CODES = {
     "UnfitError": 4,
     "OSError": 4,
     "PrecisionError": 4,
+    "SlurmError": 4,
     "WeightsError": 4,
     "DivergedError": 6,
     "OutOfMemoryError": 7,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import platform
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -15,14 +16,24 @@ from datetime import datetime
 from types import FrameType
 
 from deeplense_batch import record
-from deeplense_batch.distributed import is_main, world_size
+from deeplense_batch.distributed import is_main, rank, world_size
 from deeplense_batch.rundir import RunDir, Status, now
 
-__all__ = ["Interrupt", "StoppedError", "attempt", "heart", "logging_to", "signals"]
+__all__ = [
+    "Interrupt",
+    "StoppedError",
+    "attempt",
+    "failure_told",
+    "heart",
+    "last_word_left",
+    "logging_to",
+    "signals",
+]
 
 Reasons = Sequence[tuple[type[Exception], str]]  # what to call a failure
 
 _HEARTBEAT_SECONDS = 30.0
+_POLL_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -71,12 +82,11 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
         state, reason, message = "stopped", "signal", str(error) or "interrupted"
         raise
     except Exception as error:
-        state, message = "failed", f"{type(error).__name__}: {error}"
-        reason = next((name for kind, name in reasons if isinstance(error, kind)), "error")
+        state = "failed"
+        reason, message = _cause(error, reasons)
         if reason == "error":
             _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
         else:
-            message = str(error)
             if isinstance(error, OSError) and error.strerror:  # of a disk: whose, and where
                 place = error.filename or directory.path
                 message = f"{platform.node()}: {place}: {error.strerror}"
@@ -87,15 +97,53 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             state, reason = "stopped", "signal"  # SystemExit and the like
         end = {"event": "end", "time": now(), "state": state, "reason": reason}
         seconds = {"seconds": time.perf_counter() - started, "devices": world_size()}
-        ended = replace(status, state=state, reason=reason, message=message)
         try:
             directory.sweep()  # on a full disk that makes room for the lines below
             directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
-            directory.write_status(replace(ended, epoch=directory.status().epoch))
+            told = directory.status()
+            if told.state == "failed":  # another process did, and this one only noticed
+                reason, message = told.reason, told.message
+            ended = replace(status, state=state, reason=reason, message=message)
+            directory.write_status(replace(ended, epoch=told.epoch))
         except OSError as error:
             if state == "done":
                 raise
             _log.error("%s: how it ended cannot be written (%s)", directory.path, error.strerror)
+
+
+@contextlib.contextmanager
+def failure_told(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
+    """Write why a process of several fails, while the others have not noticed: they fail next."""
+    try:
+        yield
+    except StoppedError:
+        raise
+    except Exception as error:
+        told = directory.status()
+        if world_size() > 1 and told.state == "running":
+            reason, message = _cause(error, reasons)
+            message = f"process {rank()} on {socket.gethostname()}: {message}"
+            directory.write_status(replace(told, state="failed", reason=reason, message=message))
+        raise
+
+
+@contextlib.contextmanager
+def last_word_left(directory: RunDir) -> Iterator[None]:
+    """Have a process beside the first stay until that has written the end of the run.
+
+    SLURM soon ends those that are left when one process has ended.
+    """
+    try:
+        yield
+    finally:
+        while directory.status().state == "running":
+            time.sleep(_POLL_SECONDS)
+
+
+def _cause(error: Exception, reasons: Reasons) -> tuple[str, str]:
+    """What to call a failure, and its sentence."""
+    reason = next((name for kind, name in reasons if isinstance(error, kind)), "error")
+    return reason, f"{type(error).__name__}: {error}" if reason == "error" else str(error)
 
 
 def _bury(directory: RunDir) -> None:
@@ -129,7 +177,8 @@ def heart(directory: RunDir) -> Callable[[int], None]:
 def signals() -> Iterator[Interrupt]:
     """Turn the first TERM, USR2 or Ctrl-C into a flag; a second Ctrl-C interrupts at once.
 
-    Nothing is saved in the handler: it may run in the middle of anything.
+    Nothing is saved in the handler: it may run in the middle of anything. Signals that came before
+    and were held back (`env --block-signal`) come now.
     """
     interrupt = Interrupt()
 
@@ -142,6 +191,7 @@ def signals() -> Iterator[Interrupt]:
     # A Ctrl-C that the parent keeps to itself stays with it.
     numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n != signal.SIGINT]
     before = {number: signal.signal(number, handle) for number in numbers}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield interrupt
     finally:

@@ -1,4 +1,4 @@
-"""The comparison of runs: a state table for a terminal, and tables, figures and a report on disk.
+"""The comparison of runs: tables, figures and a report on disk.
 
 Every run is a row; only runs tested on the same samples are compared (`compare`); seconds are
 compared on one device only.
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.report.tables import missing_runs, padded, state_counts, table_cells
+from deeplense_batch.report.tables import missing_runs, state_counts
 from deeplense_batch.rows import COLUMNS, CollectError, Row, read_rows
 from deeplense_batch.rundir import RunDir
 
-if TYPE_CHECKING:  # they take a second to load, and `status` has no use for them
+if TYPE_CHECKING:  # they take a second to load
     import pandas as pd
 
     from deeplense_batch.compare import Compared
     from deeplense_batch.report.pictures import Picture
 
-__all__ = ["CollectError", "Report", "collect", "incomplete", "status"]
+__all__ = ["CollectError", "Report", "collect"]
 
 _SCHEMA = 2
 
@@ -36,26 +36,6 @@ class Report:
     paths: tuple[Path, ...]
     complete: bool  # every run is done
     summary: str
-
-
-def status(root: Path | str) -> str:
-    """Show the state of every run below a folder: an aligned table and a line of counts.
-
-    Raises:
-        CollectError: There are no runs.
-    """
-    rows = read_rows(root)
-    cells = table_cells(rows, ("job", "run", "state", "epoch", "valid_auc", "updated", "reason"))
-    return "\n".join([*("  ".join(line).rstrip() for line in padded(cells)), state_counts(rows)])
-
-
-def incomplete(root: Path | str) -> bool:
-    """Whether any run below a folder is not done.
-
-    Raises:
-        CollectError: There are no runs.
-    """
-    return any(row["state"] != "done" for row in read_rows(root))
 
 
 def collect(

@@ -1,23 +1,22 @@
-"""All verbs: those that make data or use a run, and here those that run, watch and compare."""
+"""All verbs: here those that carry out one run, compare all, and look at the machine."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch import words
+from deeplense_batch.cluster_commands import ClusterCommands
 from deeplense_batch.data_commands import Plan
-from deeplense_batch.job import Job, NotYetError, Simulation
-from deeplense_batch.model_commands import ModelCommands
+from deeplense_batch.job import Job, Simulation
 from deeplense_batch.recipe import load_jobs
 
 __all__ = ["Commands", "Plan"]
 
 
-class Commands(ModelCommands):
+class Commands(ClusterCommands):
     """Batch jobs for strong-lensing deep learning.
 
     simulate or pack images into shards, run one job, submit many, watch them with status, and
@@ -32,6 +31,7 @@ class Commands(ModelCommands):
         device: str = "",
         processes: int | str = 0,
         force: bool | str = False,
+        slurm: bool | str = False,
         **overrides: bool | str,
     ) -> Plan:
         """Carry out one run, start to end; go on with it if it was cut off.
@@ -42,8 +42,10 @@ class Commands(ModelCommands):
             device: cpu or cuda, in place of what the job asks for.
             processes: Processes on this machine; 0 is one for each GPU the job asks for.
             force: Put aside what is there and start over.
+            slurm: This is one of the processes that srun started for the run.
             overrides: Fields of the job, such as --train.lr=1e-3.
         """
+        started = words.flag("slurm", slurm)
         again, fields = words.flag("force", force), words.overrides(self.run, overrides)
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         count = words.integer("processes", processes)
@@ -59,7 +61,10 @@ class Commands(ModelCommands):
         def act() -> int:
             from deeplense_batch.launch import carry_out
             from deeplense_batch.plan import plan, reopen
+            from deeplense_batch.slurm import ranks
 
+            if started:
+                os.environ.update(ranks(os.environ))
             planned = reopen(job) if directory else plan(jobs, words.runs_folder(out))[0]
             code = carry_out(planned, device=on, processes=count or None, force=again)
             if code == 0 and os.environ.get("RANK", "0") == "0":
@@ -69,99 +74,6 @@ class Commands(ModelCommands):
                 said = f"test {shown}" if shown else metrics["summary"]
                 print(f"{planned.run.path}: done; {said}")
             return code
-
-        return Plan(act)
-
-    def submit(
-        self,
-        *jobs: str,
-        grid: bool | str = False,
-        cluster: str = "local",
-        out: str = "",
-        parallel: int | str = 0,
-        device: str = "",
-        retry: bool | str = False,
-        force: bool | str = False,
-        dry_run: bool | str = False,
-        yes: bool | str = False,
-        **overrides: bool | str,
-    ) -> Plan:
-        """Carry out every run of jobs that is not done yet; a second time, nothing.
-
-        Args:
-            jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
-            grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
-            cluster: local, processes on this machine, or debug, this process.
-            out: Folder of the run directories, by default runs.
-            parallel: Runs at a time; 0 fits the machine.
-            device: cpu or cuda, in place of what the jobs ask for.
-            retry: Try failed runs again.
-            force: Put aside what is there and start over.
-            dry_run: Show what would be done, and stop.
-            yes: Do not ask before all of jobs/ is submitted from a terminal.
-            overrides: Fields of the jobs, such as --train.epochs=3.
-        """
-        from deeplense_batch.submit import check_cluster
-
-        expand, paths = words.recipes(jobs, grid)
-        flags = {
-            name: words.flag(name, text)
-            for name, text in (("retry", retry), ("force", force), ("dry_run", dry_run))
-        }
-        everything = not jobs and not isinstance(grid, str)
-        ask = everything and not words.flag("yes", yes)
-        fields = words.overrides(self.submit, overrides)
-        slots = words.integer("parallel", parallel) or None
-        on = words.choice("device", device, ("cpu", "cuda")) if device else None
-        check_cluster(cluster)
-        if everything:  # data are made only where that is asked for
-            paths = [p for p in paths if not isinstance(load_jobs(p)[0], Simulation)]
-        loaded = {path: load_jobs(path, fields) for path in paths}
-        for path, found in loaded.items():
-            if len(found) > getattr(found[0], "parts", 1) and not expand:
-                raise words.UsageError(f"{path}: holds {len(found)} runs; --grid submits them all")
-
-        def act() -> int:
-            from deeplense_batch.data.shards import ShardError
-            from deeplense_batch.models.weights import WeightsError
-            from deeplense_batch.plan import plan
-            from deeplense_batch.submit import Submission, submit
-
-            folder = words.runs_folder(out)
-            planned, left_out = [], ""
-            for path, found in loaded.items():
-                try:
-                    planned += plan(found, folder)
-                except (ShardError, NotYetError, WeightsError) as error:
-                    if not everything:
-                        raise
-                    left_out = f"left out {path}: {error}"
-                    print(left_out)
-            if not planned:
-                raise ShardError(f"no recipe in jobs/ has what it needs here; {left_out}")
-            submission = Submission.of(planned, retry=flags["retry"], force=flags["force"])
-            print(submission)
-            if flags["dry_run"] or (ask and submission.todo and not _agreed()):
-                return 0
-            submit(submission, folder, cluster=cluster, parallel=slots, device=on)
-            return 0 if submission.complete else 5
-
-        return Plan(act)
-
-    def status(self, runs: str = "", *, check: bool | str = False) -> Plan:
-        """Show the state of every run below a folder.
-
-        Args:
-            runs: Folder, by default runs.
-            check: Exit 5 unless every run is done.
-        """
-        checked = words.flag("check", check)
-
-        def act() -> int:
-            from deeplense_batch import collect
-
-            print(collect.status(words.runs_folder(runs)))
-            return 5 if checked and collect.incomplete(words.runs_folder(runs)) else 0
 
         return Plan(act)
 
@@ -322,10 +234,3 @@ def _show(report: Any, out: str) -> int:
     if out:
         Path(out).write_text(json.dumps(report.as_json(), indent=1) + "\n")
     return 0
-
-
-def _agreed() -> bool:
-    """Ask on a terminal; a script has said what it wants."""
-    if not sys.stdin.isatty():
-        return True
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -30,6 +30,7 @@ __all__ = [
     "is_main",
     "open_world",
     "processor",
+    "rank",
     "world_size",
 ]
 
@@ -133,7 +134,12 @@ class World:
 
 def is_main() -> bool:
     """Whether this is the process that writes; known before the processes have met."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return rank() == 0
+
+
+def rank() -> int:
+    """The number of this process among those of its run."""
+    return int(os.environ.get("RANK", 0))
 
 
 def world_size() -> int:
@@ -152,7 +158,7 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     Raises:
         DeviceError: A GPU was asked for and there is none.
     """
-    rank, size = int(os.environ.get("RANK", 0)), world_size()
+    size = world_size()
     kind = device or ("cuda" if gpus else "cpu")
     chosen = device_of(kind)
     if size == 1:
@@ -161,10 +167,10 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
     dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size, timeout=_TIMEOUT
+        "nccl" if kind == "cuda" else "gloo", rank=rank(), world_size=size, timeout=_TIMEOUT
     )
     try:
-        yield World(rank, size, chosen)
+        yield World(rank(), size, chosen)
     finally:
         dist.destroy_process_group()
 

@@ -142,12 +142,27 @@ class Engine(_Section):
 
 
 class Resources(_Section):
-    """What a run needs of a machine; not part of its identity."""
+    """What a run needs of a machine, or of several; not part of its identity."""
 
-    gpus: int = Field(1, ge=0, le=64)  # a process each
-    cpus: int = Field(1, ge=1)
-    memory_gb: float = Field(8.0, gt=0)
+    gpus: int = Field(1, ge=0, le=64)  # over all nodes, a process each
+    processes: int | None = Field(None, ge=1, le=64)  # on CPUs; none: one
+    nodes: int = Field(1, ge=1)  # that SLURM shares the processes among
+    cpus: int = Field(1, ge=1)  # of each process
+    memory_gb: float = Field(8.0, gt=0)  # of each node
     hours: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> Self:
+        if self.gpus and self.processes not in (None, self.gpus):
+            raise ValueError(f"processes should be left out, {self.gpus} GPUs are a process each")
+        if self.tasks % self.nodes:
+            raise ValueError(f"{self.tasks} processes do not share out over {self.nodes} nodes")
+        return self
+
+    @property
+    def tasks(self) -> int:
+        """Processes of the run, over all nodes."""
+        return self.gpus or self.processes or 1
 
 
 class _Named(_Section):

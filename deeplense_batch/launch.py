@@ -38,7 +38,7 @@ def carry_out(
     Arguments:
         planned: The job and its directory.
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        processes: By default one for each GPU the job asks for.
+        processes: By default those of `Resources`, one for each GPU the job asks for.
         force: Put aside what is there and start over.
 
     Returns:
@@ -52,7 +52,8 @@ def carry_out(
 
         make(planned, force=force)
         return 0
-    count = processes or (1 if device == "cpu" else max(planned.job.resources.gpus, 1))
+    asked = planned.job.resources
+    count = processes or (1 if device == "cpu" and asked.gpus else asked.tasks)
     if count == 1 or "RANK" in os.environ:
         from deeplense_batch.run import run  # loads torch, which a launcher has no use for
 

@@ -126,7 +126,9 @@ def _read_status(run: RunDir) -> Row:
         raise ValueError(f"unknown state {status.state!r}")
     reason = ": ".join(text for text in (status.reason, status.message) if text)
     numbers = {"attempts": int(status.attempt), "epochs": int(status.epoch)}
-    return numbers | {"state": status.state, "reason": reason or None, "updated": status.updated}
+    element = {"element": status.element} if status.element else {}
+    told = {"state": status.state, "reason": reason or None, "updated": status.updated}
+    return numbers | told | element
 
 
 def _read_history(run: RunDir) -> Row:

@@ -13,7 +13,15 @@ import numpy as np
 import torch
 
 from deeplense_batch import checkpoint, models, record
-from deeplense_batch.attempts import Interrupt, attempt, heart, logging_to, signals
+from deeplense_batch.attempts import (
+    Interrupt,
+    attempt,
+    failure_told,
+    heart,
+    last_word_left,
+    logging_to,
+    signals,
+)
 from deeplense_batch.build import frame_of, gflops_of, model_of, task_of
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError
@@ -78,10 +86,14 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
             stack.enter_context(
                 attempt(directory, epochs=planned.training.train.epochs, reasons=_REASONS)
             )
+        else:
+            stack.enter_context(last_word_left(directory))
+            stack.enter_context(failure_told(directory, _REASONS))
         interrupt = stack.enter_context(signals())
         world = stack.enter_context(
             open_world(gpus=planned.training.resources.gpus, device=device)
         )
+        stack.enter_context(failure_told(directory, _REASONS))
         return _carry_out(planned, directory, world, interrupt)
 
 

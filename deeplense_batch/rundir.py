@@ -17,7 +17,7 @@
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone; queued runs of a
-submit that is gone are ``planned`` again.
+submit that is gone are ``planned`` again, unless they wait in an array of SLURM: `slurm` asks it.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.
@@ -37,7 +37,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunBusyError", "RunDir", "Status", "find_runs", "now"]
+__all__ = ["ELEMENT", "RunBusyError", "RunDir", "Status", "find_runs", "now"]
+
+ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process carries out
 
 _SCHEMA = 1
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
@@ -58,6 +60,7 @@ class Status:
     host: str | None = None
     pid: int | None = None
     started: float | None = None  # when the process began, as the kernel counts, against reuse
+    element: str | None = None  # of an array of SLURM that it waits or runs in: <array>_<index>
     attempt: int = 0
     epoch: int = 0
     epochs: int = 0
@@ -89,7 +92,7 @@ class RunDir:
         if not any((path / name).exists() for name in ("job.yaml", "status.json")):
             run.create_text("job.yaml", job_yaml)
             # Created, not written: another that made the directory too may be at work already.
-            run.create_text("status.json", _json(asdict(_stamped(Status()))))
+            run.create_text("status.json", _stamped(Status()))
         return run
 
     def status(self) -> Status:
@@ -104,15 +107,23 @@ class RunDir:
             return Status()
         known = {field.name for field in fields(Status)}
         status = Status(**{key: value for key, value in content.items() if key in known})
-        if status.state == "queued" and not _alive(status):
+        if status.state == "queued" and not status.element and not _alive(status):
             return replace(status, state="planned", message="the submit that queued it has ended")
         if status.state == "running" and not _alive(status):
             return replace(status, state="lost", message="its process ended without a word")
         return status
 
+    @property
+    def held(self) -> bool:
+        """Whether the process that wrote the state is alive, as far as this host can tell."""
+        return _alive(self.status())
+
     def write_status(self, status: Status) -> None:
-        """Replace the state and stamp it with this process and the time."""
-        self.write_json("status.json", asdict(_stamped(status)))
+        """Replace the state and stamp it with this process and the time.
+
+        The element of an array is that of this process, but that of a queued run is its own.
+        """
+        self.write_text("status.json", _stamped(status))
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -122,8 +133,9 @@ class RunDir:
             RunBusyError: A living process owns it.
         """
         path = self.path / "claim"
-        if not _create(path, json.dumps(_myself())):
-            self._take_over(path)
+        mine = json.dumps(_myself() | {"element": os.environ.get(ELEMENT)})
+        if not _create(path, mine):
+            self._take_over(path, mine)
         try:
             yield
         finally:
@@ -186,8 +198,12 @@ class RunDir:
         for path in self.path.glob(".*.tmp*"):
             path.unlink(missing_ok=True)
 
-    def _take_over(self, path: Path) -> None:
-        """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
+    def _take_over(self, path: Path, mine: str) -> None:
+        """Replace a dead claim. The lock keeps a second taker from removing the first one's.
+
+        An element that SLURM starts again, perhaps elsewhere, takes over its own: that start has
+        ended, however young its last sign of life.
+        """
         lock = self.path / "claim.lock"
         with contextlib.suppress(FileNotFoundError):
             if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
@@ -199,11 +215,14 @@ class RunDir:
                 owner = json.loads(path.read_text(encoding="utf-8"))
                 claimed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
                 seen = max(claimed.isoformat(timespec="seconds"), self.status().updated or "")
-                if _alive(Status(**owner, updated=seen)):
+                element = os.environ.get(ELEMENT)
+                again = element is not None and owner.get("element") == element
+                again = again and owner["host"] != socket.gethostname()
+                if not again and _alive(Status(**owner, updated=seen)):
                     raise RunBusyError(
                         f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
                     )
-            self.write_text("claim", json.dumps(_myself()))
+            self.write_text("claim", mine)
         finally:
             lock.unlink()
 
@@ -220,6 +239,12 @@ def find_runs(root: Path) -> list[RunDir]:
 def now() -> str:
     """The time, UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _stamped(status: Status) -> str:
+    element = status.element if status.state == "queued" else os.environ.get(ELEMENT)
+    stamped = replace(status, updated=now(), element=element, **_myself())
+    return _json(asdict(stamped))
 
 
 def _create(path: Path, text: str) -> bool:
@@ -274,11 +299,6 @@ def _alive(status: Status) -> bool:
         return False
     age = datetime.now(UTC) - datetime.fromisoformat(status.updated)
     return age.total_seconds() < _HEARTBEAT_SECONDS
-
-
-def _stamped(status: Status) -> Status:
-    """The state with this process and the time."""
-    return replace(status, updated=now(), **_myself())
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shlex
-import socket
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +11,13 @@ from pathlib import Path
 from deeplense_batch import record
 from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
+from deeplense_batch.profile import load_profile
 from deeplense_batch.rows import run_row
-from deeplense_batch.rundir import now
+from deeplense_batch.slurm import settle
 
 __all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
 
-CLUSTERS = ("local", "debug")
+CLUSTERS = ("local", "slurm", "debug")
 
 # state of a run: what `submit` does, what `submit --retry` does
 _ACTIONS = {
@@ -47,6 +43,7 @@ class Submission:
     actions: tuple[str, ...]
     states: tuple[str, ...]
     reasons: tuple[str, ...]
+    elements: tuple[str | None, ...]  # of arrays of SLURM, in which they were last
 
     @classmethod
     def of(cls, planned: Sequence[Planned], *, retry: bool, force: bool) -> Submission:
@@ -56,8 +53,12 @@ class Submission:
             JobError: `force` on a run that another process is at work on.
         """
         actions, states, reasons = [], [], []
-        for item in planned:
-            row = run_row(item.run) if item.run.path.exists() else {"state": "planned"}
+        rows = [
+            run_row(item.run) if item.run.path.exists() else {"state": "planned"}
+            for item in planned
+        ]
+        settle(rows)
+        for item, row in zip(planned, rows, strict=True):
             state = row["state"]
             if state == "done" and item.gone:
                 state, row = "lost", {"reason": "the set that it made is not there"}
@@ -71,7 +72,8 @@ class Submission:
             actions.append(action)
             states.append(state)
             reasons.append(row.get("reason") or "no reason told")
-        return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons))
+        elements = tuple(row.get("element") for row in rows)
+        return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons), elements)
 
     @property
     def todo(self) -> list[Planned]:
@@ -119,7 +121,7 @@ class Submission:
             found = Counter(self.states)
             counted = ", ".join(f"{count} {state}" for state, count in found.items())
             return f"{runs} ({counted}), nothing to do"
-        cpu = sum(r.hours * r.cpus for r in todo if not r.gpus)
+        cpu = sum(r.hours * r.cpus * r.tasks for r in todo if not r.gpus)
         gpu = sum(r.hours * r.gpus for r in todo)
         asked = [f"{gpu:g} GPU-hours"] * bool(gpu) + [f"{cpu:g} CPU-hours"] * bool(cpu)
         return f"{runs}, {len(todo)} to do; at most {' and '.join(asked)} asked for"
@@ -132,38 +134,59 @@ def submit(
     cluster: str = "local",
     parallel: int | None = None,
     device: str | None = None,
+    links: int = 0,
+    report: Path | None = None,
 ) -> None:
     """Carry out what a submission has to do; returns when this machine is through with it.
 
-    What became of the runs is in their directories; a failed run does not stop the others.
+    What became of the runs is in their directories; a failed run does not stop the others. SLURM
+    is only handed the runs.
 
     Arguments:
         submission: What is to be done.
         out: Folder of the run directories.
-        cluster: ``local``, processes on this machine; ``debug``, this process.
-        parallel: Runs at a time; by default one for each visible GPU, or for each
-            ``resources.cpus`` of this machine's cores.
+        cluster: ``local``, processes on this machine; ``slurm``, arrays of jobs; ``debug``, this
+            process.
+        parallel: Runs at a time, of an array on SLURM; by default one for each visible GPU, or for
+            each ``resources.cpus`` of this machine's cores, and as many as SLURM likes.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+        links: SLURM only: jobs that wait behind each array to go on with what it leaves, where
+            nodes cannot requeue.
+        report: SLURM only: folder of a report, which a job makes when all have ended.
 
     Raises:
-        JobError: There is no such cluster.
+        JobError: There is no such cluster, or the profile of the site is wrong.
+        SlurmError: SLURM refused.
     """
-    from deeplense_batch import local  # submitit takes a while to load
+    from deeplense_batch import arrays, handover, local  # submitit takes a while to load
 
     check_cluster(cluster)
-    todo = submission.todo
-    if not todo:
+    if not submission.todo:
         return
+    if cluster == "slurm":
+        arrays.check(submission.todo, load_profile())
     for item, action in zip(submission.planned, submission.actions, strict=True):
         if action == "start over":
             _log.info("put aside as %s", put_aside(item.run))
         if action != "skip":
             item.make()
-    folder = _record(todo, out, cluster)
+    folder = handover.open_folder(out)
+    if cluster == "slurm":
+        each = zip(submission.planned, submission.elements, submission.actions, strict=True)
+        handover.hand_over(
+            [(item, seen) for item, seen, action in each if action != "skip"], folder, out,
+            parallel=parallel, device=device, links=links, report=report,
+        )  # fmt: skip
+        return
+    todo = submission.todo
+    handover.freeze(
+        folder, [{"run": str(item.run.path.absolute())} for item in todo], cluster=cluster
+    )
     if cluster == "debug":
-        local.run_here(todo, folder, device=device)
+        local.run_here(todo, folder / "logs", device=device)
     else:
-        local.run_queue(todo, folder, parallel=parallel or _slots(todo, device), device=device)
+        slots = parallel or _slots(todo, device)
+        local.run_queue(todo, folder / "logs", parallel=slots, device=device)
 
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
@@ -188,29 +211,10 @@ def check_cluster(cluster: str) -> None:
         raise JobError(f"--cluster: unknown '{cluster}'; {nearest(cluster, CLUSTERS)}")
 
 
-def _record(todo: Sequence[Planned], out: Path, cluster: str) -> Path:
-    """Freeze the list of runs and the command in a folder of this submission."""
-    root = out / ".submit"
-    root.mkdir(parents=True, exist_ok=True)
-    started = f"{now().replace(':', '')}-{socket.gethostname()}-"
-    folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
-    folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
-    paths = [{"run": str(item.run.path.absolute())} for item in todo]
-    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in paths))
-    content = {
-        "command": shlex.join(sys.argv),
-        "cluster": cluster,
-        "time": now(),
-        "versions": record.versions(),
-        "commit": record.commit(),
-    }
-    (folder / "submission.json").write_text(json.dumps(content, indent=1) + "\n")
-    return folder / "logs"
-
-
 def _slots(todo: Sequence[Planned], device: str | None) -> int:
     if device != "cpu" and any(item.job.resources.gpus for item in todo):
         import torch
 
         return max(torch.cuda.device_count(), 1)
-    return max(record.cores() // max(item.job.resources.cpus for item in todo), 1)
+    asked = [item.job.resources for item in todo]
+    return max(record.cores() // max(each.cpus * each.tasks for each in asked), 1)

@@ -12,12 +12,13 @@ import sys
 
 import pytest
 
-from deeplense_batch.collect import CollectError, collect, incomplete, status
+from deeplense_batch.collect import CollectError, collect
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.job import Job
 from deeplense_batch.rows import run_row
 from deeplense_batch.rundir import RunDir, Status
 from deeplense_batch.stats import auc_standard_error
+from deeplense_batch.watch import incomplete, status
 
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
 
@@ -437,7 +438,8 @@ def test_what_is_not_loaded(tmp_path, code, absent):
     make_run(tmp_path)
     script = f"""
 import pathlib, sys
-from deeplense_batch.collect import collect, incomplete, status
+from deeplense_batch.collect import collect
+from deeplense_batch.watch import incomplete, status
 root = pathlib.Path({str(tmp_path)!r})
 {code}
 print(sorted({absent!r} & {{*sys.modules}}))

@@ -25,12 +25,14 @@ FLOORS = {
     "figures": 1,
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "outcomes": 2, "imported": 2, "reference": 2,
     "compare": 2, "inference": 2, "report": 2, "collect": 2, "recipe": 2, "sheets": 2,
+    "profile": 2,
     "plan": 3, "build": 3, "attempts": 3, "step": 3, "fit": 3, "run": 3, "make": 3,
-    "launch": 3, "bench": 3, "bench_simulation": 3, "bench_collect": 3, "doctor": 3,
+    "slurm": 3, "launch": 3, "bench": 3, "bench_simulation": 3, "bench_collect": 3, "doctor": 3,
     "trained": 3, "answers": 3, "predict": 3, "sample": 3,
-    "card": 3, "export": 3, "explain": 3,
-    "preflight": 3, "local": 4, "submit": 4,
-    "words": 5, "data_commands": 5, "model_commands": 5, "commands": 5, "__main__": 5,
+    "card": 3, "export": 3, "explain": 3, "preflight": 3,
+    "local": 4, "arrays": 4, "handover": 4, "forecast": 4, "submit": 4, "watch": 4,
+    "words": 5, "data_commands": 5, "model_commands": 5,
+    "cluster_commands": 5, "commands": 5, "__main__": 5,
 }  # fmt: skip
 
 
