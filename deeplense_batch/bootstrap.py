@@ -153,7 +153,12 @@ def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
     error, mean, square = (
         mean_of(values) for values in ((np.asarray(predicted) - true) ** 2, centred, centred**2)
     )
-    return lambda counts: 1 - error(counts) / (square(counts) - mean(counts) ** 2)
+
+    def score(counts: Counts) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", invalid="ignore"):  # one sample alone was drawn
+            return 1 - error(counts) / (square(counts) - mean(counts) ** 2)
+
+    return score
 
 
 def _cores() -> int:

@@ -90,9 +90,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """The central interval of resampled scores, (B,): percentiles of the bootstrap."""
+    """The central interval of resampled scores, (B,), that are defined: their percentiles."""
     tail = (1 - level) / 2
-    low, high = np.quantile(values, (tail, 1 - tail))
+    low, high = np.quantile(values[np.isfinite(values)], (tail, 1 - tail))
     return float(low), float(high)
 
 

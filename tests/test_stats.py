@@ -172,3 +172,9 @@ def test_the_standard_error_of_a_known_auc():
 def test_no_sample_no_bootstrap():
     with pytest.raises(ValueError, match="no sample"):
         b.bootstrap([b.mean_of([])], [])
+
+
+def test_resamples_in_which_a_score_is_not_defined_are_left_out():
+    (found,) = b.bootstrap([b.r2([0.0, 1.0], [0.1, 0.8])], [0, 0], resamples=200)
+    assert not np.isfinite(found).all() and np.isfinite(found).any()
+    assert np.isfinite(interval(found)).all()
