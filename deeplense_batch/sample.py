@@ -98,13 +98,9 @@ def sample(
             f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
             "cannot be given back; train with data.stretch: linear"
         )
-    share, rest = divmod(images, max(len(told), 1))
-    counts = {name: share + (k < rest) for k, name in enumerate(told or ("",))}
-    if class_:
-        counts = {name: images * (name == class_) for name in told}
-    content = _Drawn(trained, task, told, sampler, steps, guidance, place)
+    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, place)
     return make_set(
-        "sample", content, "sample", {_SPLIT: counts}, Path(out), seed=seed,
+        "sample", content, "sample", content.counts(images), Path(out), seed=seed,
         shard_size=shard_size, part=part, parts=parts, each=each,
     )  # fmt: skip
 
@@ -116,6 +112,7 @@ class _Drawn:
     trained: Trained
     task: Generation
     classes: tuple[str, ...]
+    only: str  # the one class that is drawn; all of them if empty
     sampler: str
     steps: int
     guidance: float
@@ -151,8 +148,12 @@ class _Drawn:
         return f"{self.trained.run.name}, {self.sampler} with {self.steps} steps"
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
-        """Not asked: `sample` has counted."""
-        raise NotImplementedError("sample counts its images itself")
+        """Images of each class: equally many, or of one alone."""
+        if self.only:
+            return {_SPLIT: {name: images * (name == self.only) for name in self.classes}}
+        names = self.classes or ("",)
+        share, rest = divmod(images, len(names))
+        return {_SPLIT: {name: share + (k < rest) for k, name in enumerate(names)}}
 
     def described(self) -> dict[str, Any]:
         """The run and how it is asked, as JSON."""
