@@ -27,6 +27,8 @@ __all__ = ["auc_against_cost", "auc_against_time"]
 
 Points = NDArray[np.float64]  # (points, 2): cost, AUC
 
+_MOST_OF_FRONT = 16  # labels; with more they cover each other
+
 _FRONT: dict[str, Any] = {"color": "black", "lw": 0.8, "zorder": 1}
 _HOLLOW = MEAN | {"color": "white"}
 _CROWD: dict[str, Any] = {"marker": "o", "ls": "", "color": GREY, "mew": 0, "ms": 3, "zorder": 2}
@@ -55,7 +57,8 @@ def auc_against_time(devices: Sequence[Mapping[str, Any]]) -> Figure:
     Arguments:
         devices: ``device``, ``comparable`` (False where it may be several, which have no front),
             and ``models`` with ``label``, ``runs`` ([seconds, AUC] of each) and
-            ``named`` (False: a small mark without a label, unless it is on the front).
+            ``named`` (False: a small mark without a label, unless it is on the front; of a long
+            front some, evenly).
     """
     panels: list[_Panel] = []
     for device in devices:
@@ -93,7 +96,8 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
         front = _front(means) if panel.comparable else []
-        named = [place for place, model in enumerate(models) if model["named"] or place in front]
+        told = set(front[:: -(-len(front) // _MOST_OF_FRONT) or 1])
+        named = [place for place, model in enumerate(models) if model["named"] or place in told]
         axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
         if len(named) < len(models):  # a crowd: its seeds would cover all
             crowd, seeds = True, means
