@@ -32,6 +32,7 @@ class ClusterCommands(ModelCommands):
         cluster: str = "local",
         out: str = "",
         parallel: int | str = 0,
+        jobs_per_gpu: int | str = 1,
         device: str = "",
         retry: bool | str = False,
         force: bool | str = False,
@@ -51,6 +52,7 @@ class ClusterCommands(ModelCommands):
                 says; or debug, this process.
             out: Folder of the run directories, by default runs.
             parallel: Runs at a time, of an array on SLURM; 0 fits the machine.
+            jobs_per_gpu: Runs that share a GPU of this machine, for small networks.
             device: cpu or cuda, in place of what the jobs ask for.
             retry: Try failed runs again.
             force: Put aside what is there and start over.
@@ -71,8 +73,11 @@ class ClusterCommands(ModelCommands):
         ask = everything and not words.flag("yes", yes)
         fields = words.overrides(self.submit, overrides)
         slots = words.integer("parallel", parallel) or None
+        shared = words.integer("jobs_per_gpu", jobs_per_gpu)
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         check_cluster(cluster)
+        if shared < 1 or (shared > 1 and cluster != "local"):
+            raise words.UsageError("--jobs_per_gpu: is 1 or more, and more on this machine only")
         links, compared = words.integer("chain", chain), words.flag("collect", collect)
         if (links or compared or bench) and cluster != "slurm":
             raise words.UsageError("--chain, --collect and --bench: are for --cluster slurm")
@@ -92,8 +97,8 @@ class ClusterCommands(ModelCommands):
             if dry or (ask and submission.todo and not _agreed()):
                 return 0
             submit(
-                submission, folder, cluster=cluster, parallel=slots, device=on, links=links,
-                report=Path("report") if compared else None,
+                submission, folder, cluster=cluster, parallel=slots, jobs_per_gpu=shared,
+                device=on, links=links, report=Path("report") if compared else None,
             )  # fmt: skip
             return 0 if cluster == "slurm" or submission.complete else 5
 

@@ -17,7 +17,7 @@ from typing import Any
 from deeplense_batch import arrays, record
 from deeplense_batch.plan import Planned
 from deeplense_batch.profile import load_profile
-from deeplense_batch.rundir import RunBusyError, now
+from deeplense_batch.rundir import now
 
 __all__ = ["freeze", "hand_over", "open_folder", "write_scripts"]
 
@@ -72,7 +72,8 @@ def hand_over(
     """
     profile = load_profile()
     token = folder.name.rpartition("-")[2]
-    mine = [item for item, seen in todo if _take(item, f"{token}_", seen)]
+    taken = [(item, item.take(f"{token}_", seen=seen)) for item, seen in todo]
+    mine = [item for item, before in taken if before is not None]
     if not mine:
         _log.info("another submit has just handed them over")
         return
@@ -84,7 +85,7 @@ def hand_over(
     frozen = []
     for group in groups:
         for index, item in enumerate(group.runs):
-            _wait_in(item, group.element(index))
+            item.run.write_status(replace(item.run.status(), element=group.element(index)))
             path = str(item.run.path.absolute())
             frozen.append({"run": path, "element": group.element(index)})
     ids: list[str] = []
@@ -143,22 +144,3 @@ def write_scripts(
         path.write_text(f"{first}\n{hint}{rest}", encoding="utf-8")
         paths.append(path)
     return paths
-
-
-def _take(item: Planned, token: str, seen: str | None) -> bool:
-    """Mark a run as ours, unless it was another submit's since it was looked at."""
-    try:
-        with item.run.claim():
-            found = item.run.status()
-            if found.state in ("queued", "running") and found.element != seen:
-                return False
-            _wait_in(item, token)
-            return True
-    except RunBusyError:
-        return False
-
-
-def _wait_in(item: Planned, element: str) -> None:
-    before = item.run.status()
-    queued = replace(before, state="queued", reason=None, message=None, element=element)
-    item.run.write_status(replace(queued, epochs=item.job.epochs))

@@ -13,16 +13,22 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import submitit
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from deeplense_batch import record
+from deeplense_batch.job import JobError
 from deeplense_batch.plan import Planned
-from deeplense_batch.rundir import RunDir, Status
+from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
-__all__ = ["Worker", "run_here", "run_queue"]
+__all__ = ["Worker", "check_gpus", "run_here", "run_queue"]
 
 _POLL_SECONDS = 0.2
 _NEVER_MINUTES = 60 * 24 * 365  # submitit kills after 2 minutes unless told; hours are SLURM's
@@ -36,9 +42,12 @@ class Worker:
 
     path: str
     device: str | None = None
+    gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them; submitit takes numbers only
 
     def __call__(self) -> None:
         """Carry out the run; a run cut short with its state saved exits 85."""
+        if self.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         from deeplense_batch.launch import carry_out
         from deeplense_batch.plan import reopen
 
@@ -63,73 +72,172 @@ def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) ->
 
 
 def run_queue(
-    planned: Sequence[Planned], folder: Path, *, parallel: int, device: str | None
+    planned: Sequence[Planned],
+    folder: Path,
+    *,
+    device: str | None,
+    parallel: int | None = None,
+    jobs_per_gpu: int = 1,
 ) -> None:
-    """Carry out runs in processes of their own, at most `parallel` at a time.
+    """Carry out runs in processes of their own, as many at a time as the machine takes.
 
-    Ctrl-C and TERM are passed on: the runs save their state and end as ``stopped``, and those that
-    had not begun are ``planned`` again.
+    Runs that another submit has taken since they were looked at are left to it. Ctrl-C and TERM
+    are passed on: the runs save their state and end as ``stopped``, and those that had not begun
+    are as they were.
 
     Arguments:
         planned: Runs whose directories are made.
         folder: Where submitit keeps its logs.
-        parallel: Slots; a run takes one, or one for each GPU, with the GPU of that number.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+        parallel: Runs at a time; by default as many as there are GPUs for, or cores.
+        jobs_per_gpu: Runs that share a GPU.
     """
-    waiting = list(planned)
-    for item in waiting:
-        item.run.write_status(Status(state="queued", epochs=item.job.epochs))
-    free = list(range(parallel))
+    needed = [_gpus(item, device) for item in planned]
+    names = _visible_gpus() if any(needed) else []
+    free = names * jobs_per_gpu
+    most = parallel or (max(len(free), 1) if any(needed) else _fitting(planned))
+    waiting: list[_Waiting] = []
+    for item, gpus in zip(planned, needed, strict=True):
+        before = item.take()
+        if before is None:
+            _log.info("left %s: another submit has just taken it", item.run.name)
+        else:
+            waiting.append(_Waiting(item, min(gpus, len(names)), before))
     running: list[_Running] = []
-    done = 0
+    total = len(waiting)
     try:
-        with _term_as_interrupt():
+        with _term_as_interrupt(), _Progress(waiting) as progress:
             while waiting or running:
-                while waiting and len(free) >= _places(waiting[0], device, parallel):
-                    item = waiting.pop(0)
-                    places = [free.pop(0) for _ in range(_places(item, device, parallel))]
-                    running.append(_Running(_start(item, places, folder, device), item, places))
+                while waiting and len(running) < most:
+                    leased = _lease(free, waiting[0].gpus)
+                    if leased is None:
+                        break
+                    item = waiting[0].item
+                    running.append(_Running(_start(item, leased, folder, device), item, leased))
+                    del waiting[0]
                     _log.info("started %s", item.run.name)
                 time.sleep(_POLL_SECONDS)
                 for ended in [r for r in running if r.job.done()]:
                     running.remove(ended)
-                    free = sorted(free + ended.places)
-                    done += 1
-                    _say(ended.item.run, f" ({done} of {len(planned)})")
+                    free += ended.gpus
+                    _say(ended.item.run, f" ({total - len(waiting) - len(running)} of {total})")
+                progress.show()
     finally:
-        for item in waiting:
-            item.run.write_status(Status())
+        for left in waiting:
+            left.give_back()
         _stop(running)
+
+
+def check_gpus(planned: Sequence[Planned], device: str | None) -> None:
+    """Make sure that no run asks for more GPUs than this machine has, where it has some.
+
+    Raises:
+        JobError: One does.
+    """
+    most = max(planned, key=lambda item: _gpus(item, device))
+    asked = _gpus(most, device)
+    if asked and 0 < (shown := len(_visible_gpus())) < asked:
+        raise JobError(
+            f"{most.job.name}: resources.gpus: asks for {asked}, this machine shows {shown}"
+        )
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(i) for i in range(count)]
+    return [name.strip() for name in names[:count]]
+
+
+@dataclass
+class _Waiting:
+    item: Planned
+    gpus: int  # that it gets
+    before: Status  # it was queued
+
+    def give_back(self) -> None:
+        """Leave the run as it was, unless somebody has begun it by hand."""
+        with contextlib.suppress(RunBusyError), self.item.run.claim():
+            now = self.item.run.status()
+            if now.state == "queued" and now.pid == os.getpid():
+                lost = self.before.state == "lost"  # which is read, never written
+                state = "stopped" if lost else self.before.state
+                self.item.run.write_status(replace(self.before, state=state))
 
 
 @dataclass
 class _Running:
     job: submitit.Job[None]
     item: Planned
-    places: list[int]
+    gpus: list[str]
 
 
-def _places(item: Planned, device: str | None, parallel: int) -> int:
-    """Slots that a run takes: one for each GPU; never more than there are, or it would wait on."""
-    gpus = 0 if device == "cpu" else item.job.resources.gpus
-    return min(max(gpus, 1), parallel)
+class _Progress:
+    """A bar over the epochs of all runs, on a terminal; the log has a line for each run."""
+
+    def __init__(self, waiting: Sequence[_Waiting]) -> None:
+        self._runs = [one.item.run for one in waiting]
+        self._epochs = [one.item.job.epochs for one in waiting]
+        self._seen = 0.0
+
+    def __enter__(self) -> _Progress:
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=sum(self._epochs), unit="epoch", disable=not terminal, leave=False)
+        self._log = logging_redirect_tqdm([_log.parent or _log]) if terminal else None
+        if self._log is not None:
+            self._log.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.close()
+        if self._log is not None:
+            self._log.__exit__(*error)
+
+    def show(self) -> None:
+        """Look at the runs again, at most once a second."""
+        if self._bar.disable or time.monotonic() - self._seen < 1:
+            return
+        found = [run.status() for run in self._runs]
+        counts = Counter(status.state for status in found)
+        whole = zip(found, self._epochs, strict=True)
+        self._bar.n = sum(most if s.state == "done" else s.epoch for s, most in whole)
+        self._bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in counts.items()))
+        self._seen = time.monotonic()
+
+
+def _gpus(item: Planned, device: str | None) -> int:
+    """GPUs that a run asks for."""
+    return 0 if device == "cpu" else item.job.resources.gpus or int(device == "cuda")
+
+
+def _fitting(planned: Sequence[Planned]) -> int:
+    """Runs that have the cores they ask for."""
+    asked = [item.job.resources for item in planned]
+    return max(record.cores() // max(each.cpus * each.tasks for each in asked), 1)
+
+
+def _lease(free: list[str], count: int) -> list[str] | None:
+    """Take so many different GPUs, the emptiest first; None where they are not free."""
+    names = [name for name, _ in Counter(free).most_common(count)] if count else []
+    if len(names) < count:
+        return None
+    for name in names:
+        free.remove(name)
+    return names
 
 
 def _start(
-    item: Planned, places: list[int], folder: Path, device: str | None
+    item: Planned, gpus: Sequence[str], folder: Path, device: str | None
 ) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder)
-    gpus = item.job.resources.gpus if device != "cpu" else 0
-    executor.update_parameters(
-        timeout_min=_NEVER_MINUTES,
-        gpus_per_node=len(places) if gpus else 0,
-        visible_gpus=places if gpus else (),
-        stderr_to_stdout=True,
-    )
+    executor.update_parameters(timeout_min=_NEVER_MINUTES, stderr_to_stdout=True)
     threads = str(item.job.resources.cpus)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     with _environment(variables), _interrupt_ignored():
-        return executor.submit(Worker(str(item.run.path.absolute()), device))
+        return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus)))
 
 
 def _say(run: RunDir, count: str = "") -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from deeplense_batch.job import (
 from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import RunDir, now
+from deeplense_batch.rundir import RunBusyError, RunDir, Status, now
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -67,6 +67,30 @@ class Planned:
     def make(self) -> RunDir:
         """Make the run directory with its job, or find it made."""
         return RunDir.create(self.run.path, self.job.to_yaml())
+
+    def take(self, element: str | None = None, *, seen: str | None = None) -> Status | None:
+        """Have the run wait for this process, or for an element of an array of SLURM.
+
+        Arguments:
+            element: Of an array.
+            seen: The element that it was last seen in, and that is known to have ended.
+
+        Returns:
+            What it was before; None, and nothing is changed, where it is somebody else's by now.
+        """
+        try:
+            with self.run.claim():
+                found = self.run.status()
+                held = found.state in ("queued", "running")
+                if held and (found.element is None or found.element != seen):
+                    return None
+                if found.state == "done" and not self.gone:
+                    return None
+                queued = replace(found, state="queued", reason=None, message=None)
+                self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
+                return found
+        except RunBusyError:
+            return None
 
 
 def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:

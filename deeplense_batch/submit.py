@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplense_batch import record
 from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
 from deeplense_batch.profile import load_profile
@@ -133,6 +132,7 @@ def submit(
     *,
     cluster: str = "local",
     parallel: int | None = None,
+    jobs_per_gpu: int = 1,
     device: str | None = None,
     links: int = 0,
     report: Path | None = None,
@@ -147,15 +147,17 @@ def submit(
         out: Folder of the run directories.
         cluster: ``local``, processes on this machine; ``slurm``, arrays of jobs; ``debug``, this
             process.
-        parallel: Runs at a time, of an array on SLURM; by default one for each visible GPU, or for
-            each ``resources.cpus`` of this machine's cores, and as many as SLURM likes.
+        parallel: Runs at a time, of an array on SLURM; by default as many as there are GPUs for,
+            or cores, and as many as SLURM likes.
+        jobs_per_gpu: Runs that share a GPU of this machine.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
         links: SLURM only: jobs that wait behind each array to go on with what it leaves, where
             nodes cannot requeue.
         report: SLURM only: folder of a report, which a job makes when all have ended.
 
     Raises:
-        JobError: There is no such cluster, or the profile of the site is wrong.
+        JobError: There is no such cluster, the profile of the site is wrong, or a run asks for
+            more GPUs than this machine has.
         SlurmError: SLURM refused.
     """
     from deeplense_batch import arrays, handover, local  # submitit takes a while to load
@@ -165,6 +167,8 @@ def submit(
         return
     if cluster == "slurm":
         arrays.check(submission.todo, load_profile())
+    elif cluster == "local":
+        local.check_gpus(submission.todo, device)
     for item, action in zip(submission.planned, submission.actions, strict=True):
         if action == "start over":
             _log.info("put aside as %s", put_aside(item.run))
@@ -185,8 +189,9 @@ def submit(
     if cluster == "debug":
         local.run_here(todo, folder / "logs", device=device)
     else:
-        slots = parallel or _slots(todo, device)
-        local.run_queue(todo, folder / "logs", parallel=slots, device=device)
+        local.run_queue(
+            todo, folder / "logs", device=device, parallel=parallel, jobs_per_gpu=jobs_per_gpu
+        )
 
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
@@ -209,12 +214,3 @@ def check_cluster(cluster: str) -> None:
     """
     if cluster not in CLUSTERS:
         raise JobError(f"--cluster: unknown '{cluster}'; {nearest(cluster, CLUSTERS)}")
-
-
-def _slots(todo: Sequence[Planned], device: str | None) -> int:
-    if device != "cpu" and any(item.job.resources.gpus for item in todo):
-        import torch
-
-        return max(torch.cuda.device_count(), 1)
-    asked = [item.job.resources for item in todo]
-    return max(record.cores() // max(each.cpus * each.tasks for each in asked), 1)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import cli, heed_interrupts, typed, wait_for
 
+from deeplense_batch import local
+from deeplense_batch.plan import plan
+from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import Status, find_runs
 
 RECIPE = {
@@ -108,6 +114,135 @@ def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe):
     assert sorted(states(runs).values()) == ["planned", "stopped"]
     again = cli("submit", "--grid", recipe, "--train.epochs=12", cwd=recipe.parent)
     assert again.returncode == 0 and set(states(runs).values()) == {"done"}
+
+
+_TAKE = """
+import sys
+from deeplense_batch.plan import reopen
+sys.stdin.readline()
+print(sum(reopen(f).take() is not None for f in sys.argv[1:]), flush=True)
+sys.stdin.read()  # what it has taken is its own while it lives
+"""
+
+
+def test_what_two_submits_take_at_once_is_one_s(recipe):
+    items = plan(load_jobs(recipe, {"seeds": list(range(20))}), recipe.parent / "runs")
+    paths = [str(item.make().path) for item in items]
+    command = [sys.executable, "-c", _TAKE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*command, *some], **pipes) for some in (paths, paths[::-1])]
+    for one in both:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    counts = [int(one.stdout.readline()) for one in both]
+    assert sum(counts) == 20
+    for one in both:
+        one.communicate()
+
+
+def test_what_waited_is_as_it_was_when_the_queue_ends(recipe, monkeypatch):
+    items = plan(load_jobs(recipe), recipe.parent / "runs")
+    for item in items:
+        item.make()
+    items[1].run.write_status(Status(state="failed", reason="oom", message="too large", epoch=1))
+
+    def start(item, gpus, folder, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_start", start)
+    with pytest.raises(KeyboardInterrupt):
+        local.run_queue([items[1], items[0]], recipe.parent / "logs", device="cpu", parallel=1)
+    told = items[1].run.status()
+    assert (told.state, told.reason, told.message, told.epoch) == ("failed", "oom", "too large", 1)
+    assert items[0].run.status().state == "planned"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_epochs_of_all_runs_and_lines_above_them(recipe, monkeypatch):
+    items = plan(load_jobs(recipe, {"train.epochs": 5}), recipe.parent / "runs")
+    for item in items:
+        item.make()
+    screen = _Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    waiting = [local._Waiting(item, 0, item.take()) for item in items]
+    items[0].run.write_status(Status(state="running", epoch=3, epochs=5))
+    with local._Progress(waiting) as progress:
+        progress.show()
+        logging.getLogger("deeplense_batch.local").warning("a line")
+    shown = screen.getvalue()
+    assert "3/10" in shown and "1 running, 1 queued" in shown
+    assert "a line" in shown
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with local._Progress(waiting) as progress:
+        progress.show()
+    assert log.getvalue() == ""
+
+
+class _Fake:
+    """A run that ends when it has been asked for the third time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def done(self) -> bool:
+        self.asked += 1
+        return self.asked > 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "shared", "parallel", "most", "each"),
+    [(1, 1, None, 2, 1), (1, 2, None, 4, 1), (1, 2, 3, 3, 1), (2, 1, None, 1, 2)],
+)
+def test_gpus_are_leased_by_the_names_of_those_that_are_visible(
+    recipe, monkeypatch, gpus, shared, parallel, most, each
+):
+    jobs = load_jobs(recipe, {"resources.gpus": gpus, "seeds": list(range(6))})
+    items = plan(jobs, recipe.parent / "runs")
+    at_work, seen = [], []
+
+    def start(item, names, folder, device):
+        assert len(set(names)) == len(names) == each
+        at_work[:] = [(job, n) for job, n in at_work if job.asked < 3] + [(_Fake(), names)]
+        used = Counter(name for _, n in at_work for name in n)
+        assert set(used) <= {"GPU-a", "3"} and max(used.values()) <= shared
+        seen.append(len(at_work))
+        return at_work[-1][0]
+
+    monkeypatch.setattr(local, "_visible_gpus", lambda: ["GPU-a", "3"])
+    monkeypatch.setattr(local, "_start", start)
+    monkeypatch.setattr(local, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(local, "_say", lambda *_: None)
+    for item in items:
+        item.make()
+    local.run_queue(
+        items, recipe.parent / "logs", device=None, parallel=parallel, jobs_per_gpu=shared
+    )
+    assert len(seen) == 6 and max(seen) == most
+
+
+def test_a_worker_shows_its_run_the_gpus_that_it_leased(recipe, monkeypatch):
+    (item, *_) = plan(load_jobs(recipe), recipe.parent / "runs")
+    item.make()
+    shown = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # submitit's word for none
+    monkeypatch.setattr(
+        "deeplense_batch.launch.carry_out",
+        lambda *_, **__: shown.append(os.environ["CUDA_VISIBLE_DEVICES"]) or 0,
+    )
+    local.Worker(str(item.run.path), gpus=("GPU-a", "3"))()
+    assert shown == ["GPU-a,3"]
+
+
+def test_more_gpus_than_there_are_is_refused(recipe, capsys, monkeypatch):
+    monkeypatch.setattr(local, "_visible_gpus", lambda: ["0"])
+    code, _, errors = typed(capsys, "submit", "--grid", recipe, "--resources.gpus=2")
+    assert code == 3 and "small: resources.gpus: asks for 2, this machine shows 1" in errors
+    assert not find_runs(recipe.parent / "runs")
 
 
 def test_a_failed_run_is_skipped_until_retry_and_stops_no_other(recipe, capsys):
