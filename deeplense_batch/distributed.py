@@ -156,19 +156,34 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
 
     Raises:
-        DeviceError: A GPU was asked for and there is none.
+        DeviceError: A GPU was asked for, and this process, or another of the run, has none.
     """
     size = world_size()
     kind = device or ("cuda" if gpus else "cpu")
-    chosen = device_of(kind)
     if size == 1:
-        yield World(0, 1, chosen)
+        yield World(0, 1, device_of(kind))
         return
+    # All end alike where one has no device: else the others wait for it until they are killed.
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(*place, size, is_master=is_main(), timeout=_TIMEOUT)
+    chosen, lacking = None, ""
+    try:
+        chosen = device_of(kind)
+    except DeviceError as error:
+        lacking = str(error)
+    store.set(f"lacking/{rank()}", lacking)
+    told = [store.get(f"lacking/{i}").decode() for i in range(size)]
+    if chosen is None or any(told):
+        store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
+        if is_main():
+            store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
+        raise DeviceError("; ".join(sorted({text for text in told if text})))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
     dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo", rank=rank(), world_size=size, timeout=_TIMEOUT
-    )
+        "nccl" if kind == "cuda" else "gloo",
+        store=store, rank=rank(), world_size=size, timeout=_TIMEOUT,
+    )  # fmt: skip
     try:
         yield World(rank(), size, chosen)
     finally:

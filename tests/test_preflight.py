@@ -8,14 +8,14 @@ import re
 import shutil
 import socket
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import cli, make_job
 from torch import nn
 
-from deeplense_batch.distributed import World, open_world
+from deeplense_batch import distributed
+from deeplense_batch.distributed import DeviceError, World, open_world
 from deeplense_batch.plan import plan
 from deeplense_batch.preflight import UnfitError, check_room, preflight
 from deeplense_batch.run import run
@@ -87,36 +87,59 @@ def test_data_that_this_node_cannot_see_are_exit_4_and_the_run_goes_on_elsewhere
     assert item.run.status().state == "done"
 
 
-def _one_of_two(rank: int, port: int, directory: Path, job, told) -> None:
+def _one_of_two(rank: int, port: int, told, look) -> None:
     with pytest.MonkeyPatch.context() as patch:
         words = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in words.items():
             patch.setenv(name, str(value))
         patch.setattr(platform, "node", lambda: f"n{rank}")
-        with open_world(gpus=0) as world:
-            try:
-                preflight(directory, job, world)
-                told.put((rank, "fit"))
-            except UnfitError as error:
-                told.put((rank, str(error)))
+        try:
+            look(rank, patch)
+            told.put((rank, "fit"))
+        except (UnfitError, DeviceError) as error:
+            told.put((rank, str(error)))
 
 
-@pytest.mark.parametrize("fit", [True, False])
-def test_every_process_is_told_which_node_is_unfit(job, tmp_path, fit):
+def _told_to_two(look) -> dict[int, str]:
+    """What `look` says on each of two nodes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
     told = context.SimpleQueue()
-    folders = (tmp_path, tmp_path if fit else tmp_path / "gone")
     processes = [
-        context.Process(target=_one_of_two, args=(rank, port, folders[rank], job, told))
-        for rank in range(2)
+        context.Process(target=_one_of_two, args=(rank, port, told, look)) for rank in range(2)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
-    sentences = dict(told.get() for _ in processes)
+    return dict(told.get() for _ in processes)
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_every_process_is_told_which_node_is_unfit(job, tmp_path, fit):
+    folders = (tmp_path, tmp_path if fit else tmp_path / "gone")
+
+    def look(rank, patch):
+        with open_world(gpus=0) as world:
+            preflight(folders[rank], job, world)
+
     unfit = f"n1: {tmp_path}/gone: cannot be written (No such file or directory)"
-    assert sentences == dict.fromkeys((0, 1), "fit" if fit else unfit)
+    assert _told_to_two(look) == dict.fromkeys((0, 1), "fit" if fit else unfit)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU on this node")
+@pytest.mark.parametrize("without", [0, 1])
+def test_one_process_without_a_gpu_ends_all_alike(without):
+    """Else the others wait for it until they are killed, and the node is not blamed."""
+
+    def look(rank, patch):
+        if rank != without:
+            patch.setattr(distributed, "device_of", torch.device)
+        with open_world(gpus=2):
+            pass
+
+    said = _told_to_two(look)
+    assert said[0] == said[1]
+    assert said[0].startswith(f"n{without}: a GPU is asked for and torch sees none")
