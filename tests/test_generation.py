@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, make_job, typed
+from conftest import CLASSES, make_job, typed, wait_for
+from test_run import same_result, start, weights
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from deeplense_batch import checkpoint
 from deeplense_batch.collect import collect
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
+from deeplense_batch.fit import BEST
 from deeplense_batch.job import JobError
 from deeplense_batch.models import build
 from deeplense_batch.plan import plan
@@ -223,6 +227,27 @@ def test_it_is_learnt_by_the_one_loop(shards, tmp_path):
     assert (item.run.figures / "history.png").exists()
     errors = np.load(item.run.path / "outputs.npz")["errors"]
     assert errors.shape == (54, 4)
+
+
+def test_cut_short_and_killed_it_ends_as_if_nothing_had_happened(shards, tmp_path):
+    """To the last bit, averaged weights too: noise and levels are those of the step."""
+    job = generation_job(shards, epochs=6, batch_size=4)
+    whole, cut = (plan([job], tmp_path / name)[0] for name in ("whole", "cut"))
+    run(whole, device="cpu")
+    for number, epochs in ((signal.SIGUSR2, 1), (signal.SIGKILL, 3)):
+        process = start(cut)
+        wait_for(lambda epochs=epochs: len(cut.run.read_lines("history.jsonl")) >= epochs)
+        process.send_signal(number)
+        process.wait()
+    assert cut.run.status().state == "lost"
+    run(cut, device="cpu")
+    assert cut.run.status().attempt == 3
+    same_result(cut, whole)
+    states = [checkpoint.load(item.run.path / checkpoint.CHECKPOINT) for item in (whole, cut)]
+    one, other = (state["ema"]["model"] for state in states)
+    assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    best = checkpoint.load(whole.run.path / BEST)["model"]
+    assert any(not torch.equal(best[k], weights(whole)[k]) for k in best)  # they are others
 
 
 def test_models_and_tasks_that_do_not_fit_are_one_sentence(shards, tmp_path):
