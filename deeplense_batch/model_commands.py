@@ -104,7 +104,7 @@ class ModelCommands(DataCommands):
             seed: Of all noise.
             device: cpu or cuda; by default a GPU where there is one.
             part: Which part of the files to make, from 0; the last to end completes the set.
-            parts: Into how many parts they are divided.
+            parts: Into how many parts they are divided; 1 is one for each process of torchrun.
         """
         counts = {
             name: words.integer(name, text)
@@ -119,8 +119,11 @@ class ModelCommands(DataCommands):
 
         def act() -> int:
             from deeplense_batch.attempts import signals
+            from deeplense_batch.distributed import rank, world_size
             from deeplense_batch.sample import sample
 
+            if counts["parts"] == 1:
+                counts.update(part=rank(), parts=world_size())
             with signals() as interrupt:
                 print(
                     sample(

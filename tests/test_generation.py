@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import re
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from deeplense_batch import checkpoint
 from deeplense_batch.collect import collect
-from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
 from deeplense_batch.fit import BEST
@@ -320,6 +324,25 @@ def test_parts_make_the_set_of_one_process(drawer, tmp_path, sampler):
     assert shared.digest == whole.digest
     other = sample(drawer, tmp_path / "other", seed=1, **options)
     assert other.digest != whole.digest
+
+
+def test_two_processes_make_the_set_of_one(drawer, tmp_path):
+    asked = [sys.executable, "-m", "deeplense_batch", "sample", str(drawer), "--images=600"]
+    asked += ["--steps=1", "--device=cpu"]
+    both = [
+        subprocess.Popen(
+            [*asked, f"--out={tmp_path / 'both'}"],
+            env=os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=100)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    made = [int(re.search(r"(\d+) of them made", text)[1]) for text in told]
+    assert sum(made) == 600 and min(made) > 0
+    whole = sample(drawer, tmp_path / "one", images=600, steps=1, device="cpu")
+    assert data_digest(tmp_path / "both") == whole.digest
 
 
 def test_one_class_and_guidance(drawer, tmp_path):
