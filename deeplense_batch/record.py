@@ -32,16 +32,20 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Commit of the code, with ``+dirty`` where it was edited; None where it is not in git."""
+    """Commit of the code, with ``+dirty`` where it was edited; None where nobody knows.
+
+    Code that is not in git, as in a container, has the one that it was built from.
+    """
+    built = os.environ.get("DEEPLENSE_COMMIT") or None
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+dirty"]
     tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name]
     try:
         if subprocess.run(tracked, capture_output=True, timeout=20).returncode:
-            return None  # installed below somebody else's repository
+            return built  # installed below somebody else's repository
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
+        return built
     return done.stdout.strip()
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOOLS = ("podman", "runc", "debootstrap")
+COMMIT = "0123456789ab"
 IMAGE = "localhost/deeplense_batch"
 
 _BASE = "localhost/base"
@@ -78,7 +79,8 @@ def build(context: Path, environment: dict[str, str]) -> str:
     done = subprocess.run(
         [
             "podman", "build", "--isolation=chroot", "--network=host", "--layers",
-            f"--volume={_HERE}:{_PACKAGES}:ro", f"--build-arg=BASE={_BASE}", f"--tag={IMAGE}", ".",
+            f"--volume={_HERE}:{_PACKAGES}:ro", f"--build-arg=BASE={_BASE}",
+            f"--build-arg=COMMIT={COMMIT}", f"--tag={IMAGE}", ".",
         ],
         cwd=context, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip

@@ -90,6 +90,7 @@ def test_a_run_and_its_report_with_a_read_only_root_as_no_root(podman, folder):
     assert done.returncode == 0 and "done; test loss" in done.stdout, done.stderr
     (run,) = find_runs(folder / "runs")
     assert run.status().state == "done"
+    assert run.read_json("metrics.json")["commit"] == podman_machine.COMMIT
     collected = in_container(podman, folder, "collect")
     assert collected.returncode == 0, collected.stderr
     assert "test_resnet" in (folder / "report" / "report.md").read_text()
