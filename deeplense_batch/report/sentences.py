@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deeplense_batch.compare import Compared
 
-__all__ = ["FAIRNESS", "best_model", "heading", "score_name", "sentences"]
+__all__ = ["BESIDE_REAL", "FAIRNESS", "best_model", "heading", "score_name", "sentences"]
 
 FAIRNESS = (
     "Models are ranked by their validation score. Runs tested on other data (digest), on another "
@@ -24,9 +24,20 @@ FAIRNESS = (
 )
 
 
+BESIDE_REAL = (
+    "Generated images against held-out ones and, in brackets, real against real: as many training "
+    "images against the same held-out ones. No generator can do better, but by chance."
+)
+
+_NAMES = {
+    **{"auc": "AUC", "r2": "R2", "snr_db": "SNR (dB)", "fid": "FID", "kid": "KID"},
+    **{"fid_inception": "FID by Inception", "useful_auc": "useful AUC"},
+}
+
+
 def score_name(monitor: str) -> str:
     """The name of a score in a sentence."""
-    return {"auc": "AUC", "r2": "R2"}.get(monitor, monitor.replace("_", " "))
+    return _NAMES.get(monitor, monitor.replace("_", " "))
 
 
 def heading(models: Sequence[Compared]) -> str:
