@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, make_images, make_job, typed, wait_for
+import yaml
+from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
@@ -429,3 +431,9 @@ def recipe_without(recipe):
     """The same recipe, its judge empty."""
     recipe.write_text("model: {name: unet}\ndata: {root: x}\njudge: null\n")
     return recipe
+
+
+def test_the_readme_lists_every_field_of_the_section_with_its_default():
+    readme = (REPOSITORY / "README.md").read_text()
+    told = yaml.safe_load(re.search(r"```yaml\n(judge:.*?)```", readme, re.S)[1])["judge"]
+    assert told == JudgeSection(classifier="runs/judge").model_dump()
