@@ -1,110 +1,35 @@
-"""Judge the images of a generator: against held-out real ones, with two real sets as yardstick.
-
-Every number stands beside the same number of ``real`` images: as many of the training set against
-the held-out ones. A generator cannot do better, and a number without that means nothing.
-"""
+"""Draw images with a run that generates, and judge them: when it has trained, or afterwards."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from deeplense_batch import image_statistics, judged_figures, judging
 from deeplense_batch.attempts import Interrupt
-from deeplense_batch.critic import Critic, Floats, Images, inception
+from deeplense_batch.critic import Critic
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.distributed import device_of
-from deeplense_batch.figures import save as save_figure
-from deeplense_batch.fit import symmetries
 from deeplense_batch.job import JudgeSection
-from deeplense_batch.models.weights import WeightsError
+from deeplense_batch.judgement import GENERATED, HELD_OUT, TRAINING, Judgement, measure
 from deeplense_batch.plan import find_classifier
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.sample import draw
 from deeplense_batch.tasks.generation import Generation
-from deeplense_batch.tasks.task import Scores
 from deeplense_batch.trained import Trained, TrainedError, open_trained
 from deeplense_batch.useful import usefulness
 
-__all__ = ["Judgement", "draw_and_judge", "judge", "open_critic"]
+__all__ = ["draw_and_judge", "judge", "open_critic"]
 
 _SHARD = 128  # images of a file; the processes of a run share the files
-_BLOCK = 1024  # training images in memory
-_LEAST = 8  # images of a set that can be judged
-_SHOWN = 8  # images of a class in a sheet
 _SAMPLES = "samples"
 _FILE = "judged.json"
-_GENERATED, _TRAINING, _HELD_OUT = "generated", "training", "held-out"
-_YARDSTICK = {"generated": _GENERATED, "real": _TRAINING}  # what is held against held-out images
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was found of the images of a generator."""
-
-    numbers: dict[str, Any]  # JSON; of each measure that of ``generated`` and of ``real`` images
-    notes: list[str]
-    figures: Mapping[str, Figure]
-    arrays: Mapping[str, NDArray[Any]]  # of the figures
-
-    @property
-    def scores(self) -> Scores:
-        """Every measure as ``<name>``, and its yardstick as ``<name>_real``."""
-        scores: Scores = {}
-        for name, found in self.numbers.items():
-            if isinstance(found, dict) and "generated" in found:
-                scores |= {name: found["generated"], f"{name}_real": found["real"]}
-        return scores
-
-    def write(self, run: RunDir, title: str) -> None:
-        """Save figures, and the arrays behind them as `judged.npz`."""
-        temporary = run.path / f".judged.{os.getpid()}.tmp.npz"
-        arrays: dict[str, Any] = dict(self.arrays)
-        np.savez_compressed(temporary, **arrays)
-        temporary.replace(run.path / "judged.npz")
-        for name, figure in self.figures.items():
-            if figure.get_suptitle() == "":
-                figure.suptitle(title, fontsize=7, color="0.4")
-            save_figure(figure, run.figures / f"{name}.png")
-
-    def __str__(self) -> str:
-        scores = self.scores
-        names = [name for name in scores if not name.endswith("_real")]
-        lines = [f"{'':20} {'generated':>10} {'real':>10}"]
-        for name in names:
-            cells = (scores[name], scores[f"{name}_real"])
-            texts = ("-" if value is None else f"{value:.4g}" for value in cells)
-            lines.append(" ".join([f"{name:20}", *(f"{text:>10}" for text in texts)]))
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """Equally many images of three sets, as the generator sees them."""
-
-    images: Mapping[str, Images]  # (N, C, H, W)
-    targets: Mapping[str, NDArray[np.int64]]  # (N,)
-    classes: tuple[str, ...]  # that the generator was told; none, if it was not
-
-    @property
-    def generated(self) -> Images:
-        return self.images[_GENERATED]
-
-    @property
-    def held_out(self) -> Images:
-        return self.images[_HELD_OUT]
 
 
 def judge(
@@ -138,6 +63,12 @@ def judge(
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
     critic = open_critic(section, trained, place)
+    told = isinstance(trained.task, Generation) and "class" in trained.task.told
+    if section.useful and (critic is None or not told):
+        raise TrainedError(
+            f"judge: useful: needs a classifier, and images drawn by class; {run} is told "
+            f"{'classes' if told else 'none'}"
+        )
     folder = RunDir(out)
     asked = section.model_dump(exclude={"classifier"}) | {"seed": seed}
     asked |= {"run": trained.metrics["identity"], "weights": trained.weights}
@@ -148,7 +79,8 @@ def judge(
         return f"{folder.path / _FILE}: already there"
     if folder.path.exists() and not folder.path.is_dir():
         raise ShardError(f"{out}: is a file; a judgement needs a folder")
-    if folder.path.exists() and any(folder.path.iterdir()) and not _begun(folder.path):
+    begun = (folder.path / _SAMPLES).is_dir()
+    if folder.path.exists() and any(folder.path.iterdir()) and not begun:
         raise ShardError(f"{out}: holds something else; name another folder")
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.claim():
@@ -172,7 +104,13 @@ def open_critic(section: JudgeSection, of: Trained, device: torch.device) -> Cri
     if section.classifier is None:
         return None
     run = find_classifier(Path(section.classifier), "judge.classifier")
-    return Critic(open_trained(run), of, device)
+    critic = Critic(open_trained(run), of, device)
+    if section.useful and critic.trained.task.needs_truth:
+        raise TrainedError(
+            f"judge.useful: {run}: task {critic.trained.job.task.name} learns from truth, which "
+            "generated images lack"
+        )
+    return critic
 
 
 def draw_and_judge(
@@ -227,258 +165,24 @@ def draw_and_judge(
     if rank:
         return None
     frame = replace(trained.transform, mean=(), sd=())
-    splits = {_GENERATED: open_split(folder / _SAMPLES, "train"), _HELD_OUT: test}
-    splits[_TRAINING] = trained.slice("train")
+    splits = {GENERATED: open_split(folder / _SAMPLES, "train"), HELD_OUT: test}
+    splits[TRAINING] = trained.slice("train")
     loaders = {
         name: Loader(
-            split, transform=replace(frame, crop=None, size=None) if name == _GENERATED else frame,
+            split, transform=replace(frame, crop=None, size=None) if name == GENERATED else frame,
             device=device,
         )
         for name, split in splits.items()
     }  # fmt: skip
-    sets = _alike(trained, loaders)
-    _log.info("judging %d images by as many real ones", len(sets.generated))
-    found = _Judging(trained, critic, sets, loaders[_TRAINING], device, each).all()
+    _log.info("judging the images")
+    found = measure(trained, critic, loaders, each)
     if section.useful and critic is not None:
         valid = Loader(trained.slice("valid"), transform=frame, device=device)
-        named = {"generated": loaders[_GENERATED], "original": loaders[_TRAINING]}
+        named = {"generated": loaders[GENERATED], "original": loaders[TRAINING]}
         aucs, notes = usefulness(
-            critic, named | {"valid": valid, "test": loaders[_HELD_OUT]}, folder / "useful",
+            critic, named | {"valid": valid, "test": loaders[HELD_OUT]}, folder / "useful",
             device=device, interrupt=interrupt, beat=lambda _: beat(epochs),
         )  # fmt: skip
         found.numbers["useful_auc"] = aucs
         found.notes.extend(notes)
     return found
-
-
-class _Judging:
-    """Everything that is measured, one method a question."""
-
-    def __init__(
-        self,
-        trained: Trained,
-        critic: Critic | None,
-        sets: _Sets,
-        pool: Loader,
-        device: torch.device,
-        each: Callable[[], None],
-    ) -> None:
-        self._trained, self._critic, self._sets, self._pool = trained, critic, sets, pool
-        self._device, self._each = device, each
-        kept = trained.job.data.crop or trained.shape[1]
-        self._scale = trained.pixel_scale * kept / trained.input_shape[1]
-        self._numbers: dict[str, Any] = {"images": len(sets.generated)}
-        self._notes: list[str] = []
-        self._figures: dict[str, Figure] = {}
-        self._arrays: dict[str, NDArray[Any]] = {}
-
-    def all(self) -> Judgement:
-        self._features()
-        self._inception()
-        self._statistics()
-        self._copies()
-        self._sheet()
-        return Judgement(self._numbers, self._notes, self._figures, self._arrays)
-
-    def _features(self) -> None:
-        """FID, KID, precision, recall, diversity and class fidelity, by the classifier."""
-        if self._critic is None:
-            self._notes.append(
-                "judged without a classifier: FID, KID, precision, recall, diversity and the "
-                "fidelity of classes need one (judge.classifier)"
-            )
-            return
-        self._numbers["classifier"] = self._critic.trained.run.name
-        seen = {}
-        for name, images in self._sets.images.items():
-            seen[name] = self._critic(images)
-            self._each()
-        features = {name: found[0] for name, found in seen.items()}
-        held_out = features[_HELD_OUT]
-        found: dict[str, dict[str, Any]] = {
-            name: {} for name in ("fid", "kid", "precision", "recall", "diversity")
-        }
-        for name, set_ in _YARDSTICK.items():
-            of = features[set_]
-            found["fid"][name] = judging.fid(of, held_out)
-            found["kid"][name], found["kid"][f"{name}_sd"] = judging.kid(of, held_out)
-            among = judging.precision_recall(of, held_out)
-            found["precision"][name], found["recall"][name] = among
-            found["diversity"][name] = judging.spread(of) / judging.spread(held_out)
-            self._each()
-        self._numbers |= found
-        if self._sets.classes:
-            self._numbers["class_accuracy"] = self._fidelity(
-                self._critic, {name: logits for name, (_, logits) in seen.items()}
-            )
-
-    def _fidelity(self, critic: Critic, logits: Mapping[str, Floats]) -> dict[str, Any]:
-        """How often the classifier sees the class that was asked for, or is there."""
-        found: dict[str, Any] = {"classes": {name: {} for name in self._sets.classes}}
-        for name, set_ in (("generated", _GENERATED), ("real", _HELD_OUT)):
-            targets = self._sets.targets[set_]
-            right = logits[set_].argmax(1) == critic.numbers(targets, self._sets.classes)
-            found[name] = float(right.mean())
-            for number, class_ in enumerate(self._sets.classes):
-                of_class = right[targets == number]
-                found["classes"][class_][name] = float(of_class.mean()) if len(of_class) else None
-        return found
-
-    def _inception(self) -> None:
-        """FID by the features of Inception, where its weights are here."""
-        try:
-            look = inception(self._sets.held_out, self._device)
-        except WeightsError:
-            self._notes.append(
-                "fid_inception: not computed, the weights of inception_v3 were not fetched"
-            )
-            return
-        features = {name: look(images) for name, images in self._sets.images.items()}
-        self._numbers["fid_inception"] = {
-            name: judging.fid(features[set_], features[_HELD_OUT])
-            for name, set_ in _YARDSTICK.items()
-        }
-        self._notes.append(
-            "fid_inception: by torchvision's weights, which gives other numbers than the usual "
-            "ones of TensorFlow"
-        )
-
-    def _statistics(self) -> None:
-        """Power spectrum, pixels, Einstein radii, fluxes and peaks."""
-        sky = image_statistics.sky_of(self._sets.held_out)
-        sets = {name: image_statistics.measure(v, sky) for name, v in self._sets.images.items()}
-        away = {
-            name: image_statistics.distances(sets[set_], sets[_HELD_OUT], self._scale)
-            for name, set_ in _YARDSTICK.items()
-        }
-        found = {name: {k: away[k][name] for k in _YARDSTICK} for name in away["real"]}
-        self._numbers |= found
-        self._numbers["einstein_radius"] |= {
-            "unit": "arcsec" if np.isfinite(self._scale) else "pixels",
-            "found": {n: float(np.isfinite(s.einstein_radii).mean()) for n, s in sets.items()},
-        }
-        for name, of in sets.items():
-            values = {k: v for k, v in asdict(of).items() if k != "pixels"}  # too many
-            self._arrays |= {f"{name.replace('-', '_')}_{k}": v for k, v in values.items()}
-        arguments = (sets, found, self._scale)
-        self._figures["power_spectrum"] = judged_figures.power_spectra(*arguments)
-        self._figures["distributions"] = judged_figures.distributions(*arguments)
-
-    def _copies(self) -> None:
-        """Nearest training neighbours of generated and of held-out images."""
-        self._numbers["copied"], near, places, views = self._nearest(_pixels)
-        if self._critic is not None:
-            critic = self._critic
-            self._numbers["copied_features"], *_ = self._nearest(lambda x: critic(x)[0])
-        shown = np.argsort(near)[:_SHOWN]
-        turned = [
-            self._views(self._sets.generated[i : i + 1])[views[i]][0] for i in shown.tolist()
-        ]
-        (neighbours,) = (_images(self._pool, places[shown]),)
-        self._arrays |= {"nearest_generated": np.stack(turned), "nearest_training": neighbours}
-        self._figures["neighbours"] = judged_figures.neighbour_sheet(
-            turned, list(neighbours), near[shown].tolist(),
-            f"generated images that are nearest to a training image, {self._trained.run.name}\n"
-            "ratio: this distance over the median of that of held-out images",
-        )  # fmt: skip
-
-    def _nearest(
-        self, look: Callable[[Images], Floats | Images]
-    ) -> tuple[dict[str, float], Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """How near the training set images are, in what `look` makes of them.
-
-        Returns:
-            Numbers; and of each generated image, (N,): the distance over the median of held-out
-            images, the place of the neighbour, and the symmetry under which it is that near.
-        """
-        sets = (self._sets.generated, self._sets.held_out)
-        queries = [look(view) for images in sets for view in self._views(images)]
-        distances, places = judging.nearest(
-            np.concatenate(queries), (look(block) for block in self._blocks())
-        )
-        distances = distances.reshape(2, -1, len(sets[0]))
-        places = places.reshape(distances.shape)
-        view = distances[0].argmin(0)
-        generated, held_out = distances.min(1)
-        own = places[0][view, np.arange(len(view))]
-        usual = max(float(np.median(held_out)), 1e-12)
-        return judging.copied(generated, held_out), generated / usual, own, view
-
-    def _views(self, images: Images) -> list[Images]:
-        """Images under the symmetries that training showed them in."""
-        augment = self._trained.job.data.augment
-        if not (augment.flips or augment.dihedral):
-            return [images]
-        return [view.numpy() for view in symmetries(torch.from_numpy(images))]
-
-    def _blocks(self) -> Iterator[Images]:
-        """All training images, a block at a time."""
-        for first in range(0, len(self._pool), _BLOCK):
-            self._each()
-            yield _images(self._pool, np.arange(first, min(first + _BLOCK, len(self._pool))))
-
-    def _sheet(self) -> None:
-        """Generated images above held-out ones."""
-        kinds = self._sets.classes or ("",)
-        generated, real, names = [], [], []
-        for number, name in enumerate(kinds):
-            of_class = [
-                np.flatnonzero(self._sets.targets[set_] == number) if self._sets.classes
-                else np.arange(len(self._sets.generated))
-                for set_ in (_GENERATED, _HELD_OUT)
-            ]  # fmt: skip
-            if min(map(len, of_class)) >= _SHOWN:
-                names.append(name)
-                generated += list(self._sets.generated[of_class[0][:_SHOWN]])
-                real += list(self._sets.held_out[of_class[1][:_SHOWN]])
-        if names:
-            title = f"generated images and held-out ones, {self._trained.run.name}"
-            self._figures["samples"] = judged_figures.sample_sheet(generated, real, names, title)
-
-
-def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
-    """Equally many of all sets, and of each class, where images were drawn by class.
-
-    Raises:
-        ShardError: There are too few.
-        TrainedError: A generated image is not finite.
-    """
-    assert isinstance(trained.task, Generation)
-    classes = trained.classes if "class" in trained.task.told else ()
-    targets = {name: loader.targets.cpu().numpy() for name, loader in loaders.items()}
-    places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in loaders}
-    for number in range(max(len(classes), 1)):
-        own = {
-            name: np.flatnonzero(t == number) if classes else np.arange(len(t))
-            for name, t in targets.items()
-        }
-        count = min(map(len, own.values()))
-        for name, some in own.items():
-            places[name].append(some[:count])
-    chosen = {name: np.sort(np.concatenate(some)) for name, some in places.items()}
-    count = len(chosen[_GENERATED])
-    if count < _LEAST:
-        raise ShardError(
-            f"judge: {count} images of each set, drawn, training and held-out, are too few; "
-            f"expected {_LEAST} or more"
-        )
-    images = {name: _images(loader, chosen[name]) for name, loader in loaders.items()}
-    broken = int((~np.isfinite(images[_GENERATED])).any((1, 2, 3)).sum())
-    if broken:
-        raise TrainedError(f"{trained.run.path}: {broken} of {count} drawn images are not finite")
-    return _Sets(images, {name: targets[name][chosen[name]] for name in chosen}, classes)
-
-
-def _images(loader: Loader, places: NDArray[np.int64]) -> Images:
-    """Some images of a loader, (N, C, H, W)."""
-    parts = np.array_split(places, -(-len(places) // 256))
-    return np.concatenate([images.cpu().numpy() for images, _, _ in loader.batches(parts)])
-
-
-def _pixels(images: Images) -> Images:
-    return images.reshape(len(images), -1)
-
-
-def _begun(folder: Path) -> bool:
-    """Whether a judgement was begun in a folder."""
-    return (folder / _SAMPLES).is_dir()

@@ -23,7 +23,6 @@ from deeplense_batch.distributed import World
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.job import Job
 from deeplense_batch.rundir import RunDir
-from deeplense_batch.trained import TrainedError
 
 __all__ = ["usefulness"]
 
@@ -53,14 +52,8 @@ def usefulness(
         None where one diverged, and then a note.
 
     Raises:
-        TrainedError: The classifier learns from truth, which generated images lack.
         StoppedError: The interrupt was set; the state is saved.
     """
-    if critic.trained.task.needs_truth:
-        raise TrainedError(
-            f"judge.useful: {critic.trained.run.path}: task {critic.trained.job.task.name} learns "
-            "from truth, which generated images lack"
-        )
     data = folder / "data"
     count = min(len(loaders["generated"]), len(loaders["original"]))
     for name, loader in loaders.items():

@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter
 from deeplense_batch import image_statistics, judging
 from deeplense_batch.attempts import Interrupt
 from deeplense_batch.collect import collect
+from deeplense_batch.compare import Compared
 from deeplense_batch.critic import Critic, inception
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
@@ -37,7 +38,7 @@ from deeplense_batch.trained import TrainedError, open_trained
 
 CPU = torch.device("cpu")
 TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}
-JUDGE = {"images": 260, "steps": 8, "useful": True}
+JUDGE = {"images": 200, "steps": 8, "useful": True}
 
 
 def rings(count, seed, classes=(0, 1, 2)):
@@ -311,7 +312,7 @@ def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(judged, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert item.run.status().state == "lost" and not (item.run.path / "judged.npz").exists()
-    assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 3
+    assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 2
     run(item, device="cpu")
     assert item.run.read_json("metrics.json")["judged"] == numbers
 
@@ -326,6 +327,11 @@ def test_several_processes_draw_the_images_of_one(judged, critic, tmp_path):
         )  # fmt: skip
         assert (found is not None) == expected
     assert json.loads(json.dumps(found.numbers)) == numbers
+
+
+def test_of_two_seeds_validation_picks_the_better_though_both_are_below_nothing():
+    rows = [{"valid_score": score, "run": name} for score, name in ((-3.0, "a"), (-1.0, "b"))]
+    assert Compared("unet", [*rows, {"run": "c"}]).picked["run"] == "b"
 
 
 def test_the_judge_does_not_change_what_a_run_is(shards, judged):
@@ -346,9 +352,15 @@ def test_the_verb_judges_a_finished_run(judged, place, tmp_path, capsys):
     assert code == 0 and "already there" in text
     code, _, error = typed(capsys, *words)
     assert code == 3 and "holds another judgement" in error
-    other = (*words[:3], place, *words[4:])
-    code, _, error = typed(capsys, *other)
-    assert code == 3 and "holds something else" in error
+    for said, more in (
+        ("holds something else", ("--out", place)),
+        ("useful: needs a classifier", ("--useful",)),
+        ("no finished run there", ("--classifier", tmp_path)),
+    ):
+        code, _, error = typed(capsys, *words, *more)
+        assert code == 3 and said in error, said
+    code, _, error = typed(capsys, *words, "--images=5")
+    assert code == 2 and "--images: should be greater than or equal to 8, got 5" in error
 
 
 @pytest.fixture(scope="module")
