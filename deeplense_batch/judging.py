@@ -1,7 +1,7 @@
 """How near one set of images is to another in the features of a network: arrays in, numbers out.
 
 A distance of features has no unit and falls with the number of samples: it is read beside that of
-two real sets of the same size.
+two real sets of the same size. One process has all samples; it never waits for another.
 
 References:
     Heusel et al. 2017, arXiv:1706.08500 (FID); Binkowski et al. 2018, arXiv:1801.01401 (KID);
@@ -52,7 +52,7 @@ def fid(features: Floats, others: Floats) -> float:
     both = np.concatenate([features, others]).astype(np.float64)
     if len(both) < both.shape[1]:
         both = both @ np.linalg.qr(both.T)[0]
-    metric = FrechetInceptionDistance(feature=_Given(both.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Given(both.shape[1]), sync_on_compute=False)
     parts = both[: len(features)], both[len(features) :]
     return max(float(_updated(metric, *parts).compute()), 0.0)  # the least are rounding
 
@@ -71,8 +71,9 @@ def kid(features: Floats, others: Floats, *, seed: int = 0) -> tuple[float, floa
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
         warnings.filterwarnings("ignore", message=".*will save all extracted features")
         metric = KernelInceptionDistance(
-            feature=_Given(features.shape[1]), subsets=_SUBSETS, subset_size=size
-        )
+            feature=_Given(features.shape[1]), subsets=_SUBSETS, subset_size=size,
+            sync_on_compute=False,
+        )  # fmt: skip
         torch.manual_seed(seed)
         mean, sd = _updated(metric, features, others).compute()
     return float(mean), float(sd)

@@ -79,6 +79,19 @@ def judged(shards, place):
 
 
 @pytest.fixture(scope="module")
+def unaided(shards, tmp_path_factory):
+    """A generator that is told no classes, judged without a classifier."""
+    job = generator_job(
+        shards, {"images": 200, "steps": 8}, name="unaided",
+        task={"name": "generation", "options": {}},
+        train={"epochs": 1, "batch_size": 16, "lr": 2e-3},
+    )  # fmt: skip
+    (item,) = plan([job], tmp_path_factory.mktemp("unaided"))
+    run(item, device="cpu")
+    return item
+
+
+@pytest.fixture(scope="module")
 def critic(judged):
     trained = open_trained(judged.run.path)
     return open_critic(judged.training.judge, trained, CPU)
@@ -144,6 +157,18 @@ class TestFeatures:
         before = torch.get_rng_state()
         assert judging.kid(a, b) == judging.kid(a, b)
         assert torch.equal(torch.get_rng_state(), before)
+
+    def test_one_process_of_several_finds_them_alone(self, monkeypatch, tmp_path):
+        """The others have ended, and would be waited for in vain."""
+        a, b = np.random.default_rng(0).normal(size=(2, 20, 4))
+        alone = judging.fid(a, b), judging.kid(a, b)
+        store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        try:
+            monkeypatch.setattr(torch.distributed, "barrier", lambda **_: pytest.fail("waits"))
+            assert (judging.fid(a, b), judging.kid(a, b)) == alone
+        finally:
+            torch.distributed.destroy_process_group()
 
     def test_a_copied_training_set_is_flagged_and_held_out_images_are_not(self, critic):
         train, held_out, new = (rings(120, seed)[0] for seed in (1, 2, 3))
@@ -290,21 +315,12 @@ def test_a_run_tells_what_its_images_are_worth(judged):
     assert np.load(judged.run.path / "judged.npz")["generated_power"].shape == (12,)
 
 
-def without(judged):
-    """Its judgement without the two trainings, and the numbers that it then has."""
-    numbers = judged.run.read_json("metrics.json")["judged"]
-    del numbers["useful_auc"]
-    return judged.training.judge.model_copy(update={"useful": False}), numbers
-
-
-def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(judged, tmp_path):
-    section, numbers = without(judged)
-    (item,) = plan([judged.training.model_copy(update={"judge": section})], tmp_path)
-    shutil.copytree(judged.run.path, item.run.path)
-    for name in ("job.yaml", "metrics.json", "outputs.npz", "status.json", "judged.npz"):
+def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path):
+    (item,) = plan([unaided.training], tmp_path)
+    shutil.copytree(unaided.run.path, item.run.path)
+    for name in ("metrics.json", "outputs.npz", "status.json", "judged.npz"):
         (item.run.path / name).unlink()
-    item.make()
-    for name in ("samples", "useful", "figures"):
+    for name in ("samples", "figures"):
         shutil.rmtree(item.run.path / name)
     command = [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)]
     process = subprocess.Popen([*command, "--device=cpu"])
@@ -314,19 +330,21 @@ def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(judged, tmp_path)
     assert item.run.status().state == "lost" and not (item.run.path / "judged.npz").exists()
     assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 2
     run(item, device="cpu")
-    assert item.run.read_json("metrics.json")["judged"] == numbers
+    one, other = (each.run.read_json("metrics.json") for each in (unaided, item))
+    assert one["judged"] == other["judged"] and one["test"] == other["test"]
 
 
 def test_several_processes_draw_the_images_of_one(judged, critic, tmp_path):
     trained = open_trained(judged.run.path)
-    section, numbers = without(judged)
+    section = judged.training.judge.model_copy(update={"useful": False})
     asked = {"seed": 0, "device": CPU, "interrupt": Interrupt(), "beat": lambda _: None}
     for rank, expected in ((1, False), (0, True)):
         found = draw_and_judge(
             trained, section, critic, tmp_path, rank=rank, ranks=2, **asked
         )  # fmt: skip
         assert (found is not None) == expected
-    assert json.loads(json.dumps(found.numbers)) == numbers
+    numbers = judged.run.read_json("metrics.json")["judged"]
+    assert json.loads(json.dumps(found.numbers | {"useful_auc": numbers["useful_auc"]})) == numbers
 
 
 def test_of_two_seeds_validation_picks_the_better_though_both_are_below_nothing():
@@ -361,19 +379,6 @@ def test_the_verb_judges_a_finished_run(judged, place, tmp_path, capsys):
         assert code == 3 and said in error, said
     code, _, error = typed(capsys, *words, "--images=5")
     assert code == 2 and "--images: should be greater than or equal to 8, got 5" in error
-
-
-@pytest.fixture(scope="module")
-def unaided(shards, tmp_path_factory):
-    """A generator that is told no classes, judged without a classifier."""
-    job = generator_job(
-        shards, {"images": 20, "steps": 3}, name="unaided",
-        task={"name": "generation", "options": {}},
-        train={"epochs": 1, "batch_size": 16, "lr": 2e-3},
-    )  # fmt: skip
-    (item,) = plan([job], tmp_path_factory.mktemp("unaided"))
-    run(item, device="cpu")
-    return item
 
 
 def test_without_a_classifier_what_needs_none_is_told(unaided):
