@@ -118,7 +118,8 @@ def predict(
         each: Called after each batch; what it raises ends the prediction, complete pieces stay.
 
     Raises:
-        TrainedError: The run is not finished; or `top` or `of` of one that knows no classes.
+        TrainedError: The run is not finished, or generates images; or `top` or `of` of one that
+            knows no classes.
         ShardError: The data are none, or not of the shape that the network takes.
         AnswerError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
@@ -128,6 +129,8 @@ def predict(
         raise AnswerError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
+    if trained.job.task.name == "generation":
+        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
     shown = _class_shown(trained, of) if top or of or trained.classifies else ""
     trained.model.to(place)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:

@@ -64,7 +64,7 @@ def generator_job(shards, judge=None, **fields):
 def place(shards, tmp_path_factory):
     """Folder of runs with a trained classifier in it."""
     root = tmp_path_factory.mktemp("runs")
-    (item,) = plan([make_job(shards, name="judge", train={"epochs": 5, "batch_size": 24})], root)
+    (item,) = plan([make_job(shards, name="judge", train={"epochs": 4, "batch_size": 24})], root)
     run(item, device="cpu")
     return root
 
@@ -396,6 +396,9 @@ def test_runs_that_generate_stand_in_one_report(judged, unaided, tmp_path):
     scores = judged.run.read_json("metrics.json")["test"]["scores"]
     assert "FID (real)" in text and "real against real" in text
     assert f"{scores['fid']:.3g} ({scores['fid_real']:.3g})" in text
+    figures = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
+    (drawn,) = [figure for figure in figures if figure["name"] == "fid"]
+    assert drawn["arguments"]["models"][0]["generated"] == pytest.approx(scores["fid"])
     page = (tmp_path / "report" / "report.html").read_text()
     assert "FID (real)" in page and ">samples<" in page
     table = report.table.set_index("job")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplense_batch.report.scores import beside_real, with_real
-from deeplense_batch.report.sentences import BESIDE_REAL, FAIRNESS, score_name
+from deeplense_batch.report.sentences import FAIRNESS, score_name
 from deeplense_batch.report.tables import padded, table_cells
 from deeplense_batch.rows import Row
 
@@ -90,7 +90,7 @@ def _more_table(comparison: Mapping[str, Any]) -> list[str]:
             for model in comparison["models"]
         ]
         heads = {name: f"{score_name(name)} (real)" for name in judged}
-        tables += [BESIDE_REAL, _markdown(rows, [*told, *judged], told | heads)]
+        tables.append(_markdown(rows, [*told, *judged], told | heads))
     return tables
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deeplense_batch.compare import Compared
 
-__all__ = ["BESIDE_REAL", "FAIRNESS", "best_model", "heading", "score_name", "sentences"]
+__all__ = ["FAIRNESS", "best_model", "heading", "score_name", "sentences"]
 
 FAIRNESS = (
     "Models are ranked by their validation score. Runs tested on other data (digest), on another "
@@ -24,9 +24,10 @@ FAIRNESS = (
 )
 
 
-BESIDE_REAL = (
-    "Generated images against held-out ones and, in brackets, real against real: as many training "
-    "images against the same held-out ones. No generator can do better, but by chance."
+_BESIDE_REAL = (
+    "Generated images are held against held-out ones; in brackets stands real against real, as "
+    "many training images against the same held-out ones: no generator can do better, but by "
+    "chance."
 )
 
 _NAMES = {
@@ -73,6 +74,7 @@ def sentences(models: Sequence[Compared], notes: Sequence[str] = ()) -> list[str
     return [
         f"{best_model(models)}.",
         *_equals(models),
+        *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
         *_run_notes(models),
         *(f"Note: {note}." for note in notes),
