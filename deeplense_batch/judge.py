@@ -176,6 +176,7 @@ def draw_and_judge(
     }  # fmt: skip
     _log.info("judging the images")
     found = measure(trained, critic, loaders, each)
+    found.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
     if section.useful and critic is not None:
         valid = Loader(trained.slice("valid"), transform=frame, device=device)
         named = {"generated": loaders[GENERATED], "original": loaders[TRAINING]}

@@ -28,28 +28,27 @@ _STYLES: dict[str, dict[str, Any]] = {
     "training": {"color": ORANGE, "ls": "--", "lw": 1.6},
     "generated": {"color": BLUE, "ls": "-", "lw": 1.3},
 }
-_COLUMNS = 8
 _LEAST_BINS, _MOST_BINS = 8, 40
 _TAIL = 0.0005  # share of the pixels beyond each end of their histogram
 
 
-def sample_sheet(
-    generated: Sequence[NDArray], real: Sequence[NDArray], names: Sequence[str], title: str
-) -> Figure:
+def sample_sheet(rows: Mapping[str, Sequence[NDArray]], title: str) -> Figure:
     """Show generated images above held-out ones of the same class, stretched alike.
 
     Arguments:
-        generated, real: Values, (C, H, W), eight of each class in turn.
-        names: Of the classes, one for each eight; empty where the images have none.
+        rows: By class, of an empty name where there are none: generated and held-out images, both
+            (N, C, H, W). The class with the fewest says how many are shown of each.
         title: Of the sheet.
     """
+    filled = {name: pair for name, pair in rows.items() if len(pair[0])}
+    columns = min(len(some) for pair in filled.values() for some in pair)
     images, labels = [], []
-    for row, name in enumerate(names):
-        own = slice(row * _COLUMNS, (row + 1) * _COLUMNS)
-        for kind, some in (("generated", generated[own]), ("held-out", real[own])):
-            images += list(some)
-            labels += [f"{kind} {name}".strip()] * len(some)
-    return contact_sheet(images, labels, title, columns=_COLUMNS, like=real)
+    for name, pair in filled.items():
+        for kind, some in zip(("generated", "held-out"), pair, strict=True):
+            images += list(some[:columns])
+            labels += [f"{kind} {name}".strip()] * columns
+    real = [image for _, held_out in filled.values() for image in held_out[:columns]]
+    return contact_sheet(images, labels, title, columns=columns, like=real)
 
 
 def neighbour_sheet(

@@ -134,7 +134,12 @@ class _Measuring:
         kept = trained.job.data.crop or trained.shape[1]
         self._scale = trained.pixel_scale * kept / trained.input_shape[1]
         self._numbers: dict[str, Any] = {"images": len(sets.generated)}
-        self._notes: list[str] = []
+        self._notes = [
+            f"judged without class {name}: the images drawn, the training or the test slice have "
+            "none"
+            for number, name in enumerate(sets.classes)
+            if number not in sets.targets[GENERATED]
+        ]
         self._figures: dict[str, Figure] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -154,7 +159,11 @@ class _Measuring:
                 "fidelity of classes need one (judge.classifier)"
             )
             return
-        self._numbers["classifier"] = self._critic.trained.run.name
+        judge = self._critic.trained
+        auc = judge.metrics["test"]["scores"].get("auc")
+        self._numbers |= {"classifier": judge.run.name, "classifier_auc": auc}
+        sure = "" if auc is None else f", whose test AUC is {auc:.4f}"
+        self._notes.append(f"judged in the features of {judge.run.name}{sure}")
         seen = {}
         for name, images in self._sets.images.items():
             seen[name] = self._critic(images)
@@ -240,7 +249,7 @@ class _Measuring:
         turned = [
             self._views(self._sets.generated[i : i + 1])[views[i]][0] for i in shown.tolist()
         ]
-        (neighbours,) = (_images(self._pool, places[shown]),)
+        neighbours = _images(self._pool, places[shown])
         self._arrays |= {"nearest_generated": np.stack(turned), "nearest_training": neighbours}
         self._figures["neighbours"] = judged_figures.neighbour_sheet(
             turned, list(neighbours), near[shown].tolist(),
@@ -288,21 +297,16 @@ class _Measuring:
 
     def _sheet(self) -> None:
         """Generated images above held-out ones."""
-        kinds = self._sets.classes or ("",)
-        generated, real, names = [], [], []
-        for number, name in enumerate(kinds):
-            of_class = [
-                np.flatnonzero(self._sets.targets[set_] == number) if self._sets.classes
-                else np.arange(len(self._sets.generated))
-                for set_ in (GENERATED, HELD_OUT)
-            ]  # fmt: skip
-            if min(map(len, of_class)) >= _SHOWN:
-                names.append(name)
-                generated += list(self._sets.generated[of_class[0][:_SHOWN]])
-                real += list(self._sets.held_out[of_class[1][:_SHOWN]])
-        if names:
-            title = f"generated images and held-out ones, {self._trained.run.name}"
-            self._figures["samples"] = judged_figures.sample_sheet(generated, real, names, title)
+        sets = (self._sets.generated, self._sets.held_out)
+        rows = {"": [images[:_SHOWN] for images in sets]}
+        if self._sets.classes:
+            targets = [self._sets.targets[name] for name in (GENERATED, HELD_OUT)]
+            rows = {
+                name: [v[t == k][:_SHOWN] for v, t in zip(sets, targets, strict=True)]
+                for k, name in enumerate(self._sets.classes)
+            }
+        title = f"generated images and held-out ones, {self._trained.run.name}"
+        self._figures["samples"] = judged_figures.sample_sheet(rows, title)
 
 
 def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:

@@ -24,10 +24,12 @@ from deeplense_batch.attempts import Interrupt
 from deeplense_batch.collect import collect
 from deeplense_batch.compare import Compared
 from deeplense_batch.critic import Critic, inception
+from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.job import JobError, JudgeSection, NotYetError
 from deeplense_batch.judge import draw_and_judge, open_critic
+from deeplense_batch.judgement import GENERATED, HELD_OUT, TRAINING, measure
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import WeightsError, backbone
 from deeplense_batch.plan import plan
@@ -309,7 +311,9 @@ def test_a_run_tells_what_its_images_are_worth(judged):
     assert 0.9 < scores["diversity_real"] < 1.1 and scores["copied_real"] < 0.03
     assert scores["useful_auc_real"] > 0.7
     assert set(found["class_accuracy"]["classes"]) == set(CLASSES)
-    assert any("weights of inception_v3" in note for note in metrics["test"]["notes"])
+    notes = metrics["test"]["notes"]
+    assert any("weights of inception_v3" in note for note in notes)
+    assert any(f"test AUC is {found['classifier_auc']:.4f}" in note for note in notes)
     drawn = {path.stem for path in judged.run.figures.iterdir()}
     assert {"samples", "neighbours", "power_spectrum", "distributions"} <= drawn
     assert np.load(judged.run.path / "judged.npz")["generated_power"].shape == (12,)
@@ -386,6 +390,25 @@ def test_without_a_classifier_what_needs_none_is_told(unaided):
     scores = metrics["test"]["scores"]
     assert "fid" not in scores and "class_accuracy" not in scores and "pixels" in scores
     assert any("judged without a classifier" in note for note in metrics["test"]["notes"])
+    assert metrics["judged"]["steps"] == 8
+
+
+def test_a_class_that_a_set_lacks_is_left_out_and_told(judged, critic, tmp_path):
+    trained = open_trained(judged.run.path)
+    loaders = {
+        name: Loader(split, transform=replace(trained.transform, mean=(), sd=()), device=CPU)
+        for name, split in (
+            (GENERATED, open_split(judged.run.path / "samples", "train")),
+            (TRAINING, trained.slice("train")),
+            (HELD_OUT, trained.slice("test")),
+        )
+    }
+    loaders[HELD_OUT].targets[loaders[HELD_OUT].targets == 2] = 0
+    found = measure(trained, critic, loaders, lambda: None)
+    assert any("judged without class vort" in note for note in found.notes)
+    assert found.numbers["class_accuracy"]["classes"]["vort"] == {"generated": None, "real": None}
+    found.write(RunDir(tmp_path), "two classes")
+    assert (tmp_path / "figures" / "samples.png").exists()
 
 
 def test_runs_that_generate_stand_in_one_report(judged, unaided, tmp_path):
