@@ -56,7 +56,9 @@ class Compared:
     @property
     def picked(self) -> Row:
         """The run that validation picks among the seeds."""
-        return max(self.runs, key=lambda run: run.get("valid_score") or 0.0)
+        scores = [run.get("valid_score") for run in self.runs]
+        known = [-math.inf if score is None else score for score in scores]  # dB may be below 0
+        return self.runs[known.index(max(known))]
 
     @property
     def more(self) -> Row:

@@ -30,7 +30,7 @@ from deeplense_batch.rundir import RunDir
 from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
 
-__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of"]
+__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of", "symmetries"]
 
 BEST = "best.pt"
 
@@ -265,7 +265,7 @@ def outputs_of(
     task: Task, model: nn.Module, batch: Batch, *, tta: bool = False
 ) -> dict[str, Tensor]:
     """Predict one batch, (B, ...) float32 by name; with `tta` the mean over the symmetries."""
-    views = _symmetries(batch.images) if tta else [batch.images]
+    views = symmetries(batch.images) if tta else [batch.images]
     predicted = [task.predict(model, replace(batch, images=view)) for view in views]
     return {
         name: torch.stack([one[name].float() for one in predicted]).mean(0)
@@ -273,8 +273,8 @@ def outputs_of(
     }
 
 
-def _symmetries(images: Tensor) -> list[Tensor]:
-    """The 8 symmetries of the square, or the 4 of an oblong image."""
+def symmetries(images: Tensor) -> list[Tensor]:
+    """Images (B, C, H, W) under the 8 symmetries of the square, or the 4 of an oblong one."""
     flips: list[list[int]] = [[], [-1], [-2], [-1, -2]]
     views = [images.flip(axes) for axes in flips]
     if images.shape[-1] == images.shape[-2]:

@@ -29,6 +29,7 @@ __all__ = [
     "Augment",
     "Job",
     "JobError",
+    "JudgeSection",
     "NotYetError",
     "OverrideError",
     "Resources",
@@ -46,7 +47,7 @@ class JobError(ValueError):
 
 
 class NotYetError(JobError):
-    """A run starts from another that has not trained yet."""
+    """A run needs another that has not trained yet."""
 
 
 class OverrideError(JobError):
@@ -132,6 +133,20 @@ class TrainSection(_Section):
     sync_bn: bool = False  # batch-norm statistics over all processes
 
 
+class JudgeSection(_Section):
+    """How the images of a run that generates are judged when it has trained (`judge`).
+
+    Not part of the identity, since it changes nothing that is learnt.
+    """
+
+    classifier: str | None = None  # a run, or its job's folder, whose features are compared
+    images: int | None = Field(None, ge=8)  # that are drawn; none: as many as the test slice has
+    sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"
+    steps: int = Field(25, ge=1)  # of the sampler
+    guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
+    useful: bool = False  # train the classifier anew on these images, and on as many originals
+
+
 class Engine(_Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
@@ -186,6 +201,7 @@ class Job(_Named):
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
+    judge: JudgeSection | None = None
     engine: Engine = Engine()
     resources: Resources = Resources()
 
@@ -202,13 +218,13 @@ class Job(_Named):
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
 
-        The name, engine, resources and the place of the data do not count; the data's content
-        does, and the name of the run, or the content of the file, that it starts from.
+        The name, judge, engine, resources and the place of the data do not count; the data's
+        content does, and the name of the run, or the content of the file, that it starts from.
 
         Raises:
             JobError: What it starts from is gone.
         """
-        fields = self.model_dump(mode="json", exclude={"name", "engine", "resources"})
+        fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         del fields["data"]["root"]
         if self.train.init is not None:
             fields["train"]["init"] = _named(Path(self.train.init))

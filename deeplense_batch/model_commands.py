@@ -1,4 +1,4 @@
-"""The verbs of networks: predict, export and explain with a finished run; fetch before one."""
+"""The verbs of networks: predict, sample, judge, export, explain with a finished run; fetch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from deeplense_batch import words
 from deeplense_batch.data_commands import DataCommands, Plan
-from deeplense_batch.job import Job
-from deeplense_batch.models import published
-from deeplense_batch.recipe import load_jobs
+from deeplense_batch.job import Job, JudgeSection
+from deeplense_batch.models import INCEPTION, published
+from deeplense_batch.recipe import load_jobs, read_section
 
 __all__ = ["ModelCommands"]
 
@@ -135,6 +135,62 @@ class ModelCommands(DataCommands):
 
         return Plan(act)
 
+    def judge(
+        self,
+        run: str,
+        *,
+        out: str = "",
+        classifier: str = "",
+        images: int | str = 0,
+        sampler: str = "dpmpp",
+        steps: int | str = 25,
+        guidance: str = "1",
+        seed: int | str = 0,
+        device: str = "",
+        useful: bool | str = False,
+    ) -> Plan:
+        """Draw images with a run of the task generation and judge them by real ones.
+
+        It goes on if it was cut off. Runs whose job has a section judge have done this already.
+
+        Args:
+            run: Run directory of a finished run; its data have to be there.
+            out: Folder of the images, the numbers and the figures.
+            classifier: A finished run of a classifier, whose features are compared, or its job's
+                folder; without one, what needs none is measured.
+            images: How many; by default as many as the test slice has.
+            sampler: ddpm, ddim, dpmpp or heun.
+            steps: Of the sampler.
+            guidance: How closely the class is followed; 1 is as trained.
+            seed: Of all noise.
+            device: cpu or cuda; by default a GPU where there is one.
+            useful: Also train the classifier anew, on these images and on as many originals.
+        """
+        section = read_section(
+            JudgeSection,
+            {
+                "classifier": classifier or None,
+                "images": words.integer("images", images) or None,
+                "sampler": sampler,
+                "steps": words.integer("steps", steps),
+                "guidance": words.number("guidance", guidance),
+                "useful": words.flag("useful", useful),
+            },
+        )
+        start = words.integer("seed", seed)
+        on = words.choice("device", device, ("cpu", "cuda")) if device else None
+        read, folder = words.folder("RUN", run), words.folder("--out", out)
+
+        def act() -> int:
+            from deeplense_batch.attempts import signals
+            from deeplense_batch.judge import judge
+
+            with signals() as interrupt:
+                print(judge(read, folder, section, seed=start, device=on, interrupt=interrupt))
+            return 0
+
+        return Plan(act)
+
     def export(
         self, run: str, out: str, *, format: str = "all", schema: str = "described"
     ) -> Plan:
@@ -197,18 +253,19 @@ class ModelCommands(DataCommands):
         return Plan(act)
 
     def fetch(self, *jobs: str) -> Plan:
-        """Bring the published weights that jobs start from into a folder; needs a network.
+        """Bring published weights that jobs start or judge from to a folder; needs a network.
 
         Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
 
         Args:
-            jobs: Recipes; models without pretrained: true are passed over.
+            jobs: Recipes; those without model.pretrained: true or a section judge need none.
         """
-        found = [job for path in jobs for job in load_jobs(path, {})]
-        asked = [job.model for job in found if isinstance(job, Job) and job.model.pretrained]
+        found = [job for path in jobs for job in load_jobs(path, {}) if isinstance(job, Job)]
+        asked = [job.model for job in found if job.model.pretrained]
         names = {name for model in asked for name in published(model.name, model.options)}
+        names |= {INCEPTION for job in found if job.judge is not None}
         if not names:
-            raise words.UsageError("fetch: no job given has model.pretrained: true")
+            raise words.UsageError("fetch: no job given has model.pretrained: true, or is judged")
 
         def act() -> int:
             from deeplense_batch.models.weights import fetch

@@ -26,13 +26,21 @@ from deeplense_batch.job import (
 from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import RunBusyError, RunDir, Status, now
+from deeplense_batch.rundir import RunBusyError, RunDir, Status, find_runs, now
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from deeplense_batch.tasks.task import Task
 
-__all__ = ["Planned", "data_notes", "open_slices", "plan", "put_aside", "reopen"]
+__all__ = [
+    "Planned",
+    "data_notes",
+    "find_classifier",
+    "open_slices",
+    "plan",
+    "put_aside",
+    "reopen",
+]
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
     digests: dict[str, str] = {}
     sets: dict[str, Simulation] = {}
     # Checked by the names that were given, so that errors tell those.
-    for given in map(_with_init, jobs):
+    for given in map(_with_judge, map(_with_init, jobs)):
         if isinstance(given, Simulation):
             digest = _check_simulation(given)
         else:
@@ -147,6 +155,8 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)
+    if job.judge is not None:
+        _check_judged(job)
     task = _check_options(job)
     try:
         if job.data.root not in digests:
@@ -312,6 +322,68 @@ def _with_init(job: AnyJob) -> AnyJob:
         )
     train = job.train.model_copy(update={"init": str(place.absolute())})
     return job.model_copy(update={"train": train})
+
+
+def _with_judge(job: AnyJob) -> AnyJob:
+    """The job with the run of the classifier that judges, where its job's folder was named."""
+    if not isinstance(job, Job) or job.judge is None or job.judge.classifier is None:
+        return job
+    run = find_classifier(Path(job.judge.classifier), f"{job.name}: judge.classifier")
+    section = job.judge.model_copy(update={"classifier": str(run.absolute())})
+    return job.model_copy(update={"judge": section})
+
+
+def find_classifier(place: Path, asked: str) -> Path:
+    """The run directory of a classifier that judges.
+
+    Only one judges, since features of two networks do not compare.
+
+    Arguments:
+        place: It, or its job's folder.
+        asked: Where it was named.
+
+    Raises:
+        NotYetError: There is none, or it is not done.
+        JobError: There are several, or it tells no classes apart.
+    """
+    runs = find_runs(place)
+    if len(runs) > 1:
+        raise JobError(f"{asked}: {place} has {len(runs)} runs; name one, which judges all alike")
+    if not runs or runs[0].status().state != "done":
+        raise NotYetError(
+            f"{asked}: {place}: no finished run there; expected that of a classifier"
+        )
+    (job,) = load_jobs(runs[0].path / "job.yaml")
+    if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
+        raise JobError(
+            f"{asked}: {runs[0].path} tells no classes apart; expected a run of a classifier"
+        )
+    return runs[0].path
+
+
+def _check_judged(job: Job) -> None:
+    """Make sure that the images of a job can be judged.
+
+    Raises:
+        JobError: It generates none, or none that can be given back.
+    """
+    assert job.judge is not None
+    if job.task.name != "generation":
+        raise JobError(
+            f"{job.name}: judge: task.name {job.task.name} makes no images to judge; only "
+            "generation does"
+        )
+    if job.data.stretch != "linear":
+        raise JobError(
+            f"{job.name}: judge: images of data.stretch {job.data.stretch} cannot be given back "
+            "to be judged; expected linear"
+        )
+    conditions = job.task.options.get("conditions", ())
+    if job.judge.useful and (job.judge.classifier is None or "class" not in conditions):
+        raise JobError(
+            f"{job.name}: judge.useful: needs judge.classifier, whose recipe is trained on the "
+            "images, and task.options.conditions: [class], which labels them"
+        )
 
 
 def _anchored(job: AnyJob) -> AnyJob:

@@ -118,7 +118,8 @@ def predict(
         each: Called after each batch; what it raises ends the prediction, complete pieces stay.
 
     Raises:
-        TrainedError: The run is not finished; or `top` or `of` of one that knows no classes.
+        TrainedError: The run is not finished, or generates images; or `top` or `of` of one that
+            knows no classes.
         ShardError: The data are none, or not of the shape that the network takes.
         AnswerError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
@@ -128,7 +129,9 @@ def predict(
         raise AnswerError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
-    shown = _class_shown(trained, of) if top or of or _tells_classes(trained) else ""
+    if trained.job.task.name == "generation":
+        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    shown = _class_shown(trained, of) if top or of or trained.classifies else ""
     trained.model.to(place)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:
         pieces = inputs.pieces(_PIECE)
@@ -158,17 +161,13 @@ def _class_shown(trained: Trained, of: str) -> str:
     Raises:
         TrainedError: There is none of that name, or none at all.
     """
-    if not _tells_classes(trained):
+    if not trained.classifies:
         raise TrainedError(
             f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
         )
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
     return of or ("lenses" if "lenses" in trained.classes else trained.classes[-1])
-
-
-def _tells_classes(trained: Trained) -> bool:
-    return trained.task.outputs == len(trained.classes) > 1
 
 
 def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[str, Any]:
@@ -208,7 +207,7 @@ class _Maker:
         self.done, self.problems, self.seconds = 0, 0, 0.0
         self._bare_samples, self._bare_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
-        self._classes = trained.classes if _tells_classes(trained) else ()
+        self._classes = trained.classes if trained.classifies else ()
         self._batch_size = batch_size
         self._told = time.monotonic()
 

@@ -15,14 +15,16 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deeplense_batch.job import AnyJob, Job, JobError, OverrideError, Simulation, nearest
 
-__all__ = ["load_jobs", "parse_value"]
+__all__ = ["load_jobs", "parse_value", "read_section"]
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> list[AnyJob]:
@@ -61,7 +63,7 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     if seeds is not None:
         _check_list(f"{path}: seeds", seeds)
         grid = [axes | {"seed": seeds} for axes in grid]
-    kind = Simulation if "simulate" in raw else Job
+    kind: type[AnyJob] = Simulation if "simulate" in raw else Job
     jobs: list[AnyJob] = []
     for point in _points(grid):
         resolved = json.loads(json.dumps(raw))
@@ -71,6 +73,15 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
         parts = job.parts if isinstance(job, Simulation) and "part" not in resolved else 1
         jobs += [job.model_copy(update={"part": i}) for i in range(parts)] if parts > 1 else [job]
     return jobs
+
+
+def read_section(kind: type[Section], values: Mapping[str, Any]) -> Section:
+    """Read a section of a job whose fields were given as flags.
+
+    Raises:
+        OverrideError: One of them is wrong.
+    """
+    return _validate(kind, dict(values), "", set(values))
 
 
 def parse_value(text: str) -> Any:
@@ -156,7 +167,9 @@ def _points(union: Iterable[Mapping[str, Iterable[Any]]]) -> Iterable[dict[str, 
 def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
     *sections, last = str(field).split(".")
     for section in sections:
-        raw = raw.setdefault(section, {})
+        if raw.get(section) is None:
+            raw[section] = {}
+        raw = raw[section]
         if not isinstance(raw, dict):
             kind = OverrideError if where.startswith("--") else JobError
             raise kind(f"{where}: '{section}' is a value, not a section")
@@ -164,8 +177,8 @@ def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
 
 
 def _validate(
-    kind_of_job: type[AnyJob], raw: dict[str, Any], where: str, overridden: set[str]
-) -> AnyJob:
+    kind_of_job: type[Section], raw: dict[str, Any], where: str, overridden: set[str]
+) -> Section:
     try:
         return kind_of_job.model_validate(raw)
     except ValidationError as error:
@@ -209,7 +222,8 @@ def _sentence(job: Any, error: Any) -> str:
 def _fields(job: Any, section: Iterable[Any]) -> list[str]:
     model = job
     for part in section:
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        model = next(iter(get_args(annotation)), annotation)  # of `JudgeSection | None` the first
     return [*model.model_fields, *(("grid", "seeds") if model is job else ())]
 
 

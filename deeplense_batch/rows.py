@@ -46,6 +46,7 @@ _KINDS = {
     "history.jsonl": "history",
     "metrics.json": "result",
 }
+_UNCOUNTED = ("name", "seed", "data.root", "judge")  # fields that make no variant
 _SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"
 
 
@@ -180,7 +181,7 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for key, value in section.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in ("name", "seed", "data.root") and prefix != "resources.":
+        elif f"{prefix}{key}" not in _UNCOUNTED and prefix not in ("resources.", "judge."):
             yield f"{prefix}{key}", value
 
 

@@ -29,12 +29,15 @@ from deeplense_batch.data.verify import verify
 from deeplense_batch.distributed import DeviceError, World, is_main, open_world
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
+from deeplense_batch.job import JobError
+from deeplense_batch.judge import draw_and_judge, open_critic
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.preflight import UnfitError, check_room, preflight
 from deeplense_batch.rundir import RunBusyError, RunDir
 from deeplense_batch.tasks.task import Arrays, Scores
+from deeplense_batch.trained import Trained
 
 __all__ = ["run"]
 
@@ -48,6 +51,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ShardError, "data"),
     (UnfitError, "environment"),
     (OSError, "environment"),
+    (JobError, "data"),
 )
 
 _log = logging.getLogger(__name__)
@@ -133,6 +137,12 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     if world.main:
         check_room(directory.path, model)
     model.to(world.device)
+    learnt = Trained(
+        directory, job, task, model, train.transform, info.shape, info.pixel_scale, 0,
+        {"identity": job.identity(planned.digest), "data": {"digest": planned.digest}},
+    )  # fmt: skip
+    # Before anything is learnt, since it may not fit.
+    critic = open_critic(job.judge, learnt, world.device) if job.judge else None
     energy = record.Energy(world.device.index)
     loaded = time.perf_counter() - started
     trainer = Trainer(
@@ -154,15 +164,27 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
             best = checkpoint.load(directory.path / BEST)
             checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
+    seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
+    judgement, started = None, time.perf_counter()
+    if job.judge is not None:
+        judgement = draw_and_judge(
+            learnt, job.judge, critic, directory.path, seed=job.seed, device=world.device,
+            interrupt=interrupt, beat=trainer.beat, rank=world.rank, ranks=world.size,
+        )  # fmt: skip
+        seconds["judge"] = time.perf_counter() - started
     if outputs is None:
         return {}
-    seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
     scores, notes = task.score(outputs)
     _write_outputs(directory, outputs, info.classes)
     for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
         figure.suptitle(f"{directory.name}, {job.data.test}", fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     metrics = _metrics(planned, directory, world, trainer, seconds)
+    if judgement is not None:
+        judgement.write(directory, f"{directory.name}, {job.data.test}")
+        metrics["judged"] = judgement.numbers
+        scores |= judgement.scores
+        notes += judgement.notes
     lasted = time.perf_counter() - begun
     metrics["cost"]["device_hours"] = _device_hours(directory, lasted * world.size)
     metrics["cost"]["gflops"] = gflops_of(model, frame_of(job, info))

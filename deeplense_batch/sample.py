@@ -27,7 +27,7 @@ from deeplense_batch.samplers import SAMPLERS, denoise
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.trained import Trained, TrainedError, open_trained
 
-__all__ = ["sample"]
+__all__ = ["draw", "sample"]
 
 _SPLIT = "train"
 _BATCH = {"cpu": 16, "cuda": 128}
@@ -76,7 +76,30 @@ def sample(
         DeviceError: A GPU was asked for and there is none.
     """
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained = open_trained(run)
+    return draw(
+        open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
+        guidance=guidance, seed=seed, device=place, shard_size=shard_size, part=part, parts=parts,
+        each=each,
+    )  # fmt: skip
+
+
+def draw(
+    trained: Trained,
+    out: Path | str,
+    *,
+    images: int,
+    sampler: str,
+    steps: int,
+    guidance: float,
+    seed: int,
+    device: torch.device,
+    class_: str = "",
+    shard_size: int = 256,
+    part: int = 0,
+    parts: int = 1,
+    each: Callable[[], None] = lambda: None,
+) -> SimulateReport:
+    """Draw images with what a run has learnt, as `sample` does."""
     task = trained.task
     if not isinstance(task, Generation):
         raise TrainedError(
@@ -98,7 +121,7 @@ def sample(
             f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
             "cannot be given back; train with data.stretch: linear"
         )
-    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, place)
+    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
     return make_set(
         "sample", content, "sample", content.counts(images), Path(out), seed=seed,
         shard_size=shard_size, part=part, parts=parts, each=each,

@@ -28,19 +28,22 @@ _LETTERS = 28  # of a name above a panel
 _ROOM = 0.9  # inches of titles
 
 
-def stretched(image: NDArray) -> NDArray[np.float64]:
+def stretched(image: NDArray, like: Sequence[NDArray] = ()) -> NDArray[np.float64]:
     """Make a picture of an image.
 
     Arguments:
         image: Values, (C, H, W), of any type and scale.
+        like: Images whose black and white are used, each (C, H, W); by default its own.
 
     Returns:
         (H, W, 3) for three channels, else (H, W); in [0, 1].
     """
     colour = len(image) == 3
-    values = image[::-1].astype(np.float64) if colour else image[:1].astype(np.float64)
+    shown = slice(None, None, -1) if colour else slice(1)
+    values = image[shown].astype(np.float64)
+    scale = np.concatenate([one[shown] for one in like], axis=1) if len(like) else values
     black, white = (
-        np.quantile(values, share, axis=(1, 2), keepdims=True)
+        np.quantile(scale, share, axis=(1, 2), keepdims=True)
         for share in (_SKY if colour else _BLACK, _WHITE)
     )
     values = np.clip((values - black) / np.maximum(white - black, 1e-12), 0, None)
@@ -51,7 +54,12 @@ def stretched(image: NDArray) -> NDArray[np.float64]:
 
 
 def contact_sheet(
-    images: Sequence[NDArray], names: Sequence[str], title: str, *, columns: int = 10
+    images: Sequence[NDArray],
+    names: Sequence[str],
+    title: str,
+    *,
+    columns: int = 10,
+    like: Sequence[NDArray] = (),
 ) -> Figure:
     """Show images side by side, each under its name.
 
@@ -60,6 +68,7 @@ def contact_sheet(
         names: A line or more for each.
         title: Of the sheet.
         columns: Images in a row.
+        like: Images by which all are stretched alike; by default each by itself.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -71,7 +80,7 @@ def contact_sheet(
     for axes in panels:
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, names, strict=False):
-        _show(axes, image)
+        _show(axes, image, like)
         axes.set_title(_short(name), fontsize=6.5, pad=2)
     figure.suptitle(title, fontsize=9)
     return figure
@@ -128,8 +137,8 @@ def map_sheet(
     return figure
 
 
-def _show(axes: Axes, image: NDArray) -> None:
-    picture = stretched(image)
+def _show(axes: Axes, image: NDArray, like: Sequence[NDArray] = ()) -> None:
+    picture = stretched(image, like)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 

@@ -52,6 +52,11 @@ class Trained:
         return self.task.classes
 
     @property
+    def classifies(self) -> bool:
+        """Whether it tells classes apart."""
+        return self.task.outputs == len(self.classes) > 1 and self.job.task.name != "generation"
+
+    @property
     def digest(self) -> str:
         """Of the data it was trained on."""
         return str(self.metrics["data"]["digest"])

@@ -372,6 +372,12 @@ def test_what_cannot_be_sampled_is_one_sentence(drawer, shards, tmp_path, capsys
         assert code == 3 and sentence in err and not (tmp_path / "out").exists()
 
 
+def test_it_predicts_nothing(drawer, shards, tmp_path, capsys):
+    out = ("--out", tmp_path / "out.csv", "--device=cpu")
+    code, _, err = typed(capsys, "predict", drawer, shards, *out)
+    assert code == 3 and "generates images, and predicts nothing" in err
+
+
 def test_images_without_labels_are_enough_where_no_class_is_told(tmp_path):
     simulate("diffusion", tmp_path / "data", images=40, size=32)
     slices = {"train": "train[:50%]", "valid": "train[50%:75%]", "test": "train[75%:]"}

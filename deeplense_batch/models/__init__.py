@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "INCEPTION",
     "MODELS",
     "Model",
     "ModelError",
@@ -99,6 +100,8 @@ MODELS: dict[str, Model] = {
         backbones={"encoder": "vit_small_patch16_224.dino"},
     ),
 }
+
+INCEPTION = "inception_v3"  # whose features generated images are usually judged by
 
 _OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50", "unet")
 

@@ -25,6 +25,7 @@ __all__ = [
     "MARKS",
     "MEAN",
     "SEED",
+    "beside_real",
     "differences",
     "explain",
     "score_dots",
@@ -99,6 +100,31 @@ def differences(models: Sequence[Mapping[str, Any]], score: str, by: str) -> Fig
     axes.set_xlabel(f"{score} minus that of the best by {by}", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     explain(figure, marks | _whiskers(axes, rows))
+    return figure
+
+
+def beside_real(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
+    """Draw how far generated images are from held-out ones, and how far real ones are.
+
+    Arguments:
+        models: ``label``, ``generated`` and ``real`` of each; less is better.
+        score: The distance, in words.
+    """
+    rows = sorted(models, key=lambda model: -model["generated"])
+    kinds = {"generated": MEAN, "real": SEED | {"ms": 5.0, "zorder": 3}}
+    numbers = {kind: [f"{row[kind]:.3g}" for row in rows] for kind in kinds}
+    figure, (axes,) = panels_of(_width(rows, numbers), 0.25 * len(rows) + 1.7)
+    values = {kind: [row[kind] for row in rows] for kind in kinds}
+    axes.hlines(range(len(rows)), values["real"], values["generated"], **_WHISKER, zorder=2)
+    for kind, style in kinds.items():
+        axes.plot(values[kind], range(len(rows)), **style)
+    if min(min(some) for some in values.values()) > 0:
+        axes.set_xscale("log")
+    _rows(axes, rows, [()] * len(rows), numbers)
+    axes.set_xlabel(score, fontsize=9)
+    words = ("generated images", "as many training images: real against real")
+    marks = (Line2D([], [], **style) for style in kinds.values())
+    explain(figure, dict(zip(words, marks, strict=True)))
     return figure
 
 

@@ -107,6 +107,7 @@ def compose(
     made = [
         *_scores(comparison, models),
         *_differences(comparison, models),
+        *_generated(models),
         *_times(models),
         *_costs(models),
         *_shares(models),
@@ -196,6 +197,21 @@ def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture
     )
     arguments = {"models": shown, "score": score, "by": by}
     yield Picture("differences", "differences", arguments, caption)
+
+
+def _generated(models: Sequence[Model]) -> Iterator[Picture]:
+    """The distance of generated images from real ones, where they were judged by a classifier."""
+    known = [model for model in models if model.get("fid") is not None]
+    shown = [
+        {"label": model["label"], "generated": model["fid"], "real": model["fid_real"]}
+        for model in known
+        if model["shown"]
+    ]
+    if shown:
+        score = "FID from held-out images, in the features of a classifier"
+        yield Picture(
+            "fid", "beside_real", {"models": shown, "score": score}, score + _others(known, shown)
+        )
 
 
 def _times(models: Sequence[Model]) -> Iterator[Picture]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deeplense_batch.report.scores import beside_real, with_real
 from deeplense_batch.report.sentences import FAIRNESS, score_name
 from deeplense_batch.report.tables import padded, table_cells
 from deeplense_batch.rows import Row
@@ -74,12 +75,23 @@ def _with_interval(model: Mapping[str, Any], name: str) -> str | None:
 
 def _more_table(comparison: Mapping[str, Any]) -> list[str]:
     """The scores that only this task has, where there are any: means over the runs."""
-    names = comparison["more"]
-    if not names:
-        return []
-    columns = ["place", "label", *names]
-    rows = [dict.fromkeys(columns) | model for model in comparison["models"]]
-    return [_markdown(rows, columns, {"place": "#", "label": "model"})]
+    told = {"place": "#", "label": "model"}
+    judged = {name: f"{name}_real" for name in with_real(comparison["models"])}
+    plain = [n for n in comparison["more"] if n not in {*judged, *judged.values()}]
+    tables = []
+    if plain:
+        columns = [*told, *plain]
+        rows = [dict.fromkeys(columns) | model for model in comparison["models"]]
+        tables.append(_markdown(rows, columns, told))
+    if judged:
+        rows = [
+            {name: model[name] for name in told}
+            | {name: beside_real(model, name) for name in judged}
+            for model in comparison["models"]
+        ]
+        heads = {name: f"{score_name(name)} (real)" for name in judged}
+        tables.append(_markdown(rows, [*told, *judged], told | heads))
+    return tables
 
 
 def _class_table(comparison: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "auc_against_cost": costs.auc_against_cost,
     "auc_against_labels": lines.auc_against_labels,
     "auc_against_time": costs.auc_against_time,
+    "beside_real": charts.beside_real,
     "differences": charts.differences,
     "hardest": hardest.sheet,
     "precision_recall": lines.precision_recall,

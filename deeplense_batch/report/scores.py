@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["interval", "number", "p_value", "score_names", "time_unit"]
+__all__ = ["beside_real", "interval", "number", "p_value", "score_names", "time_unit", "with_real"]
 
 
 def score_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -18,6 +18,20 @@ def score_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
         if key.endswith("_mean") and value is not None
     )
     return list(names)
+
+
+def with_real(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the scores of generated images that stand beside those of real ones."""
+    names = dict.fromkeys(key for model in models for key in model)
+    return [name for name in names if f"{name}_real" in names]
+
+
+def beside_real(model: Mapping[str, Any], name: str) -> str:
+    """Write a score of generated images and, in brackets, of real ones: ``10.5 (1.6)``."""
+    value, real = model.get(name), model.get(f"{name}_real")
+    if value is None:
+        return "-"
+    return f"{value:.3g} ({'-' if real is None else f'{real:.3g}'})"
 
 
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:

@@ -24,9 +24,21 @@ FAIRNESS = (
 )
 
 
+_BESIDE_REAL = (
+    "Generated images are held against held-out ones; in brackets stands real against real, as "
+    "many training images against the same held-out ones: no generator can do better, but by "
+    "chance."
+)
+
+_NAMES = {
+    **{"auc": "AUC", "r2": "R2", "snr_db": "SNR (dB)", "fid": "FID", "kid": "KID"},
+    **{"fid_inception": "FID by Inception", "useful_auc": "useful AUC"},
+}
+
+
 def score_name(monitor: str) -> str:
     """The name of a score in a sentence."""
-    return {"auc": "AUC", "r2": "R2"}.get(monitor, monitor.replace("_", " "))
+    return _NAMES.get(monitor, monitor.replace("_", " "))
 
 
 def heading(models: Sequence[Compared]) -> str:
@@ -62,6 +74,7 @@ def sentences(models: Sequence[Compared], notes: Sequence[str] = ()) -> list[str
     return [
         f"{best_model(models)}.",
         *_equals(models),
+        *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
         *_run_notes(models),
         *(f"Note: {note}." for note in notes),

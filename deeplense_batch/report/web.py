@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from deeplense_batch.report.scores import interval, number, p_value, score_names, time_unit
+from deeplense_batch.report.scores import (
+    beside_real,
+    interval,
+    number,
+    p_value,
+    score_names,
+    time_unit,
+    with_real,
+)
+from deeplense_batch.report.sentences import score_name
 from deeplense_batch.report.tables import table_cells
 from deeplense_batch.rows import Row
 
@@ -30,6 +39,8 @@ _RUN_COLUMNS = {  # and their heads
     **{"valid_auc": "valid AUC", "auc": "test AUC", "accuracy": "accuracy"},
     **{"train_seconds": "training, s", "device": "device", "run": "run"},
 }
+
+_HIGH = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names; more is better
 
 Model = Mapping[str, Any]
 
@@ -141,7 +152,15 @@ def _model_columns(models: Sequence[Model], classes: Sequence[str]) -> list[_Col
         _Column("difference to the best", "descending", _cells(differences, models, "difference")),
         _Column("p", "ascending", p_values),
         *_scores("accuracy", models, "accuracy"),
-        *(column for name in own for column in _scores(name.replace("_", " "), models, name)),
+        *(column for name in own for column in _scores(score_name(name), models, name)),
+        *(
+            _Column(
+                f"{score_name(name)} (real)",
+                "descending" if name.endswith(_HIGH) else "ascending",
+                _cells([beside_real(model, name) for model in models], models, name),
+            )
+            for name in with_real(models)
+        ),
         _numbers("ECE", models, "ece", "ascending"),
         _numbers("ECE, calibrated", models, "ece_calibrated", "ascending"),
         *_costs(models),
