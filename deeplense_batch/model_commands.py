@@ -183,7 +183,7 @@ class ModelCommands(DataCommands):
 
         def act() -> int:
             from deeplense_batch.attempts import signals
-            from deeplense_batch.judge import judge
+            from deeplense_batch.judging.judge import judge
 
             with signals() as interrupt:
                 print(judge(read, folder, section, seed=start, device=on, interrupt=interrupt))

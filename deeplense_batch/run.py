@@ -30,7 +30,7 @@ from deeplense_batch.distributed import DeviceError, World, is_main, open_world
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.job import JobError
-from deeplense_batch.judge import draw_and_judge, open_critic
+from deeplense_batch.judging.judge import draw_and_judge, open_critic
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
 from deeplense_batch.precision import PrecisionError

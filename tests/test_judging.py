@@ -19,17 +19,17 @@ from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
-from deeplense_batch import image_statistics, judging
 from deeplense_batch.attempts import Interrupt
 from deeplense_batch.collect import collect
 from deeplense_batch.compare import Compared
-from deeplense_batch.critic import Critic, inception
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.job import JobError, JudgeSection, NotYetError
-from deeplense_batch.judge import draw_and_judge, open_critic
-from deeplense_batch.judgement import GENERATED, HELD_OUT, TRAINING, measure
+from deeplense_batch.judging import distances, image_statistics
+from deeplense_batch.judging.critic import Critic, inception
+from deeplense_batch.judging.judge import draw_and_judge, open_critic
+from deeplense_batch.judging.measure import GENERATED, HELD_OUT, TRAINING, measure
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import WeightsError, backbone
 from deeplense_batch.plan import plan
@@ -103,7 +103,7 @@ class TestFeatures:
     """By the features of a classifier that has learnt the classes of these images."""
 
     def fid(self, critic, images, held_out):
-        return judging.fid(critic(images)[0], critic(held_out)[0])
+        return distances.fid(critic(images)[0], critic(held_out)[0])
 
     def test_a_set_is_at_no_distance_from_itself(self, critic):
         images, others = rings(60, 3)[0], rings(60, 4)[0]
@@ -130,7 +130,7 @@ class TestFeatures:
             ]
         found = [self.fid(critic, some, held_out) for some in sets]
         assert all(a < b for a, b in itertools.pairwise(found)), found
-        kids = [judging.kid(critic(some)[0], critic(held_out)[0])[0] for some in sets]
+        kids = [distances.kid(critic(some)[0], critic(held_out)[0])[0] for some in sets]
         assert kids[-1] > kids[0]
 
     def test_recall_sees_a_lost_mode_and_precision_does_not(self, critic):
@@ -138,37 +138,39 @@ class TestFeatures:
             critic(rings(90, seed, classes)[0])[0]
             for seed, classes in ((3, (0, 1, 2)), (4, (0, 1, 2)), (5, (2,)))
         )
-        precision, recall = judging.precision_recall(whole, held_out)
-        lost_precision, lost_recall = judging.precision_recall(lost, held_out)
+        precision, recall = distances.precision_recall(whole, held_out)
+        lost_precision, lost_recall = distances.precision_recall(lost, held_out)
         assert recall > 0.8 and lost_recall < 0.6
         assert lost_precision > precision - 0.15
-        assert judging.spread(lost) < judging.spread(held_out)
+        assert distances.spread(lost) < distances.spread(held_out)
 
     def test_fid_of_normal_features_is_that_of_their_moments(self):
         """Against |m - m'|^2 + tr(C + C' - 2 sqrt(C C')), with covariances that commute."""
         random = np.random.default_rng(0)
         a, b = random.normal(size=(2, 4000, 3)) * ([[1, 2, 3]], [[2, 2, 1]]) + [[[0.0]], [[1.0]]]
         expected = 3 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2
-        assert judging.fid(a, b) == pytest.approx(expected, rel=0.1)
+        assert distances.fid(a, b) == pytest.approx(expected, rel=0.1)
         turned = np.concatenate([a, np.zeros((4000, 9000))], 1)[:50]  # fewer samples than features
         other = np.concatenate([b, np.zeros((4000, 9000))], 1)[:50]
-        assert judging.fid(turned, other) == pytest.approx(judging.fid(a[:50], b[:50]), rel=1e-6)
+        assert distances.fid(turned, other) == pytest.approx(
+            distances.fid(a[:50], b[:50]), rel=1e-6
+        )
 
     def test_kid_is_the_same_every_time(self):
         a, b = np.random.default_rng(0).normal(size=(2, 50, 8))
         before = torch.get_rng_state()
-        assert judging.kid(a, b) == judging.kid(a, b)
+        assert distances.kid(a, b) == distances.kid(a, b)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_one_process_of_several_finds_them_alone(self, monkeypatch, tmp_path):
         """The others have ended, and would be waited for in vain."""
         a, b = np.random.default_rng(0).normal(size=(2, 20, 4))
-        alone = judging.fid(a, b), judging.kid(a, b)
+        alone = distances.fid(a, b), distances.kid(a, b)
         store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
         torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
         try:
             monkeypatch.setattr(torch.distributed, "barrier", lambda **_: pytest.fail("waits"))
-            assert (judging.fid(a, b), judging.kid(a, b)) == alone
+            assert (distances.fid(a, b), distances.kid(a, b)) == alone
         finally:
             torch.distributed.destroy_process_group()
 
@@ -178,11 +180,11 @@ class TestFeatures:
             near = {}
             for name, images in (("copy", train), ("held out", held_out), ("new", new)):
                 pool = (look(train[first : first + 50]) for first in range(0, 120, 50))
-                near[name], places = judging.nearest(look(images), pool)
+                near[name], places = distances.nearest(look(images), pool)
                 assert name != "copy" or places.tolist() == list(range(120))
-            copy = judging.copied(near["copy"], near["held out"])
+            copy = distances.copied(near["copy"], near["held out"])
             assert copy["generated"] == 1 and copy["ratio"] < 1e-3 and copy["real"] < 0.02
-            fair = judging.copied(near["new"], near["held out"])
+            fair = distances.copied(near["new"], near["held out"])
             assert fair["generated"] < 0.05 and 0.9 < fair["ratio"] < 1.1
 
 

@@ -15,13 +15,13 @@ import torch
 from deeplense_batch import checkpoint
 from deeplense_batch.attempts import Interrupt
 from deeplense_batch.build import model_of, task_of
-from deeplense_batch.critic import Critic
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import NAME, Split, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.distributed import World
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.job import Job
+from deeplense_batch.judging.critic import Critic
 from deeplense_batch.rundir import RunDir
 
 __all__ = ["usefulness"]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch.figures import BLUE, ORANGE, panels_of, plain
-from deeplense_batch.image_statistics import Statistics
+from deeplense_batch.judging.image_statistics import Statistics
 from deeplense_batch.sheets import contact_sheet
 
 __all__ = ["distributions", "neighbour_sheet", "power_spectra", "sample_sheet"]

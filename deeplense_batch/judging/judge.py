@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 
 from deeplense_batch.attempts import Interrupt
-from deeplense_batch.critic import Critic
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.distributed import device_of
 from deeplense_batch.job import JudgeSection
-from deeplense_batch.judgement import GENERATED, HELD_OUT, TRAINING, Judgement, measure
+from deeplense_batch.judging.critic import Critic
+from deeplense_batch.judging.measure import GENERATED, HELD_OUT, TRAINING, Judgement, measure
+from deeplense_batch.judging.usefulness import usefulness
 from deeplense_batch.plan import find_classifier
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.sample import draw
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.trained import Trained, TrainedError, open_trained
-from deeplense_batch.useful import usefulness
 
 __all__ = ["draw_and_judge", "judge", "open_critic"]
 

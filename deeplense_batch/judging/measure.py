@@ -16,12 +16,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deeplense_batch import image_statistics, judged_figures, judging
-from deeplense_batch.critic import Critic, Floats, Images, inception
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import symmetries
+from deeplense_batch.judging import distances, figures, image_statistics
+from deeplense_batch.judging.critic import Critic, Floats, Images, inception
 from deeplense_batch.models.weights import WeightsError
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.tasks.generation import Generation
@@ -175,11 +175,11 @@ class _Measuring:
         }
         for name, set_ in _YARDSTICK.items():
             of = features[set_]
-            found["fid"][name] = judging.fid(of, held_out)
-            found["kid"][name], found["kid"][f"{name}_sd"] = judging.kid(of, held_out)
-            among = judging.precision_recall(of, held_out)
+            found["fid"][name] = distances.fid(of, held_out)
+            found["kid"][name], found["kid"][f"{name}_sd"] = distances.kid(of, held_out)
+            among = distances.precision_recall(of, held_out)
             found["precision"][name], found["recall"][name] = among
-            found["diversity"][name] = judging.spread(of) / judging.spread(held_out)
+            found["diversity"][name] = distances.spread(of) / distances.spread(held_out)
             self._each()
         self._numbers |= found
         if self._sets.classes:
@@ -210,7 +210,7 @@ class _Measuring:
             return
         features = {name: look(images) for name, images in self._sets.images.items()}
         self._numbers["fid_inception"] = {
-            name: judging.fid(features[set_], features[HELD_OUT])
+            name: distances.fid(features[set_], features[HELD_OUT])
             for name, set_ in _YARDSTICK.items()
         }
         self._notes.append(
@@ -236,8 +236,8 @@ class _Measuring:
             values = {k: v for k, v in vars(of).items() if k != "pixels"}  # too many
             self._arrays |= {f"{name.replace('-', '_')}_{k}": v for k, v in values.items()}
         arguments = (sets, found, self._scale)
-        self._figures["power_spectrum"] = judged_figures.power_spectra(*arguments)
-        self._figures["distributions"] = judged_figures.distributions(*arguments)
+        self._figures["power_spectrum"] = figures.power_spectra(*arguments)
+        self._figures["distributions"] = figures.distributions(*arguments)
 
     def _copies(self) -> None:
         """Nearest training neighbours of generated and of held-out images."""
@@ -251,7 +251,7 @@ class _Measuring:
         ]
         neighbours = _images(self._pool, places[shown])
         self._arrays |= {"nearest_generated": np.stack(turned), "nearest_training": neighbours}
-        self._figures["neighbours"] = judged_figures.neighbour_sheet(
+        self._figures["neighbours"] = figures.neighbour_sheet(
             turned, list(neighbours), near[shown].tolist(),
             f"generated images that are nearest to a training image, {self._trained.run.name}\n"
             "ratio: this distance over the median of that of held-out images",
@@ -271,16 +271,16 @@ class _Measuring:
         for view in [view for images in sets for view in self._views(images)]:
             queries.append(look(view))
             self._each()
-        distances, places = judging.nearest(
+        away, places = distances.nearest(
             np.concatenate(queries), (look(block) for block in self._blocks())
         )
-        distances = distances.reshape(2, -1, len(sets[0]))
-        places = places.reshape(distances.shape)
-        view = distances[0].argmin(0)
-        generated, held_out = distances.min(1)
+        away = away.reshape(2, -1, len(sets[0]))
+        places = places.reshape(away.shape)
+        view = away[0].argmin(0)
+        generated, held_out = away.min(1)
         own = places[0][view, np.arange(len(view))]
         usual = max(float(np.median(held_out)), 1e-12)
-        return judging.copied(generated, held_out), generated / usual, own, view
+        return distances.copied(generated, held_out), generated / usual, own, view
 
     def _views(self, images: Images) -> list[Images]:
         """Images under the symmetries that training showed them in."""
@@ -306,7 +306,7 @@ class _Measuring:
                 for k, name in enumerate(self._sets.classes)
             }
         title = f"generated images and held-out ones, {self._trained.run.name}"
-        self._figures["samples"] = judged_figures.sample_sheet(rows, title)
+        self._figures["samples"] = figures.sample_sheet(rows, title)
 
 
 def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
