@@ -54,6 +54,8 @@ def read_outcomes(folder: Path | str) -> Outcomes:
         if "logits" in found:
             scores = _scores(found["logits"], targets, path)
             return Outcomes(ids, targets, classes, _softmax(scores, path))
+        if "errors" in found:  # of restored images, by level of noise
+            raise OutcomesError("a generator gives no answers to single samples")
         numbers = np.stack([found["true"], found["predicted"]], axis=1).astype(np.float64)
         return Outcomes(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:

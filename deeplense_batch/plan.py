@@ -152,6 +152,11 @@ def _check_training(job: Job, digests: dict[str, str]) -> str:
             f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
             f"generation learns; these do: {able}"
         )
+    if job.task.name == "generation" and job.train.ema is None:
+        raise JobError(
+            f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
+            "below 1, such as 0.999"
+        )
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)

@@ -259,6 +259,8 @@ def test_models_and_tasks_that_do_not_fit_are_one_sentence(shards, tmp_path):
     with pytest.raises(JobError, match=r"resnet18 gives no images.*these do: unet"):
         plan([job.model_copy(update={"model": make_job(shards).model.model_copy(
             update={"name": "resnet18"})})], tmp_path)  # fmt: skip
+    with pytest.raises(JobError, match=r"train.ema: .* expected a decay below 1, such as 0.999"):
+        plan([generation_job(shards, ema=None)], tmp_path)
     with pytest.raises(JobError, match="unet takes noise from images"):
         plan([make_job(shards, model={"name": "unet"})], tmp_path)
 

@@ -420,6 +420,7 @@ def test_runs_that_generate_stand_in_one_report(judged, unaided, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     scores = judged.run.read_json("metrics.json")["test"]["scores"]
     assert "FID (real)" in text and "real against real" in text
+    assert "no bootstrap interval: a generator gives no answers to single samples" in text
     assert f"{scores['fid']:.3g} ({scores['fid_real']:.3g})" in text
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
     (drawn,) = [figure for figure in figures if figure["name"] == "fid"]

@@ -1,0 +1,78 @@
+"""Two kinds of images, seven of one to three of the other, learnt as they are: in minutes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from conftest import make_job
+
+from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.writer import ShardWriter
+from deeplense_batch.plan import plan
+from deeplense_batch.run import run
+from deeplense_batch.sample import sample
+
+SIZE = 64
+KINDS = ("left", "right")
+
+
+def image(kind: int, random: np.random.Generator) -> np.ndarray:
+    """A blob on the left, or a ring on the right, near a place; (1, 64, 64) float32."""
+    x0, y0 = (20, 44)[kind] + 2 * random.normal(), 32 + 2 * random.normal()
+    y, x = np.mgrid[:SIZE, :SIZE]
+    r = np.hypot(x - x0, y - y0)
+    light = np.exp(-((r - 9) ** 2) / 8) if kind else np.exp(-(r**2) / 50)
+    return (light + 0.02 * random.normal(size=light.shape))[None].astype(np.float32)
+
+
+def light(images: np.ndarray) -> np.ndarray:
+    """Share of the light that is on the right, (N,)."""
+    halves = np.clip(images[:, 0], 0.1, None) - 0.1
+    left, right = (halves[..., half].sum((1, 2)) for half in (slice(32), slice(32, None)))
+    return right / (left + right)
+
+
+def write(root, split: str, count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    kinds = (np.arange(count) % 10 < 7).astype(int)
+    with ShardWriter(
+        root, split=split, shape=(1, SIZE, SIZE), stored=np.dtype(np.float32),
+        dtype=np.dtype(np.float32), classes=KINDS, source="tests", seed=0, shard_size=count,
+    ) as writer:  # fmt: skip
+        images = np.stack([image(kind, random) for kind in kinds])
+        writer.append(images, targets=kinds, ids=[f"{split}/{i}" for i in range(count)])
+        writer.publish()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_both_modes_are_drawn_as_often_as_they_are(tmp_path):
+    """By the one loop and `sample`, told no class; of 600 images within 5 points."""
+    write(tmp_path / "data", "train", 640, seed=0)
+    write(tmp_path / "data", "val", 40, seed=1)
+    truth = light(open_split(tmp_path / "data", "train").images())
+    assert [(truth > 0.7).mean(), (truth < 0.15).mean()] == pytest.approx([0.7, 0.3])
+    # The modes part where the noise is some 50 times the image: a schedule that trains there.
+    job = make_job(
+        tmp_path / "data",
+        task={"name": "generation", "options": {"schedule": "linear", "prediction": "v"}},
+        model={"name": "unet", "options": {
+            "width": 8, "multiples": [1, 1, 2, 2, 4], "blocks": 1, "attention": 1}},
+        data={"augment": {}},
+        train={"epochs": 20, "batch_size": 16, "optimizer": "adam", "lr": 3e-3, "clip": 1.0,
+               "schedule": "cosine", "warmup": 1.0, "ema": 0.99, "weight_decay": 0.0},
+    )  # fmt: skip
+    (item,) = plan([job], tmp_path / "runs")
+    started = time.perf_counter()
+    run(item, device="cpu")
+    sample(item.run.path, tmp_path / "drawn", images=600, steps=12, device="cpu")
+    lasted = time.perf_counter() - started
+    found = light(open_split(tmp_path / "drawn", "train").images())
+    pure = (found > 0.7) | (found < 0.15)
+    print(
+        f"{lasted:.0f} s; {(found > 0.5).mean():.3f} on the right; {pure.mean():.3f} of one kind"
+    )
+    assert pure.mean() > 0.85
+    assert (found > 0.5).mean() == pytest.approx(0.7, abs=0.05)
