@@ -86,7 +86,7 @@ def unaided(shards, tmp_path_factory):
     job = generator_job(
         shards, {"images": 200, "steps": 8}, name="unaided",
         task={"name": "generation", "options": {}},
-        train={"epochs": 1, "batch_size": 16, "lr": 2e-3},
+        train={"epochs": 1, "batch_size": 16, "lr": 2e-3, "ema": 0.9},
     )  # fmt: skip
     (item,) = plan([job], tmp_path_factory.mktemp("unaided"))
     run(item, device="cpu")
