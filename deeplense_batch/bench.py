@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeplense_batch import record
 from deeplense_batch.build import frame_of, gflops_of, model_of, task_of
+from deeplense_batch.checks import open_slices
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.order import order, shuffled
 from deeplense_batch.data.pack import pack
 from deeplense_batch.data.shards import Split
 from deeplense_batch.distributed import World, open_world
 from deeplense_batch.job import Augment, Job
-from deeplense_batch.plan import open_slices
 from deeplense_batch.step import Stepper
 from deeplense_batch.tasks.task import Batch
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from deeplense_batch.checks import open_slices
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.distributed import World
 from deeplense_batch.job import Job
-from deeplense_batch.plan import open_slices
 
 __all__ = ["UnfitError", "check_room", "preflight"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from deeplense_batch import checkpoint, models, record
 from deeplense_batch.attempts import (
@@ -23,20 +24,21 @@ from deeplense_batch.attempts import (
     signals,
 )
 from deeplense_batch.build import frame_of, gflops_of, model_of, task_of
+from deeplense_batch.checks import open_slices
 from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import ShardError, SplitInfo
 from deeplense_batch.data.verify import verify
 from deeplense_batch.distributed import DeviceError, World, is_main, open_world
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
-from deeplense_batch.job import JobError
+from deeplense_batch.job import Job, JobError
 from deeplense_batch.judging.judge import draw_and_judge, open_critic
 from deeplense_batch.models.weights import start_from
-from deeplense_batch.plan import Planned, data_notes, open_slices, put_aside
+from deeplense_batch.plan import Planned, data_notes, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.preflight import UnfitError, check_room, preflight
 from deeplense_batch.rundir import RunBusyError, RunDir
-from deeplense_batch.tasks.task import Arrays, Scores
+from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.trained import Trained
 
 __all__ = ["run"]
@@ -107,36 +109,10 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     preflight(directory.path, job, world)
     if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
         torch.set_num_threads(min(job.resources.cpus, record.cores()))
-    slices = open_slices(job)
-    for split in {split.info.name: split.info for split in slices.values()}.values():
-        verify(split)
-    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    info = slices["train"].info
-    task = task_of(job, info)
-    load = partial(Loader, device=world.device, resident=job.engine.resident, truths=task.reads)
-    train = load(slices["train"], transform=transform)
-    train.transform = train.measured()
-    valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
-    for loader in (train, valid, test):
-        if len(loader) < world.size:
-            raise ShardError(
-                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
-                f"than one for each of {world.size} processes"
-            )
-    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
-        raise ShardError(
-            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
-            "'simulate' keeps it beside the images"
-        )
-    task.study(train.targets.cpu().numpy(), train.truth)
-    torch.manual_seed(job.seed)
-    model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
-    if job.train.init:
-        left = start_from(model, Path(job.train.init))
-        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
-    if world.main:
-        check_room(directory.path, model)
-    model.to(world.device)
+    task, loaders = _loaders(job, world)
+    train, valid, test = loaders
+    info = train.split.info
+    model = _network(job, directory, world, info, task)
     learnt = Trained(
         directory, job, task, model, train.transform, info.shape, info.pixel_scale, 0,
         {"identity": job.identity(planned.digest), "data": {"digest": planned.digest}},
@@ -157,12 +133,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
 
     started = time.perf_counter()
     model.load_state_dict(checkpoint.load(directory.path / BEST)["model"])
-    if task.settles:
-        settled = evaluate(task, model, valid, world, tta=job.data.tta)
-        if settled is not None:
-            task.settle(settled)
-            best = checkpoint.load(directory.path / BEST)
-            checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
+    _settle(task, model, valid, directory, world, tta=job.data.tta)
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
     seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
     judgement, started = None, time.perf_counter()
@@ -200,6 +171,61 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     shown = scores.get(task.monitor)
     _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
     return scores
+
+
+def _loaders(job: Job, world: World) -> tuple[Task, tuple[Loader, Loader, Loader]]:
+    """The task, and its images to train, to validate and to test on.
+
+    Raises:
+        ShardError: A shard is damaged, there are too few images, or they lack what is learnt.
+    """
+    slices = open_slices(job)
+    for split in {split.info.name: split.info for split in slices.values()}.values():
+        verify(split)
+    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
+    task = task_of(job, slices["train"].info)
+    load = partial(Loader, device=world.device, resident=job.engine.resident, truths=task.reads)
+    train = load(slices["train"], transform=transform)
+    train.transform = train.measured()
+    valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
+    for loader in (train, valid, test):
+        if len(loader) < world.size:
+            raise ShardError(
+                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
+                f"than one for each of {world.size} processes"
+            )
+    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
+        raise ShardError(
+            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
+            "'simulate' keeps it beside the images"
+        )
+    task.study(train.targets.cpu().numpy(), train.truth)
+    return task, (train, valid, test)
+
+
+def _network(job: Job, directory: RunDir, world: World, info: SplitInfo, task: Task) -> nn.Module:
+    """The network with the weights it starts from, on the device."""
+    torch.manual_seed(job.seed)
+    model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
+    if job.train.init:
+        left = start_from(model, Path(job.train.init))
+        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
+    if world.main:
+        check_room(directory.path, model)
+    return model.to(world.device)
+
+
+def _settle(
+    task: Task, model: nn.Module, valid: Loader, directory: RunDir, world: World, *, tta: bool
+) -> None:
+    """Let a task choose what it chooses by the best weights, and keep it beside them."""
+    if not task.settles:
+        return
+    settled = evaluate(task, model, valid, world, tta=tta)
+    if settled is not None:
+        task.settle(settled)
+        best = checkpoint.load(directory.path / BEST)
+        checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
 
 
 def _summary(scores: Scores, cost: dict[str, Any]) -> str:

@@ -13,11 +13,11 @@ from deeplense_batch.attempts import Interrupt
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.distributed import device_of
+from deeplense_batch.earlier import find_classifier
 from deeplense_batch.job import JudgeSection
 from deeplense_batch.judging.critic import Critic
 from deeplense_batch.judging.measure import GENERATED, HELD_OUT, TRAINING, Judgement, measure
 from deeplense_batch.judging.usefulness import usefulness
-from deeplense_batch.plan import find_classifier
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.sample import draw
 from deeplense_batch.tasks.generation import Generation
