@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is checked: lint, format, types, tests. Arguments go to pytest.
+# Everything that is checked: lint, format, types, tests. Arguments go to pytest, and choose tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
@@ -8,4 +8,6 @@ export OMP_NUM_THREADS=1
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -n 2 --dist loadgroup "$@"
+if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
+.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slurm and not container"
+.venv/bin/python -m pytest -m "slurm or container" # daemons that a machine has once

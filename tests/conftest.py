@@ -29,15 +29,6 @@ CLASSES = ("no", "sphere", "vort")
 REPOSITORY = Path(__file__).parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of daemons, and those of the browser, in one worker each (pytest -n 2)."""
-    for item in items:
-        if item.get_closest_marker("slurm") or item.get_closest_marker("container"):
-            item.add_marker(pytest.mark.xdist_group("daemons"))
-        elif "chromium" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 def make_images(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts (N, 1, 24, 24) uint16 that a small network learns to tell apart, and classes."""
     random = np.random.default_rng(seed)

@@ -128,7 +128,7 @@ def test_what_no_model_knows_has_no_column_and_the_rest_is_a_dash(figures):
     page = page_of(content([comparison(models, classes=[])], [row(0)]), figures)
     table = page[page.index("<table>") : page.index("</table>")]
     heads = re.findall(r"<th scope=\"col\".*?<button type=\"button\">(.*?)</button>", table)
-    assert heads == ["#", "model", "seeds", "valid score", "r2", "rmse"]
+    assert heads == ["#", "model", "seeds", "valid score", "R2", "rmse"]
     cells = re.findall(r"<td.*?>(.*?)</td>", table)
     assert cells == ["1", "-", "0.9000", "0.9123 [0.901, 0.923]", "0.2500", "2", *"----"]
     assert "<strong>a</strong>: validation score 0.9000" in page
