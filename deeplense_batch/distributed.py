@@ -165,7 +165,12 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
         return
     # All end alike where one has no device: else the others wait for it until they are killed.
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(*place, size, is_master=is_main(), timeout=_TIMEOUT)
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has one open
+    tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(
+        f"try {tries}",
+        dist.TCPStore(*place, size, is_master=is_main() and not agent, timeout=_TIMEOUT),
+    )
     chosen, lacking = None, ""
     try:
         chosen = device_of(kind)

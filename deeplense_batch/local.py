@@ -43,11 +43,14 @@ class Worker:
     path: str
     device: str | None = None
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them; submitit takes numbers only
+    shared: bool = False  # with other runs
 
     def __call__(self) -> None:
         """Carry out the run; a run cut short with its state saved exits 85."""
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        if self.shared:
+            os.environ[record.SHARED] = "1"
         from deeplense_batch.launch import carry_out
         from deeplense_batch.plan import reopen
 
@@ -96,24 +99,27 @@ def run_queue(
     names = _visible_gpus() if any(needed) else []
     free = names * jobs_per_gpu
     most = parallel or (max(len(free), 1) if any(needed) else _fitting(planned))
+    shared = jobs_per_gpu > 1
     waiting: list[_Waiting] = []
-    for item, gpus in zip(planned, needed, strict=True):
-        before = item.take()
-        if before is None:
-            _log.info("left %s: another submit has just taken it", item.run.name)
-        else:
-            waiting.append(_Waiting(item, min(gpus, len(names)), before))
     running: list[_Running] = []
-    total = len(waiting)
     try:
-        with _term_as_interrupt(), _Progress(waiting) as progress:
+        with _term_as_interrupt(), _Progress() as progress:
+            for item, gpus in zip(planned, needed, strict=True):
+                before = item.take()
+                if before is None:
+                    _log.info("left %s: another submit has just taken it", item.run.name)
+                else:
+                    waiting.append(_Waiting(item, min(gpus, len(names)), before))
+            progress.begin([one.item for one in waiting])
+            total = len(waiting)
             while waiting or running:
                 while waiting and len(running) < most:
                     leased = _lease(free, waiting[0].gpus)
                     if leased is None:
                         break
                     item = waiting[0].item
-                    running.append(_Running(_start(item, leased, folder, device), item, leased))
+                    job = _start(item, leased, folder, device, shared)
+                    running.append(_Running(job, item, leased))
                     del waiting[0]
                     _log.info("started %s", item.run.name)
                 time.sleep(_POLL_SECONDS)
@@ -165,7 +171,8 @@ class _Waiting:
             if now.state == "queued" and now.pid == os.getpid():
                 lost = self.before.state == "lost"  # which is read, never written
                 state = "stopped" if lost else self.before.state
-                self.item.run.write_status(replace(self.before, state=state))
+                message = None if state == "planned" else self.before.message
+                self.item.run.write_status(replace(self.before, state=state, message=message))
 
 
 @dataclass
@@ -178,18 +185,24 @@ class _Running:
 class _Progress:
     """A bar over the epochs of all runs, on a terminal; the log has a line for each run."""
 
-    def __init__(self, waiting: Sequence[_Waiting]) -> None:
-        self._runs = [one.item.run for one in waiting]
-        self._epochs = [one.item.job.epochs for one in waiting]
+    def __init__(self) -> None:
+        self._runs: list[RunDir] = []
+        self._epochs: list[int] = []
         self._seen = 0.0
 
     def __enter__(self) -> _Progress:
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=sum(self._epochs), unit="epoch", disable=not terminal, leave=False)
+        self._bar = tqdm(total=0, unit="epoch", disable=not terminal, leave=False)
         self._log = logging_redirect_tqdm([_log.parent or _log]) if terminal else None
         if self._log is not None:
             self._log.__enter__()
         return self
+
+    def begin(self, planned: Sequence[Planned]) -> None:
+        """Say which runs there are."""
+        self._runs = [item.run for item in planned]
+        self._epochs = [item.job.epochs for item in planned]
+        self._bar.total = sum(self._epochs)
 
     def __exit__(self, *error: Any) -> None:
         self._bar.close()
@@ -230,14 +243,14 @@ def _lease(free: list[str], count: int) -> list[str] | None:
 
 
 def _start(
-    item: Planned, gpus: Sequence[str], folder: Path, device: str | None
+    item: Planned, gpus: Sequence[str], folder: Path, device: str | None, shared: bool
 ) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_NEVER_MINUTES, stderr_to_stdout=True)
     threads = str(item.job.resources.cpus)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     with _environment(variables), _interrupt_ignored():
-        return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus)))
+        return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus), shared))
 
 
 def _say(run: RunDir, count: str = "") -> None:

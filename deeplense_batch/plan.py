@@ -103,8 +103,28 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
                 raise JobError(
                     f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
                 )
-        planned.setdefault(path, Planned(job, RunDir(path), digest))
+        found = planned.setdefault(path, Planned(job, RunDir(path), digest))
+        if isinstance(job, Job):
+            _check_one_judge(job, found)
     return list(planned.values())
+
+
+def _check_one_judge(job: Job, found: Planned) -> None:
+    """Make sure that a run is judged in one way, which does not name it.
+
+    Raises:
+        JobError: Another job of this run, or the directory that was begun, has another one.
+    """
+    begun = found.training
+    if job.task.name == "generation" and (found.run.path / "job.yaml").is_file():
+        (kept,) = load_jobs(found.run.path / "job.yaml")
+        if isinstance(kept, Job) and found.run.status().state != "done":
+            begun = kept
+    if begun.judge != job.judge:
+        raise JobError(
+            f"{job.name}: judge: {found.run.path} is judged in another way; a run is judged once, "
+            "and 'judge RUN --out FOLDER' does it otherwise when it is done"
+        )
 
 
 def data_notes(root: Path | str) -> list[str]:

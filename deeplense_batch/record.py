@@ -13,7 +13,7 @@ from typing import Any
 
 import deeplense_batch
 
-__all__ = ["Energy", "commit", "cores", "host_memory_gb", "versions"]
+__all__ = ["SHARED", "Energy", "commit", "cores", "host_memory_gb", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -29,6 +29,9 @@ def versions() -> dict[str, str]:
         "deeplense_batch": deeplense_batch.__version__,
         "python": platform.python_version(),
     } | found
+
+
+SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
 
 
 def commit() -> str | None:
@@ -53,7 +56,8 @@ class Energy:
     """Energy that this process's GPU has used since this was made, where NVML tells it."""
 
     def __init__(self, index: int | None) -> None:
-        self._nvml = None if index is None else _nvml()
+        shared = os.environ.get(SHARED)
+        self._nvml = None if index is None or shared else _nvml()
         if self._nvml:
             import torch
 

@@ -84,6 +84,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
     if directory.status().state == "done":
         return directory.read_json("metrics.json")["test"]["scores"]
     with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
         if is_main():
             stack.enter_context(directory.claim())
             if directory.status().state == "done":  # while this process came to claim it
@@ -95,7 +96,6 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
         else:
             stack.enter_context(last_word_left(directory))
             stack.enter_context(failure_told(directory, _REASONS))
-        interrupt = stack.enter_context(signals())
         world = stack.enter_context(
             open_world(gpus=planned.training.resources.gpus, device=device)
         )

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +85,7 @@ def judged(shards, place):
 def unaided(shards, tmp_path_factory):
     """A generator that is told no classes, judged without a classifier."""
     job = generator_job(
-        shards, {"images": 200, "steps": 8}, name="unaided",
+        shards, {"images": 600, "steps": 8}, name="unaided",
         task={"name": "generation", "options": {}},
         train={"epochs": 1, "batch_size": 16, "lr": 2e-3, "ema": 0.9},
     )  # fmt: skip
@@ -321,20 +322,54 @@ def test_a_run_tells_what_its_images_are_worth(judged):
     assert np.load(judged.run.path / "judged.npz")["generated_power"].shape == (12,)
 
 
-def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path):
-    (item,) = plan([unaided.training], tmp_path)
-    shutil.copytree(unaided.run.path, item.run.path)
-    for name in ("metrics.json", "outputs.npz", "status.json", "judged.npz"):
+def trained_only(done, root):
+    """The same run, before its images are drawn."""
+    (item,) = plan([done.training], root)
+    shutil.copytree(done.run.path, item.run.path)
+    for name in ("metrics.json", "outputs.npz", "status.json", "judged.npz", "log.txt"):
         (item.run.path / name).unlink()
-    for name in ("samples", "figures"):
-        shutil.rmtree(item.run.path / name)
+    for name in ("samples", "figures", "useful"):
+        shutil.rmtree(item.run.path / name, ignore_errors=True)
+    return item
+
+
+def test_two_processes_stopped_while_one_judges_exit_85(judged, tmp_path):
+    """The other one, which only waits, must not die of the signal."""
+    item = trained_only(judged, tmp_path)
+    command = [sys.executable, "-m", "deeplense_batch", "run", "--processes=2", "--device=cpu"]
+    process = subprocess.Popen([*command, str(item.run.path)])
+    log = item.run.path / "log.txt"
+    wait_for(lambda: log.exists() and "judging the images" in log.read_text())
+    time.sleep(0.5)  # for the other to be through
+    process.terminate()
+    assert process.wait(60) == 85
+    assert item.run.status().state == "stopped"
+    run(item, device="cpu")
+    one, other = (each.run.read_json("metrics.json")["judged"] for each in (judged, item))
+    assert one == other
+
+
+def test_a_run_is_judged_in_one_way(unaided, tmp_path):
+    otherwise = unaided.training.judge.model_copy(update={"sampler": "heun"})
+    other = unaided.training.model_copy(update={"judge": otherwise})
+    with pytest.raises(JobError, match=r"unaided: judge: .* is judged in another way"):
+        plan([unaided.training, other], tmp_path)
+    item = trained_only(unaided, tmp_path)
+    with pytest.raises(JobError, match="a run is judged once, and 'judge RUN --out FOLDER'"):
+        plan([other], tmp_path)
+    run(item, device="cpu")
+    assert plan([other], tmp_path)  # done, and nothing to do
+
+
+def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path):
+    item = trained_only(unaided, tmp_path)
     command = [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)]
     process = subprocess.Popen([*command, "--device=cpu"])
     wait_for(lambda: list((item.run.path / "samples" / ".parts").glob("*.h5")))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert item.run.status().state == "lost" and not (item.run.path / "judged.npz").exists()
-    assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 2
+    assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 5
     run(item, device="cpu")
     one, other = (each.run.read_json("metrics.json") for each in (unaided, item))
     assert one["judged"] == other["judged"] and one["test"] == other["test"]

@@ -146,7 +146,7 @@ def test_what_waited_is_as_it_was_when_the_queue_ends(recipe, monkeypatch):
         item.make()
     items[1].run.write_status(Status(state="failed", reason="oom", message="too large", epoch=1))
 
-    def start(item, gpus, folder, device):
+    def start(item, gpus, folder, device, shared):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "_start", start)
@@ -168,9 +168,10 @@ def test_a_terminal_shows_the_epochs_of_all_runs_and_lines_above_them(recipe, mo
         item.make()
     screen = _Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    waiting = [local._Waiting(item, 0, item.take()) for item in items]
+    assert all(item.take() for item in items)
     items[0].run.write_status(Status(state="running", epoch=3, epochs=5))
-    with local._Progress(waiting) as progress:
+    with local._Progress() as progress:
+        progress.begin(items)
         progress.show()
         logging.getLogger("deeplense_batch.local").warning("a line")
     shown = screen.getvalue()
@@ -178,7 +179,8 @@ def test_a_terminal_shows_the_epochs_of_all_runs_and_lines_above_them(recipe, mo
     assert "a line" in shown
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
-    with local._Progress(waiting) as progress:
+    with local._Progress() as progress:
+        progress.begin(items)
         progress.show()
     assert log.getvalue() == ""
 
@@ -205,7 +207,8 @@ def test_gpus_are_leased_by_the_names_of_those_that_are_visible(
     items = plan(jobs, recipe.parent / "runs")
     at_work, seen = [], []
 
-    def start(item, names, folder, device):
+    def start(item, names, folder, device, together):
+        assert together == (shared > 1)
         assert len(set(names)) == len(names) == each
         at_work[:] = [(job, n) for job, n in at_work if job.asked < 3] + [(_Fake(), names)]
         used = Counter(name for _, n in at_work for name in n)

@@ -80,7 +80,9 @@ def judge(
     if folder.path.exists() and not folder.path.is_dir():
         raise ShardError(f"{out}: is a file; a judgement needs a folder")
     begun = (folder.path / _SAMPLES).is_dir()
-    if folder.path.exists() and any(folder.path.iterdir()) and not begun:
+    claims = {"claim", "claim.lock"}  # of one that was killed, or is just beginning
+    others = folder.path.exists() and any(p.name not in claims for p in folder.path.iterdir())
+    if others and not begun:
         raise ShardError(f"{out}: holds something else; name another folder")
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.claim():
@@ -180,8 +182,9 @@ def draw_and_judge(
     if section.useful and critic is not None:
         valid = Loader(trained.slice("valid"), transform=frame, device=device)
         named = {"generated": loaders[GENERATED], "original": loaders[TRAINING]}
+        named |= {"valid": valid, "test": loaders[HELD_OUT]}
         aucs, notes = usefulness(
-            critic, named | {"valid": valid, "test": loaders[HELD_OUT]}, folder / "useful",
+            critic, named, folder / "useful" / critic.trained.weights,
             device=device, interrupt=interrupt, beat=lambda _: beat(epochs),
         )  # fmt: skip
         found.numbers["useful_auc"] = aucs

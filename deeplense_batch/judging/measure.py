@@ -1,7 +1,8 @@
 """What is found of generated images: three sets in, numbers, notes and figures out.
 
 Every number stands beside the same number of ``real`` images: as many of the training set against
-the held-out ones. A generator cannot do better, and a number without that means nothing.
+the held-out ones. A perfect generator would have that, and a number without it means nothing; a
+higher precision or class accuracy is lost variety.
 """
 
 from __future__ import annotations
@@ -203,9 +204,9 @@ class _Measuring:
         """FID by the features of Inception, where its weights are here."""
         try:
             look = inception(self._sets.held_out, self._pool.device)
-        except WeightsError:
+        except WeightsError as error:
             self._notes.append(
-                "fid_inception: not computed, the weights of inception_v3 were not fetched"
+                f"fid_inception: not computed without the weights of inception_v3; {error}"
             )
             return
         features = {name: look(images) for name, images in self._sets.images.items()}

@@ -123,7 +123,7 @@ def _tested(
     task = task_of(job, info)
     task.study(train.targets.cpu().numpy(), {})
     torch.manual_seed(job.seed)
-    model = model_of(job, info, task).to(device)
+    model = model_of(job, info, task, pretrained=False).to(device)
     world = World(0, 1, device)
     trainer = Trainer(job, RunDir(folder), world, task, model, train, valid, interrupt, beat)
     trainer.resume()

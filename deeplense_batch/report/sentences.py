@@ -26,8 +26,7 @@ FAIRNESS = (
 
 _BESIDE_REAL = (
     "Generated images are held against held-out ones; in brackets stands real against real, as "
-    "many training images against the same held-out ones: no generator can do better, but by "
-    "chance."
+    "many training images against the same held-out ones: what a perfect generator would have."
 )
 
 _NAMES = {
