@@ -155,13 +155,32 @@ def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
     assert "array of 3 runs" in site.submit("--retry")
 
 
+# SLURM looks at limits every 30 s only, and no machine may be done before: 36 s at the least
+SLOW = """\
+import os, pathlib, time
+if "SLURM_PROCID" in os.environ:
+    from deeplense_batch import fit
+    batches = fit.Trainer._batches
+    def wait_between(self, steps):
+        for batch in batches(self, steps):
+            if pathlib.Path("slow").exists():
+                time.sleep(0.06)
+            yield batch
+    fit.Trainer._batches = wait_between
+"""
+
+
 def test_the_time_limit_costs_nothing(site):
-    site.recipe(LONG | {"epochs": 80})
+    site.recipe(LONG | {"epochs": 40})
+    site.hook(SLOW)
+    slow = site.folder / "slow"
+    slow.touch()
     site.submit()
     job = site.jobs()[0].split()[0]
     site.submit("--out=uninterrupted")
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     wait_for(lambda: "stopped" in site.states())
+    slow.unlink()
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     site.over(150)
     (run,), (other,) = site.runs(), site.runs("uninterrupted")
