@@ -198,12 +198,12 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
         masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
         parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
         for total, part in zip(alpha, parts, strict=True):
-            total[rows] += part
+            total.index_add_(0, rows.to(total.device), part)
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
         line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
         for total, part in zip(alpha, line, strict=True):
-            total[rows] += part
+            total.index_add_(0, rows.to(total.device), part)
     return alpha
 
 
