@@ -143,7 +143,6 @@ class Answer:
         with _writer(temporary, self.file.suffix, self._schema(about)) as write:
             for k in range(self.pieces):
                 write(pq.read_table(self._part(k)))
-                self._run.beat()
                 each()
         _sync(temporary)
         if self.file.suffix == ".csv":  # which has no place for it

@@ -57,7 +57,7 @@ class ModelSpeed:
     step_ratio: Ratio  # through the data plane, over one batch that lies in memory
     parameters: int
     gflops: float  # of a forward pass of one image
-    peak_memory_gb: float
+    peak_memory_gb: float | None  # of a GPU
     amp: str
 
 
@@ -88,7 +88,8 @@ class BenchReport:
         rows = [("model", "images/s", "step ratio", "M parameters", "GFLOPs", "peak GB", "amp")]
         for m in self.models:
             numbers = (f"{m.images_per_s:.0f}", str(m.step_ratio), f"{m.parameters / 1e6:.3f}")
-            rows.append((m.model, *numbers, f"{m.gflops:.3f}", f"{m.peak_memory_gb:.2f}", m.amp))
+            peak = "-" if m.peak_memory_gb is None else f"{m.peak_memory_gb:.2f}"
+            rows.append((m.model, *numbers, f"{m.gflops:.3f}", peak, m.amp))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"on {self.device['name']}"] + [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -136,6 +137,9 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
     train, split = _loader(job, world)
     task, frame = task_of(job, split.info), frame_of(job, split.info)
     task.study(train.targets.cpu().numpy(), train.truth)
+    cuda = world.device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     model = model_of(job, split.info, task, pretrained=False).to(world.device)
     stepper = Stepper(job, world, task, model)
     stepper.start_epoch()
@@ -160,8 +164,7 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
 
     whole, bare = _in_turns([through, in_memory], repeats, world)
     images = sum(map(len, fetch))
-    cuda = world.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else record.host_memory_gb()
+    peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else None  # a host tells no model apart
     return ModelSpeed(
         model=job.model.name,
         images_per_s=images / statistics.median(whole),

@@ -60,12 +60,18 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Read the newest state that can be read; None where there is none."""
+    """Read the newest state that can be read; None where there is none.
+
+    Raises:
+        OSError: The disk does not answer; what it holds may be whole.
+    """
     for name in (CHECKPOINT, PREVIOUS):
         try:
             return load(folder / name)
         except FileNotFoundError:
             continue
+        except OSError:
+            raise
         except Exception as error:  # a damaged file may raise anything
             reason = str(error).split("\n")[0][:200]
             _log.warning("%s cannot be read (%s: %s)", folder / name, type(error).__name__, reason)

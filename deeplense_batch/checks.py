@@ -70,7 +70,8 @@ def check_training(job: Job, digests: dict[str, str]) -> str:
         if not slices["train"].info.classes and (task is None or task.needs_labels):
             raise ShardError(f"{job.data.root}: the images have no labels to learn")
         if task is not None and task.fixed_pixels:
-            _check_fixed(job, set(task.reads) & set(slices["train"].truths()))
+            info = slices["train"].info
+            _check_fixed(job, set(task.reads) & set(slices["train"].truths()), info.shape[1:])
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
     return digests[job.data.root]
@@ -146,12 +147,18 @@ def _check_options(job: Job) -> Task | None:
     return task
 
 
-def _check_fixed(job: Job, truth: set[str]) -> None:
+def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
     """Make sure that images stay where their truth is, for a task that needs that."""
     augment, still = job.data.augment, Augment()
     moving = [f"data.augment.{name}" for name in _MOVING
               if getattr(augment, name) != getattr(still, name)]  # fmt: skip
     moving += ["data.tta"] * job.data.tta + ["train.mixup"] * bool(job.train.mixup)
+    if truth and job.data.crop and any((side - job.data.crop) % 2 for side in sides):
+        raise JobError(
+            f"{job.name}: data.crop: {job.data.crop} of {' x '.join(map(str, sides))} pixels lie "
+            f"half a pixel off the middle, from which truth/{min(truth)} is measured; take one "
+            "more or less"
+        )
     if truth and moving:
         raise JobError(
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "

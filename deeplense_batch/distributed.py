@@ -1,7 +1,7 @@
 """The processes of one run, and the device each works on.
 
-One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT``, set by
-whoever started the processes. Without them a run is one process.
+One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR``,
+``MASTER_PORT``, set by whoever started the processes. Without them a run is one process.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "World",
     "device_of",
     "is_main",
+    "local_size",
     "open_world",
     "processor",
     "rank",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
+_LONGEST = timedelta(days=30)  # of any run
 
 
 class DeviceError(RuntimeError):
@@ -62,7 +64,9 @@ class World:
         if self.size == 1:
             return model
         if sync_bn and self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            from timm.layers import convert_sync_batchnorm  # keeps the activations inside norms
+
+            model = convert_sync_batchnorm(model)
         on = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=on)
 
@@ -147,6 +151,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def local_size() -> int:
+    """How many of them share this machine, and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 @contextlib.contextmanager
 def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     """Join the processes of this run.
@@ -191,7 +200,11 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     )  # fmt: skip
     try:
         yield World(rank(), size, chosen)
+        if not is_main():  # NCCL wants all to leave together, and the first judges alone, for long
+            store.wait(["over"], _LONGEST)
     finally:
+        if is_main():
+            store.set("over", "")
         dist.destroy_process_group()
 
 

@@ -200,10 +200,11 @@ def _answer(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 def _fields(answer: dict[str, Tensor]) -> dict[str, Map]:
     """Maps that the network gives beside its logits, (B, H, W) by what they are."""
     fields = {}
-    if "alpha" in answer:
-        fields["deflection, modulus"] = answer["alpha"].norm(dim=1).cpu().numpy()
-    if "source" in answer:
-        fields["source"] = answer["source"][:, 0].cpu().numpy()
+    if "deflection" in answer:  # of lens_pinn
+        fields["deflection, modulus"] = answer["deflection"].norm(dim=1).cpu().numpy()
+    if "smooth" in answer:
+        left = (answer["image"] - answer["smooth"]).abs().mean(1)
+        fields["what the smooth lens leaves, modulus"] = left.cpu().numpy()
     return fields
 
 

@@ -25,7 +25,7 @@ from deeplense_batch.attempts import Interrupt, StoppedError
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.order import balanced, balancing_weights, order, share_of, shuffled
 from deeplense_batch.distributed import World
-from deeplense_batch.job import Job
+from deeplense_batch.job import Job, JobError
 from deeplense_batch.rundir import RunDir
 from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
@@ -62,6 +62,13 @@ class Trainer:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
         self._targets = self.train.targets.cpu().numpy()
         self._usable = self.task.usable(self._targets, self.train.truth)
+        least = self._usable.sum() // math.ceil(self._usable.sum() / self.job.train.batch_size)
+        if least < self.world.size:
+            raise JobError(
+                f"{self.job.name}: train.batch_size: with {self.job.train.batch_size}, a step of "
+                f"the {self._usable.sum()} samples has {least}, less than one for each of "
+                f"{self.world.size} processes"
+            )
         self._weights: Tensor | None = None
         if self.job.train.balance == "weights":
             weights = torch.from_numpy(balancing_weights(self._targets))
@@ -72,7 +79,9 @@ class Trainer:
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
-        state = checkpoint.load_checkpoint(self.run.path)
+        # The first one's for all: another node may still be shown an older file.
+        state = checkpoint.load_checkpoint(self.run.path) if self.world.main else None
+        state = self.world.share(state)
         if self.world.main:  # an epoch is told before it is saved
             told = self.run.read_lines("history.jsonl")
             self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
@@ -91,7 +100,7 @@ class Trainer:
 
         Raises:
             StoppedError: The interrupt was set; the state is saved.
-            DivergedError: A loss is not finite.
+            DivergedError: A loss, or what the network says of a validation image, is not finite.
         """
         patience = self.job.train.patience or self.job.train.epochs
         while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
@@ -137,11 +146,11 @@ class Trainer:
         fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
         for step, (images, targets, index) in enumerate(fetched, start=self.step):
             batch = Batch(images, targets, index, truth=self.train.truth_of(index))
+            if self._weights is not None:
+                batch = replace(batch, weights=self._weights[index])
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
-            if self._weights is not None:
-                batch = Batch(**vars(batch) | {"weights": self._weights[batch.index]})
             yield batch
 
     def _look_up(self, started: float, steps: int) -> float:
@@ -170,6 +179,12 @@ class Trainer:
             raise DivergedError(f"the loss of epoch {self.epoch + 1} is not finite: {loss}")
         started = time.perf_counter()
         outputs = evaluate(self.task, self.stepper.scored, self.valid, self.world)
+        finite = outputs is not None and bool(np.isfinite(outputs[self.task.answer]).all())
+        if not self.world.share(finite):
+            raise DivergedError(
+                f"after epoch {self.epoch + 1} what the network says of validation images is not "
+                "finite; a lower train.lr may help"
+            )
         scores: Scores = {}
         if outputs is not None:
             scores, _ = self.task.score(outputs)
@@ -290,7 +305,9 @@ def _mix(both: Batch, share: float) -> Batch:
         images,
         both.targets[:half],
         both.index[:half],
+        weights=None if both.weights is None else both.weights[:half],
         partners=both.targets[half:],
+        partner_weights=None if both.weights is None else both.weights[half:],
         share=share,
         truth={name: values[:half] for name, values in both.truth.items()},
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from deeplense_batch.job import Simulation
+from deeplense_batch.job import JobError, Simulation
 from deeplense_batch.plan import Planned, put_aside
 
 __all__ = ["carry_out", "launch"]
@@ -45,8 +45,14 @@ def carry_out(
         0, or the exit code of the first process that failed.
 
     Raises:
+        JobError: `force` where several processes were started for the run.
         Exception: As `run.run` or `make.make`, where this process carries the run out.
     """
+    if force and "RANK" in os.environ:
+        raise JobError(
+            "run: --force: one process of several would put aside what the others write; "
+            "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
+        )
     if isinstance(planned.job, Simulation):
         from deeplense_batch.make import make
 
@@ -81,6 +87,7 @@ def launch(path: Path, count: int, *, device: str | None = None) -> int:
         command.append(f"--device={device}")
     shared = os.environ | {
         "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }

@@ -167,8 +167,12 @@ def reopen(path: Path | str) -> Planned:
 
 def put_aside(run: RunDir) -> Path:
     """Move a run directory out of the way, to start over; nothing is deleted."""
-    aside = run.path.parent / ".old" / f"{run.path.name}-{now().replace(':', '')}"
-    aside.parent.mkdir(exist_ok=True)
+    old = run.path.parent / ".old"
+    old.mkdir(exist_ok=True)
+    stamp = f"{run.path.name}-{now().replace(':', '')}"
+    aside, number = old / stamp, 1
+    while aside.exists():  # of the same second
+        aside, number = old / f"{stamp}-{number}", number + 1
     run.path.rename(aside)
     (aside / "claim").unlink(missing_ok=True)
     return aside

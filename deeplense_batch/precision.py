@@ -14,7 +14,11 @@ class PrecisionError(RuntimeError):
 
 
 class Precision:
-    """Autocast and gradient scaling of a training; evaluation is always float32."""
+    """Autocast and gradient scaling of a training; evaluation is always float32.
+
+    Float32 is torch's: GPUs from Ampere on multiply with the 10 bits of TF32 in convolutions, and
+    add in float32.
+    """
 
     def __init__(self, asked: str, device: torch.device) -> None:
         """Resolve what was asked for.

@@ -62,15 +62,22 @@ class Energy:
             import torch
 
             # NVML numbers all GPUs of the machine, torch those it may see; the UUID is shared.
-            uuid = torch.cuda.get_device_properties(index).uuid
-            self._handle = self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            self._before = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+            self._uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+        self._before = self._total()
 
     def joules(self) -> float | None:
-        """Joules so far; None without a GPU or the package nvidia-ml-py (extra ``gpu``)."""
+        """Joules so far; None without a GPU that tells, or nvidia-ml-py (extra ``gpu``)."""
+        now = self._total()
+        return None if now is None or self._before is None else now - self._before
+
+    def _total(self) -> float | None:
         if not self._nvml:
             return None
-        return (self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._before) / 1e3
+        try:  # GPUs before Volta do not tell, nor do parts of one
+            handle = self._nvml.nvmlDeviceGetHandleByUUID(self._uuid)
+            return self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+        except self._nvml.NVMLError:
+            return None
 
 
 def _nvml() -> Any:

@@ -132,10 +132,12 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     trainer.fit()
 
     started = time.perf_counter()
-    model.load_state_dict(checkpoint.load(directory.path / BEST)["model"])
+    best = checkpoint.load(directory.path / BEST)["model"] if world.main else None
+    model.load_state_dict(world.share(best))
     _settle(task, model, valid, directory, world, tta=job.data.tta)
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
     seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
+    joules = world.everyone(energy.joules())
     judgement, started = None, time.perf_counter()
     if job.judge is not None:
         judgement = draw_and_judge(
@@ -159,7 +161,10 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     lasted = time.perf_counter() - begun
     metrics["cost"]["device_hours"] = _device_hours(directory, lasted * world.size)
     metrics["cost"]["gflops"] = gflops_of(model, frame_of(job, info))
-    metrics["cost"]["joules"] = energy.joules()
+    whole = metrics["cost"]["attempts"] == 1 and None not in joules
+    metrics["cost"]["joules"] = (
+        sum(joules) if whole else None
+    )  # those of earlier attempts are lost
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root)
     targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label

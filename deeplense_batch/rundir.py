@@ -30,6 +30,7 @@ import json
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -43,6 +44,7 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 
 _SCHEMA = 1
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
+_BEAT_SECONDS = 30.0
 _LOCK_SECONDS = 60.0
 
 
@@ -109,14 +111,14 @@ class RunDir:
         status = Status(**{key: value for key, value in content.items() if key in known})
         if status.state == "queued" and not status.element and not _alive(status):
             return replace(status, state="planned", message="the submit that queued it has ended")
-        if status.state == "running" and not _alive(status):
+        if status.state == "running" and not _alive(self._seen(status)):
             return replace(status, state="lost", message="its process ended without a word")
         return status
 
     @property
     def held(self) -> bool:
         """Whether the process that wrote the state is alive, as far as this host can tell."""
-        return _alive(self.status())
+        return _alive(self._seen(self.status()))
 
     def write_status(self, status: Status) -> None:
         """Replace the state and stamp it with this process and the time.
@@ -127,7 +129,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Own the run; the claim of a dead process is taken over.
+        """Own the run, and give signs of life; the claim of a dead process is taken over.
 
         Raises:
             RunBusyError: A living process owns it.
@@ -136,14 +138,14 @@ class RunDir:
         mine = json.dumps(_myself() | {"element": os.environ.get(ELEMENT)})
         if not _create(path, mine):
             self._take_over(path, mine)
+        over = threading.Event()
+        threading.Thread(target=_beat, args=(path, mine, over), daemon=True).start()
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
-
-    def beat(self) -> None:
-        """Give a sign of life as the owner, where there is no status to write."""
-        os.utime(self.path / "claim")
+            over.set()
+            if _content(path) == mine:  # else it was taken for dead, and another owns the run
+                path.unlink(missing_ok=True)
 
     def append(self, name: str, content: Mapping[str, Any]) -> None:
         """Add one line to a ``.jsonl`` file; a last line cut short is taken away first."""
@@ -151,6 +153,8 @@ class RunDir:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
             file.write((json.dumps(_plain(content)) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """Read a ``.jsonl`` file; none is an empty one, and a last line cut short is left out."""
@@ -198,6 +202,15 @@ class RunDir:
         for path in self.path.glob(".*.tmp*"):
             path.unlink(missing_ok=True)
 
+    def _seen(self, status: Status) -> Status:
+        """The status with the last sign of life of its process: the claim may be younger."""
+        try:
+            claimed = datetime.fromtimestamp((self.path / "claim").stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return status
+        seen = max(claimed.isoformat(timespec="seconds"), status.updated or "")
+        return replace(status, updated=seen)
+
     def _take_over(self, path: Path, mine: str) -> None:
         """Replace a dead claim. The lock keeps a second taker from removing the first one's.
 
@@ -213,12 +226,11 @@ class RunDir:
         try:
             with contextlib.suppress(FileNotFoundError):  # released meanwhile
                 owner = json.loads(path.read_text(encoding="utf-8"))
-                claimed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                seen = max(claimed.isoformat(timespec="seconds"), self.status().updated or "")
+                claimer = self._seen(Status(**owner, updated=self.status().updated))
                 element = os.environ.get(ELEMENT)
                 again = element is not None and owner.get("element") == element
                 again = again and owner["host"] != socket.gethostname()
-                if not again and _alive(Status(**owner, updated=seen)):
+                if not again and _alive(claimer):
                     raise RunBusyError(
                         f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
                     )
@@ -258,6 +270,22 @@ def _create(path: Path, text: str) -> bool:
     finally:
         temporary.unlink()
     return True
+
+
+def _beat(path: Path, mine: str, over: threading.Event) -> None:
+    """Keep a claim young, also while its process reads data or waits, until it is another's."""
+    while not over.wait(_BEAT_SECONDS):
+        with contextlib.suppress(OSError):  # a disk that does not answer may answer again
+            if _content(path) != mine:
+                return
+            os.utime(path)
+
+
+def _content(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def _me() -> str:

@@ -70,6 +70,7 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
         "RANK": rank,
         "LOCAL_RANK": local,
         "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": str(-(-int(size) // int(environ.get("SLURM_NNODES", 1)))),
         "MASTER_ADDR": first,
         "MASTER_PORT": str(15000 + number % 15000),  # below those that systems give out
     }

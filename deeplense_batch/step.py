@@ -1,7 +1,9 @@
 """One step: the gradient of a global batch, over processes and micro-batches, and the update.
 
 The loss of a batch is the mean over its samples, so the pieces are weighted by their true numbers
-of samples: any world size and any micro-batch make the same step, but for rounding.
+of samples: any world size and any micro-batch make the same step, but for rounding, where each
+sample goes through the network alone. Batch norm takes its statistics from a piece, and dropout
+and diffusion draw their noise piece by piece: there the pieces are part of the result.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from deeplense_batch.tasks.task import Batch, Task
 
 __all__ = ["DivergedError", "Stepper"]
 
-_SKIPPED_IN_A_ROW = 20  # steps that fp16's scaler may leave out before it is a divergence
+_LEAST_SCALE = 2.0**-4  # of fp16's losses: 20 halvings, a step left out each, from where it starts
 _LOOK_STEPS = 10  # on a GPU; to look at every loss would make the host wait for it
 
 _log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class Stepper:
         self._called: nn.Module = self._shared
         if engine.compile:
             self._called = cast(nn.Module, torch.compile(self._shared))
-        self._lost = torch.zeros((), dtype=torch.int64, device=world.device)
+        self._lost = torch.zeros((), dtype=torch.bool, device=world.device)
         self._steps = 0
 
     @property
@@ -93,10 +95,11 @@ class Stepper:
             seed: Of dropout and the like: a function of the step, so nothing need be saved.
 
         Returns:
-            Sums of the losses over this process's samples, float64 scalars on the device.
+            Sums of the losses over this process's samples, float64 scalars on the device; zeros
+            for those that are not finite in a step that fp16 leaves out.
 
         Raises:
-            DivergedError: A loss is not finite, or fp16 has skipped 20 steps in a row.
+            DivergedError: A loss is not finite; with fp16, no scale makes the gradients finite.
             torch.OutOfMemoryError: One sample at a time is too much, or there are several
                 processes, which cannot agree on smaller micro-batches in mid-step.
         """
@@ -112,6 +115,8 @@ class Stepper:
                     raise
         self._update()
         self._look(sums["loss"])
+        if self.precision.name == "fp16":
+            return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in sums.items()}
         return sums
 
     def _gradient(self, batch: Batch, samples: int, progress: float) -> dict[str, Tensor]:
@@ -149,13 +154,19 @@ class Stepper:
             self.ema.update(self.model)
 
     def _look(self, loss: Tensor) -> None:
-        """Count losses in a row that are not finite; without fp16's scaler, one is the end."""
+        """End where a loss is not finite; fp16 leaves such steps out and lowers its scale."""
         self._steps += 1
-        self._lost = torch.where(torch.isfinite(loss), 0, self._lost + 1)
+        self._lost |= ~torch.isfinite(loss)
         if loss.is_cuda and self._steps % _LOOK_STEPS:
             return
-        allowed = _SKIPPED_IN_A_ROW if self.precision.name == "fp16" else 0
-        if int(self._lost) > allowed:
+        if self.precision.name == "fp16":
+            scale = self.precision.scaler.get_scale()
+            if scale < _LEAST_SCALE:
+                raise DivergedError(
+                    f"the gradients are not finite in fp16, at a scale of {scale:g} either; "
+                    "a lower train.lr, train.clip or train.amp: bf16 may help"
+                )
+        elif self._lost:
             raise DivergedError(f"the loss is {float(loss)}; a lower train.lr may help")
 
     def _halve(self, count: int) -> bool:
@@ -199,6 +210,7 @@ def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_form
         index=batch.index[cut],
         weights=None if batch.weights is None else batch.weights[cut],
         partners=None if batch.partners is None else batch.partners[cut],
+        partner_weights=None if batch.partner_weights is None else batch.partner_weights[cut],
         truth={name: values[cut] for name, values in batch.truth.items()},
     )
 

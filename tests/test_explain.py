@@ -105,18 +105,23 @@ class _Physical(nn.Module):
         features = self.features(images)
         maps = self.decoder(features)
         logits = self.head(features.mean((2, 3)))
-        return {"logits": logits, "alpha": maps[:, :2], "source": maps[:, 2:]}
+        return {"logits": logits, "maps": maps}
+
+
+def test_the_layer_is_one_that_the_logits_come_from():
+    assert feature_layer(_Physical().eval(), torch.randn(1, 1, 24, 24))[0] == "features"
 
 
 def test_a_network_that_gives_maps_shows_them(done, tmp_path, drawn, monkeypatch):
-    physical = _Physical().eval()
-    assert feature_layer(physical, torch.randn(1, 1, 24, 24))[0] == "features"
+    options = {"encoder": "test_resnet", "classifier": "test_resnet", "width": 8}
     run_ = open_trained(done)
-    object.__setattr__(run_, "model", physical)
+    network = models.build("lens_pinn", channels=1, classes=3, size=24, **options)
+    object.__setattr__(run_, "model", network.eval())
     monkeypatch.setattr(module, "open_trained", lambda path: run_)
     explain(done, tmp_path / "a.png", slice_="val[:2]")
     names = panels(drawn[0])
-    assert len(names) == 2 * 6 and names[4:6] == ["deflection, modulus", "source"]
+    assert len(names) == 2 * 6
+    assert names[4:6] == ["deflection, modulus", "what the smooth lens leaves, modulus"]
 
 
 def test_a_transformer_gets_another_map_and_the_title_says_so(shards, tmp_path, drawn):

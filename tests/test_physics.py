@@ -406,7 +406,18 @@ def test_refusals(batch, root, tmp_path):
     ):
         with pytest.raises(JobError, match=f"{told}: task physics_guided compares images"):
             plan([make_job(root, **fields, data=data, train=train)], tmp_path)
-    assert plan([make_job(root, **fields, data=still)], tmp_path)
+    with pytest.raises(JobError, match="39 of 150 x 150 pixels lie half a pixel off"):
+        plan([make_job(root, **fields, data=still | {"crop": 39})], tmp_path)
+    assert plan([make_job(root, **fields, data=still | {"crop": 40})], tmp_path)
+
+
+def test_a_plain_task_reaches_every_parameter(batch):
+    """Several processes wait for the gradients of all, and a head may have no say in the class."""
+    model = tiny("physics_resnet50", size=50)
+    task = build_task("classification", classes=CLASSES, frame=Frame(1, 50, 0.05))
+    task.losses(model, batch, 0.0)["loss"].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert not any(p.grad.any() for p in model.angle.parameters())
 
 
 def test_images_may_be_moved_where_no_truth_is_used(shards, root, batch, tmp_path):

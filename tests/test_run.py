@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -20,7 +22,7 @@ import yaml
 from conftest import cli, heed_interrupts, make_images, make_job, wait_for
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch import checkpoint
+from deeplense_batch import checkpoint, record
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.fit import BEST, DivergedError
@@ -204,6 +206,28 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_again(shards, tmp_path, 
     same_result(item, uninterrupted)
 
 
+def test_a_disk_that_does_not_answer_costs_nothing(shards, tmp_path, monkeypatch, uninterrupted):
+    item = planned(make_job(shards, train=LONGER), tmp_path)
+    process = start(item)
+    wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= 2)
+    process.kill()
+    process.wait()
+    history = item.run.read_lines("history.jsonl")
+
+    def stale(path: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Stale file handle"):
+        patch.setattr(checkpoint, "load", stale)
+        run(item, device="cpu")
+    status = item.run.status()
+    assert (status.state, status.reason) == ("failed", "environment")
+    assert "checkpoint.pt: Stale file handle" in status.message
+    assert item.run.read_lines("history.jsonl") == history
+    run(item, device="cpu")
+    same_result(item, uninterrupted)
+
+
 def test_a_flipped_bit_in_a_shard_is_named(shards, tmp_path):
     root = tmp_path / "shards"
     shutil.copytree(shards, root)
@@ -305,7 +329,8 @@ def test_several_processes_make_the_weights_and_scores_of_one(shards, tmp_path, 
     assert scores[1] == pytest.approx(scores[0], abs=1e-12)
 
 
-def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(shards, tmp_path):
+def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(shards, tmp_path, monkeypatch):
+    """From what the first one reads: on another node the second may be shown older files."""
     fields = NO_NORM | {"train": NO_NORM["train"] | {"epochs": 40}}
     whole, cut = (planned(make_job(shards, **fields), tmp_path / n) for n in ("whole", "cut"))
     command = [sys.executable, "-m", "deeplense_batch", "run", "--processes=2", "--device=cpu"]
@@ -317,6 +342,17 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(shards, tmp_pat
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 85
             assert cut.run.status().state == "stopped"
+            blind = tmp_path / "hook" / "sitecustomize.py"
+            blind.parent.mkdir()
+            blind.write_text(
+                "import os\n"
+                "if os.environ.get('RANK') == '1':\n"
+                "    from deeplense_batch import checkpoint\n"
+                "    checkpoint.load = None\n"
+            )
+            before = os.environ.get("PYTHONPATH")
+            path = os.pathsep.join(filter(None, [str(blind.parent), before]))
+            monkeypatch.setenv("PYTHONPATH", path)
             process = subprocess.Popen([*command, str(item.run.path)])
         assert process.wait(timeout=120) == 0
     same_result(cut, whole)
@@ -354,6 +390,30 @@ def test_a_loss_that_is_no_number_ends_the_run_as_diverged(shards, tmp_path):
     with pytest.raises(DivergedError, match=r"the loss is (nan|inf)"):
         run(item, device="cpu")
     assert (item.run.status().state, item.run.status().reason) == ("failed", "diverged")
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_diverged_too(shards, tmp_path):
+    fields = {"epochs": 1, "batch_size": 120, "optimizer": "sgd", "lr": 1e30, "warmup": 0}
+    fields["schedule"] = "constant"
+    item = planned(make_job(shards, model={"name": "simple_cnn"}, train=fields), tmp_path)
+    with pytest.raises(DivergedError, match="says of validation images is not finite"):
+        run(item, device="cpu")
+    assert (item.run.status().state, item.run.status().reason) == ("failed", "diverged")
+
+
+def test_every_process_has_a_sample_of_each_step(shards, tmp_path, capfd):
+    item = planned(make_job(shards, train={"batch_size": 1}), tmp_path)
+    assert carry_out(item, device="cpu", processes=2) == 3
+    status = item.run.status()
+    assert (status.state, status.reason) == ("failed", "data")
+    assert "batch_size: with 1, a step of the 120 samples has 1, less than one" in status.message
+
+
+def test_one_process_of_several_starts_nothing_over(done, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(JobError, match="run: --force: one process of several"):
+        carry_out(done, device="cpu", force=True)
+    assert done.run.status().state == "done"
 
 
 def test_a_class_without_samples_is_null_with_a_note(tmp_path):
@@ -429,9 +489,34 @@ def test_put_aside_loses_nothing(tmp_path):
     directory = RunDir.create(tmp_path / "job" / "run", "x")
     aside = put_aside(directory)
     assert (aside / "job.yaml").read_text() == "x" and not directory.path.exists()
+    again = [put_aside(RunDir.create(tmp_path / "job" / "run", "x")) for _ in range(3)]
+    assert len({aside, *again}) == 4 and all((path / "job.yaml").exists() for path in again)
 
 
 def test_the_record_names_versions_and_commit(done):
-    metrics = json.loads((done.run.path / "metrics.json").read_text())
+    metrics = done.run.read_json("metrics.json")
     assert metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert metrics["commit"] is None or len(metrics["commit"]) >= 7
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_energy_is_that_of_a_gpu_that_tells(monkeypatch, tells):
+    class Nvml:
+        class NVMLError(Exception):
+            pass
+
+        used = 1000
+
+        def nvmlDeviceGetHandleByUUID(self, uuid):
+            return uuid
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+            if not tells:
+                raise self.NVMLError("Not Supported")
+            self.used += 2500  # millijoules
+            return self.used
+
+    monkeypatch.delenv(record.SHARED, raising=False)
+    monkeypatch.setattr(record, "_nvml", Nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="x"))
+    assert record.Energy(0).joules() == (2.5 if tells else None)

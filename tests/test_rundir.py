@@ -5,10 +5,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 
+from deeplense_batch import rundir
 from deeplense_batch.rundir import RunBusyError, RunDir, Status, find_runs
 
 
@@ -88,6 +91,27 @@ def test_a_claim_keeps_others_out_and_ends_with_its_holder(run):
     with run.claim():
         assert json.loads((run.path / "claim").read_text())["pid"] == os.getpid()
     assert not (run.path / "claim").exists()
+
+
+def test_a_claim_is_kept_young_while_it_is_held(run, monkeypatch):
+    monkeypatch.setattr(rundir, "_BEAT_SECONDS", 0.01)
+    run.write_status(Status(state="running"))
+    long_ago = {"host": "elsewhere", "updated": "2020-01-01T00:00:00+00:00"}
+    run.write_json("status.json", run.read_json("status.json") | long_ago)
+    with run.claim():
+        os.utime(run.path / "claim", (0, 0))
+        wait_for(lambda: run.status().state == "running", 10)
+    assert run.status().state == "lost"
+
+
+def test_who_was_taken_for_dead_leaves_the_claim_of_the_next(run, monkeypatch):
+    monkeypatch.setattr(rundir, "_BEAT_SECONDS", 0.01)
+    with run.claim():
+        run.write_text("claim", "of another")
+        os.utime(run.path / "claim", (0, 0))
+        time.sleep(0.1)
+        assert (run.path / "claim").stat().st_mtime == 0
+    assert (run.path / "claim").read_text() == "of another"
 
 
 def _try(path: str, together, wins, tried) -> None:

@@ -8,6 +8,7 @@ import torch
 from conftest import make_job
 from torch import nn
 
+from deeplense_batch import distributed
 from deeplense_batch.data.order import balanced, balancing_weights, order, shuffled
 from deeplense_batch.distributed import World
 from deeplense_batch.models import build
@@ -50,10 +51,27 @@ def weights(stepper: Stepper) -> dict[str, torch.Tensor]:
 def test_micro_batches_make_the_step_of_the_whole_batch(shards, micro):
     whole, pieces = make_stepper(shards), make_stepper(shards, micro_batch=micro)
     mixed = {"partners": make_batch().targets.flip(0), "share": 0.3, "weights": torch.rand(10)}
+    mixed["partner_weights"] = torch.rand(10)
     a, b = step(whole, **mixed), step(pieces, **mixed)
     assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-6)
     for name, value in weights(whole).items():
         assert torch.allclose(value, weights(pieces)[name], atol=1e-7), name
+
+
+def test_batch_norm_sees_the_piece_and_not_the_batch(shards):
+    whole, pieces = (make_stepper(shards, model="test_resnet", micro_batch=m) for m in (None, 3))
+    a, b = step(whole), step(pieces)
+    assert float(a["loss"]) != pytest.approx(float(b["loss"]), rel=1e-3)
+
+
+def test_norms_over_all_processes_leave_the_network_what_it_is(monkeypatch):
+    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, device_ids: model)
+    model = build("test_efficientnet", channels=1, classes=3, size=48).eval()
+    images = make_batch().images
+    before = model(images)
+    shared = World(0, 2, torch.device("cuda", 0)).wrap(model, sync_bn=True).eval()
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in shared.modules())
+    assert torch.equal(shared(images), before)
 
 
 class Hungry(Classification):
@@ -88,6 +106,55 @@ def test_a_loss_that_is_no_number_ends_at_once(shards):
     stepper = make_stepper(shards)
     with pytest.raises(DivergedError, match="the loss is nan"):
         step(stepper, images=torch.full((10, 1, 48, 48), torch.nan))
+
+
+class Broken(torch.autograd.Function):
+    """The loss is a number, its gradient is not."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+class Overflowing(Classification):
+    """Spoils the losses of some steps, or their gradients."""
+
+    def __init__(self, spoil, at) -> None:
+        super().__init__(classes=TASK.classes)
+        self.spoil, self.at, self.calls = spoil, at, 0
+
+    def losses(self, model, batch, progress):
+        self.calls += 1
+        loss = super().losses(model, batch, progress)["loss"]
+        return {"loss": self.spoil(loss) if self.calls in self.at else loss}
+
+
+def fp16(stepper: Stepper) -> Stepper:
+    """With the scaler of fp16, which a CPU has too."""
+    stepper.precision.name = "fp16"
+    stepper.precision.scaler = torch.amp.GradScaler("cpu")
+    return stepper
+
+
+def test_fp16_ends_where_no_scale_makes_gradients_finite(shards):
+    task = Overflowing(Broken.apply, range(100))
+    stepper = fp16(make_stepper(shards, task=task))
+    before = weights(stepper)
+    with pytest.raises(DivergedError, match="gradients are not finite in fp16"):
+        for _ in range(100):
+            step(stepper)
+    assert task.calls == 21
+    assert all(torch.equal(value, before[name]) for name, value in weights(stepper).items())
+
+
+def test_fp16_leaves_out_a_step_that_is_no_number(shards):
+    stepper = fp16(make_stepper(shards, task=Overflowing(lambda loss: loss * torch.inf, [2])))
+    losses = [float(step(stepper)["loss"]) for _ in range(3)]
+    assert losses[1] == 0 and 0 < losses[2] < losses[0]
 
 
 def test_averaged_weights_follow_their_formula_and_are_the_ones_scored(shards):
@@ -203,6 +270,21 @@ def test_balancing_weights_give_classes_one_sum_and_the_mean_is_one():
     found = balancing_weights(targets)
     assert found.mean() == pytest.approx(1)
     assert [found[targets == c].sum() for c in range(3)] == pytest.approx([100 / 3] * 3, rel=1e-5)
+
+
+def test_weighted_classes_keep_one_sum_when_images_are_mixed():
+    class Probe(Classification):
+        def _cross_entropy(self, logits, targets, weights):
+            return (targets == 1) * weights  # what class 1 weighs
+
+    targets = torch.from_numpy((np.random.default_rng(0).random(10000) < 0.1).astype(np.int64))
+    weights = torch.from_numpy(balancing_weights(targets.numpy()))
+    batch = Batch(
+        torch.zeros(len(targets), 1), targets, torch.arange(len(targets)), weights=weights,
+        partners=targets.flip(0), partner_weights=weights.flip(0), share=0.3,
+    )  # fmt: skip
+    rare = Probe(classes=("a", "b")).classified(torch.zeros(len(targets), 2), batch)
+    assert float(rare) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_an_epoch_is_cut_into_batches_of_nearly_one_size():

@@ -112,14 +112,10 @@ class Parts:
         return []
 
     def _join(self, finish: Callable[[], None], each: Callable[[], None]) -> list[tuple[str, int]]:
-        def alive() -> None:
-            self._run.beat()
-            each()
-
         for split, count in self.shards.items():
             paths = {self._found(split, k): (split, k) for k in range(count)}
             try:
-                describe_split(list(paths), simulation=self.simulation, each=alive)
+                describe_split(list(paths), simulation=self.simulation, each=each)
             except DamagedError as error:
                 _log.warning("%s; it is made anew", error)
                 error.path.unlink()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from deeplense_batch.distributed import local_size
+
 __all__ = ["choose", "free_memory"]
 
 _SHARE = 0.6  # of the free memory that images may take; a network needs the rest
@@ -39,14 +41,14 @@ def choose(asked: str, size: int, device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take, by every limit that it is under."""
+    """Bytes that this process can still take: of a machine, its share among those of its run."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     rooms = [_meminfo("/proc/meminfo", "MemAvailable"), *_cgroup_rooms()]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         rooms.append(limit - _meminfo("/proc/self/status", "VmSize"))
-    return max(min(rooms), 0)
+    return max(min(rooms), 0) // local_size()
 
 
 def _meminfo(file: str, field: str) -> int:

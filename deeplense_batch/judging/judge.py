@@ -88,7 +88,7 @@ def judge(
     with folder.claim():
         found = draw_and_judge(
             trained, section, critic, folder.path, seed=seed, device=place, interrupt=interrupt,
-            beat=lambda _: folder.beat(),
+            beat=lambda _: None,
         )  # fmt: skip
         assert found is not None
         found.write(folder, trained.run.name)

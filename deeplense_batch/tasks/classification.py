@@ -58,17 +58,20 @@ class Classification(Task):
         self.label_smoothing, self.focal = label_smoothing, focal
 
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        return {"loss": self.classified(logits_of(model(batch.images)), batch)}
+        output = model(batch.images)
+        loss = self.classified(logits_of(output), batch)
+        if isinstance(output, Mapping):  # several processes wait for the gradients of all of it
+            unread = [value for name, value in output.items() if name != "logits"]
+            loss = loss + 0 * sum(value.nan_to_num(0.0, 0.0, 0.0).sum() for value in unread)
+        return {"loss": loss}
 
     def classified(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of logits (B, K), a scalar: weighted, smoothed and mixed as was asked."""
         logits = logits.float()
-        loss = self._cross_entropy(logits, batch.targets)
+        loss = self._cross_entropy(logits, batch.targets, batch.weights)
         if batch.partners is not None:
-            mixed_in = self._cross_entropy(logits, batch.partners)
+            mixed_in = self._cross_entropy(logits, batch.partners, batch.partner_weights)
             loss = batch.share * loss + (1 - batch.share) * mixed_in
-        if batch.weights is not None:
-            loss = loss * batch.weights
         return loss.mean()
 
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -115,11 +118,11 @@ class Classification(Task):
             "history": figures.history(history),
         }
 
-    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         loss = F.cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.label_smoothing
         )
-        if not self.focal:
-            return loss
-        p = logits.softmax(1).gather(1, targets[:, None])[:, 0]
-        return (1 - p) ** self.focal * loss
+        if self.focal:
+            p = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+            loss = (1 - p) ** self.focal * loss
+        return loss if weights is None else loss * weights

@@ -45,6 +45,7 @@ class Generation(Task):
     """
 
     monitor: ClassVar[str] = "snr_db"
+    answer: ClassVar[str] = "errors"
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class Regression(Task):
     """
 
     monitor: ClassVar[str] = "r2"
+    answer: ClassVar[str] = "predicted"
     needs_truth: ClassVar[bool] = True
 
     def __init__(

@@ -39,6 +39,7 @@ class Batch:
     index: Tensor  # (B,) int64 places of the samples in their slice
     weights: Tensor | None = None  # (B,) float32 of mean 1, of the loss of each sample
     partners: Tensor | None = None  # (B,) int64 targets of the images mixed in, by mixup
+    partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32, of `Task.reads`
 
@@ -48,6 +49,8 @@ class Task(ABC):
 
     #: Score that picks the best weights; the higher the better.
     monitor: ClassVar[str]
+    #: What `predict` calls the network's answer, which has to be finite.
+    answer: ClassVar[str] = "logits"
     #: Truth arrays of the shards that the task reads, where they are.
     reads: ClassVar[tuple[str, ...]] = ()
     #: Whether it can do without them.
