@@ -5,6 +5,7 @@ Nothing here loads torch, but for a model name outside the table: `submit` answe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
@@ -69,8 +70,10 @@ def check_training(job: Job, digests: dict[str, str]) -> str:
         slices = open_slices(job)
         if not slices["train"].info.classes and (task is None or task.needs_labels):
             raise ShardError(f"{job.data.root}: the images have no labels to learn")
+        info = slices["train"].info
+        if task is not None and info.classes:
+            _check_options(job, info.classes)
         if task is not None and task.fixed_pixels:
-            info = slices["train"].info
             _check_fixed(job, set(task.reads) & set(slices["train"].truths()), info.shape[1:])
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
@@ -127,15 +130,19 @@ def open_slices(job: Job) -> dict[str, Split]:
     return slices
 
 
-def _check_options(job: Job) -> Task | None:
+def _check_options(job: Job, classes: Sequence[str] = ()) -> Task | None:
     """Try the options of task and model, which only they can judge, where there are any.
+
+    Those of a task are tried once more where its classes are known.
 
     That loads torch; jobs of the plain task without options of the model are checked without it.
     """
     task = None
     try:
         if job.task != TaskSection():
-            task = build_task(job.task.name, classes=("a", "b"), **job.task.options)
+            task = build_task(job.task.name, classes=classes or ("a", "b"), **job.task.options)
+        if task is not None and classes:
+            _ = task.learns
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:

@@ -1,6 +1,7 @@
 """Models side by side: finished runs grouped into what may be compared.
 
-Only runs tested on the same samples are: those of one data digest, one test slice and one task.
+Only runs tested on the same samples are: those of one data digest, one test slice, one task and
+one thing to learn, such as the number that is regressed.
 Runs of one job and model that differ in a setting are variants; those that differ in the seed
 alone are one model. The best comes first, picked by validation.
 """
@@ -18,7 +19,7 @@ from deeplense_batch.rows import Row
 __all__ = ["Compared", "compare", "name_variants", "pareto", "short_label"]
 
 _LONGEST = 48  # characters of a label in a figure
-_SHARED = ("job", "task", "model", "variant", "data_digest", "test", "test_samples")
+_SHARED = ("job", "task", "learns", "model", "variant", "data_digest", "test", "test_samples")
 _INFERRED = (
     *("interval", "difference", "difference_low", "difference_high"),
     *("p_value", "seed_p_value", "tied"),
@@ -101,7 +102,8 @@ def name_variants(rows: Sequence[Row]) -> None:
         alike = (row["job"], row["model"])
         groups.setdefault(alike, []).append(row)
         if row["state"] == "done" and row["test"]:
-            groups.setdefault((*alike, row["data_digest"], row["test"]), []).append(row)
+            tested = (row["data_digest"], row["test"], row["learns"] or "")
+            groups.setdefault((*alike, *tested), []).append(row)
     for key in sorted(groups, key=len):  # the names of finished runs replace those before
         recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
         fields = dict.fromkeys(field for recipe in recipes for field in recipe)
@@ -118,7 +120,8 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
     for row in rows:
         if row["state"] == "done" and row["test"]:
-            group = groups.setdefault((row["data_digest"], row["test"], row["task"] or ""), {})
+            what = (row["data_digest"], row["test"], row["task"] or "", row["learns"] or "")
+            group = groups.setdefault(what, {})
             group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
     comparisons = []
     for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):

@@ -71,6 +71,8 @@ def explain(
     trained = open_trained(run)
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
+    if not data:
+        trained.slice("test")  # raises where other data are in the place of its own
     chosen = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
     trained.model.to(place)
     inputs = torch.cat([_prepared(split, trained, place) for split in chosen])

@@ -169,7 +169,7 @@ def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | 
 
     Arguments:
         curves: False and true positive rate by class (`metrics.roc`), where defined.
-        macro: Their average (`metrics.macro_roc`), not drawn where there is no curve.
+        macro: Their average (`metrics.macro_roc`), drawn where there are several.
         scores: Holds the areas, ``auc`` and ``auc_<class>`` (`metrics.classification_scores`).
     """
     figure, panels = panels_of(5.6, 5.6 + 0.1 * len(curves))
@@ -185,7 +185,7 @@ def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | 
         panel.set_prop_cycle(color=COLOURS, linestyle=DASHES)
         for name, curve in curves.items():
             panel.plot(*curve, label=f"{plain(name)}, AUC {scores[f'auc_{name}']:.4f}")
-        if curves:
+        if len(curves) > 1:
             label = f"macro average, AUC {scores['auc']:.4f}"
             panel.plot(*macro, color="black", ls="-", lw=2.2, zorder=1.9, label=label)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, handlelength=3)

@@ -88,6 +88,8 @@ def _answers(models: Sequence[Compared]) -> tuple[dict[str, Outcomes], list[str]
         try:
             for run in model.runs:
                 samples = read_outcomes(Path(run["run"]))
+                if run["learns"] in samples.classes:
+                    samples = replace(samples, searched=samples.classes.index(run["learns"]))
                 first = first or samples
                 _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
@@ -135,9 +137,10 @@ def _statistics(samples: Outcomes) -> list[tuple[str, Any]]:
     found = [("accuracy", bootstrap.accuracy(targets, scores))]
     if len(np.unique(targets)) > 1:
         found.append(("auc", bootstrap.macro_auc(targets, scores)))
+    k = samples.searched
     if scores.shape[1] == 2 and 0 < targets.sum() < len(targets):
         found.append(
-            ("average_precision", bootstrap.average_precision(targets == 1, scores[:, 1]))
+            ("average_precision", bootstrap.average_precision(targets == k, scores[:, k]))
         )
     return found
 
@@ -156,7 +159,9 @@ def _of_model(resampled: Resampled, model: Compared, name: str) -> NDArray[np.fl
 def _by_samples(resampled: Resampled, model: Compared) -> Row:
     row: Row = {"interval": "bootstrap"}
     for name in resampled[model.runs[0]["run"]]:
-        row[f"{name}_low"], row[f"{name}_high"] = interval(_of_model(resampled, model, name))
+        low, high = interval(_of_model(resampled, model, name))
+        if low < high:  # else all resamples are alike, and say nothing of how sure it is
+            row[f"{name}_low"], row[f"{name}_high"] = low, high
     return row
 
 

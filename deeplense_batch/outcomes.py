@@ -30,6 +30,7 @@ class Outcomes:
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64] | None = None  # (N, K)
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
+    searched: int = 1  # number of the class that is searched for, of two
 
 
 def read_outcomes(folder: Path | str) -> Outcomes:

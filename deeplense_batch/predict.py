@@ -102,7 +102,8 @@ def predict(
     Columns: ``id``; ``split`` and ``label`` where the data say them; ``predicted``, the class of
     the highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
     after temperature scaling, fitted on the run's validation slice; ``problem``, why there is no
-    prediction. A run that learnt a number gives that as ``predicted``, float64, and no scores.
+    prediction. A run that learnt a number gives that by its name, such as ``theta_e`` or
+    ``log10_theta_e``, float64, and no scores.
 
     Arguments:
         run: Run directory.
@@ -114,7 +115,7 @@ def predict(
         parts: Shares in all.
         batch_size: Images at once.
         top: How many of the highest scores to draw, in `out` with the ending ``.png``.
-        of: The class of those; by default ``lenses``, or the last.
+        of: The class of those; by default the one that is searched for, or the last.
         each: Called after each batch; what it raises ends the prediction, complete pieces stay.
 
     Raises:
@@ -167,7 +168,7 @@ def _class_shown(trained: Trained, of: str) -> str:
         )
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
-    return of or ("lenses" if "lenses" in trained.classes else trained.classes[-1])
+    return of or trained.task.learns or trained.classes[-1]
 
 
 def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[str, Any]:
@@ -277,7 +278,8 @@ class _Maker:
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
-            return {"predicted": pa.array(values[:, 0], pa.float64(), mask=bad)}
+            name = str(self._trained.task.learns).replace(" ", "_")
+            return {name: pa.array(values[:, 0], pa.float64(), mask=bad)}
         assert temperature is not None
         return _scores(values, bad, self._classes, temperature)
 

@@ -23,7 +23,18 @@ Row = dict[str, Any]
 
 STATES = ("done", "running", "queued", "planned", "stopped", "failed", "lost", "unreadable")
 COLUMNS = (
-    *("job", "task", "model", "variant", "seed", "state", "reason", "attempts", "epochs"),
+    *(
+        "job",
+        "task",
+        "learns",
+        "model",
+        "variant",
+        "seed",
+        "state",
+        "reason",
+        "attempts",
+        "epochs",
+    ),
     *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
     *("train_seconds", "images_per_s", "device", "reference_hours", "parameters_m", "gflops"),
     *(
@@ -98,7 +109,8 @@ def _read(run: RunDir) -> Row:
 def _fault(path: Path, error: Exception) -> str:
     """Say what is wrong with a file that could not be read, as a person would."""
     if isinstance(error, FileNotFoundError):
-        return "is missing, though the run is said to be done"
+        done = ", though the run is said to be done" if path.name == "metrics.json" else ""
+        return f"is missing{done}"
     if path.exists() and not path.stat().st_size:
         return "is empty"
     detail = " ".join(f"{type(error).__name__}: {error}".split())
@@ -157,7 +169,9 @@ def _read_metrics(run: RunDir) -> Row:
     row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}
     if counts := metrics["test"].get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
-    row |= {"test_samples": int(data["samples"]["test"]), "epochs": int(cost["epochs"])}
+    scored = metrics["test"].get("scored", data["samples"]["test"])
+    row |= {"test_samples": int(scored), "epochs": int(cost["epochs"])}
+    row["learns"] = metrics.get("learns")
     row["train_samples"] = int(data["samples"].get("train", 0)) or None
     row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
     row["commit"] = metrics.get("commit")

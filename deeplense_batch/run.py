@@ -37,6 +37,7 @@ from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.preflight import UnfitError, check_room, preflight
+from deeplense_batch.report.sentences import score_name
 from deeplense_batch.rundir import RunBusyError, RunDir
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.trained import Trained
@@ -170,8 +171,9 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
     counts = np.bincount(targets, minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
+    metrics["test"]["scored"], metrics["learns"] = task.scored(outputs), task.learns
     metrics["test"]["class_counts"] = dict(zip(info.classes, counts, strict=True))
-    metrics["summary"] = _summary(scores, metrics["cost"])
+    metrics["summary"] = _summary(task.monitor, scores, metrics["cost"])
     directory.write_json("metrics.json", metrics)
     shown = scores.get(task.monitor)
     _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
@@ -205,6 +207,8 @@ def _loaders(job: Job, world: World) -> tuple[Task, tuple[Loader, Loader, Loader
             "'simulate' keeps it beside the images"
         )
     task.study(train.targets.cpu().numpy(), train.truth)
+    if task.learns:
+        _log.info("%s of %s", job.task.name, task.learns)
     return task, (train, valid, test)
 
 
@@ -233,8 +237,9 @@ def _settle(
         checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
 
 
-def _summary(scores: Scores, cost: dict[str, Any]) -> str:
-    shown = [f"test AUC {auc:.4f}" for auc in [scores.get("auc")] if auc is not None]
+def _summary(monitor: str, scores: Scores, cost: dict[str, Any]) -> str:
+    score = scores.get(monitor)
+    shown = [] if score is None else [f"test {score_name(monitor)} {score:.4f}"]
     return ", ".join([*shown, f"{cost['train_seconds'] / 60:.1f} min of training"])
 
 

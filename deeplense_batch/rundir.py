@@ -244,8 +244,12 @@ def find_runs(root: Path) -> list[RunDir]:
 
     Folders whose name starts with a dot hold what was put aside, and are left out.
     """
-    depths = ("job.yaml", "[!.]*/job.yaml", "[!.]*/[!.]*/job.yaml")
-    return [RunDir(p.parent) for pattern in depths for p in sorted(root.glob(pattern))]
+    found = []
+    for depth in ("", "[!.]*/", "[!.]*/[!.]*/"):
+        # By either: a run that has lost its job is a run.
+        files = (path for name in ("job.yaml", "status.json") for path in root.glob(depth + name))
+        found += [RunDir(path) for path in sorted({file.parent for file in files})]
+    return found
 
 
 def now() -> str:

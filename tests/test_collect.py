@@ -15,7 +15,7 @@ import pytest
 from deeplense_batch.collect import CollectError, collect
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.job import Job
-from deeplense_batch.rows import run_row
+from deeplense_batch.rows import read_rows, run_row
 from deeplense_batch.rundir import RunDir, Status
 from deeplense_batch.stats import auc_standard_error
 from deeplense_batch.watch import incomplete, status
@@ -69,12 +69,21 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
+def test_a_run_that_has_lost_its_job_is_a_row(tmp_path):
+    run = make_run(tmp_path)
+    make_run(tmp_path, "whole")
+    (run.path / "job.yaml").unlink()
+    row, _ = sorted(read_rows(tmp_path), key=lambda row: row["state"] == "done")
+    assert row["state"] == "unreadable" and "job.yaml: is missing" in row["reason"]
+    assert "1 of 2 runs done" in collect(tmp_path, tmp_path / "report").summary
+
+
 def test_a_finished_run_is_a_row(tmp_path):
     run = make_run(tmp_path)
     row = run_row(run)
     assert row == {
         "job": "demo", "task": "classification", "model": "resnet18", "variant": None, "more": {},
-        "monitor": "auc", "valid_score": 0.91, "train_samples": None,
+        "learns": None, "monitor": "auc", "valid_score": 0.91, "train_samples": None,
         "seed": 0, "state": "done",
         "reason": None, "attempts": 1, "epochs": 3, "planned_epochs": 15, "best_epoch": 2,
         "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,

@@ -136,6 +136,10 @@ def test_a_transformer_gets_another_map_and_the_title_says_so(shards, tmp_path, 
 
 def test_what_cannot_be_is_refused(done, shards, tmp_path):
     out = tmp_path / "a.png"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deeplense_batch.trained.data_digest", lambda root: "0" * 16)
+        with pytest.raises(ShardError, match="holds other data than those of"):
+            explain(done, out, slice_="val[:2]")
     with pytest.raises(ShardError, match="has no sample 'val/1000'; did you mean 'val/10"):
         explain(done, out, ids=["val/1000"])
     with pytest.raises(ShardError, match="107 images; a sheet holds 48"):

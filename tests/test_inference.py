@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from test_collect import make_run
 
 from deeplense_batch.collect import collect
@@ -123,6 +123,46 @@ def test_regressions_are_compared_by_r2(tmp_path):
     report = collect(tmp_path, tmp_path / "report")
     assert "Best by validation: best, validation R2 0.9000, test R2 0.9" in report.summary
     assert "test R2" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_numbers_of_another_kind_are_another_comparison(tmp_path):
+    """Two regressions of one slice: other truths, known of other samples, are never ranked."""
+    random = np.random.default_rng(0)
+    for name, known in (("theta_e", 600), ("log10 snr", 200)):
+        run = make_run(tmp_path, name.partition(" ")[0], auc=None)
+        true = np.where(np.arange(600) < known, random.normal(0, 1, 600), np.nan)
+        np.savez(run.path / "outputs.npz", classes=CLASSES, ids=np.arange(600).astype(str),
+                 targets=TARGETS, true=true, predicted=np.nan_to_num(true) + 0.1)  # fmt: skip
+        metrics = run.read_json("metrics.json") | {"learns": name}
+        metrics["valid"] |= {"monitor": "r2", "scores": {"r2": 0.9}}
+        metrics["test"] |= {"scores": {"r2": 0.98, "mae": 2e-5}, "scored": known}
+        run.write_json("metrics.json", metrics)
+    summary = collect(tmp_path, tmp_path / "report").summary
+    assert "on 600 samples" in summary and "on 200 samples" in summary
+    page = (tmp_path / "report" / "report.md").read_text()
+    headings = [line for line in page.splitlines() if line.startswith("## Data")]
+    assert sorted(line.rpartition(" of ")[2] for line in headings) == ["log10 snr", "theta_e"]
+    assert "R2 0.9800" in page and "2.0e-05" in page
+
+
+def test_the_searched_class_may_be_the_first(tmp_path):
+    logits, targets = np.zeros((600, 2)), (np.arange(600) % 20 > 0).astype(int)
+    logits[:, 0] = np.random.default_rng(0).normal(0, 1, 600) + 2 * (targets == 0)
+    run = make_run(tmp_path, "finder")
+    np.savez(run.path / "outputs.npz", classes=["lens", "other"], logits=logits, targets=targets,
+             ids=np.arange(600).astype(str))  # fmt: skip
+    metrics = run.read_json("metrics.json") | {"learns": "lens"}
+    average = average_precision_score(targets == 0, logits[:, 0])
+    metrics["test"]["scores"] |= {"average_precision": average}
+    run.write_json("metrics.json", metrics)
+    row = inferred(tmp_path)[0][0].row()
+    assert row["average_precision_low"] < average < row["average_precision_high"] < 0.9
+
+
+def test_resamples_that_are_all_alike_make_no_interval(tmp_path):
+    model_run(tmp_path, "perfect", 9.0 * np.eye(3)[TARGETS])
+    row = inferred(tmp_path)[0][0].row()
+    assert "accuracy_low" not in row and "auc_low" not in row
 
 
 def test_pareto_front():

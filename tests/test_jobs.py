@@ -56,6 +56,9 @@ def test_small_jobs_train_through_submit_and_stand_in_one_report(place, monkeypa
     """Of each task one, and one that goes on from another's weights."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    wrong = ("jobs/lens_finder_cnn.yaml", "--task.options.positive=rings", *SMALL)
+    code, _, error = typed(capsys, "submit", "--grid", *wrong)
+    assert code == 3 and "expected the class that is searched for, nonlenses or lenses" in error
     names = ("lens_finder_cnn", "mass_regression", "resnet20", "resnet20_continued")
     recipes = [f"jobs/{name}.yaml" for name in names]
     code, _, error = typed(capsys, "submit", "--grid", recipes[-1], *SMALL)
@@ -69,7 +72,9 @@ def test_small_jobs_train_through_submit_and_stand_in_one_report(place, monkeypa
     assert by_job["mass_regression"]["more"]["mae"] > 0
     assert typed(capsys, "collect")[0] == 0
     report = (place / "report" / "report.md").read_text()
-    assert "test slice test, detection" in report and ", regression" in report
+    assert "test slice test, detection of lenses" in report
+    assert ", regression of log10 axion" in report and " nonlenses, " in report
+    assert "R2 " in typed(capsys, "status")[1]
     assert "average precision" in report and "mae" in report
     metrics = json.loads(next((place / "runs/mass_regression").glob("*/metrics.json")).read_text())
     assert any("have no true value" in note for note in metrics["test"]["notes"])

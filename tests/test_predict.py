@@ -333,8 +333,8 @@ def test_a_run_that_learnt_a_number_predicts_it(tmp_path):
     out = tmp_path / "out.parquet"
     predict(item.run.path, tmp_path / "data", out, device="cpu", slice_="val[50%:]")
     rows = pd.read_parquet(out).set_index("id")
-    assert list(rows.columns) == ["split", "label", "predicted", "problem"]
+    assert list(rows.columns) == ["split", "label", "theta_e", "problem"]
     outputs = np.load(item.run.path / "outputs.npz")
-    assert np.allclose(rows["predicted"].loc[outputs["ids"]], outputs["predicted"], atol=1e-5)
+    assert np.allclose(rows["theta_e"].loc[outputs["ids"]], outputs["predicted"], atol=1e-5)
     with pytest.raises(TrainedError, match="tells no classes apart"):
         predict(item.run.path, tmp_path / "data", tmp_path / "o.csv", device="cpu", top=3)

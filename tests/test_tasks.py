@@ -128,3 +128,37 @@ def test_a_detection_keeps_the_threshold_of_the_validation_slice():
         build_task("detection", classes=CLASSES)
     with pytest.raises(ValueError, match="purity: should be between 0 and 1"):
         build_task("detection", classes=("a", "b"), purity=1.5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive", "searched"),
+    [
+        (("nonlenses", "lenses"), None, "lenses"),
+        (("lens", "nonlens"), None, "lens"),
+        (("Lens", "Other"), None, "Lens"),
+        (("no", "yes"), "yes", "yes"),
+        (("lenses", "rings"), "rings", "rings"),
+        (("no", "yes"), None, None),
+        (("lens", "lenses"), None, None),
+        (("lens", "nonlens"), "lenses", None),
+    ],
+)
+def test_a_detection_knows_which_class_is_searched_for(classes, positive, searched):
+    """Wherever it stands: folders are read in the order of their names."""
+    task = build_task("detection", classes=classes, positive=positive)
+    if searched is None:
+        with pytest.raises(ValueError, match=f"is searched for, {' or '.join(classes)}; got "):
+            assert task.learns
+        return
+    assert task.learns == searched
+    lens = np.arange(200) % 10 == 0
+    logits = np.zeros((200, 2))
+    logits[:, classes.index(searched)] = np.where(lens, 2.0, -2.0)
+    targets = np.where(lens, classes.index(searched), 1 - classes.index(searched))
+    outputs = {"logits": logits, "targets": targets, "ids": np.arange(200).astype(str)}
+    task.settle(outputs)
+    scores, notes = task.score(outputs)
+    assert scores["average_precision"] == scores["tpr0"] == scores["completeness"] == 1
+    assert any("of 180 galaxies that are no lenses" in note for note in notes)
+    curves = [text.get_text() for text in task.draw(outputs, [])["roc"].legends[0].get_texts()]
+    assert curves == ["chance, 0.5", f"{searched}, AUC 1.0000"]

@@ -9,7 +9,7 @@ That content is `results.json`, schema 2; a number that is not known is null::
     counts       a sentence: how many runs are in each state
     rows         one a run, done or not: the columns of `rows.COLUMNS`, auc_<class>, and under
                  "more" the scores that only its task has
-    comparisons  one for each data digest, test slice and task:
+    comparisons  one for each data digest, test slice, task and thing that it learns:
       number, heading, task, data, test, test_samples, classes, sentences
       score      the score that picks models: auc, r2
       more       names of the scores that only its task has

@@ -81,7 +81,8 @@ def searches(models: Sequence[Compared], answers: Mapping[str, Outcomes]) -> lis
             found.append(None)
             continue
         threshold = (model.picked.get("more") or {}).get("threshold")
-        found.append(search(samples.targets == 1, scores[:, 1], threshold))
+        k = samples.searched
+        found.append(search(samples.targets == k, scores[:, k], threshold))
     return found
 
 

@@ -6,7 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["beside_real", "interval", "number", "p_value", "score_names", "time_unit", "with_real"]
+__all__ = [
+    "beside_real",
+    "interval",
+    "number",
+    "p_value",
+    "score",
+    "score_names",
+    "time_unit",
+    "with_real",
+]
 
 
 def score_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -39,6 +48,11 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
     if value is None:
         return "-"
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")  # noqa: RUF001
+
+
+def score(value: float) -> str:
+    """Write any score: with four digits, or with an exponent where all of them would be zero."""
+    return f"{value:.1e}" if value and abs(value) < 5e-5 else f"{value:.4f}"
 
 
 def interval(

@@ -20,7 +20,9 @@ FAIRNESS = (
     "over its runs, and the sd is over them (n - 1), the noise of training. Intervals are 95% and "
     "of the test sample alone: a paired bootstrap within classes, 2,000 resamples, the same for "
     "all models; those marked Hanley-McNeil come from the number of samples, where no answers "
-    "were kept. Differences are to the best model by validation; p-values are Holm's."
+    "were kept. Differences are to the best model by validation; p-values are Holm's. DeLong's "
+    "test of single classes holds the one run of a model that validation picks against that of "
+    "the best, without a correction for their number, and so may differ from both."
 )
 
 
@@ -44,6 +46,7 @@ def heading(models: Sequence[Compared]) -> str:
     """Name a comparison: its data, slice, and its task where that is not the usual one."""
     first = models[0].runs[0]
     task = "" if first["task"] in (None, "classification") else f", {first['task']}"
+    task += f" of {first['learns']}" if first["learns"] else ""
     return f"Data {first['data_digest']}, test slice {first['test']}{task}"
 
 
@@ -103,8 +106,10 @@ def _data(models: Sequence[Compared]) -> str:
     folders = ", ".join(dict.fromkeys(Path(root).name for root in roots))
     classes = ", ".join(dict.fromkeys(name for model in models for name in model.classes))
     named = f"; classes {classes}" if classes else ""
+    counts = (first.get("class_counts") or {}).items()
+    shares = f" ({', '.join(f'{count} {name}' for name, count in counts)})" if counts else ""
     where = f"folder {folders}" if folders else "of another program"
-    return f"Data: {where}{made}{named}; {first['test_samples']} test samples."
+    return f"Data: {where}{made}{named}; {first['test_samples']} test samples{shares}."
 
 
 def _source(root: str, digest: str) -> str | None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deeplense_batch.report.scores import score
+from deeplense_batch.report.sentences import score_name
 from deeplense_batch.rows import STATES, Row
 
 __all__ = ["missing_runs", "padded", "state_counts", "table_cells"]
@@ -48,6 +50,10 @@ def _cell(row: Row, name: str) -> str:
     if name == "epoch":
         return f"{_cell(row, 'epochs')}/{_cell(row, 'planned_epochs')}"
     value = row[name]
+    if name in ("valid_auc", "auc") and row.get("monitor", "auc") != "auc":  # it knows none
+        more = row.get("more") or {}
+        value = row["valid_score"] if name == "valid_auc" else more.get(row["monitor"])
+        return "-" if value is None else f"{score_name(row['monitor'])} {score(value)}"
     if name == "reason":
         text = " ".join(str(value or "").split())
         cut = text if len(text) <= 160 else f"{text[:157]}..."
@@ -55,7 +61,7 @@ def _cell(row: Row, name: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.1f}" if name.endswith("_seconds") else f"{value:.4f}"
+        return f"{value:.1f}" if name.endswith("_seconds") else score(value)
     return " ".join(str(Path(value).name if name == "run" else value).split())
 
 

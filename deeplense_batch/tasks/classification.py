@@ -102,6 +102,7 @@ class Classification(Task):
         curves = {
             name: metrics.roc(targets == k, probabilities[:, k])
             for k, name in enumerate(self.classes)
+            if self.learns in (None, name)  # of two, the curve of one is that of the other
             if 0 < np.sum(targets == k) < len(targets)
         }
         temperatures = {"as trained": 1.0}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from deeplense_batch import figures, metrics
 from deeplense_batch.tasks.classification import Classification
@@ -13,9 +15,11 @@ from deeplense_batch.tasks.task import Arrays, Frame, Scores
 
 __all__ = ["Detection"]
 
+_LENSES = ("lens", "lenses")
+
 
 class Detection(Classification):
-    """Classification whose second class is searched for, with a threshold for a stated purity.
+    """Classification of which one class is searched for, with a threshold for a stated purity.
 
     The threshold is chosen on the validation slice and then frozen. Purity is that of a sky where
     lenses have the stated prevalence, whatever share they have in the slice.
@@ -25,6 +29,7 @@ class Detection(Classification):
         frame: The images.
         label_smoothing: As in `Classification`.
         focal: As in `Classification`.
+        positive: The class that is searched for; by default the one named ``lens`` or ``lenses``.
         purity: Share of lenses among what is called one, that the threshold is for.
         prevalence: Share of lenses among all galaxies.
     """
@@ -36,6 +41,7 @@ class Detection(Classification):
         frame: Frame | None = None,
         label_smoothing: float = 0.0,
         focal: float = 0.0,
+        positive: str | None = None,
         purity: float = 0.5,
         prevalence: float = 0.01,
     ) -> None:
@@ -47,14 +53,38 @@ class Detection(Classification):
         for name, value in (("purity", purity), ("prevalence", prevalence)):
             if not 0 < value < 1:
                 raise ValueError(f"{name}: should be between 0 and 1, got {value!r}")
-        self.purity, self.prevalence = purity, prevalence
+        self.positive, self.purity, self.prevalence = positive, purity, prevalence
         self._threshold: float | None = None
+
+    @property
+    def searched(self) -> int:
+        """Number of the class that is searched for.
+
+        Raises:
+            ValueError: There is none of that name, or nobody said which.
+        """
+        lenses = [name for name in self.classes if name.casefold() in _LENSES]
+        asked = lenses if self.positive is None else [self.positive]
+        if len(asked) != 1 or asked[0] not in self.classes:
+            raise ValueError(
+                "task.options.positive: expected the class that is searched for, "
+                f"{' or '.join(self.classes)}; got {self.positive or 'none'}"
+            )
+        return self.classes.index(asked[0])
+
+    @property
+    def learns(self) -> str:
+        return self.classes[self.searched]
+
+    def _search(self, outputs: Arrays) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which samples are what is searched for, (N,), and how probable that is, (N,)."""
+        probability = metrics.softmax(outputs["logits"])[:, self.searched]
+        return outputs["targets"] == self.searched, probability
 
     def settle(self, outputs: Arrays) -> None:
         super().settle(outputs)
-        scores = metrics.softmax(outputs["logits"])[:, 1]
         self._threshold = metrics.threshold_of_purity(
-            outputs["targets"] == 1, scores, purity=self.purity, prevalence=self.prevalence
+            *self._search(outputs), purity=self.purity, prevalence=self.prevalence
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,7 +96,7 @@ class Detection(Classification):
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         drawn = super().draw(outputs, history)
-        lens, probability = outputs["targets"] == 1, metrics.softmax(outputs["logits"])[:, 1]
+        lens, probability = self._search(outputs)
         if lens.all() or not lens.any():
             return drawn
         threshold = None
@@ -83,7 +113,7 @@ class Detection(Classification):
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = super().score(outputs)
-        lens, probability = outputs["targets"] == 1, metrics.softmax(outputs["logits"])[:, 1]
+        lens, probability = self._search(outputs)
         found, more = metrics.detection_scores(
             lens, probability, threshold=self._threshold, prevalence=self.prevalence
         )

@@ -52,6 +52,10 @@ class Regression(Task):
         return (self.target,)
 
     @property
+    def learns(self) -> str:
+        return self.name
+
+    @property
     def outputs(self) -> int:
         """One."""
         return 1
@@ -90,6 +94,9 @@ class Regression(Task):
         if self.target not in batch.truth:
             return {"predicted": predicted}
         return {"predicted": predicted, "true": self._values(batch.truth[self.target])}
+
+    def scored(self, outputs: Arrays) -> int:
+        return int(np.isfinite(outputs["true"]).sum())
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         return metrics.regression_scores(outputs["true"], outputs["predicted"])

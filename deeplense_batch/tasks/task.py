@@ -65,6 +65,15 @@ class Task(ABC):
         self.frame = frame
 
     @property
+    def learns(self) -> str | None:
+        """Which of the things that tasks of this name may learn: others do not compare.
+
+        Raises:
+            ValueError: The data leave it open.
+        """
+        return None
+
+    @property
     def outputs(self) -> int:
         """Numbers that the network gives for an image."""
         return len(self.classes)
@@ -88,6 +97,10 @@ class Task(ABC):
     def usable(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
         """Samples that have what the task learns, (N,); the others are left out of training."""
         return np.ones(len(targets), bool)
+
+    def scored(self, outputs: Arrays) -> int:
+        """How many samples have what they are scored by."""
+        return len(outputs["ids"])
 
     def settle(self, outputs: Arrays) -> None:  # noqa: B027
         """Choose what is chosen on the validation slice, with the best weights, before the test.
