@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -414,9 +415,10 @@ def picture(array, kind):
     return buffer.getvalue()
 
 
-def cutout(*arrays):
+def cutout(*arrays, names=()):
     buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, arrays)]).writeto(buffer)
+    parts = [fits.ImageHDU(array, name=n) for array, n in zip_longest(arrays, names)]
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(buffer)
     return buffer.getvalue()
 
 
@@ -490,6 +492,22 @@ def test_fits_cutouts_are_brought_to_native_byte_order():
         assert (pixels == array.reshape(pixels.shape)).all()
     with pytest.raises(ImageError, match="holds no image"):
         read_image("1.fits", cutout())
+
+
+def test_extensions_of_a_fits_file_that_are_no_light_are_left_aside():
+    light, other = image(0, (6, 8)), image(1, (6, 8))
+    names = ["mask", "IMAGE", "Variance", "PSF", "WHT"]
+    pixels = read_image("1.fits", cutout(other, light, other, other, other, names=names)).pixels
+    assert (pixels == light).all()
+    with pytest.raises(ImageError, match="holds no image"):
+        read_image("1.fits", cutout(other, names=["MASK"]))
+
+
+def test_a_fits_file_of_several_images_is_bad():
+    bands = [image(seed, (6, 8)) for seed in range(3)]
+    says = r"holds 3 images \(extensions G, R, number 4\), a file should hold one, its bands in"
+    with pytest.raises(ImageError, match=says):
+        read_image("1.fits", cutout(*bands[:2], bands[0], bands[2], names=["G", "R", "ERR"]))
 
 
 def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch):

@@ -36,6 +36,13 @@ __all__ = [
 
 SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".fits"})
 
+# Extensions of a FITS file that are no light, by the names that surveys give them.
+_NO_LIGHT = frozenset(
+    {
+        "MASK", "DQ", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE", "WHT", "WEIGHT",
+        "PSF", "BACKGROUND",
+    }
+)  # fmt: skip
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
@@ -231,10 +238,19 @@ def _read_fits(data: bytes) -> Array:
     from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
 
     with fits.open(io.BytesIO(data), memmap=False) as parts:
-        for part in parts:
-            if part.is_image and part.data is not None:
-                return np.asarray(part.data)
-    raise ImageError("holds no image")
+        light = [
+            (part.name or f"number {i}", part)
+            for i, part in enumerate(parts)
+            if part.is_image and part.shape and part.name.upper() not in _NO_LIGHT
+        ]
+        if len(light) > 1:
+            raise ImageError(
+                f"holds {len(light)} images (extensions {', '.join(name for name, _ in light)}), "
+                "a file should hold one, its bands in one array, channels first or last"
+            )
+        if not light:
+            raise ImageError("holds no image")
+        return np.asarray(light[0][1].data)
 
 
 def _image_and_mass(array: Array) -> tuple[Array, float]:
