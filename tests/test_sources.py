@@ -1,5 +1,6 @@
 """Every layout that users have, and every kind of file in it."""
 
+import gzip
 import io
 import struct
 import zipfile
@@ -510,9 +511,24 @@ def test_a_fits_file_of_several_images_is_bad():
         read_image("1.fits", cutout(*bands[:2], bands[0], bands[2], names=["G", "R", "ERR"]))
 
 
-def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch):
-    (tmp_path / "1.fits").write_bytes(cutout(image(0, (6, 8))))
-    assert listing(tmp_path)[2] == {"train": [("1.fits", -1)]}
+@pytest.mark.parametrize("place", ["folder", "cutouts.zip"])
+def test_fits_cutouts_may_be_compressed(tmp_path, place):
+    cut = image(0, (6, 8))
+    if place == "folder":
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "1.fits.gz").write_bytes(gzip.compress(cutout(cut)))
+    else:
+        with zipfile.ZipFile(tmp_path / place, "w") as archive:
+            archive.writestr("1.fits.gz", gzip.compress(cutout(cut)))
+    with open_source(tmp_path / place) as source:
+        (sample,) = source.splits["train"]
+        assert (source.read(sample).pixels == cut).all() and not source.ignored
+
+
+@pytest.mark.parametrize("name", ["1.fits", "1.fits.gz"])
+def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"cutout")
+    assert listing(tmp_path)[2] == {"train": [(name, -1)]}
     monkeypatch.setattr(sources, "has_fits", lambda: False)
     with pytest.raises(ShardError, match=r"pip install deeplense-batch\[fits\]"):
         listing(tmp_path)
@@ -609,6 +625,7 @@ def test_an_npz_of_two_images_and_a_tiff_of_two_pictures_are_bad():
         ("1.png", picture(np.arange(4800, dtype="u1").reshape(60, 80), "png")[:-60]),
         ("1.png", b"no picture"),
         ("1.fits", b"no cutout"),
+        ("1.fits.gz", gzip.compress(cutout(image()))[:-60]),
         ("1.npz", b"no archive"),
     ],
 )

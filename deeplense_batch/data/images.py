@@ -7,6 +7,7 @@ an image is refused with a reason that a person can act on.
 from __future__ import annotations
 
 import functools
+import gzip
 import importlib.util
 import io
 import zipfile
@@ -34,7 +35,7 @@ __all__ = [
     "read_labels",
 ]
 
-SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".fits"})
+SUFFIXES = (".fits", ".fits.gz", ".npy", ".npz", ".png", ".tif", ".tiff")
 
 # Extensions of a FITS file that are no light, by the names that surveys give them.
 _NO_LIGHT = frozenset(
@@ -62,7 +63,7 @@ class Image:
 
 
 def has_fits() -> bool:
-    """Whether .fits files can be read: astropy is installed."""
+    """Whether .fits and .fits.gz files can be read: astropy is installed."""
     return importlib.util.find_spec("astropy") is not None
 
 
@@ -70,7 +71,7 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
     """Read one image.
 
     Arguments:
-        name: File name; its extension says what `data` is.
+        name: File name; its ending, one of `SUFFIXES`, says what `data` is.
         data: Content of the file.
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
 
@@ -90,6 +91,8 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
         array = _only_array(read_arrays(io.BytesIO(data), allow_pickle=allow_pickle))
     elif suffix == "fits":
         array = _read_fits(data)
+    elif suffix == "gz":
+        array = _read_fits(gzip.decompress(data))
     else:
         array = _read_picture(data)
     if array.dtype.hasobject:
