@@ -28,6 +28,7 @@ from torch import Tensor
 from deeplense_batch import figures, metrics
 from deeplense_batch.answers import SUFFIXES, Answer, AnswerError, read_tables
 from deeplense_batch.data.inputs import Given, Inputs, Piece, open_inputs
+from deeplense_batch.data.manifest import about_ignored
 from deeplense_batch.data.stream import ahead
 from deeplense_batch.distributed import device_of
 from deeplense_batch.fit import outputs_of
@@ -57,6 +58,7 @@ class Prediction:
     seconds: float  # of predicting, reading and writing; to load the network is not counted
     bare: float  # samples/s of the network alone, on one batch again and again
     missing: int  # pieces that other processes have still to make
+    ignored: tuple[str, ...]  # files that are no images
     sheet: Path | None
 
     def __str__(self) -> str:
@@ -78,6 +80,8 @@ class Prediction:
             )
         if self.problems:
             lines.append(f"{self.problems} images have no prediction; the column problem says why")
+        if self.ignored:
+            lines.append(about_ignored(self.ignored))
         if self.sheet:
             lines.append(str(self.sheet))
         return "\n".join(lines)
@@ -151,7 +155,15 @@ def predict(
         if top and not missing:
             sheet = _draw_top(answer, trained, inputs, pieces, top, shown)
     return Prediction(
-        out, len(inputs), maker.done, maker.problems, maker.seconds, maker.bare, missing, sheet
+        file=out,
+        samples=len(inputs),
+        done=maker.done,
+        problems=maker.problems,
+        seconds=maker.seconds,
+        bare=maker.bare,
+        missing=missing,
+        ignored=inputs.ignored,
+        sheet=sheet,
     )
 
 

@@ -191,8 +191,10 @@ def test_unlabelled_images_and_bad_ones(done, tmp_path):
     np.save(folder / "3.npy", np.full((24, 24), np.nan))
     np.save(folder / "7.npy", counts[7, 0, :20])
     Image.fromarray(counts[8, 0].astype(np.uint8)).save(folder / "8.png")
+    (folder / "9.jpg").write_bytes(b"a picture")
     out = tmp_path / "out.parquet"
     report = predict(done, folder, out, device="cpu")
+    assert "1 file ignored, no image: 9.jpg" in str(report)
     assert report.problems == 2 and "2 images have no prediction" in str(report)
     found = pd.read_parquet(out).set_index("id")
     assert len(found) == 41 and found["split"].isna().all() and found["label"].isna().all()
