@@ -340,8 +340,8 @@ def _draw_top(
         singles.append(pieces[number]._replace(start=pieces[number].start + offset))
     names = [f"{id_}\n{score:.4f}" for score, _, id_ in best]
     title = (
-        f"the {len(best)} images of {answer.file.name} with the highest score of class {shown}, "
-        f"by {trained.run.name}; asinh stretch"
+        f"{answer.file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n"
+        f"{trained.run.name}"
     )
     figures.save(contact_sheet(inputs.images(singles), names, title), path)
     return path
