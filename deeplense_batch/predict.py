@@ -54,7 +54,7 @@ class Prediction:
     file: Path
     samples: int  # of the whole table
     done: int  # of them, by this process
-    problems: int  # of those, without a prediction
+    problems: int  # without a prediction: of the table, or of those done while pieces are missing
     seconds: float  # of predicting, reading and writing; to load the network is not counted
     bare: float  # samples/s of the network alone, on one batch again and again
     missing: int  # pieces that other processes have still to make
@@ -79,7 +79,8 @@ class Prediction:
                 else f"{self.file}: {self.missing} pieces are missing, which other parts make"
             )
         if self.problems:
-            lines.append(f"{self.problems} images have no prediction; the column problem says why")
+            have = "1 image has" if self.problems == 1 else f"{self.problems} images have"
+            lines.append(f"{have} no prediction; the column problem says why")
         if self.ignored:
             lines.append(about_ignored(self.ignored))
         if self.sheet:
@@ -158,7 +159,7 @@ def predict(
         file=out,
         samples=len(inputs),
         done=maker.done,
-        problems=maker.problems,
+        problems=maker.problems if missing else _problems(out),
         seconds=maker.seconds,
         bare=maker.bare,
         missing=missing,
@@ -325,6 +326,12 @@ def _scores(
     return columns
 
 
+def _problems(file: Path) -> int:
+    """Rows of a table that have no prediction."""
+    tables = read_tables(file, {"problem": pa.string()})
+    return sum(len(table) - table["problem"].null_count for table in tables)
+
+
 def _draw_top(
     answer: Answer, trained: Trained, inputs: Inputs, pieces: list[Piece], top: int, shown: str
 ) -> Path | None:
@@ -350,11 +357,11 @@ def _draw_top(
 def _ranked(file: Path, column: str) -> Iterator[tuple[float, int, str]]:
     """Score, row (negative, so that of equal scores the first is best) and id of every sample."""
     row = 0
-    for table in read_tables(file):
-        scores, ids = table[column].to_pylist(), table["id"].to_pylist()
-        for score, id_ in zip(scores, ids, strict=True):
+    for table in read_tables(file, {"id": pa.string(), column: pa.float64()}):
+        ids, scores = table["id"].to_pylist(), table[column].to_pylist()
+        for id_, score in zip(ids, scores, strict=True):
             if score is not None:
-                yield score, -row, str(id_)
+                yield score, -row, id_
             row += 1
 
 
