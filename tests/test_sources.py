@@ -578,8 +578,8 @@ def test_pickles_are_read_only_when_allowed(tmp_path):
     assert fired.exists()  # so the bomb above was a real one
 
 
-def spoilt(value):
-    array = image()
+def spoilt(value, dtype=np.float32):
+    array = image().astype(dtype)
     array[0, 2, 3] = value
     return npy(array)
 
@@ -592,6 +592,8 @@ def spoilt(value):
         ("1.npy", npy(image())[:-1], "cut short: 191 of 192 bytes"),
         ("1.npy", spoilt(np.nan), "1 of 48 pixels are NaN or infinite"),
         ("1.npy", spoilt(-np.inf), "1 of 48 pixels are NaN or infinite"),
+        ("1.npy", spoilt(1e300, np.float64), r"values from .* to 1e\+300 do not fit float32, w"),
+        ("1.npy", spoilt(-3.5e38, np.float64), r"values from -3.5e\+38 to .* do not fit float32"),
         ("1.npy", npy(np.full((6, 8), 2.5)), "constant image, all pixels are 2.5"),
         ("1.npy", npy(image() + 1j), "type complex64; images hold integers or"),
         ("1.npy", npy(image() > 0.5), "type bool"),

@@ -45,6 +45,7 @@ _NO_LIGHT = frozenset(
     }
 )  # fmt: skip
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
+_MOST_VALUE = float(np.finfo(np.float32).max)
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
@@ -54,7 +55,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Image:
-    """One checked image: finite, not constant."""
+    """One checked image: finite in float32, not constant."""
 
     pixels: Array  # (C, H, W), an integer or floating type in native byte order
     least: float
@@ -104,7 +105,8 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
     """Bring an array to (C, H, W) in native byte order, and prove that it is an image.
 
     Raises:
-        ImageError: Wrong type or axes, NaN or infinite pixels, all pixels equal, or no pixels.
+        ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
+            equal, or no pixels.
     """
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
@@ -116,6 +118,8 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
         raise ImageError(f"{bad} of {pixels.size} pixels are NaN or infinite")
     if least == most:
         raise ImageError(f"constant image, all pixels are {least}")
+    if max(-float(least), float(most)) > _MOST_VALUE:
+        raise ImageError(f"values from {least} to {most} do not fit float32, which networks take")
     return Image(pixels, float(least), float(most), axion_mass_ev)
 
 
