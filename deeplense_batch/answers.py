@@ -165,15 +165,26 @@ class Answer:
         return self._folder / f"part-{number:05d}.parquet"
 
 
-def read_tables(file: Path) -> Iterator[pa.Table]:
-    """Read a .parquet or .csv file again, some thousand rows at a time."""
+def read_tables(file: Path, columns: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+    """Read columns of a .parquet or .csv file again, some thousand rows at a time.
+
+    Arguments:
+        file: The answer.
+        columns: Types by name, which a .csv does not tell.
+    """
     if file.suffix == ".csv":
-        with pa_csv.open_csv(file) as reader:
+        options = pa_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types=dict(columns),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,  # an id may be "NA"
+        )
+        with pa_csv.open_csv(file, convert_options=options) as reader:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
         return
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(_ROWS):
+        for batch in parquet.iter_batches(_ROWS, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from deeplense_batch.card import card
@@ -128,7 +128,7 @@ def _safetensors(trained: Trained, path: Path) -> str:
         "classes": json.dumps(trained.classes),
         "identity": str(trained.metrics["identity"]),
     }
-    save_file(tensors, path, about)
+    path.write_bytes(save(tensors, about))  # `save_file` makes a file that nobody else may read
     return f"{path.name}: weights by name; `safetensors.torch.load_file` reads them"
 
 

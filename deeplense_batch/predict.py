@@ -28,6 +28,7 @@ from torch import Tensor
 from deeplense_batch import figures, metrics
 from deeplense_batch.answers import SUFFIXES, Answer, AnswerError, read_tables
 from deeplense_batch.data.inputs import Given, Inputs, Piece, open_inputs
+from deeplense_batch.data.manifest import about_ignored
 from deeplense_batch.data.stream import ahead
 from deeplense_batch.distributed import device_of
 from deeplense_batch.fit import outputs_of
@@ -53,10 +54,11 @@ class Prediction:
     file: Path
     samples: int  # of the whole table
     done: int  # of them, by this process
-    problems: int  # of those, without a prediction
+    problems: int  # without a prediction: of the table, or of those done while pieces are missing
     seconds: float  # of predicting, reading and writing; to load the network is not counted
     bare: float  # samples/s of the network alone, on one batch again and again
     missing: int  # pieces that other processes have still to make
+    ignored: tuple[str, ...]  # files that are no images
     sheet: Path | None
 
     def __str__(self) -> str:
@@ -77,7 +79,10 @@ class Prediction:
                 else f"{self.file}: {self.missing} pieces are missing, which other parts make"
             )
         if self.problems:
-            lines.append(f"{self.problems} images have no prediction; the column problem says why")
+            have = "1 image has" if self.problems == 1 else f"{self.problems} images have"
+            lines.append(f"{have} no prediction; the column problem says why")
+        if self.ignored:
+            lines.append(about_ignored(self.ignored))
         if self.sheet:
             lines.append(str(self.sheet))
         return "\n".join(lines)
@@ -152,7 +157,15 @@ def predict(
         if top and not missing:
             sheet = _draw_top(answer, trained, inputs, pieces, top, shown)
     return Prediction(
-        out, len(inputs), maker.done, maker.problems, maker.seconds, maker.bare, missing, sheet
+        file=out,
+        samples=len(inputs),
+        done=maker.done,
+        problems=maker.problems if missing else _problems(out),
+        seconds=maker.seconds,
+        bare=maker.bare,
+        missing=missing,
+        ignored=inputs.ignored,
+        sheet=sheet,
     )
 
 
@@ -315,6 +328,12 @@ def _scores(
     return columns
 
 
+def _problems(file: Path) -> int:
+    """Rows of a table that have no prediction."""
+    tables = read_tables(file, {"problem": pa.string()})
+    return sum(len(table) - table["problem"].null_count for table in tables)
+
+
 def _draw_top(
     answer: Answer, trained: Trained, inputs: Inputs, pieces: list[Piece], top: int, shown: str
 ) -> Path | None:
@@ -330,8 +349,8 @@ def _draw_top(
         singles.append(pieces[number]._replace(start=pieces[number].start + offset))
     names = [f"{id_}\n{score:.4f}" for score, _, id_ in best]
     title = (
-        f"the {len(best)} images of {answer.file.name} with the highest score of class {shown}, "
-        f"by {trained.run.name}; asinh stretch"
+        f"{answer.file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n"
+        f"{trained.run.name}"
     )
     figures.save(contact_sheet(inputs.images(singles), names, title), path)
     return path
@@ -340,11 +359,11 @@ def _draw_top(
 def _ranked(file: Path, column: str) -> Iterator[tuple[float, int, str]]:
     """Score, row (negative, so that of equal scores the first is best) and id of every sample."""
     row = 0
-    for table in read_tables(file):
-        scores, ids = table[column].to_pylist(), table["id"].to_pylist()
-        for score, id_ in zip(scores, ids, strict=True):
+    for table in read_tables(file, {"id": pa.string(), column: pa.float64()}):
+        ids, scores = table["id"].to_pylist(), table[column].to_pylist()
+        for id_, score in zip(ids, scores, strict=True):
             if score is not None:
-                yield score, -row, str(id_)
+                yield score, -row, id_
             row += 1
 
 

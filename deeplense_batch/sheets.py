@@ -9,6 +9,7 @@ channel is shown.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +26,9 @@ _WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken
 _BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
 _INCHES = 1.5  # of a panel
 _LETTERS = 28  # of a name above a panel
-_ROOM = 0.9  # inches of titles
+_ROOM = 0.9  # inches of titles, two lines of them
+_LETTER, _LINE = 0.7, 1.3  # width of a wide letter and height of a line, over the font's size
+_POINT = 1 / 72  # inches
 
 
 def stretched(image: NDArray, like: Sequence[NDArray] = ()) -> NDArray[np.float64]:
@@ -66,17 +69,17 @@ def contact_sheet(
     Arguments:
         images: Values, each (C, H, W).
         names: A line or more for each.
-        title: Of the sheet.
+        title: Of the sheet; a long one is broken into lines.
         columns: Images in a row.
         like: Images by which all are stretched alike; by default each by itself.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     lines = 1 + max(name.count("\n") for name in names)
-    height = rows * (_INCHES + 0.13 * lines) + _ROOM
-    figure, panels = panels_of(
-        max(columns * _INCHES, 4.5), height, columns=columns, ratios=(1,) * rows
-    )
+    width = max(columns * _INCHES, 4.5)
+    title, room = _broken(title, width, size=9)
+    height = rows * (_INCHES + 0.13 * lines) + room
+    figure, panels = panels_of(width, height, columns=columns, ratios=(1,) * rows)
     for axes in panels:
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, names, strict=False):
@@ -101,13 +104,15 @@ def map_sheet(
         images: Values, each (C, H, W).
         names: A line or more for each.
         maps: Of each image, (h, w) by name; their pixels cover the image, whatever their number.
-        title: Of the sheet.
+        title: Of the sheet; a long one is broken into lines.
         common: What the colours mean, in maps that share one scale from 0 to the row's largest.
         own: Names of maps that have a scale of their own; theirs is told below each.
     """
     columns = 1 + len(maps[0])
+    width = columns * 1.9 + 0.6
+    title, room = _broken(title, width, size=8)
     figure, panels = panels_of(
-        columns * 1.9 + 0.6, len(images) * 2.1 + _ROOM, columns=columns, ratios=(1,) * len(images)
+        width, len(images) * 2.1 + room, columns=columns, ratios=(1,) * len(images)
     )
     for axes in panels:
         axes.set_xticks([])
@@ -140,6 +145,14 @@ def map_sheet(
 def _show(axes: Axes, image: NDArray, like: Sequence[NDArray] = ()) -> None:
     picture = stretched(image, like)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _broken(title: str, width: float, *, size: float) -> tuple[str, float]:
+    """A title in lines that fit a sheet, and the room for them; inches, and a size in points."""
+    letters = int(width / (_LETTER * size * _POINT))
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, letters)]
+    more = max(len(lines) - 2, 0) * _LINE * size * _POINT
+    return "\n".join(plain(line) for line in lines), _ROOM + more
 
 
 def _short(name: str) -> str:

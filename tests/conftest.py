@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,14 @@ def make_job(shards: Path, **fields: dict) -> Job:
 @pytest.fixture
 def job(shards: Path) -> Job:
     return make_job(shards)
+
+
+@pytest.fixture
+def shared() -> Iterator[None]:
+    """New files may be read by everybody, as on a disk that colleagues share."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def test_noise_is_no_counts_and_read_only_or_strided_images_are():
     assert (image == before).all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_is_exact_asks_for_every_bit():
     assert is_exact(np.array([0.5, -0.0, 2.0**-149]), np.dtype(np.float32))
     assert not is_exact(np.array([0.1]), np.dtype(np.float32))
@@ -113,6 +114,7 @@ def test_is_exact_asks_for_every_bit():
     assert is_exact(np.array([2**24, -(2**24)]), np.dtype(np.float32))
     assert not is_exact(np.array([2**24 + 1]), np.dtype(np.float32))
     assert not is_exact(np.array([2**53 + 1]), np.dtype(np.float64))
+    assert not is_exact(np.array([2**63 - 2**40 + 1]), np.dtype(np.float32))  # rounds to 2^63
 
 
 def test_floats_stored_as_they_are_are_only_cast_back():

@@ -60,6 +60,11 @@ def test_safetensors_read_back(done, folder):
     same(load_file(folder / "weights.safetensors"), weights(done))
 
 
+def test_colleagues_may_read_all_files(done, tmp_path, shared):
+    files = export(done, tmp_path / "out")
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o644}
+
+
 @pytest.mark.parametrize("schema", ["described", "bare"])
 def test_both_schemas_of_json_read_back_to_the_last_bit(done, schema, tmp_path):
     export(done, tmp_path / "out", format_="json", schema=schema)

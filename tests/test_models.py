@@ -111,6 +111,11 @@ def test_weights_that_cannot_be_had_are_a_sentence(monkeypatch, tmp_path):
     assert not (tmp_path / "weights").exists()
 
 
+def test_colleagues_may_read_weights(shared, fetched):
+    files = list(weights.folder().iterdir())
+    assert len(files) == 2 and {file.stat().st_mode & 0o777 for file in files} == {0o644}
+
+
 @pytest.mark.parametrize(("adapt", "share"), [("sum", 1), ("mean", 3)])
 def test_weights_of_colours_start_a_model_of_one_channel(fetched, adapt, share):
     grey = build("lcnet_050", channels=1, classes=3, size=64, pretrained=True, adapt=adapt)

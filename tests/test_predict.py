@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pytest
 from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for, write_split
 from PIL import Image
 
 from deeplense_batch import metrics
 from deeplense_batch import predict as module
-from deeplense_batch.answers import AnswerError
+from deeplense_batch.answers import AnswerError, read_tables
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.data.unpack import unpack
@@ -113,6 +115,37 @@ def test_parts_make_the_table_of_one_process(done, shards, tmp_path, small_piece
     assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv"])
+def test_whoever_joins_tells_the_problems_of_the_whole_table(done, tmp_path, small_pieces, name):
+    folder, out = tmp_path / "images", tmp_path / name
+    folder.mkdir()
+    for i, image in enumerate(make_images(60, seed=5)[0]):
+        np.save(folder / f"{i}.npy", image if i not in (30, 32, 34, 55) else image * np.nan)
+    first = predict(done, folder, out, device="cpu", part=0, parts=2)
+    assert first.missing and first.done == 35  # images 0 to 24 and 50 to 59
+    assert "1 image has no prediction" in str(first)
+    last = predict(done, folder, out, device="cpu", part=1, parts=2)
+    assert (last.done, last.problems) == (25, 4)
+    assert "60 rows\n4 images have no prediction" in str(last)
+    assert "4 images have no prediction" in str(predict(done, folder, out, device="cpu"))
+
+
+def test_a_long_table_as_csv_is_read_as_it_was_written(tmp_path):
+    """Megabytes without a problem do not make a number of an id, or nothing of a reason."""
+    count, names = 100_000, ["007", "NA", ""]
+    written = pa.table(
+        {
+            "id": pa.array([f"{i:06}" for i in range(count)] + names),
+            "score_no": pa.array([None] * (count + 2) + [0.25], pa.float64()),
+            "problem": pa.array([None] * (count + 2) + ["cut short, or"], pa.string()),
+        }
+    )
+    pa_csv.write_csv(written, tmp_path / "a.csv")
+    types = {name: written[name].type for name in ("problem", "score_no", "id")}
+    found = pa.concat_tables(read_tables(tmp_path / "a.csv", types))
+    assert found.equals(written.select(list(types)))
+
+
 _CHILD = """
 import sys, time
 from deeplense_batch import predict as module
@@ -191,8 +224,10 @@ def test_unlabelled_images_and_bad_ones(done, tmp_path):
     np.save(folder / "3.npy", np.full((24, 24), np.nan))
     np.save(folder / "7.npy", counts[7, 0, :20])
     Image.fromarray(counts[8, 0].astype(np.uint8)).save(folder / "8.png")
+    (folder / "9.jpg").write_bytes(b"a picture")
     out = tmp_path / "out.parquet"
     report = predict(done, folder, out, device="cpu")
+    assert "1 file ignored, no image: 9.jpg" in str(report)
     assert report.problems == 2 and "2 images have no prediction" in str(report)
     found = pd.read_parquet(out).set_index("id")
     assert len(found) == 41 and found["split"].isna().all() and found["label"].isna().all()

@@ -201,7 +201,13 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            ({"kind": "lens_finding", "device": "cuda"}, "device: a set of kind lens_finding has"),
+            (
+                {"kind": "lens_finding", "device": "cuda"},
+                "--device: is not for a set of kind lens_finding; it is for substructure, diffus",
+            ),
+            ({"kind": "lens_finding", "size": 64}, "--size: is not for a set of kind lens_find"),
+            ({"kind": "lens_finding", "changes": {"z_s": 2}}, "simulate: --set: is not for a set"),
+            ({"sise": 64}, "--sise: is not for a set of kind substructure; it is for none"),
             ({"kind": "substucture"}, "did you mean 'substructure'"),
             ({"preset": "common_test"}, "did you mean 'common_test_1'"),
             ({"preset": "xyz"}, "allowed: benchmark, common_test_1, null, parity, physical"),
@@ -212,10 +218,7 @@ class TestRefused:
             ({"seed": -1}, "seed: expected a whole number from 0"),
             ({"shard_size": 0}, "shard_size: expected a whole number from 1"),
             ({"part": 3, "parts": 3}, "part: expected 0 to 2, of 3; got 3"),
-            (
-                {"kind": "lens_finding", "preset": "varied"},
-                "preset: a set of kind lens_finding has",
-            ),
+            ({"kind": "lens_finding", "preset": "varied"}, "--preset: is not for a set of kind"),
             ({"kind": "super_resolution", "size": 75}, "pairs need an even number; got 75"),
             ({"kind": "lens_finding", "images": 3}, "images: expected a whole number from 4"),
             ({"changes": {"z_s": 0.5}}, "a source should lie behind its lens"),

@@ -1,9 +1,11 @@
 """Every layout that users have, and every kind of file in it."""
 
+import gzip
 import io
 import struct
 import zipfile
 import zlib
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -414,9 +416,10 @@ def picture(array, kind):
     return buffer.getvalue()
 
 
-def cutout(*arrays):
+def cutout(*arrays, names=()):
     buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, arrays)]).writeto(buffer)
+    parts = [fits.ImageHDU(array, name=n) for array, n in zip_longest(arrays, names)]
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(buffer)
     return buffer.getvalue()
 
 
@@ -492,9 +495,40 @@ def test_fits_cutouts_are_brought_to_native_byte_order():
         read_image("1.fits", cutout())
 
 
-def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch):
-    (tmp_path / "1.fits").write_bytes(cutout(image(0, (6, 8))))
-    assert listing(tmp_path)[2] == {"train": [("1.fits", -1)]}
+def test_extensions_of_a_fits_file_that_are_no_light_are_left_aside():
+    light, other = image(0, (6, 8)), image(1, (6, 8))
+    names = ["mask", "IMAGE", "Variance", "PSF", "WHT"]
+    pixels = read_image("1.fits", cutout(other, light, other, other, other, names=names)).pixels
+    assert (pixels == light).all()
+    with pytest.raises(ImageError, match="holds no image"):
+        read_image("1.fits", cutout(other, names=["MASK"]))
+
+
+def test_a_fits_file_of_several_images_is_bad():
+    bands = [image(seed, (6, 8)) for seed in range(3)]
+    says = r"holds 3 images \(extensions G, R, number 4\), a file should hold one, its bands in"
+    with pytest.raises(ImageError, match=says):
+        read_image("1.fits", cutout(*bands[:2], bands[0], bands[2], names=["G", "R", "ERR"]))
+
+
+@pytest.mark.parametrize("place", ["folder", "cutouts.zip"])
+def test_fits_cutouts_may_be_compressed(tmp_path, place):
+    cut = image(0, (6, 8))
+    if place == "folder":
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "1.fits.gz").write_bytes(gzip.compress(cutout(cut)))
+    else:
+        with zipfile.ZipFile(tmp_path / place, "w") as archive:
+            archive.writestr("1.fits.gz", gzip.compress(cutout(cut)))
+    with open_source(tmp_path / place) as source:
+        (sample,) = source.splits["train"]
+        assert (source.read(sample).pixels == cut).all() and not source.ignored
+
+
+@pytest.mark.parametrize("name", ["1.fits", "1.fits.gz"])
+def test_fits_without_astropy_names_the_extra(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"cutout")
+    assert listing(tmp_path)[2] == {"train": [(name, -1)]}
     monkeypatch.setattr(sources, "has_fits", lambda: False)
     with pytest.raises(ShardError, match=r"pip install deeplense-batch\[fits\]"):
         listing(tmp_path)
@@ -544,8 +578,8 @@ def test_pickles_are_read_only_when_allowed(tmp_path):
     assert fired.exists()  # so the bomb above was a real one
 
 
-def spoilt(value):
-    array = image()
+def spoilt(value, dtype=np.float32):
+    array = image().astype(dtype)
     array[0, 2, 3] = value
     return npy(array)
 
@@ -558,6 +592,8 @@ def spoilt(value):
         ("1.npy", npy(image())[:-1], "cut short: 191 of 192 bytes"),
         ("1.npy", spoilt(np.nan), "1 of 48 pixels are NaN or infinite"),
         ("1.npy", spoilt(-np.inf), "1 of 48 pixels are NaN or infinite"),
+        ("1.npy", spoilt(1e300, np.float64), r"values from .* to 1e\+300 do not fit float32, w"),
+        ("1.npy", spoilt(-3.5e38, np.float64), r"values from -3.5e\+38 to .* do not fit float32"),
         ("1.npy", npy(np.full((6, 8), 2.5)), "constant image, all pixels are 2.5"),
         ("1.npy", npy(image() + 1j), "type complex64; images hold integers or"),
         ("1.npy", npy(image() > 0.5), "type bool"),
@@ -591,6 +627,7 @@ def test_an_npz_of_two_images_and_a_tiff_of_two_pictures_are_bad():
         ("1.png", picture(np.arange(4800, dtype="u1").reshape(60, 80), "png")[:-60]),
         ("1.png", b"no picture"),
         ("1.fits", b"no cutout"),
+        ("1.fits.gz", gzip.compress(cutout(image()))[:-60]),
         ("1.npz", b"no archive"),
     ],
 )

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from deeplense_batch.data.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
@@ -49,6 +50,16 @@ def test_what_was_packed_from_files_keeps_their_names(tmp_path):
     for file in (tmp_path / "source").rglob("*.npy"):
         again = tmp_path / "again" / file.relative_to(tmp_path / "source")
         assert again.read_bytes() == file.read_bytes()
+
+
+def test_every_ending_of_an_image_gives_way_to_npy(tmp_path):
+    (tmp_path / "source").mkdir()
+    for i, name in enumerate(("1.fits.gz", "2.FITS")):
+        pixels = np.random.default_rng(i).random((16, 16), np.float32)
+        fits.PrimaryHDU(pixels).writeto(tmp_path / "source" / name)
+    pack(tmp_path / "source", tmp_path / "a")
+    unpack(tmp_path / "a", tmp_path / "again")
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["1.npy", "2.npy"]
 
 
 def test_the_four_folders_of_lens_finding(tmp_path):

@@ -65,7 +65,7 @@ def encode_counts(image: Array) -> tuple[NDArray[np.uint16], NDArray[np.float64]
 
 def is_exact(values: Array, dtype: np.dtype) -> bool:
     """Whether `values` survive a cast to `dtype` and back, bit for bit."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows there or back is not exact
         return _same_bits(values.astype(dtype).astype(values.dtype), values)
 
 

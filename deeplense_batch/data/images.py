@@ -7,6 +7,7 @@ an image is refused with a reason that a person can act on.
 from __future__ import annotations
 
 import functools
+import gzip
 import importlib.util
 import io
 import zipfile
@@ -34,9 +35,17 @@ __all__ = [
     "read_labels",
 ]
 
-SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".fits"})
+SUFFIXES = (".fits", ".fits.gz", ".npy", ".npz", ".png", ".tif", ".tiff")
 
+# Extensions of a FITS file that are no light, by the names that surveys give them.
+_NO_LIGHT = frozenset(
+    {
+        "MASK", "DQ", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE", "WHT", "WEIGHT",
+        "PSF", "BACKGROUND",
+    }
+)  # fmt: skip
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
+_MOST_VALUE = float(np.finfo(np.float32).max)
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
@@ -46,7 +55,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Image:
-    """One checked image: finite, not constant."""
+    """One checked image: finite in float32, not constant."""
 
     pixels: Array  # (C, H, W), an integer or floating type in native byte order
     least: float
@@ -55,7 +64,7 @@ class Image:
 
 
 def has_fits() -> bool:
-    """Whether .fits files can be read: astropy is installed."""
+    """Whether .fits and .fits.gz files can be read: astropy is installed."""
     return importlib.util.find_spec("astropy") is not None
 
 
@@ -63,7 +72,7 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
     """Read one image.
 
     Arguments:
-        name: File name; its extension says what `data` is.
+        name: File name; its ending, one of `SUFFIXES`, says what `data` is.
         data: Content of the file.
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
 
@@ -83,6 +92,8 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
         array = _only_array(read_arrays(io.BytesIO(data), allow_pickle=allow_pickle))
     elif suffix == "fits":
         array = _read_fits(data)
+    elif suffix == "gz":
+        array = _read_fits(gzip.decompress(data))
     else:
         array = _read_picture(data)
     if array.dtype.hasobject:
@@ -94,7 +105,8 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
     """Bring an array to (C, H, W) in native byte order, and prove that it is an image.
 
     Raises:
-        ImageError: Wrong type or axes, NaN or infinite pixels, all pixels equal, or no pixels.
+        ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
+            equal, or no pixels.
     """
     dtype = array.dtype.newbyteorder("=")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
@@ -106,6 +118,8 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
         raise ImageError(f"{bad} of {pixels.size} pixels are NaN or infinite")
     if least == most:
         raise ImageError(f"constant image, all pixels are {least}")
+    if max(-float(least), float(most)) > _MOST_VALUE:
+        raise ImageError(f"values from {least} to {most} do not fit float32, which networks take")
     return Image(pixels, float(least), float(most), axion_mass_ev)
 
 
@@ -231,10 +245,19 @@ def _read_fits(data: bytes) -> Array:
     from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
 
     with fits.open(io.BytesIO(data), memmap=False) as parts:
-        for part in parts:
-            if part.is_image and part.data is not None:
-                return np.asarray(part.data)
-    raise ImageError("holds no image")
+        light = [
+            (part.name or f"number {i}", part)
+            for i, part in enumerate(parts)
+            if part.is_image and part.shape and part.name.upper() not in _NO_LIGHT
+        ]
+        if len(light) > 1:
+            raise ImageError(
+                f"holds {len(light)} images (extensions {', '.join(name for name, _ in light)}), "
+                "a file should hold one, its bands in one array, channels first or last"
+            )
+        if not light:
+            raise ImageError("holds no image")
+        return np.asarray(light[0][1].data)
 
 
 def _image_and_mass(array: Array) -> tuple[Array, float]:

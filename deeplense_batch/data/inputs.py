@@ -76,10 +76,12 @@ class Inputs(ABC):
     Arguments:
         splits: Samples of each split: its name, the first, and the end.
         digest: Names what stands there.
+        ignored: Files beside the images that are none.
     """
 
     splits: tuple[Piece, ...]
     digest: str
+    ignored: tuple[str, ...]
 
     def __len__(self) -> int:
         return sum(split.stop - split.start for split in self.splits)
@@ -130,7 +132,7 @@ def open_inputs(
     with open_source(root) as source:
         _check_first(source, shape)
         splits = tuple(Piece(name, 0, len(found)) for name, found in source.splits.items())
-        yield _Files(splits, _listing(source), source, shape)
+        yield _Files(splits, _listing(source), source.ignored, source, shape)
 
 
 def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) -> Inputs:
@@ -141,7 +143,7 @@ def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) 
         if split.info.shape != shape:
             raise ShardError(f"{root}: {_wrong(split.info.shape, shape)}")
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
-    return _Shards(splits, data_digest(root), infos, tuple(reads))
+    return _Shards(splits, data_digest(root), (), infos, tuple(reads))
 
 
 @dataclass(frozen=True)

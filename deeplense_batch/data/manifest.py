@@ -16,7 +16,15 @@ from typing import Any
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import FORMAT
 
-__all__ = ["Duplicate", "PackReport", "Skipped", "SplitReport", "kinds", "warnings"]
+__all__ = [
+    "Duplicate",
+    "PackReport",
+    "Skipped",
+    "SplitReport",
+    "about_ignored",
+    "kinds",
+    "warnings",
+]
 
 _NUMBERS = re.compile(r"^\d+ of \d+ |from \S+ to \S+ ")  # in the reason of a bad image
 _KIND = re.compile(r"shape \(.*?\)|[^:;,(]*")  # of a reason, before its details
@@ -110,9 +118,7 @@ class PackReport:
         reasons = kinds([skipped.reason for skipped in self.skipped])
         lines += _list("file", f"skipped ({reasons})", self.skipped)
         if self.ignored:
-            more = ", ..." if len(self.ignored) > 3 else ""
-            names = ", ".join(self.ignored[:3])
-            lines.append(f"{_count(len(self.ignored), 'file')} ignored, no image: {names}{more}")
+            lines.append(about_ignored(self.ignored))
         return "\n".join(lines)
 
     def write(self, root: Path) -> None:
@@ -121,6 +127,12 @@ class PackReport:
         temporary = root / ".manifest.tmp.json"
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         temporary.replace(root / "manifest.json")
+
+
+def about_ignored(names: Sequence[str]) -> str:
+    """Say which files were left aside, since they are no images."""
+    more = ", ..." if len(names) > 3 else ""
+    return f"{_count(len(names), 'file')} ignored, no image: {', '.join(names[:3])}{more}"
 
 
 def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> list[str]:

@@ -45,6 +45,7 @@ KINDS: dict[str, Callable[..., Kind]] = {
     "super_resolution": SuperResolution,
 }
 
+_FLAGS = {"changes": "set"}  # options that a person gives by another name
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -191,10 +192,14 @@ def check(kind: str, *, images: int, **options: Any) -> tuple[Kind, dict[str, di
     """
     if kind not in KINDS:
         raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
-    known = set(inspect.signature(KINDS[kind]).parameters)
+    takes = {name: set(inspect.signature(made).parameters) for name, made in KINDS.items()}
     for name in options:
-        if name not in known:
-            raise ShardError(f"simulate: {name}: a set of kind {kind} has none")
+        if name not in takes[kind]:
+            flag = _FLAGS.get(name, name)
+            others = ", ".join(one for one, known in takes.items() if name in known) or "none"
+            raise ShardError(
+                f"simulate: --{flag}: is not for a set of kind {kind}; it is for {others}"
+            )
     content = KINDS[kind](**options)
     return content, content.counts(images)
 

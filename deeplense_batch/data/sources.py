@@ -126,11 +126,11 @@ def open_source(root: Path, *, seed: int = 0, allow_pickle: bool = False) -> Ite
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     with open_tree(root) as tree:
-        images = [name for name in tree.names if f".{name.split('.')[-1].lower()}" in SUFFIXES]
+        images = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
         others = sorted(set(tree.names) - set(images), key=natural)
         if not images:
             raise ShardError(f"{root}: {_no_images(others)}")
-        if not has_fits() and any(name.lower().endswith(".fits") for name in images):
+        if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
             raise ShardError(
                 f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
             )
@@ -162,7 +162,7 @@ def open_source(root: Path, *, seed: int = 0, allow_pickle: bool = False) -> Ite
 
 def _no_images(others: Sequence[str]) -> str:
     """Say what is there in place of images, what is expected, and what can be done."""
-    expected = f"images are {', '.join(sorted(SUFFIXES))}"
+    expected = f"images are {', '.join(SUFFIXES)}"
     if not others:
         return f"is empty; {expected}, in a known layout; {KNOWN}"
     count = f"{len(others)} other file" + ("s" if len(others) > 1 else "")

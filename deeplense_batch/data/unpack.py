@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from deeplense_batch.data.images import SUFFIXES
 from deeplense_batch.data.shards import ShardError, Split, read_splits
 
 __all__ = ["unpack"]
 
 _BLOCK = 256  # images in memory
-_SUFFIXES = (".npy", ".npz", ".png", ".tif", ".tiff", ".fits")
 
 Put = Callable[[str, bytes], None]
 
@@ -69,8 +69,8 @@ def _named(part: Split) -> Iterator[tuple[str, np.ndarray]]:
     """The images of a slice with the names of their files."""
     classes = part.info.classes
     for id_, target, image in zip(part.ids(), part.targets(), part.images(), strict=True):
-        path = PurePosixPath(id_)
-        path = path.with_suffix("") if path.suffix in _SUFFIXES else path
+        ending = next((one for one in SUFFIXES if id_.lower().endswith(one)), "")
+        path = PurePosixPath(id_[: len(id_) - len(ending)])
         parts = [piece for piece in path.parts if piece not in ("/", "..", ".")]
         split, name = part.info.name, classes[target] if target >= 0 else None
         if name is not None and parts[0] not in (split, f"{split}_{name}"):

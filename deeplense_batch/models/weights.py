@@ -86,7 +86,7 @@ def fetch(name: str) -> Path:
     if path.is_file() and _sums().get(path.name) == _sha256(path):
         return path
     import timm
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     try:
         model = timm.create_model(name, pretrained=True)
@@ -97,7 +97,8 @@ def fetch(name: str) -> Path:
         )
     folder().mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary)
+    # Not `save_file`, which makes a file that nobody else may read.
+    temporary.write_bytes(save({k: v.contiguous() for k, v in model.state_dict().items()}))
     sums = _sums() | {path.name: _sha256(temporary)}
     temporary.replace(path)
     lines = "".join(f"{digest}  {file}\n" for file, digest in sorted(sums.items()))
