@@ -42,6 +42,7 @@ __all__ = ["Prediction", "predict"]
 _PIECE = 4096  # samples; more would be lost when a process is killed
 _LOG_SECONDS = 10.0
 _BARE_SECONDS = 5.0  # for which the bare model is measured, at most
+_ODD = 10.0  # sd; no other sky or depth is as far from what was learnt as another unit
 _BARE_SHARE = 0.1  # of the time of a piece, as long as that lasts
 
 _log = logging.getLogger(__name__)
@@ -224,6 +225,7 @@ class _Maker:
         self._classes = trained.classes if trained.classifies else ()
         self._batch_size = batch_size
         self._told = time.monotonic()
+        self._doubted = False
 
     def table(self, piece: Piece, temperature: float | None) -> pa.Table:
         """Predict on a piece."""
@@ -259,7 +261,18 @@ class _Maker:
         self.seconds += seconds
         assert batch is not None
         self._measure_bare(batch, seconds)
+        self._doubt(batch.images)
         return table
+
+    def _doubt(self, images: Tensor) -> None:
+        """Say so, once, where images are not at all what the network learnt from."""
+        mean, sd = float(images.mean()), float(images.std())
+        if not self._doubted and not (1 / _ODD < sd < _ODD and abs(mean) < _ODD):
+            self._doubted = True
+            _log.warning(
+                "these images have mean %.3g and sd %.3g where those that the network learnt from "
+                "had 0 and 1: are they in the same unit?", mean, sd,
+            )  # fmt: skip
 
     @property
     def bare(self) -> float:

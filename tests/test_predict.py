@@ -59,6 +59,16 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(module, "_PIECE", 25)
 
 
+@pytest.mark.parametrize(("unit", "odd"), [(1.0, 0), (3.0, 0), (60_000.0, 1), (1e-3, 1)])
+def test_images_in_another_unit_are_doubted_once(done, shards, tmp_path, caplog, unit, odd):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(open_split(shards, "val[:40]").images()):
+        np.save(folder / f"{i}.npy", image * unit)
+    predict(done, folder, tmp_path / "out.csv", device="cpu", batch_size=8)
+    assert caplog.text.count("are they in the same unit?") == odd
+
+
 def test_a_row_a_sample_with_the_scores_of_the_run_itself(done, shards, table):
     assert list(table.columns) == [
         "id", "split", "label", "predicted", *SCORES, *CALIBRATED, "problem",
