@@ -6,6 +6,7 @@ A file is written under a temporary name, synced, and renamed; the checkpoint be
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -70,9 +71,11 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             return load(folder / name)
         except FileNotFoundError:
             continue
-        except OSError:
-            raise
-        except Exception as error:  # a damaged file may raise anything
+        except (
+            Exception
+        ) as error:  # a damaged file may raise anything: EINVAL where it is cut short
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             reason = str(error).split("\n")[0][:200]
             _log.warning("%s cannot be read (%s: %s)", folder / name, type(error).__name__, reason)
     return None

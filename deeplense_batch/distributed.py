@@ -201,7 +201,8 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     try:
         yield World(rank(), size, chosen)
         if not is_main():  # NCCL wants all to leave together, and the first judges alone, for long
-            store.wait(["over"], _LONGEST)
+            with contextlib.suppress(dist.DistNetworkError):  # it has left, and the store with it
+                store.wait(["over"], _LONGEST)
     finally:
         if is_main():
             store.set("over", "")

@@ -48,7 +48,7 @@ def carry_out(
         JobError: `force` where several processes were started for the run.
         Exception: As `run.run` or `make.make`, where this process carries the run out.
     """
-    if force and "RANK" in os.environ:
+    if force and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise JobError(
             "run: --force: one process of several would put aside what the others write; "
             "'submit --force' starts them after it, and so does 'run' without torchrun or srun"

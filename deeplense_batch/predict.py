@@ -138,7 +138,7 @@ def predict(
     trained = open_trained(run)
     if trained.job.task.name == "generation":
         raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
-    shown = _class_shown(trained, of) if top or of or trained.classifies else ""
+    shown = _class_shown(trained, of) if top or of else ""
     trained.model.to(place)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:
         pieces = inputs.pieces(_PIECE)
@@ -241,7 +241,8 @@ class _Maker:
             problems |= {first + i: reason for i, reason in given.problems.items()}
             outputs.append(self._outputs(given))
             self.done += len(given.images)
-            batch = batch or given
+            if batch is None or len(batch.problems) == len(batch.images):
+                batch = given  # the first that has an image
             self._tell()
             self.each()
         values = torch.cat(outputs).cpu().numpy().astype(np.float64)
@@ -261,13 +262,17 @@ class _Maker:
         self.seconds += seconds
         assert batch is not None
         self._measure_bare(batch, seconds)
-        self._doubt(batch.images)
+        self._doubt(batch)
         return table
 
-    def _doubt(self, images: Tensor) -> None:
+    def _doubt(self, given: Given) -> None:
         """Say so, once, where images are not at all what the network learnt from."""
+        there = [i for i in range(len(given.images)) if i not in given.problems]
+        if self._doubted or not there:
+            return
+        images = given.images[there]
         mean, sd = float(images.mean()), float(images.std())
-        if not self._doubted and not (1 / _ODD < sd < _ODD and abs(mean) < _ODD):
+        if not (1 / _ODD < sd < _ODD and abs(mean) < _ODD):
             self._doubted = True
             _log.warning(
                 "these images have mean %.3g and sd %.3g where those that the network learnt from "

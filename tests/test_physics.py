@@ -411,10 +411,11 @@ def test_refusals(batch, root, tmp_path):
     assert plan([make_job(root, **fields, data=still | {"crop": 40})], tmp_path)
 
 
-def test_a_plain_task_reaches_every_parameter(batch):
+def test_a_plain_task_reaches_every_parameter(batch, monkeypatch):
     """Several processes wait for the gradients of all, and a head may have no say in the class."""
     model = tiny("physics_resnet50", size=50)
     task = build_task("classification", classes=CLASSES, frame=Frame(1, 50, 0.05))
+    monkeypatch.setenv("WORLD_SIZE", "2")
     task.losses(model, batch, 0.0)["loss"].backward()
     assert all(p.grad is not None for p in model.parameters())
     assert not any(p.grad.any() for p in model.angle.parameters())

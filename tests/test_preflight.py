@@ -117,6 +117,15 @@ def _told_to_two(look) -> dict[int, str]:
     return dict(told.get() for _ in processes)
 
 
+def test_a_process_may_end_after_the_first():
+    def look(rank, patch):
+        with open_world(gpus=0) as world:
+            world.barrier()
+            time.sleep(rank)
+
+    assert _told_to_two(look) == dict.fromkeys((0, 1), "fit")
+
+
 @pytest.mark.parametrize("fit", [True, False])
 def test_every_process_is_told_which_node_is_unfit(job, tmp_path, fit):
     folders = (tmp_path, tmp_path if fit else tmp_path / "gone")

@@ -260,6 +260,16 @@ def test_a_known_error_is_one_sentence_and_no_traceback(shards, tmp_path):
     assert "the loss is " in (item.run.path / "log.txt").read_text()
 
 
+def test_a_checkpoint_cut_anywhere_is_passed_over(tmp_path):
+    for epoch in (1, 2):
+        checkpoint.save_checkpoint(tmp_path, {"epoch": epoch, "weights": torch.rand(50_000)})
+    newest = tmp_path / checkpoint.CHECKPOINT
+    content = newest.read_bytes()
+    for kept in range(0, len(content), 4096):
+        newest.write_bytes(content[:kept])
+        assert checkpoint.load_checkpoint(tmp_path)["epoch"] == 1, kept
+
+
 def test_a_checkpoint_cut_short_costs_an_interval_and_not_the_run(shards, tmp_path, uninterrupted):
     item = planned(make_job(shards, train=LONGER), tmp_path)
     process = start(item)
@@ -410,7 +420,7 @@ def test_every_process_has_a_sample_of_each_step(shards, tmp_path, capfd):
 
 
 def test_one_process_of_several_starts_nothing_over(done, monkeypatch):
-    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(JobError, match="run: --force: one process of several"):
         carry_out(done, device="cpu", force=True)
     assert done.run.status().state == "done"

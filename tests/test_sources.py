@@ -500,6 +500,9 @@ def test_extensions_of_a_fits_file_that_are_no_light_are_left_aside():
     names = ["mask", "IMAGE", "Variance", "PSF", "WHT"]
     pixels = read_image("1.fits", cutout(other, light, other, other, other, names=names)).pixels
     assert (pixels == light).all()
+    names = ["SCI", "MSK", "WGT", "AREA", "VAR_POISSON"]
+    pixels = read_image("1.fits", cutout(light, other, other, other, other, names=names)).pixels
+    assert (pixels == light).all()
     with pytest.raises(ImageError, match="holds no image"):
         read_image("1.fits", cutout(other, names=["MASK"]))
 

@@ -37,7 +37,8 @@ __all__ = [
 
 SUFFIXES = (".fits", ".fits.gz", ".npy", ".npz", ".png", ".tif", ".tiff")
 
-# Extensions of a FITS file that are no light, by the names that surveys give them.
+# Extensions of a FITS file, by the names that surveys give them: the image, and what is no light.
+_LIGHT = frozenset({"SCI", "IMAGE"})
 _NO_LIGHT = frozenset(
     {
         "MASK", "DQ", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE", "WHT", "WEIGHT",
@@ -245,11 +246,13 @@ def _read_fits(data: bytes) -> Array:
     from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
 
     with fits.open(io.BytesIO(data), memmap=False) as parts:
-        light = [
+        images = [
             (part.name or f"number {i}", part)
             for i, part in enumerate(parts)
             if part.is_image and part.shape and part.name.upper() not in _NO_LIGHT
         ]
+        named = [(name, part) for name, part in images if name.upper() in _LIGHT]
+        light = named if len(named) == 1 else images
         if len(light) > 1:
             raise ImageError(
                 f"holds {len(light)} images (extensions {', '.join(name for name, _ in light)}), "

@@ -138,7 +138,7 @@ def draw_and_judge(
         seed: Of all noise.
         device: Where.
         interrupt: Ends it, to go on later.
-        beat: Told that it is alive, often.
+        beat: Told the finished epochs, often.
         rank, ranks: This process among those that draw; the first one judges.
 
     Returns:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from deeplense_batch import figures, metrics
+from deeplense_batch.distributed import world_size
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
 __all__ = ["Classification", "logits_of"]
@@ -60,7 +61,7 @@ class Classification(Task):
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
         output = model(batch.images)
         loss = self.classified(logits_of(output), batch)
-        if isinstance(output, Mapping):  # several processes wait for the gradients of all of it
+        if isinstance(output, Mapping) and world_size() > 1:  # which wait for all gradients
             unread = [value for name, value in output.items() if name != "logits"]
             loss = loss + 0 * sum(value.nan_to_num(0.0, 0.0, 0.0).sum() for value in unread)
         return {"loss": loss}

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch import figures, metrics
+from deeplense_batch.job import JobError
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Frame, Scores
 
@@ -61,12 +62,12 @@ class Detection(Classification):
         """Number of the class that is searched for.
 
         Raises:
-            ValueError: There is none of that name, or nobody said which.
+            JobError: There is none of that name, or nobody said which.
         """
         lenses = [name for name in self.classes if name.casefold() in _LENSES]
         asked = lenses if self.positive is None else [self.positive]
         if len(asked) != 1 or asked[0] not in self.classes:
-            raise ValueError(
+            raise JobError(
                 "task.options.positive: expected the class that is searched for, "
                 f"{' or '.join(self.classes)}; got {self.positive or 'none'}"
             )

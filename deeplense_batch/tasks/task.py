@@ -1,6 +1,6 @@
 """The contract between the one loop and what is learnt.
 
-The loop (`run`) knows four methods and one name; it never learns what is learnt.
+The loop (`run`) knows the methods and names of `Task`; it never learns what is learnt.
 """
 
 from __future__ import annotations
