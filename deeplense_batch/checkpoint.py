@@ -71,10 +71,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             return load(folder / name)
         except FileNotFoundError:
             continue
-        except (
-            Exception
-        ) as error:  # a damaged file may raise anything: EINVAL where it is cut short
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        except Exception as error:  # a damaged file may raise anything
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that: it is cut short
                 raise
             reason = str(error).split("\n")[0][:200]
             _log.warning("%s cannot be read (%s: %s)", folder / name, type(error).__name__, reason)
