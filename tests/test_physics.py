@@ -245,7 +245,7 @@ def test_the_true_lens_gives_the_image_and_the_source_back(root):
     """Noise-free images of smooth lenses; a lens that is wrong does neither."""
     preset, truth = PRESETS["varied"], Truth(root, "train[:6]")
     scenes = without_substructure(truth._scenes)
-    image = render(preset, scenes, 150)[:, None]
+    image = render(preset, scenes, 150)[:, None].float()
     image = image / image.amax((2, 3), keepdim=True)
     lens = in_unit(macro_of_truth(*(scenes[n].float() for n in READS)), 3.75)
     x, y = pixel_grid(150, image)

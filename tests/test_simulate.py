@@ -179,20 +179,6 @@ def test_a_device_that_is_not_there(device, says, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-@pytest.mark.parametrize("name", NAMES)
-def test_a_gpu_makes_the_same_images(name, tmp_path):
-    options = {"preset": name, "images": 60, "seed": 3}
-    for device in ("cpu", "cuda"):
-        simulate("substructure", tmp_path / device, device=device, **options)
-    for split in ("train", "val"):
-        one, other = (open_split(tmp_path / device, split) for device in ("cpu", "cuda"))
-        assert one.ids().tolist() == other.ids().tolist()
-        difference = np.abs(one.stored()[0].astype(float) - other.stored()[0])
-        assert (difference > 0).mean() < 0.01  # a rate that differs in its last bit, a photon more
-
-
 def stream(seed: int, index: torch.Tensor) -> np.random.Generator:
     return np.random.default_rng([seed, 0, int(index)])
 
@@ -545,7 +531,7 @@ class TestPhysics:
             assert test.pvalue > 1e-3
         masses = [s["halos"][:, 0].sum() + s["vortex"][0] for s in spheres + lines]
         share = [s["substructure_fraction"] * 1e12 for s in spheres + lines]
-        assert masses == pytest.approx(share, rel=1e-9)
+        assert masses == pytest.approx(share, rel=1e-6)  # scenes are rounded to float32
         far = [np.hypot(*s["halos"][:, 1:].T).max() / s["theta_e"] for s in spheres]
         assert 1.5 < max(far) <= 1.6
 

@@ -371,7 +371,7 @@ class TestImages:
         both = laws("camera", electrons=3000.0, sky_sd=usual)
         none = laws("camera", electrons=1e12, sky_sd=silent)
         a, b, c = (counts(*make(NONLENS, stream(12), given))[2] for given in (sky, both, none))
-        clear = np.abs(a - c) > 1e-2
+        clear = np.abs(a - c) > 0.1  # counts are rounded to 0.080 / 64
         ratio = np.sqrt(1 + np.maximum(c, 0) / 3000 / 0.080**2)
         assert ratio.max() > 1.3
         assert np.abs((b - c) / (a - c) - ratio)[clear].max() < 0.02

@@ -32,6 +32,7 @@ __all__ = [
     "Within",
     "one",
     "plain",
+    "rounded",
 ]
 
 
@@ -252,6 +253,11 @@ Place = Cartesian | Polar
 def one(law: AnyLaw, random: np.random.Generator) -> float:
     """One number from a law."""
     return float(law.draw(random, 1)[0])
+
+
+def rounded(values: object) -> NDArray[np.float64]:
+    """Numbers as float32 holds them, in float64: what is below depends on the machine."""
+    return np.asarray(values, np.float32).astype(np.float64)
 
 
 def plain(part: object) -> Any:

@@ -173,7 +173,7 @@ _HEAVY_MASSES = PowerLaw(-0.9, 1e6, 1e10)
 
 COMMON_TEST_1 = Preset(
     name="common_test_1",
-    version=2,
+    version=3,
     z_l=Uniform(0.4, 0.6),
     z_s=Uniform(0.8, 1.2),
     distances="luminosity by mistake",
@@ -231,7 +231,7 @@ _READOUT = ReadoutCamera(
 
 BENCHMARK = Preset(
     name="benchmark",
-    version=1,
+    version=2,
     z_l=Fixed(0.5),
     z_s=Fixed(1.0),
     distances="angular",

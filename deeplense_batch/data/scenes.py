@@ -8,6 +8,14 @@ becomes images without noise by the lens equation,
 
 with A the camera's matrix. ``theta_e`` of a scene is the Einstein radius of lens and substructure
 together; `lens_radius` says what is left for the lens alone.
+
+Images are the same on every machine. Libraries round their last digit in their own way, by
+processor, thread and version, so no result may hang on it:
+
+- numbers of a scene are rounded to float32 before they are used and stored;
+- fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
+  754 rounds in one way only; counts drawn from them differ where a last digit of float64 decides,
+  once in some 1e12 pixels.
 """
 
 from __future__ import annotations
@@ -20,10 +28,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.laws import one
+from deeplense_batch.data.laws import one, rounded
 from deeplense_batch.data.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import (
+    blurred,
     camera_matrix,
     fine_grid,
     kernel_matrix,
@@ -64,7 +73,8 @@ __all__ = [
     "without_substructure",
 ]
 
-# One scene by name, each float64; lengths in arcsec, directions in rad, masses in solar masses.
+# One scene by name, each float64 that float32 can hold; lengths in arcsec, directions in rad,
+# masses in solar masses.
 #   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
 #   source (6,) x y radius n q phi    halos (N, 3) mass x y    vortex (5,) mass x y angle length
 #   substructure_fraction ()    and, of a camera that reads out, snr () and exposure ()
@@ -74,6 +84,7 @@ Scenes = dict[str, Tensor]  # the same with a first axis B
 
 _LEAST_LENS = 0.8  # of the Einstein radius, left to a lens that pays for its substructure
 _TRIES = 100
+_EXACT = torch.float32  # of sums over masses, by operations that are the same on every machine
 _RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
@@ -108,9 +119,10 @@ def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scen
     if isinstance(camera, ReadoutCamera):
         numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
     share = None if preset.fraction is None else draw(preset.fraction)
-    scene = {name: np.asarray(value, np.float64) for name, value in numbers.items()}
+    scene = {name: rounded(value) for name, value in numbers.items()}
     for _ in range(_TRIES):
-        scene |= _draw_substructure(preset, CLASSES[target], theta_e, share, random)
+        drawn = _draw_substructure(preset, CLASSES[target], theta_e, share, random)
+        scene |= {name: rounded(value) for name, value in drawn.items()}
         if _leaves_a_lens(preset, scene):
             return scene
     raise ShardError(
@@ -137,7 +149,6 @@ def render(
     scenes: Scenes,
     size: int,
     *,
-    dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Images without noise and sky.
@@ -146,18 +157,16 @@ def render(
         preset: What the scenes were drawn from.
         scenes: A batch of B.
         size: Pixels along a side.
-        dtype: Of the computation on fields; what is a number per scene is float64 on the CPU.
-        device: Of the same.
+        device: Of the computation on fields; what is a number per scene stays on the CPU.
 
     Returns:
-        Brightness, (B, size, size) of `dtype` on `device`, in the unit of the source's intensity.
+        Brightness, (B, size, size) float64 on `device`, in the unit of the source's intensity.
     """
     grid = fine_grid(size, preset.pixel_scale, preset.supersampling)
-    x, y = (v.to(device, dtype) for v in grid)
+    x, y = (v.to(device) for v in grid)
     alpha_x, alpha_y = deflection(preset, scenes, x, y)
     sky = source_light(preset, scenes, x - alpha_x, y - alpha_y)
-    matrix = _blur(preset, size).to(x)
-    return matrix @ sky @ matrix.T
+    return blurred(sky, _blur(preset, size))
 
 
 def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
@@ -198,12 +207,12 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
         masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
         parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
         for total, part in zip(alpha, parts, strict=True):
-            total.index_add_(0, rows.to(total.device), part)
+            total.index_add_(0, rows.to(total.device), part.to(total))
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
         line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
         for total, part in zip(alpha, line, strict=True):
-            total.index_add_(0, rows.to(total.device), part)
+            total.index_add_(0, rows.to(total.device), part.to(total))
     return alpha
 
 
@@ -259,9 +268,8 @@ def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: 
         dx = ring[row] * cos - x[row, used, None]
         dy = ring[row] * sin - y[row, used, None]
         b, cut = tidal_radii(halos[row, used, None], ring[row])
-        total[row] = (
-            pseudo_jaffe_slope(torch.hypot(dx, dy), b, cut) * (dx * cos + dy * sin)
-        ).sum()
+        slope = pseudo_jaffe_slope(torch.hypot(dx, dy), b, cut)
+        total[row] = (slope * (dx * cos + dy * sin)).sum()
     return total / _RING
 
 
@@ -269,15 +277,15 @@ def _halo_deflection(
     preset: Preset, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, masses: Tensor, theta_e: Tensor
 ) -> tuple[Tensor, Tensor]:
     if preset.sphere.profile == "point":
-        return point_masses(x, y, cx, cy, masses)
+        return point_masses(x, y, cx, cy, masses, _EXACT)
     b, cut = tidal_radii(masses, theta_e.to(x))
-    return pseudo_jaffe(x, y, cx, cy, b, cut)
+    return pseudo_jaffe(x, y, cx, cy, b, cut, _EXACT)
 
 
 def observe(
     preset: Preset,
     scene: Scene,
-    image: NDArray[np.float32],
+    image: NDArray[np.float64],
     random: np.random.Generator,
     *,
     binned: int = 1,
@@ -287,7 +295,7 @@ def observe(
     Arguments:
         preset: What the scene was drawn from.
         scene: The scene of the image.
-        image: Brightness without noise, (H, W) float32.
+        image: Brightness without noise, (H, W) float64.
         random: The stream of this image, after `draw_scene`.
         binned: Pixels that the detector reads as one, along a side; the signal adds up, and so do
             the sky and its variance.
@@ -338,7 +346,8 @@ def _vortex(
     if points is None:
         return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
     places = points_on_line(cx, cy, angle, length, points)
-    return point_masses(x, y, *places, (squared / points)[:, None].expand(-1, points))
+    masses = (squared / points)[:, None].expand(-1, points)
+    return point_masses(x, y, *places, masses, _EXACT)
 
 
 def _draw_substructure(

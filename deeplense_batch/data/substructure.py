@@ -2,8 +2,8 @@
 
 Image j of class c has the index i = 3 j + c and draws from a stream of its own, made from (seed,
 number of the split, i): first the scene, then its noise. It is the same image whatever else is
-simulated, in whatever batches, shards and processes, and a larger set holds a smaller one.
-(Another processor may round the last bit otherwise, and then draws other noise.)
+simulated, in whatever batches, shards and processes, on whatever processor (`scenes` says how),
+and a larger set holds a smaller one.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Substructure:
         preset: Name of the laws, of `PRESETS`.
         changes: Values by dotted field of the preset, in place of its own.
         size: Pixels along a side of an image; their width is the preset's.
-        device: ``cpu`` or ``cuda``, on which rays are traced. Fields agree to float32 tolerance;
-            one photon more or less in a pixel is rare, but makes it another set.
+        device: ``cpu`` or ``cuda``, on which rays are traced; the images are the same.
 
     Raises:
         ShardError: There is no such preset or field, or no image can be made of them.
@@ -131,7 +130,6 @@ class Substructure:
             "changes": dict(self.changes),
             "unphysical": self.laws.unphysical,
             "size": self.size,
-            "device": self.device,
         }
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
@@ -163,7 +161,7 @@ class Substructure:
         self,
         laws: Preset,
         scenes: Sequence[Scene],
-        rendered: NDArray[np.float32],
+        rendered: NDArray[np.float64],
         streams: Sequence[np.random.Generator],
     ) -> Truths:
         """What else is kept of images, drawn from what is left of their streams."""
@@ -206,7 +204,7 @@ class SuperResolution(Substructure):
         self,
         laws: Preset,
         scenes: Sequence[Scene],
-        rendered: NDArray[np.float32],
+        rendered: NDArray[np.float64],
         streams: Sequence[np.random.Generator],
     ) -> Truths:
         seen = [

@@ -48,7 +48,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.laws import one
+from deeplense_batch.data.laws import one, rounded
 from deeplense_batch.data.survey_laws import (
     BANDS,
     CLASSES,
@@ -79,6 +79,8 @@ from deeplense_batch.lensing.psf import pixels_of, point_spectrum, psf_spectrum,
 __all__ = ["make", "render"]
 
 Truth = dict[str, NDArray[np.float64]]
+
+_GRAINS = 64  # into which the noise of the sky is divided
 
 
 class _Conditions(NamedTuple):
@@ -133,7 +135,7 @@ def make(
         sky = render([*lights, *field], psf, laws)
     counts = _framed(sky, laws)
     counts += _noise(counts, conditions, laws, random)
-    image, scale = _public_form(counts)
+    image, scale = _public_form(counts, conditions.sky_sd)
 
     flux = np.sum([light.flux for light in lights], 0)
     flux += counts_of(arc["source_magnitudes"]) * arc["magnification"]
@@ -154,7 +156,7 @@ def make(
         "neighbours": sum(max(map(abs, light.place)) < half for light in field),
         "scale": scale,
     }
-    return image, {name: np.asarray(value, np.float64) for name, value in truth.items()}
+    return image, {name: rounded(value) for name, value in truth.items()}
 
 
 def render(lights: Sequence[Light], psf: Tensor, laws: Survey = SURVEY) -> Tensor:
@@ -162,18 +164,18 @@ def render(lights: Sequence[Light], psf: Tensor, laws: Survey = SURVEY) -> Tenso
 
     Arguments:
         lights: What stands in the frame.
-        psf: Transform of the point spread functions, (3, P, P // 2 + 1) complex64, where P is the
+        psf: Transform of the point spread functions, (3, P, P // 2 + 1) complex128, where P is the
             frame with the margin on both sides.
         laws: For margin and supersampling.
 
     Returns:
-        Counts without noise, (3, P, P) float32.
+        Counts without noise, (3, P, P) float64.
     """
     x, y = _grid(laws)
-    sky = torch.zeros(len(BANDS), y.shape[-2], x.shape[-1])
+    sky = x.new_zeros(len(BANDS), y.shape[-2], x.shape[-1])
     points = torch.zeros_like(psf)
     for light in lights:
-        flux = torch.from_numpy(light.flux).float()[:, None, None]
+        flux = torch.from_numpy(light.flux)[:, None, None]
         if light.shape is None:
             points += flux * point_spectrum(*light.place, psf.shape[-2], PIXEL_SCALE)
             continue
@@ -194,14 +196,14 @@ def _draw_conditions(laws: Survey, random: np.random.Generator) -> _Conditions:
         beta=law.beta.draw(random, bands),
         q=1 - law.flattening.draw(random, bands),
         phi=laws.angle.draw(random, bands),
-        sky_sd=np.array([one(each, random) for each in law.sky_sd]),
+        sky_sd=rounded([one(each, random) for each in law.sky_sd]),
         correlation=one(law.correlation, random),
     )
 
 
 def _blur(laws: Survey, conditions: _Conditions) -> Tensor:
-    """Transform of the point spread functions, (3, P, P // 2 + 1) complex64."""
-    fwhm, beta, q, phi = (torch.from_numpy(v).float() for v in conditions[:4])
+    """Transform of the point spread functions, (3, P, P // 2 + 1) complex128."""
+    fwhm, beta, q, phi = (torch.from_numpy(v) for v in conditions[:4])
     size = SHAPE[-1] + 2 * laws.margin
     return psf_spectrum(size, PIXEL_SCALE, fwhm=fwhm, beta=beta, q=q, phi=phi)
 
@@ -242,7 +244,7 @@ def _draw_arc(
         if magnification <= laws.visible.magnification:
             continue
         spectrum = sky_spectrum(shape, laws.supersampling, PIXEL_SCALE)
-        flux = torch.from_numpy(counts_of(source.magnitudes)).float()[:, None, None]
+        flux = torch.from_numpy(counts_of(source.magnitudes))[:, None, None]
         pixels = pixels_of(spectrum * flux * psf)
         seen = _visibility(_framed(pixels, laws)[0], front, float(sky_sd[0]), laws)
         if _is_visible(seen, laws):
@@ -273,7 +275,7 @@ def _source_plane(
     """Where the rays of the fine grid left the source, from the lens, (1, H, H), arcsec."""
     x, y = _grid(laws)
     x, y = x - place[0], y - place[1]
-    q, phi = torch.tensor(ellipse).unbind()
+    q, phi = torch.tensor(ellipse, dtype=x.dtype).unbind()
     lens, tide = sie(x, y, theta_e, q, phi), shear(x, y, *g)
     return x - lens[0] - tide[0], y - lens[1] - tide[1]
 
@@ -323,29 +325,37 @@ def _noise(
     return sd * both / (1 + 2 * a * a)
 
 
-def _public_form(counts: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Each band from 0 to 1, (3, 64, 64) float32, and the counts at 0 and at 1, (3, 2)."""
-    least, most = counts.min((1, 2)), counts.max((1, 2))
-    span = (most - least)[:, None, None]
-    image = ((counts - least[:, None, None]) / span).astype(np.float32)
-    return image, np.stack([least, most], 1)
+def _public_form(
+    counts: NDArray[np.float64], sky_sd: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Each band from 0 to 1, (3, 64, 64) float32, and the counts at 0 and at 1, (3, 2).
+
+    Counts are rounded to a 64th of the noise of the sky first, which adds 2e-5 of its variance:
+    what is below depends on the machine.
+    """
+    grain = sky_sd / _GRAINS
+    whole = np.rint(counts / grain[:, None, None])
+    least, most = whole.min((1, 2)), whole.max((1, 2))
+    image = (whole - least[:, None, None]) / (most - least)[:, None, None]
+    return image.astype(np.float32), np.stack([least * grain, most * grain], 1)
 
 
 def _framed(pixels: Tensor, laws: Survey) -> NDArray[np.float64]:
     """Without the margin, (3, 64, 64) float64."""
     kept = slice(laws.margin, -laws.margin)
-    return pixels[..., kept, kept].double().numpy()
+    return pixels[..., kept, kept].numpy()
 
 
 def _grid(laws: Survey) -> tuple[Tensor, Tensor]:
     size = SHAPE[-1] + 2 * laws.margin
-    x, y = fine_grid(size, PIXEL_SCALE, laws.supersampling)
-    return x.float(), y.float()
+    return fine_grid(size, PIXEL_SCALE, laws.supersampling)
 
 
 def _window(axis: Tensor, place: float, reach: float) -> slice:
     """Samples of one axis within reach of a place; none if it is too far outside."""
-    first, last = torch.searchsorted(axis, torch.tensor([place - reach, place + reach])).tolist()
+    first, last = torch.searchsorted(
+        axis, axis.new_tensor([place - reach, place + reach])
+    ).tolist()
     return slice(first, last)
 
 

@@ -268,7 +268,7 @@ _BLUE = Colours(Normal(0.2, 0.2), Normal(0.1, 0.15))
 
 SURVEY = Survey(
     name="hsc_wide",
-    version=1,
+    version=2,
     camera=Camera(
         fwhm=(
             LogNormal(0.77, 0.08),

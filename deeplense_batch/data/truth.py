@@ -148,7 +148,7 @@ def detectability(preset: Preset, scene: Scenes, size: int) -> float:
     """
 
     def image(of: Scenes) -> Tensor:
-        return render(preset, of, size, dtype=torch.float64)[0].flatten()
+        return render(preset, of, size)[0].flatten()
 
     smooth = without_substructure(scene)
     expected, without = image(scene), image(smooth)

@@ -26,7 +26,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["camera_matrix", "fine_grid", "kernel_matrix", "photon_counts", "readout_counts"]
+__all__ = [
+    "blurred",
+    "camera_matrix",
+    "fine_grid",
+    "kernel_matrix",
+    "photon_counts",
+    "readout_counts",
+]
+
+_NO_WEIGHT = 1e-17  # of a pixel's brightness: below the resolution of float64
+_BAND = 30  # rows of a camera's matrix that are multiplied at once
 
 
 def fine_grid(size: int, pixel_scale: float, supersampling: int) -> tuple[Tensor, Tensor]:
@@ -58,6 +68,7 @@ def camera_matrix(size: int, pixel_scale: float, supersampling: int, psf_sigma: 
     upper = torch.special.ndtr((pixels + pixel_scale / 2 - samples) / psf_sigma)
     lower = torch.special.ndtr((pixels - pixel_scale / 2 - samples) / psf_sigma)
     weights = upper - lower
+    weights[weights < _NO_WEIGHT] = 0
     return weights / weights.sum(1, keepdim=True)
 
 
@@ -85,8 +96,27 @@ def kernel_matrix(
     return weights.repeat_interleave(supersampling, 1) / supersampling
 
 
+def blurred(sky: Tensor, matrix: Tensor) -> Tensor:
+    """The image A sky A^T, by those parts of A that are not zero.
+
+    Arguments:
+        sky: Brightness, (B, W, W) float.
+        matrix: A, (N, W) float64 on the CPU, near whose diagonal all weights are.
+
+    Returns:
+        (B, N, N) float.
+    """
+    bands = []
+    for rows in matrix.split(_BAND):
+        used = torch.nonzero(rows.sum(0))[:, 0].tolist()
+        columns = slice(used[0], used[-1] + 1)
+        bands.append((rows[:, columns].to(sky), columns))
+    half = torch.cat([rows @ sky[:, columns] for rows, columns in bands], 1)
+    return torch.cat([half[..., columns] @ rows.T for rows, columns in bands], 2)
+
+
 def photon_counts(
-    expected: NDArray[np.float32], sky: float, random: np.random.Generator
+    expected: NDArray[np.float64], sky: float, random: np.random.Generator
 ) -> NDArray[np.int64]:
     """Count photons of the signal and of a uniform sky together.
 
@@ -97,11 +127,11 @@ def photon_counts(
     Returns:
         Poisson counts of their sum, (H, W) int64.
     """
-    return random.poisson(expected.astype(np.float64) + sky)
+    return random.poisson(expected + sky)
 
 
 def readout_counts(
-    rate: NDArray[np.float32],
+    rate: NDArray[np.float64],
     *,
     exposure: float,
     sky_sd: float,
@@ -123,7 +153,7 @@ def readout_counts(
     Returns:
         Counts, (H, W) int64, below zero in half of an empty sky.
     """
-    frame = random.poisson(rate.astype(np.float64) * exposure) / exposure
+    frame = random.poisson(rate * exposure) / exposure
     frame += random.normal(0.0, sky_sd, rate.shape)
     return np.rint(frame * (counts_per_sky_sd / sky_sd)).astype(np.int64)
 

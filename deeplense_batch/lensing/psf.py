@@ -116,14 +116,16 @@ def point_spectrum(x: float, y: float, size: int, pixel_scale: float) -> Tensor:
         pixel_scale: Their width, arcsec.
 
     Returns:
-        (size, size // 2 + 1) complex64.
+        (size, size // 2 + 1) complex128.
     """
 
     def axis(place: float, frequency: Tensor) -> Tensor:
         turns = -2 * math.pi * frequency * (place / pixel_scale + (size - 1) / 2)
         return torch.polar(torch.sinc(frequency), turns)
 
-    return axis(y, torch.fft.fftfreq(size))[:, None] * axis(x, torch.fft.rfftfreq(size))
+    rows = torch.fft.fftfreq(size, dtype=torch.float64)
+    columns = torch.fft.rfftfreq(size, dtype=torch.float64)
+    return axis(y, rows)[:, None] * axis(x, columns)
 
 
 def pixels_of(spectrum: Tensor) -> Tensor:

@@ -1,0 +1,97 @@
+"""Simulated images and their truth are the same bits on every machine.
+
+The digests below hold for every processor, library version and number of threads. They change only
+together with the version of a preset, which says that its images are others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deeplense_batch.data.presets import PRESETS
+from deeplense_batch.data.simulate import KINDS
+
+SETS = {f"substructure {name}": ("substructure", {"preset": name}) for name in PRESETS}
+SETS |= {kind: (kind, {}) for kind in KINDS if kind != "substructure"}
+IMAGES = 9  # three of each class, or more
+
+PINNED = {
+    "substructure common_test_1": "d480b1de6f89c8cd",
+    "substructure benchmark": "db5f63341e36b74c",
+    "substructure parity": "8a85606ca9ce5cb5",
+    "substructure varied": "03501b9f0760f604",
+    "substructure physical": "77ab8ce91e52e709",
+    "substructure null": "aad00b47697772b4",
+    "lens_finding": "f2c799cc37b6c5ba",
+    "diffusion": "03501b9f0760f604",
+    "super_resolution": "842dd2f539ad5a32",
+}
+
+# The paths that libraries take on the oldest processors. Names that a library does not know, or
+# that another build of it does not take, change nothing.
+WORST = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_CORETYPE": "Prescott",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F",
+    "OMP_NUM_THREADS": "2",
+}
+TODAY = {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
+
+
+def digest(kind: str, options: dict[str, object]) -> str:
+    """Of images, their scale and all truth, by name."""
+    content = KINDS[kind](**options)
+    split = next(iter(content.counts(600)))
+    made = content.make(split, range(IMAGES), seed=5)
+    arrays = {"images": made.images} | dict(made.truth)
+    arrays |= {} if made.scale is None else {"scale": made.scale}
+    found = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        found.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()[:16]
+
+
+def digests(**more: object) -> dict[str, str]:
+    return {name: digest(kind, options | more) for name, (kind, options) in SETS.items()}
+
+
+def test_images_are_those_of_every_other_machine():
+    assert digests() == PINNED
+
+
+@pytest.mark.parametrize("environment", [WORST, TODAY], ids=["worst", "avx2"])
+def test_no_library_changes_an_image(environment):
+    if platform.machine() != "x86_64":
+        environment = {"OMP_NUM_THREADS": environment["OMP_NUM_THREADS"]}
+    command = [sys.executable, "-m", Path(__file__).stem]
+    ran = subprocess.run(
+        command, cwd=Path(__file__).parent, env=os.environ | environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == PINNED
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_makes_the_same_images():
+    for name, (kind, options) in SETS.items():
+        if kind != "lens_finding":  # made on the CPU
+            assert digest(kind, options | {"device": "cuda"}) == PINNED[name], name
+
+
+if __name__ == "__main__":
+    print(json.dumps(digests(), indent=4))
