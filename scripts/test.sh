@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Everything that is checked: lint, format, types, tests. Arguments go to pytest, and choose tests.
+# What is checked: lint, format, types, tests.
+#   scripts/test.sh           # all but the slow tests
+#   scripts/test.sh --all     # every test, those of a real SLURM and podman too, where they are
+#   scripts/test.sh WORDS     # the tests that these words of pytest's choose
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
@@ -8,6 +11,15 @@ export OMP_NUM_THREADS=1
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
-.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slurm and not container"
-.venv/bin/python -m pytest -m "slurm or container" # daemons that a machine has once
+tests() { .venv/bin/python -m pytest "$@"; }
+# A worker without tests takes those that another has not begun, so that both end together.
+beside() { tests -n 2 --dist worksteal -m "$1"; }
+if [ $# -eq 0 ]; then
+    beside "not slow and not slurm and not container"
+    echo "Left out: the tests marked slow, slurm or container; scripts/test.sh --all runs them too."
+elif [ "$*" = --all ]; then
+    beside "not slurm and not container"
+    tests -m "slurm or container" # daemons that a machine has once
+else
+    tests "$@"
+fi

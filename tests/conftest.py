@@ -130,12 +130,65 @@ def typed(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, 
     return int(end.value.code or 0), captured.out, captured.err
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
+PATIENCE = 300.0  # seconds until a test gives up waiting: it guards against hangs, measures none
+
+
+def wait_for(condition: Callable[[], object]) -> None:
     """Wait until a condition holds; a test that waits in vain fails."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+_HOLD = """\
+import os, sys
+if "run" in sys.orig_argv:
+    import pathlib, time
+    from deeplense_batch import fit
+    batches, gate = fit.Trainer._batches, pathlib.Path(os.environ["GATE"])
+    def held(self, steps):
+        for number, batch in enumerate(batches(self, steps)):
+            while number and self.epoch >= int(os.environ["HELD_AFTER"]) and gate.exists():
+                if self.interrupt.signal:
+                    break
+                time.sleep(0.005)
+            yield batch
+    fit.Trainer._batches = held
+"""
+
+
+class Gate:
+    """Holds trainings in other processes in the midst of an epoch, while it is shut.
+
+    A test may then signal them, kill them or fill their disk whenever it comes to it; they go on
+    when the gate opens, or a signal has come.
+    """
+
+    def __init__(self, folder: Path, hook: str = _HOLD) -> None:
+        (folder / "sitecustomize.py").write_text(hook)
+        self._folder, self._gate = folder, folder / "shut"
+
+    def shut(self) -> dict[str, str]:
+        """Shut it; the environment of processes that it holds."""
+        self._gate.touch()
+        path = os.pathsep.join(filter(None, [str(self._folder), os.environ.get("PYTHONPATH")]))
+        return {"GATE": str(self._gate), "PYTHONPATH": path}
+
+    def after(self, epochs: int) -> dict[str, str]:
+        """Shut it, for trainings of which some epochs are over."""
+        return self.shut() | {"HELD_AFTER": str(epochs)}
+
+    def open(self) -> None:
+        """Let them go on."""
+        self._gate.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    made = Gate(tmp_path_factory.mktemp("gate"))
+    yield made
+    made.open()
 
 
 def heed_interrupts() -> None:
@@ -153,5 +206,5 @@ def cli(
         text=True,
         cwd=cwd,
         env=os.environ | environment,
-        timeout=240,
+        timeout=PATIENCE,
     )

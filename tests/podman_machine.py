@@ -82,7 +82,7 @@ def build(context: Path, environment: dict[str, str]) -> str:
             f"--volume={_HERE}:{_PACKAGES}:ro", f"--build-arg=BASE={_BASE}",
             f"--build-arg=COMMIT={COMMIT}", f"--tag={IMAGE}", ".",
         ],
-        cwd=context, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=context, env=environment, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -105,7 +105,7 @@ def _import_base(folder: Path, environment: dict[str, str]) -> None:
     )
     done = subprocess.run(
         ["podman", "import", "-", _BASE],
-        env=environment, stdin=archive.stdout, capture_output=True, text=True, timeout=120,
+        env=environment, stdin=archive.stdout, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert archive.wait() == 0 and done.returncode == 0, done.stderr
 

@@ -127,10 +127,10 @@ def _find(tool: str) -> str | None:
 def _start(tool: str, *words: str, environment: dict[str, str]) -> None:
     path = _find(tool)
     assert path is not None
-    subprocess.run([path, *words], env=environment, check=True, capture_output=True, timeout=30)
+    subprocess.run([path, *words], env=environment, check=True, capture_output=True, timeout=240)
 
 
-def wait_for_nodes(environment: dict[str, str], seconds: float = 30.0) -> None:
+def wait_for_nodes(environment: dict[str, str], seconds: float = 240.0) -> None:
     """Wait until every node is there with nothing to do."""
     end = time.monotonic() + seconds
     states = ""

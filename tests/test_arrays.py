@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY, require_programs, typed
+from conftest import PATIENCE, REPOSITORY, require_programs, typed
 
 from deeplense_batch import cluster_commands
 from deeplense_batch.job import JobError, Resources
@@ -338,21 +339,21 @@ echo Submitted batch job 7""",
     program("squeue", 'cat "$FOLDER/queue" 2>/dev/null || true')
     jobs = load_jobs(recipe)
 
-    def hand_over(out: Path, start: float) -> None:
+    def hand_over(out: Path, together: Any) -> None:
         planned = plan(jobs, out)
-        time.sleep(max(start - time.monotonic(), 0))
+        together.wait()
         submit(Submission.of(planned, retry=False, force=False), out, cluster="slurm")
 
     for attempt in range(100):
         out = Path(f"runs{attempt}")
         out.mkdir()
         monkeypatch.setenv("FOLDER", str(out.absolute()))
-        start, children = time.monotonic() + 0.02, []
+        together, children = multiprocessing.get_context("fork").Barrier(2, timeout=PATIENCE), []
         for _ in range(2):
             children.append(os.fork())
             if not children[-1]:
                 with contextlib.suppress(BaseException):
-                    hand_over(out, start)
+                    hand_over(out, together)
                     os._exit(0)
                 os._exit(1)
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt

@@ -16,7 +16,7 @@ import podman_machine
 import pytest
 import slurm_cluster
 import yaml
-from conftest import REPOSITORY, make_job, require_programs, wait_for
+from conftest import PATIENCE, REPOSITORY, make_job, require_programs, wait_for
 
 from deeplense_batch.plan import plan
 from deeplense_batch.rundir import RunDir, find_runs
@@ -71,7 +71,7 @@ def folder(tmp_path: Path, shards: Path) -> Path:
 
 def in_container(podman: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [SCRIPT, *words], cwd=folder, env=podman, capture_output=True, text=True, timeout=100
+        [SCRIPT, *words], cwd=folder, env=podman, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -80,7 +80,7 @@ def image_alone(podman: dict[str, str], *words: str, entry: str) -> subprocess.C
     command = ["podman", "run", "--rm", "--read-only", f"--entrypoint={entry}"]
     return subprocess.run(
         [*command, podman_machine.IMAGE, *words],
-        env=podman, capture_output=True, text=True, timeout=60,
+        env=podman, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_the_image_is_clean_and_keeps_to_itself(podman):
 def test_runs_that_no_mount_keeps_are_refused(podman):
     answer = subprocess.run(
         ["podman", "run", "--rm", podman_machine.IMAGE, "doctor"],
-        env=podman, capture_output=True, text=True, timeout=60,
+        env=podman, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert answer.returncode == 4
     assert "UNFIT disk: /workspace cannot be written (Permission denied)" in answer.stdout
@@ -163,7 +163,7 @@ def start(podman: dict[str, str], folder: Path, epochs: int) -> tuple[subprocess
 def test_a_signal_to_the_container_saves_and_exits_85(podman, folder, number):
     process, run = start(podman, folder, epochs=12)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 85, errors
     assert (run.status().state, run.status().reason) == ("stopped", "signal")
     again = in_container(podman, folder, "run", str(run.path))
@@ -177,7 +177,7 @@ def test_the_state_of_a_run_is_true_outside_its_container(podman, folder):
     status = run.status()
     assert status.state == "running" and status.pid is not None
     os.kill(status.pid, signal.SIGKILL)
-    assert process.wait(timeout=30) == 137
+    assert process.wait(timeout=PATIENCE) == 137
     assert run.status().state == "lost"
 
 

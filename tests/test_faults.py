@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import make_job, wait_for
+from conftest import PATIENCE, make_job, wait_for
 
 from deeplense_batch import attempts, checkpoint, record, rundir, submit
 from deeplense_batch import run as run_module
@@ -29,12 +29,13 @@ def planned(job, out: Path) -> Planned:
     return plan([job], out)[0]
 
 
-def start(*words: str | Path, cwd: Path | None = None) -> subprocess.Popen:
+def start(*words: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "deeplense_batch", *map(str, words)],
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
+        env=os.environ | environment,
     )
 
 
@@ -68,20 +69,21 @@ def fill(disk: Path, *, but: int) -> Path:
     return ballast
 
 
-def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp_path):
-    train = {"epochs": 40, "batch_size": 8}  # so many that the disk is full before they are over
+def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp_path, gate):
+    train = {"epochs": 8, "batch_size": 8}
     item, whole = (planned(make_job(shards, train=train), d) for d in (small_disk, tmp_path))
     item.make()
 
     def run_into_a_full_disk(*, epochs: int, but: int) -> str:
-        process = start("run", item.run.path)
+        process = start("run", item.run.path, **gate.after(epochs))
         wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= epochs)
         ballast = fill(small_disk, but=but)
-        _, errors = process.communicate(timeout=60)
+        gate.open()
+        _, errors = process.communicate(timeout=PATIENCE)
         ballast.unlink()
         assert process.returncode == 4 and "No space left on device" in errors, errors
         saved = checkpoint.load_checkpoint(item.run.path)
-        assert saved is not None and epochs - 1 <= saved["epoch"] < 40
+        assert saved is not None and epochs - 1 <= saved["epoch"] < 8
         return errors
 
     errors = run_into_a_full_disk(epochs=2, but=100_000)
@@ -98,7 +100,7 @@ def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp
     a, b = (checkpoint.load(i.run.path / checkpoint.CHECKPOINT)["model"] for i in (item, whole))
     assert all(torch.equal(a[name], b[name]) for name in b)
     assert ends(item.run)[0] == ("failed", "environment") and item.run.status().state == "done"
-    assert [line["epoch"] for line in item.run.read_lines("history.jsonl")] == [*range(1, 41)]
+    assert [line["epoch"] for line in item.run.read_lines("history.jsonl")] == [*range(1, 9)]
 
 
 def test_a_line_cut_short_is_no_part_of_the_next(tmp_path):
@@ -117,7 +119,7 @@ def test_a_run_whose_directory_is_removed_ends_and_makes_nothing(shards, tmp_pat
     wait_for(lambda: item.run.read_lines("history.jsonl"))
     item.run.path.rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3 and "Traceback" not in errors, errors
     assert "No such file or directory" in errors.splitlines()[-1]
     assert not item.run.path.exists()
@@ -150,9 +152,10 @@ def test_a_recipe_edited_after_submit_changes_nothing(shards, tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(recipe))
     process = start("submit", path, cwd=tmp_path)
-    wait_for(lambda: [r.status().state for r in find_runs(tmp_path / "runs")] == ["queued"])
+    taken = {"queued", "running", "done"}
+    wait_for(lambda: taken & {r.status().state for r in find_runs(tmp_path / "runs")})
     path.write_text(yaml.safe_dump(recipe | {"train": {"epochs": 1, "batch_size": 64}}))
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     (run,) = find_runs(tmp_path / "runs")
     assert len(run.read_lines("history.jsonl")) == 3
@@ -200,9 +203,9 @@ def test_a_clock_moved_back_during_a_run_leaves_its_costs_right(
     item = planned(make_job(shards, train={"epochs": 2}), tmp_path)
     run(item, device="cpu")
     assert item.run.status().state == "done"
-    assert 0 < item.run.read_json("metrics.json")["cost"]["device_hours"] < 0.1
+    assert 0 < item.run.read_json("metrics.json")["cost"]["device_hours"] < 0.9
     (end,) = [e for e in item.run.read_lines("attempts.jsonl") if e["event"] == "end"]
-    assert 0 < end["seconds"] < 360
+    assert 0 < end["seconds"] < 3500
     before = (item.run.path / "metrics.json").read_bytes()
     run(item, device="cpu")
     assert (item.run.path / "metrics.json").read_bytes() == before
@@ -217,6 +220,7 @@ def _submit(jobs, out: Path, together) -> None:
         submit.submit(submission, out / str(i), cluster="debug", device="cpu")
 
 
+@pytest.mark.slow
 def test_two_submits_at_the_same_moment_run_nothing_twice(shards, tmp_path, monkeypatch):
     def carried_out(item, directory, world, interrupt):
         """In place of an hour of training: a line for each time, and a result."""
@@ -229,7 +233,7 @@ def test_two_submits_at_the_same_moment_run_nothing_twice(shards, tmp_path, monk
     monkeypatch.setattr(record, "commit", lambda: None)  # asks git, a hundred times
     jobs = [make_job(shards, name=name) for name in ("one", "two")]
     context = multiprocessing.get_context("fork")
-    together = context.Barrier(2, timeout=30)
+    together = context.Barrier(2, timeout=PATIENCE)
     both = [context.Process(target=_submit, args=(jobs, tmp_path, together)) for _ in range(2)]
     for process in both:
         process.start()

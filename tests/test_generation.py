@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, make_job, typed, wait_for
+from conftest import CLASSES, PATIENCE, make_job, typed, wait_for
 from test_run import same_result, start, weights
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -233,13 +233,14 @@ def test_it_is_learnt_by_the_one_loop(shards, tmp_path):
     assert errors.shape == (54, 4)
 
 
-def test_cut_short_and_killed_it_ends_as_if_nothing_had_happened(shards, tmp_path):
+@pytest.mark.slow
+def test_cut_short_and_killed_it_ends_as_if_nothing_had_happened(shards, tmp_path, gate):
     """To the last bit, averaged weights too: noise and levels are those of the step."""
     job = generation_job(shards, epochs=6, batch_size=4)
     whole, cut = (plan([job], tmp_path / name)[0] for name in ("whole", "cut"))
     run(whole, device="cpu")
     for number, epochs in ((signal.SIGUSR2, 1), (signal.SIGKILL, 3)):
-        process = start(cut)
+        process = start(cut, **gate.after(epochs))
         wait_for(lambda epochs=epochs: len(cut.run.read_lines("history.jsonl")) >= epochs)
         process.send_signal(number)
         process.wait()
@@ -339,7 +340,7 @@ def test_two_processes_make_the_set_of_one(drawer, tmp_path):
         )
         for rank in range(2)
     ]  # fmt: skip
-    told = [process.communicate(timeout=100)[0] for process in both]
+    told = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     made = [int(re.search(r"(\d+) of them made", text)[1]) for text in told]
     assert sum(made) == 600 and min(made) > 0

@@ -52,6 +52,7 @@ def place(tmp_path_factory):
 SMALL = ("--seeds=[0]", "--train.epochs=2", "--data.size=32", "--data.crop=48", "--device=cpu")
 
 
+@pytest.mark.slow
 def test_small_jobs_train_through_submit_and_stand_in_one_report(place, monkeypatch, capsys):
     """Of each task one, and one that goes on from another's weights."""
     monkeypatch.chdir(place)

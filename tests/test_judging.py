@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for
+from conftest import (
+    CLASSES,
+    PATIENCE,
+    REPOSITORY,
+    Gate,
+    make_images,
+    make_job,
+    typed,
+    wait_for,
+)
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
@@ -333,16 +342,52 @@ def trained_only(done, root):
     return item
 
 
-def test_two_processes_stopped_while_one_judges_exit_85(judged, tmp_path):
+_HOLD = """\
+import os, sys
+if "run" in sys.orig_argv:
+    import pathlib, time
+    from deeplense_batch.judging import judge
+    gate = pathlib.Path(os.environ["GATE"])
+    measure, draw, draw_and_judge = judge.measure, judge.draw, judge.draw_and_judge
+    def held(trained, critic, loaders, each):
+        gate.with_name("judging").touch()
+        while gate.exists():
+            each()
+            time.sleep(0.005)
+        return measure(trained, critic, loaders, each)
+    def drawn(trained, folder, *, each, **asked):
+        def held():
+            each()
+            while "HELD_DRAWING" in os.environ and gate.exists():
+                if not any(folder.glob(".parts/*.h5")):
+                    break
+                time.sleep(0.005)
+        return draw(trained, folder, each=held, **asked)
+    def told(*asked, **named):
+        found = draw_and_judge(*asked, **named)
+        gate.with_name("through").touch()
+        return found
+    judge.measure, judge.draw, judge.draw_and_judge = held, drawn, told
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """Holds runs in other processes while they judge, or draw."""
+    gate = Gate(tmp_path, _HOLD)
+    yield gate
+    gate.open()
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_while_one_judges_exit_85(judged, tmp_path, held):
     """The other one, which only waits, must not die of the signal."""
-    item = trained_only(judged, tmp_path)
+    item = trained_only(judged, tmp_path / "runs")
     command = [sys.executable, "-m", "deeplense_batch", "run", "--processes=2", "--device=cpu"]
-    process = subprocess.Popen([*command, str(item.run.path)])
-    log = item.run.path / "log.txt"
-    wait_for(lambda: log.exists() and "judging the images" in log.read_text())
-    time.sleep(0.5)  # for the other to be through
+    process = subprocess.Popen([*command, str(item.run.path)], env=os.environ | held.shut())
+    wait_for(lambda: (tmp_path / "judging").exists() and (tmp_path / "through").exists())
     process.terminate()
-    assert process.wait(60) == 85
+    assert process.wait(PATIENCE) == 85
     assert item.run.status().state == "stopped"
     run(item, device="cpu")
     one, other = (each.run.read_json("metrics.json")["judged"] for each in (judged, item))
@@ -361,10 +406,11 @@ def test_a_run_is_judged_in_one_way(unaided, tmp_path):
     assert plan([other], tmp_path)  # done, and nothing to do
 
 
-def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path):
-    item = trained_only(unaided, tmp_path)
+def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path, held):
+    item = trained_only(unaided, tmp_path / "runs")
     command = [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)]
-    process = subprocess.Popen([*command, "--device=cpu"])
+    environment = os.environ | held.shut() | {"HELD_DRAWING": "1"}
+    process = subprocess.Popen([*command, "--device=cpu"], env=environment)
     wait_for(lambda: list((item.run.path / "samples" / ".parts").glob("*.h5")))
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import require_programs
+from conftest import PATIENCE, require_programs
 from report_content import NASTY, comparison, content, model, row, usual
 
 from deeplense_batch.report.latex import latex_table
@@ -37,7 +37,7 @@ def pdf(folder, text):
     (folder / "models.tex").write_text(text, encoding="utf-8")
     (folder / "paper.tex").write_text(DOCUMENT)
     words = ("pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex")
-    answer = subprocess.run(words, cwd=folder, capture_output=True, timeout=120)
+    answer = subprocess.run(words, cwd=folder, capture_output=True, timeout=PATIENCE)
     log = (folder / "paper.log").read_text(errors="replace")
     assert answer.returncode == 0, log[-3000:]
     assert (folder / "paper.pdf").read_bytes().startswith(b"%PDF")

@@ -669,7 +669,7 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
     )
     command = [sys.executable, "-c", code, tmp_path / "source", out]
     process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300  # a guard against hangs
     while len(list(out.glob(".train-*.tmp.h5"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()

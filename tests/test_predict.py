@@ -16,7 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
-from conftest import CLASSES, REPOSITORY, make_images, make_job, typed, wait_for, write_split
+from conftest import (
+    CLASSES,
+    PATIENCE,
+    REPOSITORY,
+    make_images,
+    make_job,
+    typed,
+    wait_for,
+    write_split,
+)
 from PIL import Image
 
 from deeplense_batch import metrics
@@ -166,7 +175,7 @@ def each():
     seen += 1
     if seen == 4:
         open(sys.argv[4], "w").close()
-        time.sleep(60)
+        time.sleep(600)  # until it is killed
 module.predict(*sys.argv[1:4], device="cpu", each=each)
 """
 
@@ -361,7 +370,7 @@ def test_memory_does_not_grow_with_the_images(done, tmp_path):
         writer.publish()
     answer = subprocess.run(
         [sys.executable, "-c", _MEMORY, str(done), str(tmp_path / "many"), str(tmp_path)],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=PATIENCE,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr

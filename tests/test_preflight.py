@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from conftest import cli, make_job
+from conftest import PATIENCE, cli, make_job
 from torch import nn
 
 from deeplense_batch import distributed
@@ -24,10 +24,8 @@ ALONE = World(0, 1, torch.device("cpu"))
 NODE = re.escape(platform.node())
 
 
-def test_a_good_node_costs_little_and_keeps_nothing(job, tmp_path):
-    started = time.process_time()
+def test_on_a_good_node_nothing_is_left(job, tmp_path):
     preflight(tmp_path, job, ALONE)
-    assert time.process_time() - started < 1
     assert not list(tmp_path.iterdir())
 
 
@@ -113,7 +111,7 @@ def _told_to_two(look) -> dict[int, str]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
     return dict(told.get() for _ in processes)
 
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import wait_for
+from conftest import PATIENCE, wait_for
 
 from deeplense_batch import rundir
 from deeplense_batch.rundir import RunBusyError, RunDir, Status, find_runs
@@ -100,7 +100,7 @@ def test_a_claim_is_kept_young_while_it_is_held(run, monkeypatch):
     run.write_json("status.json", run.read_json("status.json") | long_ago)
     with run.claim():
         os.utime(run.path / "claim", (0, 0))
-        wait_for(lambda: run.status().state == "running", 10)
+        wait_for(lambda: run.status().state == "running")
     assert run.status().state == "lost"
 
 
@@ -110,7 +110,7 @@ def test_who_was_taken_for_dead_leaves_the_claim_of_the_next(run, monkeypatch):
     with run.claim():
         (thread,) = (t for t in threading.enumerate() if t not in before)
         run.write_text("claim", "of another")
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert (run.path / "claim").read_text() == "of another"
 
@@ -135,7 +135,7 @@ def test_of_many_at_once_one_gets_the_claim(run, stale):
         wins, together, tried = (
             context.Value("i", 0),
             context.Barrier(8),
-            context.Barrier(8, timeout=30),
+            context.Barrier(8, timeout=PATIENCE),
         )
         shared = (str(run.path), together, wins, tried)
         tries = [context.Process(target=_try, args=shared) for _ in range(8)]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -98,10 +97,10 @@ class Site:
         return "\n".join(p.read_text() for p in self.folder.rglob("*_log.out"))
 
     def at_work(self) -> None:
-        wait_for(lambda: self.epochs() >= 2, 60)
+        wait_for(lambda: self.epochs() >= 2)
 
-    def over(self, seconds: float = 90) -> None:
-        wait_for(lambda: not self.jobs(), seconds)
+    def over(self) -> None:
+        wait_for(lambda: not self.jobs())
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def site(cluster, shards, tmp_path):
     site.recipe(SHORT)
     yield site
     site.command("scancel", "-u", str(os.getuid()))
-    slurm_cluster.wait_for_nodes(cluster, 60)
+    slurm_cluster.wait_for_nodes(cluster)
 
 
 def ends(run: RunDir) -> list[str]:
@@ -136,10 +135,8 @@ def same(one: RunDir, other: RunDir, within: float) -> None:
 
 def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
     site.recipe(SHORT | {"optimizer": "sgd"}, seeds=[0, 1, 2], grid={"train.lr": [1e-3, 1e30]})
-    began = time.monotonic()
     assert "array of 6 runs" in site.submit("--parallel=2", "--collect")
-    assert time.monotonic() - began < 20
-    assert len(site.jobs()) == 7
+    assert len(site.jobs()) == 7  # it waits for none of them
     assert "nothing to do" in site.submit()
     assert len(site.jobs()) == 7
     site.over()
@@ -155,18 +152,18 @@ def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
     assert "array of 3 runs" in site.submit("--retry")
 
 
-# SLURM looks at limits every 30 s only, and no machine may be done before: 36 s at the least
+# SLURM looks at limits every 30 s only, and no machine may be done before.
 SLOW = """\
 import os, pathlib, time
 if "SLURM_PROCID" in os.environ:
     from deeplense_batch import fit
     batches = fit.Trainer._batches
-    def wait_between(self, steps):
+    def wait_for_a_signal(self, steps):
         for batch in batches(self, steps):
-            if pathlib.Path("slow").exists():
+            while pathlib.Path("slow").exists() and not self.interrupt.signal:
                 time.sleep(0.06)
             yield batch
-    fit.Trainer._batches = wait_between
+    fit.Trainer._batches = wait_for_a_signal
 """
 
 
@@ -182,7 +179,7 @@ def test_the_time_limit_costs_nothing(site):
     wait_for(lambda: "stopped" in site.states())
     slow.unlink()
     site.command("scontrol", "update", f"JobId={job}", "TimeLimit=60")
-    site.over(150)
+    site.over()
     (run,), (other,) = site.runs(), site.runs("uninterrupted")
     assert ends(run) == ["stopped", "done"] and ends(other) == ["done"], site.logs()
     whole(run)
@@ -282,7 +279,7 @@ def test_a_process_that_raises_ends_all_and_is_named(site):
     )
     site.submit()
     wait_for(lambda: site.states() == {"failed"})
-    site.over(45)
+    site.over()
     told = site.program("status", "--check", code=5)
     assert "process 1 on " in told and "RuntimeError: broken on purpose" in told
     assert told.splitlines()[-1] == "1 run: 1 failed"
@@ -295,9 +292,9 @@ def test_a_node_dies_and_the_run_goes_on_elsewhere(site, cluster):
     (run,) = site.runs()
     (job, node) = site.jobs("%i %N")[0].split()
     slurm_cluster.kill_node(cluster, node, job, [run.status().pid])
-    wait_for(lambda: node not in site.jobs("%i %N")[0], 60)
+    wait_for(lambda: node not in site.jobs("%i %N")[0])
     assert "1 queued" in site.program("status")
-    site.over(120)
+    site.over()
     slurm_cluster.start_node(cluster, node)
     assert ends(run) == ["lost", "done"], site.logs()
     whole(run)
@@ -311,7 +308,7 @@ def test_the_controller_is_started_again_under_a_run(site, cluster):
     assert site.program("status").splitlines()[-1] == "1 run: 1 running"
     assert "(1 running), nothing to do" in site.submit()
     slurm_cluster.start_controller(cluster)
-    site.over(120)
+    site.over()
     (run,) = site.runs()
     assert ends(run) == ["done"], site.logs()
 
@@ -334,15 +331,13 @@ def test_a_submit_that_is_killed_leaves_an_array_that_is_found_again(site):
 
 def test_two_hundred_runs_are_handed_over_and_cancelled(site):
     site.recipe(LONG, seeds=list(range(200)))
-    began = time.monotonic()
     site.submit("--parallel=1")
-    assert time.monotonic() - began < 20
     assert len(site.jobs()) == 200
     site.at_work()
     assert "200 to cancel" in site.program("cancel", "--dry_run")
     assert len(site.jobs()) == 200
     assert site.program("cancel").splitlines()[-1] == "200 cancelled"
-    site.over(40)
+    site.over()
     told = site.program("status").splitlines()[-1]
     assert told == "200 runs: 199 planned, 1 stopped", site.logs()
 
@@ -387,7 +382,7 @@ def test_a_grid_on_one_node_is_cut_short_requeued_and_finished(cluster, shards, 
     command("scancel", "--signal=USR2", "--batch", job)
     wait_for(lambda: find_runs(tmp_path / "runs")[0].status().state == "stopped")
     (run,) = find_runs(tmp_path / "runs")
-    wait_for(lambda: run.status().state == "done", 150)
+    wait_for(lambda: run.status().state == "done")
     attempts = [line for line in run.read_lines("attempts.jsonl") if line["event"] == "end"]
     assert [line["state"] for line in attempts] == ["stopped", "done"], log.read_text()
     assert [line["epoch"] for line in run.read_lines("history.jsonl")] == [*range(1, 61)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, REPOSITORY, make_images, wait_for
+from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, wait_for
 
 from deeplense_batch.data import residence, stream
 from deeplense_batch.data.loader import Loader, Transform
@@ -162,9 +162,9 @@ def test_one_task_is_done_ahead_and_no_more():
     begun: list[int] = []
     results = ahead(lambda task: begun.append(task) or task, range(5))
     assert next(results) == 0
-    wait_for(lambda: len(begun) == 2, seconds=10)
+    wait_for(lambda: len(begun) == 2)
     assert next(results) == 1
-    wait_for(lambda: len(begun) == 3, seconds=10)
+    wait_for(lambda: len(begun) == 3)
     results.close()
     assert begun == [0, 1, 2] and not readers()
 
@@ -303,7 +303,7 @@ def test_memory_is_that_of_the_stored_images_or_of_a_batch(large, asked, kept, m
     malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *map(str, large), asked],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
         env=os.environ | malloc | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cli, heed_interrupts, typed, wait_for
+from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for
 
 from deeplense_batch import local
 from deeplense_batch.plan import plan
@@ -45,11 +45,12 @@ def states(root: Path) -> dict[str, str]:
     return {run.path.name: run.status().state for run in find_runs(root)}
 
 
-def start_submit(recipe: Path, *words: str) -> subprocess.Popen:
+def start_submit(recipe: Path, *words: str, **environment: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "deeplense_batch", "submit", "--grid", str(recipe), *words]
     return subprocess.Popen(
         command,
         cwd=recipe.parent,
+        env=os.environ | environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -79,9 +80,9 @@ def test_a_grid_is_carried_out_once(recipe):
     assert "submit" in json.loads((submission / "submission.json").read_text())["command"]
 
 
-def test_a_killed_run_is_finished_by_the_next_submit_and_no_other_is_touched(recipe):
+def test_a_killed_run_is_finished_by_the_next_submit_and_no_other_is_touched(recipe, gate):
     runs = recipe.parent / "runs"
-    process = start_submit(recipe, "--train.epochs=12", "--parallel=2")
+    process = start_submit(recipe, "--train.epochs=4", "--parallel=2", **gate.after(1))
 
     def pids() -> dict[Path, int]:
         found = {}
@@ -93,26 +94,27 @@ def test_a_killed_run_is_finished_by_the_next_submit_and_no_other_is_touched(rec
     wait_for(pids)
     victim, pid = next(iter(pids().items()))
     os.kill(pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=200)
+    gate.open()
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, errors
     assert "lost small/" in errors
     assert {n: s for n, s in states(runs).items() if s != "done"} == {victim.name: "lost"}
     before = {path: time_ for path, time_ in files(runs).items() if victim not in path.parents}
-    again = cli("submit", "--grid", recipe, "--train.epochs=12", cwd=recipe.parent)
+    again = cli("submit", "--grid", recipe, "--train.epochs=4", cwd=recipe.parent)
     assert again.returncode == 0 and "2 runs, 1 to do" in again.stdout, again.stderr
     assert set(states(runs).values()) == {"done"}
     assert before.items() <= files(runs).items()
 
 
-def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe):
+def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe, gate):
     runs = recipe.parent / "runs"
-    process = start_submit(recipe, "--train.epochs=12", "--parallel=1")
+    process = start_submit(recipe, "--train.epochs=4", "--parallel=1", **gate.after(1))
     wait_for(lambda: any(run.read_lines("history.jsonl") for run in find_runs(runs)))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert sorted(states(runs).values()) == ["planned", "stopped"]
-    again = cli("submit", "--grid", recipe, "--train.epochs=12", cwd=recipe.parent)
+    again = cli("submit", "--grid", recipe, "--train.epochs=4", cwd=recipe.parent)
     assert again.returncode == 0 and set(states(runs).values()) == {"done"}
 
 

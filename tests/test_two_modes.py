@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from conftest import make_job
@@ -47,7 +45,7 @@ def write(root, split: str, count: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_both_modes_are_drawn_as_often_as_they_are(tmp_path):
     """By the one loop and `sample`, told no class; of 600 images within 5 points."""
     write(tmp_path / "data", "train", 640, seed=0)
@@ -65,14 +63,9 @@ def test_both_modes_are_drawn_as_often_as_they_are(tmp_path):
                "schedule": "cosine", "warmup": 1.0, "ema": 0.99, "weight_decay": 0.0},
     )  # fmt: skip
     (item,) = plan([job], tmp_path / "runs")
-    started = time.perf_counter()
     run(item, device="cpu")
     sample(item.run.path, tmp_path / "drawn", images=600, steps=12, device="cpu")
-    lasted = time.perf_counter() - started
     found = light(open_split(tmp_path / "drawn", "train").images())
     pure = (found > 0.7) | (found < 0.15)
-    print(
-        f"{lasted:.0f} s; {(found > 0.5).mean():.3f} on the right; {pure.mean():.3f} of one kind"
-    )
     assert pure.mean() > 0.85
     assert (found > 0.5).mean() == pytest.approx(0.7, abs=0.05)
