@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,13 @@ from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.facts import SplitFacts, complete
 from deeplense_batch.data.header import head_room
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
+from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
 __all__ = [
     "ShardWriter",
+    "alone",
     "make_folder",
+    "refuse_packing",
     "refuse_shards",
     "stratified_order",
     "writing",
@@ -64,6 +68,57 @@ def make_folder(root: Path) -> None:
             f"{root}: no shards can be written there ({error.strerror or error}); "
             "name a folder that can be made and written to"
         ) from error
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Be the only one that packs into a folder, and sweep what a killed one left there.
+
+    Raises:
+        ShardError: Another is at work there, or a simulation was begun there.
+    """
+    mark = RunDir(root / ".packing")
+    with ExitStack() as stack:
+        try:
+            mark.path.mkdir(exist_ok=True)
+            stack.enter_context(mark.claim())
+        except (RunBusyError, FileNotFoundError) as error:  # or the other has just ended
+            raise ShardError(
+                f"{root}: another pack is at work there ({error}); wait for it, or name another "
+                "folder"
+            ) from error
+        stack.callback(shutil.rmtree, mark.path, ignore_errors=True)
+        mark.write_status(Status(state="running"))
+        refuse_simulation(root)
+        refuse_shards(root)
+        RunDir(root).sweep()
+        yield
+
+
+def refuse_simulation(root: Path) -> None:
+    """A simulation that was begun is gone on with, not mixed with other images.
+
+    Raises:
+        ShardError: `root` holds one.
+    """
+    parts = root / ".parts"
+    if (parts / "plan.json").exists():
+        raise ShardError(
+            f"{root}: a simulation was begun here and is not complete; go on with it, name "
+            f"another folder, or remove {parts}"
+        )
+    shutil.rmtree(parts, ignore_errors=True)  # without a plan it is nothing
+
+
+def refuse_packing(root: Path) -> None:
+    """Images are not simulated among those that are being packed.
+
+    Raises:
+        ShardError: A living process packs into `root`.
+    """
+    mark = RunDir(root / ".packing")
+    if mark.path.is_dir() and mark.held:
+        raise ShardError(f"{root}: a pack is at work there; wait for it, or name another folder")
 
 
 @contextmanager
