@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import typed, write_split
 from format_1 import to_format_1
+from fuzz_shards import fuzz
 
 from deeplense_batch.data import header
 from deeplense_batch.data.header import read_head
@@ -211,3 +212,8 @@ def test_format_1_is_read_as_before(sets):
         assert getattr(old.info, name) == getattr(new.info, name), name
     verify(old.info)
     verify(new.info)
+
+
+def test_shards_damaged_at_random(tmp_path):
+    outcomes, wrong = fuzz(60, 1, tmp_path)
+    assert not wrong and outcomes["refused"] > 40

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,14 @@ from numpy.typing import NDArray
 from deeplense_batch.data.content import Content, Form, sha256
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
-from deeplense_batch.data.shard_file import array_names, describe_file, open_shard, plain, reading
+from deeplense_batch.data.shard_file import (
+    array_names,
+    describe_file,
+    open_shard,
+    reading,
+    said_in,
+    writing,
+)
 from deeplense_batch.data.shards import ShardError
 
 __all__ = [
@@ -69,14 +75,11 @@ def complete(path: Path, shard: int, whole: SplitFacts) -> None:
     Raises:
         OSError: There is no room.
     """
-    with h5py.File(path, "r+", locking=False) as file:
-        file.attrs.update(whole.attributes(), shard=shard)
-        fields = {name: plain(value) for name, value in file.attrs.items()}
-        images, room = file["images"], file.userblock_size
-        fields |= {"count": len(images), "shape": [*images.shape[1:]], "stored": str(images.dtype)}
-    fields["packing"] = packing_of(whole.digests)
-    fields["pixel_scale"] = None if math.isnan(fields["pixel_scale"]) else fields["pixel_scale"]
-    write_head(path, room, fields)
+    with writing(path):
+        with h5py.File(path, "r+", locking=False) as file:
+            file.attrs.update(whole.attributes(), shard=shard)
+            fields, room = said_in(file), file.userblock_size
+        write_head(path, room, fields | {"packing": packing_of(whole.digests)})
 
 
 def file_digest(path: Path) -> str:

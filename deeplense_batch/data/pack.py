@@ -26,6 +26,7 @@ from deeplense_batch.data.manifest import (
     kinds,
     warnings,
 )
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources import open_source
 from deeplense_batch.data.storage import Storage, first_storage
@@ -120,7 +121,8 @@ def pack(
                     _refuse_bad(attempt)
                     attempt.publish()
         report = _report(attempt, out, options, time.monotonic() - started)
-        report.write(out)
+        with writing(out / "manifest.json"):
+            report.write(out)
     return report
 
 

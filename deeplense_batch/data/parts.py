@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.facts import DamagedError, describe_split
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.writer import (
     ShardWriter,
@@ -142,7 +143,8 @@ class Parts:
             for path, (_, k) in paths.items():
                 path.replace(self._final(split, k))
         RunDir(self.root).sweep()
-        finish()
+        with writing(self.root / "manifest.json"):
+            finish()
         (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
         shutil.rmtree(self._folder, ignore_errors=True)
         return []

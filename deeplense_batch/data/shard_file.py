@@ -8,6 +8,8 @@ and of arrays their place, type, shape and whether they are there at all.
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ from deeplense_batch.data.header import (
     read_head,
 )
 
-__all__ = ["array_names", "describe_file", "open_shard", "plain", "reading"]
+__all__ = ["array_names", "describe_file", "open_shard", "reading", "said_in", "writing"]
 
 _MOST_EXPANSION = 1100  # of zeros by gzip
 _FLOATS = ("float16", "float32", "float64")
@@ -40,22 +42,15 @@ def describe_file(path: Path) -> Description:
     if head := read_head(path):
         return head
     with open_shard(path) as file, reading(path):
-        fields = {name: plain(value) for name, value in file.attrs.items()}
-        if fields.get("format") != 1:
-            raise ShardError(f"{path}: shard format {fields.get('format')}, expected 1 or 2")
-        images = file["images"]
-        fields |= {"count": len(images), "shape": [*images.shape[1:]], "stored": str(images.dtype)}
-        digests = fields.get("digests")
-        if isinstance(digests, list) and all(isinstance(one, str) for one in digests):
-            fields["packing"] = packing_of(digests)
-        else:
-            fields.pop("digests", None)
-        scale = fields.get("pixel_scale")
-        if isinstance(scale, float) and math.isnan(scale):
-            fields["pixel_scale"] = None
-    if "digests" not in fields:
-        raise ShardError(f"{path}: has no attribute 'digests' of text; make these shards anew")
-    description: Description = described(path, Description, fields)
+        fields = said_in(file)
+    if fields.get("format") != 1:
+        raise ShardError(f"{path}: shard format {fields.get('format')}, expected 1 or 2")
+    digests = fields.get("digests")
+    if not isinstance(digests, list) or not all(isinstance(one, str) for one in digests):
+        raise ShardError(f"{path}: has no attribute 'digests' of texts; make these shards anew")
+    description: Description = described(
+        path, Description, fields | {"packing": packing_of(digests)}
+    )
     return description
 
 
@@ -97,6 +92,34 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise ShardError(f"{path}: cannot be read as HDF5 ({text})") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what was being written when there was no room for it: HDF5's own words are many.
+
+    Raises:
+        OSError: The disk is full, or fails.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        number = getattr(error, "errno", None) or (int(found[1]) if found else 0)
+        if not number:
+            raise
+        text = f"{os.strerror(number)} while it was written; make room, or name another folder"
+        raise OSError(number, text, str(path)) from error
+
+
+def said_in(file: h5py.File) -> dict[str, Any]:
+    """What an open shard says of itself, in types of Python and by the names of `Description`."""
+    fields = {name: _plain(value) for name, value in file.attrs.items()}
+    images, scale = file["images"], fields.get("pixel_scale")
+    if isinstance(scale, float) and math.isnan(scale):
+        fields["pixel_scale"] = None
+    form = {"count": len(images), "shape": [*images.shape[1:]], "stored": str(images.dtype)}
+    return fields | form
 
 
 def array_names(file: h5py.File) -> list[str]:
@@ -159,10 +182,10 @@ def _check_storage(path: Path, name: str, array: h5py.Dataset) -> None:
         raise ShardError(f"{path}: '{name}' is {array.nbytes} bytes, of which {stored} are stored")
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """The value of an attribute in types of Python."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [_plain(one) for one in value]
     return value.decode() if isinstance(value, bytes) else value

@@ -65,7 +65,7 @@ def check_expansion(size: int, packed: int, *, small: int | None = None) -> None
     if size > max(_SMALL if small is None else small, most * packed):
         raise ImageError(
             f"{packed / 1e6:.3g} MB that unpack to {size / 1e6:.3g} MB, over {most:g} times as "
-            f"much: a bomb? --max_expansion={-(-size // max(packed, 1))} reads it"
+            f"much: a bomb? pack --max_expansion={-(-size // max(packed, 1))} reads it"
         )
 
 

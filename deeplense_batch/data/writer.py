@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from deeplense_batch.data.content import Content, Form, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.facts import SplitFacts, complete
 from deeplense_batch.data.header import head_room
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
@@ -34,7 +33,6 @@ __all__ = [
     "refuse_packing",
     "refuse_shards",
     "stratified_order",
-    "writing",
 ]
 
 
@@ -119,28 +117,6 @@ def refuse_packing(root: Path) -> None:
     mark = RunDir(root / ".packing")
     if mark.path.is_dir() and mark.held:
         raise ShardError(f"{root}: a pack is at work there; wait for it, or name another folder")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say what was being written when there was no room for it: HDF5's own words are many.
-
-    Raises:
-        OSError: The disk is full, or fails; its file name and text are of one sentence.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        found = re.search(r"errno = (\d+)", str(error))
-        number = getattr(error, "errno", None) or (int(found[1]) if found else None)
-        if not number:
-            raise
-        raise OSError(
-            number,
-            f"{os.strerror(number)} while this shard was written; what was made of the set is "
-            "removed; make room, or name a folder elsewhere",
-            str(path),
-        ) from error
 
 
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -266,8 +242,7 @@ class ShardWriter:
         if self._buffered:
             self._write()
         for i, path in enumerate(self._temporary()):
-            with writing(path):
-                complete(path, i, self._facts)
+            complete(path, i, self._facts)
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
