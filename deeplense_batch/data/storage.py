@@ -155,7 +155,7 @@ def _cast(values: Array, dtype: np.dtype) -> tuple[Array, float]:
     if not np.isfinite(stored).all():
         raise ImageError(f"values from {least} to {most} do not fit {dtype}")
     wide = np.float64 if values.dtype.kind == "f" else np.longdouble  # int64 has 63 bits
-    exact = values.astype(wide)
+    exact: Array = values.astype(wide)
     spread = exact.max() - exact.min()
     error = float(np.abs(stored.astype(wide) - exact).max() / spread)
     if error > _MOST_ERROR:
