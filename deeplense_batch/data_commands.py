@@ -103,6 +103,7 @@ class DataCommands:
         compression: str = "none",
         dtype: str = "exact",
         pixel_scale: str = "none",
+        max_expansion: str = "100",
         allow_pickle: bool | str = False,
         skip_bad: bool | str = False,
     ) -> Plan:
@@ -116,6 +117,7 @@ class DataCommands:
             compression: none; gzip or lzf for an archive, slower to read.
             dtype: exact keeps every bit; float32 or float16 may round.
             pixel_scale: Arcsec per pixel, where known.
+            max_expansion: How many times its size a compressed file may unpack to, beyond 64 MB.
             allow_pickle: Load object arrays, which can run code: only for files you trust.
             skip_bad: Leave bad files out and list them, instead of stopping.
         """
@@ -127,6 +129,7 @@ class DataCommands:
             "pixel_scale": None
             if pixel_scale == "none"
             else words.number("pixel_scale", pixel_scale),
+            "max_expansion": words.number("max_expansion", max_expansion),
             "allow_pickle": words.flag("allow_pickle", allow_pickle),
             "skip_bad": words.flag("skip_bad", skip_bad),
         }

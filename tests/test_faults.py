@@ -19,6 +19,7 @@ from conftest import PATIENCE, make_job, wait_for
 
 from deeplense_batch import attempts, checkpoint, record, rundir, submit
 from deeplense_batch import run as run_module
+from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, open_shard
 from deeplense_batch.plan import Planned, plan
 from deeplense_batch.run import run
@@ -133,7 +134,7 @@ def test_one_flipped_byte_in_a_shard_is_named_by_digest(shards, tmp_path, place)
     item = planned(make_job(root), tmp_path / "runs")
     item.make()
     with open_shard(path) as file:
-        offset, packed = file[place].id.get_offset(), file.attrs["digest"]
+        offset, packed = file[place].id.get_offset(), read_head(path).bytes
     content = bytearray(path.read_bytes())
     content[offset] ^= 1
     path.write_bytes(content)

@@ -193,7 +193,7 @@ def test_a_map_ends_its_processes_and_hands_on_what_fails():
     assert children() == before
     with pytest.raises(ShardError, match="the sixth"):
         list(map_in_order(fail, 1000, **options))
-    with pytest.raises(RuntimeError, match="the process of task 5 died"):
+    with pytest.raises(ChildProcessError, match="the process of task 5 died"):
         list(map_in_order(die, 1000, **options))
     assert children() == before
 
@@ -316,7 +316,7 @@ def test_value_types_that_differ_are_promoted_without_loss(tmp_path):
 def test_integers_that_no_stored_type_holds_are_bad(tmp_path):
     images = {
         "1.npy": np.arange(9).reshape(1, 3, 3),
-        "2.npy": np.arange(9).reshape(1, 3, 3) + 2**60,
+        "2.npy": np.arange(9).reshape(1, 3, 3) * 2**57 + 2**60 + 1,
     }
     with pytest.raises(ShardError, match=r"1 of 2 images .*\n  2.npy: int64 values beyond 2\^53"):
         stored(tmp_path, images)
@@ -334,7 +334,7 @@ def test_a_type_by_name_may_lose_and_says_how_much(tmp_path):
     error = abs(split.images() - values).max()
     assert 0 < error < 1e-3
     assert report.splits[0].error == error
-    assert f"stored as float16 (off by {error:.2g} at most)" in str(report)
+    assert f"stored as float16 (off by {error:.2g} of the range)" in str(report)
     report, forms = stored(tmp_path, images, dtype="float64")
     assert forms == {"train": ("float64", "float64")} and report.splits[0].error == 0.0
     with pytest.raises(ShardError, match=r"3.npy: values from .* to 70000.0 do not fit float16"):
@@ -552,7 +552,7 @@ def test_the_manifest(tmp_path):
     common_test(tmp_path / "source")
     report = pack(tmp_path / "source", tmp_path / "out", shard_size=9, compression="gzip", seed=4)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert (manifest["format"], manifest["seed"], manifest["layout"]) == (1, 4, "{split}/{class}/")
+    assert (manifest["format"], manifest["seed"], manifest["layout"]) == (2, 4, "{split}/{class}/")
     assert manifest["options"]["compression"] == "gzip"
     for entry, (name, info) in zip(
         manifest["splits"], read_splits(tmp_path / "out").items(), strict=True
@@ -679,7 +679,8 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
             os.killpg(process.pid, 0)
             time.sleep(0.01)
     left = [path.name for path in out.iterdir()]
-    assert len(left) >= 3 and all(name.endswith(".tmp.h5") for name in left)
+    left.remove(".packing")
+    assert len(left) >= 2 and all(name.endswith(".tmp.h5") for name in left)
     with pytest.raises(ShardError, match="holds no shards"):
         read_splits(out)
     (out / ".test-00000.tmp.h5").write_bytes(b"of a split that is no more")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
 
-__all__ = ["Content", "sha256"]
+__all__ = ["Content", "Form", "sha256"]
 
 
 def sha256(values: Array) -> bytes:
@@ -18,15 +20,31 @@ def sha256(values: Array) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
+class Form(NamedTuple):
+    """What is true of all samples of a split and changes what is learnt from them."""
+
+    dtype: str  # of the values before packing
+    classes: Sequence[str]
+    pixel_scale: float | None  # arcsec, None or NaN where unknown
+    format: int = 2  # of the shard
+
+    def __str__(self) -> str:
+        if self.format == 1:  # which left the pixels' width out
+            return f"{self.dtype} {list(self.classes)}"
+        known = self.pixel_scale is not None and not math.isnan(self.pixel_scale)
+        scale = self.pixel_scale if known else None
+        return json.dumps([self.dtype, list(self.classes), scale])
+
+
 class Content:
-    """sha256 of the value type, the class names, and name, type, shape, sha256 of each array.
+    """sha256 of the form of the samples, and name, type, shape, sha256 of each array.
 
     That of the images is the sha256 of the sha256 of each; that of the ids, of a line each. How
     many samples are added at a time changes nothing.
     """
 
-    def __init__(self, dtype: str, classes: Sequence[str]) -> None:
-        self._head = f"{dtype} {classes}\n"
+    def __init__(self, form: Form) -> None:
+        self._head = f"{form}\n"
         self._samples = 0
         self._arrays: dict[str, tuple[str, Any]] = {}  # type and shape of a sample; running hash
 

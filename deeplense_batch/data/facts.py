@@ -10,11 +10,23 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.content import Content, sha256
+from deeplense_batch.data.content import Content, Form, sha256
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
+from deeplense_batch.data.shard_file import (
+    array_names,
+    describe_file,
+    open_shard,
+    reading,
+    said_in,
+    writing,
+)
 from deeplense_batch.data.shards import ShardError
 
-__all__ = ["DamagedError", "SplitFacts", "describe_split", "file_digest"]
+__all__ = [
+    "DamagedError", "SplitFacts", "complete", "describe_split", "file_digest", "form_of",
+    "read_again",
+]  # fmt: skip
 
 _BLOCK = 256  # images in memory while a file is read again
 
@@ -23,17 +35,16 @@ class SplitFacts:
     """Counts, moments and digests of a split, from its samples.
 
     Arguments:
-        dtype: Type of the values before packing.
-        classes: Class names.
+        form: What all samples share.
     """
 
-    def __init__(self, dtype: str, classes: list[str]) -> None:
+    def __init__(self, form: Form) -> None:
         self.digests: list[str] = []  # of the files
         self._samples = 0
         self._pixels = 0  # of a channel, over all samples
-        self._class_counts = np.zeros(len(classes), np.int64)
+        self._class_counts = np.zeros(len(form.classes), np.int64)
         self._moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values, of squares
-        self._content = Content(dtype, classes)
+        self._content = Content(form)
 
     def add(self, arrays: Mapping[str, Array], digests: Sequence[bytes]) -> None:
         """Count samples: the data sets of a shard by name, and the digests of the images."""
@@ -58,20 +69,29 @@ class SplitFacts:
         }
 
 
+def complete(path: Path, shard: int, whole: SplitFacts) -> None:
+    """Write what is true of the whole split into a file of it, and seal it with its head.
+
+    Raises:
+        OSError: There is no room.
+    """
+    with writing(path):
+        with h5py.File(path, "r+", locking=False) as file:
+            file.attrs.update(whole.attributes(), shard=shard)
+            fields, room = said_in(file), file.userblock_size
+        write_head(path, room, fields | {"packing": packing_of(whole.digests)})
+
+
 def file_digest(path: Path) -> str:
     """Read a shard and name its content, which its attribute ``digest`` does as well.
 
     Raises:
         ShardError: The file cannot be read.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            content = Content(*_form_of(file))
-            for arrays, digests in _read_again(file):
-                content.add(arrays, digests)
-            return content.hexdigest()
-    except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{path}: cannot be read as a shard ({error})") from error
+    content = Content(form_of(describe_file(path)))
+    for arrays, digests in read_again(path):
+        content.add(arrays, digests)
+    return content.hexdigest()
 
 
 class DamagedError(ShardError):
@@ -101,46 +121,51 @@ def describe_split(
     whole: SplitFacts | None = None
     for path in paths:
         try:
-            with h5py.File(path, "r", locking=False) as file:
-                said = file.attrs.get("simulation")
-                own = Content(*_form_of(file))
-                whole = whole or SplitFacts(*_form_of(file))
-                for arrays, digests in _read_again(file):
-                    own.add(arrays, digests)
-                    whole.add(arrays, digests)
-                digest = str(file.attrs["digest"])
-        except Exception as error:  # a broken file makes its reader raise anything at all
-            raise DamagedError(path, " ".join(str(error).split())) from error
-        if own.hexdigest() != digest:
+            said = describe_file(path)
+            own, whole = Content(form_of(said)), whole or SplitFacts(form_of(said))
+            for arrays, digests in read_again(path):
+                own.add(arrays, digests)
+                whole.add(arrays, digests)
+            with open_shard(path) as file, reading(path):
+                made_by = file.attrs.get("simulation")
+        except ShardError as error:
+            raise DamagedError(path, str(error).removeprefix(f"{path}: ")) from error
+        if own.hexdigest() != said.digest:
             raise DamagedError(path, "its content has another digest")
-        if said != simulation:
+        if said.format != FORMAT:
+            raise DamagedError(path, "an earlier version made it")
+        if made_by != simulation:
             raise ShardError(f"{path}: was made by another simulation; remove it")
-        whole.digests.append(digest)
+        whole.digests.append(said.digest)
         each()
     assert whole is not None
+    packing = packing_of(whole.digests)
     for i, path in enumerate(paths):
-        with h5py.File(path, "r", locking=False) as file:
-            described = file.attrs["shards"] == len(paths) and file.attrs["shard"] == i
-            described &= [str(d) for d in file.attrs["digests"]] == whole.digests
-        if not described:
-            with h5py.File(path, "r+") as file:
-                file.attrs.update(whole.attributes(), shard=i)
+        said = describe_file(path)
+        if (said.shard, said.shards, said.packing) != (i, len(paths), packing):
+            complete(path, i, whole)
 
 
-def _form_of(file: h5py.File) -> tuple[str, list[str]]:
-    """Value type and class names of an open shard."""
-    return str(file.attrs["dtype"]), file.attrs["classes"].tolist()
+def form_of(description: Description) -> Form:
+    """What the samples of a file share."""
+    return Form(
+        description.dtype, description.classes, description.pixel_scale, description.format
+    )
 
 
-def _read_again(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
-    """All arrays of an open shard, a few images at a time, and the digests of the images."""
-    names = [name for name in file if name != "truth"]
-    names += [f"truth/{name}" for name in file.get("truth", ())]
-    for first in range(0, len(file["targets"]), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        arrays = {name: file[name][part] for name in names}
-        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
-        yield arrays, [sha256(image) for image in arrays["images"]]
+def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
+    """All arrays of a shard, a few images at a time, and the digests of the images.
+
+    Raises:
+        ShardError: It cannot be read.
+    """
+    with open_shard(path) as file, reading(path):
+        names = array_names(file)
+        for first in range(0, len(file["targets"]), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            arrays = {name: file[name][part] for name in names}
+            arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+            yield arrays, [sha256(image) for image in arrays["images"]]
 
 
 def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ an image is refused with a reason that a person can act on.
 from __future__ import annotations
 
 import functools
-import gzip
 import importlib.util
 import io
 import zipfile
@@ -22,6 +21,7 @@ from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.untrusted import ImageError, check_expansion, gunzip, read_member
 
 __all__ = [
     "SUFFIXES",
@@ -46,12 +46,10 @@ _NO_LIGHT = frozenset(
     }
 )  # fmt: skip
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
+Pillow.MAX_IMAGE_PIXELS = None  # our own limit is by bytes, and can be lifted
 _MOST_VALUE = float(np.finfo(np.float32).max)
+_PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's mode; else 1
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
-
-
-class ImageError(ValueError):
-    """A file holds no image that can be packed; the text is the reason alone."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
     elif suffix == "fits":
         array = _read_fits(data)
     elif suffix == "gz":
-        array = _read_fits(gzip.decompress(data))
+        array = _read_fits(gunzip(data))
     else:
         array = _read_picture(data)
     if array.dtype.hasobject:
@@ -121,6 +119,8 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
         raise ImageError(f"constant image, all pixels are {least}")
     if max(-float(least), float(most)) > _MOST_VALUE:
         raise ImageError(f"values from {least} to {most} do not fit float32, which networks take")
+    if np.float32(least) == np.float32(most):
+        raise ImageError(f"values from {least} to {most} are all equal in float32")
     return Image(pixels, float(least), float(most), axion_mass_ev)
 
 
@@ -137,7 +137,7 @@ def read_arrays(
         for member in archive.namelist():
             name = member.removesuffix(".npy")
             if member != name and (only is None or name in only):
-                arrays[name] = _read_npy(archive.read(member), allow_pickle)
+                arrays[name] = _read_npy(read_member(archive, member), allow_pickle)
     return arrays
 
 
@@ -165,12 +165,19 @@ def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """
     try:
         arrays = read_arrays(file, only={"labels", "classes"})
-        with zipfile.ZipFile(file).open("images.npy") as images:
-            shape, _, _ = _header(images)
+        with zipfile.ZipFile(file) as archive, archive.open("images.npy") as images:
+            shape, _, dtype = _header(images)
+            there = archive.getinfo("images.npy").file_size
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(f"cannot be read ({type(error).__name__}: {error})") from error
+    if (
+        min(shape, default=0) < 0
+        or 0 in shape[1:]
+        or np.prod(shape, dtype=object) * dtype.itemsize > there
+    ):
+        raise ImageError(f"'images' of shape {shape} and {dtype} are cut short, or none")
     if len(shape) not in (3, 4):
         raise ImageError(f"'images' has shape {shape}, expected (N, C, H, W) or (N, H, W)")
     labels = arrays.get("labels", np.full(shape[0], -1))
@@ -230,6 +237,8 @@ def _read_picture(data: bytes) -> Array:
             raise ImageError(f"holds {frames} pictures, an image is one")
         if len(picture.getbands()) > 1 and _bits(picture, data) > 8:
             raise ImageError("16-bit colour, of which only 8 bits can be read; use .npy")
+        pixels = picture.width * picture.height * len(picture.getbands())
+        check_expansion(pixels * _PIXEL_BYTES.get(picture.mode[0], 1), len(data))
         if picture.mode == "P":
             return np.asarray(picture.convert("RGB"))
         return np.asarray(picture)
@@ -251,6 +260,9 @@ def _read_fits(data: bytes) -> Array:
             for i, part in enumerate(parts)
             if part.is_image and part.shape and part.name.upper() not in _NO_LIGHT
         ]
+        for _, part in images:
+            size = int(np.prod(part.shape, dtype=object)) * abs(part.header["BITPIX"]) // 8
+            check_expansion(size, len(data))
         named = [(name, part) for name, part in images if name.upper() in _LIGHT]
         light = named if len(named) == 1 else images
         if len(light) > 1:

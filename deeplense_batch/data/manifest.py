@@ -44,13 +44,13 @@ class SplitReport:
     stored: str
     least: float
     most: float
-    error: float  # largest absolute error of a float type that was asked for, else 0
+    error: float  # largest of a float type that was asked for, of an image's range; else 0
     bytes: int
     shards: dict[str, str]  # file name to digest
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
-        exact = "exact" if self.error == 0.0 else f"off by {self.error:.2g} at most"
+        exact = "exact" if self.error == 0.0 else f"off by {self.error:.2g} of the range"
         return (
             f"{self.name}: {_count(self.samples, 'image')} ({counts or 'no labels'}), "
             f"{' x '.join(map(str, self.shape))} {self.dtype} in [{self.least:g}, {self.most:g}], "

@@ -7,6 +7,7 @@ so do a folder and its zip.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,10 +26,12 @@ from deeplense_batch.data.manifest import (
     kinds,
     warnings,
 )
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources import open_source
 from deeplense_batch.data.storage import Storage, first_storage
-from deeplense_batch.data.writer import ShardWriter, make_folder, refuse_shards
+from deeplense_batch.data.untrusted import expansion
+from deeplense_batch.data.writer import ShardWriter, alone, make_folder, refuse_shards
 
 __all__ = ["PackReport", "pack"]
 
@@ -49,6 +52,7 @@ def pack(
     allow_pickle: bool = False,
     skip_bad: bool = False,
     pixel_scale: float | None = None,
+    max_expansion: float = 100,
 ) -> PackReport:
     """Pack a folder, a zip or an .npz of images into shards.
 
@@ -63,6 +67,8 @@ def pack(
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
         skip_bad: Whether images that cannot be packed are left out and listed.
         pixel_scale: arcsec per pixel, None where unknown.
+        max_expansion: How many times its own size a compressed file may unpack to; what is more,
+            and more than 64 MB, is taken for a bomb.
 
     Returns:
         What was done; `str` gives it as text. The same stands in ``out/manifest.json``.
@@ -80,6 +86,7 @@ def pack(
         "allow_pickle": allow_pickle,
         "skip_bad": skip_bad,
         "pixel_scale": pixel_scale,
+        "max_expansion": max_expansion,
     }
     _check(source, out, seed, options)
 
@@ -99,7 +106,11 @@ def pack(
             compression=compression,
         )
 
-    with open_source(source, seed=seed, allow_pickle=allow_pickle) as found, _folder(out):
+    with (
+        expansion(max_expansion),
+        open_source(source, seed=seed, allow_pickle=allow_pickle) as found,
+        _folder(out),
+    ):
         storage: Storage | None = first_storage(
             found, None if dtype == "exact" else np.dtype(dtype)
         )
@@ -110,7 +121,8 @@ def pack(
                     _refuse_bad(attempt)
                     attempt.publish()
         report = _report(attempt, out, options, time.monotonic() - started)
-        report.write(out)
+        with writing(out / "manifest.json"):
+            report.write(out)
     return report
 
 
@@ -128,7 +140,11 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
         raise ShardError(f"shard_size: got {size!r}; it is a number of images from 1")
     if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
         raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+    most = options["max_expansion"]
+    if not (isinstance(most, int | float) and 1 <= most < inf):
+        raise ShardError(f"max_expansion: got {most!r}; it is how many times, from 1")
+    inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
+    if source.is_dir() and inside:
         raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
     refuse_shards(out)
 
@@ -139,9 +155,8 @@ def _folder(root: Path) -> Iterator[None]:
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         make_folder(root)
-        for left in (*root.glob(".*.tmp.h5"), *root.glob(".*.tmp.json")):
-            left.unlink()
-        yield
+        with alone(root):
+            yield
     except BaseException:
         with suppress(OSError):  # never made, or somebody else put something there
             for folder in made:

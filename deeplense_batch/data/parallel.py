@@ -57,7 +57,7 @@ def map_in_order(
         The result of a task, and its block, which is only good until the next one.
 
     Raises:
-        RuntimeError: A process died. What `work` raises is raised here.
+        ChildProcessError: A process died. What `work` raises is raised here.
     """
     processes = min(processes, tasks)
     if processes < 2:
@@ -97,7 +97,7 @@ def _receive(pipe: Connection, task: int) -> Any:
     try:
         result = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
-        raise RuntimeError(f"the process of task {task} died; was memory short?") from error
+        raise ChildProcessError(f"the process of task {task} died; was memory short?") from error
     if isinstance(result, Exception):
         raise result
     return result

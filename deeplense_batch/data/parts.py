@@ -25,8 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.facts import DamagedError, describe_split
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.writer import ShardWriter, make_folder, refuse_shards
+from deeplense_batch.data.writer import (
+    ShardWriter,
+    make_folder,
+    refuse_packing,
+    refuse_shards,
+)
 from deeplense_batch.rundir import RunBusyError, RunDir
 
 __all__ = ["Parts"]
@@ -59,11 +65,25 @@ class Parts:
         make_folder(root)
         self._folder.mkdir(exist_ok=True)
         made = self._run.create_text("plan.json", json.dumps(plan, indent=1))
+        try:
+            refuse_packing(root)
+        except ShardError:
+            if made:
+                shutil.rmtree(self._folder)
+            raise
+        self._sweep()
         if not made and self._run.read_json("plan.json") != plan:
             raise ShardError(
                 f"{root}: another simulation was begun here and is not complete; go on with "
                 f"that one, name another folder, or remove {self._folder}"
             )
+
+    def _sweep(self) -> None:
+        """Remove the shards that killed processes of this host had in work."""
+        for left in self._folder.glob(f"*.{socket.gethostname()}.*"):
+            pid = left.name.rpartition(".")[2]
+            if left.is_dir() and pid.isdigit() and _is_gone(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
 
     def missing(self) -> list[tuple[str, int]]:
         """Split and number of every shard that is not complete."""
@@ -122,7 +142,9 @@ class Parts:
                 return [paths[error.path]]
             for path, (_, k) in paths.items():
                 path.replace(self._final(split, k))
-        finish()
+        RunDir(self.root).sweep()
+        with writing(self.root / "manifest.json"):
+            finish()
         (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
         shutil.rmtree(self._folder, ignore_errors=True)
         return []
@@ -137,3 +159,13 @@ class Parts:
         """Where a shard is or will be."""
         final = self._final(split, shard)
         return final if final.exists() else self._part(split, shard)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no process of this host has a number."""
+    with contextlib.suppress(PermissionError):  # somebody else's
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+    return False

@@ -1,7 +1,8 @@
 """The shard format: images in HDF5, exact, self-describing, one writer, never appended.
 
 A data set is a folder of files ``<split>-<i>-of-<n>.h5`` (five digits each, i from 0), such as
-``train-00003-of-00012.h5``. Format 1 of a file:
+``train-00003-of-00012.h5``. Format 2 of a file is a head (`header`: what the file is, and the
+sha256 of all bytes that follow) and HDF5, in whose user block the head lies:
 
 =================  ==================  ==========================================================
 data set           shape, type         meaning
@@ -16,7 +17,7 @@ data set           shape, type         meaning
 ============================  ===================================================================
 attribute                     meaning
 ============================  ===================================================================
-``format``                    1
+``format``                    2
 ``split``                     name of the split
 ``shard``, ``shards``         number of this file, and how many the split has
 ``samples``                   samples of the whole split
@@ -34,6 +35,15 @@ attribute                     meaning
                               is cut into files; `data_digest` names a set by it
 ============================  ===================================================================
 
+The head says the same, but for ``simulation`` and ``digests``, and besides: ``count`` (samples of
+the file), ``shape`` (C, H, W), ``stored`` (type of the images), ``packing`` (sha256 of the lines
+of ``digests``), ``head`` and ``size`` (bytes of the head and of the file), ``bytes`` (the sha256).
+A set is planned with, named and counted by its heads alone. The bytes of a file are hashed once
+in a process before HDF5 opens it, and again if the file has changed.
+
+The content is all that changes what is learnt: the arrays, ``dtype``, ``classes`` and
+``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks ``pixel_scale``.
+
 Images are stored as small as is exact: uint16 with a scale where the values are integer counts
 divided by a constant (`encoding`), floats otherwise. The order of samples is fixed when they are
 packed: shuffled once, classes interleaved, so that a slice of a split (``train[:10%]``) is a fair,
@@ -46,8 +56,9 @@ is complete. They are opened with ``locking=False``: they never change.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +68,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import COUNTS, Array, decode
+from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
+from deeplense_batch.data.shard_file import describe_file, open_shard, reading
 
 __all__ = [
     "FORMAT",
@@ -71,15 +84,9 @@ __all__ = [
     "read_splits",
 ]
 
-FORMAT = 1
-
 NAME = re.compile(r"^(?P<split>\w+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.h5$")
-_SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?$")
+_SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d{1,18}%?)?:(?P<stop>\d{1,18}%?)?\])?$")
 TEXT = h5py.string_dtype()
-
-
-class ShardError(ValueError):
-    """Shards, or the files they are made from, are not what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +126,22 @@ class Split:
 
     def ids(self) -> list[str]:
         """Names of the samples."""
-        return [name.decode() for name in self._read("ids").tolist()]
+        with reading(self.info.files[0].parent):
+            return [name.decode() for name in self._read("ids").tolist()]
 
     def targets(self) -> NDArray[np.int64]:
-        """Class numbers, (N,) int64; -1 where there is no label."""
-        return self._read("targets").astype(np.int64, copy=False)
+        """Class numbers, (N,) int64; -1 where there is no label.
+
+        Raises:
+            ShardError: There are numbers of no class.
+        """
+        targets: NDArray[np.int64] = self._read("targets").astype(np.int64, copy=False)
+        if ((targets < -1) | (targets >= len(self.info.classes))).any():
+            raise ShardError(
+                f"{self.info.files[0].parent}: split {self.info.name} has class numbers from "
+                f"{targets.min()} to {targets.max()}, of {len(self.info.classes)} classes"
+            )
+        return targets
 
     def truth(self, name: str) -> NDArray[np.float64]:
         """One truth array, (N, ...) float64.
@@ -135,7 +153,7 @@ class Split:
 
     def truths(self) -> list[str]:
         """Names of the truth arrays."""
-        with open_shard(self.info.files[0]) as file:
+        with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
             return list(file.get("truth", ()))
 
     def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
@@ -146,7 +164,10 @@ class Split:
         """Counts of value 1, (N, C) float64; None where no counts are stored."""
         if self.info.stored != COUNTS:
             return None
-        return self._read("scale").astype(np.float64, copy=False)
+        scale: NDArray[np.float64] = self._read("scale").astype(np.float64, copy=False)
+        if not ((scale > 0) & np.isfinite(scale)).all():
+            raise ShardError(f"{self.info.files[0].parent}: 'scale' must be numbers above 0")
+        return scale
 
     def images(self) -> Array:
         """Images with the values they had before packing, (N, C, H, W) of `info.dtype`."""
@@ -164,7 +185,7 @@ class Split:
     def _read(self, name: str) -> Array:
         values, done = np.empty(0), 0
         for path, lo, hi in self.parts():
-            with open_shard(path) as file:
+            with open_shard(path) as file, reading(path):
                 if name not in file:
                     raise ShardError(f"{path}: has no '{name}'")
                 if not done:  # all at once: to join the parts would take twice the memory
@@ -188,7 +209,11 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
             f"'simulate substructure {root}'"
         )
     found: dict[str, dict[int, Path]] = {}
-    for path in sorted(root.iterdir()):
+    try:
+        paths = sorted(root.iterdir())
+    except OSError as error:
+        raise ShardError(f"{root}: cannot be read ({error.strerror})") from error
+    for path in paths:
         if match := NAME.match(path.name):
             key = f"{match['split']}-of-{match['shards']}"
             found.setdefault(key, {})[int(match["shard"])] = path
@@ -206,7 +231,7 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
             )
         if split in infos:
             raise ShardError(f"{root}: split {split} is there twice, in two packings")
-        infos[split] = _describe([files[i] for i in sorted(files)])
+        infos[split] = _describe(split, [files[i] for i in sorted(files)])
     return infos
 
 
@@ -254,59 +279,38 @@ def data_digest(root: Path | str) -> str:
     return digest.hexdigest()[:16]
 
 
-def open_shard(path: Path) -> h5py.File:
-    """Open one file to read.
-
-    Raises:
-        ShardError: It is not there, or no HDF5.
-    """
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read as HDF5 ({error})") from error
-
-
-def _describe(files: Sequence[Path]) -> SplitInfo:
-    counts: list[int] = []
-    first: dict[str, Any] = {}
-    for i, path in enumerate(files):
-        with open_shard(path) as file:
-            attributes = dict(file.attrs)
-            if attributes.get("format") != FORMAT:
-                raise ShardError(
-                    f"{path}: shard format {attributes.get('format')}, this version reads {FORMAT}"
-                )
-            if "content" not in attributes:
-                raise ShardError(f"{path}: has no attribute 'content'; make these shards anew")
-            counts.append(len(file["targets"]))
-            if not first:
-                first = attributes | {
-                    "shape": file["images"].shape[1:],
-                    "stored": file["images"].dtype,
-                }
-        if attributes["digest"] != _texts(first["digests"])[i]:
+def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
+    said = [describe_file(path) for path in files]
+    first, digests = said[0], tuple(one.digest for one in said)
+    for i, (path, one) in enumerate(zip(files, said, strict=True)):
+        if (one.shard, one.shards, _shared(one)) != (i, len(files), _shared(first)):
             raise ShardError(f"{path}: belongs to another packing than {files[0].name}")
+    counts = tuple(one.count for one in said)
+    if packing_of(digests) != first.packing or sum(counts) != first.samples or not min(counts):
+        raise ShardError(f"{files[0].parent}: the files of split {split} are not of one packing")
     return SplitInfo(
-        name=str(first["split"]),
+        name=split,
         files=tuple(files),
-        counts=tuple(counts),
-        shape=tuple(first["shape"]),
-        stored=first["stored"],
-        dtype=np.dtype(first["dtype"]),
-        classes=_texts(first["classes"]),
-        class_counts=tuple(int(n) for n in first["class_counts"]),
-        mean=tuple(float(v) for v in first["mean"]),
-        sd=tuple(float(v) for v in first["sd"]),
-        pixel_scale=float(first["pixel_scale"]),
-        source=str(first["source"]),
-        seed=int(first["seed"]),
-        digests=_texts(first["digests"]),
-        content=str(first["content"]),
+        counts=counts,
+        shape=(first.shape[0], first.shape[1], first.shape[2]),
+        stored=np.dtype(first.stored),
+        dtype=np.dtype(first.dtype),
+        classes=tuple(first.classes),
+        class_counts=tuple(first.class_counts),
+        mean=tuple(first.mean),
+        sd=tuple(first.sd),
+        pixel_scale=math.nan if first.pixel_scale is None else first.pixel_scale,
+        source=first.source,
+        seed=first.seed,
+        digests=digests,
+        content=first.content,
     )
 
 
-def _texts(values: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values)
+def _shared(said: Description) -> dict[str, Any]:
+    """What all files of a split say alike."""
+    own = {"shard", "count", "digest", "head", "size", "bytes"}
+    return said.model_dump(exclude=own)
 
 
 def _position(text: str, samples: int) -> int:

@@ -200,6 +200,8 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
             return array_names(file)
     except ImageError as error:
         raise ShardError(f"{root}: {name}: {error}") from error
+    except Exception as error:  # a broken file makes its reader raise anything at all
+        raise ShardError(f"{root}: {name}: cannot be read ({error})") from error
 
 
 def _read_folders(root: Path, ids: dict[str, str]) -> tuple[list[Sample], tuple[str, ...], str]:
@@ -231,7 +233,7 @@ def _read_sets(
         try:
             with tree.open(name) as file:
                 labels, classes = read_labels(file)
-        except ImageError as error:
+        except Exception as error:  # a broken file makes its reader raise anything at all
             raise ShardError(f"{root}: {id_}: {error}") from error
         named.add(classes)
         split = meaning(PurePosixPath(id_).stem)[0]

@@ -24,6 +24,7 @@ __all__ = ["Bad", "Facts", "Packed", "Shape", "Storage", "convert", "first_stora
 
 Shape = tuple[int, ...]  # C, H, W
 
+_MOST_ERROR = 0.01  # of an image's range, by a type that was asked for: fewer than 50 levels
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -44,7 +45,7 @@ class Facts(NamedTuple):
     scale: tuple[float, ...] | None  # counts of value 1 of each channel
     least: float
     most: float
-    error: float  # largest absolute difference from the values read
+    error: float  # largest difference from the values read, in units of their range
     axion_mass_ev: float
     digest: bytes  # sha256 of what is stored
     content: bytes  # equal for equal images, whatever they are stored as
@@ -143,10 +144,25 @@ def _sha256(values: Array) -> bytes:
 
 
 def _cast(values: Array, dtype: np.dtype) -> tuple[Array, float]:
-    """Cast to a type that was asked for by name, and tell the largest absolute error."""
-    with np.errstate(over="ignore"):
+    """Cast to a type that was asked for by name; tells the largest error, of the image's range.
+
+    Raises:
+        ImageError: Values become infinite or zero, or nearly all of their range is lost.
+    """
+    with np.errstate(over="ignore", under="ignore"):
         stored = values.astype(dtype)
+    least, most = values.min(), values.max()
     if not np.isfinite(stored).all():
-        raise ImageError(f"values from {values.min()} to {values.max()} do not fit {dtype}")
+        raise ImageError(f"values from {least} to {most} do not fit {dtype}")
     wide = np.float64 if values.dtype.kind == "f" else np.longdouble  # int64 has 63 bits
-    return stored, float(np.abs(stored.astype(wide) - values.astype(wide)).max())
+    exact: Array = values.astype(wide)
+    spread = exact.max() - exact.min()
+    error = float(np.abs(stored.astype(wide) - exact).max() / spread)
+    if error > _MOST_ERROR:
+        raise ImageError(
+            f"values from {least} to {most} would be off by {error:.0%} of that in {dtype}"
+        )
+    light, lost = np.count_nonzero(values), np.count_nonzero((stored == 0) & (values != 0))
+    if lost > light / 2:
+        raise ImageError(f"{lost} of {light} pixels above or below 0 become 0 in {dtype}")
+    return stored, error

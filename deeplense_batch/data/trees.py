@@ -12,6 +12,13 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.untrusted import (
+    ImageError,
+    check_archive,
+    open_plain,
+    read_member,
+    read_plain,
+)
 
 __all__ = ["Tree", "open_tree", "path_parts"]
 
@@ -45,6 +52,8 @@ def open_tree(root: Path) -> Iterator[Tree]:
         yield _Folder(root, _checked(root, files), _checked(root, folders))
     elif root.suffix.lower() == ".npz" and root.is_file():
         yield _Folder(root.parent, (root.name,), ())
+    elif root.exists() and not root.is_file():
+        raise ShardError(f"{root}: {_what(root)}")
     elif zipfile.is_zipfile(root):
         with root.open("rb") as file, _archive(root, file) as archive:
             files = [name for name in archive.NameToInfo if not name.endswith("/")]
@@ -70,11 +79,10 @@ class _Folder:
     folders: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
-        with io.FileIO(f"{self.root}/{name}") as file:  # half the cost of Path.read_bytes
-            return file.readall()
+        return read_plain(f"{self.root}/{name}")
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.root / name).open("rb")
+        return open_plain(self.root / name)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class _Archive:
     folders: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
-        return self.archive.read(name)
+        return read_member(self.archive, name)
 
     def open(self, name: str) -> IO[bytes]:
         return io.BytesIO(self.read(name))  # to seek in a compressed member is slow
@@ -122,9 +130,13 @@ class _Positioned(io.RawIOBase):
 
 def _archive(root: Path, file: IO[bytes]) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(_Positioned(file.fileno()))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        archive = zipfile.ZipFile(_Positioned(file.fileno()))
+        check_archive(archive, root.stat().st_size)
+    except ImageError as error:
+        raise ShardError(f"{root}: {error}") from error
+    except Exception as error:  # a broken file makes its reader raise anything at all
         raise ShardError(f"{root}: {_DAMAGED}") from error
+    return archive
 
 
 def _what(root: Path) -> str:
@@ -135,6 +147,8 @@ def _what(root: Path) -> str:
             "is a single .npy file; put images (N, H, W) or (N, C, H, W) and their class numbers "
             "(N,) into an .npz, np.savez('train.npz', images=..., labels=...), and pack that"
         )
+    if not root.is_file():
+        return "is a pipe, socket or device; name the folder or the zip that holds the images"
     with root.open("rb") as file:
         if suffix == ".zip" or file.read(4) == _ZIP_MAGIC:
             return _DAMAGED
@@ -146,7 +160,15 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     names: list[str] = []
     below_root: list[str] = []
     entered = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        if not _hidden(Path(error.filename).relative_to(root).as_posix()):
+            raise ShardError(
+                f"{error.filename}: cannot be read ({error.strerror}); let it be read, or move it "
+                "away"
+            ) from error
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         real = Path(folder).resolve()
         if real in entered:
             folders.clear()
@@ -161,8 +183,7 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
 def _checked(root: Path, names: list[str]) -> tuple[str, ...]:
     kept = []
     for name in names:
-        parts = path_parts(name)
-        if any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts):
+        if _hidden(name):
             continue
         try:
             name.encode()
@@ -170,3 +191,9 @@ def _checked(root: Path, names: list[str]) -> tuple[str, ...]:
             raise ShardError(f"{root}: the file name {name!r} is not UTF-8; rename it") from error
         kept.append(name)
     return tuple(kept)
+
+
+def _hidden(name: str) -> bool:
+    """Whether a name or a folder above it is hidden, or is what a Mac leaves in a zip."""
+    parts = path_parts(name)
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)

@@ -5,25 +5,32 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.content import Content, sha256
+from deeplense_batch.data.content import Content, Form, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
-from deeplense_batch.data.facts import SplitFacts
+from deeplense_batch.data.facts import SplitFacts, complete
+from deeplense_batch.data.header import head_room
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
+from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
 __all__ = [
     "ShardWriter",
+    "alone",
     "make_folder",
+    "refuse_packing",
     "refuse_shards",
     "stratified_order",
 ]
@@ -59,6 +66,57 @@ def make_folder(root: Path) -> None:
             f"{root}: no shards can be written there ({error.strerror or error}); "
             "name a folder that can be made and written to"
         ) from error
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Be the only one that packs into a folder, and sweep what a killed one left there.
+
+    Raises:
+        ShardError: Another is at work there, or a simulation was begun there.
+    """
+    mark = RunDir(root / ".packing")
+    with ExitStack() as stack:
+        try:
+            mark.path.mkdir(exist_ok=True)
+            stack.enter_context(mark.claim())
+        except (RunBusyError, FileNotFoundError) as error:  # or the other has just ended
+            raise ShardError(
+                f"{root}: another pack is at work there ({error}); wait for it, or name another "
+                "folder"
+            ) from error
+        stack.callback(shutil.rmtree, mark.path, ignore_errors=True)
+        mark.write_status(Status(state="running"))
+        refuse_simulation(root)
+        refuse_shards(root)
+        RunDir(root).sweep()
+        yield
+
+
+def refuse_simulation(root: Path) -> None:
+    """A simulation that was begun is gone on with, not mixed with other images.
+
+    Raises:
+        ShardError: `root` holds one.
+    """
+    parts = root / ".parts"
+    if (parts / "plan.json").exists():
+        raise ShardError(
+            f"{root}: a simulation was begun here and is not complete; go on with it, name "
+            f"another folder, or remove {parts}"
+        )
+    shutil.rmtree(parts, ignore_errors=True)  # without a plan it is nothing
+
+
+def refuse_packing(root: Path) -> None:
+    """Images are not simulated among those that are being packed.
+
+    Raises:
+        ShardError: A living process packs into `root`.
+    """
+    mark = RunDir(root / ".packing")
+    if mark.path.is_dir() and mark.held:
+        raise ShardError(f"{root}: a pack is at work there; wait for it, or name another folder")
 
 
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
@@ -113,10 +171,12 @@ class ShardWriter:
     _buffered: int = 0
     _finished: bool = False
     _image_digests: list[bytes] = field(default_factory=list, repr=False)  # of the buffer
+    _form: Form = field(init=False, repr=False)
     _facts: SplitFacts = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
-        self._facts = SplitFacts(str(self.dtype), list(self.classes))
+        self._form = Form(str(self.dtype), list(self.classes), self.pixel_scale)
+        self._facts = SplitFacts(self._form)
         make_folder(self.root)
 
     def __enter__(self) -> Self:
@@ -181,9 +241,8 @@ class ShardWriter:
         self._finished = True
         if self._buffered:
             self._write()
-        for path in self._temporary():
-            with h5py.File(path, "r+") as file:
-                file.attrs.update(self._facts.attributes())
+        for i, path in enumerate(self._temporary()):
+            complete(path, i, self._facts)
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
@@ -215,31 +274,40 @@ class ShardWriter:
 
     def _write(self) -> None:
         arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
-        own = Content(str(self.dtype), list(self.classes))
+        own = Content(self._form)
         own.add(arrays, self._image_digests)
         self._facts.add(arrays, self._image_digests)
         shard, digest = len(self._facts.digests), own.hexdigest()
-        chunks = (1, *self.shape) if self.compression else None
-        options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
-        with h5py.File(self._temporary_name(shard), "w") as file:
-            for name, values in arrays.items():
-                if name == "images" and self.compression:
-                    file.create_dataset(name, data=values, **options)
-                else:
-                    file.create_dataset(name, data=values, dtype=TEXT if name == "ids" else None)
-            file.attrs.update(
-                format=FORMAT,
-                split=self.split,
-                shard=shard,
-                classes=np.asarray(list(self.classes), object).astype(TEXT),
-                dtype=str(self.dtype),
-                pixel_scale=self.pixel_scale,
-                source=self.source,
-                seed=self.seed,
-                digest=digest,
-            )
-            if self.simulation is not None:
-                file.attrs["simulation"] = self.simulation
+        path = self._temporary_name(shard)
+        with writing(path):
+            self._fill(path, arrays, self._attributes(shard, digest))
         self._facts.digests.append(digest)
         self._buffered = 0
         self._image_digests.clear()
+
+    def _attributes(self, shard: int, digest: str) -> dict[str, Any]:
+        """Those that are known before the whole split is."""
+        known = {
+            "format": FORMAT,
+            "split": self.split,
+            "shard": shard,
+            "classes": list(self.classes),
+            "dtype": str(self.dtype),
+            "pixel_scale": float(self.pixel_scale),
+            "source": self.source,
+            "seed": self.seed,
+            "digest": digest,
+        }
+        return known | ({} if self.simulation is None else {"simulation": self.simulation})
+
+    def _fill(self, path: Path, arrays: Mapping[str, Array], attributes: dict[str, Any]) -> None:
+        """Write one file, but for its head and what is only known of the whole split."""
+        room = head_room(attributes, self.shape[0])
+        packed = {"compression": self.compression, "shuffle": True, "chunks": (1, *self.shape)}
+        with h5py.File(path, "w", userblock_size=room, locking=False) as file:
+            for name, values in arrays.items():
+                options = packed if name == "images" and self.compression else {}
+                type_ = TEXT if name == "ids" else None
+                file.create_dataset(name, data=values, dtype=type_, **options)
+            classes = np.asarray(list(self.classes), object).astype(TEXT)
+            file.attrs.update(attributes | {"classes": classes})

@@ -1,0 +1,191 @@
+"""One shard, opened: nothing is read from it that has not been checked.
+
+A file of format 2 is opened by HDF5 only if its bytes are those that were written. Of format 1,
+which has no such digest, and of files of other programs, all that is read is checked: attributes,
+and of arrays their place, type, shape and whether they are there at all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from deeplense_batch.data.header import (
+    Description,
+    ShardError,
+    check_bytes,
+    described,
+    packing_of,
+    read_head,
+)
+
+__all__ = ["array_names", "describe_file", "open_shard", "reading", "said_in", "writing"]
+
+_MOST_EXPANSION = 1100  # of zeros by gzip
+_FLOATS = ("float16", "float32", "float64")
+
+
+def describe_file(path: Path) -> Description:
+    """Read what a shard says of itself; HDF5 is not needed for format 2.
+
+    Raises:
+        ShardError: It cannot be read, or is damaged or no shard.
+    """
+    if head := read_head(path):
+        return head
+    with open_shard(path) as file, reading(path):
+        fields = said_in(file)
+    if fields.get("format") != 1:
+        raise ShardError(f"{path}: shard format {fields.get('format')}, expected 1 or 2")
+    digests = fields.get("digests")
+    if not isinstance(digests, list) or not all(isinstance(one, str) for one in digests):
+        raise ShardError(f"{path}: has no attribute 'digests' of texts; make these shards anew")
+    description: Description = described(
+        path, Description, fields | {"packing": packing_of(digests)}
+    )
+    return description
+
+
+def open_shard(path: Path) -> h5py.File:
+    """Open one file to read.
+
+    Raises:
+        ShardError: It is not there, no shard, or damaged.
+    """
+    head = read_head(path)
+    if head:
+        check_bytes(path, head)
+    with reading(path):
+        file = h5py.File(path, "r", locking=False)
+    try:
+        with reading(path):
+            _check_arrays(path, file)
+            images = file["images"]
+            found = (len(images), [*images.shape[1:]], str(images.dtype))
+            if head and found != (head.count, head.shape, head.stored):
+                raise ShardError(f"{path}: its head does not belong to its images")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell what goes wrong while a shard is read as its fault: HDF5 raises anything at all.
+
+    Raises:
+        ShardError: Something went wrong.
+    """
+    try:
+        yield
+    except (ShardError, MemoryError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ShardError(f"{path}: cannot be read as HDF5 ({text})") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what was being written when there was no room for it: HDF5's own words are many.
+
+    Raises:
+        OSError: The disk is full, or fails.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        number = getattr(error, "errno", None) or (int(found[1]) if found else 0)
+        if not number:
+            raise
+        text = f"{os.strerror(number)} while it was written; make room, or name another folder"
+        raise OSError(number, text, str(path)) from error
+
+
+def said_in(file: h5py.File) -> dict[str, Any]:
+    """What an open shard says of itself, in types of Python and by the names of `Description`."""
+    fields = {name: _plain(value) for name, value in file.attrs.items()}
+    images, scale = file["images"], fields.get("pixel_scale")
+    if isinstance(scale, float) and math.isnan(scale):
+        fields["pixel_scale"] = None
+    form = {"count": len(images), "shape": [*images.shape[1:]], "stored": str(images.dtype)}
+    return fields | form
+
+
+def array_names(file: h5py.File) -> list[str]:
+    """Names of all arrays of a shard."""
+    return [n for n in file if n != "truth"] + [f"truth/{n}" for n in file.get("truth", ())]
+
+
+def _check_arrays(path: Path, file: h5py.File) -> None:
+    if "truth" in file and not isinstance(_own(path, file, "truth"), h5py.Group):
+        raise ShardError(f"{path}: 'truth' is no group of arrays")
+    for name in ("images", "targets", "ids"):
+        if name not in file:
+            raise ShardError(f"{path}: has no '{name}'")
+    arrays = {name: _own(path, file, name) for name in array_names(file)}
+    count, images = len(arrays["targets"]), arrays["images"]
+    if ("scale" in arrays) != (images.dtype == np.uint16):
+        raise ShardError(f"{path}: counts need a 'scale', and nothing else does")
+    for name, array in arrays.items():
+        form = {"images": 4, "targets": 1, "ids": 1, "scale": 2}.get(name, array.ndim)
+        if array.ndim != form or array.shape[:1] != (count,) or not _typed(name, array):
+            raise ShardError(
+                f"{path}: '{name}' is {array.dtype} {array.shape}, for {count} samples"
+            )
+        _check_storage(path, name, array)
+    if "scale" in arrays and arrays["scale"].shape != images.shape[:2]:
+        raise ShardError(f"{path}: 'scale' is not of the channels of 'images'")
+
+
+def _own(path: Path, file: h5py.File, name: str) -> Any:
+    """A part of a file, which must lie in this file."""
+    for parent in (name.rpartition("/")[0], name):
+        link = file.get(parent, getlink=True) if parent else None
+        if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
+            raise ShardError(f"{path}: '{parent}' is a link to another place")
+    part = file[name]
+    if name != "truth" and not isinstance(part, h5py.Dataset):
+        raise ShardError(f"{path}: '{name}' is no array")
+    return part
+
+
+def _typed(name: str, array: h5py.Dataset) -> bool:
+    """Whether an array holds what one of its name should."""
+    if name == "ids":
+        return h5py.check_string_dtype(array.dtype) is not None
+    if name == "images":
+        return array.dtype == np.uint16 or array.dtype.name in _FLOATS
+    return array.dtype == (np.int64 if name == "targets" else np.float64)
+
+
+def _check_storage(path: Path, name: str, array: h5py.Dataset) -> None:
+    """Refuse values that lie elsewhere, cannot be unpacked, or are only claimed."""
+    if array.is_virtual or array.external:
+        raise ShardError(f"{path}: '{name}' lies in other files")
+    plan = array.id.get_create_plist()
+    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    if missing := [code for code in filters if not h5py.h5z.filter_avail(code)]:
+        raise ShardError(f"{path}: '{name}' is packed by a filter that is not here ({missing[0]})")
+    stored = array.id.get_storage_size()
+    if array.nbytes > stored * (_MOST_EXPANSION if filters else 1):
+        raise ShardError(f"{path}: '{name}' is {array.nbytes} bytes, of which {stored} are stored")
+
+
+def _plain(value: Any) -> Any:
+    """The value of an attribute in types of Python."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value
