@@ -290,11 +290,9 @@ def _says_split(sample: Sample) -> bool:
 def _listing(source: Source) -> str:
     """Name what stands in a source, by ids, sizes and times of change, without reading it all."""
     digest = hashlib.sha256()
-    files = {sample.file for samples in source.splits.values() for sample in samples}
     for samples in source.splits.values():
         digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())
-    root = source.root
-    for path in sorted(root / name for name in files) if root.is_dir() else [root]:
+    for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from deeplense_batch.data.manifest import (
     PackReport,
     Skipped,
     SplitReport,
+    about_doubts,
     kinds,
     warnings,
 )
@@ -49,6 +50,7 @@ def pack(
     allow_pickle: bool = False,
     skip_bad: bool = False,
     pixel_scale: float | None = None,
+    mask_value: float | None = None,
 ) -> PackReport:
     """Pack a folder, a zip or an .npz of images into shards.
 
@@ -63,6 +65,8 @@ def pack(
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
         skip_bad: Whether images that cannot be packed are left out and listed.
         pixel_scale: arcsec per pixel, None where unknown.
+        mask_value: Value of pixels that hold no light, such as 100, -99 or NaN; they become the
+            median of the rest of their channel, and are counted. None where there is none.
 
     Returns:
         What was done; `str` gives it as text. The same stands in ``out/manifest.json``.
@@ -80,6 +84,7 @@ def pack(
         "allow_pickle": allow_pickle,
         "skip_bad": skip_bad,
         "pixel_scale": pixel_scale,
+        "mask_value": mask_value,
     }
     _check(source, out, seed, options)
 
@@ -99,7 +104,8 @@ def pack(
             compression=compression,
         )
 
-    with open_source(source, seed=seed, allow_pickle=allow_pickle) as found, _folder(out):
+    reading: dict[str, Any] = {"allow_pickle": allow_pickle, "mask_value": mask_value}
+    with open_source(source, seed=seed, **reading) as found, _folder(out):
         storage: Storage | None = first_storage(
             found, None if dtype == "exact" else np.dtype(dtype)
         )
@@ -128,6 +134,8 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
         raise ShardError(f"shard_size: got {size!r}; it is a number of images from 1")
     if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
         raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
+    if not isinstance(options["mask_value"], int | float | None):
+        raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
     refuse_shards(out)
@@ -171,13 +179,15 @@ def _refuse_bad(attempt: Attempt) -> None:
 
 def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
     source, splits, duplicates = attempt.source, _splits(attempt, out), _duplicates(attempt)
+    doubted = about_doubts([(sample.id, doubt) for sample, doubt in attempt.doubts])
     return PackReport(
         source=str(source.root),
         out=str(out),
         layout=source.layout,
         classes=source.classes,
         seed=attempt.seed,
-        options=options,
+        options=options | {"mask_value": _as_json(options["mask_value"])},
+        bands=attempt.storage.bands,
         digest=data_digest(out),
         splits=splits,
         duplicates=duplicates,
@@ -186,8 +196,8 @@ def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float
             for bad in sorted(attempt.bad, key=lambda bad: bad.sample.id)
         ),
         ignored=source.ignored,
-        warnings=(*source.warnings, *warnings(splits, duplicates)),
-        notes=(*source.notes, *_notes(attempt.storage, options)),
+        warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
+        notes=(*source.notes, *_notes(attempt, options)),
         seconds=seconds,
     )
 
@@ -230,9 +240,21 @@ def _duplicates(attempt: Attempt) -> tuple[Duplicate, ...]:
     return tuple(sorted(found, key=lambda same: (not same.contradictory, not same.leak, same.ids)))
 
 
-def _notes(storage: Storage, options: dict[str, Any]) -> list[str]:
+def _as_json(value: float | None) -> float | str | None:
+    """A number as JSON can hold it, which has no NaN."""
+    return value if value is None or isfinite(value) else str(value)
+
+
+def _notes(attempt: Attempt, options: dict[str, Any]) -> list[str]:
     """What a person should know about how the values were read and stored."""
-    notes = []
+    storage, notes = attempt.storage, []
+    if storage.bands:
+        notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
+    if options["mask_value"] is not None:
+        notes.append(
+            f"{sum(attempt.masked)} pixels of {len(attempt.masked)} images had the mask value "
+            f"{options['mask_value']:g}: they are the median of the rest of their channel"
+        )
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
     if options["allow_pickle"]:
