@@ -246,7 +246,7 @@ def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     plain, marked = {}, {}
     for row in rows:
         stem = _stem(row[0])
-        ending, key = row[0].removeprefix(stem), _without_bands(stem)[0]
+        ending, key = row[0].removeprefix(stem), _shared(row)
         marked[key + ending] = row
         plain[(*(part for part in map(_tidied, path_parts(key)) if part), ending)] = row
     if _a_folder_each(list(plain)):
@@ -254,6 +254,14 @@ def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     if len(plain) < len(rows) or any(len(parts) == 1 for parts in plain):
         return marked
     return {"/".join(parts) + ending: row for (*parts, ending), row in plain.items()}
+
+
+def _shared(row: tuple[str, ...]) -> str:
+    """The name that files share, with '*' where their bands differ."""
+    stems = [_stem(id_) for id_ in row]
+    columns = zip(*([match[0] for match in _BAND.finditer(stem)] for stem in stems), strict=True)
+    same = iter([words[0] if len(set(words)) == 1 else "*" for words in columns])
+    return _BAND.sub(lambda _: next(same), stems[0])
 
 
 def _a_folder_each(names: Sequence[tuple[str, ...]]) -> bool:

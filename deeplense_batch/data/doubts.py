@@ -20,8 +20,10 @@ __all__ = ["Doubt", "doubts", "fill_masked", "is_masked"]
 _APART = 10.0
 _APART_ALONE = 1e4  # of a single pixel, which a bright point may be too
 _MARKS = frozenset({-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, -32768.0, 32767.0, 65535.0})
+_MARKS_FROM = 1e20
 _SAMPLE = 2048  # pixels in which a repeated value is looked for
 _REPEATED = 0.01  # share of the pixels that no noise gives one value
+_REPEATED_ALONE = 5  # how much more often than any other value
 _RARE = 0.01  # share of the inner pixels that may have the value of an edge
 
 
@@ -80,15 +82,16 @@ def _of_channel(number: int, channel: Array) -> list[Doubt]:
 
 
 def _marks(channel: Array) -> Doubt | None:
-    """The first of the values that stand apart from all others."""
-    rest = channel.ravel()
-    for extreme in (rest.max(), rest.min()):
-        equal = rest == extreme
-        count = int(np.count_nonzero(equal))
-        if count == rest.size:
-            return None
-        others = rest[~equal]
-        if _stands_apart(float(extreme), count, others):
+    """The greatest or the least value, where it stands apart from all others."""
+    pixels = channel.ravel()
+    for extreme in (pixels.max(), pixels.min()):
+        few = _sample(pixels)
+        if not _stands_apart(extreme, 2, few[few != extreme], _APART / 2):
+            continue  # cheaply told for ordinary images: the next value is nearer still
+        equal = pixels == extreme
+        count, others = int(np.count_nonzero(equal)), pixels[~equal]
+        marked = count > 1 or extreme in _MARKS or abs(extreme) >= _MARKS_FROM
+        if _stands_apart(extreme, count, others, _APART if marked else _APART_ALONE):
             return Doubt(
                 "apart",
                 float(extreme),
@@ -98,17 +101,17 @@ def _marks(channel: Array) -> Doubt | None:
     return None
 
 
-def _stands_apart(value: float, count: int, others: Array) -> bool:
+def _stands_apart(value: float, count: int, others: Array, enough: float) -> bool:
     """Whether a value, the largest or the smallest of a channel, is far from the others."""
-    low, high = float(others.min()), float(others.max())
-    following = high if value > high else low
+    if not others.size:
+        return True
+    value, low, high = float(value), float(others.min()), float(others.max())
     if low == high:
         return False  # two values: a mask, or counts of a few photons
-    few = count < len(others)
-    width = abs(following - float(others.mean(dtype=np.float64))) if few else high - low
-    distance = abs(value - following)
-    enough = _APART if count > 1 or value in _MARKS or abs(value) >= 1e20 else _APART_ALONE
-    return distance > enough * width
+    following = high if value > high else low
+    minority = count < len(others)
+    width = abs(following - float(others.mean(dtype=np.float64))) if minority else high - low
+    return abs(value - following) > enough * width
 
 
 def _edge(channel: Array) -> Doubt | None:
@@ -132,15 +135,20 @@ def _repeated(channel: Array) -> Doubt | None:
     The least or the greatest value may be repeated: sky that was clipped, or saturated light.
     """
     flat = channel.ravel()
-    values, counts = np.unique(flat[:: -(-flat.size // _SAMPLE)], return_counts=True)
+    values, counts = np.unique(_sample(flat), return_counts=True)
     i = int(counts.argmax())
-    few_equal = counts.sum() - counts[i] < 2 * (len(values) - 1)
-    if counts[i] < max(4, _REPEATED * counts.sum()) or not few_equal:
+    others = np.delete(counts, i)
+    fewest = max(4, _REPEATED * counts.sum(), _REPEATED_ALONE * others.max(initial=0))
+    if counts[i] < fewest or others.sum() >= 2 * len(others):
         return None
     if values[i] in (flat.min(), flat.max()):
         return None
     count = int(np.count_nonzero(flat == values[i]))
     return Doubt("repeated", float(values[i]), f"{_pixels(count)} are all {values[i]:g}")
+
+
+def _sample(flat: Array) -> Array:
+    return flat[:: -(-flat.size // _SAMPLE)]
 
 
 def _pixels(count: int) -> str:

@@ -128,7 +128,12 @@ class Source:
     def _part(self, sample: Sample, name: str) -> Part:
         if sample.index is not None:
             return Part(self._sets[name][sample.index])
-        return read_array(name, self._tree.read(name), allow_pickle=self.allow_pickle)
+        try:
+            return read_array(name, self._tree.read(name), allow_pickle=self.allow_pickle)
+        except ImageError as error:
+            if len(sample.files) == 1:
+                raise
+            raise ImageError(f"{error} ({PurePosixPath(name).name})") from error
 
 
 @contextmanager
