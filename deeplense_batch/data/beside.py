@@ -81,9 +81,9 @@ def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
         "if a column is the class, put the images of each class into a folder of its name, or "
         "all into an .npz with 'images' and 'labels'"
     )
-    it = "a table lies" if len(tables) == 1 else "tables lie"
-    return [f"{it} beside images without labels and is not read: {shown}{more}; {advice}"
-            ] if tables else []  # fmt: skip
+    these = "a table, which is" if len(tables) == 1 else "tables, which are"
+    said = f"beside images without labels lies {these} not read: {shown}{more}; {advice}"
+    return [said] if tables else []
 
 
 def _is_table(name: str) -> bool:

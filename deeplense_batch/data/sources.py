@@ -20,6 +20,7 @@ shards. Classes are numbered by name, in natural order, but a lens is always 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,8 @@ from deeplense_batch.data.trees import Tree, alike, open_tree, path_parts
 
 __all__ = ["Sample", "Source", "open_source"]
 
+# A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
+_OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 _LENSES = ("nonlenses", "lenses")
 
 
@@ -153,7 +156,7 @@ def open_source(
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     with open_tree(root) as tree:
-        images = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
+        images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
         others = sorted(set(tree.names) - set(images), key=natural)
         if not images:
             raise ShardError(f"{root}: {no_images(others)}")
@@ -162,7 +165,7 @@ def open_source(
                 f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
             )
         tree.check(images)
-        names = short_ids(sorted(images, key=natural))
+        names = short_ids(images)
         found = (_read_sets if _hold_sets(root, tree, names) else _read_folders)(root, tree, names)
         if any(not sample.split for sample in found.samples):
             found.samples = _split_four_to_one(found.samples, seed)
@@ -183,6 +186,10 @@ def open_source(
                     f"folder {name} holds no images: if it is a class or a split, the set lacks it"
                     for name in empty_folders(tree.folders, images)
                 ),
+                *(
+                    f"folder {name} is a link to one that is read already, and is left out"
+                    for name in tree.again
+                ),
                 *about_others(others, len(images)),
                 *(about_tables(tree, others) if not found.classes else ()),
             ),
@@ -191,6 +198,18 @@ def open_source(
             mask_value=mask_value,
             _tree=tree,
         )
+
+
+def _in_two_splits(samples: Sequence[Sample]) -> list[tuple[str, str]]:
+    """Pairs of samples of two splits with the name of one object, not a number in a row."""
+    first: dict[str, Sample] = {}
+    pairs = []
+    for sample in samples:
+        name = PurePosixPath(sample.id).name
+        if sample.index is None and _OBJECT.search(name):
+            other = first.setdefault(name, sample)
+            pairs += [(other.id, sample.id)] if other.split != sample.split else []
+    return pairs
 
 
 @dataclass
@@ -215,13 +234,17 @@ def _about_hidden(names: Sequence[str]) -> list[str]:
 
 
 def _about_names(images: Sequence[str], found: _Found) -> list[str]:
-    """Doubt names that cannot be told apart, and classes that are none."""
+    """Doubt names that cannot be told apart, objects in two splits, and classes that are none."""
     warnings = []
     if same := alike(images):
-        first, second = same[0]
         warnings.append(
-            f"{len(same)} files have names that differ from another's by case or the writing of "
-            f"accents alone, {first} and {second}: is that one image twice?"
+            f"{' and '.join(same[0])} differ by case or the writing of accents alone ({len(same)} "
+            "such): is that one image twice?"
+        )
+    if again := _in_two_splits(found.samples):
+        warnings.append(
+            f"{' and '.join(again[0])} are one object by their names, in two splits "
+            f"({len(again)} such): scores will be too good"
         )
     if named_for_bands(found.classes):
         warnings.append(
@@ -285,7 +308,7 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
         samples.append(Sample(id_, joined.files[key], where, target))
     result = _Found(samples, classes, describe(found), bands=joined.bands)
     result.warnings += [joined.warning] if joined.warning else []
-    folded = ["/".join(parts) for parts, plain in doubled.items() if parts != plain]
+    folded = sorted("/".join(parts) for parts, plain in doubled.items() if parts != plain)
     if folded:
         more = f" and {len(folded) - 1} more" if len(folded) > 1 else ""
         result.notes.append(f"doubled folders are read as one: {folded[0]}{more}")

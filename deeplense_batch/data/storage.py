@@ -151,7 +151,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         digest,
         content,
         image.masked,
-        doubts(values),
+        tuple(d for d in doubts(values) if not (image.masked and d.kind in ("edge", "repeated"))),
     )
     return Packed(stored, facts)
 

@@ -46,6 +46,10 @@ class Tree(Protocol):
     def hidden(self) -> tuple[str, ...]:
         """Names of the files left out, which are hidden or in a hidden folder."""
 
+    @property
+    def again(self) -> tuple[str, ...]:
+        """Folders left out since they are links to others that are here."""
+
     def read(self, name: str) -> bytes: ...
 
     def open(self, name: str) -> IO[bytes]: ...
@@ -69,11 +73,11 @@ def open_tree(root: Path) -> Iterator[Tree]:
         ShardError: There is no such thing, it is another file, or its names cannot be kept.
     """
     if root.is_dir():
-        paths, folders = _walk(root)
+        paths, folders, again = _walk(root)
         files, hidden = _cleaned(root, ((path, path) for path in paths))
-        yield _Folder(files, _folders(root, folders), hidden, root)
+        yield _Folder(files, _folders(root, folders), hidden, _folders(root, again), root)
     elif root.suffix.lower() == ".npz" and root.is_file():
-        yield _Folder({root.name: root.name}, (), (), root.parent)
+        yield _Folder({root.name: root.name}, (), (), (), root.parent)
     elif zipfile.is_zipfile(root):
         with root.open("rb") as file, _archive(root, file) as archive:
             members = [(info.filename.replace("\\", "/"), info) for info in archive.infolist()]
@@ -82,7 +86,7 @@ def open_tree(root: Path) -> Iterator[Tree]:
                 raise ShardError(f"{root}: is encrypted; decrypt it first")
             folders = [name for name, _ in members if name.endswith("/")]
             infos, hidden = _cleaned(root, here)
-            yield _Archive(infos, _folders(root, folders), hidden, root, archive)
+            yield _Archive(infos, _folders(root, folders), hidden, (), root, archive)
     elif root.exists():
         raise ShardError(f"{root}: {_what(root)}")
     else:
@@ -99,6 +103,7 @@ class _Folder:
     files: Mapping[str, str]  # path below the root, by name
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
+    again: tuple[str, ...]
     root: Path
 
     @property
@@ -125,6 +130,7 @@ class _Archive:
     files: Mapping[str, zipfile.ZipInfo]
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
+    again: tuple[str, ...]
     root: Path
     archive: zipfile.ZipFile
 
@@ -208,21 +214,24 @@ def _what(root: Path) -> str:
     return "is neither a folder, a zip nor an .npz file; name the folder that holds the images"
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """All files and folders, also behind links; one that links lead back to is entered once."""
+def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """All files and folders, also behind links; and folders that were entered by another name."""
     names: list[str] = []
     below_root: list[str] = []
+    again: list[str] = []
     entered = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = Path(folder).resolve()
+        below = Path(folder).relative_to(root).as_posix()
         if real in entered:
             folders.clear()
+            again.append(below)
             continue
         entered.add(real)
-        below = Path(folder).relative_to(root).as_posix()
+        folders.sort(key=lambda name, at=folder: (Path(at, name).is_symlink(), name))
         names += files if below == "." else [f"{below}/{name}" for name in files]
         below_root += [] if below == "." else [below]
-    return names, below_root
+    return names, below_root, again
 
 
 def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], tuple[str, ...]]:
