@@ -130,6 +130,31 @@ def make(rng: random.Random) -> Case:
     return case
 
 
+def make_sets(rng: random.Random) -> Case:
+    """A random set of .npz files, one for each split, perhaps of several channels."""
+    case = Case(channels=rng.choice((1, 1, 3)))
+    classes = np.array(rng.choice(CLASSES))
+    for split in rng.choice((("train",), ("train", "val"), ("train", "val", "test"))):
+        count = rng.randint(2, 6)
+        images = np.stack(
+            [[image(rng, ".npy") for _ in range(case.channels)] for _ in range(count)]
+        )
+        labels = np.arange(count) % len(classes)
+        buffer = io.BytesIO()
+        np.savez(buffer, images=images, labels=labels, classes=classes)
+        case.files[f"{split}.npz"] = buffer.getvalue()
+        for i, label in enumerate(labels):
+            one = (content(images[i, 0]), split, str(classes[label]))
+            case.expected[f"{split}.npz[{i}]"] = one
+    if rng.random() < 0.2:
+        name = rng.choice(list(case.files))
+        case.files[name] = case.files[name][: rng.randint(0, len(case.files[name]) - 1)]
+        case.bad = True
+    for fault in rng.sample([junk, hidden, unread, table], rng.choice((0, 1))):
+        fault(rng, case)
+    return case
+
+
 def banded(folder: str, name: str, band: str, place: str) -> str:
     if not band:
         return f"{folder}/{name}"
@@ -319,7 +344,7 @@ def fuzz(count: int, seed: int) -> tuple[Counter[str], list[str]]:
     found = []
     for number in range(count):
         rng = random.Random(f"{seed}-{number}")
-        case = make(rng)
+        case = make_sets(rng) if rng.random() < 0.1 else make(rng)
         folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
         try:
             source, skip_bad = write(case, folder, rng), rng.random() < 0.5

@@ -228,10 +228,15 @@ def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
             again.append(below)
             continue
         entered.add(real)
-        folders.sort(key=lambda name, at=folder: (Path(at, name).is_symlink(), name))
+        folders[:] = _links_last(folder, folders)
         names += files if below == "." else [f"{below}/{name}" for name in files]
         below_root += [] if below == "." else [below]
     return names, below_root, again
+
+
+def _links_last(folder: str, names: list[str]) -> list[str]:
+    """The same on every machine, and a folder by its own name before a link to it."""
+    return sorted(names, key=lambda name: (Path(folder, name).is_symlink(), name))
 
 
 def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], tuple[str, ...]]:
