@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -280,7 +281,7 @@ def write(case: Case, root: Path, rng: random.Random) -> Path:
         for name, data in [*case.files.items(), *case.twice]:
             member = zipfile.ZipInfo()
             member.filename, member.compress_type = start + name.replace("/", slash), method
-            with contextlib.suppress(UserWarning):
+            with warnings.catch_warnings(action="ignore"):  # a name may be there already
                 archive.writestr(member, data)
     return root / "set.zip"
 

@@ -88,7 +88,9 @@ def test_ordinary_names_are_those_of_images(names):
         (["g/1.npy", "r/1.npy", "i/1.npy", "i/2.npy"], r"i/2.npy has no counterpart in band g, r"),
         (["train/1_g.npy", "val/1_r.npy"], "are one object in two splits"),
         (["train/a/1_g.npy", "train/a/1_r.npy", "val/a/1_i.npy"], "are one object in two splits"),
-        (["1_g.npy", "1_r.npy", "1_mask.npy"], r"1_mask.npy names no band \(1 such"),
+        (["1_g.npy", "1_r.npy", "1_mask.npy"], r"1_mask.npy is of none of these \(1 such"),
+        (each("{1}_{0}.npy", "g r g_weight r_weight"), r"0_g_weight.npy is of none .* \(6 such"),
+        (each("{1}_{0}.npy", "g r mask_g mask_r"), r"0_mask_g.npy is of none of these \(6 such"),
         (["1_g.npy", "1_r.npy", "1_g.fits"], "1_g.npy and 1_.* are one object twice in one band"),
         (["1_g.npy", "1_r.npy", "1_G.npy"], "are one object twice in one band"),
     ],
@@ -172,7 +174,7 @@ def write_extensions(path, bands, extra=()):
 
 
 def test_extensions_named_for_bands_are_channels_whatever_their_order(tmp_path):
-    first = write_extensions(tmp_path / "set" / "1.fits", ["G", "R", "I"], ["MASK"])
+    first = write_extensions(tmp_path / "set" / "1.fits", ["G", "R", "I"], ["MASK", "WHT_G"])
     second = write_extensions(tmp_path / "set" / "2.fits", ["I", "G", "R"])
     report = pack(tmp_path / "set", tmp_path / "out")
     split = open_split(tmp_path / "out", "train")

@@ -124,6 +124,9 @@ def test_files_that_may_hold_images_are_never_left_out_in_silence(tmp_path):
     assert "WARNING: 1 .zip beside 2 images left out, such as more.zip: they may hold" in text
     assert "WARNING: 1 .fz beside 2 images left out, such as b/6.fits.fz" in text
     assert "note: 1 file left out, hidden by a name or folder that begins with '.': a/.8" in text
+    fill(tmp_path / "hidden", ".a/1.npy")
+    with pytest.raises(ShardError, match=r"is empty but for 1 hidden, such as .a/1.npy; images"):
+        pack(tmp_path / "hidden", tmp_path / "out")
     (root / "a/._1.npy").write_bytes(b"x")  # of a Mac, never an image
     assert "note: 1 file left out" in told(root)
 
@@ -266,7 +269,7 @@ def test_masked_pixels_become_the_median_of_the_rest(tmp_path, value):
     expected = noise(0)
     expected[:, :3] = np.median(expected[:, 3:])
     assert (packed["1.npy"] == expected).all() and (packed["2.npy"] == noise(1)).all()
-    assert "note: 96 pixels of 1 images had the mask value" in str(report)
+    assert f"note: 96 pixels had the mask value {value:g}, in 1 of the images" in str(report)
     assert "WARNING" not in str(report)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["options"]["mask_value"] in (value, str(value))

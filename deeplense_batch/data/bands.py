@@ -111,6 +111,9 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
     several = {key: places for key, places in groups.items() if _are_bands(places)}
     if not several:
         return Joined(alone, ())
+    for key in [key for key in groups if _is_companion(key, several)]:
+        del groups[key]
+        several.pop(key, None)
     others = set(ids.values()) - {place.id for places in groups.values() for place in places}
     words = {word for id_ in others for word in _words_in_place_of_bands(id_, several)}
     if words - _COMPANIONS:
@@ -136,7 +139,8 @@ def _joined(
         raise _refused(root, f"one object would have {len(labels)} bands")
     order = band_order(labels.values())
     if others:
-        raise _refused(root, f"{others[0]} names no band ({len(others)} such files)", order)
+        why = f"{others[0]} is of none of these ({len(others)} such files)"
+        raise _refused(root, why, order)
     if lacking := [found for found in objects if set(found) != set(labels)]:
         missing = ", ".join(band for band in order if _filter(band) not in lacking[0])
         raise _refused(
@@ -187,6 +191,16 @@ def _are_bands(places: Sequence[_Place]) -> bool:
     words = {tuple(map(_filter, place.bands)) for place in places}
     colours = {word for one in words for word in one} & _COLOUR_WORDS
     return len(words) > 1 and colours in (set(), _COLOUR_WORDS)  # red and blue may be classes
+
+
+def _is_companion(key: str, groups: Mapping[str, object]) -> bool:
+    """Whether a name is that of the mask or the like of others: 7_*_mask of 7_*."""
+    words = (word for word in _WORD.finditer(key) if word[0].lower() in _COMPANIONS)
+    bare = ((key[: word.start()], key[word.end() :]) for word in words)
+    return any(
+        start.rstrip("-_. ") + end in groups or start + end.lstrip("-_. /") in groups
+        for start, end in bare
+    )
 
 
 def _words_in_place_of_bands(id_: str, groups: Mapping[str, object]) -> list[str]:

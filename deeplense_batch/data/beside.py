@@ -36,11 +36,12 @@ _ADVICE = {
 }
 
 
-def no_images(others: Sequence[str]) -> str:
+def no_images(others: Sequence[str], hidden: Sequence[str]) -> str:
     """Say what is there in place of images, what is expected, and what can be done."""
     expected = f"images are {', '.join(SUFFIXES)}"
     if not others:
-        return f"is empty; {expected}, in a known layout; {KNOWN}"
+        but = f" but for {len(hidden)} hidden, such as {hidden[0]}" if hidden else ""
+        return f"is empty{but}; {expected}, in a known layout; {KNOWN}"
     count = f"{len(others)} other file" + ("s" if len(others) > 1 else "")
     suffixes = {PurePosixPath(name).suffix.lower() for name in others}
     pictures = ", ".join(sorted(suffixes & set(_PICTURES)))
@@ -61,8 +62,8 @@ def about_others(others: Sequence[str], images: int) -> list[str]:
             kinds = Counter(PurePosixPath(name).suffix.lower() for name in lost)
             listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
             warnings.append(
-                f"{listed} beside {images} images left out, such as {lost[0]}: {advice}, or the "
-                "set lacks them"
+                f"{listed} beside {images} image{'s' * (images > 1)} left out, such as "
+                f"{lost[0]}: {advice}, or the set lacks them"
             )
     return warnings
 

@@ -306,6 +306,8 @@ def _read_fits(data: bytes) -> Part:
         ]
         named = [(name, part) for name, part in images if name.upper() in _LIGHT]
         light = named if len(named) == 1 else images
+        if len(light) > 1:  # WHT_G and the like
+            light = [one for one in light if not _NO_LIGHT & set(one[0].upper().split("_"))]
         if not light:
             tables = [part.columns.names for part in parts if hasattr(part, "columns")]
             columns = f", but a table of {', '.join(tables[0][:12])}" if tables else ""

@@ -252,8 +252,9 @@ def _notes(attempt: Attempt, options: dict[str, Any]) -> list[str]:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
     if options["mask_value"] is not None:
         notes.append(
-            f"{sum(attempt.masked)} pixels of {len(attempt.masked)} images had the mask value "
-            f"{options['mask_value']:g}: they are the median of the rest of their channel"
+            f"{sum(attempt.masked)} pixels had the mask value {options['mask_value']:g}, in "
+            f"{len(attempt.masked)} of the images: they are the median of the rest of their "
+            "channel"
         )
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")

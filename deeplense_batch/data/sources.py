@@ -159,7 +159,7 @@ def open_source(
         images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
         others = sorted(set(tree.names) - set(images), key=natural)
         if not images:
-            raise ShardError(f"{root}: {no_images(others)}")
+            raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
         if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
             raise ShardError(
                 f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
