@@ -106,6 +106,7 @@ class DataCommands:
         max_expansion: str = "100",
         allow_pickle: bool | str = False,
         skip_bad: bool | str = False,
+        mask_value: str = "none",
     ) -> Plan:
         """Pack images, in any of the usual layouts, into shards; a zip is read in place.
 
@@ -120,6 +121,8 @@ class DataCommands:
             max_expansion: How many times its size a compressed file may unpack to, beyond 64 MB.
             allow_pickle: Load object arrays, which can run code: only for files you trust.
             skip_bad: Leave bad files out and list them, instead of stopping.
+            mask_value: Value of pixels without light, such as 100, -99 or nan: they are filled
+                with the median of the rest of their channel, and counted.
         """
         options: dict[str, Any] = {
             "shard_size": words.integer("shard_size", shard_size),
@@ -132,6 +135,7 @@ class DataCommands:
             "max_expansion": words.number("max_expansion", max_expansion),
             "allow_pickle": words.flag("allow_pickle", allow_pickle),
             "skip_bad": words.flag("skip_bad", skip_bad),
+            "mask_value": None if mask_value == "none" else words.number("mask_value", mask_value),
         }
         read, write = words.folder("SOURCE", source), words.folder("OUT", out)
         if options["compression"] == "none":

@@ -392,3 +392,37 @@ def test_a_run_that_learnt_a_number_predicts_it(tmp_path):
     assert np.allclose(rows["theta_e"].loc[outputs["ids"]], outputs["predicted"], atol=1e-5)
     with pytest.raises(TrainedError, match="tells no classes apart"):
         predict(item.run.path, tmp_path / "data", tmp_path / "o.csv", device="cpu", top=3)
+
+
+@pytest.mark.parametrize("first", ["small", "damaged"])
+def test_an_image_of_another_size_is_a_row_wherever_it_stands(done, tmp_path, first):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(make_images(9, seed=5)[0]):
+        np.save(folder / f"{i}.npy", image if i not in (0, 1, 8) else image[:, :20, :20])
+    if first == "damaged":
+        (folder / "0.npy").write_bytes(b"no image")
+    predict(done, folder, tmp_path / "out.csv", device="cpu")
+    problem = pd.read_csv(tmp_path / "out.csv")["problem"]
+    assert problem.notna().tolist() == [True, True, *[False] * 6, True]
+    assert problem[0].startswith("has images of 1 x 20 x 20") == (first == "small")
+    assert problem[8].startswith("has images of 1 x 20 x 20 (channels x height x width), this net")
+
+
+def test_a_folder_most_of_whose_images_have_another_size_is_refused(done, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(make_images(250, seed=5)[0]):
+        np.save(folder / f"{i}.npy", image if i < 40 else image[:, :20, :20])
+    with pytest.raises(ShardError, match=r"42.npy has images of 1 x 20 x 20 .* so do 70 of 84"):
+        predict(done, folder, tmp_path / "out.csv", device="cpu")
+
+
+def test_bands_in_files_are_rows_of_objects(done, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        for band in "gr":
+            np.save(folder / f"{i}_{band}.npy", make_images(1, seed=i)[0][0, 0])
+    with pytest.raises(ShardError, match=r"0.npy has images of 2 x 24 x 24"):
+        predict(done, folder, tmp_path / "out.csv", device="cpu")

@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 from tqdm import tqdm
 
+from deeplense_batch.data.doubts import Doubt
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.parallel import cores, map_in_order
 from deeplense_batch.data.sources import Sample, Source
@@ -59,6 +60,8 @@ class Attempt:
     bad: list[Bad] = field(default_factory=list)
     contents: dict[bytes, list[Sample]] = field(default_factory=dict)  # samples of equal images
     ranges: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    doubts: list[tuple[Sample, Doubt]] = field(default_factory=list)
+    masked: list[int] = field(default_factory=list)  # pixels, of each image that has any
     _writers: dict[str, ShardWriter] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -72,7 +75,8 @@ class Attempt:
         """Read all images, and write them under temporary names while none is bad.
 
         `bad` lists the bad ones, `contents` groups the samples by image, and `ranges` holds the
-        least and the greatest value and the largest error of each split that has a good image.
+        least and the greatest value and the largest error of each split that has a good image;
+        `doubts` lists values that are probably no light.
 
         Returns:
             None, or the storage to begin again with.
@@ -133,6 +137,8 @@ class Attempt:
         facts = [facts for _, facts in chunk.packed]
         for sample, one in zip(samples, facts, strict=True):
             self.contents.setdefault(one.content, []).append(sample)
+            self.doubts += [(sample, doubt) for doubt in one.doubts]
+            self.masked += [one.masked] if one.masked else []
         least, most, error = self.ranges.get(split, (inf, -inf, 0.0))
         self.ranges[split] = (
             min(least, *(one.least for one in facts)),

@@ -10,16 +10,18 @@ import functools
 import importlib.util
 import io
 import zipfile
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
+from deeplense_batch.data.bands import band_order, bands_of_names
+from deeplense_batch.data.doubts import fill_masked, is_masked
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.untrusted import ImageError, check_expansion, gunzip, read_member
 
@@ -27,9 +29,12 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "ImageError",
+    "Part",
     "array_names",
     "check_image",
     "has_fits",
+    "join_images",
+    "read_array",
     "read_arrays",
     "read_image",
     "read_labels",
@@ -52,6 +57,14 @@ _PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
+class Part(NamedTuple):
+    """What a file holds, as yet unchecked."""
+
+    array: Array
+    bands: tuple[str, ...] = ()  # of its channels, where the file names them
+    axion_mass_ev: float = nan
+
+
 @dataclass(frozen=True)
 class Image:
     """One checked image: finite in float32, not constant."""
@@ -60,6 +73,8 @@ class Image:
     least: float
     most: float
     axion_mass_ev: float = nan  # only DeepLenseSim's axion files know it
+    bands: tuple[str, ...] = ()  # of the channels, where names say them
+    masked: int = 0  # pixels that had the mask value
 
 
 def has_fits() -> bool:
@@ -82,35 +97,65 @@ def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
         ImageError: The file holds no image that can be packed.
         Exception: A broken file makes its reader raise anything at all.
     """
+    return check_image(read_array(name, data, allow_pickle=allow_pickle))
+
+
+def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
+    """Read what a file holds; arguments and errors as of `read_image`."""
     if not data:
         raise ImageError("empty file")
     suffix = name.rpartition(".")[2].lower()
+    if suffix == "fits":
+        return _read_fits(data)
+    if suffix == "gz":
+        return _read_fits(gunzip(data))
     if suffix == "npy":
         array = _read_npy(data, allow_pickle)
     elif suffix == "npz":
         array = _only_array(read_arrays(io.BytesIO(data), allow_pickle=allow_pickle))
-    elif suffix == "fits":
-        array = _read_fits(data)
-    elif suffix == "gz":
-        array = _read_fits(gunzip(data))
     else:
         array = _read_picture(data)
     if array.dtype.hasobject:
-        return check_image(*_image_and_mass(array))
-    return check_image(array)
+        image, mass = _image_and_mass(array)
+        return Part(image, (), mass)
+    return Part(array)
 
 
-def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
+def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
+    """Make one image of files that hold a band each.
+
+    Raises:
+        ImageError: One holds several channels, or they differ in size.
+    """
+    images = [_channels_first(_plain(part.array)) for part in parts]
+    for image, band in zip(images, bands, strict=True):
+        if len(image) != 1:
+            raise ImageError(f"band {band} holds {len(image)} channels, a band is one")
+    if len({image.shape for image in images}) > 1:
+        sizes = (f"{b} {i.shape[1]} x {i.shape[2]}" for i, b in zip(images, bands, strict=True))
+        raise ImageError(f"bands of one object differ in size: {', '.join(sizes)}")
+    return Part(np.concatenate(images), tuple(bands))
+
+
+def check_image(part: Part, mask_value: float | None = None) -> Image:
     """Bring an array to (C, H, W) in native byte order, and prove that it is an image.
+
+    Arguments:
+        part: What a file holds.
+        mask_value: Value of pixels that hold no light; they become the median of the rest of
+            their channel.
 
     Raises:
         ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
-            equal, or no pixels.
+            equal, no pixels, or a channel of masked pixels alone.
     """
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise ImageError(f"type {dtype}; images hold integers or 16, 32 or 64-bit floats")
-    pixels = np.ascontiguousarray(_channels_first(array), dtype)
+    pixels, masked = np.ascontiguousarray(_channels_first(_plain(part.array))), 0
+    if mask_value is not None:
+        mask = is_masked(pixels, mask_value)
+        if mask.all((1, 2)).any():
+            raise ImageError(f"a channel has the mask value {mask_value:g} in all its pixels")
+        masked = int(mask.sum())
+        pixels = fill_masked(pixels, mask) if masked else pixels
     least, most = pixels.min(), pixels.max()
     if not (np.isfinite(least) and np.isfinite(most)):
         bad = int((~np.isfinite(pixels)).sum())
@@ -121,7 +166,15 @@ def check_image(array: Array, axion_mass_ev: float = nan) -> Image:
         raise ImageError(f"values from {least} to {most} do not fit float32, which networks take")
     if np.float32(least) == np.float32(most):
         raise ImageError(f"values from {least} to {most} are all equal in float32")
-    return Image(pixels, float(least), float(most), axion_mass_ev)
+    return Image(pixels, float(least), float(most), part.axion_mass_ev, part.bands, masked)
+
+
+def _plain(array: Array) -> Array:
+    """An array of numbers in native byte order."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise ImageError(f"type {dtype}; images hold integers or 16, 32 or 64-bit floats")
+    return array.astype(dtype, copy=False)
 
 
 def read_arrays(
@@ -251,7 +304,7 @@ def _bits(picture: Pillow.Image, data: bytes) -> int:
     return data[24] if picture.format == "PNG" else 8  # the header IHDR comes first
 
 
-def _read_fits(data: bytes) -> Array:
+def _read_fits(data: bytes) -> Part:
     from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
 
     with fits.open(io.BytesIO(data), memmap=False) as parts:
@@ -265,14 +318,24 @@ def _read_fits(data: bytes) -> Array:
             check_expansion(size, len(data))
         named = [(name, part) for name, part in images if name.upper() in _LIGHT]
         light = named if len(named) == 1 else images
-        if len(light) > 1:
+        if len(light) > 1:  # WHT_G and the like
+            light = [one for one in light if not _NO_LIGHT & set(one[0].upper().split("_"))]
+        if not light:
+            tables = [part.columns.names for part in parts if hasattr(part, "columns")]
+            columns = f", but a table of {', '.join(tables[0][:12])}" if tables else ""
+            raise ImageError(f"holds no image{columns}")
+        if len(light) == 1:
+            return Part(np.asarray(light[0][1].data))
+        filters = bands_of_names([name for name, _ in light])
+        if filters is None:
             raise ImageError(
                 f"holds {len(light)} images (extensions {', '.join(name for name, _ in light)}), "
-                "a file should hold one, its bands in one array, channels first or last"
+                "a file should hold one, its bands in one array, channels first or last, or in "
+                "extensions that are named for them"
             )
-        if not light:
-            raise ImageError("holds no image")
-        return np.asarray(light[0][1].data)
+        bands = {filters[name]: Part(np.asarray(part.data)) for name, part in light}
+    order = band_order(bands)
+    return join_images([bands[band] for band in order], order)
 
 
 def _image_and_mass(array: Array) -> tuple[Array, float]:

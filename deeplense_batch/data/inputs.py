@@ -8,7 +8,9 @@ its batches are the same whoever asks, so that shares of the work add up to the 
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -40,9 +42,12 @@ __all__ = ["Given", "Inputs", "Names", "Piece", "open_inputs"]
 
 _CHUNK = 32  # images of one task of a reading process
 _MOST_PROCESSES = 8
+_LOOKED_AT = 100  # images whose shapes tell what is usual
 _CACHED = 8  # images a thread that stay in a core's cache while they are transformed
 
 Shape = tuple[int, int, int]
+
+_log = logging.getLogger(__name__)
 
 
 class Piece(NamedTuple):
@@ -122,7 +127,7 @@ def open_inputs(
         reads: Truth arrays that the task uses, where the shards have them.
 
     Raises:
-        ShardError: There are no images, or they have another shape; or `slice_` is none.
+        ShardError: There are no images, or most have another shape; or `slice_` is none.
     """
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
         yield _open_shards(root, slice_, shape, reads)
@@ -130,7 +135,11 @@ def open_inputs(
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
     with open_source(root) as source:
-        _check_first(source, shape)
+        for warning in source.warnings:
+            _log.warning("%s: %s", root, warning)
+        if source.bands:
+            _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
+        _check_usual(source, shape)
         splits = tuple(Piece(name, 0, len(found)) for name, found in source.splits.items())
         yield _Files(splits, _listing(source), source.ignored, source, shape)
 
@@ -263,21 +272,36 @@ def _wrong(came: tuple[int, ...], shape: Shape) -> str:
     return f"has images of {images} (channels x height x width), this network takes {allowed}"
 
 
-def _check_first(source: Source, shape: Shape) -> None:
-    """Refuse a source whose first image that can be read is not for this network."""
+def _check_usual(source: Source, shape: Shape) -> None:
+    """Refuse a source most of whose images are not for this network.
+
+    Few are read for it, evenly spread; where none of these can be, all are tried.
+    """
+    shapes, reason = _shapes(source, _LOOKED_AT)
+    if not shapes:
+        shapes, reason = _shapes(source, sum(map(len, source.splits.values())))
+    if not shapes:
+        raise ShardError(f"{source.root}: no image can be read ({reason})")
+    usual, count = Counter(shapes.values()).most_common(1)[0]
+    if usual != shape and 2 * count > len(shapes):
+        first = next(id_ for id_, found in shapes.items() if found == usual)
+        others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
+        raise ShardError(f"{source.root}: {first} {_wrong(usual, shape)}{others}")
+
+
+def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Shapes of at most so many images, by their ids; and why the last of others has none."""
+    shapes: dict[str, tuple[int, ...]] = {}
     reason = "no image"
+    step = -(-sum(map(len, source.splits.values())) // most)
     for split, samples in source.splits.items():
         source.hold(split)
-        for sample in samples:
+        for sample in samples[::step]:
             try:
-                came = source.read(sample).pixels.shape
+                shapes[sample.id] = source.read(sample).pixels.shape
             except ImageError as error:
                 reason = f"{sample.id}: {error}"
-                continue
-            if came != shape:
-                raise ShardError(f"{source.root}: {sample.id} {_wrong(came, shape)}")
-            return
-    raise ShardError(f"{source.root}: no image can be read ({reason})")
+    return shapes, reason
 
 
 def _says_split(sample: Sample) -> bool:
@@ -290,11 +314,9 @@ def _says_split(sample: Sample) -> bool:
 def _listing(source: Source) -> str:
     """Name what stands in a source, by ids, sizes and times of change, without reading it all."""
     digest = hashlib.sha256()
-    files = {sample.file for samples in source.splits.values() for sample in samples}
     for samples in source.splits.values():
         digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())
-    root = source.root
-    for path in sorted(root / name for name in files) if root.is_dir() else [root]:
+    for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

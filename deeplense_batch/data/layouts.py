@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.trees import path_parts
 
-__all__ = ["KNOWN", "describe", "empty_folders", "meaning", "natural", "places", "short_ids"]
+__all__ = [
+    "KNOWN",
+    "SPLITS",
+    "describe",
+    "empty_folders",
+    "meaning",
+    "natural",
+    "places",
+    "short_ids",
+    "undoubled",
+]
 
 KNOWN = (
     "known are {train,val,test}/{class}/, {class}/, {train,test}_{class}/, images side by side, "
     "and {train,val,test}.npz with 'images' and 'labels'"
 )
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _RESOLUTIONS = {"hr", "lr"}
 
@@ -35,7 +46,7 @@ def short_ids(names: Sequence[str]) -> dict[str, str]:
     skip = 0
     for level in zip(*folders, strict=False):
         last = any(len(path) == skip + 1 for path in folders)
-        meant = level[0].lower() in _SPLITS or (last and _AFFIX.match(level[0]))
+        meant = level[0].lower() in SPLITS or (last and _AFFIX.match(level[0]))
         if len(set(level)) > 1 or meant:
             break
         skip += 1
@@ -54,7 +65,7 @@ def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:
     found = []
     for name in folders:
         parts = path_parts(name)
-        expected = len(parts) in map(len, holding) or parts[-1].lower() in _SPLITS
+        expected = len(parts) in map(len, holding) or parts[-1].lower() in SPLITS
         if parts not in full and parts[:-1] in full and expected:
             found.append(name)
     return sorted(found, key=natural)
@@ -64,7 +75,7 @@ def _place(folders: Folders) -> tuple[str, str] | None:
     """Split and class that folders name, "" where they do not; None where they make no sense."""
     if not folders:
         return "", ""
-    split = _SPLITS.get(folders[0].lower(), "")
+    split = SPLITS.get(folders[0].lower(), "")
     if len(folders) == 2 and split:
         return split, folders[1]
     return meaning(folders[0]) if len(folders) == 1 else None
@@ -72,7 +83,7 @@ def _place(folders: Folders) -> tuple[str, str] | None:
 
 def meaning(name: str) -> tuple[str, str]:
     """Split and class that one name stands for, "" where it does not."""
-    if split := _SPLITS.get(name.lower(), ""):
+    if split := SPLITS.get(name.lower(), ""):
         return split, ""
     if match := _AFFIX.match(name):
         return (match[1] or match[4]).lower(), match[2] or match[3]
@@ -96,6 +107,25 @@ def places(root: object, folders: Collection[Folders]) -> dict[Folders, tuple[st
         names = ", ".join(given[:6]) + more + (" (pairs for super-resolution)" if pairs else "")
         raise ShardError(f"{root}: unknown layout, images in the folders {names}; {KNOWN}")
     return found
+
+
+def undoubled(root: object, folders: Collection[Folders]) -> dict[Folders, Folders]:
+    """Folders as they are meant: lens/lens, of a zip for each class, is lens.
+
+    What makes sense as it stands is kept, unless all are doubled: ``val/val`` is no class.
+    """
+    plain = {parts: tuple(p for p, q in zip(parts, ("", *parts), strict=False) if p != q)
+             for parts in folders}  # fmt: skip
+    as_given = {parts: parts for parts in folders}
+    if all(parts != meant for parts, meant in plain.items()):
+        return plain
+    try:
+        places(root, folders)
+    except ShardError:
+        with suppress(ShardError):
+            places(root, set(plain.values()))
+            return plain
+    return as_given
 
 
 def describe(found: Mapping[Folders, tuple[str, str]]) -> str:

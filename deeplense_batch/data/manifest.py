@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deeplense_batch.data.doubts import Doubt
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.layouts import natural
 from deeplense_batch.data.shards import FORMAT
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "PackReport",
     "Skipped",
     "SplitReport",
+    "about_doubts",
     "about_ignored",
     "kinds",
     "warnings",
@@ -29,6 +32,12 @@ __all__ = [
 _NUMBERS = re.compile(r"^\d+ of \d+ |from \S+ to \S+ ")  # in the reason of a bad image
 _KIND = re.compile(r"shape \(.*?\)|[^:;,(]*")  # of a reason, before its details
 _KINDS = 6
+_DOUBTS = {  # by their kind
+    "apart": "a value far from all others",
+    "edge": "one value along an edge",
+    "repeated": "one value in many pixels",
+    "constant": "a constant channel, which no network learns from",
+}
 _SHOWN = 20  # lines of a list in the text; the manifest has all
 
 
@@ -93,6 +102,7 @@ class PackReport:
     classes: tuple[str, ...]
     seed: int
     options: dict[str, Any]
+    bands: tuple[str, ...]  # of the channels, where the source names them
     digest: str  # of the whole set
     splits: tuple[SplitReport, ...]
     duplicates: tuple[Duplicate, ...]  # contradictory ones first, then leaks
@@ -150,6 +160,25 @@ def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> 
     if leaks := sum(same.leak for same in duplicates):
         found.append(f"{_count(leaks, 'image')} in more than one split: scores will be too good")
     return found
+
+
+def about_doubts(found: Sequence[tuple[str, Doubt]]) -> list[str]:
+    """Warn of values that are probably no light: how many images have them, and the first.
+
+    Arguments:
+        found: Ids and what is doubted in them.
+    """
+    lines = []
+    for kind, words in _DOUBTS.items():
+        if same := sorted((natural(id_), id_, one) for id_, one in found if one.kind == kind):
+            _, first, doubt = same[0]
+            have = "image has" if len(same) == 1 else "images have"
+            advice = f"; if it is no light, --mask_value {doubt.value:g} fills such pixels"
+            lines.append(
+                f"{len(same)} {have} {words}, such as {first}: {doubt.text}"
+                f"{'' if kind == 'constant' else advice}"
+            )
+    return lines
 
 
 def kinds(reasons: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from deeplense_batch.data.manifest import (
     PackReport,
     Skipped,
     SplitReport,
+    about_doubts,
     kinds,
     warnings,
 )
@@ -53,6 +54,7 @@ def pack(
     skip_bad: bool = False,
     pixel_scale: float | None = None,
     max_expansion: float = 100,
+    mask_value: float | None = None,
 ) -> PackReport:
     """Pack a folder, a zip or an .npz of images into shards.
 
@@ -69,6 +71,8 @@ def pack(
         pixel_scale: arcsec per pixel, None where unknown.
         max_expansion: How many times its own size a compressed file may unpack to; what is more,
             and more than 64 MB, is taken for a bomb.
+        mask_value: Value of pixels that hold no light, such as 100, -99 or NaN; they become the
+            median of the rest of their channel, and are counted. None where there is none.
 
     Returns:
         What was done; `str` gives it as text. The same stands in ``out/manifest.json``.
@@ -87,6 +91,7 @@ def pack(
         "skip_bad": skip_bad,
         "pixel_scale": pixel_scale,
         "max_expansion": max_expansion,
+        "mask_value": mask_value,
     }
     _check(source, out, seed, options)
 
@@ -106,9 +111,10 @@ def pack(
             compression=compression,
         )
 
+    reading: dict[str, Any] = {"allow_pickle": allow_pickle, "mask_value": mask_value}
     with (
         expansion(max_expansion),
-        open_source(source, seed=seed, allow_pickle=allow_pickle) as found,
+        open_source(source, seed=seed, **reading) as found,
         _folder(out),
     ):
         storage: Storage | None = first_storage(
@@ -143,6 +149,8 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
     most = options["max_expansion"]
     if not (isinstance(most, int | float) and 1 <= most < inf):
         raise ShardError(f"max_expansion: got {most!r}; it is how many times, from 1")
+    if not isinstance(options["mask_value"], int | float | None):
+        raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
     if source.is_dir() and inside:
         raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
@@ -186,13 +194,15 @@ def _refuse_bad(attempt: Attempt) -> None:
 
 def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
     source, splits, duplicates = attempt.source, _splits(attempt, out), _duplicates(attempt)
+    doubted = about_doubts([(sample.id, doubt) for sample, doubt in attempt.doubts])
     return PackReport(
         source=str(source.root),
         out=str(out),
         layout=source.layout,
         classes=source.classes,
         seed=attempt.seed,
-        options=options,
+        options=options | {"mask_value": _as_json(options["mask_value"])},
+        bands=attempt.storage.bands,
         digest=data_digest(out),
         splits=splits,
         duplicates=duplicates,
@@ -201,8 +211,8 @@ def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float
             for bad in sorted(attempt.bad, key=lambda bad: bad.sample.id)
         ),
         ignored=source.ignored,
-        warnings=(*source.warnings, *warnings(splits, duplicates)),
-        notes=(*source.notes, *_notes(attempt.storage, options)),
+        warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
+        notes=(*source.notes, *_notes(attempt, options)),
         seconds=seconds,
     )
 
@@ -245,9 +255,22 @@ def _duplicates(attempt: Attempt) -> tuple[Duplicate, ...]:
     return tuple(sorted(found, key=lambda same: (not same.contradictory, not same.leak, same.ids)))
 
 
-def _notes(storage: Storage, options: dict[str, Any]) -> list[str]:
+def _as_json(value: float | None) -> float | str | None:
+    """A number as JSON can hold it, which has no NaN."""
+    return value if value is None or isfinite(value) else str(value)
+
+
+def _notes(attempt: Attempt, options: dict[str, Any]) -> list[str]:
     """What a person should know about how the values were read and stored."""
-    notes = []
+    storage, notes = attempt.storage, []
+    if storage.bands:
+        notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
+    if options["mask_value"] is not None:
+        notes.append(
+            f"{sum(attempt.masked)} pixels had the mask value {options['mask_value']:g}, in "
+            f"{len(attempt.masked)} of the images: they are the median of the rest of their "
+            "channel"
+        )
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
     if options["allow_pickle"]:

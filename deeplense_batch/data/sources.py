@@ -10,6 +10,9 @@ images side by side                              one split, train, without label
 ``{split}.npz`` with `images` and `labels`       these splits
 ===============================================  ================================================
 
+A file, folder or FITS extension for each band of an object is no image of its own (`bands`): they
+are joined, channels by wavelength. Doubled folders, ``lens/lens/``, are one.
+
 Everything may lie in a zip, which is read in place, and below folders that hold nothing else
 (``dataset/``); those are no part of a sample's id, so that a folder and its zip pack to the same
 shards. Classes are numbered by name, in natural order, but a lens is always 1.
@@ -17,23 +20,28 @@ shards. Classes are numbered by name, in natural order, but a lens is always 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
+from deeplense_batch.data.beside import about_others, about_tables, no_images
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
     SUFFIXES,
     Image,
     ImageError,
+    Part,
     array_names,
     check_image,
     has_fits,
+    join_images,
+    read_array,
     read_arrays,
-    read_image,
     read_labels,
 )
 from deeplense_batch.data.layouts import (
@@ -44,14 +52,16 @@ from deeplense_batch.data.layouts import (
     natural,
     places,
     short_ids,
+    undoubled,
 )
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.trees import Tree, open_tree, path_parts
+from deeplense_batch.data.trees import Tree, alike, open_tree, path_parts
 
 __all__ = ["Sample", "Source", "open_source"]
 
+# A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
+_OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 _LENSES = ("nonlenses", "lenses")
-_PICTURES = {".jpg", ".jpeg", ".gif", ".bmp", ".webp"}  # known, but not read: most lose values
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Sample:
     """Where one image stands, and what it is."""
 
     id: str
-    file: str  # name in the tree
+    files: tuple[str, ...]  # names in the tree, one a band where bands are files
     split: str
     target: int  # class number, or -1
     index: int | None = None  # in an .npz set
@@ -76,7 +86,9 @@ class Source:
     ignored: tuple[str, ...]  # files that are no images
     notes: tuple[str, ...]  # what was decided that the layout does not say
     warnings: tuple[str, ...]  # what is probably not meant so
+    bands: tuple[str, ...]  # channels of images whose bands are files; else empty
     allow_pickle: bool
+    mask_value: float | None
 
     _tree: Tree = field(repr=False)
     _sets: dict[str, Array] = field(default_factory=dict, repr=False)
@@ -88,7 +100,7 @@ class Source:
             ShardError: A set cannot be read.
         """
         self._sets.clear()
-        for name in {s.file for s in self.splits[split] if s.index is not None}:
+        for name in {s.files[0] for s in self.splits[split] if s.index is not None}:
             try:
                 with self._tree.open(name) as file:
                     self._sets[name] = read_arrays(file, only={"images"})["images"]
@@ -102,74 +114,146 @@ class Source:
             ImageError: The image cannot be packed.
         """
         try:
-            if sample.index is not None:
-                return check_image(self._sets[sample.file][sample.index])
-            data = self._tree.read(sample.file)
-            return read_image(sample.file, data, allow_pickle=self.allow_pickle)
+            parts = [self._part(sample, name) for name in sample.files]
+            part = join_images(parts, self.bands) if len(parts) > 1 else parts[0]
+            return check_image(part, self.mask_value)
         except ImageError:
             raise
         except Exception as error:  # a broken file makes its reader raise anything at all
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise ImageError(f"cannot be read ({text})") from error
 
+    def paths(self) -> list[Path]:
+        """All files that images are read from, on disk; the archive itself, if it is one."""
+        files = {name for members in self.splits.values() for s in members for name in s.files}
+        return sorted({self._tree.path(name) for name in files})
+
+    def _part(self, sample: Sample, name: str) -> Part:
+        if sample.index is not None:
+            return Part(self._sets[name][sample.index])
+        try:
+            return read_array(name, self._tree.read(name), allow_pickle=self.allow_pickle)
+        except ImageError as error:
+            if len(sample.files) == 1:
+                raise
+            raise ImageError(f"{error} ({PurePosixPath(name).name})") from error
+
 
 @contextmanager
-def open_source(root: Path, *, seed: int = 0, allow_pickle: bool = False) -> Iterator[Source]:
+def open_source(
+    root: Path, *, seed: int = 0, allow_pickle: bool = False, mask_value: float | None = None
+) -> Iterator[Source]:
     """Find out what stands in a folder, a zip or an .npz file; no image is read for it.
 
     Arguments:
         root: The folder or file.
         seed: Seed of the 4:1 split where the layout gives none.
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
+        mask_value: Value of pixels that hold no light, if there is one; they become the median of
+            the rest of their channel.
 
     Raises:
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     with open_tree(root) as tree:
-        images = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
+        images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
         others = sorted(set(tree.names) - set(images), key=natural)
         if not images:
-            raise ShardError(f"{root}: {_no_images(others)}")
+            raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
         if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
             raise ShardError(
                 f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
             )
-        names = short_ids(sorted(images, key=natural))
-        if _hold_sets(root, tree, names):
-            samples, classes, notes = _read_sets(root, tree, names)
-            layout = "{split}.npz"
-        else:
-            samples, classes, layout = _read_folders(root, names)
-            notes = []
-        if any(not sample.split for sample in samples):
-            samples = _split_four_to_one(samples, seed)
-            notes.append(f"no split given: each class split 4:1 into train and val, seed {seed}")
+        tree.check(images)
+        names = short_ids(images)
+        found = (_read_sets if _hold_sets(root, tree, names) else _read_folders)(root, tree, names)
+        if any(not sample.split for sample in found.samples):
+            found.samples = _split_four_to_one(found.samples, seed)
+            found.notes.append(
+                f"no split given: each class split 4:1 into train and val, seed {seed}"
+            )
         yield Source(
             root=root,
-            layout=layout,
-            classes=classes,
-            splits=_by_split(samples),
+            layout=found.layout,
+            classes=found.classes,
+            splits=_by_split(found.samples),
             ignored=tuple(others),
-            notes=tuple(notes),
-            warnings=tuple(
-                f"folder {name} holds no images: if it is a class or a split, the set lacks it"
-                for name in empty_folders(tree.folders, images)
+            notes=(*found.notes, *_about_hidden(tree.hidden)),
+            warnings=(
+                *found.warnings,
+                *_about_names(images, found),
+                *(
+                    f"folder {name} holds no images: if it is a class or a split, the set lacks it"
+                    for name in empty_folders(tree.folders, images)
+                ),
+                *(
+                    f"folder {name} is a link to one that is read already, and is left out"
+                    for name in tree.again
+                ),
+                *about_others(others, len(images)),
+                *(about_tables(tree, others) if not found.classes else ()),
             ),
+            bands=found.bands,
             allow_pickle=allow_pickle,
+            mask_value=mask_value,
             _tree=tree,
         )
 
 
-def _no_images(others: Sequence[str]) -> str:
-    """Say what is there in place of images, what is expected, and what can be done."""
-    expected = f"images are {', '.join(SUFFIXES)}"
-    if not others:
-        return f"is empty; {expected}, in a known layout; {KNOWN}"
-    count = f"{len(others)} other file" + ("s" if len(others) > 1 else "")
-    suffixes = {PurePosixPath(name).suffix.lower() for name in others}
-    pictures = ", ".join(sorted(suffixes & _PICTURES))
-    convert = f"; convert the {pictures} files to .png or .npy" if pictures else ""
-    return f"holds no images, only {count}, such as {others[0]}; {expected}{convert}"
+def _in_two_splits(samples: Sequence[Sample]) -> list[tuple[str, str]]:
+    """Pairs of samples of two splits with the name of one object, not a number in a row."""
+    first: dict[str, Sample] = {}
+    pairs = []
+    for sample in samples:
+        name = PurePosixPath(sample.id).name
+        if sample.index is None and _OBJECT.search(name):
+            other = first.setdefault(name, sample)
+            pairs += [(other.id, sample.id)] if other.split != sample.split else []
+    return pairs
+
+
+@dataclass
+class _Found:
+    """What the names of a source say."""
+
+    samples: list[Sample]
+    classes: tuple[str, ...]
+    layout: str
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    bands: tuple[str, ...] = ()
+
+
+def _about_hidden(names: Sequence[str]) -> list[str]:
+    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
+    lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
+    if not lost:
+        return []
+    count = "1 file" if len(lost) == 1 else f"{len(lost)} files"
+    return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
+
+
+def _about_names(images: Sequence[str], found: _Found) -> list[str]:
+    """Doubt names that cannot be told apart, objects in two splits, and classes that are none."""
+    warnings = []
+    if same := alike(images):
+        warnings.append(
+            f"{' and '.join(same[0])} differ by case or the writing of accents alone ({len(same)} "
+            "such): is that one image twice?"
+        )
+    if again := _in_two_splits(found.samples):
+        warnings.append(
+            f"{' and '.join(again[0])} are one object by their names, in two splits "
+            f"({len(again)} such): scores will be too good"
+        )
+    if named_for_bands(found.classes):
+        warnings.append(
+            f"the classes {', '.join(found.classes)} are named as bands are: if they are bands, "
+            "put those of an object into one array, channels first"
+        )
+    if 2 < len(found.classes) == len(found.samples):
+        warnings.append("every class has one image: are the folders those of objects?")
+    return warnings
 
 
 def _hold_sets(root: Path, tree: Tree, ids: dict[str, str]) -> bool:
@@ -204,25 +288,47 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
         raise ShardError(f"{root}: {name}: cannot be read ({error})") from error
 
 
-def _read_folders(root: Path, ids: dict[str, str]) -> tuple[list[Sample], tuple[str, ...], str]:
-    """Split and class of every image from its folders; the classes; the layout in words."""
-    folders = {name: path_parts(id_)[:-1] for name, id_ in ids.items()}
-    found = places(root, set(folders.values()))
+def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
+    """Split and class of every image, or of every object in several bands, from its folders."""
+    joined = join_bands(root, ids)
+    names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
+    doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
+    found = places(root, set(doubled.values()))
     classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
+    for one, other in alike(classes):
+        raise ShardError(
+            f"{root}: its classes {one} and {other} differ by case or the writing of accents "
+            "alone; give one class one name"
+        )
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
     samples = []
-    for name, id_ in ids.items():
-        split, class_ = found[folders[name]]
+    for key, id_ in names.items():
+        split, class_ = found[doubled[path_parts(id_)[:-1]]]
         target = classes.index(class_) if class_ else -1
-        samples.append(Sample(id_, name, split or ("" if class_ else "train"), target))
-    return samples, classes, describe(found)
+        where = split or ("" if class_ else "train")
+        samples.append(Sample(id_, joined.files[key], where, target))
+    result = _Found(samples, classes, describe(found), bands=joined.bands)
+    result.warnings += [joined.warning] if joined.warning else []
+    folded = sorted("/".join(parts) for parts, plain in doubled.items() if parts != plain)
+    if folded:
+        more = f" and {len(folded) - 1} more" if len(folded) > 1 else ""
+        result.notes.append(f"doubled folders are read as one: {folded[0]}{more}")
+    return result
 
 
-def _read_sets(
-    root: Path, tree: Tree, ids: dict[str, str]
-) -> tuple[list[Sample], tuple[str, ...], list[str]]:
+def _refuse_band_sets(root: Path, ids: Collection[str]) -> None:
+    """Refuse .npz sets of one band each, whose images would be packed one by one."""
+    if bands_of_names([PurePosixPath(id_).stem for id_ in ids]):
+        raise ShardError(
+            f"{root}: {', '.join(ids)} are named for bands; put the bands of an image into one "
+            "array, 'images' (N, C, H, W)"
+        )
+
+
+def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     """Samples of .npz sets, their classes, and what was decided about them."""
+    _refuse_band_sets(root, ids.values())
     samples: list[Sample] = []
     named: set[tuple[str, ...]] = set()
     for name, id_ in ids.items():
@@ -240,7 +346,7 @@ def _read_sets(
         if not split and (labels < 0).all():
             split = "train"
         samples += [
-            Sample(f"{id_}[{i}]", name, split, t, i) for i, t in enumerate(labels.tolist())
+            Sample(f"{id_}[{i}]", (name,), split, t, i) for i, t in enumerate(labels.tolist())
         ]
     if len(named) > 1:
         raise ShardError(f"{root}: its .npz files name different classes")
@@ -251,13 +357,13 @@ def _read_sets(
     if classes and most >= len(classes):
         raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")
     if classes or most < 0:
-        return samples, classes, []
+        return _Found(samples, classes, "{split}.npz")
     numbers = tuple(str(i) for i in range(most + 1))
     note = (
         f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
         "GravLensNet's own order was no, vort, sphere"
     )
-    return samples, numbers, [note]
+    return _Found(samples, numbers, "{split}.npz", [note])
 
 
 def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:

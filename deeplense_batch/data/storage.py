@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeplense_batch.data.doubts import Doubt, doubts
 from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.images import Image, ImageError
 from deeplense_batch.data.sources import Sample, Source
@@ -37,6 +38,7 @@ class Storage:
     stored: dict[str, np.dtype]  # by split
     asked: np.dtype | None = None  # the stored type, where one was asked for, exact or not
     masses: bool = False  # whether some image comes with an axion mass
+    bands: tuple[str, ...] = ()  # of the channels, where names say them
 
 
 class Facts(NamedTuple):
@@ -49,6 +51,8 @@ class Facts(NamedTuple):
     axion_mass_ev: float
     digest: bytes  # sha256 of what is stored
     content: bytes  # equal for equal images, whatever they are stored as
+    masked: int  # pixels that had the mask value
+    doubts: tuple[Doubt, ...]
 
 
 class Packed(NamedTuple):
@@ -85,9 +89,10 @@ def first_storage(
         source.hold(split)
         for sample in samples:
             with suppress(ImageError):
-                pixels = source.read(sample).pixels
+                image = source.read(sample)
+                pixels = image.pixels
                 if shape in (None, pixels.shape):
-                    return Storage(pixels.shape, pixels.dtype, stored, asked)
+                    return Storage(pixels.shape, pixels.dtype, stored, asked, bands=image.bands)
     return Storage((), COUNTS, stored, asked)
 
 
@@ -103,6 +108,9 @@ def convert(source: Source, sample: Sample, storage: Storage) -> Packed | Bad | 
         shape = image.pixels.shape
         if shape != storage.shape:
             raise ImageError(f"shape {shape}, most images have {storage.shape}")
+        if image.bands != storage.bands:
+            here, there = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
+            raise ImageError(f"bands {here}, those of the first image are {there}")
         dtype = np.result_type(storage.dtype, image.pixels.dtype)
         masses = storage.masses or not math.isnan(image.axion_mass_ev)
         if (dtype, masses) != (storage.dtype, storage.masses):
@@ -135,7 +143,17 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         stored = values.astype(form, copy=False)
     hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
     digest = content[:32] if hashed else _sha256(stored)
-    facts = Facts(scale, image.least, image.most, error, image.axion_mass_ev, digest, content)
+    facts = Facts(
+        scale,
+        image.least,
+        image.most,
+        error,
+        image.axion_mass_ev,
+        digest,
+        content,
+        image.masked,
+        tuple(d for d in doubts(values) if not (image.masked and d.kind in ("edge", "repeated"))),
+    )
     return Packed(stored, facts)
 
 

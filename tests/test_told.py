@@ -1,0 +1,294 @@
+"""What packing tells or refuses, so that nothing is lost in silence."""
+
+import io
+import json
+import unicodedata
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+from conftest import typed
+from fuzz_packs import fuzz
+
+from deeplense_batch.data.doubts import doubts
+from deeplense_batch.data.pack import pack
+from deeplense_batch.data.shards import ShardError, open_split
+
+N = 32
+
+
+def noise(seed=0, shape=(1, N, N)):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def fill(root, *names, change=lambda pixels: pixels):
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(root / name, change(noise(i)))
+    return root
+
+
+def npy(pixels):
+    buffer = io.BytesIO()
+    np.save(buffer, pixels)
+    return buffer.getvalue()
+
+
+def told(root):
+    """All that is printed about a packing."""
+    return str(pack(root, root.parent / f"out-{len(list(root.parent.iterdir()))}"))
+
+
+def archive(path, *names, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as file:
+        for i, name in enumerate(names):
+            member = zipfile.ZipInfo()
+            member.filename, member.compress_type = name, method
+            file.writestr(member, npy(noise(i)))
+    return path
+
+
+SET = [f"data/{split}/{class_}/{i}.npy" for split in ("train", "val")
+       for class_ in ("no", "vort") for i in range(2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda name: name.replace("/", "\\"),
+        lambda name: f"./{name}",
+        lambda name: f"/{name}",
+        lambda name: f"../{name}",
+        lambda name: name.replace("/", "//"),
+        lambda name: f"C:\\{name}".replace("/", "\\"),
+        lambda name: f"other/../{name}",
+    ],
+)
+def test_names_in_a_zip_are_cleaned(tmp_path, written):
+    plain = pack(archive(tmp_path / "plain.zip", *SET), tmp_path / "plain")
+    report = pack(archive(tmp_path / "odd.zip", *map(written, SET)), tmp_path / "odd")
+    assert report.layout == "{split}/{class}/" and report.classes == ("no", "vort")
+    assert report.digest == plain.digest
+
+
+def test_a_folder_unpacked_from_a_zip_of_windows_is_read_as_folders(tmp_path):
+    fill(tmp_path / "set", *(name.replace("/", "\\") for name in SET))
+    report = pack(tmp_path / "set", tmp_path / "out")
+    assert [split.class_counts for split in report.splits] == [{"no": 2, "vort": 2}] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("again", ["a/1.npy", "./a/1.npy", "a//1.npy", "a\\1.npy", "b/../a/1.npy"])
+def test_two_files_of_one_name_are_refused(tmp_path, again):
+    source = archive(tmp_path / "set.zip", "a/1.npy", "b/1.npy", again)
+    with pytest.raises(ShardError, match=r"1 of its files have the name of another, such as a/1"):
+        pack(source, tmp_path / "out")
+
+
+def test_a_method_that_cannot_be_read_is_told_once_with_what_to_do(tmp_path):
+    source = archive(tmp_path / "set.zip", *SET)
+    data = bytearray(source.read_bytes())
+    for magic, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.find(magic)
+        while at >= 0:
+            data[at + offset] = 9
+            at = data.find(magic, at + 1)
+    source.write_bytes(data)
+    says = r"compressed by Deflate64, .* \(method 9\), such as data/.*; unpack it \(7z x, unzip\)"
+    with pytest.raises(ShardError, match=says) as caught:
+        pack(source, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_doubled_folders_are_one(tmp_path):
+    fill(
+        tmp_path / "set", *(f"{c}/{c}/{i}.npy" for c in ("lenses", "nonlenses") for i in range(5))
+    )
+    report = pack(tmp_path / "set", tmp_path / "out")
+    assert report.classes == ("nonlenses", "lenses")
+    assert "note: doubled folders are read as one: lenses/lenses and 1 more" in str(report)
+    fill(tmp_path / "half", "a/a/1.npy", "b/1.npy", "b/2.npy")
+    assert pack(tmp_path / "half", tmp_path / "out2").classes == ("a", "b")
+    fill(tmp_path / "splits", "train/train/1.npy", "val/val/1.npy")
+    assert pack(tmp_path / "splits", tmp_path / "out3").classes == ()
+
+
+def test_files_that_may_hold_images_are_never_left_out_in_silence(tmp_path):
+    root = fill(tmp_path / "set", "a/1.npy", "b/2.npy")
+    for name in ("a/3.jpg", "a/4.JPEG", "b/5.webp", "more.zip", "b/6.fits.fz", "a/.8.npy"):
+        (root / name).write_bytes(b"x")
+    text = told(root)
+    assert "WARNING: 1 .jpeg, 1 .jpg, 1 .webp beside 2 images left out, such as a/3.jpg" in text
+    assert "WARNING: 1 .zip beside 2 images left out, such as more.zip: they may hold" in text
+    assert "WARNING: 1 .fz beside 2 images left out, such as b/6.fits.fz" in text
+    assert "note: 1 file left out, hidden by a name or folder that begins with '.': a/.8" in text
+    fill(tmp_path / "hidden", ".a/1.npy")
+    with pytest.raises(ShardError, match=r"is empty but for 1 hidden, such as .a/1.npy; images"):
+        pack(tmp_path / "hidden", tmp_path / "out")
+    (root / "a/._1.npy").write_bytes(b"x")  # of a Mac, never an image
+    assert "note: 1 file left out" in told(root)
+
+
+def test_a_table_beside_images_without_labels_is_named_with_its_columns(tmp_path):
+    root = fill(tmp_path / "set", "images/1.npy", "images/2.npy")
+    (root / "labels.csv").write_text("id;is_lens\n1;0\n")
+    pd.DataFrame({"name": ["1"], "z": [0.5]}).to_parquet(root / "t.parquet")
+    (root / "a.json").write_text(json.dumps([{"id": 1, "kind": "no"}]))
+    (root / "catalog.txt").write_text("# made by hand\nRA DEC class\n1 2 no\n")
+    (root / "README.txt").write_text("about")
+    text = told(root)
+    assert (
+        "lies tables, which are not read: a.json (columns id, kind); catalog.txt (columns" in text
+    )
+    for name in ("a.json (columns id, kind)", "catalog.txt (columns RA, DEC, class)",
+                 "labels.csv (columns id, is_lens)", "and 1 more"):  # fmt: skip
+        assert name in text
+    assert "README.txt (" not in text
+    labelled = fill(tmp_path / "labelled", "a/1.npy", "b/2.npy")
+    (labelled / "labels.csv").write_text("id,is_lens")
+    assert "WARNING" not in told(labelled) and "1 file ignored, no image: labels" in told(labelled)
+    Table({"ID": [1], "LENS": [0]}).write(root / "images" / "cat.fits")
+    with pytest.raises(ShardError, match=r"cat.fits: holds no image, but a table of ID, LENS"):
+        pack(root / "images", tmp_path / "fits", skip_bad=False)
+
+
+def test_classes_that_look_alike_are_refused_and_files_doubted(tmp_path):
+    accent = unicodedata.normalize("NFD", "é")
+    for one, other in (("Lens", "lens"), ("é", accent)):
+        root = fill(tmp_path / one, f"train/{one}/1.npy", f"val/{other}/2.npy", "train/x/3.npy")
+        with pytest.raises(ShardError, match="by case or the writing of accents alone; give one"):
+            pack(root, tmp_path / "out")
+    assert "WARNING: A.npy and a.npy differ by" in told(fill(tmp_path / "f", "A.npy", "a.npy"))
+
+
+def test_a_name_of_an_object_in_two_splits_is_doubted(tmp_path):
+    names = [f"{split}/a/{name}.npy" for split in ("train", "test")
+             for name in ("J1234+5678", "100002", "000017", "5")]  # fmt: skip
+    text = told(fill(tmp_path / "set", *names))
+    assert "test/a/100002.npy and train/a/100002.npy are one object by their names" in text
+    assert "in two splits (2 such): scores will be too good" in text
+
+
+def test_a_folder_behind_two_names_is_read_once_and_told(tmp_path):
+    root = fill(tmp_path / "set", "train/a/1.npy", "train/b/1.npy")
+    (root / "val").symlink_to("train")
+    assert "WARNING: folder val is a link to one that is read already" in told(root)
+
+
+# Values that no image has
+
+
+def put(value, where=np.s_[:, 3:6, 4:7], scale=1.0):
+    def change(pixels):
+        pixels = pixels * scale
+        pixels[where] = value
+        return pixels
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (put(100, scale=1e-12), "apart", "9 pixels of 100 beside values from "),
+        (put(-99), "apart", "9 pixels of -99 beside"),
+        (put(-99, np.s_[:, 3, 4]), "apart", "1 pixel of -99 beside"),
+        (put(1e30, np.s_[:, 3, 4]), "apart", "1 pixel of 1e+30 beside"),
+        (put(100, np.s_[:, :20]), "apart", "640 pixels of 100 beside"),
+        (lambda p: put(65535)((p * 30 + 900).round()), "apart", "9 pixels of 65535 beside"),
+        (lambda p: put(0)(p + 100), "apart", "9 pixels of 0 beside"),
+        (put(0, np.s_[:, :4]), "edge", "128 pixels at an edge are all 0"),
+        (put(0.5, np.s_[:, :, -3:]), "edge", "96 pixels at an edge are all 0.5"),
+        (put(0, (0, *np.tril_indices(N, -20))), "repeated", "78 pixels are all 0"),
+        (lambda p: np.concatenate([p, 0 * p]), "constant", "channel 1 is constant, all 0"),
+        (lambda p: np.concatenate([p, put(-99)(p)]), "apart", "9 pixels of -99 beside"),
+    ],
+)
+def test_values_that_no_image_has(change, kind, text):
+    pixels = noise()
+    pixels = change(pixels)
+    (found,) = doubts(pixels)
+    assert found.kind == kind and found.text.startswith(text)
+
+
+def ordinary():
+    """Images as they are: counts, saturated, clipped, scaled, without noise."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] - 31.5
+    light = np.exp(-np.hypot(x, y) / 6)
+    for sky in (0.003, 0.03, 0.3, 3, 30, 300):
+        for peak in (1, 30, 1e3, 1e5):
+            counts = random.poisson(sky + peak * light).astype(np.float64)
+            if counts.any():
+                yield counts
+                yield (counts - counts.min()) / np.ptp(counts)
+                yield np.clip(counts, 0, 0.3 * peak + sky + 3)  # saturated
+                yield np.log1p(counts)
+            yield np.clip(counts - sky + random.normal(size=counts.shape), 0, None)
+            yield sky + peak * light
+            yield np.where(np.hypot(x, y) < 20, light, 0)
+            yield (255 * (light + 0.05 * random.random(light.shape)).clip(0, 1)).astype(np.uint8)
+
+
+def test_ordinary_images_are_not_doubted():
+    for pixels in ordinary():
+        if pixels.min() < pixels.max():
+            assert not doubts(pixels[None])
+
+
+def test_real_images_are_not_doubted_but_for_one_that_is_a_mask(real_data):
+    """A channel of test_lenses/6 holds three values, and is all one of them along an edge."""
+    found = {}
+    for path in [
+        *real_data.glob("common_test_1/*/*.npy"),
+        *real_data.glob("lens_finding/*/*.npy"),
+    ]:
+        if doubted := doubts(np.load(path)):
+            found[f"{path.parent.name}/{path.name}"] = [one.kind for one in doubted]
+    assert found == {"test_lenses/6.npy": ["edge"]}
+
+
+def test_doubts_are_counted_and_the_first_is_named(tmp_path):
+    root = fill(tmp_path / "set", *(f"{i}.npy" for i in range(3)))
+    fill(root, "10.npy", "9.npy", change=put(100, scale=1e-12))
+    text = told(root)
+    assert "WARNING: 2 images have a value far from all others, such as 9.npy: 9 pixels of" in text
+    assert "if it is no light, --mask_value 100 fills such pixels" in text
+    assert text.count("WARNING") == 1
+
+
+@pytest.mark.parametrize("value", [100, -99, 1e30, np.nan, np.inf])
+def test_masked_pixels_become_the_median_of_the_rest(tmp_path, value):
+    root = fill(tmp_path / "set", "1.npy", "2.npy", "3.npy")
+    fill(root, "1.npy", change=put(value, np.s_[:, :3]))
+    report = pack(root, tmp_path / "out", mask_value=value)
+    split = open_split(tmp_path / "out", "train")
+    packed = dict(zip(split.ids(), split.images(), strict=True))
+    expected = noise(0)
+    expected[:, :3] = np.median(expected[:, 3:])
+    assert (packed["1.npy"] == expected).all() and (packed["2.npy"] == noise(1)).all()
+    assert f"note: 96 pixels had the mask value {value:g}, in 1 of the images" in str(report)
+    assert "WARNING" not in str(report)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["options"]["mask_value"] in (value, str(value))
+
+
+def test_a_channel_of_masked_pixels_is_bad_and_a_word_is_no_value(tmp_path, capsys):
+    root = fill(tmp_path / "set", "1.npy", "2.npy")
+    np.save(root / "2.npy", np.full((N, N), -99.0))
+    with pytest.raises(ShardError, match=r"2.npy: a channel has the mask value -99 in all its"):
+        pack(root, tmp_path / "out", mask_value=-99)
+    code, _, error = typed(capsys, "pack", root, tmp_path / "out", "--mask_value=x")
+    assert code == 2 and "--mask_value: expected a number, got 'x'" in error
+    code, shown, _ = typed(
+        capsys, "pack", root, tmp_path / "out", "--mask_value=-99", "--skip_bad"
+    )
+    assert code == 0 and "1 x a channel has the mask value -99" in shown
+
+
+def test_random_sets_lose_nothing_in_silence():
+    ends, wrong = fuzz(40, seed=3)
+    assert not wrong, "\n".join(wrong)
+    assert ends["packed"] > 20 and ends["refused"] > 2
