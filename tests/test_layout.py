@@ -20,7 +20,7 @@ MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py"))
 FLOORS = {
     "__init__": 0,
     "job": 1, "rundir": 1, "distributed": 1, "optim": 1,
-    "precision": 1, "checkpoint": 1, "record": 1, "memory": 1,
+    "precision": 1, "checkpoint": 1, "record": 1, "memory": 1, "memo": 1,
     "lensing": 1, "diffusion": 1, "samplers": 1, "metrics": 1, "stats": 1, "bootstrap": 1,
     "figures": 1,
     "tasks": 2, "data": 2, "models": 2, "rows": 2, "outcomes": 2, "imported": 2, "reference": 2,
