@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeplense_batch.cells import safe_text
+from deeplense_batch.copies import one_of_each
 from deeplense_batch.report.tables import missing_runs, state_counts
 from deeplense_batch.rows import COLUMNS, CollectError, Row, read_rows
 from deeplense_batch.rundir import RunDir
@@ -74,23 +76,25 @@ def collect(
     folder = RunDir(out)  # for its way of replacing a file
     if folder.path.exists() and not folder.path.is_dir():
         raise CollectError(f"{out}: not a folder")
-    rows = [] if root is None else read_rows(root)
+    rows, copies = ([], []) if root is None else one_of_each(read_rows(root))
     rows += published_rows(published) if published else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
     content, pictures = _compared(rows, notes)
+    content["copies"] = copies
     folder.path.mkdir(parents=True, exist_ok=True)
     drawn = write(folder.path, pictures)
     table, models = _tables(content)
-    folder.write_text("results.csv", table.convert_dtypes().to_csv(index=False))
-    folder.write_text("models.csv", models.convert_dtypes().to_csv(index=False))
+    folder.write_text("results.csv", _csv(table))
+    folder.write_text("models.csv", _csv(models))
     folder.write_json("results.json", content)
     folder.write_text("report.md", page(content))
     folder.write_text("report.html", web_page(content, folder.path, _details(content)))
     folder.write_text("models.tex", latex_table(content))
     names = ("report.html", "report.md", "results.csv", "models.csv", "models.tex", "results.json")
     paths = (*(folder.path / name for name in names), *drawn)
-    said = [content["missing"], content["counts"], *_best(content), f"report: {paths[0]}"]
+    said = [content["missing"], content["counts"], *copies, *_best(content)]
+    said.append(f"report: {paths[0]}")
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
 
 
@@ -197,6 +201,15 @@ def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         for model in each["models"]
     ]
     return pd.DataFrame(plain, columns=names), pd.DataFrame(models)
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """The table as .csv, in which no name is a formula."""
+
+    def safe(value: Any) -> Any:
+        return safe_text(value) if isinstance(value, str) else value
+
+    return table.rename(columns=safe).map(safe).convert_dtypes().to_csv(index=False)
 
 
 def _flat(model: Row) -> Row:

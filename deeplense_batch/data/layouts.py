@@ -8,7 +8,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.trees import path_parts
 
-__all__ = ["KNOWN", "describe", "empty_folders", "meaning", "natural", "places", "short_ids"]
+__all__ = [
+    "KNOWN",
+    "describe",
+    "empty_folders",
+    "is_lens",
+    "meaning",
+    "natural",
+    "places",
+    "short_ids",
+]
 
 KNOWN = (
     "known are {train,val,test}/{class}/, {class}/, {train,test}_{class}/, images side by side, "
@@ -40,6 +49,11 @@ def short_ids(names: Sequence[str]) -> dict[str, str]:
             break
         skip += 1
     return {name: "/".join(path[skip:]) for name, path in parts.items()}
+
+
+def is_lens(class_: str) -> bool:
+    """Whether a class is named as what a search is for: its number is 1, that of the other 0."""
+    return class_.casefold() in ("lens", "lenses")
 
 
 def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:

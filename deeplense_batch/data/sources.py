@@ -12,7 +12,8 @@ images side by side                              one split, train, without label
 
 Everything may lie in a zip, which is read in place, and below folders that hold nothing else
 (``dataset/``); those are no part of a sample's id, so that a folder and its zip pack to the same
-shards. Classes are numbered by name, in natural order, but a lens is always 1.
+shards. Classes are numbered by name, in natural order, but of two of which one is
+named ``lens`` or ``lenses`` that is always 1.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from deeplense_batch.data.layouts import (
     KNOWN,
     describe,
     empty_folders,
+    is_lens,
     meaning,
     natural,
     places,
@@ -209,6 +211,8 @@ def _read_folders(root: Path, ids: dict[str, str]) -> tuple[list[Sample], tuple[
     classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
+    elif len(classes) == 2 and is_lens(classes[0]) and not is_lens(classes[1]):
+        classes = classes[::-1]
     samples = []
     for name, id_ in ids.items():
         split, class_ = found[folders[name]]
