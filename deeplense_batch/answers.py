@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from deeplense_batch.cells import plain_text, safe_text
 from deeplense_batch.job import JobError
 from deeplense_batch.rundir import RunBusyError, RunDir
 
@@ -181,7 +182,7 @@ def read_tables(file: Path, columns: Mapping[str, pa.DataType]) -> Iterator[pa.T
         )
         with pa_csv.open_csv(file, convert_options=options) as reader:
             for batch in reader:
-                yield pa.Table.from_batches([batch])
+                yield _texts(pa.Table.from_batches([batch]), plain_text)
         return
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(_ROWS, columns=list(columns)):
@@ -193,10 +194,20 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[Callable[[pa
     """A file of either kind, to which tables are added, a row group each."""
     if suffix == ".csv":
         with pa_csv.CSVWriter(path, schema) as csv:
-            yield lambda table: csv.write_table(table.cast(schema))
+            yield lambda table: csv.write_table(_texts(table.cast(schema), safe_text))
     else:
         with pq.ParquetWriter(path, schema) as parquet:
             yield lambda table: parquet.write_table(table.cast(schema), row_group_size=len(table))
+
+
+def _texts(table: pa.Table, change: Callable[[str], str]) -> pa.Table:
+    """The table with its texts changed."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            values = table.column(place).to_pylist()
+            changed = [None if value is None else change(value) for value in values]
+            table = table.set_column(place, field, pa.array(changed, field.type))
+    return table
 
 
 def _question_of(file: Path) -> dict[str, Any] | None:

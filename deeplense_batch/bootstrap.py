@@ -10,11 +10,10 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
-from operator import call
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +23,10 @@ __all__ = ["RESAMPLES", "accuracy", "average_precision", "bootstrap", "macro_auc
 
 RESAMPLES = 2000
 
-Counts = NDArray[np.uint8]  # (N, B): how often a resample holds a sample
+Counts = NDArray[np.unsignedinteger]  # (N, B): how often a resample holds a sample
 Statistic = Callable[[Counts], NDArray[np.float64]]  # (N, B) to (B,)
 
+_SHARE = 32  # statistics that a thread computes in one go
 _CELLS = 1 << 20  # of counts at once, so that a block stays in the cache
 
 
@@ -54,11 +54,15 @@ def bootstrap(
     strata = np.asarray(strata)
     if not len(strata):
         raise ValueError("bootstrap: no sample")
-    blocks = []
+    shares = [statistics[first : first + _SHARE] for first in range(0, len(statistics), _SHARE)]
+    found, done = np.empty((len(statistics), resamples)), 0
     with ThreadPoolExecutor(_cores()) as pool:
         for counts in _resamples(strata, resamples, seed):
-            blocks.append(list(pool.map(call, statistics, repeat(counts))))
-    return np.concatenate([np.array(block).reshape(len(statistics), -1) for block in blocks], 1)
+            block = slice(done, done := done + counts.shape[1])
+            values = pool.map(lambda share, c=counts: [one(c) for one in share], shares)
+            for place, row in enumerate(itertools.chain.from_iterable(values)):
+                found[place, block] = row
+    return found
 
 
 def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -94,7 +98,11 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
         wins = sums[low] + sums[high]
         return np.einsum("ib,ib->b", groups @ counts, wins) / (2 * pairs)
 
-    return area
+    def area_without_ties(counts: Counts) -> NDArray[np.float64]:
+        wins = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)  # a row is a group
+        return np.einsum("ib,ib->b", groups @ counts, wins) / pairs
+
+    return area if (less < not_more).any() else area_without_ties
 
 
 def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -131,13 +139,21 @@ def _spans(places: NDArray[np.intp], ends: ArrayLike, samples: int) -> csr_array
     """The matrix that sums counts over spans of places, each up to its end: (spans, N)."""
     ends = np.asarray(ends)
     kept = places[: ends[-1]]
-    content = np.ones(len(kept), np.int32), kept, np.concatenate([[0], ends])
+    content = np.ones(len(kept), _type_of(samples)), kept, np.concatenate([[0], ends])
     return csr_array(content, shape=(len(ends), samples))
+
+
+def _type_of(samples: int) -> type[np.unsignedinteger]:
+    """The smallest type that holds any sum of counts: a product without conversion is fastest."""
+    return np.uint16 if samples < 1 << 16 else np.uint32
 
 
 def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
     """The share of samples whose true class, (N,), has the highest of the scores, (N, K)."""
-    return mean_of(np.asarray(scores).argmax(axis=1) == np.asarray(targets))
+    right = np.flatnonzero(np.asarray(scores).argmax(axis=1) == np.asarray(targets))
+    samples = len(np.asarray(targets))
+    row = _spans(right, [len(right)], samples)
+    return lambda counts: (row @ counts)[0] / samples
 
 
 def mean_of(values: ArrayLike) -> Statistic:
@@ -174,7 +190,7 @@ def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
     places = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
     for start in range(0, resamples, block):
         width = min(block, resamples - start)
-        counts = np.empty((len(strata), width), np.uint8)
+        counts = np.empty((len(strata), width), _type_of(len(strata)))
         for place in places:
             size = len(place)
             drawn = random.integers(0, size, (width, size)) + np.arange(width)[:, None] * size

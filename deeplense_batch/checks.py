@@ -8,8 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
+from deeplense_batch.data.shards import (
+    ShardError,
+    Split,
+    data_digest,
+    open_split,
+    read_splits,
+)
 from deeplense_batch.job import Augment, Job, JobError, Simulation, TaskSection, nearest
+from deeplense_batch.memo import Memo
 from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.tasks import TASKS, build_task
@@ -23,12 +30,12 @@ _USES = ("train", "valid", "test")
 _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")  # of `Augment`
 
 
-def check_training(job: Job, digests: dict[str, str]) -> str:
+def check_training(job: Job, memo: Memo) -> str:
     """Check a job that trains.
 
     Arguments:
         job: With the runs that it names found (`earlier`).
-        digests: Of the data already seen, by their folder; those of this job are added.
+        memo: What is known of the data and the options of other jobs of the plan.
 
     Returns:
         The digest of its data.
@@ -63,24 +70,25 @@ def check_training(job: Job, digests: dict[str, str]) -> str:
             weights_file(name)
     if job.judge is not None:
         _check_judged(job)
-    task = _check_options(job)
+    task = _check_options(job, memo)
     try:
-        if job.data.root not in digests:
-            digests[job.data.root] = data_digest(job.data.root)
-        slices = open_slices(job)
+        root = job.data.root
+        digest = memo.once(("digest", root), lambda: data_digest(root))
+        slices = open_slices(job, memo)
         if not slices["train"].info.classes and (task is None or task.needs_labels):
             raise ShardError(f"{job.data.root}: the images have no labels to learn")
         info = slices["train"].info
         if task is not None and info.classes:
-            _check_options(job, info.classes)
+            _check_options(job, memo, info.classes)
         if task is not None and task.fixed_pixels:
-            _check_fixed(job, set(task.reads) & set(slices["train"].truths()), info.shape[1:])
+            truths = memo.once(("truths", info.files[0]), slices["train"].truths)
+            _check_fixed(job, set(task.reads) & set(truths), info.shape[1:])
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
-    return digests[job.data.root]
+    return digest
 
 
-def check_simulation(job: Simulation) -> str:
+def check_simulation(job: Simulation, memo: Memo) -> str:
     """Check a simulation; it has no data, and an empty digest.
 
     Raises:
@@ -92,20 +100,29 @@ def check_simulation(job: Simulation) -> str:
         raise JobError(f"{job.name}: part: {job.part} of {job.parts} parts; they count from 0")
     section = job.simulate
     try:
-        check(section.kind, images=section.images, **section.options)
+        memo.once(
+            ("simulation", repr(section)),
+            lambda: check(section.kind, images=section.images, **section.options),
+        )
     except ShardError as error:
         raise JobError(f"{job.name}: {error}") from error
     return ""
 
 
-def open_slices(job: Job) -> dict[str, Split]:
+def open_slices(job: Job, memo: Memo | None = None) -> dict[str, Split]:
     """Open the slices ``train``, ``valid`` and ``test`` of a job.
+
+    Arguments:
+        job: The job.
+        memo: What is known of the data of other jobs of a plan.
 
     Raises:
         ShardError: The data or a slice are not there, or the crop is larger than the images.
         JobError: Two slices share samples.
     """
-    slices = {use: open_split(job.data.root, getattr(job.data, use)) for use in _USES}
+    root = job.data.root
+    splits = memo.once(("splits", root), lambda: read_splits(root)) if memo else None
+    slices = {use: open_split(root, getattr(job.data, use), splits) for use in _USES}
     for i, one in enumerate(_USES):
         for other in _USES[i + 1 :]:
             a, b = slices[one], slices[other]
@@ -130,28 +147,40 @@ def open_slices(job: Job) -> dict[str, Split]:
     return slices
 
 
-def _check_options(job: Job, classes: Sequence[str] = ()) -> Task | None:
+def _check_options(job: Job, memo: Memo, classes: Sequence[str] = ()) -> Task | None:
     """Try the options of task and model, which only they can judge, where there are any.
 
     Those of a task are tried once more where its classes are known.
 
     That loads torch; jobs of the plain task without options of the model are checked without it.
     """
-    task = None
     try:
-        if job.task != TaskSection():
-            task = build_task(job.task.name, classes=classes or ("a", "b"), **job.task.options)
-        if task is not None and classes:
-            _ = task.learns
+        task = memo.once(
+            ("task", repr(job.task), tuple(classes)), lambda: _tried_task(job.task, classes)
+        )
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
-        import torch
-
-        with torch.device("meta"):
-            size = job.data.size or job.data.crop or 224
-            build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
+        size = job.data.size or job.data.crop or 224
+        asked = ("model", job.model.name, repr(job.model.options), size)
+        memo.once(asked, lambda: _try_model(job, size))
     return task
+
+
+def _tried_task(section: TaskSection, classes: Sequence[str]) -> Task | None:
+    if section == TaskSection():
+        return None
+    task = build_task(section.name, classes=classes or ("a", "b"), **section.options)
+    if classes:
+        _ = task.learns
+    return task
+
+
+def _try_model(job: Job, size: int) -> None:
+    import torch
+
+    with torch.device("meta"):
+        build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
 
 
 def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:

@@ -7,11 +7,15 @@ compared on one device only.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from deeplense_batch.cells import safe_text
+from deeplense_batch.copies import one_of_each
 from deeplense_batch.report.tables import missing_runs, state_counts
 from deeplense_batch.rows import COLUMNS, CollectError, Row, read_rows
 from deeplense_batch.rundir import RunDir
@@ -25,6 +29,7 @@ if TYPE_CHECKING:  # they take a second to load
 __all__ = ["CollectError", "Report", "collect"]
 
 _SCHEMA = 2
+_MODELS = "models"  # folder of the models' own figures, in that of the report
 
 
 @dataclass(frozen=True)
@@ -74,23 +79,27 @@ def collect(
     folder = RunDir(out)  # for its way of replacing a file
     if folder.path.exists() and not folder.path.is_dir():
         raise CollectError(f"{out}: not a folder")
-    rows = [] if root is None else read_rows(root)
+    rows, copies = ([], []) if root is None else one_of_each(read_rows(root))
     rows += published_rows(published) if published else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
     content, pictures = _compared(rows, notes)
+    content["copies"] = copies
     folder.path.mkdir(parents=True, exist_ok=True)
     drawn = write(folder.path, pictures)
     table, models = _tables(content)
-    folder.write_text("results.csv", table.convert_dtypes().to_csv(index=False))
-    folder.write_text("models.csv", models.convert_dtypes().to_csv(index=False))
+    folder.write_text("results.csv", _csv(table))
+    folder.write_text("models.csv", _csv(models))
     folder.write_json("results.json", content)
     folder.write_text("report.md", page(content))
-    folder.write_text("report.html", web_page(content, folder.path, _details(content)))
+    folder.write_text(
+        "report.html", web_page(content, folder.path, _details(content, folder.path))
+    )
     folder.write_text("models.tex", latex_table(content))
     names = ("report.html", "report.md", "results.csv", "models.csv", "models.tex", "results.json")
     paths = (*(folder.path / name for name in names), *drawn)
-    said = [content["missing"], content["counts"], *_best(content), f"report: {paths[0]}"]
+    said = [content["missing"], content["counts"], *copies, *_best(content)]
+    said.append(f"report: {paths[0]}")
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
 
 
@@ -142,16 +151,36 @@ def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], lis
     return content, drawn
 
 
-def _details(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Recipe, figures and log of every model's picked run, where they are there, by its folder."""
+def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """Recipe, figures and log of every model's picked run, where they are there, by its folder.
+
+    The figures are brought into `models/` of the report's folder, where the page finds them.
+    """
+    from deeplense_batch.report.web import OPENED
+
     found: dict[str, dict[str, Any]] = {}
-    for run in [RunDir(m["run"]) for each in content["comparisons"] for m in each["models"]]:
-        details: dict[str, Any] = {"figures": sorted(run.figures.glob("*.png"))}
+    for old in (folder / _MODELS).glob("[0-9]*-[0-9]*/*.png"):
+        old.unlink()
+    models = [(each["number"], m) for each in content["comparisons"] for m in each["models"]]
+    for number, model in models[:OPENED]:
+        run, place = RunDir(model["run"]), f"{_MODELS}/{number}-{model['place']}"
+        details: dict[str, Any] = {"figures": _brought(run.figures, folder, place)}
         with contextlib.suppress(OSError, UnicodeDecodeError):
             details["recipe"] = (run.path / "job.yaml").read_text(encoding="utf-8")
         if (run.path / "log.txt").exists():
             details["log"] = str(run.path / "log.txt")
         found[str(run.path)] = details
+    return found
+
+
+def _brought(figures: Path, folder: Path, place: str) -> dict[str, str]:
+    """Copy the figures of a run to a place in a folder; their addresses there, by name."""
+    found = {}
+    for path in sorted(figures.glob("*.png")):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # the page says which is missing
+            shutil.copyfile(path, folder / place / path.name)
+        found[path.stem] = f"{place}/{quote(path.name)}"
     return found
 
 
@@ -197,6 +226,15 @@ def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         for model in each["models"]
     ]
     return pd.DataFrame(plain, columns=names), pd.DataFrame(models)
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """The table as .csv, in which no name is a formula."""
+
+    def safe(value: Any) -> Any:
+        return safe_text(value) if isinstance(value, str) else value
+
+    return table.rename(columns=safe).map(safe).convert_dtypes().to_csv(index=False)
 
 
 def _flat(model: Row) -> Row:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from deeplense_batch.job import AnyJob, Job, JobError, NotYetError
+from deeplense_batch.memo import Memo
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import find_runs
 
 __all__ = ["find_classifier", "with_earlier"]
 
 
-def with_earlier(job: AnyJob) -> AnyJob:
+def with_earlier(job: AnyJob, memo: Memo) -> AnyJob:
     """The job with the runs that it names found, where it named a job's folder.
+
+    Arguments:
+        job: The job.
+        memo: What is known of the earlier runs of other jobs of the plan.
 
     Raises:
         NotYetError: One is not there, or not through.
         JobError: There are several, or it is of no use.
     """
-    return _with_judge(_with_init(job))
+    return _with_judge(_with_init(job, memo), memo)
 
 
 def find_classifier(place: Path, asked: str) -> Path:
@@ -49,7 +55,7 @@ def find_classifier(place: Path, asked: str) -> Path:
     return runs[0].path
 
 
-def _with_init(job: AnyJob) -> AnyJob:
+def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     """The job with the run it starts from, where a job's folder was named: its counterpart.
 
     Raises:
@@ -61,7 +67,7 @@ def _with_init(job: AnyJob) -> AnyJob:
     place = Path(job.train.init)
     if place.is_dir() and not (place / "job.yaml").exists():
         start = job.run_name("").rpartition("-")[0] + "-"
-        runs = [path for path in sorted(place.iterdir()) if path.name.startswith(start)]
+        runs = memo.once(("beginnings", place), lambda: _by_beginning(place)).get(start, [])
         if len(runs) > 1:
             raise JobError(
                 f"{job.name}: train.init: {place} has {len(runs)} runs {start}...; name one"
@@ -76,10 +82,20 @@ def _with_init(job: AnyJob) -> AnyJob:
     return job.model_copy(update={"train": train})
 
 
-def _with_judge(job: AnyJob) -> AnyJob:
+def _by_beginning(place: Path) -> dict[str, list[Path]]:
+    """What lies in a folder, by the beginnings of its names that end in a dash."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(place.iterdir()):
+        for dash in re.finditer("-", path.name):
+            found.setdefault(path.name[: dash.end()], []).append(path)
+    return found
+
+
+def _with_judge(job: AnyJob, memo: Memo) -> AnyJob:
     """The job with the run of the classifier that judges, where its job's folder was named."""
     if not isinstance(job, Job) or job.judge is None or job.judge.classifier is None:
         return job
-    run = find_classifier(Path(job.judge.classifier), f"{job.name}: judge.classifier")
+    place, asked = Path(job.judge.classifier), f"{job.name}: judge.classifier"
+    run = memo.once((asked, place), lambda: find_classifier(place, asked))
     section = job.judge.model_copy(update={"classifier": str(run.absolute())})
     return job.model_copy(update={"judge": section})

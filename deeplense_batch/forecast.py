@@ -10,6 +10,7 @@ from statistics import median
 from deeplense_batch.arrays import check, grouped
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.job import Job
+from deeplense_batch.memo import Memo
 from deeplense_batch.plan import Planned
 from deeplense_batch.profile import Profile
 from deeplense_batch.rows import CollectError, read_rows
@@ -40,6 +41,7 @@ def forecast(
     """
     check(todo, profile)
     seconds = {} if bench is None else _measured(bench)
+    memo = Memo()
     past = _past(out)
     known: dict[str, float] = {}
     unknown = 0
@@ -52,7 +54,7 @@ def forecast(
             unknown += 1
             continue
         name = "GPU-hours" if gpus else "CPU-hours"
-        hours = pace * _images(item.training) * item.training.train.epochs / 3600
+        hours = pace * _images(item.training, memo) * item.training.train.epochs / 3600
         known[name] = known.get(name, 0.0) + hours
     told = [f"about {hours:.2g} {name} will be used" for name, hours in known.items()]
     if unknown:
@@ -67,8 +69,9 @@ def _kind(job: Job, device: str) -> Kind:
     return job.model.name, job.data.crop, job.data.size, device
 
 
-def _images(job: Job) -> int:
-    return len(open_split(job.data.root, job.data.train))
+def _images(job: Job, memo: Memo) -> int:
+    asked = job.data.root, job.data.train
+    return memo.once(asked, lambda: len(open_split(*asked)))
 
 
 def _past(out: Path) -> dict[Kind, float]:

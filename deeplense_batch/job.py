@@ -7,6 +7,7 @@ data. `recipe` reads jobs from YAML.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -302,10 +303,17 @@ def _named(weights: Path) -> str:
     if weights.is_dir():
         return weights.name
     try:
-        with weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        known = weights.stat()
+        return _digest(weights, known.st_ino, known.st_size, known.st_mtime_ns)
     except OSError as error:
         raise JobError(f"train.init: {weights}: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(weights: Path, *unchanged: int) -> str:
+    """Of a file, which every run of a grid may start from: read once while it is unchanged."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

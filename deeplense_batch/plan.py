@@ -11,6 +11,7 @@ from deeplense_batch.checks import check_simulation, check_training
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.earlier import with_earlier
 from deeplense_batch.job import AnyJob, Job, JobError, Resources, Simulation
+from deeplense_batch.memo import Memo
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunBusyError, RunDir, Status, now
 
@@ -87,14 +88,14 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
         ShardError: Data, or a slice of them.
     """
     planned: dict[Path, Planned] = {}
-    digests: dict[str, str] = {}
+    memo = Memo()
     sets: dict[str, Simulation] = {}
     # Checked by the names that were given, so that errors tell those.
-    for given in map(with_earlier, jobs):
+    for given in (with_earlier(job, memo) for job in jobs):
         if isinstance(given, Simulation):
-            digest = check_simulation(given)
+            digest = check_simulation(given, memo)
         else:
-            digest = check_training(given, digests)
+            digest = check_training(given, memo)
         job = _anchored(given)
         path = Path(out) / job.name / job.run_name(digest)
         if isinstance(job, Simulation):

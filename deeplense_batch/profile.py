@@ -7,6 +7,7 @@ Without one, SLURM's own defaults hold. Jobs say what a run needs; nothing of a 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,16 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _option(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError(
+            f"{name!r} is no name of an option; expected letters, digits and dashes, as mail-type"
+        )
+    return name
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
+Option = Annotated[str, AfterValidator(_option)]
 
 
 class Profile(BaseModel):
@@ -40,7 +50,7 @@ class Profile(BaseModel):
     qos: Line | None = None
     constraint: Line | None = None
     exclude: Line | None = None  # nodes
-    sbatch: dict[str, Line | int | bool] = {}  # other options, without their dashes
+    sbatch: dict[Option, Line | int | bool] = {}  # other options, without their dashes
     modules: list[Line] = []
     setup: list[Line] = []  # shell lines, before anything else
     srun_args: list[Line] = []

@@ -171,6 +171,7 @@ def _read_metrics(run: RunDir) -> Row:
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     scored = metrics["test"].get("scored", data["samples"]["test"])
     row |= {"test_samples": int(scored), "epochs": int(cost["epochs"])}
+    row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
     row["learns"] = metrics.get("learns")
     row["train_samples"] = int(data["samples"].get("train", 0)) or None
     row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None

@@ -38,6 +38,7 @@ from deeplense_batch.plan import Planned, data_notes, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.preflight import UnfitError, check_room, preflight
 from deeplense_batch.report.sentences import score_name
+from deeplense_batch.resolved import of_pieces, resolved
 from deeplense_batch.rundir import RunBusyError, RunDir
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.trained import Trained
@@ -131,6 +132,9 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     )  # fmt: skip
     trainer.resume()
     trainer.fit()
+    pieces = of_pieces(job, world, trainer.stepper)
+    if pieces and world.main:
+        _log.warning("%s", pieces)
 
     started = time.perf_counter()
     best = checkpoint.load(directory.path / BEST)["model"] if world.main else None
@@ -167,7 +171,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
         sum(joules) if whole else None
     )  # those of earlier attempts are lost
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
-    notes += data_notes(job.data.root)
+    notes += data_notes(job.data.root) + ([pieces] if pieces else [])
     targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
     counts = np.bincount(targets, minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
@@ -247,6 +251,7 @@ def _metrics(
     planned: Planned, directory: RunDir, world: World, trainer: Trainer, seconds: dict[str, float]
 ) -> dict[str, Any]:
     job, history = planned.training, directory.read_lines("history.jsonl")
+    attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]
     cuda = world.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else record.host_memory_gb()
     slices = {use: getattr(job.data, use) for use in ("train", "valid", "test")}
@@ -273,6 +278,7 @@ def _metrics(
         },
         "engine": job.engine.model_dump()
         | {"amp": trainer.stepper.precision.name, "micro_batch": trainer.stepper.micro_batch},
+        "resolved": resolved(job, world, trainer.stepper, attempts),
         "device": world.describe(),
         "versions": record.versions(),
         "commit": record.commit(),

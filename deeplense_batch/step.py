@@ -75,6 +75,11 @@ class Stepper:
         """The weights that are evaluated and kept: the averaged ones where there are any."""
         return self.model if self.ema is None else self.ema.model
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the network that trains is compiled."""
+        return self._called is not self._shared
+
     def start_epoch(self) -> None:
         """Put the model in training mode; frozen parts keep their statistics."""
         self._called.train()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deeplense_batch.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.plan import Planned, put_aside
@@ -198,12 +199,17 @@ def _settings(jobs: Sequence[AnyJob]) -> list[str]:
     """For each job the fields, but model and seed, in which those of its name differ."""
     flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
     told = ("model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out")
-    found = []
+    first: dict[str, dict[str, Any]] = {}
+    differ: dict[str, set[str]] = {}
     for job, fields in zip(jobs, flat, strict=True):
-        alike = [f for j, f in zip(jobs, flat, strict=True) if j.name == job.name]
-        differ = [k for k in fields if k not in told and any(f.get(k) != fields[k] for f in alike)]
-        found.append(", ".join(f"{k}={fields[k]}" for k in differ))
-    return found
+        one = first.setdefault(job.name, fields)
+        differ.setdefault(job.name, set()).update(
+            name for name in one.keys() | fields.keys() if one.get(name) != fields.get(name)
+        )
+    return [
+        ", ".join(f"{k}={v}" for k, v in fields.items() if k in differ[job.name] - {*told})
+        for job, fields in zip(jobs, flat, strict=True)
+    ]
 
 
 def check_cluster(cluster: str) -> None:

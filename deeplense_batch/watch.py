@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from deeplense_batch.copies import one_of_each
 from deeplense_batch.report.tables import padded, state_counts, table_cells
 from deeplense_batch.rows import Row, read_rows
 from deeplense_batch.rundir import RunDir
@@ -39,14 +40,15 @@ def status(root: Path | str) -> str:
     Raises:
         CollectError: There are no runs.
     """
-    rows = [row | {"left": _left(row)} for row in observe(root)]
+    known, copies = one_of_each(observe(root))
+    rows = [row | {"left": _left(row)} for row in known]
     lines = ["  ".join(line).rstrip() for line in padded(table_cells(rows, _COLUMNS))]
     lines += [
         f"log of {Path(row['run']).name}: {log}"
         for row in rows
         if row["state"] in ("failed", "lost") and (log := _log_of(row, Path(root)))
     ]
-    return "\n".join([*lines, state_counts(rows)])
+    return "\n".join([*lines, *copies, state_counts(rows)])
 
 
 def incomplete(root: Path | str) -> bool:
@@ -55,7 +57,7 @@ def incomplete(root: Path | str) -> bool:
     Raises:
         CollectError: There are no runs.
     """
-    return any(row["state"] != "done" for row in read_rows(root))
+    return any(row["state"] != "done" for row in one_of_each(read_rows(root))[0])
 
 
 def cancel(root: Path | str, states: Sequence[str], *, dry_run: bool = False) -> list[str]:

@@ -24,16 +24,16 @@ RECIPE = "name: small\nmodel: {name: <b>resnet18</b>}\n"
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
-    """A folder with the figures of a comparison, and in `run` with those of a run."""
+    """A folder with the figures of a comparison, and in `models` with those of a model."""
     folder = tmp_path_factory.mktemp("figures")
     draw(folder, "auc")
-    draw(folder / "run", "confusion", "roc")
+    draw(folder / "models/1-1", "confusion", "roc")
     return folder
 
 
 def details_of(made, folder):
     """Recipe, figures and log of every model."""
-    drawn = [folder / "run" / f"{name}.png" for name in ("confusion", "roc")]
+    drawn = {name: f"models/1-1/{name}.png" for name in ("confusion", "roc")}
     models = [model for comparison in made["comparisons"] for model in comparison["models"]]
     return {m["run"]: {"recipe": RECIPE, "figures": drawn, "log": "a/log.txt"} for m in models}
 
@@ -71,7 +71,7 @@ def test_scores_are_written_with_the_digits_that_mean_something():
     ]
 
 
-def test_the_file_needs_no_other(figures):
+def test_the_file_needs_no_other_but_the_figures_of_models(figures):
     elements = Elements(page_of(usual(), figures)).found
     tags = [tag for tag, _ in elements]
     assert not {"link", "iframe", "object", "embed", "base", "form"} & set(tags)
@@ -79,7 +79,8 @@ def test_the_file_needs_no_other(figures):
     for tag, attributes in elements:
         assert not any(name.startswith("on") or name == "style" for name in attributes)
         for name in ("src", "href"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/")), (tag, attributes)
+            own = ("#", "data:image/", "models/1-1/")
+            assert attributes.get(name, "#").startswith(own), (tag, attributes)
 
 
 def test_names_are_text(figures):
@@ -100,23 +101,28 @@ def test_what_is_not_text_does_not_stop_the_page(figures):
     assert "a\\udc80" in page_of(made, figures)
 
 
-def test_only_the_first_models_of_a_page_bring_their_figures(figures):
+def test_only_the_first_models_of_a_page_open(figures, monkeypatch):
+    monkeypatch.setattr("deeplense_batch.report.web.OPENED", 30)
     halves = [
         comparison([model(p, f"m{p}", run=f"{k}/{p}") for p in range(1, 21)], number=k)
         for k in (1, 2)
     ]
     page = page_of(content(halves, [row(0)]), figures)
-    assert page.count('src="data:image/png') == 30 * 2
-    assert page.count("Its 2 figures are in the run folder") == 10
+    assert page.count('src="models/1-1/') == 30 * 2
+    assert page.count("It has the figures; its numbers are in") == 10
 
 
-def test_a_figure_of_a_run_that_is_gone_is_said_to_be(figures):
+def test_what_is_not_known_of_a_model_is_left_out(figures):
     made = content([comparison([model(1, "a", run="a")])], [row(0)])
-    page = web_page(made, figures, {"a": {"figures": [figures / "nowhere.png"]}})
-    assert "The figure nowhere could not be read." in page
-    assert "Recipe" not in page
+    assert "Recipe" not in web_page(made, figures, {"a": {}})
     with pytest.raises(FileNotFoundError):
-        web_page(made, figures / "run", {})
+        web_page(made, figures / "models", {})
+
+
+def test_five_thousand_models_are_a_page_below_10_mb(figures):
+    models = [model(place, f"a_model_of_some_name_{place}") for place in range(1, 5001)]
+    page = page_of(content([comparison(models)], [row(k) for k in range(5000)]), figures)
+    assert len(page) < 10e6
 
 
 def test_what_no_model_knows_has_no_column_and_the_rest_is_a_dash(figures):
@@ -167,6 +173,7 @@ class Browser:
         self.opened += 1
         path = self.folder / f"{self.opened}.html"
         path.write_text(page, encoding="utf-8")
+        draw(self.folder / "models/1-1", "confusion", "roc")
         self.driver.get(path.as_uri())
         self.path = path
 
@@ -204,14 +211,17 @@ class Browser:
     def faults(self):
         """Errors of the console, and addresses beside the file and what is inside it."""
         messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        own = self.path.parent.as_uri()
+        return messages, [url for url in self.asked() if not url.startswith((own, "data:"))]
+
+    def asked(self):
+        """Addresses that the page has asked for since they were last looked at."""
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        asked = [
+        return [
             event["params"]["request"]["url"]
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         ]
-        own = self.path.parent.as_uri()
-        return messages, [url for url in asked if not url.startswith((own, "data:"))]
 
 
 @pytest.fixture(scope="module")
@@ -248,12 +258,24 @@ def test_the_page_opens(browser, figures):
     assert browser.column(models, "model")[1:5:3] == ["resnet50 ≈ best", "deit3_small"]
 
 
-def test_the_policy_refuses_what_is_not_in_the_file(browser, figures):
+def test_figures_of_a_model_load_when_it_opens_and_a_missing_one_is_told(browser, figures):
+    browser.open(page_of(usual(), figures))
+    assert not any("models/1-1" in url for url in browser.asked())
+    (browser.folder / "models/1-1/roc.png").unlink()
+    browser.all("tbody th button")[0].click()
+    wait_for(lambda: "models/1-1/roc.png is missing" in browser.one("tr.details").text)
+    sizes = "return [...document.querySelectorAll('.details img')].map((i) => i.naturalWidth)"
+    wait_for(lambda: browser.run(sizes) == [240])
+    messages, asked = browser.faults()
+    assert all("roc.png" in message for message in messages) and not asked
+
+
+def test_the_policy_refuses_what_is_of_another_place(browser, figures):
     browser.open(page_of(usual(), figures))
     browser.driver.execute_async_script("""const [done] = arguments, image = new Image();
-        image.onerror = () => done(); image.src = "other.png";""")
-    (message,), asked = browser.faults()
-    assert "Content Security Policy" in message and not asked
+        image.onerror = () => done(); image.src = "https://127.0.0.1/other.png";""")
+    (message,), _ = browser.faults()
+    assert "violates" in message and "Content Security Policy" in message
 
 
 def test_what_is_missing_is_said_on_top(browser, figures):
@@ -403,6 +425,6 @@ def test_many_models_and_runs_are_sorted_opened_and_searched(browser, figures):
     models, runs = browser.all("table")
     browser.head(runs, "test AUC").click()
     browser.all("tbody th button", models)[40].click()
-    assert "Its 2 figures are in the run folder" in browser.one("tr.details").text
+    assert browser.one("tr.details pre").text == RECIPE.strip()
     browser.all("input")[1].send_keys("comparison 99")
     assert browser.all("output")[1].text.endswith("of 1000 runs")

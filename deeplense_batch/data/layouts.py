@@ -14,6 +14,7 @@ __all__ = [
     "SPLITS",
     "describe",
     "empty_folders",
+    "is_lens",
     "meaning",
     "natural",
     "places",
@@ -51,6 +52,11 @@ def short_ids(names: Sequence[str]) -> dict[str, str]:
             break
         skip += 1
     return {name: "/".join(path[skip:]) for name, path in parts.items()}
+
+
+def is_lens(class_: str) -> bool:
+    """Whether a class is named as what a search is for: its number is 1, that of the other 0."""
+    return class_.casefold() in ("lens", "lenses")
 
 
 def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:

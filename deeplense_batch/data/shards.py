@@ -58,7 +58,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,12 +235,15 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
     return infos
 
 
-def open_split(root: Path | str, slice_: str) -> Split:
+def open_split(
+    root: Path | str, slice_: str, splits: Mapping[str, SplitInfo] | None = None
+) -> Split:
     """Open a split or a slice of one.
 
     Arguments:
         root: Folder of shards.
         slice_: ``train``, ``train[:10%]``, ``val[50%:]`` or ``train[100:200]``.
+        splits: Those of the folder, where they have been read.
 
     Raises:
         ShardError: As `read_splits`; or no such split, a malformed or an empty slice.
@@ -251,7 +254,7 @@ def open_split(root: Path | str, slice_: str) -> Split:
             f"{root}: '{slice_}' is not a split or a slice of one, such as train, val[:50%] "
             "or train[0:1000]"
         )
-    splits = read_splits(root)
+    splits = read_splits(root) if splits is None else splits
     if match["split"] not in splits:
         raise ShardError(
             f"{root}: has no split '{match['split']}' (asked as '{slice_}'); "

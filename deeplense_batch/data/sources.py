@@ -15,7 +15,8 @@ are joined, channels by wavelength. Doubled folders, ``lens/lens/``, are one.
 
 Everything may lie in a zip, which is read in place, and below folders that hold nothing else
 (``dataset/``); those are no part of a sample's id, so that a folder and its zip pack to the same
-shards. Classes are numbered by name, in natural order, but a lens is always 1.
+shards. Classes are numbered by name, in natural order, but of two of which one is
+named ``lens`` or ``lenses`` that is always 1.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from deeplense_batch.data.layouts import (
     KNOWN,
     describe,
     empty_folders,
+    is_lens,
     meaning,
     natural,
     places,
@@ -302,6 +304,8 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
         )
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
+    elif len(classes) == 2 and is_lens(classes[0]) and not is_lens(classes[1]):
+        classes = classes[::-1]
     samples = []
     for key, id_ in names.items():
         split, class_ = found[doubled[path_parts(id_)[:-1]]]

@@ -7,6 +7,7 @@ That content is `results.json`, schema 2; a number that is not known is null::
     complete     whether all runs are done
     missing      a sentence where they are not, else empty
     counts       a sentence: how many runs are in each state
+    copies       sentences: directories that hold a run which counts once (`copies`)
     rows         one a run, done or not: the columns of `rows.COLUMNS`, auc_<class>, and under
                  "more" the scores that only its task has
     comparisons  one for each data digest, test slice, task and thing that it learns:

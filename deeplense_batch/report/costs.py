@@ -37,6 +37,7 @@ _TIE = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
 _LABEL: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
 _ANGLES = np.radians([0, 180, 90, 270, *range(30, 360, 30)])  # right, left, above, below, ...
 _AROUND = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+_ALONG = 2000  # spots of a front that labels avoid
 _WIDE = 4  # times the least cost: from there on a logarithmic axis reads better
 _BESIDE = 20, 24  # models, and letters of a label, up to which two panels stand side by side
 
@@ -173,7 +174,8 @@ def _place(
     The cost is the distance in pixels, and more for what the label or its tie would cover.
     """
     spots, corners = axes.transData.transform(points), axes.transData.transform(steps)
-    line = np.linspace(corners[:-1], corners[1:], 40).reshape(-1, 2)
+    each = max(_ALONG // max(len(corners) - 1, 1), 2)
+    line = np.linspace(corners[:-1], corners[1:], min(each, 40)).reshape(-1, 2)
     taken = _boxes(spots, 4 * _POINT)
     minor = _boxes(axes.transData.transform(seeds), 2.5 * _POINT)
     minor = np.concatenate([minor, _boxes(line, 0.5 * _POINT)])
@@ -202,5 +204,7 @@ def _boxes(centres: Points, half: float | Points) -> NDArray[np.float64]:
 
 def _overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many of the other boxes each box meets, (N,)."""
-    meets = (boxes[:, None, :2] < others[:, 2:]) & (boxes[:, None, 2:] > others[:, :2])
-    return meets.all(axis=2).sum(axis=1)
+    left, bottom, right, top = boxes.T[:, :, None]
+    meets = (left < others[:, 2]) & (right > others[:, 0])
+    meets &= (bottom < others[:, 3]) & (top > others[:, 1])
+    return meets.sum(axis=1)

@@ -26,6 +26,7 @@ def page(content: Mapping[str, Any]) -> str:
     parts = ["# Comparison of runs", content["counts"], FAIRNESS]
     if content["missing"]:
         parts.insert(1, f"**{content['missing']}**")
+    parts += [_escaped(copy) for copy in content.get("copies", ())]
     for comparison in content["comparisons"]:
         parts += [f"## {_escaped(comparison['heading'])}"]
         parts += [_escaped(sentence) for sentence in comparison["sentences"]]

@@ -6,10 +6,12 @@ are, and what they do not tell.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from deeplense_batch.compare import Compared
+from deeplense_batch.rows import Row
 
 __all__ = ["FAIRNESS", "best_model", "heading", "score_name", "sentences"]
 
@@ -79,6 +81,7 @@ def sentences(models: Sequence[Compared], notes: Sequence[str] = ()) -> list[str
         *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
         *_run_notes(models),
+        *_unlike(models),
         *(f"Note: {note}." for note in notes),
         _provenance(models),
     ]
@@ -131,6 +134,32 @@ def _run_notes(models: Sequence[Compared]) -> list[str]:
         for note in [note for run in model.runs for note in run["notes"] or ()]:
             whose.setdefault(note, {})[model.label] = None
     return [f"Note: {note} ({_whose(labels, models)})." for note, labels in whose.items()]
+
+
+def _unlike(models: Sequence[Compared]) -> list[str]:
+    """Say where runs of one model differ in what their names do not say (`resolved`)."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for run in [run for model in models for run in model.runs if run.get("resolved")]:
+        groups.setdefault((run["model"], run["variant"] or ""), []).append(run)
+    found = []
+    for names, runs in groups.items():
+        fields = dict.fromkeys(field for run in runs for field in run["resolved"])
+        values = {f: Counter(_shown(run["resolved"].get(f)) for run in runs) for f in fields}
+        unlike = [
+            f"{field.replace('_', ' ')} {', '.join(f'{v} ({n})' for v, n in counts.items())}"
+            for field, counts in values.items()
+            if len(counts) > 1
+        ]
+        if unlike:
+            found.append(
+                f"Note: runs of {' '.join(filter(None, names))} were not carried out alike, which "
+                f"their identity does not name and which may change a score: {'; '.join(unlike)}."
+            )
+    return found
+
+
+def _shown(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _whose(labels: Collection[str], models: Sequence[Compared]) -> str:

@@ -14,6 +14,17 @@ function compare(one, other, sign) {
   return sign * (one.dataset.value - other.dataset.value);
 }
 
+function tellIfMissing(image) {
+  image.addEventListener("error", () => {
+    const said = document.createElement("p");
+    said.className = "quiet";
+    said.textContent =
+      `The figure ${image.getAttribute("src")} is missing: it lies beside this page, ` +
+      "whose whole folder is to be copied; collect makes it again.";
+    image.parentElement.replaceWith(said);
+  });
+}
+
 function enliven(section) {
   const body = section.querySelector("tbody");
   const heads = [...section.querySelectorAll("thead th")];
@@ -61,6 +72,7 @@ function enliven(section) {
       cell.colSpan = heads.length;
       const inner = document.createElement("div");
       inner.append(template.content.cloneNode(true));
+      inner.querySelectorAll("img").forEach(tellIfMissing);
       cell.append(inner);
       details.set(row, opened);
       row.after(opened);

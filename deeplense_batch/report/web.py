@@ -1,7 +1,9 @@
-"""The comparison as one page for a browser: tables to sort and filter, every figure in it.
+"""The comparison as one page for a browser: tables to sort and filter, and its figures.
 
-The page is a single file that needs no other: style, script and pictures are inside, its policy
-forbids the browser to load anything else, and every text in it is escaped.
+Style, script and the figures of the comparison are inside the page. The figures of single models
+lie beside it, in `models/`, and are loaded when a model is opened, from a disk as from a server;
+one that is not there is said to be missing. The page's policy forbids the browser to load anything
+but pictures, and every text in it is escaped.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from deeplense_batch.report.sentences import score_name
 from deeplense_batch.report.tables import table_cells
 from deeplense_batch.rows import Row
 
-__all__ = ["web_page"]
+__all__ = ["OPENED", "web_page"]
 
 _HERE = Path(__file__).parent
-_PICTURED = 30  # models of a page whose own figures are in it: some 200 kB each
+OPENED = 400  # models that open in the page: some 4 kB each, and figures beside it
 _LARGEST_SVG = 400_000  # bytes; a figure of more marks than that is smaller as PNG
 _BROKEN = ("failed", "lost", "unreadable", "stopped")  # what a person has to look at
 _BROKEN_COLUMNS = ("job", "run", "state", "reason", "log")
@@ -66,8 +68,9 @@ def web_page(
     Arguments:
         content: What `results.json` holds.
         folder: Where the figures of the comparisons are, each as PNG and SVG.
-        details: By run folder of a model (its ``run``): ``recipe``, YAML; ``figures``, paths of
-            PNG files; ``log``, a path. Whatever is unknown is left out.
+        details: By run folder of a model (its ``run``): ``recipe``, YAML; ``figures``, addresses
+            of PNG files by name, as seen from the page; ``log``, a path. Whatever is unknown is
+            left out.
 
     Raises:
         OSError: A figure of a comparison is not there.
@@ -82,7 +85,7 @@ def web_page(
     style, script = ((_HERE / f"template.{kind}").read_text() for kind in ("css", "js"))
     rows = content["rows"]
     broken = [row for row in rows if row["state"] in _BROKEN]
-    left = _PICTURED
+    left = OPENED
     sections = []
     for comparison in content["comparisons"]:
         sections.append(_section(comparison, folder, details, left))
@@ -105,9 +108,9 @@ def _section(
     comparison: Mapping[str, Any],
     folder: Path,
     details: Mapping[str, Mapping[str, Any]],
-    pictured: int,
+    opened: int,
 ) -> dict[str, Any]:
-    """What the template shows of a comparison; the first `pictured` models with their figures."""
+    """What the template shows of a comparison; the first `opened` models with their details."""
     models = comparison["models"]
     best = models[0]
     return {
@@ -122,7 +125,7 @@ def _section(
         "figures": [(_figure(folder, f["name"]), f["caption"]) for f in comparison["figures"]],
         "columns": _model_columns(models, comparison["classes"]),
         "models": [
-            _opened(model, details.get(model["run"], {}), place < pictured)
+            _opened(model, details.get(model["run"], {})) if place < opened else {"model": model}
             for place, model in enumerate(models)
         ],
     }
@@ -233,20 +236,18 @@ def _cells(texts: Sequence[str], models: Sequence[Model], name: str) -> list[_Ce
     return [_Cell(text, model.get(name)) for text, model in zip(texts, models, strict=True)]
 
 
-def _opened(model: Model, known: Mapping[str, Any], pictured: bool) -> dict[str, Any]:
+def _opened(model: Model, known: Mapping[str, Any]) -> dict[str, Any]:
     """What a click on a model shows."""
-    figures = [Path(path) for path in known.get("figures", ())]
     return {
         "model": model,
+        "recipe": known.get("recipe"),
+        "log": known.get("log"),
+        "figures": known.get("figures", {}),
         "numbers": [
             (name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
             for name, value in model.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         ],
-        "recipe": known.get("recipe"),
-        "log": known.get("log"),
-        "figures": [(path.stem, _png(path)) for path in figures] if pictured else [],
-        "left_out": 0 if pictured else len(figures),
     }
 
 
@@ -256,14 +257,6 @@ def _figure(folder: Path, name: str) -> str:
     if len(svg) > _LARGEST_SVG:
         return _uri((folder / f"{name}.png").read_bytes(), "png")
     return _uri(svg, "svg+xml")
-
-
-def _png(path: Path) -> str | None:
-    """A figure of a run as a data URI; None where there is none (any more)."""
-    try:
-        return _uri(path.read_bytes(), "png")
-    except OSError:
-        return None
 
 
 def _uri(data: bytes, kind: str) -> str:

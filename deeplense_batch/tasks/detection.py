@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch import figures, metrics
+from deeplense_batch.data.layouts import is_lens
 from deeplense_batch.job import JobError
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Frame, Scores
 
 __all__ = ["Detection"]
-
-_LENSES = ("lens", "lenses")
 
 
 class Detection(Classification):
@@ -64,7 +63,7 @@ class Detection(Classification):
         Raises:
             JobError: There is none of that name, or nobody said which.
         """
-        lenses = [name for name in self.classes if name.casefold() in _LENSES]
+        lenses = [name for name in self.classes if is_lens(name)]
         asked = lenses if self.positive is None else [self.positive]
         if len(asked) != 1 or asked[0] not in self.classes:
             raise JobError(
