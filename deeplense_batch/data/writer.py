@@ -182,7 +182,7 @@ class ShardWriter:
         if self._buffered:
             self._write()
         for path in self._temporary():
-            with h5py.File(path, "r+") as file:
+            with h5py.File(path, "r+", locking=False) as file:
                 file.attrs.update(self._facts.attributes())
 
     def publish(self) -> None:
@@ -221,7 +221,7 @@ class ShardWriter:
         shard, digest = len(self._facts.digests), own.hexdigest()
         chunks = (1, *self.shape) if self.compression else None
         options = {"compression": self.compression, "shuffle": True, "chunks": chunks}
-        with h5py.File(self._temporary_name(shard), "w") as file:
+        with h5py.File(self._temporary_name(shard), "w", locking=False) as file:
             for name, values in arrays.items():
                 if name == "images" and self.compression:
                     file.create_dataset(name, data=values, **options)
