@@ -8,6 +8,7 @@ import time
 import pytest
 import yaml
 from conftest import typed
+from fuzz_recipes import fuzz
 
 from deeplense_batch.yaml_text import YamlError, dump, load
 
@@ -127,3 +128,8 @@ def test_a_grid_of_too_many_points_is_refused(tmp_path, capsys):
     (tmp_path / "j.yaml").write_text(text)
     code, _, errors = typed(capsys, "submit", "--grid", tmp_path / "j.yaml")
     assert code == 3 and "grid: 970,299 runs; a recipe is at most 100,000" in errors
+
+
+def test_mutated_recipes_load_or_are_refused(tmp_path):
+    told = fuzz(60, 0, tmp_path)
+    assert sum(told.values()) == 60 and min(told.values()) > 0
