@@ -17,6 +17,7 @@ import fire
 import deeplense_batch
 from deeplense_batch.commands import Commands, Plan
 from deeplense_batch.memory import keep_freed_memory
+from deeplense_batch.surroundings import settle
 from deeplense_batch.words import quoted
 
 __all__ = ["main"]
@@ -31,8 +32,12 @@ _CODES = {
     "ModelError": 3,
     "CollectError": 3,
     "RunBusyError": 3,
+    "CheckpointError": 3,
+    "RunDirError": 3,
+    "StartError": 3,
     "FileExistsError": 3,
     "FileNotFoundError": 3,
+    "IsADirectoryError": 3,
     "NotADirectoryError": 3,
     "PermissionError": 3,
     "DeviceError": 4,
@@ -55,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     _log_to_stderr()
     keep_freed_memory()
+    settle()
     try:
         plan = fire.Fire(
             Commands(), command=quoted(typed, Commands), name="deeplense-batch", serialize=_nothing

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from deeplense_batch import files
 from deeplense_batch.cells import plain_text, safe_text
 from deeplense_batch.job import JobError
 from deeplense_batch.rundir import RunBusyError, RunDir
@@ -149,9 +150,8 @@ class Answer:
         if self.file.suffix == ".csv":  # which has no place for it
             RunDir(self.file.parent).write_json(f"{self.file.name}.json", about)
         try:
-            os.link(temporary, self.file)
-        except FileExistsError:
-            self.there()
+            if not files.link(temporary, self.file):
+                self.there()
         finally:
             temporary.unlink()
         (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
@@ -232,4 +232,4 @@ def _refuse_other(
 
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        files.sync(file.fileno())

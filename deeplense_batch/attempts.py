@@ -16,7 +16,7 @@ from datetime import datetime
 from types import FrameType
 
 from deeplense_batch import record
-from deeplense_batch.distributed import is_main, rank, world_size
+from deeplense_batch.processes import is_main, rank, world_size
 from deeplense_batch.rundir import RunDir, Status, now
 
 __all__ = [

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["CHECKPOINT", "PREVIOUS", "load", "load_checkpoint", "save", "save_checkpoint"]
+from deeplense_batch import files
+
+__all__ = [
+    "CHECKPOINT",
+    "PREVIOUS",
+    "CheckpointError",
+    "load",
+    "load_checkpoint",
+    "save",
+    "save_checkpoint",
+]
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.prev.pt"
 
 _log = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+    """A file of tensors is damaged, or none that this program wrote."""
 
 
 def save(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> None:
@@ -38,7 +51,7 @@ def save(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> 
         with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
-            os.fsync(file.fileno())
+            files.sync(file.fileno())
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__context__  # torch covers it up
         if not isinstance(cause, OSError):
@@ -47,12 +60,28 @@ def save(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> 
     if previous is not None and path.exists():
         path.replace(previous)
     temporary.replace(path)
-    _sync_folder(path.parent)
+    files.sync_folder(path.parent)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote, onto the CPU; no code in it is run."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Read what `save` wrote, onto the CPU; no code in it is run.
+
+    Raises:
+        OSError: It is not there, or the disk does not answer.
+        CheckpointError: It is damaged, or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may raise anything
+        # Of a file that is cut short the last step says EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
+            raise
+        raise CheckpointError(
+            f"{path}: is damaged or cut short ({type(error).__name__})"
+        ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds no state that this program wrote")
+    return state
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -71,17 +100,6 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             return load(folder / name)
         except FileNotFoundError:
             continue
-        except Exception as error:  # a damaged file may raise anything
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that: it is cut short
-                raise
-            reason = str(error).split("\n")[0][:200]
-            _log.warning("%s cannot be read (%s: %s)", folder / name, type(error).__name__, reason)
+        except CheckpointError as error:
+            _log.warning("%s", error)
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -61,13 +61,14 @@ class Commands(ClusterCommands):
         def act() -> int:
             from deeplense_batch.launch import carry_out
             from deeplense_batch.plan import plan, reopen
+            from deeplense_batch.processes import is_main
             from deeplense_batch.slurm import ranks
 
             if started:
                 os.environ.update(ranks(os.environ))
             planned = reopen(job) if directory else plan(jobs, words.runs_folder(out))[0]
             code = carry_out(planned, device=on, processes=count or None, force=again)
-            if code == 0 and os.environ.get("RANK", "0") == "0":
+            if code == 0 and is_main():
                 metrics = planned.run.read_json("metrics.json")
                 scores = metrics.get("test", {}).get("scores", {}).items()
                 shown = ", ".join(f"{k} {v:.4f}" for k, v in scores if v is not None)

@@ -1,7 +1,6 @@
 """The processes of one run, and the device each works on.
 
-One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR``,
-``MASTER_PORT``, set by whoever started the processes. Without them a run is one process.
+Whoever started the processes has numbered them (`processes`). Without that a run is one process.
 """
 
 from __future__ import annotations
@@ -23,16 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from deeplense_batch.processes import is_main, local_rank, meeting_place, rank, world_size
+
 __all__ = [
     "DeviceError",
     "World",
     "device_of",
-    "is_main",
-    "local_size",
     "open_world",
     "processor",
-    "rank",
-    "world_size",
 ]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
@@ -136,26 +133,6 @@ class World:
         }
 
 
-def is_main() -> bool:
-    """Whether this is the process that writes; known before the processes have met."""
-    return rank() == 0
-
-
-def rank() -> int:
-    """The number of this process among those of its run."""
-    return int(os.environ.get("RANK", 0))
-
-
-def world_size() -> int:
-    """How many processes carry out this run."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def local_size() -> int:
-    """How many of them share this machine, and its memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
 @contextlib.contextmanager
 def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     """Join the processes of this run.
@@ -173,13 +150,18 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
         yield World(0, 1, device_of(kind))
         return
     # All end alike where one has no device: else the others wait for it until they are killed.
-    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    place = meeting_place()
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has one open
     tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(
-        f"try {tries}",
-        dist.TCPStore(*place, size, is_master=is_main() and not agent, timeout=_TIMEOUT),
-    )
+    try:
+        met = dist.TCPStore(*place, size, is_master=is_main() and not agent, timeout=_TIMEOUT)
+    except (RuntimeError, ValueError) as error:  # a port that is taken, a host that is not found
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise DeviceError(
+            f"{platform.node()}: process {rank()} of {size} cannot meet the others at "
+            f"MASTER_ADDR={place[0]}, MASTER_PORT={place[1]} ({reason})"
+        ) from error
+    store = dist.PrefixStore(f"try {tries}", met)
     chosen, lacking = None, ""
     try:
         chosen = device_of(kind)
@@ -222,7 +204,7 @@ def device_of(kind: str) -> torch.device:
         return torch.device("cpu")
     if kind != "cuda":
         raise DeviceError(f"device: expected cpu or cuda; got {kind!r}")
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    mine = local_rank()
     visible = torch.cuda.device_count()
     if not torch.cuda.is_available() or not visible:
         raise DeviceError(
@@ -231,7 +213,7 @@ def device_of(kind: str) -> torch.device:
             f"nvidia-smi -L: {_nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
         )
     # Slurm shows a task either every GPU of the node or its own alone.
-    return torch.device("cuda", local_rank if local_rank < visible else 0)
+    return torch.device("cuda", mine if mine < visible else 0)
 
 
 def _nvidia_smi() -> str:

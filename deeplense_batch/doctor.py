@@ -1,8 +1,10 @@
-"""What this machine can do, looked at rather than assumed; a few seconds."""
+"""What this machine can do, looked at rather than assumed; some ten seconds."""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from deeplense_batch import record
+from deeplense_batch import files, record
 from deeplense_batch.data.shards import ShardError, read_splits
+from deeplense_batch.preflight import cannot_compile
 
 __all__ = ["Finding", "examine"]
 
@@ -45,6 +48,7 @@ def examine(runs: Path, data: Path | None = None) -> list[Finding]:
         _processor,
         _gpus,
         _arithmetic,
+        _compiling,
         lambda: _disk(runs),
         _libraries,
         _batch_system,
@@ -93,11 +97,55 @@ def _disk(runs: Path) -> Finding:
     folder = next(p for p in (runs.absolute(), *runs.absolute().parents) if p.is_dir())
     free = shutil.disk_usage(folder).free / 1e9
     try:
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
-            file.write(b"x")
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            lacks = _lacking(Path(made))
     except OSError as error:
         return Finding("disk", f"{folder} cannot be written ({error.strerror})", False)
-    return Finding("disk", f"{free:.0f} GB free in {folder}", free > _LEAST_FREE_GB)
+    told = f"{free:.0f} GB free in {folder}"
+    if lacks:
+        told += f"; it has no {', no '.join(lacks)}: runs work, claims are made without"
+    return Finding("disk", told, free > _LEAST_FREE_GB)
+
+
+def _lacking(folder: Path) -> list[str]:
+    """What the file system of a folder cannot do."""
+    file, other = folder / "a", folder / "b"
+    file.write_text("x")
+    tries: dict[str, Callable[[], object]] = {
+        "hard links": lambda: os.link(file, other),
+        "times of files": lambda: os.utime(file),
+        "syncing of folders": lambda: _synced(folder),
+        "locks": lambda: _locked(file),
+    }
+    lacks = []
+    for name, attempt in tries.items():
+        try:
+            attempt()
+        except OSError:
+            lacks.append(name)
+    if not files.create(folder / "c", "x") or files.create(folder / "c", "y"):
+        raise OSError(None, "two processes could claim one run there")
+    return lacks
+
+
+def _synced(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(file: Path) -> None:
+    with file.open() as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _compiling() -> Finding:
+    """Of no job unless it asks for it, so that none is unfit without."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fault = cannot_compile(device)
+    return Finding("compiling", fault or f"engine.compile works on {device}")
 
 
 def _libraries() -> Finding:

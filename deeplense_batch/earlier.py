@@ -8,7 +8,7 @@ from pathlib import Path
 from deeplense_batch.job import AnyJob, Job, JobError, NotYetError
 from deeplense_batch.memo import Memo
 from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import find_runs
+from deeplense_batch.rundir import RunDirError, find_runs
 
 __all__ = ["find_classifier", "with_earlier"]
 
@@ -43,7 +43,11 @@ def find_classifier(place: Path, asked: str) -> Path:
     runs = find_runs(place)
     if len(runs) > 1:
         raise JobError(f"{asked}: {place} has {len(runs)} runs; name one, which judges all alike")
-    if not runs or runs[0].status().state != "done":
+    try:
+        done = bool(runs) and runs[0].status().state == "done"
+    except RunDirError as error:
+        raise JobError(f"{asked}: {error}") from None
+    if not done:
         raise NotYetError(
             f"{asked}: {place}: no finished run there; expected that of a classifier"
         )

@@ -56,6 +56,7 @@ class Trainer:
     step: int = 0  # finished steps of the epoch under way
     best_epoch: int = 0
     best_score: float = -math.inf
+    by_loss: bool = False  # the best epoch was chosen so, since no score was ever defined
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
 
     def __post_init__(self) -> None:
@@ -82,18 +83,51 @@ class Trainer:
         # The first one's for all: another node may still be shown an older file.
         state = checkpoint.load_checkpoint(self.run.path) if self.world.main else None
         state = self.world.share(state)
+        fault = self._fault(state) if self.world.main else None
+        if fault := self.world.share(fault):
+            raise checkpoint.CheckpointError(fault)
         if self.world.main:  # an epoch is told before it is saved
             told = self.run.read_lines("history.jsonl")
             self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
         if state is None:
             return
-        self.stepper.load_state_dict(state)
+        try:
+            self.stepper.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoint.CheckpointError(
+                f"{self.run.path / checkpoint.CHECKPOINT}: is not of this run's network "
+                f"({type(error).__name__})"
+            ) from error
         # The sums are those of all processes, so the first one takes them up, the others zeros.
         share = 1.0 if self.world.main else 0.0
         self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
         for name in _COUNTERS:
             setattr(self, name, state[name])
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)
+
+    def _fault(self, state: dict[str, Any] | None) -> str | None:
+        """What keeps a run from going on as if it had never been cut off."""
+        if state is None:
+            return None
+        place = self.run.path / checkpoint.CHECKPOINT
+        if lacking := {*_COUNTERS, "model", "sums"} - set(state):
+            return f"{place}: has no {min(lacking)}; another program wrote it"
+        told = len(self.run.read_lines("history.jsonl"))
+        if told < state["epoch"]:
+            return (
+                f"{self.run.path}/history.jsonl: has {told} of the {state['epoch']} epochs that "
+                f"{place.name} has; 'submit --force' starts the run over"
+            )
+        if state["best_epoch"]:
+            try:
+                best = checkpoint.load(self.run.path / BEST)
+                if best.get("epoch", 0) >= state["best_epoch"]:
+                    return None
+                fault = "is older than the best epoch"
+            except (OSError, checkpoint.CheckpointError) as error:
+                fault = f"cannot be read ({error})"
+            return f"{self.run.path / BEST}: {fault}; 'submit --force' starts the run over"
+        return None
 
     def fit(self) -> None:
         """Train to the last epoch, or until the score has not risen for `train.patience` epochs.
@@ -188,14 +222,17 @@ class Trainer:
         scores: Scores = {}
         if outputs is not None:
             scores, _ = self.task.score(outputs)
-        score = self.world.share(scores.get(self.task.monitor))
+        score, by_loss = self.world.share(_rank_of(scores, self.task.monitor))
         seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
         self.stepper.schedule.end_epoch(score)
         self.epoch, self.step, self._sums, self._epoch_seconds = self.epoch + 1, 0, {}, 0.0
         for name, value in seconds.items():
             self.seconds[name] += value
-        if not self.best_epoch or (score is not None and score > self.best_score):
-            self.best_epoch, self.best_score = self.epoch, -math.inf if score is None else score
+        better = score is not None and score > self.best_score
+        # An epoch with a score is better than all that have none.
+        if not self.best_epoch or (better if by_loss == self.by_loss else self.by_loss):
+            self.best_epoch, self.by_loss = self.epoch, by_loss
+            self.best_score = -math.inf if score is None else score
             if self.world.main:
                 checkpoint.save(self.run.path / BEST, self._best())
         if self.world.main:
@@ -215,6 +252,21 @@ class Trainer:
             "undefined" if shown is None else f"{shown:.4f}",
             " (best)" if self.best_epoch == self.epoch else "", rate,
         )  # fmt: skip
+        if self.epoch == 1 and self.by_loss:
+            _log.warning("warning: %s", self.choice)
+
+    @property
+    def choice(self) -> str | None:
+        """A sentence, where the best epoch was not chosen by its score."""
+        if not self.by_loss:
+            return None
+        targets, classes = self.valid.targets.cpu().numpy(), self.valid.split.info.classes
+        lacking = [name for k, name in enumerate(classes) if not (targets == k).any()]
+        why = f", which has no {' and no '.join(lacking)}" if lacking else ""
+        return (
+            f"the validation {self.task.monitor} is undefined on {self.job.data.valid}{why}: the "
+            "best epoch is that of the lowest validation loss"
+        )
 
     def _best(self) -> dict[str, Any]:
         transform = self.train.transform
@@ -313,8 +365,19 @@ def _mix(both: Batch, share: float) -> Batch:
     )
 
 
+def _rank_of(scores: Scores, monitor: str) -> tuple[float | None, bool]:
+    """By what an epoch is compared, the higher the better, and whether that is its loss."""
+    score, loss = scores.get(monitor), scores.get("loss")
+    if score is not None and math.isfinite(score):
+        return score, False
+    return None if loss is None or not math.isfinite(loss) else -loss, True
+
+
 def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-_COUNTERS = ("epoch", "step", "best_epoch", "best_score", "seconds", "_epoch_seconds")
+_COUNTERS = (
+    *("epoch", "step", "best_epoch", "best_score", "by_loss", "seconds"),
+    "_epoch_seconds",
+)

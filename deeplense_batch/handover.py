@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
@@ -30,7 +31,8 @@ def open_folder(out: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     started = f"{now().replace(':', '')}-{socket.gethostname()}-"
     folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
-    folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
+    with contextlib.suppress(OSError):  # of a file system without modes
+        folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
     return folder
 
 

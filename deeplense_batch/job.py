@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,6 +22,8 @@ from pydantic import (
     Field,
     model_validator,
 )
+
+from deeplense_batch import yaml_text
 
 __all__ = [
     "SCHEMA",
@@ -189,7 +190,7 @@ class _Named(_Section):
 
     def to_yaml(self) -> str:
         """Write the resolved job, defaults included, as a recipe that `recipe.load_jobs` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml_text.dump(self.model_dump(mode="json"))
 
 
 class Job(_Named):

@@ -7,6 +7,7 @@ first signal is passed on to all, so that they agree to save; exit codes come ba
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,10 +20,13 @@ from types import FrameType
 
 from deeplense_batch.job import JobError, Simulation
 from deeplense_batch.plan import Planned, put_aside
+from deeplense_batch.processes import StartError, forget, meeting_place, world_size
 
 __all__ = ["carry_out", "launch"]
 
 _POLL_SECONDS = 0.05
+_log = logging.getLogger(__name__)
+
 _GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
 
 
@@ -46,9 +50,11 @@ def carry_out(
 
     Raises:
         JobError: `force` where several processes were started for the run.
+        StartError: The environment contradicts itself, or `processes`.
         Exception: As `run.run` or `make.make`, where this process carries the run out.
     """
-    if force and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    size = world_size()
+    if force and size > 1:
         raise JobError(
             "run: --force: one process of several would put aside what the others write; "
             "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
@@ -60,7 +66,16 @@ def carry_out(
         return 0
     asked = planned.job.resources
     count = processes or (1 if device == "cpu" and asked.gpus else asked.tasks)
-    if count == 1 or "RANK" in os.environ:
+    if size > 1:
+        meeting_place()
+        if processes and processes != size:
+            raise StartError(
+                f"--processes={processes}, but this is one of WORLD_SIZE={size} processes; leave "
+                "the flag out, or 'unset RANK WORLD_SIZE' to start them from here"
+            )
+        if count != size:
+            _log.warning("%d processes, as WORLD_SIZE says; the job asks for %d", size, count)
+    if count == 1 or size > 1:
         from deeplense_batch.run import run  # loads torch, which a launcher has no use for
 
         run(planned, device=device, force=force)
@@ -85,7 +100,9 @@ def launch(path: Path, count: int, *, device: str | None = None) -> int:
     command = [sys.executable, "-m", "deeplense_batch", "run", str(path)]
     if device is not None:
         command.append(f"--device={device}")
-    shared = os.environ | {
+    shared = dict(os.environ)
+    forget(shared)
+    shared |= {
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",

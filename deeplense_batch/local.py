@@ -26,7 +26,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from deeplense_batch import record
 from deeplense_batch.job import JobError
 from deeplense_batch.plan import Planned
-from deeplense_batch.rundir import RunBusyError, RunDir, Status
+from deeplense_batch.processes import forget
+from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError, Status
 
 __all__ = ["Worker", "check_gpus", "run_here", "run_queue"]
 
@@ -47,6 +48,7 @@ class Worker:
 
     def __call__(self) -> None:
         """Carry out the run; a run cut short with its state saved exits 85."""
+        forget(os.environ)
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         if self.shared:
@@ -105,7 +107,11 @@ def run_queue(
     try:
         with _term_as_interrupt(), _Progress() as progress:
             for item, gpus in zip(planned, needed, strict=True):
-                before = item.take()
+                try:
+                    before = item.take()
+                except RunDirError as error:
+                    _log.warning("left %s: %s", item.run.name, error)
+                    continue
                 if before is None:
                     _log.info("left %s: another submit has just taken it", item.run.name)
                 else:
@@ -166,7 +172,7 @@ class _Waiting:
 
     def give_back(self) -> None:
         """Leave the run as it was, unless somebody has begun it by hand."""
-        with contextlib.suppress(RunBusyError), self.item.run.claim():
+        with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
             now = self.item.run.status()
             if now.state == "queued" and now.pid == os.getpid():
                 lost = self.before.state == "lost"  # which is read, never written
@@ -213,12 +219,19 @@ class _Progress:
         """Look at the runs again, at most once a second."""
         if self._bar.disable or time.monotonic() - self._seen < 1:
             return
-        found = [run.status() for run in self._runs]
+        found = [_status_of(run) for run in self._runs]
         counts = Counter(status.state for status in found)
         whole = zip(found, self._epochs, strict=True)
         self._bar.n = sum(most if s.state == "done" else s.epoch for s, most in whole)
         self._bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in counts.items()))
         self._seen = time.monotonic()
+
+
+def _status_of(run: RunDir) -> Status:
+    try:
+        return run.status()
+    except (RunDirError, OSError):
+        return Status(state="unreadable")
 
 
 def _gpus(item: Planned, device: str | None) -> int:
@@ -254,11 +267,16 @@ def _start(
 
 
 def _say(run: RunDir, count: str = "") -> None:
-    status = run.status()
-    if status.state == "done":
-        _log.info("done %s, %s%s", run.name, run.read_json("metrics.json")["summary"], count)
-    else:
-        _log.warning("%s %s: %s%s", status.state, run.name, status.message or "no reason", count)
+    try:
+        status = run.status()
+        if status.state == "done":
+            summary = run.read_json("metrics.json").get("summary")
+            _log.info("done %s, %s%s", run.name, summary, count)
+            return
+        state, reason = status.state, status.message or "no reason"
+    except (RunDirError, OSError) as error:
+        state, reason = "unreadable", str(error)
+    _log.warning("%s %s: %s%s", state, run.name, reason, count)
 
 
 def _stop(running: Sequence[_Running]) -> None:

@@ -119,7 +119,7 @@ class ModelCommands(DataCommands):
 
         def act() -> int:
             from deeplense_batch.attempts import signals
-            from deeplense_batch.distributed import rank, world_size
+            from deeplense_batch.processes import rank, world_size
             from deeplense_batch.sample import sample
 
             if counts["parts"] == 1:

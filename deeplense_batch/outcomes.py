@@ -104,6 +104,8 @@ def _unzipped(path: Path) -> dict[str, NDArray]:
 
 def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
     """Load arrays; a foreign file may hold, and so raise, anything."""
+    if path.exists() and not path.is_file():
+        raise OutcomesError(f"{path.name} is no file")
     try:
         return load(path)
     except FileNotFoundError:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from deeplense_batch import files
 from deeplense_batch.checks import check_simulation, check_training
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.earlier import with_earlier
 from deeplense_batch.job import AnyJob, Job, JobError, Resources, Simulation
 from deeplense_batch.memo import Memo
 from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import RunBusyError, RunDir, Status, now
+from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError, Status, now
 
 __all__ = ["Planned", "data_notes", "plan", "put_aside", "reopen"]
 
@@ -118,9 +120,10 @@ def _check_one_judge(job: Job, found: Planned) -> None:
     """
     begun = found.training
     if job.task.name == "generation" and (found.run.path / "job.yaml").is_file():
-        (kept,) = load_jobs(found.run.path / "job.yaml")
-        if isinstance(kept, Job) and found.run.status().state != "done":
-            begun = kept
+        with contextlib.suppress(JobError, RunDirError):  # `submit` tells which runs are damaged
+            (kept,) = load_jobs(found.run.path / "job.yaml")
+            if isinstance(kept, Job) and found.run.status().state != "done":
+                begun = kept
     if begun.judge != job.judge:
         raise JobError(
             f"{job.name}: judge: {found.run.path} is judged in another way; a run is judged once, "
@@ -174,8 +177,9 @@ def put_aside(run: RunDir) -> Path:
     aside, number = old / stamp, 1
     while aside.exists():  # of the same second
         aside, number = old / f"{stamp}-{number}", number + 1
-    run.path.rename(aside)
-    (aside / "claim").unlink(missing_ok=True)
+    files.move_folder(run.path, aside)
+    with contextlib.suppress(OSError):  # a damaged one is no claim
+        (aside / "claim").unlink(missing_ok=True)
     return aside
 
 

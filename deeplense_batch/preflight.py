@@ -19,7 +19,7 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.distributed import World
 from deeplense_batch.job import Job
 
-__all__ = ["UnfitError", "check_room", "preflight"]
+__all__ = ["UnfitError", "cannot_compile", "check_room", "preflight"]
 
 # Of the weights: three checkpoints of weights and two moments (the newest, the one before and the
 # one being written), and the best weights.
@@ -43,6 +43,8 @@ def preflight(directory: Path, job: Job, world: World) -> None:
     """
     node = platform.node()
     lacking = _device(world.device) or _directory(directory) or _shards(job)
+    if job.engine.compile and not lacking:
+        lacking = cannot_compile(world.device)
     try:
         whole = int(world.total(torch.ones((), device=world.device))) == world.size
         told = world.everyone(f"{node}: {lacking}" if lacking else "")
@@ -52,6 +54,21 @@ def preflight(directory: Path, job: Job, world: World) -> None:
         raise UnfitError(f"{node}: a sum over {world.size} processes is wrong")
     if unfit := sorted(set(told) - {""}):
         raise UnfitError("; ".join(unfit))
+
+
+def cannot_compile(device: torch.device) -> str:
+    """Why torch.compile does not work on a device; nothing where it does. It takes seconds."""
+    torch.compiler.reset()
+    try:
+        torch.compile(lambda x: (x.sin() * 2 + 1).sum())(torch.ones(64, device=device))
+    except Exception as error:  # of the compiler, of triton, of the linker
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        return (
+            f"engine.compile: torch.compile does not work on {device} here ({reason[:160]}); a "
+            "C++ compiler has to be in PATH, or leave engine.compile out"
+        )
+    return ""
 
 
 def check_room(directory: Path, model: nn.Module) -> None:

@@ -5,24 +5,28 @@ mapping of dotted fields to lists (their product), or a list of such mappings (t
 Without them a recipe is one run. A recipe with a section ``simulate`` holds the fields of
 `job.Simulation`; it is as many runs as it has ``parts``.
 
-Numbers, truth values and text are those of YAML 1.2: ``3e-5`` is a number and ``no`` is text.
+How numbers, truth values and text are told apart says `yaml_text`.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from deeplense_batch import yaml_text
 from deeplense_batch.job import AnyJob, Job, JobError, OverrideError, Simulation, nearest
 
 __all__ = ["load_jobs", "parse_value", "read_section"]
+
+_MOST_BYTES = 1_000_000
+_MOST_RUNS = 100_000
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -63,6 +67,9 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     if seeds is not None:
         _check_list(f"{path}: seeds", seeds)
         grid = [axes | {"seed": seeds} for axes in grid]
+    points = sum(math.prod(map(len, axes.values())) for axes in grid)
+    if points > _MOST_RUNS:
+        raise JobError(f"{path}: grid: {points:,} runs; a recipe is at most {_MOST_RUNS:,}")
     kind: type[AnyJob] = Simulation if "simulate" in raw else Job
     jobs: list[AnyJob] = []
     for point in _points(grid):
@@ -70,6 +77,8 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
         for field, value in point.items():
             _set(resolved, field, value, f"{path}: grid.{field}")
         job = _validate(kind, resolved, str(path), set(overrides or {}))
+        if isinstance(job, Simulation) and job.parts > _MOST_RUNS:
+            raise JobError(f"{path}: parts: {job.parts:,}; at most {_MOST_RUNS:,}")
         parts = job.parts if isinstance(job, Simulation) and "part" not in resolved else 1
         jobs += [job.model_copy(update={"part": i}) for i in range(parts)] if parts > 1 else [job]
     return jobs
@@ -85,56 +94,40 @@ def read_section(kind: type[Section], values: Mapping[str, Any]) -> Section:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as a recipe would: ``3e-5`` is a number, ``[0, 1]`` a list, ``no`` text."""
+    """Read one value as a recipe would: ``3e-5`` is a number, ``[0, 1]`` a list, ``no`` text.
+
+    Raises:
+        OverrideError: It holds what no text does.
+    """
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError:
+        return yaml_text.load(text)
+    except yaml_text.YamlError as error:
+        if any(not (c.isprintable() or c in "\n\t ") for c in text):
+            raise OverrideError(f"{text[:40]!r}: {error}") from None
         return text
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the scalars of version 1.2 and without doubled keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.MarkedYAMLError(None, None, f"key '{key}' twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
-        r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise JobError(f"{path}: is no file; expected a recipe, or the folder of a run")
+        if path.stat().st_size > _MOST_BYTES:
+            raise JobError(
+                f"{path}: has {path.stat().st_size / 1e6:.1f} MB; a recipe has at most "
+                f"{_MOST_BYTES / 1e6:.0f}"
+            )
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, JobError):
+            raise
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise JobError(f"{path}: cannot be read ({reason})") from error
+        shown = path if str(path).isprintable() else repr(str(path))
+        raise JobError(f"{shown}: cannot be read ({reason})") from error
     try:
-        raw = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise JobError(f"{path}{line}: not valid YAML ({problem})") from error
+        raw = yaml_text.load(text)
+    except yaml_text.YamlError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise JobError(f"{path}{line}: not valid YAML ({error})") from error
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected a mapping of sections, got {_shown(raw)}")
     return raw

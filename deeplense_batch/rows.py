@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from deeplense_batch.rundir import RunDir, find_runs
+from deeplense_batch.rundir import RunDir, RunDirError, find_runs
 
 __all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row"]
 
@@ -100,6 +100,8 @@ def _read(run: RunDir) -> Row:
         if name == "metrics.json" and row["state"] != "done":
             continue  # not yet there, or of an earlier attempt
         try:
+            if (run.path / name).exists() and not (run.path / name).is_file():
+                raise RunDirError(run.path / name, "is no file")
             row |= read(run)
         except Exception as error:  # a foreign file may hold, and so raise, anything
             faults.append(f"{name}: {_fault(run.path / name, error)}")
@@ -111,7 +113,9 @@ def _fault(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         done = ", though the run is said to be done" if path.name == "metrics.json" else ""
         return f"is missing{done}"
-    if path.exists() and not path.stat().st_size:
+    if isinstance(error, RunDirError):
+        return error.fault
+    if path.is_file() and not path.stat().st_size:
         return "is empty"
     detail = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | yaml.YAMLError):

@@ -28,7 +28,7 @@ from deeplense_batch.checks import open_slices
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import ShardError, SplitInfo
 from deeplense_batch.data.verify import verify
-from deeplense_batch.distributed import DeviceError, World, is_main, open_world
+from deeplense_batch.distributed import DeviceError, World, open_world
 from deeplense_batch.figures import save as save_figure
 from deeplense_batch.fit import BEST, DivergedError, Trainer, evaluate
 from deeplense_batch.job import Job, JobError
@@ -37,9 +37,10 @@ from deeplense_batch.models.weights import start_from
 from deeplense_batch.plan import Planned, data_notes, put_aside
 from deeplense_batch.precision import PrecisionError
 from deeplense_batch.preflight import UnfitError, check_room, preflight
+from deeplense_batch.processes import is_main
 from deeplense_batch.report.sentences import score_name
 from deeplense_batch.resolved import of_pieces, resolved
-from deeplense_batch.rundir import RunBusyError, RunDir
+from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.trained import Trained
 
@@ -56,6 +57,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (UnfitError, "environment"),
     (OSError, "environment"),
     (JobError, "data"),
+    (RunDirError, "data"),
+    (checkpoint.CheckpointError, "data"),
 )
 
 _log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
 
     Raises:
         RunBusyError: Another process is at work on it.
+        RunDirError, CheckpointError: A file that it needs to go on is damaged.
         DeviceError, UnfitError, WeightsError, OSError: The machine lacks what the job needs.
         ShardError, ModelError, ValueError: Data, model and task do not fit together.
         DivergedError: The loss is not finite.
@@ -84,7 +88,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
             put_aside(planned.run)
     directory = planned.make()
     if directory.status().state == "done":
-        return directory.read_json("metrics.json")["test"]["scores"]
+        return _scores_of(directory)
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
         if is_main():
@@ -103,6 +107,23 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
         )
         stack.enter_context(failure_told(directory, _REASONS))
         return _carry_out(planned, directory, world, interrupt)
+
+
+def _scores_of(directory: RunDir) -> Scores:
+    """The scores of a run that is done.
+
+    Raises:
+        RunDirError: They cannot be read.
+    """
+    path = directory.path / "metrics.json"
+    try:
+        return dict(directory.read_json("metrics.json")["test"]["scores"])
+    except FileNotFoundError:
+        raise RunDirError(path, "is missing, though the run is said to be done") from None
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RunDirError):
+            raise
+        raise RunDirError(path, "holds no scores of a run") from None
 
 
 def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
@@ -172,6 +193,7 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
     )  # those of earlier attempts are lost
     metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
     notes += data_notes(job.data.root) + ([pieces] if pieces else [])
+    notes += [trainer.choice] if trainer.choice else []
     targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
     counts = np.bincount(targets, minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
@@ -265,6 +287,7 @@ def _metrics(
         "data": {"digest": planned.digest, "classes": list(trainer.task.classes)} | slices,
         "valid": {
             "monitor": trainer.task.monitor,
+            "chosen_by": "loss" if trainer.by_loss else trainer.task.monitor,
             "epoch": trainer.best_epoch,
             "scores": history[trainer.best_epoch - 1]["valid"],
         },

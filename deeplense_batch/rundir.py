@@ -31,25 +31,33 @@ import math
 import os
 import socket
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ELEMENT", "RunBusyError", "RunDir", "Status", "find_runs", "now"]
+from deeplense_batch import files
+
+__all__ = ["ELEMENT", "RunBusyError", "RunDir", "RunDirError", "Status", "find_runs", "now"]
 
 ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process carries out
 
 _SCHEMA = 1
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
 _BEAT_SECONDS = 30.0
-_LOCK_SECONDS = 60.0
 
 
 class RunBusyError(RuntimeError):
     """Another living process owns the run."""
+
+
+class RunDirError(ValueError):
+    """A file of a run directory is damaged, or not one that this program wrote."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        super().__init__(f"{path}: {fault}")
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -101,14 +109,18 @@ class RunDir:
         """Read the state; ``lost`` where the process that should be at work is gone.
 
         Raises:
-            ValueError: `status.json` is not what this program writes.
+            RunDirError: `status.json` is not what this program writes.
         """
-        try:
-            content = self.read_json("status.json")
-        except FileNotFoundError:
+        if not (self.path / "status.json").exists():
             return Status()
+        content = self.read_json("status.json")
         known = {field.name for field in fields(Status)}
         status = Status(**{key: value for key, value in content.items() if key in known})
+        for name, allowed in _ALLOWED.items():
+            if not allowed(content.get(name)):
+                raise RunDirError(
+                    self.path / "status.json", f"has a wrong {name}, {content.get(name)!r:.60}"
+                )
         if status.state == "queued" and not status.element and not _alive(status):
             return replace(status, state="planned", message="the submit that queued it has ended")
         if status.state == "running" and not _alive(self._seen(status)):
@@ -133,10 +145,11 @@ class RunDir:
 
         Raises:
             RunBusyError: A living process owns it.
+            RunDirError: The claim cannot be read, or the state, which is asked where it is torn.
         """
         path = self.path / "claim"
         mine = json.dumps(_myself() | {"element": os.environ.get(ELEMENT)})
-        if not _create(path, mine):
+        if not files.create(path, mine):
             self._take_over(path, mine)
         over = threading.Event()
         threading.Thread(target=_beat, args=(path, mine, over), daemon=True).start()
@@ -154,15 +167,21 @@ class RunDir:
             file.truncate(file.read().rfind(b"\n") + 1)
             file.write((json.dumps(_plain(content)) + "\n").encode())
             file.flush()
-            os.fsync(file.fileno())
+            files.sync(file.fileno())
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """Read a ``.jsonl`` file; none is an empty one, and a last line cut short is left out."""
+        """Read a ``.jsonl`` file; none is an empty one, and a last line cut short is left out.
+
+        Raises:
+            RunDirError: It cannot be read, or a line of it is no JSON object.
+        """
         path = self.path / name
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        lines = [_parsed(path, line) for line in _text(path).split("\n")[:-1]]
+        if any(not isinstance(line, dict) for line in lines):
+            raise RunDirError(path, "holds a line that is no JSON object")
+        return lines
 
     def write_lines(self, name: str, lines: list[dict[str, Any]]) -> None:
         """Replace a ``.jsonl`` file."""
@@ -177,30 +196,26 @@ class RunDir:
 
         Raises:
             FileNotFoundError: It is not there.
-            ValueError: It is no JSON object.
+            RunDirError: It cannot be read, or is no JSON object.
         """
-        content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        path = self.path / name
+        text = _text(path)
+        content = _parsed(path, text)
         if not isinstance(content, dict):
-            raise ValueError(f"{self.path / name}: expected a JSON object")
+            raise RunDirError(path, f"expected a JSON object, got {text!r:.60}")
         return content
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file, whole or not at all."""
-        temporary = self.path / f".{name}.{_me()}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
+        files.replace(self.path / name, text)
 
     def create_text(self, name: str, text: str) -> bool:
         """Make a file that must not exist; only one process can, and it is there as a whole."""
-        return _create(self.path / name, text)
+        return files.create(self.path / name, text)
 
     def sweep(self) -> None:
         """Remove half-written files of processes that were killed; for the owner only."""
-        for path in self.path.glob(".*.tmp*"):
-            path.unlink(missing_ok=True)
+        files.sweep(self.path)
 
     def _seen(self, status: Status) -> Status:
         """The status with the last sign of life of its process: the claim may be younger."""
@@ -212,31 +227,34 @@ class RunDir:
         return replace(status, updated=seen)
 
     def _take_over(self, path: Path, mine: str) -> None:
-        """Replace a dead claim. The lock keeps a second taker from removing the first one's.
+        """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
+        with files.exclusively(path.with_name(".claim.lock")):
+            owner = self._owner(path)
+            if owner is not None:
+                raise RunBusyError(
+                    f"{self.path}: process {owner.pid} on {owner.host} is at work on it"
+                )
+            self.write_text("claim", mine)
+
+    def _owner(self, path: Path) -> Status | None:
+        """The living process that a claim names; None where it is dead, or the claim is released.
 
         An element that SLURM starts again, perhaps elsewhere, takes over its own: that start has
-        ended, however young its last sign of life.
+        ended, however young its last sign of life. A claim that lost its content, as with the
+        power, names nobody: the process that wrote the state stands in.
         """
-        lock = self.path / "claim.lock"
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
-                lock.unlink()  # held for a moment only: its holder was killed
-        if not _create(lock, ""):
-            raise RunBusyError(f"{self.path}: another process is just claiming it")
+        if not path.exists():
+            return None
+        text, status = _text(path), self.status()
         try:
-            with contextlib.suppress(FileNotFoundError):  # released meanwhile
-                owner = json.loads(path.read_text(encoding="utf-8"))
-                claimer = self._seen(Status(**owner, updated=self.status().updated))
-                element = os.environ.get(ELEMENT)
-                again = element is not None and owner.get("element") == element
-                again = again and owner["host"] != socket.gethostname()
-                if not again and _alive(claimer):
-                    raise RunBusyError(
-                        f"{self.path}: process {owner['pid']} on {owner['host']} is at work on it"
-                    )
-            self.write_text("claim", mine)
-        finally:
-            lock.unlink()
+            claim = json.loads(text)
+            named = Status(**claim, updated=status.updated)
+            again = os.environ.get(ELEMENT) not in (None, "") and (
+                named.element == os.environ.get(ELEMENT) and named.host != socket.gethostname()
+            )
+            return named if not again and _alive(self._seen(named)) else None
+        except (TypeError, ValueError):
+            return status if status.state == "running" else None
 
 
 def find_runs(root: Path) -> list[RunDir]:
@@ -257,23 +275,34 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _is_time(value: Any) -> bool:
+    try:
+        return value is None or datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_STORED = ("planned", "queued", "running", "stopped", "failed", "done")
+_ALLOWED: dict[str, Callable[[Any], bool]] = {  # what the fields of `Status` may be in a file
+    "state": lambda value: value in _STORED,
+    **dict.fromkeys(("reason", "message", "host", "element"), _is_text),
+    **dict.fromkeys(("pid", "started", "attempt", "epoch", "epochs"), _is_number),
+    "updated": _is_time,
+}
+
+
 def _stamped(status: Status) -> str:
     element = status.element if status.state == "queued" else os.environ.get(ELEMENT)
     stamped = replace(status, updated=now(), element=element, **_myself())
     return _json(asdict(stamped))
-
-
-def _create(path: Path, text: str) -> bool:
-    """Make a file that must not exist; it appears with its content, and for one process only."""
-    temporary = path.with_name(f".{path.name}.{_me()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
 
 
 def _beat(path: Path, mine: str, over: threading.Event) -> None:
@@ -282,19 +311,39 @@ def _beat(path: Path, mine: str, over: threading.Event) -> None:
         with contextlib.suppress(OSError):  # a disk that does not answer may answer again
             if _content(path) != mine:
                 return
-            os.utime(path)
+            try:
+                os.utime(path)
+            except OSError as error:
+                if not files.unsupported(error):
+                    raise
+                files.replace(path, mine)  # a bucket knows when a file was written, and no more
 
 
 def _content(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
 
 
-def _me() -> str:
-    """A name no other process has: two containers that share a folder may have one pid."""
-    return f"{socket.gethostname()}.{os.getpid()}"
+def _text(path: Path) -> str:
+    """Text of a file that this program wrote."""
+    try:
+        if path.exists() and not path.is_file():
+            raise RunDirError(path, "is no file")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RunDirError(path, "is damaged (not UTF-8 text)") from None
+    except PermissionError as error:
+        raise RunDirError(path, f"cannot be read ({error.strerror})") from None
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        fault = f"is damaged or cut short ({error})" if text else "is empty"
+        raise RunDirError(path, fault) from None
 
 
 def _myself() -> dict[str, Any]:
@@ -317,7 +366,7 @@ def _start_of(pid: int) -> float | None:
 
 def _alive(status: Status) -> bool:
     """Whether the process of a status still runs; by its heartbeat if it is on another host."""
-    if status.pid is None:
+    if status.pid is None or not 0 < status.pid < 2**31:
         return False
     if status.host == socket.gethostname():
         try:

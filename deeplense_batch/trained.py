@@ -118,6 +118,7 @@ def open_trained(path: Path | str) -> Trained:
 
     Raises:
         TrainedError: It is no run directory, not done, a simulation, or lacks its weights.
+        RunDirError, CheckpointError: A file of it is damaged.
     """
     run = RunDir(Path(path))
     if not (run.path / "job.yaml").is_file():
@@ -131,14 +132,20 @@ def open_trained(path: Path | str) -> Trained:
     if not (run.path / BEST).is_file():
         raise TrainedError(f"{path}: has no {BEST}, the weights of its best epoch")
     best, metrics = checkpoint.load(run.path / BEST), run.read_json("metrics.json")
-    info = _info(job, best, tuple(metrics["data"]["classes"]), path)
-    task = task_of(job, info)
-    task.load_state_dict(best["task"])
-    model = model_of(job, info, task, pretrained=False)
-    model.load_state_dict(best["model"])
-    transform = Transform(
-        job.data.crop, job.data.size, job.data.stretch, tuple(best["mean"]), tuple(best["sd"])
-    )
+    try:
+        info = _info(job, best, tuple(metrics["data"]["classes"]), path)
+        task = task_of(job, info)
+        task.load_state_dict(best["task"])
+        model = model_of(job, info, task, pretrained=False)
+        model.load_state_dict(best["model"])
+        transform = Transform(
+            job.data.crop, job.data.size, job.data.stretch, tuple(best["mean"]), tuple(best["sd"])
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise TrainedError(
+            f"{path}: {BEST} and metrics.json are not those of its job ({reason})"
+        ) from error
     return Trained(
         run, job, task, model.eval(), transform, info.shape, info.pixel_scale, best["epoch"],
         metrics,

@@ -47,7 +47,7 @@ def test_numbers_and_truth_are_those_of_yaml_1_2(load):
         (BASE + "train: {lrr: 1}", "recipe.yaml: train.lrr: unknown; did you mean 'lr'?"),
         (BASE + "train: {lr: fast}", "train.lr: expected a number, got 'fast'"),
         (BASE + "train: {lr: -1}", "train.lr: should be greater than 0, got -1"),
-        (BASE + "train: {lr: .nan}", "train.lr: expected a finite number, got nan"),
+        (BASE + "train: {lr: .nan}", "train.lr: expected a number, got '.nan'"),
         (BASE + "train: {epochs: true}", "train.epochs: expected a whole number, got True"),
         (BASE + "train: {epochs: 2.5}", "train.epochs: expected a whole number, got 2.5"),
         (BASE + "train: {optimizer: AdamW}", "got 'AdamW'; did you mean 'adamw'?"),

@@ -416,6 +416,7 @@ def test_a_plain_task_reaches_every_parameter(batch, monkeypatch):
     model = tiny("physics_resnet50", size=50)
     task = build_task("classification", classes=CLASSES, frame=Frame(1, 50, 0.05))
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     task.losses(model, batch, 0.0)["loss"].backward()
     assert all(p.grad is not None for p in model.parameters())
     assert not any(p.grad.any() for p in model.angle.parameters())

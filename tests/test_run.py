@@ -453,6 +453,7 @@ def test_every_process_has_a_sample_of_each_step(shards, tmp_path, capfd):
 
 def test_one_process_of_several_starts_nothing_over(done, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(JobError, match="run: --force: one process of several"):
         carry_out(done, device="cpu", force=True)
     assert done.run.status().state == "done"

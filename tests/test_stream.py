@@ -230,7 +230,8 @@ def test_memory_has_the_limits_of_every_control_group_around(tmp_path, monkeypat
     monkeypatch.setattr(residence, "_OWN_CGROUPS", tmp_path / "own")
     assert sorted(residence._cgroup_rooms()) == [1500, 7000]
     assert free_memory(CPU) == 1500
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
     assert free_memory(CPU) == 375
 
 

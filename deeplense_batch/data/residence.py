@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from deeplense_batch.distributed import local_size
+from deeplense_batch.processes import local_size
 
 __all__ = ["choose", "free_memory"]
 

@@ -174,7 +174,7 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
         raise ShardError(f"{out}: is there already; name another file")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
-    with h5py.File(temporary, "w") as file:
+    with h5py.File(temporary, "w", locking=False) as file:
         file.attrs.update(
             preset=truth.preset.name,
             unphysical=truth.preset.unphysical,

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,9 @@ __all__ = [
 ]
 
 _SUMS = "SHA256SUMS"
+_PLACES = ("model", "model_state_dict", "state_dict", "net", "network", "params", "weights", "ema")
+_DEEPEST = 8  # levels of dictionaries
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 class WeightsError(RuntimeError):
@@ -107,12 +113,16 @@ def fetch(name: str) -> Path:
     return path
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a network: no code in the file is run.
+def read(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the state dictionaries in a file: no code in it is run.
 
     Arguments:
-        path: A run directory (its best weights), a ``.safetensors``, or a ``.pt`` or ``.pth`` with
-            a state dictionary, or one under ``model`` or ``state_dict``.
+        path: A run directory (its best weights), a ``.safetensors``, or what `torch.save` wrote: a
+            state dictionary, or any nest of dictionaries that holds some.
+
+    Returns:
+        Each by where it lies (``model``, ``state_dict``, ``checkpoint.ema``), those that are most
+        likely meant first.
 
     Raises:
         WeightsError: There are none.
@@ -122,22 +132,30 @@ def read(path: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(file)
+            return {"": load_file(file)}
         import torch
 
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file makes its reader raise anything at all
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"train.init: {path}: no weights can be read ({reason})") from error
-    for key in ("model", "state_dict"):
-        found = found.get(key, found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not found or not all(map(torch.is_tensor, found.values())):
+        reason = " ".join(str(error).split())
+        if "weights_only" in reason or "Unsupported" in reason:
+            reason = (
+                "it holds other Python objects than tensors, which could run code; save its "
+                "state_dict() alone"
+            )
+        raise WeightsError(
+            f"train.init: {path}: no weights can be read ({reason[:200]})"
+        ) from error
+    states = dict(sorted(_states(found), key=lambda pair: _likeliness(pair[0])))
+    if not states:
         raise WeightsError(f"train.init: {path}: holds no state dictionary of a network")
-    return found
+    return states
 
 
 def start_from(model: nn.Module, path: Path) -> list[str]:
     """Give a network the weights in a file; a classifier of another size keeps its own.
+
+    What stands before the names (``module.``, ``_orig_mod.``, ``model.backbone.``) is found out.
 
     Arguments:
         model: Is changed.
@@ -149,21 +167,109 @@ def start_from(model: nn.Module, path: Path) -> list[str]:
     Raises:
         WeightsError: There are none, or they are of another network.
     """
-    given, own = read(path), model.state_dict()
+    own = model.state_dict()
     get = getattr(model, "get_classifier", None)
     last = {id(p) for p in get().parameters()} if callable(get) else set()
     head = {name for name, p in model.named_parameters() if id(p) in last}
-    left = {n for n in head if n in given and given[n].shape != own[n].shape} | (head - set(given))
-    fits = {n for n in own if n in given and given[n].shape == own[n].shape}
-    wrong = [n for n in own if n not in fits and n not in left]
-    wrong += [n for n in given if n not in own]
-    if wrong:
-        raise WeightsError(
-            f"train.init: {path}: are weights of another network; {len(wrong)} of {len(own)} "
-            f"tensors do not fit, {wrong[0]} for one"
-        )
-    model.load_state_dict({n: v for n, v in given.items() if n not in left}, strict=False)
-    return sorted(left)
+    matches = [_match(state, own, head) for state in read(path).values()]
+    best = min(matches, key=lambda match: len(match.wrong))
+    if best.wrong:
+        raise WeightsError(f"train.init: {path}: are weights of another network; {best.told(own)}")
+    model.load_state_dict(best.fits, strict=False)
+    return sorted(head - set(best.fits))
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A state dictionary beside that of a network, by the network's names."""
+
+    fits: dict[str, Tensor]
+    missing: list[str]
+    reshaped: dict[str, tuple[int, ...]]  # what came
+    unknown: list[str]
+
+    @property
+    def wrong(self) -> list[str]:
+        return [*self.missing, *self.reshaped, *self.unknown]
+
+    def told(self, own: Mapping[str, Tensor]) -> str:
+        parts = []
+        if self.missing:
+            parts.append(f"{len(self.missing)} of its {len(own)} tensors are missing"
+                         f" ({_some(self.missing)})")  # fmt: skip
+        if self.reshaped:
+            name, shape = next(iter(self.reshaped.items()))
+            parts.append(
+                f"{len(self.reshaped)} have another shape ({name}: {tuple(shape)}, expected "
+                f"{tuple(own[name].shape)})"
+            )
+        if self.unknown:
+            parts.append(f"{len(self.unknown)} are unknown to it ({_some(self.unknown)})")
+        return "; ".join(parts)
+
+
+def _match(given: Mapping[str, Tensor], own: Mapping[str, Tensor], head: set[str]) -> _Match:
+    """Put weights beside those of a network, under the prefix by which most names are alike."""
+    plain = {_unwrapped(name, own): value for name, value in given.items()}
+    votes = Counter(
+        prefix for name in plain for prefix in _prefixes(name) if name[len(prefix) :] in own
+    )
+    added = Counter(
+        mine[: -len(name)] for name in plain for mine in own if mine.endswith(f".{name}")
+    ) if not votes else Counter()  # fmt: skip
+    prefix = max(votes, key=lambda p: (votes[p], -len(p)), default="")
+    add = max(added, key=lambda p: (added[p], -len(p)), default="")
+    # What lies beside the network, such as a loss with weights of its own, is left alone.
+    named = {add + n.removeprefix(prefix): v for n, v in plain.items() if n.startswith(prefix)}
+    parts = {name.rpartition(".")[0] + "." for name in head}
+    fits = {n: v for n, v in named.items() if n in own and v.shape == own[n].shape}
+    reshaped = {
+        n: tuple(v.shape) for n, v in named.items()
+        if n in own and n not in fits and n not in head
+    }  # fmt: skip
+    optional = ("num_batches_tracked",)  # which files of old versions lack
+    missing = [n for n in own if n not in named and n not in head and not n.endswith(optional)]
+    unknown = [n for n in named if n not in own and not n.startswith(tuple(parts))]
+    return _Match(fits, missing, reshaped, unknown)
+
+
+def _unwrapped(name: str, own: Mapping[str, Tensor]) -> str:
+    """A name without what compiling and sharding put into the middle of it."""
+    if name in own:
+        return name
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    return ".".join([*parts[:1], *(part for part in parts[1:] if part != "module")])
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Every start of a dotted name, the empty one too."""
+    yield ""
+    for place, letter in enumerate(name):
+        if letter == ".":
+            yield name[: place + 1]
+
+
+def _states(found: Any, place: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary of named tensors in a nest of dictionaries."""
+    import torch
+
+    if not isinstance(found, dict) or place.count(".") > _DEEPEST:
+        return
+    tensors = {n: v for n, v in found.items() if isinstance(n, str) and torch.is_tensor(v)}
+    if tensors and any(value.ndim for value in tensors.values()):
+        yield place, tensors
+    for name, inner in found.items():
+        if isinstance(name, str):
+            yield from _states(inner, f"{place}.{name}".lstrip("."))
+
+
+def _likeliness(place: str) -> int:
+    """How likely a place is meant, low first: the trained network before its moving average."""
+    return next((i for i, name in enumerate(_PLACES) if name in place.split(".")), len(_PLACES))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def adapt_mean(model: nn.Module, first: str, colours: int) -> None:
