@@ -19,8 +19,8 @@ VERBS = ("simulate", "pack", "run", "submit", "status", "collect", "models")
 def runs(tmp_path: Path) -> Path:
     for i in range(3):
         job = make_job(tmp_path, name="job", model={"name": "resnet18"}, seed=i)
-        RunDir.create(tmp_path / "runs" / "job" / f"resnet18-s{i}-0123456789", job.to_yaml())
-    RunDir(tmp_path / "runs" / "job" / "resnet18-s0-0123456789").write_status(
+        RunDir.create(tmp_path / "runs" / "job" / f"resnet18-s{i}-012345678{i}", job.to_yaml())
+    RunDir(tmp_path / "runs" / "job" / "resnet18-s0-0123456780").write_status(
         Status(state="failed", reason="error", message="ValueError: broken")
     )
     return tmp_path / "runs"

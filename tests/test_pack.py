@@ -711,7 +711,7 @@ def test_real_common_test_images_are_exact_in_a_quarter(tmp_path):
     assert len(images) == 18
     assert_packed(tmp_path / "out", images)
     assert report.splits[0].stored == "uint16"
-    assert report.splits[0].bytes / 18 < 46_000
+    assert report.splits[0].bytes / 18 < 47_000  # the file's own tables are shared by 18
     levels = open_split(tmp_path / "out", "train").stored()[1]
     assert levels.min() > 600 and levels.max() < 1000
     gzip = pack(tmp_path / "source", tmp_path / "gzip", compression="gzip")

@@ -223,7 +223,7 @@ def test_figures_that_are_no_more_go_and_those_of_others_stay(tmp_path):
     ("content", "reason"),
     [
         (None, r"figures.json: cannot be read \(No such file or directory\)"),
-        ("{", r"figures.json: does not hold figures of this program \(JSONDecodeError: .*\)"),
+        ("{", r"figures.json: is damaged or cut short \(Expecting property name .*\)"),
         ("[]", "does not hold figures of this program .*expected a JSON object"),
         ('{"schema": 9}', r"\(ValueError: schema 9, expected 1\)"),
         ('{"schema": 1, "figures": [{"name": "auc"}]}', r"\(TypeError: .*\)"),

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from deeplense_batch import figures
 from deeplense_batch.report import charts, costs, hardest, lines
 from deeplense_batch.rows import CollectError
-from deeplense_batch.rundir import RunDir
+from deeplense_batch.rundir import RunDir, RunDirError
 
 __all__ = ["FUNCTIONS", "Picture", "draw", "redraw", "write"]
 
@@ -136,6 +136,8 @@ def _read(folder: Path) -> list[Picture]:
         for picture in pictures:
             if not _NAME.fullmatch(picture.name) or picture.function not in FUNCTIONS:
                 raise ValueError(f"no such figure: {picture.name!r} by {picture.function!r}")
+    except RunDirError as error:
+        raise CollectError(str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CollectError(
             f"{path}: does not hold figures of this program ({type(error).__name__}: {error})"
