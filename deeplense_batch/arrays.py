@@ -156,7 +156,6 @@ def script(
     flags = " --slurm" + f" --device={device}" * (device is not None)
     gpus = {"gpus_per_node": asked.gpus // asked.nodes} if asked.gpus and device != "cpu" else {}
     runs = [f"    {shlex.quote(_checked(item.run.path.absolute()))}" for item in array.runs]
-    caches = 'export TRITON_CACHE_DIR="${TMPDIR:-/tmp}/triton-$SLURM_JOB_ID"'
     return Script(
         folder,
         f'{program} "${{runs[$SLURM_ARRAY_TASK_ID]}}"{flags}',
@@ -175,8 +174,6 @@ def script(
             f'export {ELEMENT}="${{SLURM_JOB_NAME}}_$SLURM_ARRAY_TASK_ID"',
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
             'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
-            caches,
-            caches.replace("TRITON", "TORCHINDUCTOR").replace("triton", "inductor"),
         ],
         teardown=[_REQUEUE.format(requeues=profile.requeues)],
     )

@@ -102,7 +102,7 @@ class Trainer:
         share = 1.0 if self.world.main else 0.0
         self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
         for name in _COUNTERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)
 
     def _fault(self, state: dict[str, Any] | None) -> str | None:
@@ -110,7 +110,8 @@ class Trainer:
         if state is None:
             return None
         place = self.run.path / checkpoint.CHECKPOINT
-        if lacking := {*_COUNTERS, "model", "sums"} - set(state):
+        # Earlier versions did not choose by loss.
+        if lacking := {*_COUNTERS, "model", "sums"} - {*state, "by_loss"}:
             return f"{place}: has no {min(lacking)}; another program wrote it"
         told = len(self.run.read_lines("history.jsonl"))
         if told < state["epoch"]:

@@ -224,7 +224,7 @@ def test_figures_that_are_no_more_go_and_those_of_others_stay(tmp_path):
     [
         (None, r"figures.json: cannot be read \(No such file or directory\)"),
         ("{", r"figures.json: is damaged or cut short \(Expecting property name .*\)"),
-        ("[]", "does not hold figures of this program .*expected a JSON object"),
+        ("[]", "figures.json: expected a JSON object, got .*"),
         ('{"schema": 9}', r"\(ValueError: schema 9, expected 1\)"),
         ('{"schema": 1, "figures": [{"name": "auc"}]}', r"\(TypeError: .*\)"),
         ({"name": "../auc"}, "no such figure: '../auc' by 'time_bars'"),

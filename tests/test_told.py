@@ -3,16 +3,19 @@
 import io
 import json
 import unicodedata
+import warnings
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from conftest import typed
 from fuzz_packs import fuzz
 
 from deeplense_batch.data.doubts import doubts
+from deeplense_batch.data.images import read_image
 from deeplense_batch.data.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 
@@ -292,3 +295,14 @@ def test_random_sets_lose_nothing_in_silence():
     ends, wrong = fuzz(40, seed=3)
     assert not wrong, "\n".join(wrong)
     assert ends["packed"] > 20 and ends["refused"] > 2
+
+
+def test_a_reader_s_own_warnings_do_not_reach_a_person():
+    """A cut picture or FITS file is one sentence; astropy and Pillow warn before they raise."""
+    file = io.BytesIO()
+    fits.PrimaryHDU(np.random.default_rng(0).random((32, 32)).astype("f4")).writeto(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Exception, match="") as caught:
+            read_image("a.fits", file.getvalue()[:4000])
+    assert not isinstance(caught.value, Warning)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import warnings
 import zipfile
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
     """Read what a file holds; arguments and errors as of `read_image`."""
     if not data:
         raise ImageError("empty file")
+    with warnings.catch_warnings():  # readers warn of damage before they raise; one is told
+        warnings.simplefilter("ignore")
+        return _read(name, data, allow_pickle)
+
+
+def _read(name: str, data: bytes, allow_pickle: bool) -> Part:
     suffix = name.rpartition(".")[2].lower()
     if suffix == "fits":
         return _read_fits(data)
