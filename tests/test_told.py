@@ -303,6 +303,5 @@ def test_a_reader_s_own_warnings_do_not_reach_a_person():
     fits.PrimaryHDU(np.random.default_rng(0).random((32, 32)).astype("f4")).writeto(file)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(Exception, match="") as caught:
+        with pytest.raises(TypeError, match="too small"):  # a warning would be raised in its place
             read_image("a.fits", file.getvalue()[:4000])
-    assert not isinstance(caught.value, Warning)
