@@ -3,8 +3,8 @@
 A run is known by the name of its job and by its identity, which its result says, or else the name
 of its folder. Of several directories of one run, that which is furthest counts (done before
 running, stopped and the rest; one with its answers before one without); then that which was
-written last; then a folder before a link, and one in its job's folder before one elsewhere. Two
-results for one identity are a contradiction: they are told, and never averaged.
+written last; then a folder before a link, and one in its job's folder, of the shorter name, before
+others. Two results for one identity are a contradiction: they are told, and never averaged.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _rank(row: Row) -> tuple[Any, ...]:
     whole = bool(_answers(row))
     return (
         *(-_FURTHEST.index(row["state"]), whole, row["updated"] or "", not _linked(run)),
-        *(placed, -len(run.parts), [-ord(letter) for letter in row["run"]]),
+        *(placed, -len(run.parts), -len(run.name), [-ord(letter) for letter in row["run"]]),
     )
 
 
