@@ -132,6 +132,7 @@ def run_queue(
                 for ended in [r for r in running if r.job.done()]:
                     running.remove(ended)
                     free += ended.gpus
+                    _note_no_start(ended)
                     _say(ended.item.run, f" ({total - len(waiting) - len(running)} of {total})")
                 progress.show()
     finally:
@@ -264,6 +265,20 @@ def _start(
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
     with _environment(variables), _interrupt_ignored():
         return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus), shared))
+
+
+def _note_no_start(ended: _Running) -> None:
+    """Write down why a process ended before it began its run: its own log alone has that."""
+    run = ended.item.run
+    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
+        status = run.status()
+        if status.state != "queued" or status.pid != os.getpid():
+            return
+        lines = (ended.job.stdout() or "").strip().splitlines() or ["it said nothing"]
+        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write("\n".join(lines) + "\n")
+        message = f"its process ended before it began the run: {lines[-1]}"
+        run.write_status(replace(status, state="failed", reason="environment", message=message))
 
 
 def _say(run: RunDir, count: str = "") -> None:

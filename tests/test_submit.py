@@ -197,6 +197,9 @@ class _Fake:
         self.asked += 1
         return self.asked > 2
 
+    def stdout(self) -> str:
+        return ""
+
 
 @pytest.mark.parametrize(
     ("gpus", "shared", "parallel", "most", "each"),
@@ -334,3 +337,25 @@ def test_damaged_runs_are_told_skipped_and_started_over_only_by_force(recipe, ca
 def test_a_bare_flag_leaves_the_next_word_alone(recipe, capsys):
     code, shown, _ = typed(capsys, "submit", "--dry_run", recipe, "--grid")
     assert code == 0 and "2 runs, 2 to do" in shown
+
+
+def test_a_process_that_cannot_start_says_why_in_its_run(recipe, tmp_path):
+    """Such as one that finds no memory for its libraries: nothing of ours has run in it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'submitit.core._submit' in ' '.join(sys.orig_argv):\n"
+        "    os.write(2, b'libtorch.so: no memory left\\n')\n"
+        "    os._exit(7)\n"
+    )
+    words = ("submit", "--grid", recipe, "--out", tmp_path / "runs", "--parallel=2")
+    ended = cli(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 5
+    said = "its process ended before it began the run: libtorch.so: no memory left"
+    assert said in ended.stderr
+    found = sorted((tmp_path / "runs").glob("*/*/status.json"))
+    assert found
+    for path in found:
+        status = json.loads(path.read_text())
+        assert (status["state"], status["reason"]) == ("failed", "environment")
+        assert status["message"] == said
+        assert "no memory left" in (path.parent / "log.txt").read_text()
