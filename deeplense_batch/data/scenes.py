@@ -15,7 +15,7 @@ processor, thread and version, so no result may hang on it:
 - numbers of a scene are rounded to float32 before they are used and stored;
 - fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
   754 rounds in one way only; counts drawn from them differ where a last digit of float64 decides,
-  once in some 1e12 pixels.
+  by estimate once in some 1e12 pixels.
 """
 
 from __future__ import annotations
