@@ -53,12 +53,17 @@ def replace(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written; what was there is still there.
     """
-    temporary = _written(path, text)
-    try:
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    while True:
+        temporary = _written(path, text)
+        try:
+            temporary.replace(path)
+            return
+        except FileNotFoundError:  # whoever owns the folder has swept it meanwhile
+            if not path.parent.is_dir():
+                raise
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def create(path: Path, text: str) -> bool:

@@ -149,8 +149,8 @@ class RunDir:
         """
         path = self.path / "claim"
         mine = json.dumps(_myself() | {"element": os.environ.get(ELEMENT)})
-        if not files.create(path, mine):
-            self._take_over(path, mine)
+        while not files.create(path, mine) and not self._take_over(path, mine):
+            pass  # it was released meanwhile: whoever makes the next one has it
         over = threading.Event()
         threading.Thread(target=_beat, args=(path, mine, over), daemon=True).start()
         try:
@@ -226,25 +226,37 @@ class RunDir:
         seen = max(claimed.isoformat(timespec="seconds"), status.updated or "")
         return replace(status, updated=seen)
 
-    def _take_over(self, path: Path, mine: str) -> None:
-        """Replace a dead claim. The lock keeps a second taker from removing the first one's."""
+    def _take_over(self, path: Path, mine: str) -> bool:
+        """Replace a dead claim. The lock keeps a second taker from removing the first one's.
+
+        Returns:
+            Whether it was replaced; one that is released by now must be made as if for the first
+            time, since others may do so without the lock.
+        """
         with files.exclusively(path.with_name(".claim.lock")):
-            owner = self._owner(path)
+            try:
+                owner = self._owner(path)
+            except FileNotFoundError:
+                if path.is_symlink():
+                    raise RunDirError(path, "is a link to nothing") from None
+                return False
             if owner is not None:
                 raise RunBusyError(
                     f"{self.path}: process {owner.pid} on {owner.host} is at work on it"
                 )
             self.write_text("claim", mine)
+        return True
 
     def _owner(self, path: Path) -> Status | None:
-        """The living process that a claim names; None where it is dead, or the claim is released.
+        """The living process that a claim names; None where it is dead.
 
         An element that SLURM starts again, perhaps elsewhere, takes over its own: that start has
         ended, however young its last sign of life. A claim that lost its content, as with the
         power, names nobody: the process that wrote the state stands in.
+
+        Raises:
+            FileNotFoundError: The claim is released.
         """
-        if not path.exists():
-            return None
         text, status = _text(path), self.status()
         try:
             claim = json.loads(text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
 import socket
 import subprocess
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -352,9 +352,11 @@ echo Submitted batch job 7""",
         for _ in range(2):
             children.append(os.fork())
             if not children[-1]:
-                with contextlib.suppress(BaseException):
+                try:
                     hand_over(out, together)
                     os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
                 os._exit(1)
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt
         assert sorted((out / "handed").read_text().split()) == ["s0", "s1"], attempt

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, wait_for
 
-from deeplense_batch import rundir
-from deeplense_batch.rundir import RunBusyError, RunDir, Status, find_runs
+from deeplense_batch import files, rundir
+from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs
 
 
 @pytest.fixture
@@ -91,6 +91,41 @@ def test_a_claim_keeps_others_out_and_ends_with_its_holder(run):
     with run.claim():
         assert json.loads((run.path / "claim").read_text())["pid"] == os.getpid()
     assert not (run.path / "claim").exists()
+
+
+def test_a_claim_released_while_another_reads_it_is_free(run, monkeypatch):
+    """Two submits at one moment: the first lets go between the look of the second and its read."""
+    in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")
+    read = rundir._text
+
+    def too_late(path: Path) -> str:
+        path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(rundir, "_text", too_late)
+    with run.claim():
+        assert json.loads((run.path / "claim").read_text())["pid"] == os.getpid()
+
+
+def test_a_claim_that_is_a_link_to_nothing_is_damage(run):
+    (run.path / "claim").symlink_to("nowhere")
+    with pytest.raises(RunDirError, match="claim: is a link to nothing"), run.claim():
+        pass
+
+
+def test_a_file_is_replaced_though_another_sweeps_meanwhile(run, monkeypatch):
+    written, swept = files._written, []
+
+    def sweeping(path: Path, text: str) -> Path:
+        temporary = written(path, text)
+        if not swept:
+            run.sweep()
+            swept.append(temporary)
+        return temporary
+
+    monkeypatch.setattr(files, "_written", sweeping)
+    run.write_text("log.txt", "whole")
+    assert swept and (run.path / "log.txt").read_text() == "whole"
 
 
 def test_a_claim_is_kept_young_while_it_is_held(run, monkeypatch):
