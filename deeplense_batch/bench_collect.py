@@ -1,4 +1,4 @@
-"""How long a large comparison takes to collect, and what resampling in bulk saves.
+"""How long a large comparison takes to plan and to collect, and what resampling in bulk saves.
 
 The runs are made up: folders as a finished run leaves them, with answers to a test slice. Each
 program that is measured runs in a process of its own, so that its memory is its own.
@@ -6,6 +6,7 @@ program that is measured runs in a process of its own, so that its memory is its
 
 from __future__ import annotations
 
+import itertools
 import resource
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch import bootstrap, record
+from deeplense_batch.data.pack import pack
 from deeplense_batch.distributed import processor
 from deeplense_batch.job import Job
 from deeplense_batch.metrics import softmax
@@ -37,8 +40,10 @@ class CollectBench:
     device: str
     runs: int
     samples: int  # of the test slice
+    plan_seconds: float  # of a grid of as many runs, `submit --dry_run`
     collect_seconds: float
-    peak_memory_gb: float
+    peak_memory_gb: float  # of `collect`
+    page_mb: float  # the page itself; what it loads when a model is opened lies beside it
     status_seconds: float
     bootstrap_ratio: float  # scikit-learn, resample by resample, over ours
     versions: dict[str, str]
@@ -50,7 +55,9 @@ class CollectBench:
     def __str__(self) -> str:
         return (
             f"on {self.device}: {self.runs} runs of {self.samples} test samples\n"
-            f"collect  {self.collect_seconds:.1f} s, {self.peak_memory_gb:.2f} GB\n"
+            f"plan     {self.plan_seconds:.1f} s\n"
+            f"collect  {self.collect_seconds:.1f} s, {self.peak_memory_gb:.2f} GB; "
+            f"a page of {self.page_mb:.1f} MB\n"
             f"status   {self.status_seconds:.2f} s\n"
             f"{bootstrap.RESAMPLES} resamples of a macro AUC: {self.bootstrap_ratio:.0f} times as "
             "fast as scikit-learn, one by one"
@@ -58,22 +65,46 @@ class CollectBench:
 
 
 def bench_collect(*, runs: int = 1000, samples: int = 3750) -> CollectBench:
-    """Measure `status` and `collect` on made-up runs, and the bootstrap against scikit-learn.
+    """Measure planning, `status` and `collect` on made-up runs, and resampling.
 
     Arguments:
-        runs: How many; of five seeds a model.
+        runs: How many; of five seeds a model. As many points are planned.
         samples: Of the test slice.
     """
     targets, logits = _answers(samples)
     with tempfile.TemporaryDirectory() as folder:
+        planning, _ = _measured("submit", "--grid", _grid(Path(folder), runs), "--dry_run")
         root = Path(folder) / "runs"
         for number in range(runs):
             _make_run(root, number, targets, logits)
         status, _ = _measured("status", str(root))
         seconds, memory = _measured("collect", str(root), "--out", f"{folder}/report")
+        page = Path(folder, "report/report.html").stat().st_size / 1e6
     ratio = _bootstrap_ratio(targets, logits)
     device = f"{record.cores()} cores of {processor()}"
-    return CollectBench(device, runs, samples, seconds, memory, status, ratio, record.versions())
+    return CollectBench(
+        device, runs, samples, planning, seconds, memory, page, status, ratio, record.versions()
+    )
+
+
+def _grid(folder: Path, points: int) -> str:
+    """A recipe of so many points, by learning rate and seed, on data of a few images."""
+    random = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "valid", "test"), _CLASSES):
+        (folder / "images" / split / name).mkdir(parents=True)
+        for number in range(2):
+            image = random.random((16, 16), np.float32)
+            np.save(folder / "images" / split / name / f"{number}.npy", image)
+    pack(folder / "images", folder / "data")
+    rates = [1e-3 / (rate + 1) for rate in range(-(-points // _SEEDS))]
+    content = {
+        "model": {"name": "resnet18", "pretrained": False},
+        "data": {"root": str(folder / "data"), "test": "test"},
+        "grid": {"train.lr": rates},
+        "seeds": list(range(_SEEDS)),
+    }
+    (folder / "grid.yaml").write_text(yaml.safe_dump(content))
+    return str(folder / "grid.yaml")
 
 
 def _answers(samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -143,6 +143,7 @@ class Commands(ClusterCommands):
         *jobs: str,
         steps: int | str = 5,
         repeats: int | str = 5,
+        runs: int | str = 1000,
         device: str = "",
         out: str = "",
         **overrides: bool | str,
@@ -154,6 +155,7 @@ class Commands(ClusterCommands):
                 collect, for the collector.
             steps: Training steps of one measurement.
             repeats: Measurements of each number; medians are told.
+            runs: Of bench collect: how many runs are planned, looked at and collected.
             device: cpu or cuda, in place of what the jobs ask for.
             out: A JSON file for the numbers.
             overrides: Fields of the jobs, such as --data.size=224.
@@ -163,13 +165,16 @@ class Commands(ClusterCommands):
             "steps": words.integer("steps", steps),
             "repeats": words.integer("repeats", repeats),
         }
-        if not all(counts.values()):
-            raise words.UsageError("--steps and --repeats: should be 1 or more")
+        made = words.integer("runs", runs)
+        if not all((made, *counts.values())):
+            raise words.UsageError("--steps, --repeats and --runs: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
         if jobs == ("collect",):
             if fields or on or counts != {"steps": 5, "repeats": 5}:
-                raise words.UsageError("bench collect: takes --out alone")
-            return Plan(lambda: _bench_collect(out))
+                raise words.UsageError("bench collect: takes --runs and --out alone")
+            return Plan(lambda: _bench_collect(made, out))
+        if made != 1000:
+            raise words.UsageError("--runs: is for bench collect")
         if jobs == ("simulate",):
             if fields or counts["steps"] != 5:
                 raise words.UsageError("bench simulate: takes --repeats, --device and --out alone")
@@ -223,10 +228,10 @@ def _bench_simulation(repeats: int, device: str, out: str) -> int:
     return _show(bench_simulation(repeats=repeats, device=device), out)
 
 
-def _bench_collect(out: str) -> int:
+def _bench_collect(runs: int, out: str) -> int:
     from deeplense_batch.bench_collect import bench_collect
 
-    return _show(bench_collect(), out)
+    return _show(bench_collect(runs=runs), out)
 
 
 def _show(report: Any, out: str) -> int:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from deeplense_batch import yaml_text
 from deeplense_batch.job import JobError, nearest
 
 __all__ = ["Profile", "load_profile"]
@@ -83,13 +83,16 @@ def load_profile(path: Path | str | None = None) -> Profile:
     if not named and not file.exists():
         return Profile()
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.exists() and not file.is_file():
+            raise JobError(f"{file}: is no file; expected the profile of a site")
+        content = yaml_text.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(
             f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})"
         ) from error
-    except yaml.YAMLError as error:
-        raise JobError(f"{file}: is not YAML ({' '.join(str(error).split())})") from error
+    except yaml_text.YamlError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise JobError(f"{file}{line}: not valid YAML ({error})") from error
     if not isinstance(content or {}, dict):
         raise JobError(f"{file}: expected fields and values, got {type(content).__name__}")
     try:

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from deeplense_batch import yaml_text
 from deeplense_batch.rundir import RunDir, RunDirError, find_runs
 
 __all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row"]
@@ -117,15 +116,16 @@ def _fault(path: Path, error: Exception) -> str:
         return error.fault
     if path.is_file() and not path.stat().st_size:
         return "is empty"
+    if isinstance(error, yaml_text.YamlError):
+        return f"is damaged or cut short ({error})"
     detail = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | yaml.YAMLError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return f"is damaged or cut short ({detail})"
     return f"is not a {_KINDS[path.name]} this program wrote ({detail})"
 
 
 def _read_job(run: RunDir) -> Row:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    job = yaml.load((run.path / "job.yaml").read_text(encoding="utf-8"), loader)
+    job = yaml_text.load((run.path / "job.yaml").read_text(encoding="utf-8"))
     if "simulate" in job:
         made = job["simulate"]
         names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}

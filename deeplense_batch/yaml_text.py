@@ -59,7 +59,6 @@ def load(text: str) -> Any:
     if _SURROGATE.search(text):
         raise YamlError("holds a character that is none of Unicode")
     try:
-        _check_depth(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -157,42 +156,37 @@ def _wrong(problem: str, node: Any) -> yaml.YAMLError:
     return yaml.MarkedYAMLError(None, None, problem, node.start_mark)
 
 
-def _check_depth(text: str) -> None:
-    """Look at the text as a stream: to build a tree, the parser calls itself for each level."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _MOST_DEPTH:
-            raise _wrong(f"nested more than {_MOST_DEPTH} deep", event)
-
-
 def _check_size(root: yaml.Node) -> None:
-    """Count what a document adds up to, each alias as what it stands for."""
+    """Count what a document adds up to, each alias as what it stands for.
+
+    How deep the text itself may nest, libyaml limits before a node is built.
+    """
     sizes: dict[int, int] = {}
     inside: set[int] = set()
 
-    def size(node: yaml.Node, depth: int) -> int:
-        if isinstance(node, yaml.ScalarNode):
-            return 1
+    def size(node: yaml.CollectionNode, depth: int) -> int:
         if id(node) in inside:
             raise _wrong("an alias stands inside of what it stands for", node)
         if depth > _MOST_DEPTH:
-            raise _wrong(f"aliases nest more than {_MOST_DEPTH} deep", node)
+            raise _wrong(f"nested more than {_MOST_DEPTH} deep, counting what aliases repeat", node)
         if id(node) not in sizes:
             inside.add(id(node))
-            sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
+            sizes[id(node)] = 1
+            for child in _children(node):
+                if isinstance(child, yaml.CollectionNode):
+                    sizes[id(node)] += size(child, depth + 1)
+                else:
+                    sizes[id(node)] += 1
             inside.remove(id(node))
         if sizes[id(node)] > _MOST_NODES:
             raise _wrong(f"more than {_MOST_NODES:,} values, counting what aliases repeat", node)
         return sizes[id(node)]
 
-    size(root, 0)
+    if isinstance(root, yaml.CollectionNode):
+        size(root, 0)
 
 
-def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+def _children(node: yaml.CollectionNode) -> Iterator[yaml.Node]:
     for child in node.value:
         if isinstance(child, tuple):
             yield from child

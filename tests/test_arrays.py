@@ -62,7 +62,10 @@ def profile(**fields: object) -> None:
         ("warn_seconds: 0", "warn_seconds: input should be greater than or equal to 1, got 0"),
         ("modules: cuda", "modules: input should be a valid list, got 'cuda'"),
         ("[gpu]", "expected fields and values, got list"),
-        ("a: b: c", "is not YAML"),
+        ("a: b: c", "line 1: not valid YAML (mapping values are not allowed"),
+        ("account: a\naccount: b", "line 2: not valid YAML (key 'account' twice)"),
+        ("account: &a [*a]", "an alias stands inside of what it stands for"),
+        (f"setup: [{'[' * 50}{']' * 50}]", "nested more than 40 deep"),
     ],
 )
 def test_a_wrong_profile_is_one_sentence(tmp_path, text, sentence):

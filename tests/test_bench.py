@@ -69,10 +69,13 @@ def test_the_simulator_beside_lenstronomy(tmp_path, capsys):
 
 def test_the_collector_on_made_up_runs(capsys):
     report = bench_collect(runs=10, samples=300)
-    assert report.collect_seconds > report.status_seconds > 0 and report.peak_memory_gb > 0
+    assert report.collect_seconds > report.status_seconds > 0 and report.plan_seconds > 0
+    assert report.peak_memory_gb > 0 and report.page_mb > 0
     assert "10 runs of 300 test samples" in str(report) and report.as_json()["schema"] == 1
     code, _, err = typed(capsys, "bench", "collect", "--repeats=1")
-    assert code == 2 and "takes --out alone" in err
+    assert code == 2 and "takes --runs and --out alone" in err
+    code, _, err = typed(capsys, "bench", "--runs=5")
+    assert code == 2 and err == "--runs: is for bench collect\n"
 
 
 @pytest.mark.parametrize("target", range(3))

@@ -158,7 +158,7 @@ def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):
     ("name", "content", "reason"),
     [
         ("job.yaml", b"a text", r"is not a job this program wrote \(TypeError: .*\)"),
-        ("job.yaml", b"name: [unclosed", r"is damaged or cut short \(ParserError: .*\)"),
+        ("job.yaml", b"name: [unclosed", r"is damaged or cut short \(did not find .*\)"),
         ("status.json", b'{"state": 7}', r"has a wrong state, 7"),
         ("history.jsonl", b'{"epoch": 1}\n', r"is not a history this program wrote .*'valid'\)"),
         ("metrics.json", b'{"schema": 1, "da', r"is damaged or cut short \(Untermin.*\)"),
@@ -211,6 +211,16 @@ def test_runs_put_aside_are_not_counted(tmp_path):
     run.path.rename(aside)
     make_run(tmp_path, seed=1)
     assert status(tmp_path / "demo").endswith("1 run: 1 done")
+
+
+def test_a_job_that_is_a_bomb_of_aliases_is_one_unreadable_run(tmp_path):
+    good, bomb = (make_run(tmp_path / "runs", seed=seed) for seed in (0, 1))
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    (bomb.path / "job.yaml").write_text(f"name: bomb\nl0: &l0 [0]\n{levels}")
+    assert run_row(good)["state"] == "done"
+    row = run_row(bomb)
+    assert row["state"] == "unreadable"
+    assert "job.yaml: is damaged or cut short (more than" in row["reason"]
 
 
 def test_nothing_to_collect_is_one_sentence(tmp_path):
