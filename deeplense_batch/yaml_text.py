@@ -168,7 +168,7 @@ def _check_size(root: yaml.Node) -> None:
         if id(node) in inside:
             raise _wrong("an alias stands inside of what it stands for", node)
         if depth > _MOST_DEPTH:
-            raise _wrong(f"nested more than {_MOST_DEPTH} deep, counting what aliases repeat", node)
+            raise _wrong(f"nested more than {_MOST_DEPTH} deep, with what aliases repeat", node)
         if id(node) not in sizes:
             inside.add(id(node))
             sizes[id(node)] = 1

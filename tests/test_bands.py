@@ -101,6 +101,34 @@ def test_what_cannot_be_joined_is_refused(names, says):
     assert "\n" not in str(caught.value) and "rename them" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "of", "companion", "image"),
+    [
+        ("{1}{0}.npy", ("", "_mask"), "0_mask.npy", "0.npy"),
+        ("{1}_{0}.fits", ("sci", "wht"), "0_wht.fits", "0_sci.fits"),
+        ("{0}/{1}.npy", ("images", "masks"), "masks/0.npy", "images/0.npy"),
+        ("train/lens/{1}{0}.npy", ("", "-RMS"), "train/lens/0-RMS.npy", "train/lens/0.npy"),
+        ("{0}/a{1}.npy", (".", "psf"), "psf/a0.npy", "a0.npy"),
+        ("{0}{1}.npy", ("", "err_"), "err_0.npy", "0.npy"),
+    ],
+)
+def test_what_belongs_to_an_image_is_none_of_its_own(tmp_path, pattern, of, companion, image):
+    fill(tmp_path / "set", [pattern.format(kind, i) for kind in of for i in range(3)])
+    says = rf"{companion} is named as the mask, noise or the like of {image} \(3 such files\)"
+    with pytest.raises(ShardError, match=says):
+        pack(tmp_path / "set", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [each("{}/{}.npy", "noise signal"), ["mask_1.npy", "mask_2.npy"]]
+)
+def test_names_of_companions_alone_are_ordinary(tmp_path, names):
+    fill(tmp_path / "set", names)
+    pack(tmp_path / "set", tmp_path / "out")
+    assert sum(map(len, read_splits(tmp_path / "out").values())) == len(names)
+
+
 def test_a_pair_among_many_names_is_doubted_alone():
     found = joined("7_g.npy", "7_r.npy", *(f"{i}.npy" for i in range(9)))
     assert not found.bands and "7_g.npy and 7_r.npy look like one object" in found.warning

@@ -262,6 +262,13 @@ def test_doubts_are_counted_and_the_first_is_named(tmp_path):
     assert text.count("WARNING") == 1
 
 
+def test_the_least_integer_is_a_mark_though_it_has_no_absolute_value():
+    pixels = np.arange(400, dtype=np.int64).reshape(20, 20) % 100
+    pixels[3, 4] = np.iinfo(np.int64).min
+    (doubt,) = doubts(pixels[None])
+    assert doubt.value == -(2.0**63) and doubt.text.startswith("1 pixel of -9.22337e+18")
+
+
 @pytest.mark.parametrize("value", [100, -99, 1e30, np.nan, np.inf])
 def test_masked_pixels_become_the_median_of_the_rest(tmp_path, value):
     root = fill(tmp_path / "set", "1.npy", "2.npy", "3.npy")

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from deeplense_batch.data.companions import COMPANIONS
 from deeplense_batch.data.layouts import SPLITS, meaning, natural
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.trees import path_parts
+from deeplense_batch.data.trees import path_parts, stem
 
 __all__ = ["Joined", "band_order", "bands_of_names", "join_bands", "named_for_bands"]
 
@@ -31,12 +32,6 @@ _BAND = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+")
-_COMPANIONS = frozenset(
-    {
-        "mask", "msk", "dq", "var", "variance", "ivar", "invvar", "err", "error", "rms", "noise",
-        "wht", "weight", "psf", "background",
-    }
-)  # fmt: skip
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _COLOUR_WORDS = {"red", "green", "blue"}
 _BLUE_TO_RED = (
@@ -104,7 +99,7 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
     alone = {id_: (name,) for name, id_ in ids.items()}
     groups: dict[str, list[_Place]] = {}
     for id_ in ids.values():
-        key, bands = _without_bands(_stem(id_))
+        key, bands = _without_bands(stem(id_))
         if bands:
             split, below = _apart(key)
             groups.setdefault(below, []).append(_Place(id_, split, bands))
@@ -116,7 +111,7 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
         several.pop(key, None)
     others = set(ids.values()) - {place.id for places in groups.values() for place in places}
     words = {word for id_ in others for word in _words_in_place_of_bands(id_, several)}
-    if words - _COMPANIONS:
+    if words - COMPANIONS:
         return Joined(alone, ())  # x_1, y_1, z_1: letters of another kind
     if others and 2 * sum(map(len, several.values())) < len(ids):
         first, second = (place.id for place in next(iter(several.values()))[:2])
@@ -195,7 +190,7 @@ def _are_bands(places: Sequence[_Place]) -> bool:
 
 def _is_companion(key: str, groups: Mapping[str, object]) -> bool:
     """Whether a name is that of the mask or the like of others: 7_*_mask of 7_*."""
-    words = (word for word in _WORD.finditer(key) if word[0].lower() in _COMPANIONS)
+    words = (word for word in _WORD.finditer(key) if word[0].lower() in COMPANIONS)
     bare = ((key[: word.start()], key[word.end() :]) for word in words)
     return any(
         start.rstrip("-_. ") + end in groups or start + end.lstrip("-_. /") in groups
@@ -205,11 +200,11 @@ def _is_companion(key: str, groups: Mapping[str, object]) -> bool:
 
 def _words_in_place_of_bands(id_: str, groups: Mapping[str, object]) -> list[str]:
     """Words of a name which, taken for a band, would make it one of the groups."""
-    stem = _stem(id_)
+    name = stem(id_)
     return [
         word[0].lower()
-        for word in _WORD.finditer(stem)
-        if _apart(f"{stem[: word.start()]}*{stem[word.end() :]}")[1] in groups
+        for word in _WORD.finditer(name)
+        if _apart(f"{name[: word.start()]}*{name[word.end() :]}")[1] in groups
     ]
 
 
@@ -235,15 +230,6 @@ def _filter(band: str) -> str:
     return band.lower()
 
 
-def _stem(id_: str) -> str:
-    """A name without its ending, .fits.gz too."""
-    *folders, file = path_parts(id_)
-    name, dot, ending = file.rpartition(".")
-    if ending.lower() == "gz":
-        name, dot, ending = name.rpartition(".")
-    return "/".join([*folders, name if dot else ending])
-
-
 def _apart(key: str) -> tuple[str, str]:
     """The split that a name says, and the rest of it."""
     first, slash, rest = key.partition("/")
@@ -259,8 +245,7 @@ def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Rows by the id of their object: the name without the bands, as long as these are unique."""
     plain, marked = {}, {}
     for row in rows:
-        stem = _stem(row[0])
-        ending, key = row[0].removeprefix(stem), _shared(row)
+        ending, key = row[0].removeprefix(stem(row[0])), _shared(row)
         marked[key + ending] = row
         plain[(*(part for part in map(_tidied, path_parts(key)) if part), ending)] = row
     if _a_folder_each(list(plain)):
@@ -272,8 +257,8 @@ def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 
 def _shared(row: tuple[str, ...]) -> str:
     """The name that files share, with '*' where their bands differ."""
-    stems = [_stem(id_) for id_ in row]
-    columns = zip(*([match[0] for match in _BAND.finditer(stem)] for stem in stems), strict=True)
+    stems = [stem(id_) for id_ in row]
+    columns = zip(*([match[0] for match in _BAND.finditer(one)] for one in stems), strict=True)
     same = iter([words[0] if len(set(words)) == 1 else "*" for words in columns])
     return _BAND.sub(lambda _: next(same), stems[0])
 

@@ -90,7 +90,7 @@ def _marks(channel: Array) -> Doubt | None:
             continue  # cheaply told for ordinary images: the next value is nearer still
         equal = pixels == extreme
         count, others = int(np.count_nonzero(equal)), pixels[~equal]
-        marked = count > 1 or extreme in _MARKS or abs(extreme) >= _MARKS_FROM
+        marked = count > 1 or extreme in _MARKS or abs(float(extreme)) >= _MARKS_FROM
         if _stands_apart(extreme, count, others, _APART if marked else _APART_ALONE):
             return Doubt(
                 "apart",

@@ -31,6 +31,7 @@ import numpy as np
 
 from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
 from deeplense_batch.data.beside import about_others, about_tables, no_images
+from deeplense_batch.data.companions import refuse_companions
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
     SUFFIXES,
@@ -292,6 +293,7 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
 
 def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     """Split and class of every image, or of every object in several bands, from its folders."""
+    refuse_companions(root, ids.values())
     joined = join_bands(root, ids)
     names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
     doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})

@@ -25,7 +25,7 @@ from deeplense_batch.data.untrusted import (
     read_plain,
 )
 
-__all__ = ["Tree", "alike", "open_tree", "path_parts"]
+__all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _DAMAGED = "is a damaged or incomplete zip; copy or download it again"
@@ -105,6 +105,15 @@ def open_tree(root: Path) -> Iterator[Tree]:
 def path_parts(name: str) -> tuple[str, ...]:
     """Folders and file name; as those of PurePosixPath, which is slow for many thousand names."""
     return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def stem(id_: str) -> str:
+    """A name without its ending, .fits.gz too."""
+    *folders, file = path_parts(id_)
+    name, dot, ending = file.rpartition(".")
+    if ending.lower() == "gz":
+        name, dot, ending = name.rpartition(".")
+    return "/".join([*folders, name if dot else ending])
 
 
 @dataclass(frozen=True)
