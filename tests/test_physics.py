@@ -350,8 +350,13 @@ def test_the_loss_of_seed_002(batch):
     assert losses["intensity"].item() == pytest.approx(term.item(), rel=1e-5)
     total = losses["cross_entropy"].item() + 0.01 * term.item()
     assert losses["loss"].item() == pytest.approx(total, rel=1e-5)
-    sloped = tiny("lens_vit_pinn", size=50, slope=True).eval()(batch.images)["intensity"]
+    images = batch.images.clone()
+    images[:, :, :9, :9] = 0.0  # flat, where an explanation needs a gradient none the less
+    images.requires_grad_()
+    sloped = tiny("lens_vit_pinn", size=50, slope=True).eval()(images)["intensity"]
     assert sloped.shape == image.shape and not torch.equal(sloped, image)
+    sloped.sum().backward()
+    assert images.grad is not None and torch.isfinite(images.grad).all()
 
 
 def test_the_loss_of_seed_003(batch):

@@ -348,7 +348,8 @@ def test_a_process_that_cannot_start_says_why_in_its_run(recipe, tmp_path):
         "    os._exit(7)\n"
     )
     words = ("submit", "--grid", recipe, "--out", tmp_path / "runs", "--parallel=2")
-    ended = cli(*words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    ended = cli(*words, cwd=tmp_path, PYTHONPATH=path)
     assert ended.returncode == 5
     said = "its process ended before it began the run: libtorch.so: no memory left"
     assert said in ended.stderr

@@ -100,5 +100,6 @@ def _fields(numbers: Tensor, x: Tensor, y: Tensor) -> list[Tensor]:
     """theta_E, q, phi, places from the middle, g1, g2, to go with fields of (B, H, W)."""
     theta_e, e1, e2, middle_x, middle_y, g1, g2 = numbers[:, :, None, None].unbind(1)
     e = torch.sqrt(e1 * e1 + e2 * e2 + _LEAST_ELLIPTICITY**2)
-    phi = 0.5 * torch.atan2(e2, e1)
+    # Of a round lens any direction is right; atan2(0, 0) has no gradient in older torch.
+    phi = 0.5 * torch.atan2(e2, torch.where((e1 == 0) & (e2 == 0), 1.0, e1))
     return [theta_e, (1 - e) / (1 + e), phi, x - middle_x, y - middle_y, g1, g2]

@@ -97,7 +97,9 @@ class LensVitPinn(nn.Module):
         """
         intensity = _from_0_to_1(images.mean(1, keepdim=True))
         if self.slope:
-            intensity = torch.hypot(*torch.gradient(intensity, dim=(2, 3)))
+            # A norm has a gradient where an image is flat, which hypot has not.
+            slopes = torch.stack(torch.gradient(intensity, dim=(2, 3)))
+            intensity = torch.linalg.vector_norm(slopes, dim=0)
         alpha = self.alpha(self.dropout(self.encoder(intensity)))
         alpha = alpha.view(-1, 2, self.size, self.size)
         theta_e = alpha.mean((1, 2, 3))[:, None, None, None]
