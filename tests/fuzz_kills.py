@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -71,9 +72,11 @@ def child(words: list[str], log: Path, touches: Any, kill_before: int) -> None:
             if touches.value == kill_before:
                 os.killpg(0, signal.SIGKILL)
 
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    file = log.open("w", buffering=1)
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file  # those of a test are others
+    logging.getLogger("deeplense_batch").handlers.clear()
     predict._PIECE = 20
     sys.addaudithook(look)
     code = 1
@@ -187,12 +190,17 @@ class Place:
             "collect": Case(self._collect, lambda w: w / "report", of_report),
             "predict": Case(self._predict, lambda w: w, lambda w: of_table(w / "p.parquet")),
         }
-        self.right: dict[str, tuple[list[Ended], dict[str, Any]]] = {}
-        for name, case in self.cases.items():
+        self._right: dict[str, tuple[list[Ended], dict[str, Any]]] = {}
+
+    def right(self, name: str) -> tuple[list[Ended], dict[str, Any]]:
+        """How a command ends that nobody kills, and its result."""
+        if name not in self._right:
             self.fresh(name)
+            case = self.cases[name]
             ended = [carry_out(words, self.work) for words in case.words(self.work)]
             assert ended[-1].code == 0, ended[-1].said
-            self.right[name] = ended, case.result(case.made(self.work))
+            self._right[name] = ended, case.result(case.made(self.work))
+        return self._right[name]
 
     def fresh(self, name: str) -> None:
         """Empty the folder of the command, but for what it needs."""
@@ -262,7 +270,7 @@ def fuzz(
 
 def one(place: Place, name: str, random: Random) -> tuple[str, str, list[str]]:
     """Kill a command, perhaps damage a file, start it again: what was done, what came, faults."""
-    case, (whole, right) = place.cases[name], place.right[name]
+    case, (whole, right) = place.cases[name], place.right(name)
     place.fresh(name)
     commands, work = case.words(place.work), place.work
     victim, moments = int(random.integers(len(commands))), list[dict[str, Any]]()

@@ -5,8 +5,8 @@ from fuzz_kills import fuzz
 
 
 def test_what_was_killed_goes_on(tmp_path):
-    outcomes, wrong = fuzz(5, 1, tmp_path)
-    assert not wrong and sum(outcomes.values()) == 5
+    outcomes, wrong = fuzz(6, 1, tmp_path, ("pack", "run", "simulate"))
+    assert not wrong and sum(outcomes.values()) == 6
 
 
 @pytest.mark.slow
