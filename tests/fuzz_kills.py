@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import logging
 import multiprocessing
@@ -46,6 +47,11 @@ from deeplense_batch.rundir import RunDir, find_runs
 SECONDS = 150  # a guard against hangs; a lock of a process that was killed is broken after 60
 REFUSED = (3, 4, 5)
 TOUCHES = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
+HEAVY = (
+    *("pandas", "submitit", "deeplense_batch.run", "deeplense_batch.data.simulate"),
+    *("deeplense_batch.data.pack", "deeplense_batch.inference", "deeplense_batch.report.compose"),
+    *("deeplense_batch.report.web", "deeplense_batch.imported", "deeplense_batch.local"),
+)
 HOW = sorted(set(DAMAGES) - {"unreadable"})  # root reads everything
 
 Random = np.random.Generator
@@ -161,6 +167,8 @@ class Place:
     """A folder with what the commands need, made once, and the results of commands not killed."""
 
     def __init__(self, root: Path) -> None:
+        for module in HEAVY:
+            importlib.import_module(module)  # once, and not in every child
         self.root, self.work = root, root / "work"
         self.shards, self.source = root / "shards", root / "source"
         write_split(self.shards, "train", 60, seed=1, shard_size=60)

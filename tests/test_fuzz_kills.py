@@ -5,7 +5,7 @@ from fuzz_kills import fuzz
 
 
 def test_what_was_killed_goes_on(tmp_path):
-    outcomes, wrong = fuzz(6, 1, tmp_path, ("pack", "run", "simulate"))
+    outcomes, wrong = fuzz(6, 1, tmp_path, ("pack", "predict", "simulate"))
     assert not wrong and sum(outcomes.values()) == 6
 
 
