@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -70,13 +69,22 @@ class Answer:
         Raises:
             AnswerError: It answers another one, or nobody knows which.
         """
+        if fault := files.no_file(self.file):
+            raise AnswerError(f"{self.file}: {fault}; name another file, or remove it")
         if not self.file.exists():
             return False
         found = _question_of(self.file)
         if found is None:
             raise AnswerError(f"{self.file}: is there already, and no answer of 'predict'")
-        _refuse_other(self.file, found["question"], self.question, "answers another question")
+        _refuse_other(self.file, found, self.question, "answers another question")
+        self._clear()
         return True
+
+    def _clear(self) -> None:
+        """Remove the pieces of an answer that is complete."""
+        (self._folder / "plan.json").unlink(missing_ok=True)  # without it the rest is nothing
+        shutil.rmtree(self._folder, ignore_errors=True)
+        files.sweep_beside(self.file)
 
     def begin(self, details: Callable[[], Mapping[str, Any]]) -> None:
         """Make the folder of the pieces, or go on with the one that is there.
@@ -93,6 +101,8 @@ class Answer:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._run.create_text("plan.json", json.dumps(made, indent=1))
         found = self._run.read_json("plan.json")
+        if not all(isinstance(found.get(name), dict) for name in ("question", "details")):
+            raise AnswerError(f"{plan}: is none of 'predict'; remove {self._folder}")
         _refuse_other(self._folder, found["question"], self.question, "was begun for another one")
         self.details = found["details"]
 
@@ -103,7 +113,7 @@ class Answer:
     def write(self, number: int, table: pa.Table) -> None:
         """Complete one piece."""
         path = self._part(number)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = files.temporary_name(path)
         pq.write_table(table, temporary, row_group_size=max(len(table), 1))
         _sync(temporary)
         temporary.replace(path)
@@ -140,7 +150,7 @@ class Answer:
                 _log.warning("%s is damaged (%s); it is made anew", self._part(k), error)
                 self._part(k).unlink(missing_ok=True)
                 return [k]
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
+        temporary = files.temporary_name(self.file)
         about = {"question": self.question, "details": self.details}
         with _writer(temporary, self.file.suffix, self._schema(about)) as write:
             for k in range(self.pieces):
@@ -153,9 +163,8 @@ class Answer:
             if not files.link(temporary, self.file):
                 self.there()
         finally:
-            temporary.unlink()
-        (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
-        shutil.rmtree(self._folder, ignore_errors=True)
+            temporary.unlink(missing_ok=True)
+        self._clear()
         return []
 
     def _schema(self, about: Mapping[str, Any]) -> pa.Schema:
@@ -211,13 +220,13 @@ def _texts(table: pa.Table, change: Callable[[str], str]) -> pa.Table:
 
 
 def _question_of(file: Path) -> dict[str, Any] | None:
-    """What a file says that it answers."""
+    """The question that a file says it answers."""
     try:
         if file.suffix == ".csv":
-            return RunDir(file.parent).read_json(f"{file.name}.json")
+            return dict(RunDir(file.parent).read_json(f"{file.name}.json")["question"])
         metadata = pq.read_schema(file).metadata or {}
-        return json.loads(metadata[_KEY])
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return dict(json.loads(metadata[_KEY])["question"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
 
 

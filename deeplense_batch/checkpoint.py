@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,17 @@ def load(path: Path) -> dict[str, Any]:
         OSError: It is not there, or the disk does not answer.
         CheckpointError: It is damaged, or holds something else.
     """
+    if fault := files.no_file(path):
+        raise CheckpointError(f"{path}: {fault}")
     try:
+        if zipfile.is_zipfile(path):  # torch writes checksums, and does not look at them
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
         # Of a file that is cut short the last step says EINVAL.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise CheckpointError(
             f"{path}: is damaged or cut short ({type(error).__name__})"

@@ -7,7 +7,6 @@ file, byte for byte, however often it is drawn.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
+
+from deeplense_batch.files import temporary_name
 
 __all__ = [
     "BLUE",
@@ -236,7 +237,7 @@ def save(figure: Figure, path: Path) -> None:
     if kind not in FORMATS:
         raise ValueError(f"{path}: a figure is a .{', .'.join(FORMATS)} file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         # journals refuse fonts of type 3, which are the default
         with mpl.rc_context({"svg.hashsalt": "deeplense_batch", "pdf.fonttype": 42}):

@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,13 @@ from pathlib import Path
 __all__ = [
     "create",
     "exclusively",
+    "is_gone",
     "link",
     "move_folder",
+    "no_file",
     "replace",
     "sweep",
+    "sweep_beside",
     "sync",
     "sync_folder",
     "temporary_name",
@@ -42,8 +46,39 @@ def unsupported(error: OSError) -> bool:
     return error.errno in _UNSUPPORTED
 
 
+def no_file(path: Path) -> str:
+    """What stands where a file should, in words; nothing for a file, and where nothing is.
+
+    To open a pipe would take for ever.
+
+    Raises:
+        OSError: The disk does not say.
+    """
+    try:
+        return "" if stat.S_ISREG(path.stat().st_mode) else "is no file"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        return "is a link to nothing" if path.is_symlink() else ""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process of this host has a number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False
+
+
 def temporary_name(path: Path) -> Path:
-    """A name beside a file that no other process uses: two containers may have one pid."""
+    """A name beside a file that no other process uses: two containers may have one pid.
+
+    What processes that were killed left under such a name is removed.
+    """
+    sweep_beside(path)
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
@@ -136,6 +171,16 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what killed processes of this host left of a file under temporary names."""
+    start = f".{path.name}.{socket.gethostname()}."
+    with contextlib.suppress(OSError):
+        for left in path.parent.iterdir():
+            pid = left.name.removeprefix(start).removesuffix(".tmp")
+            if left.name == f"{start}{pid}.tmp" and pid.isdecimal() and is_gone(int(pid)):
+                left.unlink(missing_ok=True)
 
 
 def sync(descriptor: int) -> None:

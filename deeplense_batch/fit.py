@@ -89,6 +89,11 @@ class Trainer:
         if self.world.main:  # an epoch is told before it is saved
             told = self.run.read_lines("history.jsonl")
             self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
+            if told and state is None:
+                _log.warning(
+                    "%s: no checkpoint can be read: the training starts again from its first "
+                    "epoch, and ends as it would have", self.run.path,
+                )  # fmt: skip
         if state is None:
             return
         try:
@@ -120,15 +125,21 @@ class Trainer:
                 f"{place.name} has; 'submit --force' starts the run over"
             )
         if state["best_epoch"]:
-            try:
-                best = checkpoint.load(self.run.path / BEST)
-                if best.get("epoch", 0) >= state["best_epoch"]:
-                    return None
-                fault = "is older than the best epoch"
-            except (OSError, checkpoint.CheckpointError) as error:
-                fault = f"cannot be read ({error})"
-            return f"{self.run.path / BEST}: {fault}; 'submit --force' starts the run over"
+            return self._fault_of_best(state["best_epoch"])
         return None
+
+    def _fault_of_best(self, epoch: int) -> str | None:
+        """What keeps the weights of the best epoch so far from being used."""
+        place = self.run.path / BEST
+        try:
+            if checkpoint.load(place).get("epoch", 0) >= epoch:
+                return None
+            fault = f"{place}: is older than the best epoch"
+        except FileNotFoundError:
+            fault = f"{place}: is missing"
+        except checkpoint.CheckpointError as error:
+            fault = str(error)
+        return f"{fault}; 'submit --force' starts the run over"
 
     def fit(self) -> None:
         """Train to the last epoch, or until the score has not risen for `train.patience` epochs.

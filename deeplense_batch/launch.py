@@ -9,24 +9,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from deeplense_batch.job import JobError, Simulation
 from deeplense_batch.plan import Planned, put_aside
 from deeplense_batch.processes import StartError, forget, meeting_place, world_size
+from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError
 
 __all__ = ["carry_out", "launch"]
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
+_TOLD = (2, 3, 85)  # exit codes of who has refused or stopped, and said so
 _GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
 
 
@@ -109,27 +114,80 @@ def launch(path: Path, count: int, *, device: str | None = None) -> int:
         "MASTER_PORT": str(_free_port()),
     }
     shared.setdefault("OMP_NUM_THREADS", "1")
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": str(i), "LOCAL_RANK": str(i)})
-        for i in range(count)
-    ]
+    ranks = [_Rank(command, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
     try:
-        with _passed_on(ranks):
-            return _wait(ranks)
+        with _passed_on([rank.process for rank in ranks]):
+            failed = _wait([rank.process for rank in ranks])
     finally:
-        _end(ranks)
+        _end([rank.process for rank in ranks])
+        for rank in ranks:
+            rank.hear()
+    if failed is None:
+        return 0
+    code = ranks[failed].process.wait()
+    if code not in _TOLD:
+        _tell(RunDir(path), ranks[failed], f"process {failed} of {count} on {platform.node()}")
+    return abs(code)
 
 
-def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
+class _Rank:
+    """A process of a run; what it says is passed on, and its last line is kept."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.last = ""
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+        self._reader.start()
+
+    def _pass_on(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            text = line.decode(errors="replace")
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self.last = text.strip() or self.last
+
+    def hear(self) -> None:
+        """Wait for its last words, now that it has ended; a child of it may hold the line open."""
+        self._reader.join(_GRACE_SECONDS)
+
+    def ended(self) -> str:
+        """How it ended, and what it said last."""
+        code = self.process.returncode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"{how}: {self.last}" if self.last else how
+
+
+def _tell(run: RunDir, rank: _Rank, name: str) -> None:
+    """Write why a process ended, where none of the run came to write it.
+
+    One that was killed from outside leaves the run lost, which `submit` goes on with.
+    """
+    message = f"{name} ended {rank.ended()}"
+    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
+        run.check()
+        status = run.status()
+        if status.state not in ("planned", "queued", "lost"):
+            return
+        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{message}\n")
+        if rank.process.returncode > 0:
+            told = replace(status, state="failed", reason="environment", message=message)
+            run.write_status(told)
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait until all have ended, or one has failed: the number of that one."""
     while True:
         codes = [rank.poll() for rank in ranks]
-        failed = [code for code in codes if code]
+        failed = [number for number, code in enumerate(codes) if code]
         if failed or all(code == 0 for code in codes):
             break
         time.sleep(_POLL_SECONDS)
-    if set(failed) == {85}:  # they agreed to stop; the rest are on their way
-        return max(rank.wait() for rank in ranks)
-    return abs(failed[0]) if failed else 0
+    if {codes[number] for number in failed} == {85}:  # they agreed to stop
+        ended = [rank.wait() for rank in ranks]  # the rest are on their way
+        return ended.index(max(ended))
+    return failed[0] if failed else None
 
 
 def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -72,8 +72,12 @@ def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) ->
     executor = submitit.DebugExecutor(folder)
     for item in planned:
         job = executor.submit(Worker(str(item.run.path.absolute()), device))
-        job.exception()  # carries the run out; unlike result(), it never opens a debugger
-        _say(item.run)
+        before = _status_of(item.run)
+        # Carries the run out; unlike result(), it never opens a debugger.
+        if (error := job.exception()) and _status_of(item.run) == before:
+            _log.warning("left %s: %s", item.run.name, error)
+        else:
+            _say(item.run)
 
 
 def run_queue(

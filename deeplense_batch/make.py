@@ -42,6 +42,7 @@ def make(planned: Planned, *, force: bool = False) -> None:
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.claim())
+        directory.check()
         stack.enter_context(logging_to(directory))
         reasons = ((ShardError, "data"), (OSError, "environment"))
         stack.enter_context(attempt(directory, epochs=1, reasons=reasons))

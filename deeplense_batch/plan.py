@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +152,7 @@ def reopen(path: Path | str) -> Planned:
             edited, or the data have changed.
     """
     run = RunDir(Path(path).absolute())
-    if not (run.path / "job.yaml").is_file():
+    if not os.path.lexists(run.path / "job.yaml"):
         raise JobError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
     digest = ""
@@ -160,10 +161,14 @@ def reopen(path: Path | str) -> Planned:
             digest = data_digest(job.data.root)
         except ShardError:
             return Planned(job, run, digest)
-    if run.path.name != job.run_name(digest):
+    try:
+        name = job.run_name(digest)
+    except JobError as error:  # weights that it starts from are gone
+        raise JobError(f"{run.path / 'job.yaml'}: {error}") from error
+    if run.path.name != name:
         data = f" and the data in {job.data.root}" if isinstance(job, Job) else ""
         raise JobError(
-            f"{path}: its job.yaml{data} give the run {job.run_name(digest)}; "
+            f"{path}: its job.yaml{data} give the run {name}; "
             "one of them was changed after it was made"
         )
     return Planned(job, run, digest)

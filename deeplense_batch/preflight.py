@@ -62,8 +62,7 @@ def cannot_compile(device: torch.device) -> str:
     try:
         torch.compile(lambda x: (x.sin() * 2 + 1).sum())(torch.ones(64, device=device))
     except Exception as error:  # of the compiler, of triton, of the linker
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         return (
             f"engine.compile: torch.compile does not work on {device} here ({reason[:160]}); a "
             "C++ compiler has to be in PATH, or leave engine.compile out"
@@ -78,7 +77,7 @@ def check_room(directory: Path, model: nn.Module) -> None:
         UnfitError: They will not.
     """
     weights = sum(value.nbytes for value in model.state_dict().values())
-    held = sum(path.stat().st_size for path in directory.glob("*.pt"))
+    held = sum(path.stat().st_size for path in directory.glob("*.pt") if path.is_file())
     free = shutil.disk_usage(directory).free
     if free + held < _COPIES * weights:
         raise UnfitError(

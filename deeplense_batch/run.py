@@ -93,6 +93,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
         interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
         if is_main():
             stack.enter_context(directory.claim())
+            directory.check()
             if directory.status().state == "done":  # while this process came to claim it
                 raise RunBusyError(f"{directory.path}: another process has just carried it out")
             stack.enter_context(logging_to(directory))

@@ -16,8 +16,9 @@
       log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
-``lost`` is derived when read: the files say running, but the process is gone; queued runs of a
-submit that is gone are ``planned`` again, unless they wait in an array of SLURM: `slurm` asks it.
+``lost`` is derived when read: the files say running, but the process is gone, or a run that was
+begun has no state any more; queued runs of a submit that is gone are ``planned`` again, unless
+they wait in an array of SLURM: `slurm` asks it.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.
@@ -44,6 +45,10 @@ __all__ = ["ELEMENT", "RunBusyError", "RunDir", "RunDirError", "Status", "find_r
 ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process carries out
 
 _SCHEMA = 1
+_FILES = (
+    *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json"),
+    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "log.txt"),
+)
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
 _BEAT_SECONDS = 30.0
 
@@ -94,12 +99,17 @@ class RunDir:
         """Folder of the pictures."""
         return self.path / "figures"
 
+    @property
+    def there(self) -> bool:
+        """Whether it holds a run; one that has lost its job is a run too."""
+        return any(os.path.lexists(self.path / name) for name in ("job.yaml", "status.json"))
+
     @classmethod
     def create(cls, path: Path, job_yaml: str) -> RunDir:
         """Make the directory with its job, or find it made."""
         run = cls(path)
         path.mkdir(parents=True, exist_ok=True)
-        if not any((path / name).exists() for name in ("job.yaml", "status.json")):
+        if not run.there:
             run.create_text("job.yaml", job_yaml)
             # Created, not written: another that made the directory too may be at work already.
             run.create_text("status.json", _stamped(Status()))
@@ -111,8 +121,10 @@ class RunDir:
         Raises:
             RunDirError: `status.json` is not what this program writes.
         """
-        if not (self.path / "status.json").exists():
-            return Status()
+        if not os.path.lexists(self.path / "status.json"):
+            if not os.path.lexists(self.path / "attempts.jsonl"):
+                return Status()
+            return Status(state="lost", message="its status.json is missing")
         content = self.read_json("status.json")
         known = {field.name for field in fields(Status)}
         status = Status(**{key: value for key, value in content.items() if key in known})
@@ -126,6 +138,18 @@ class RunDir:
         if status.state == "running" and not _alive(self._seen(status)):
             return replace(status, state="lost", message="its process ended without a word")
         return status
+
+    def check(self) -> None:
+        """Make sure that nothing else stands where a run reads and writes its files.
+
+        Raises:
+            RunDirError: A folder, a pipe or a link to nothing does.
+        """
+        for name in _FILES:
+            if fault := files.no_file(self.path / name):
+                raise RunDirError(self.path / name, fault)
+        if os.path.lexists(self.figures) and not self.figures.is_dir():
+            raise RunDirError(self.figures, "is no folder")
 
     @property
     def held(self) -> bool:
@@ -176,7 +200,7 @@ class RunDir:
             RunDirError: It cannot be read, or a line of it is no JSON object.
         """
         path = self.path / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return []
         lines = [_parsed(path, line) for line in _text(path).split("\n")[:-1]]
         if any(not isinstance(line, dict) for line in lines):
@@ -237,8 +261,6 @@ class RunDir:
             try:
                 owner = self._owner(path)
             except FileNotFoundError:
-                if path.is_symlink():
-                    raise RunDirError(path, "is a link to nothing") from None
                 return False
             if owner is not None:
                 raise RunBusyError(
@@ -257,7 +279,7 @@ class RunDir:
         Raises:
             FileNotFoundError: The claim is released.
         """
-        text, status = _text(path), self.status()
+        text, status = _text(path, errors="replace"), self.status()
         try:
             claim = json.loads(text)
             named = Status(**claim, updated=status.updated)
@@ -338,12 +360,12 @@ def _content(path: Path) -> str | None:
         return None
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, errors: str = "strict") -> str:
     """Text of a file that this program wrote."""
     try:
-        if path.exists() and not path.is_file():
-            raise RunDirError(path, "is no file")
-        return path.read_text(encoding="utf-8")
+        if fault := files.no_file(path):
+            raise RunDirError(path, fault)
+        return path.read_text(encoding="utf-8", errors=errors)
     except UnicodeDecodeError:
         raise RunDirError(path, "is damaged (not UTF-8 text)") from None
     except PermissionError as error:

@@ -118,6 +118,9 @@ class Stepper:
             except torch.OutOfMemoryError:
                 if not self._halve(len(batch.images)):
                     raise
+            except RuntimeError as error:
+                if not self._leave_uncompiled(error):
+                    raise
         self._update()
         self._look(sums["loss"])
         if self.precision.name == "fp16":
@@ -173,6 +176,22 @@ class Stepper:
                 )
         elif self._lost:
             raise DivergedError(f"the loss is {float(loss)}; a lower train.lr may help")
+
+    def _leave_uncompiled(self, error: RuntimeError) -> bool:
+        """Go on without compiling, where it is the compiler that fails on this very network."""
+        if not self.compiled:
+            return False
+        from torch._dynamo.exc import TorchDynamoException  # of all that torch.compile raises
+
+        if not isinstance(error, TorchDynamoException):
+            return False
+        self._called = self._shared
+        reason = " ".join(str(error).split()) or type(error).__name__
+        _log.warning(
+            "engine.compile: torch.compile fails on this network (%s); it trains uncompiled",
+            reason[:160],
+        )
+        return True
 
     def _halve(self, count: int) -> bool:
         size = min(self.micro_batch or count, count)

@@ -53,10 +53,7 @@ class Submission:
             JobError: `force` on a run that another process is at work on.
         """
         actions, states, reasons = [], [], []
-        rows = [
-            run_row(item.run) if item.run.path.exists() else {"state": "planned"}
-            for item in planned
-        ]
+        rows = [run_row(item.run) if item.run.there else {"state": "planned"} for item in planned]
         settle(rows)
         for item, row in zip(planned, rows, strict=True):
             state = row["state"]

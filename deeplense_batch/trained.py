@@ -6,6 +6,7 @@ The data it was trained on need not be there any more.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,15 +122,18 @@ def open_trained(path: Path | str) -> Trained:
         RunDirError, CheckpointError: A file of it is damaged.
     """
     run = RunDir(Path(path))
-    if not (run.path / "job.yaml").is_file():
+    if not os.path.lexists(run.path / "job.yaml"):
         raise TrainedError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
     if not isinstance(job, Job):
         raise TrainedError(f"{path}: simulated images; there is no network in it")
-    state = run.status().state
-    if state != "done":
-        raise TrainedError(f"{path}: is {state}, not done; 'run {path}' carries it out")
-    if not (run.path / BEST).is_file():
+    status = run.status()
+    if status.state != "done":
+        why = f" ({status.message})" if status.message else ""
+        raise TrainedError(
+            f"{path}: is {status.state}{why}, not done; 'run {path}' carries it out"
+        )
+    if not os.path.lexists(run.path / BEST):
         raise TrainedError(f"{path}: has no {BEST}, the weights of its best epoch")
     best, metrics = checkpoint.load(run.path / BEST), run.read_json("metrics.json")
     try:

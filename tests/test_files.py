@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,45 @@ def test_what_killed_writers_left_is_swept_wherever_it_lies(tmp_path):
     assert sorted(
         str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()
     ) == sorted(kept)
+
+
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = multiprocessing.get_context("fork").Process(target=os.getpid)
+    process.start()
+    process.join()
+    assert process.pid is not None
+    return process.pid
+
+
+def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path):
+    """Also where nobody sweeps: in a report, beside a table."""
+    path, host = tmp_path / "results[1].csv", socket.gethostname()
+    left = tmp_path / f".{path.name}.{host}.{dead()}.tmp"
+    others = [
+        tmp_path / f".{path.name}.{host}.{os.getppid()}.tmp",  # it lives
+        tmp_path / f".{path.name}.elsewhere.{dead()}.tmp",  # nobody here knows
+        tmp_path / f".other.csv.{host}.{dead()}.tmp",
+        tmp_path / f".{path.name}.{host}.old.tmp",
+    ]
+    for one in (left, *others):
+        one.touch()
+    files.replace(path, "new")
+    assert path.read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_what_stands_where_a_file_should(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "pipe", "nothing"):
+        (tmp_path / f"to {name}").symlink_to(name)
+    (tmp_path / "to itself").symlink_to("to itself")
+    said = {path.name: files.no_file(path) for path in tmp_path.iterdir()}
+    assert said == {
+        "file": "", "to file": "",
+        "folder": "is no file", "pipe": "is no file", "to pipe": "is no file",
+        "to nothing": "is a link to nothing", "to itself": "is a link to nothing",
+    }  # fmt: skip
+    assert files.no_file(tmp_path / "nothing") == ""

@@ -26,11 +26,12 @@ from conftest import (
     wait_for,
     write_split,
 )
+from damage import DAMAGES
 from PIL import Image
 
 from deeplense_batch import metrics
 from deeplense_batch import predict as module
-from deeplense_batch.answers import AnswerError, read_tables
+from deeplense_batch.answers import Answer, AnswerError, read_tables
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.simulate import simulate
 from deeplense_batch.data.unpack import unpack
@@ -426,3 +427,46 @@ def test_bands_in_files_are_rows_of_objects(done, tmp_path):
             np.save(folder / f"{i}_{band}.npy", make_images(1, seed=i)[0][0, 0])
     with pytest.raises(ShardError, match=r"0.npy has images of 2 x 24 x 24"):
         predict(done, folder, tmp_path / "out.csv", device="cpu")
+
+
+def answer(file: Path) -> Answer:
+    return Answer(file, question={"of": "all"}, pieces=1)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_what_was_killed_when_the_table_was_there_is_cleared_by_the_next(
+    tmp_path, monkeypatch, suffix
+):
+    file = tmp_path / f"p{suffix}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Answer, "_clear", lambda self: None)  # killed before
+        one = answer(file)
+        one.begin(dict)
+        one.write(0, pa.table({"id": ["a"]}))
+        one.join(lambda: None)
+    assert (tmp_path / f"p{suffix}.parts").is_dir()
+    content = file.read_bytes()
+    assert answer(file).there() and file.read_bytes() == content
+    assert not (tmp_path / f"p{suffix}.parts").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"question": 1}', '{"question": {"of": "all"}}'])
+def test_a_foreign_plan_is_refused_in_a_sentence(tmp_path, content):
+    (tmp_path / "p.csv.parts").mkdir()
+    (tmp_path / "p.csv.parts" / "plan.json").write_text(content)
+    with pytest.raises(ValueError, match=r"p\.csv\.parts/plan\.json: (is none|expected a JSON)"):
+        answer(tmp_path / "p.csv").begin(dict)
+    (tmp_path / "p.csv").touch()
+    (tmp_path / "p.csv.json").write_text(content)
+    if "all" not in content:
+        with pytest.raises(AnswerError, match=r"is there already, and no answer of 'predict'"):
+            answer(tmp_path / "p.csv").there()
+
+
+@pytest.mark.parametrize("how", ["pipe", "dangling link", "folder"])
+def test_what_is_no_file_is_no_place_for_a_table(done, shards, tmp_path, capsys, how):
+    DAMAGES[how](tmp_path / "p.csv")
+    words = ("predict", done, shards, "--device=cpu", "--slice=val[:3]")
+    code, _, errors = typed(capsys, *words, f"--out={tmp_path / 'p.csv'}")
+    fault = "is a link to nothing" if how == "dangling link" else "is no file"
+    assert code == 3 and f"{tmp_path}/p.csv: {fault}; name another file" in errors

@@ -98,7 +98,7 @@ def test_a_claim_released_while_another_reads_it_is_free(run, monkeypatch):
     in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")
     read = rundir._text
 
-    def too_late(path: Path) -> str:
+    def too_late(path: Path, **_: str) -> str:
         path.unlink()
         return read(path)
 

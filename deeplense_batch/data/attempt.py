@@ -94,10 +94,14 @@ class Attempt:
             return first_storage(self.source, self.storage.asked, shape=shape)
         return None
 
-    def publish(self) -> None:
-        """Finish the shards of all splits, then give them their final names."""
+    def finish(self) -> list[str]:
+        """Finish the shards of all splits; gives the names that they will have."""
         for writer in self._writers.values():
             writer.finish()
+        return [name for writer in self._writers.values() for name in writer.names()]
+
+    def publish(self) -> None:
+        """Give the shards of all splits their final names."""
         for writer in self._writers.values():
             writer.publish()
 

@@ -27,6 +27,7 @@ from deeplense_batch.data.manifest import (
     kinds,
     warnings,
 )
+from deeplense_batch.data.naming import half_named, naming
 from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources import open_source
@@ -125,10 +126,11 @@ def pack(
                 storage = attempt.run()
                 if storage is None:
                     _refuse_bad(attempt)
-                    attempt.publish()
-        report = _report(attempt, out, options, time.monotonic() - started)
-        with writing(out / "manifest.json"):
-            report.write(out)
+                    with naming(out, attempt.finish()):
+                        attempt.publish()
+                        report = _report(attempt, out, options, time.monotonic() - started)
+                        with writing(out / "manifest.json"):
+                            report.write(out)
     return report
 
 
@@ -154,7 +156,8 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
     if source.is_dir() and inside:
         raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
-    refuse_shards(out)
+    if not half_named(out):
+        refuse_shards(out)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ import math
 import mmap
 import multiprocessing
 import os
+import platform
 import signal
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,7 +59,8 @@ def map_in_order(
         The result of a task, and its block, which is only good until the next one.
 
     Raises:
-        ChildProcessError: A process died. What `work` raises is raised here.
+        ChildProcessError: A process could not be started, or died. What `work` raises is raised
+            here.
     """
     processes = min(processes, tasks)
     if processes < 2:
@@ -75,8 +78,7 @@ def map_in_order(
         for p in range(processes)
     ]
     try:
-        for worker in workers:
-            worker.start()
+        _start(workers)
         for _, theirs in pipes:
             theirs.close()
         for task in range(tasks):
@@ -91,6 +93,18 @@ def map_in_order(
         for worker in workers:
             if worker.pid is not None:
                 worker.join()
+
+
+def _start(workers: Sequence[BaseProcess]) -> None:
+    for number, worker in enumerate(workers):
+        try:
+            worker.start()
+        except OSError as error:
+            raise ChildProcessError(
+                f"{platform.node()}: process {number + 1} of {len(workers)} that read images "
+                f"could not be started ({error.strerror}): more memory or processes (ulimit -u), "
+                "or fewer cores (taskset -c 0) may do"
+            ) from error
 
 
 def _receive(pipe: Connection, task: int) -> Any:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.facts import DamagedError, describe_split
+from deeplense_batch.data.naming import done_with, naming
 from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.writer import (
@@ -33,13 +34,21 @@ from deeplense_batch.data.writer import (
     refuse_packing,
     refuse_shards,
 )
+from deeplense_batch.files import is_gone
 from deeplense_batch.rundir import RunBusyError, RunDir
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "clear"]
 
 _WAIT_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
+
+
+def clear(root: Path) -> None:
+    """Remove what is of no use any more when a set is complete."""
+    done_with(root)
+    (root / ".parts" / "plan.json").unlink(missing_ok=True)  # without it the rest is nothing
+    shutil.rmtree(root / ".parts", ignore_errors=True)
 
 
 class Parts:
@@ -82,7 +91,7 @@ class Parts:
         """Remove the shards that killed processes of this host had in work."""
         for left in self._folder.glob(f"*.{socket.gethostname()}.*"):
             pid = left.name.rpartition(".")[2]
-            if left.is_dir() and pid.isdigit() and _is_gone(int(pid)):
+            if left.is_dir() and pid.isdecimal() and is_gone(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
 
     def missing(self) -> list[tuple[str, int]]:
@@ -132,6 +141,7 @@ class Parts:
         return []
 
     def _join(self, finish: Callable[[], None], each: Callable[[], None]) -> list[tuple[str, int]]:
+        final: dict[Path, Path] = {}
         for split, count in self.shards.items():
             paths = {self._found(split, k): (split, k) for k in range(count)}
             try:
@@ -140,13 +150,14 @@ class Parts:
                 _log.warning("%s; it is made anew", error)
                 error.path.unlink()
                 return [paths[error.path]]
-            for path, (_, k) in paths.items():
-                path.replace(self._final(split, k))
+            final |= {path: self._final(*shard) for path, shard in paths.items()}
         RunDir(self.root).sweep()
-        with writing(self.root / "manifest.json"):
-            finish()
-        (self._folder / "plan.json").unlink()  # first: what is left without it is nothing
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with naming(self.root, [path.name for path in final.values()]):
+            for path, name in final.items():
+                path.replace(name)
+            with writing(self.root / "manifest.json"):
+                finish()
+        clear(self.root)
         return []
 
     def _part(self, split: str, shard: int) -> Path:
@@ -159,13 +170,3 @@ class Parts:
         """Where a shard is or will be."""
         final = self._final(split, shard)
         return final if final.exists() else self._part(split, shard)
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether no process of this host has a number."""
-    with contextlib.suppress(PermissionError):  # somebody else's
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-    return False

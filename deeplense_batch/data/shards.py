@@ -69,6 +69,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
+from deeplense_batch.data.naming import refuse_half_named
 from deeplense_batch.data.shard_file import describe_file, open_shard, reading
 
 __all__ = [
@@ -203,6 +204,7 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
             cannot be read, or is of another format or another packing.
     """
     root = Path(root)
+    refuse_half_named(root)
     if not root.is_dir():
         raise ShardError(
             f"{root}: no such folder of shards; make one with 'pack SOURCE {root}' or "

@@ -29,7 +29,7 @@ from tqdm import tqdm
 import deeplense_batch
 from deeplense_batch.data.kind import Kind
 from deeplense_batch.data.lens_finding import LensFinding
-from deeplense_batch.data.parts import Parts
+from deeplense_batch.data.parts import Parts, clear
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.data.substructure import Diffusion, Substructure, SuperResolution
 from deeplense_batch.data.writer import ShardWriter, stratified_order
@@ -171,7 +171,8 @@ def make_set(
             mine = work.join(finish, each)
             if not mine:
                 break
-    complete = _is_complete(root, plan)
+    if complete := _is_complete(root, plan):
+        clear(root)  # what a process that was killed had no more time to
     return SimulateReport(
         root=root,
         about=content.about,

@@ -22,6 +22,7 @@ from deeplense_batch.data.content import Content, Form, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.facts import SplitFacts, complete
 from deeplense_batch.data.header import head_room
+from deeplense_batch.data.naming import half_named
 from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 from deeplense_batch.rundir import RunBusyError, RunDir, Status
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def refuse_shards(root: Path) -> None:
-    """Shards are never written over.
+    """Shards are never written over; those of a packing that was killed are none yet.
 
     Raises:
         ShardError: `root` holds shards already, or is a file.
@@ -87,6 +88,8 @@ def alone(root: Path) -> Iterator[None]:
             ) from error
         stack.callback(shutil.rmtree, mark.path, ignore_errors=True)
         mark.write_status(Status(state="running"))
+        for name in half_named(root) or ():
+            (root / name).unlink(missing_ok=True)
         refuse_simulation(root)
         refuse_shards(root)
         RunDir(root).sweep()
@@ -247,9 +250,13 @@ class ShardWriter:
     def publish(self) -> None:
         """Finish, then give every file its final name."""
         self.finish()
-        paths = self._temporary()
-        for i, path in enumerate(paths):
-            path.replace(self.root / f"{self.split}-{i:05d}-of-{len(paths):05d}.h5")
+        for path, name in zip(self._temporary(), self.names(), strict=True):
+            path.replace(self.root / name)
+
+    def names(self) -> list[str]:
+        """The final names of all files that were written."""
+        count = len(self._facts.digests)
+        return [f"{self.split}-{i:05d}-of-{count:05d}.h5" for i in range(count)]
 
     def discard(self) -> None:
         """Remove the temporary files of this split."""

@@ -135,7 +135,12 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
             return {"": load_file(file)}
         import torch
 
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
+        from deeplense_batch import checkpoint
+
+        if path.is_dir():  # what this program wrote has checksums
+            found: Any = checkpoint.load(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file makes its reader raise anything at all
         reason = " ".join(str(error).split())
         if "weights_only" in reason or "Unsupported" in reason:
