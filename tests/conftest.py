@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two threads on a busy machi
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +132,18 @@ def typed(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, 
 
 
 PATIENCE = 300.0  # seconds until a test gives up waiting: it guards against hangs, measures none
+
+
+def let_in(path: Path) -> None:
+    """Let every user reach a folder of a test, in which root gives up its rights to read all.
+
+    Folders of pytest are private, and there are more of them where several processes test.
+    """
+    for folder in (path, *path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path(tempfile.gettempdir()):
+            folder.chmod(folder.stat().st_mode | 0o055)
+        else:
+            break
 
 
 def wait_for(condition: Callable[[], object]) -> None:

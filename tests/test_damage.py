@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import typed, write_split
+from conftest import let_in, typed, write_split
 from damage import DAMAGES, damage, without_rights
 from test_run import same_result
 
@@ -135,8 +135,8 @@ def try_all(place, capsys, tmp_path, state: str, name: str, how: str) -> str:
         return "nothing to damage"
     damage(at / name, how)
     before = contents(at, name)
-    for folder in (place, home, *home.parents[:3]):
-        folder.chmod(0o755)
+    let_in(place)
+    let_in(home)
     with without_rights(home) if how == "unreadable" else contextlib.nullcontext():
         code, shown = told(capsys, name, "status", home / "runs")
         assert code == 0 and "2 runs:" in shown and "2 unreadable" not in shown

@@ -244,7 +244,8 @@ def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
     entered = set()
 
     def refuse(error: OSError) -> None:
-        if not _is_hidden(Path(error.filename).relative_to(root).as_posix()):
+        below = Path(error.filename).relative_to(root).as_posix()
+        if below == "." or not _is_hidden(below):
             raise ShardError(
                 f"{error.filename}: cannot be read ({error.strerror}); let it be read, or move it "
                 "away"
