@@ -158,6 +158,15 @@ def test_what_fails_in_the_thread_is_raised_in_the_loop(root, harm):
     assert 1 <= seen <= 2 and not readers()  # the files of a batch are opened one ahead
 
 
+def test_a_reader_that_cannot_start_says_why(monkeypatch):
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(ChildProcessError, match=r"that reads images could not be started \(can't"):
+        next(ahead(str, range(3)))
+
+
 def test_one_task_is_done_ahead_and_no_more():
     begun: list[int] = []
     results = ahead(lambda task: begun.append(task) or task, range(5))

@@ -7,6 +7,7 @@ what a process holds does not grow with the set. A compressed one is read throug
 from __future__ import annotations
 
 import os
+import platform
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,11 +36,20 @@ _MOST_OPEN = 256  # files at once; a process may often have 1024
 def ahead(work: Callable[[T], R], tasks: Iterable[T]) -> Generator[R, None, None]:
     """Give ``work(task)`` in order; one thread does the next while the last is made use of.
 
-    The thread ends with the generator. What `work` raises is raised here.
+    The thread ends with the generator.
+
+    Raises:
+        ChildProcessError: No thread could be started. What `work` raises is raised here.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
         waiting = iter(tasks)
-        begun = deque(thread.submit(work, task) for task in islice(waiting, 1))
+        try:
+            begun = deque(thread.submit(work, task) for task in islice(waiting, 1))
+        except RuntimeError as error:
+            raise ChildProcessError(
+                f"{platform.node()}: the thread that reads images could not be started ({error}): "
+                "more memory or processes (ulimit -u) may do"
+            ) from error
         while begun:
             done = begun.popleft().result()
             begun.extend(thread.submit(work, task) for task in islice(waiting, 1))
