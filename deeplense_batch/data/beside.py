@@ -15,7 +15,7 @@ from deeplense_batch.data.images import SUFFIXES
 from deeplense_batch.data.layouts import KNOWN
 from deeplense_batch.data.trees import Tree
 
-__all__ = ["about_others", "about_tables", "no_images"]
+__all__ = ["about_links", "about_others", "about_tables", "no_images"]
 
 _PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
@@ -25,6 +25,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".
 _TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
            ".vot", ".feather", ".arrow")  # fmt: skip
 _PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
+_COMPRESSED = ("gz", "bz2", "xz", "zst")
 _TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
 _MOST_BYTES = 1 << 26  # of a table that is opened for its columns
 _MOST_COLUMNS = 12
@@ -68,6 +69,19 @@ def about_others(others: Sequence[str], images: int) -> list[str]:
     return warnings
 
 
+def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
+    """Warn of links that lead nowhere: what they should hold is missing.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are no images.
+    """
+    lost = [name for name in others if not tree.path(name).exists()]
+    more = f" ({len(lost)} such)" if len(lost) > 1 else ""
+    what = f"is a link that leads nowhere{more}: what it should hold is missing"
+    return [f"{lost[0]} {what}"] if lost else []
+
+
 def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
     """Warn of tables beside images without labels: their labels are not read.
 
@@ -88,9 +102,15 @@ def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
 
 
 def _is_table(name: str) -> bool:
-    lower = PurePosixPath(name).name.lower()
+    lower = _unzipped(PurePosixPath(name).name.lower())
     named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
     return named or lower.endswith(_TABLES)
+
+
+def _unzipped(name: str) -> str:
+    """The name of a file before it was compressed."""
+    plain, _, ending = name.rpartition(".")
+    return plain if ending in _COMPRESSED else name
 
 
 def _columns_of(tree: Tree, name: str) -> str:

@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.beside import about_others, about_tables, no_images
+from deeplense_batch.data.beside import about_links, about_others, about_tables, no_images
 from deeplense_batch.data.companions import refuse_companions
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
@@ -65,6 +65,7 @@ __all__ = ["Sample", "Source", "open_source"]
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 _LENSES = ("nonlenses", "lenses")
+_READ = ("images", "labels", "classes")  # arrays of a set
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ def open_source(
                     for name in tree.again
                 ),
                 *about_others(others, len(images)),
+                *about_links(tree, others),
                 *(about_tables(tree, others) if not found.classes else ()),
             ),
             bands=found.bands,
@@ -241,8 +243,8 @@ def _about_names(images: Sequence[str], found: _Found) -> list[str]:
     warnings = []
     if same := alike(images):
         warnings.append(
-            f"{' and '.join(same[0])} differ by case or the writing of accents alone ({len(same)} "
-            "such): is that one image twice?"
+            f"{' and '.join(map(repr, same[0]))} differ by case, spaces or the writing of letters "
+            f"alone ({len(same)} such): is that one image twice?"
         )
     if again := _in_two_splits(found.samples):
         warnings.append(
@@ -301,8 +303,8 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
     for one, other in alike(classes):
         raise ShardError(
-            f"{root}: its classes {one} and {other} differ by case or the writing of accents "
-            "alone; give one class one name"
+            f"{root}: its classes {one!r} and {other!r} differ by case, spaces or the writing of "
+            "letters alone; give one class one name"
         )
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
@@ -337,6 +339,7 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     _refuse_band_sets(root, ids.values())
     samples: list[Sample] = []
     named: set[tuple[str, ...]] = set()
+    unread: list[str] = []
     for name, id_ in ids.items():
         if not name.lower().endswith(".npz"):
             raise ShardError(
@@ -346,8 +349,10 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
             with tree.open(name) as file:
                 labels, classes = read_labels(file)
         except Exception as error:  # a broken file makes its reader raise anything at all
-            raise ShardError(f"{root}: {id_}: {error}") from error
+            where = root if root.name == id_ else f"{root}: {id_}"
+            raise ShardError(f"{where}: {error}") from error
         named.add(classes)
+        unread += [f"{one} of {id_}" for one in _arrays(root, tree, name) if one not in _READ]
         split = meaning(PurePosixPath(id_).stem)[0]
         if not split and (labels < 0).all():
             split = "train"
@@ -362,14 +367,32 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     classes, most = named.pop(), max(sample.target for sample in samples)
     if classes and most >= len(classes):
         raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")
+    warnings = _about_sets(samples, unread)
     if classes or most < 0:
-        return _Found(samples, classes, "{split}.npz")
+        return _Found(samples, classes, "{split}.npz", warnings=warnings)
     numbers = tuple(str(i) for i in range(most + 1))
     note = (
         f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
         "GravLensNet's own order was no, vort, sphere"
     )
-    return _Found(samples, numbers, "{split}.npz", [note])
+    return _Found(samples, numbers, "{split}.npz", [note], warnings)
+
+
+def _about_sets(samples: Sequence[Sample], unread: Sequence[str]) -> list[str]:
+    """Warn of labels that only some samples have, and of arrays that are not read."""
+    warnings = []
+    without = sum(sample.target < 0 for sample in samples)
+    if 0 < without < len(samples):
+        warnings.append(
+            f"{without} of {len(samples)} images have label -1, which is none: if it is a class, "
+            "number the classes from 0"
+        )
+    if unread:
+        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
+        warnings.append(
+            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(_READ)}"
+        )
+    return warnings
 
 
 def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:
