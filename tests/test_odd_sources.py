@@ -12,6 +12,7 @@ from deeplense_batch.data import shard_file
 from deeplense_batch.data.images import ImageError, read_array
 from deeplense_batch.data.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.unpack import unpack
 from deeplense_batch.plan import data_notes
 
 N = 16
@@ -165,3 +166,50 @@ def test_a_damaged_manifest_is_a_note_beside_the_scores(tmp_path, content):
     assert data_notes(tmp_path) == [
         "data: manifest.json cannot be read, so that what packing warned of is not known"
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["9.npy.part", "9.npy.bz2", "9.npy~", "9.fits.Z", "9.png (1)", "9.png.gz", "9"]
+)
+def test_an_image_under_another_name_is_told(tmp_path, name):
+    lost = folder(tmp_path / "set") / "train" / "no" / name
+    with lost.open("wb") as file:
+        np.save(file, noise(99))
+    (tmp_path / "set" / "README").write_text("no image")
+    warnings = pack(tmp_path / "set", tmp_path / "out").warnings
+    assert any(f"train/no/{name} seems to be an image under another name" in w for w in warnings)
+
+
+def test_what_is_no_image_by_name_and_content_is_not_doubted(tmp_path):
+    folder(tmp_path / "set")
+    for name in ("README", "notes.npy_old", "LICENSE"):
+        (tmp_path / "set" / name).write_text("text")
+    assert not pack(tmp_path / "set", tmp_path / "out").warnings
+    (tmp_path / "set" / "9.fits.fz").write_bytes(b"SIMPLE  ")
+    (told,) = pack(tmp_path / "set", tmp_path / "again").warnings
+    assert told.startswith("1 .fz beside 6 images left out")
+
+
+def test_an_npz_with_two_arrays_of_one_name_is_refused(tmp_path):
+    a_set(tmp_path / "set.npz")
+    with zipfile.ZipFile(tmp_path / "set.npz", "a") as archive, pytest.warns(UserWarning):
+        archive.writestr("images.npy", b"")
+    with pytest.raises(
+        ShardError, match=f"^{tmp_path}/set.npz: holds several arrays named images"
+    ):
+        pack(tmp_path / "set.npz", tmp_path / "out")
+
+
+def test_bands_of_two_surveys_are_one_image(tmp_path):
+    (tmp_path / "set").mkdir()
+    for i in range(3):
+        for j, band in enumerate(("VIKING_Ks", "KiDS_g", "KiDS_r")):
+            np.save(tmp_path / "set" / f"{i}_{band}.npy", noise(i + 10 * j))
+    assert pack(tmp_path / "set", tmp_path / "out").bands == ("g", "r", "Ks")
+
+
+def test_unpacking_does_not_follow_a_link_that_leads_nowhere(tmp_path):
+    pack(folder(tmp_path / "set"), tmp_path / "data")
+    (tmp_path / "out").symlink_to("/nowhere/out")
+    with pytest.raises(ShardError, match="is there already"):
+        unpack(tmp_path / "data", tmp_path / "out")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import pyarrow.parquet
@@ -15,7 +17,7 @@ from deeplense_batch.data.images import SUFFIXES
 from deeplense_batch.data.layouts import KNOWN
 from deeplense_batch.data.trees import Tree
 
-__all__ = ["about_links", "about_others", "about_tables", "no_images"]
+__all__ = ["about_disguised", "about_links", "about_others", "about_tables", "no_images"]
 
 _PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
@@ -25,6 +27,9 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".
 _TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
            ".vot", ".feather", ".arrow")  # fmt: skip
 _PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
+_LONGER = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})[^/\w]", re.IGNORECASE)
+_BEGINNINGS = (b"\x93NUMPY", b"\x89PNG", b"SIMPLE  ", b"II*\0", b"MM\0*")
+_MOST_OPENED = 20  # files without an ending, which may be large
 _COMPRESSED = ("gz", "bz2", "xz", "zst")
 _TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
 _MOST_BYTES = 1 << 26  # of a table that is opened for its columns
@@ -67,6 +72,32 @@ def about_others(others: Sequence[str], images: int) -> list[str]:
                 f"{lost[0]}: {advice}, or the set lacks them"
             )
     return warnings
+
+
+def about_disguised(tree: Tree, others: Sequence[str]) -> list[str]:
+    """Warn of images whose names do not end as those of images: 7.npy.part, or a bare 7.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are not read.
+    """
+    told = tuple(ending for endings in _ADVICE for ending in endings)
+    longer = [n for n in others if _LONGER.search(n) and not n.lower().endswith(told)]
+    bare = [name for name in others if not PurePosixPath(name).suffix]
+    found = longer + [name for name in bare[:_MOST_OPENED] if _begins_as_image(tree, name)]
+    if not found:
+        return []
+    more = f" ({len(found)} such, or more)" if len(found) > 1 else ""
+    return [
+        f"{found[0]} seems to be an image under another name{more}, and is left out: end its name "
+        f"with {', '.join(SUFFIXES)}, or copy or unpack it again, or the set lacks it"
+    ]
+
+
+def _begins_as_image(tree: Tree, name: str) -> bool:
+    with suppress(Exception), tree.open(name) as file:  # it may be anything, or not be there
+        return file.read(8).startswith(_BEGINNINGS)
+    return False
 
 
 def about_links(tree: Tree, others: Sequence[str]) -> list[str]:

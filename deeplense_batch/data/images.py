@@ -11,6 +11,7 @@ import importlib.util
 import io
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -197,6 +198,7 @@ def read_arrays(
     """
     arrays = {}
     with zipfile.ZipFile(file) as archive:
+        _refuse_twice(archive.namelist())
         for member in archive.namelist():
             name = member.removesuffix(".npy")
             if member != name and (only is None or name in only):
@@ -212,9 +214,18 @@ def array_names(file: IO[bytes]) -> tuple[str, ...]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+            names = tuple(name.removesuffix(".npy") for name in archive.namelist())
     except Exception as error:  # a broken file makes its reader raise anything at all
         raise ImageError("is a damaged or incomplete .npz") from error
+    _refuse_twice(names)
+    return names
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """Refuse an .npz that holds two arrays of one name, of which one would be lost."""
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if again:
+        raise ImageError(f"holds several arrays named {again[0].removesuffix('.npy')}")
 
 
 def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -30,7 +30,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.beside import about_links, about_others, about_tables, no_images
+from deeplense_batch.data.beside import (
+    about_disguised,
+    about_links,
+    about_others,
+    about_tables,
+    no_images,
+)
 from deeplense_batch.data.companions import refuse_companions
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
@@ -196,6 +202,7 @@ def open_source(
                 ),
                 *about_others(others, len(images)),
                 *about_links(tree, others),
+                *about_disguised(tree, others),
                 *(about_tables(tree, others) if not found.classes else ()),
             ),
             bands=found.bands,
@@ -288,9 +295,14 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
         with tree.open(name) as file:
             return array_names(file)
     except ImageError as error:
-        raise ShardError(f"{root}: {name}: {error}") from error
+        raise ShardError(f"{_where(root, name)}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{root}: {name}: cannot be read ({error})") from error
+        raise ShardError(f"{_where(root, name)}: cannot be read ({error})") from error
+
+
+def _where(root: Path, name: str) -> str:
+    """A file of a source, which may be the source itself."""
+    return str(root) if root.name == name else f"{root}: {name}"
 
 
 def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
@@ -349,8 +361,7 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
             with tree.open(name) as file:
                 labels, classes = read_labels(file)
         except Exception as error:  # a broken file makes its reader raise anything at all
-            where = root if root.name == id_ else f"{root}: {id_}"
-            raise ShardError(f"{where}: {error}") from error
+            raise ShardError(f"{_where(root, id_)}: {error}") from error
         named.add(classes)
         unread += [f"{one} of {id_}" for one in _arrays(root, tree, name) if one not in _READ]
         split = meaning(PurePosixPath(id_).stem)[0]
