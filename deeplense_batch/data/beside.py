@@ -17,7 +17,7 @@ from deeplense_batch.data.images import SUFFIXES
 from deeplense_batch.data.layouts import KNOWN
 from deeplense_batch.data.trees import Tree
 
-__all__ = ["about_disguised", "about_links", "about_others", "about_tables", "no_images"]
+__all__ = ["about_hidden", "about_sets", "left_out", "no_images"]
 
 _PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
@@ -53,6 +53,21 @@ def no_images(others: Sequence[str], hidden: Sequence[str]) -> str:
     pictures = ", ".join(sorted(suffixes & set(_PICTURES)))
     convert = f"; convert the {pictures} files to .png or .npy" if pictures else ""
     return f"holds no images, only {count}, such as {others[0]}; {expected}{convert}"
+
+
+def left_out(tree: Tree, others: Sequence[str], images: int, *, labelled: bool) -> list[str]:
+    """Warn of all that is left out although it may hold images or labels.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are not read.
+        images: How many are.
+        labelled: Whether the images have labels.
+    """
+    found = (
+        about_others(others, images) + about_links(tree, others) + about_disguised(tree, others)
+    )
+    return found if labelled else found + about_tables(tree, others)
 
 
 def about_others(others: Sequence[str], images: int) -> list[str]:
@@ -111,6 +126,38 @@ def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
     more = f" ({len(lost)} such)" if len(lost) > 1 else ""
     what = f"is a link that leads nowhere{more}: what it should hold is missing"
     return [f"{lost[0]} {what}"] if lost else []
+
+
+def about_hidden(names: Sequence[str]) -> list[str]:
+    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
+    lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
+    if not lost:
+        return []
+    count = "1 file" if len(lost) == 1 else f"{len(lost)} files"
+    return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
+
+
+def about_sets(targets: Sequence[int], unread: Sequence[str], read: Sequence[str]) -> list[str]:
+    """Warn of labels that only some samples have, and of arrays that are not read.
+
+    Arguments:
+        targets: Class number of each sample, -1 where there is none.
+        unread: Arrays that are not read.
+        read: Names of those that are.
+    """
+    warnings = []
+    without = sum(target < 0 for target in targets)
+    if 0 < without < len(targets):
+        warnings.append(
+            f"{without} of {len(targets)} images have label -1, which is none: if it is a class, "
+            "number the classes from 0"
+        )
+    if unread:
+        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
+        warnings.append(
+            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"
+        )
+    return warnings
 
 
 def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:

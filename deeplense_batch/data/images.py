@@ -25,7 +25,7 @@ from PIL import TiffImagePlugin
 from deeplense_batch.data.bands import band_order, bands_of_names
 from deeplense_batch.data.doubts import fill_masked, is_masked
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.trees import alike
+from deeplense_batch.data.labels import check_labels, class_names
 from deeplense_batch.data.untrusted import ImageError, check_expansion, gunzip, read_member
 
 __all__ = [
@@ -59,7 +59,6 @@ Pillow.MAX_IMAGE_PIXELS = None  # our own limit is by bytes, and can be lifted
 _MOST_VALUE = float(np.finfo(np.float32).max)
 _PICTURES = ("PNG", "TIFF")  # other kinds may have lost values, whatever the file is called
 _PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's mode; else 1
-_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
 class Part(NamedTuple):
@@ -257,33 +256,8 @@ def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     labels = arrays.get("labels", np.full(shape[0], -1))
     if labels.shape != shape[:1]:
         raise ImageError(f"{shape[0]} images, but labels of shape {labels.shape}")
-    _check_labels(labels)
-    return labels.astype(np.int64), _class_names(arrays.get("classes", np.empty(0, str)))
-
-
-def _check_labels(labels: Array) -> None:
-    """Refuse labels that are no class numbers, and show the first that is none."""
-    fit = np.zeros(labels.shape, bool)
-    if labels.dtype.kind in "uif":
-        fit = (labels == np.rint(labels)) & (labels >= -1) & (labels < _MOST_CLASSES)
-    if not fit.all():
-        raise ImageError(
-            f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1 for none; got "
-            f"{labels[~fit][0]!s} ({labels.dtype}); np.unique(labels, return_inverse=True) gives "
-            "'classes' and numbers"
-        )
-
-
-def _class_names(classes: Array) -> tuple[str, ...]:
-    """Names of the classes of a set, in the order of their numbers."""
-    if classes.dtype.kind == "S":
-        classes = np.char.decode(classes, "utf-8")
-    names = tuple(str(name).strip() for name in classes.ravel().tolist())
-    if "" in names or not all(map(str.isprintable, names)):
-        raise ImageError(f"'classes' are {', '.join(map(repr, names[:8]))}; a class needs a name")
-    if again := alike(names) or [(one, one) for one in names if names.count(one) > 1]:
-        raise ImageError(f"'classes' has one name twice, {again[0][0]!r} and {again[0][1]!r}")
-    return names
+    check_labels(labels)
+    return labels.astype(np.int64), class_names(arrays.get("classes", np.empty(0, str)))
 
 
 def _read_npy(data: bytes, allow_pickle: bool) -> Array:

@@ -30,13 +30,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.beside import (
-    about_disguised,
-    about_links,
-    about_others,
-    about_tables,
-    no_images,
-)
+from deeplense_batch.data.beside import about_hidden, about_sets, left_out, no_images
 from deeplense_batch.data.companions import refuse_companions
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
@@ -188,7 +182,7 @@ def open_source(
             classes=found.classes,
             splits=_by_split(found.samples),
             ignored=tuple(others),
-            notes=(*found.notes, *_about_hidden(tree.hidden)),
+            notes=(*found.notes, *about_hidden(tree.hidden)),
             warnings=(
                 *found.warnings,
                 *_about_names(images, found),
@@ -200,10 +194,7 @@ def open_source(
                     f"folder {name} is a link to one that is read already, and is left out"
                     for name in tree.again
                 ),
-                *about_others(others, len(images)),
-                *about_links(tree, others),
-                *about_disguised(tree, others),
-                *(about_tables(tree, others) if not found.classes else ()),
+                *left_out(tree, others, len(images), labelled=bool(found.classes)),
             ),
             bands=found.bands,
             allow_pickle=allow_pickle,
@@ -234,15 +225,6 @@ class _Found:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bands: tuple[str, ...] = ()
-
-
-def _about_hidden(names: Sequence[str]) -> list[str]:
-    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
-    lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
-    if not lost:
-        return []
-    count = "1 file" if len(lost) == 1 else f"{len(lost)} files"
-    return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
 
 
 def _about_names(images: Sequence[str], found: _Found) -> list[str]:
@@ -378,7 +360,7 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     classes, most = named.pop(), max(sample.target for sample in samples)
     if classes and most >= len(classes):
         raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")
-    warnings = _about_sets(samples, unread)
+    warnings = about_sets([sample.target for sample in samples], unread, _READ)
     if classes or most < 0:
         return _Found(samples, classes, "{split}.npz", warnings=warnings)
     numbers = tuple(str(i) for i in range(most + 1))
@@ -387,23 +369,6 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
         "GravLensNet's own order was no, vort, sphere"
     )
     return _Found(samples, numbers, "{split}.npz", [note], warnings)
-
-
-def _about_sets(samples: Sequence[Sample], unread: Sequence[str]) -> list[str]:
-    """Warn of labels that only some samples have, and of arrays that are not read."""
-    warnings = []
-    without = sum(sample.target < 0 for sample in samples)
-    if 0 < without < len(samples):
-        warnings.append(
-            f"{without} of {len(samples)} images have label -1, which is none: if it is a class, "
-            "number the classes from 0"
-        )
-    if unread:
-        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
-        warnings.append(
-            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(_READ)}"
-        )
-    return warnings
 
 
 def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:
