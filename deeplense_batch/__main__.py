@@ -8,9 +8,13 @@ again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 import fire
 
@@ -47,7 +51,9 @@ _CODES = {
     "SlurmError": 4,
     "WeightsError": 4,
     "DivergedError": 6,
+    "ImportError": 4,
     "OutOfMemoryError": 7,
+    "MemoryError": 7,
     "StoppedError": 85,
 }
 
@@ -60,8 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     _log_to_stderr()
     keep_freed_memory()
-    settle()
+    plan: Plan | None = None
     try:
+        settle()
         plan = fire.Fire(
             Commands(), command=quoted(typed, Commands), name="deeplense-batch", serialize=_nothing
         )
@@ -71,16 +78,57 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more(sys.stdout)
         code = 0
     except Exception as error:
         known = [_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES]
-        if not known:
+        if not known or (isinstance(error, ImportError) and error.path is None):
             raise
-        place = isinstance(error, OSError) and error.filename
-        print(f"{place}: {error.strerror}" if place else error, file=sys.stderr)  # type: ignore[attr-defined]
+        _complain(_sentence(error, plan))
         code = known[0]
     sys.exit(code)
+
+
+def _sentence(error: Exception, plan: Plan | None) -> str:
+    """What went wrong, in words that name the place."""
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}"
+    if isinstance(error, ImportError):
+        return f"{error.path}: cannot be loaded ({error}); is there memory for it?"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    place = error.filename or _place(error, plan)
+    return f"{place}: {error.strerror}" if place else str(error)
+
+
+def _place(error: OSError, plan: Plan | None) -> object:
+    """What an error without a file's name is about."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "the folder you stand in is gone"
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    try:
+        print(flush=True)  # what could not be written is no longer held
+    except (OSError, ValueError):
+        _write_no_more(sys.stdout)
+        return "standard output"
+    return plan.writes if plan else None
+
+
+def _complain(text: str) -> None:
+    """Write to standard error, if anything can be written there."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _write_no_more(sys.stderr)
+
+
+def _write_no_more(stream: TextIO) -> None:
+    """Let go what a stream still holds: Python would try to write it when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _nothing(_: object) -> None:

@@ -119,7 +119,7 @@ class Commands(ClusterCommands):
             print(report.summary)
             return 0 if report.complete else 5
 
-        return Plan(act)
+        return Plan(act, where)
 
     def redraw(self, report: str, *, format: str = "png") -> Plan:
         """Draw the figures of a report again, from the numbers in its figures.json.

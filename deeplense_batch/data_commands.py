@@ -16,12 +16,18 @@ __all__ = ["DataCommands", "Plan"]
 
 
 class Plan:
-    """A command that was understood. Empty to Fire, so that a word left over matches nothing."""
+    """A command that was understood. Empty to Fire, so that a word left over matches nothing.
 
-    __slots__ = ("act",)
+    Arguments:
+        act: Carries it out, and gives the exit code.
+        writes: What it writes, named where the disk is full.
+    """
 
-    def __init__(self, act: Callable[[], int]) -> None:
+    __slots__ = ("act", "writes")
+
+    def __init__(self, act: Callable[[], int], writes: object = None) -> None:
         self.act = act
+        self.writes = writes
 
     def __dir__(self) -> list[str]:
         return []
@@ -91,7 +97,7 @@ class DataCommands:
                 print(simulate(kind, where, **counts, **options, each=interrupt.check))
             return 0
 
-        return Plan(act)
+        return Plan(act, where)
 
     def pack(
         self,
@@ -147,7 +153,7 @@ class DataCommands:
             print(pack(read, write, **options))
             return 0
 
-        return Plan(act)
+        return Plan(act, write)
 
     def unpack(self, data: str, out: str) -> Plan:
         """Write shards as .npy files again, in the public layout, for other programs.
@@ -164,7 +170,7 @@ class DataCommands:
             print(f"{write}: {unpack(read, write)} images")
             return 0
 
-        return Plan(act)
+        return Plan(act, write)
 
     def truth(self, data: str, out: str, *, slice: str = "") -> Plan:
         """Write the truth behind simulated images: deflection, potential, source, detectability.
@@ -182,4 +188,4 @@ class DataCommands:
             print(f"{write}: {write_truth(read, slice, write)} images")
             return 0
 
-        return Plan(act)
+        return Plan(act, write)

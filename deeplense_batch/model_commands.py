@@ -74,7 +74,7 @@ class ModelCommands(DataCommands):
                 )  # fmt: skip
             return 0
 
-        return Plan(act)
+        return Plan(act, file)
 
     def sample(
         self,
@@ -133,7 +133,7 @@ class ModelCommands(DataCommands):
                 )  # fmt: skip
             return 0
 
-        return Plan(act)
+        return Plan(act, folder)
 
     def judge(
         self,
@@ -189,7 +189,7 @@ class ModelCommands(DataCommands):
                 print(judge(read, folder, section, seed=start, device=on, interrupt=interrupt))
             return 0
 
-        return Plan(act)
+        return Plan(act, folder)
 
     def export(
         self, run: str, out: str, *, format: str = "all", schema: str = "described"
@@ -213,7 +213,7 @@ class ModelCommands(DataCommands):
                 print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
             return 0
 
-        return Plan(act)
+        return Plan(act, folder)
 
     def explain(
         self,
@@ -250,7 +250,7 @@ class ModelCommands(DataCommands):
             print(file)
             return 0
 
-        return Plan(act)
+        return Plan(act, file)
 
     def fetch(self, *jobs: str) -> Plan:
         """Bring published weights that jobs start or judge from to a folder; needs a network.

@@ -134,11 +134,15 @@ def _check_one_judge(job: Job, found: Planned) -> None:
 
 def data_notes(root: Path | str) -> list[str]:
     """What packing found wrong with the data, which a reader of scores should know."""
+    path = Path(root) / "manifest.json"
     try:
-        manifest = json.loads((Path(root) / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = [str(warning) for warning in manifest.get("warnings", [])]
     except FileNotFoundError:
         return []
-    return [f"data: {warning}" for warning in manifest.get("warnings", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        found = [f"{path.name} cannot be read, so that what packing warned of is not known"]
+    return [f"data: {warning}" for warning in found]
 
 
 def reopen(path: Path | str) -> Planned:

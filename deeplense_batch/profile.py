@@ -20,6 +20,7 @@ from deeplense_batch.job import JobError, nearest
 __all__ = ["Profile", "load_profile"]
 
 _DEFAULT = "slurm/profile.yaml"
+_OURS = ("array", "parsable", "test-only", "wait", "wrap")  # with which no array would run as made
 
 
 def _one_line(text: str) -> str:
@@ -33,6 +34,8 @@ def _option(name: str) -> str:
         raise ValueError(
             f"{name!r} is no name of an option; expected letters, digits and dashes, as mail-type"
         )
+    if name in _OURS:
+        raise ValueError(f"{name} is set by 'submit'; allowed are all but {', '.join(_OURS)}")
     return name
 
 
@@ -102,7 +105,7 @@ def load_profile(path: Path | str | None = None) -> Profile:
 
 
 def _sentence(fault: Any) -> str:
-    place = ".".join(map(str, fault["loc"]))
+    place = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown; {nearest(place, Profile.model_fields)}"
     message = fault["msg"].removeprefix("Value error, ")

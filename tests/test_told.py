@@ -161,9 +161,11 @@ def test_classes_that_look_alike_are_refused_and_files_doubted(tmp_path):
     accent = unicodedata.normalize("NFD", "é")
     for one, other in (("Lens", "lens"), ("é", accent)):
         root = fill(tmp_path / one, f"train/{one}/1.npy", f"val/{other}/2.npy", "train/x/3.npy")
-        with pytest.raises(ShardError, match="by case or the writing of accents alone; give one"):
+        with pytest.raises(
+            ShardError, match="by case, spaces or the writing of letters alone; give"
+        ):
             pack(root, tmp_path / "out")
-    assert "WARNING: A.npy and a.npy differ by" in told(fill(tmp_path / "f", "A.npy", "a.npy"))
+    assert "WARNING: 'A.npy' and 'a.npy' differ by" in told(fill(tmp_path / "f", "A.npy", "a.npy"))
 
 
 def test_a_name_of_an_object_in_two_splits_is_doubted(tmp_path):

@@ -19,8 +19,9 @@ from deeplense_batch.data.trees import path_parts, stem
 __all__ = ["Joined", "band_order", "bands_of_names", "join_bands", "named_for_bands"]
 
 _INSTRUMENTS = (
-    "HSC|SDSS|DES|DECam|PS1?|LSST|Rubin|KiDS|CFHT|CFIS|Euclid|EUC|NISP|NIR|VISTA|VIRCAM|WISE|HST|"
-    "WFC3|ACS|JWST|NIRCam|MegaCam|Roman|WFI|band|filter"
+    "HSC|SDSS|DES|DECam|PS1?|LSST|Rubin|KiDS|CFHT|CFHTLS|CFIS|Euclid|EUC|NISP|NIR|VISTA|VIRCAM|"
+    "VIKING|UltraVISTA|UKIDSS|2MASS|GALEX|WISE|unWISE|ZTF|HST|WFC3|ACS|JWST|NIRCam|MegaCam|Roman|"
+    "WFI|band|filter"
 )
 _FILTERS = (
     "(?-i:[ugrizyjhkbUGRIZYJHKBV])|Ks|[RI]2|W[1-4]|[NF]UV|VIS|NIR|F[0-9]{3,4}(?:W2|LP|[WMNX])|"

@@ -17,8 +17,9 @@ __all__ = ["COMPANIONS", "refuse_companions"]
 
 COMPANIONS = frozenset(
     {
-        "mask", "msk", "dq", "var", "variance", "ivar", "invvar", "err", "error", "rms", "noise",
-        "wht", "weight", "psf", "background",
+        "mask", "msk", "dq", "bpm", "flag", "var", "variance", "ivar", "invvar", "err", "error",
+        "rms", "noise", "sigma", "unc", "uncertainty", "wht", "weight", "psf", "background", "bkg",
+        "sky", "seg", "segm", "segmap", "segmentation", "model", "residual",
     }
 )  # fmt: skip
 _IMAGES = frozenset({"image", "img", "sci", "science", "data", "flux", "cutout"})

@@ -15,6 +15,7 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
 from deeplense_batch.data.shard_file import (
     array_names,
+    check_room,
     describe_file,
     open_shard,
     reading,
@@ -76,6 +77,7 @@ def complete(path: Path, shard: int, whole: SplitFacts) -> None:
         OSError: There is no room.
     """
     with writing(path):
+        check_room(path)
         with h5py.File(path, "r+", locking=False) as file:
             file.attrs.update(whole.attributes(), shard=shard)
             fields, room = said_in(file), file.userblock_size

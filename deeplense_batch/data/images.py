@@ -11,6 +11,7 @@ import importlib.util
 import io
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -24,6 +25,7 @@ from PIL import TiffImagePlugin
 from deeplense_batch.data.bands import band_order, bands_of_names
 from deeplense_batch.data.doubts import fill_masked, is_masked
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.labels import check_labels, class_names
 from deeplense_batch.data.untrusted import ImageError, check_expansion, gunzip, read_member
 
 __all__ = [
@@ -47,15 +49,16 @@ SUFFIXES = (".fits", ".fits.gz", ".npy", ".npz", ".png", ".tif", ".tiff")
 _LIGHT = frozenset({"SCI", "IMAGE"})
 _NO_LIGHT = frozenset(
     {
-        "MASK", "DQ", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE", "WHT", "WEIGHT",
-        "PSF", "BACKGROUND",
+        "MASK", "DQ", "BPM", "FLAGS", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE",
+        "SIGMA", "UNC", "WHT", "WEIGHT", "PSF", "BACKGROUND", "BKG", "SKY", "SEGMAP", "MODEL",
+        "RESIDUAL",
     }
 )  # fmt: skip
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
 Pillow.MAX_IMAGE_PIXELS = None  # our own limit is by bytes, and can be lifted
 _MOST_VALUE = float(np.finfo(np.float32).max)
+_PICTURES = ("PNG", "TIFF")  # other kinds may have lost values, whatever the file is called
 _PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's mode; else 1
-_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
 class Part(NamedTuple):
@@ -194,6 +197,7 @@ def read_arrays(
     """
     arrays = {}
     with zipfile.ZipFile(file) as archive:
+        _refuse_twice(archive.namelist())
         for member in archive.namelist():
             name = member.removesuffix(".npy")
             if member != name and (only is None or name in only):
@@ -209,9 +213,18 @@ def array_names(file: IO[bytes]) -> tuple[str, ...]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+            names = tuple(name.removesuffix(".npy") for name in archive.namelist())
     except Exception as error:  # a broken file makes its reader raise anything at all
         raise ImageError("is a damaged or incomplete .npz") from error
+    _refuse_twice(names)
+    return names
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """Refuse an .npz that holds two arrays of one name, of which one would be lost."""
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if again:
+        raise ImageError(f"holds several arrays named {again[0].removesuffix('.npy')}")
 
 
 def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -243,11 +256,8 @@ def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     labels = arrays.get("labels", np.full(shape[0], -1))
     if labels.shape != shape[:1]:
         raise ImageError(f"{shape[0]} images, but labels of shape {labels.shape}")
-    numbers = labels.dtype.kind in "uif" and (labels == np.rint(labels)).all()
-    if not (numbers and (labels >= -1).all() and (labels < _MOST_CLASSES).all()):
-        raise ImageError(f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1")
-    classes = arrays.get("classes", np.empty(0, str))
-    return labels.astype(np.int64), tuple(str(name) for name in classes.ravel().tolist())
+    check_labels(labels)
+    return labels.astype(np.int64), class_names(arrays.get("classes", np.empty(0, str)))
 
 
 def _read_npy(data: bytes, allow_pickle: bool) -> Array:
@@ -265,6 +275,8 @@ def _read_npy(data: bytes, allow_pickle: bool) -> Array:
     there = len(data) - start
     if there < size * dtype.itemsize:
         raise ImageError(f"cut short: {there} of {size * dtype.itemsize} bytes")
+    if there > size * dtype.itemsize:  # np.save appends to a file that is open
+        raise ImageError(f"holds {there - size * dtype.itemsize} bytes after its array")
     values = np.frombuffer(data, dtype, size, start)
     return values.reshape(shape, order="F" if fortran else "C")
 
@@ -292,6 +304,10 @@ def _only_array(arrays: dict[str, Array]) -> Array:
 
 def _read_picture(data: bytes) -> Array:
     with Pillow.open(io.BytesIO(data)) as picture:
+        if picture.format not in _PICTURES:
+            raise ImageError(
+                f"is {picture.format} inside, not {' or '.join(_PICTURES)}; convert it"
+            )
         frames = getattr(picture, "n_frames", 1)
         if frames != 1:
             raise ImageError(f"holds {frames} pictures, an image is one")

@@ -42,6 +42,9 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "compression": (None, "gzip", "lzf"),
 }
 
+_MOST_SEED = 2**63 - 1  # of an attribute of HDF5
+_MOST_IMAGES = 10**9  # of a shard
+
 
 def pack(
     source: Path | str,
@@ -108,7 +111,7 @@ def pack(
             source=str(source),
             seed=seed,
             pixel_scale=float("nan") if pixel_scale is None else pixel_scale,
-            shard_size=shard_size,
+            shard_size=min(shard_size, max(map(len, found.splits.values()))),
             compression=compression,
         )
 
@@ -142,10 +145,12 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
                 f"{name}: got {options[name]!r}; it is one of {', '.join(map(str, allowed))}"
             )
     size, scale = options["shard_size"], options["pixel_scale"]
-    if not isinstance(seed, int) or seed < 0:
-        raise ShardError(f"seed: got {seed!r}; it is an integer from 0")
-    if not isinstance(size, int) or size < 1:
-        raise ShardError(f"shard_size: got {size!r}; it is a number of images from 1")
+    if not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+        raise ShardError(f"seed: got {seed!r}; it is an integer from 0 to {_MOST_SEED}")
+    if not isinstance(size, int) or not 1 <= size <= _MOST_IMAGES:
+        raise ShardError(
+            f"shard_size: got {size!r}; it is a number of images from 1 to {_MOST_IMAGES}"
+        )
     if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
         raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
     most = options["max_expansion"]

@@ -7,9 +7,11 @@ and of arrays their place, type, shape and whether they are there at all.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +29,18 @@ from deeplense_batch.data.header import (
     read_head,
 )
 
-__all__ = ["array_names", "describe_file", "open_shard", "reading", "said_in", "writing"]
+__all__ = [
+    "array_names",
+    "check_room",
+    "describe_file",
+    "open_shard",
+    "reading",
+    "said_in",
+    "writing",
+]
 
 _MOST_EXPANSION = 1100  # of zeros by gzip
+_ROOM = 1 << 20  # bytes, for what HDF5 writes beside the values
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -110,6 +121,20 @@ def writing(path: Path) -> Iterator[None]:
             raise
         text = f"{os.strerror(number)} while it was written; make room, or name another folder"
         raise OSError(number, text, str(path)) from error
+
+
+def check_room(path: Path, size: int = 0) -> None:
+    """Refuse to write a file where there is no room: HDF5 crashes where a disk fills up under it.
+
+    Arguments:
+        path: The file.
+        size: Bytes that are to be written.
+
+    Raises:
+        OSError: There is no room.
+    """
+    if shutil.disk_usage(path.parent).free < size + _ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def said_in(file: h5py.File) -> dict[str, Any]:

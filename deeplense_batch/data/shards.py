@@ -288,6 +288,8 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
     said = [describe_file(path) for path in files]
     first, digests = said[0], tuple(one.digest for one in said)
     for i, (path, one) in enumerate(zip(files, said, strict=True)):
+        if one.split != split:
+            raise ShardError(f"{path}: holds split {one.split}, not {split}; give it its old name")
         if (one.shard, one.shards, _shared(one)) != (i, len(files), _shared(first)):
             raise ShardError(f"{path}: belongs to another packing than {files[0].name}")
     counts = tuple(one.count for one in said)

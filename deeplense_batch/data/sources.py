@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deeplense_batch.data.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.beside import about_others, about_tables, no_images
+from deeplense_batch.data.beside import about_hidden, about_sets, left_out, no_images
 from deeplense_batch.data.companions import refuse_companions
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.images import (
@@ -65,6 +65,7 @@ __all__ = ["Sample", "Source", "open_source"]
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 _LENSES = ("nonlenses", "lenses")
+_READ = ("images", "labels", "classes")  # arrays of a set
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def open_source(
             classes=found.classes,
             splits=_by_split(found.samples),
             ignored=tuple(others),
-            notes=(*found.notes, *_about_hidden(tree.hidden)),
+            notes=(*found.notes, *about_hidden(tree.hidden)),
             warnings=(
                 *found.warnings,
                 *_about_names(images, found),
@@ -193,8 +194,7 @@ def open_source(
                     f"folder {name} is a link to one that is read already, and is left out"
                     for name in tree.again
                 ),
-                *about_others(others, len(images)),
-                *(about_tables(tree, others) if not found.classes else ()),
+                *left_out(tree, others, len(images), labelled=bool(found.classes)),
             ),
             bands=found.bands,
             allow_pickle=allow_pickle,
@@ -227,22 +227,13 @@ class _Found:
     bands: tuple[str, ...] = ()
 
 
-def _about_hidden(names: Sequence[str]) -> list[str]:
-    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
-    lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
-    if not lost:
-        return []
-    count = "1 file" if len(lost) == 1 else f"{len(lost)} files"
-    return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
-
-
 def _about_names(images: Sequence[str], found: _Found) -> list[str]:
     """Doubt names that cannot be told apart, objects in two splits, and classes that are none."""
     warnings = []
     if same := alike(images):
         warnings.append(
-            f"{' and '.join(same[0])} differ by case or the writing of accents alone ({len(same)} "
-            "such): is that one image twice?"
+            f"{' and '.join(map(repr, same[0]))} differ by case, spaces or the writing of letters "
+            f"alone ({len(same)} such): is that one image twice?"
         )
     if again := _in_two_splits(found.samples):
         warnings.append(
@@ -286,9 +277,14 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
         with tree.open(name) as file:
             return array_names(file)
     except ImageError as error:
-        raise ShardError(f"{root}: {name}: {error}") from error
+        raise ShardError(f"{_where(root, name)}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{root}: {name}: cannot be read ({error})") from error
+        raise ShardError(f"{_where(root, name)}: cannot be read ({error})") from error
+
+
+def _where(root: Path, name: str) -> str:
+    """A file of a source, which may be the source itself."""
+    return str(root) if root.name == name else f"{root}: {name}"
 
 
 def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
@@ -301,8 +297,8 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
     for one, other in alike(classes):
         raise ShardError(
-            f"{root}: its classes {one} and {other} differ by case or the writing of accents "
-            "alone; give one class one name"
+            f"{root}: its classes {one!r} and {other!r} differ by case, spaces or the writing of "
+            "letters alone; give one class one name"
         )
     if classes and set(classes) <= set(_LENSES):
         classes = _LENSES
@@ -337,6 +333,7 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     _refuse_band_sets(root, ids.values())
     samples: list[Sample] = []
     named: set[tuple[str, ...]] = set()
+    unread: list[str] = []
     for name, id_ in ids.items():
         if not name.lower().endswith(".npz"):
             raise ShardError(
@@ -346,8 +343,9 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
             with tree.open(name) as file:
                 labels, classes = read_labels(file)
         except Exception as error:  # a broken file makes its reader raise anything at all
-            raise ShardError(f"{root}: {id_}: {error}") from error
+            raise ShardError(f"{_where(root, id_)}: {error}") from error
         named.add(classes)
+        unread += [f"{one} of {id_}" for one in _arrays(root, tree, name) if one not in _READ]
         split = meaning(PurePosixPath(id_).stem)[0]
         if not split and (labels < 0).all():
             split = "train"
@@ -362,14 +360,15 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
     classes, most = named.pop(), max(sample.target for sample in samples)
     if classes and most >= len(classes):
         raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")
+    warnings = about_sets([sample.target for sample in samples], unread, _READ)
     if classes or most < 0:
-        return _Found(samples, classes, "{split}.npz")
+        return _Found(samples, classes, "{split}.npz", warnings=warnings)
     numbers = tuple(str(i) for i in range(most + 1))
     note = (
         f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
         "GravLensNet's own order was no, vort, sphere"
     )
-    return _Found(samples, numbers, "{split}.npz", [note])
+    return _Found(samples, numbers, "{split}.npz", [note], warnings)
 
 
 def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:

@@ -6,6 +6,7 @@ Names are cleaned: ``data\\no\\1.npy`` of an old Windows zip, ``./data//no/1.npy
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import unicodedata
@@ -28,7 +29,7 @@ from deeplense_batch.data.untrusted import (
 __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 
 _ZIP_MAGIC = b"PK\x03\x04"
-_DAMAGED = "is a damaged or incomplete zip; copy or download it again"
+_DAMAGED = "is a damaged or incomplete zip; copy or download it again, all parts as one file"
 _METHODS = {
     6: "Implode",
     9: "Deflate64, as Windows' Explorer does with files above 2 GB",
@@ -197,6 +198,8 @@ class _Positioned(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size()}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._place = start + offset
         return self._place
 
@@ -213,6 +216,8 @@ def _archive(root: Path, file: IO[bytes]) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(_Positioned(file.fileno()))
         check_archive(archive, root.stat().st_size)
+        if any(info.header_offset < 0 for info in archive.infolist()):
+            raise ShardError(_DAMAGED)  # its files begin in another part
     except ImageError as error:
         raise ShardError(f"{root}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
@@ -231,6 +236,8 @@ def _what(root: Path) -> str:
     if not root.is_file():
         return "is a pipe, socket or device; name the folder or the zip that holds the images"
     with root.open("rb") as file:
+        if root.stat().st_size == 0:
+            return "is an empty file"
         if suffix == ".zip" or file.read(4) == _ZIP_MAGIC:
             return _DAMAGED
     return "is neither a folder, a zip nor an .npz file; name the folder that holds the images"
@@ -244,8 +251,8 @@ def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
     entered = set()
 
     def refuse(error: OSError) -> None:
-        below = Path(error.filename).relative_to(root).as_posix()
-        if below == "." or not _is_hidden(below):
+        below = Path(error.filename).relative_to(root)
+        if below == Path() or not _is_hidden(below.as_posix()):
             raise ShardError(
                 f"{error.filename}: cannot be read ({error.strerror}); let it be read, or move it "
                 "away"
@@ -322,14 +329,20 @@ def _check_text(root: Path, name: str) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise ShardError(f"{root}: the file name {name!r} is not UTF-8; rename it") from error
+    if not name.isprintable() and any(unicodedata.category(one) == "Cc" for one in name):
+        raise ShardError(
+            f"{root}: the file name {name!r} has a line break or another control character; "
+            "rename it"
+        )
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ by case, or by how an accent is written, alone."""
+    """Pairs of names that look the same: but for case, spaces, accents or widths of letters."""
     first: dict[str, str] = {}
     pairs = []
     for name in names:
-        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        seen = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        other = first.setdefault(seen, name)
         if other != name:
             pairs.append((other, name))
     return pairs

@@ -26,6 +26,7 @@ from deeplense_batch.data.scenes import (
     squared_radii,
     without_substructure,
 )
+from deeplense_batch.data.shard_file import check_room, writing
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.data.substructure import laws_of
 from deeplense_batch.lensing.camera import fine_grid
@@ -170,24 +171,35 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
         ShardError: As `Truth`; or there is a file of that name.
     """
     truth, out = Truth(root, slice_), Path(out)
-    if out.exists():
+    if out.exists() or out.is_symlink():  # be it one that leads nowhere
         raise ShardError(f"{out}: is there already; name another file")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
-    with h5py.File(temporary, "w", locking=False) as file:
-        file.attrs.update(
-            preset=truth.preset.name,
-            unphysical=truth.preset.unphysical,
-            pixel_scale=truth.preset.pixel_scale,
-            source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
-            **_MEANINGS,
-        )
-        for number, name in enumerate(truth.split.ids()):
-            group = file.create_group(name)
-            for key, values in (truth.maps(number) | truth.numbers(number)).items():
-                group[key] = values
-    temporary.replace(out)
+    try:
+        with writing(out):
+            check_room(temporary)
+            with h5py.File(temporary, "w", locking=False) as file:
+                _fill(file, truth, temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
     return len(truth.split)
+
+
+def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
+    file.attrs.update(
+        preset=truth.preset.name,
+        unphysical=truth.preset.unphysical,
+        pixel_scale=truth.preset.pixel_scale,
+        source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
+        **_MEANINGS,
+    )
+    for number, name in enumerate(truth.split.ids()):
+        arrays = truth.maps(number) | truth.numbers(number)
+        check_room(path, sum(values.nbytes for values in arrays.values()))
+        group = file.create_group(name)
+        for key, values in arrays.items():
+            group[key] = values
 
 
 def _moved(smooth: Scenes) -> Iterator[Scenes]:

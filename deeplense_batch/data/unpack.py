@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deeplense_batch.data.images import SUFFIXES
+from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError, Split, read_splits
 
 __all__ = ["unpack"]
@@ -39,7 +40,7 @@ def unpack(root: Path | str, out: Path | str) -> int:
         ShardError: `out` is there already, or two samples would be one file.
     """
     out = Path(out)
-    if out.exists():
+    if out.exists() or out.is_symlink():  # be it one that leads nowhere
         raise ShardError(f"{out}: is there already; name another place")
     splits = read_splits(root)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def unpack(root: Path | str, out: Path | str) -> int:
     temporary.unlink(missing_ok=True)
     names: set[str] = set()
     try:
-        with (_zip if out.suffix == ".zip" else _folder)(temporary) as put:
+        with writing(out), (_zip if out.suffix == ".zip" else _folder)(temporary) as put:
             for info in splits.values():
                 for first in range(0, len(info), _BLOCK):
                     part = Split(info, first, min(first + _BLOCK, len(info)))

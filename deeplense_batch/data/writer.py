@@ -23,7 +23,7 @@ from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.facts import SplitFacts, complete
 from deeplense_batch.data.header import head_room
 from deeplense_batch.data.naming import half_named
-from deeplense_batch.data.shard_file import writing
+from deeplense_batch.data.shard_file import check_room, writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
@@ -309,6 +309,7 @@ class ShardWriter:
 
     def _fill(self, path: Path, arrays: Mapping[str, Array], attributes: dict[str, Any]) -> None:
         """Write one file, but for its head and what is only known of the whole split."""
+        check_room(path, sum(values.nbytes for values in arrays.values()))
         room = head_room(attributes, self.shape[0])
         packed = {"compression": self.compression, "shuffle": True, "chunks": (1, *self.shape)}
         with h5py.File(path, "w", userblock_size=room, locking=False) as file:

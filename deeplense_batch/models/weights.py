@@ -8,6 +8,7 @@ as timm has it, and ``SHA256SUMS``, which ``sha256sum -c`` reads.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ __all__ = [
     "start_from",
     "weights_file",
 ]
+
+_log = logging.getLogger(__name__)
 
 _SUMS = "SHA256SUMS"
 _PLACES = ("model", "model_state_dict", "state_dict", "net", "network", "params", "weights", "ema")
@@ -129,6 +132,7 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
     """
     file = path / "best.pt" if path.is_dir() else path
     try:
+        _check_start(file)
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -142,7 +146,7 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file makes its reader raise anything at all
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "weights_only" in reason or "Unsupported" in reason:
             reason = (
                 "it holds other Python objects than tensors, which could run code; save its "
@@ -155,6 +159,18 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
     if not states:
         raise WeightsError(f"train.init: {path}: holds no state dictionary of a network")
     return states
+
+
+def _check_start(file: Path) -> None:
+    """Refuse what neither `torch.save` nor safetensors wrote, such as the page of an error."""
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    if not start:
+        raise ValueError("is an empty file")
+    if start.startswith(b"\x89HDF"):
+        raise ValueError("is HDF5, as Keras writes it")
+    if start.isascii() and start.decode().replace("\n", " ").isprintable():
+        raise ValueError(f"is a text, not weights: {start[:24].decode()!r}...")
 
 
 def start_from(model: nn.Module, path: Path) -> list[str]:
@@ -176,8 +192,13 @@ def start_from(model: nn.Module, path: Path) -> list[str]:
     get = getattr(model, "get_classifier", None)
     last = {id(p) for p in get().parameters()} if callable(get) else set()
     head = {name for name, p in model.named_parameters() if id(p) in last}
-    matches = [_match(state, own, head) for state in read(path).values()]
-    best = min(matches, key=lambda match: len(match.wrong))
+    matches = {place: _match(state, own, head) for place, state in read(path).items()}
+    best = min(matches.values(), key=lambda match: len(match.wrong))
+    fitting = [place for place, match in matches.items() if not match.wrong]
+    if len(fitting) > 1:
+        _log.warning(
+            "%s holds %s, which all fit: %s is taken", path, ", ".join(fitting), fitting[0]
+        )
     if best.wrong:
         raise WeightsError(f"train.init: {path}: are weights of another network; {best.told(own)}")
     model.load_state_dict(best.fits, strict=False)
