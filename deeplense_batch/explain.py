@@ -65,7 +65,7 @@ def explain(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it one that leads nowhere
+    if out.exists() or out.is_symlink():  # be it a link to nothing
         raise FileExistsError(f"{out}: is there already; name another file")
     place = device_of(device)
     trained = open_trained(run)

@@ -61,7 +61,7 @@ def export(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it one that leads nowhere
+    if out.exists() or out.is_symlink():  # be it a link to nothing
         raise FileExistsError(f"{out}: is there already; name another folder")
     wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
     if "onnx" in wanted:

@@ -69,7 +69,7 @@ def test_a_name_with_a_control_character_is_refused_in_one_line(tmp_path, name):
 def test_a_link_that_leads_nowhere_is_told(tmp_path):
     (folder(tmp_path / "set") / "train" / "lens").symlink_to("/nowhere/lens")
     report = str(pack(tmp_path / "set", tmp_path / "out"))
-    assert "WARNING: train/lens is a link that leads nowhere" in report
+    assert "WARNING: train/lens is a link to nothing" in report
 
 
 def test_an_empty_zip_and_a_part_of_one_are_told(tmp_path):

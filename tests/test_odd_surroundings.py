@@ -14,7 +14,6 @@ from deeplense_batch import data_commands
 from deeplense_batch.data import pack as packing
 from deeplense_batch.job import JobError
 from deeplense_batch.models.weights import WeightsError, read, start_from
-from deeplense_batch.predict import AnswerError, predict
 from deeplense_batch.profile import load_profile
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
@@ -80,12 +79,6 @@ def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").rmdir()
     code, _, told = typed(capsys, "pack", tmp_path / "set", "out")
     assert code == 3 and "the folder you stand in is gone" in told
-
-
-def test_a_table_is_not_written_through_a_link_that_leads_nowhere(tmp_path):
-    (tmp_path / "x.csv").symlink_to("/nowhere/x.csv")
-    with pytest.raises(AnswerError, match="leads nowhere"):
-        predict(tmp_path / "run", tmp_path, tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("name", ["array", "wrap", "parsable", "test-only", "wait"])

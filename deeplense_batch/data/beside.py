@@ -116,7 +116,7 @@ def _begins_as_image(tree: Tree, name: str) -> bool:
 
 
 def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
-    """Warn of links that lead nowhere: what they should hold is missing.
+    """Warn of links to nothing: what they should hold is missing.
 
     Arguments:
         tree: Holds the files.
@@ -124,7 +124,7 @@ def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
     """
     lost = [name for name in others if not tree.path(name).exists()]
     more = f" ({len(lost)} such)" if len(lost) > 1 else ""
-    what = f"is a link that leads nowhere{more}: what it should hold is missing"
+    what = f"is a link to nothing{more}: what it should hold is missing"
     return [f"{lost[0]} {what}"] if lost else []
 
 

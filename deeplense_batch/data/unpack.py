@@ -40,7 +40,7 @@ def unpack(root: Path | str, out: Path | str) -> int:
         ShardError: `out` is there already, or two samples would be one file.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it one that leads nowhere
+    if out.exists() or out.is_symlink():  # be it a link to nothing
         raise ShardError(f"{out}: is there already; name another place")
     splits = read_splits(root)
     out.parent.mkdir(parents=True, exist_ok=True)
