@@ -19,10 +19,9 @@ from typing import TextIO
 import fire
 
 import deeplense_batch
-from deeplense_batch.commands import Commands, Plan
-from deeplense_batch.memory import keep_freed_memory
-from deeplense_batch.surroundings import settle
-from deeplense_batch.words import quoted
+from deeplense_batch.cli.commands import Commands, Plan
+from deeplense_batch.cli.words import quoted
+from deeplense_batch.core.machine import keep_freed_memory, settle
 
 __all__ = ["main"]
 

@@ -32,10 +32,10 @@ import torch
 from torch import Tensor
 
 from deeplense_batch.data.encoding import encode_counts
-from deeplense_batch.data.presets import CLASSES
 from deeplense_batch.lensing.camera import camera_matrix, fine_grid, kernel_matrix
 from deeplense_batch.lensing.light import sersic
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line, shear, sis
+from deeplense_batch.simulation.presets import CLASSES
 
 PIXEL = 0.05  # arcsec
 SKY = 10.0  # counts in a pixel

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from deeplense_batch.data.lens_finding import LensFinding
-from deeplense_batch.data.presets import PRESETS
-from deeplense_batch.data.substructure import Substructure
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.substructure import Substructure
+from deeplense_batch.simulation.survey.lens_finding import LensFinding
 
 COLUMNS = 6
 

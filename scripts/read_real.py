@@ -23,10 +23,10 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.data.changes import changed
-from deeplense_batch.data.presets import CLASSES, PRESETS, PhotonCamera, Preset
-from deeplense_batch.data.scenes import as_batch, draw_scene, render
-from deeplense_batch.data.substructure import Substructure
+from deeplense_batch.simulation.overrides import changed
+from deeplense_batch.simulation.presets import CLASSES, PRESETS, PhotonCamera, Preset
+from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
+from deeplense_batch.simulation.substructure import Substructure
 
 CUT = slice(21, 129)
 BATCH = 32

@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from deeplense_batch.__main__ import main
+from deeplense_batch.core.job import Job
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.writer import ShardWriter, stratified_order
-from deeplense_batch.job import Job
 
 torch.set_num_threads(1)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from deeplense_batch.data.content import Content, Form
-from deeplense_batch.data.facts import read_again
+from deeplense_batch.data.digest import Content, Form, read_again
 from deeplense_batch.data.shards import data_digest, read_splits
 
 

@@ -27,8 +27,8 @@ from PIL import Image
 from test_hostile import ODD, claimed, fits, make_source, npy, png, savez, zipped
 
 from deeplense_batch.__main__ import main
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.shards import read_splits
-from deeplense_batch.data.verify import verify
 
 SECONDS = 20
 MEGABYTES = 1024

@@ -38,19 +38,33 @@ from conftest import write_split
 from damage import DAMAGES, damage
 from test_hostile import make_source, npy
 
-from deeplense_batch import checkpoint, predict
 from deeplense_batch.__main__ import main
+from deeplense_batch.core.rundir import RunDir, find_runs
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.shards import data_digest, read_splits
-from deeplense_batch.data.verify import verify
-from deeplense_batch.rundir import RunDir, find_runs
+from deeplense_batch.inference import predict
+from deeplense_batch.models import checkpoint
 
 SECONDS = 150  # a guard against hangs; a lock of a process that was killed is broken after 60
 REFUSED = (3, 4, 5)
 TOUCHES = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 HEAVY = (
-    *("pandas", "submitit", "deeplense_batch.run", "deeplense_batch.data.simulate"),
-    *("deeplense_batch.data.pack", "deeplense_batch.inference", "deeplense_batch.report.compose"),
-    *("deeplense_batch.report.web", "deeplense_batch.imported", "deeplense_batch.local"),
+    *(
+        "pandas",
+        "submitit",
+        "deeplense_batch.runs.training_run",
+        "deeplense_batch.simulation.simulate",
+    ),
+    *(
+        "deeplense_batch.data.packing.pack",
+        "deeplense_batch.report.significance",
+        "deeplense_batch.report.pages.compose",
+    ),
+    *(
+        "deeplense_batch.report.pages.html",
+        "deeplense_batch.report.predictions",
+        "deeplense_batch.cluster.local",
+    ),
 )
 HOW = sorted(set(DAMAGES) - {"unreadable"})  # root reads everything
 

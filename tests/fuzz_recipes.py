@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deeplense_batch.job import JobError
-from deeplense_batch.recipe import load_jobs, parse_value
+from deeplense_batch.core.job import JobError
+from deeplense_batch.core.recipe import load_jobs, parse_value
 
 JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
 SECONDS, BYTES = 20, 8 << 30

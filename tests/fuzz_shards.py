@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 from format_1 import to_format_1
 
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
-from deeplense_batch.data.verify import verify
 from deeplense_batch.data.writer import ShardWriter
 
 SECONDS = 20

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from deeplense_batch.rows import COLUMNS
+from deeplense_batch.report.run_table import COLUMNS
 
 CLASSES = ("no", "sphere", "vort")
 NASTY = (

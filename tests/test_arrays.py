@@ -15,14 +15,14 @@ import pytest
 import yaml
 from conftest import PATIENCE, REPOSITORY, require_programs, typed
 
-from deeplense_batch import cluster_commands
-from deeplense_batch.job import JobError, Resources
-from deeplense_batch.plan import plan
-from deeplense_batch.profile import Profile, load_profile
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import ELEMENT, RunBusyError, RunDir, Status, find_runs
-from deeplense_batch.slurm import SlurmError, elements, ranks
-from deeplense_batch.submit import Submission, submit
+from deeplense_batch.cli import cluster_commands
+from deeplense_batch.cluster.site import Profile, load_profile
+from deeplense_batch.cluster.slurm_queue import SlurmError, elements, ranks
+from deeplense_batch.cluster.submit import Submission, submit
+from deeplense_batch.core.job import JobError, Resources
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import ELEMENT, RunBusyError, RunDir, Status, find_runs
+from deeplense_batch.runs.plan import plan
 
 RECIPE = {
     "model": {"name": "test_resnet"},

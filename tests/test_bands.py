@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from deeplense_batch.data.bands import band_order, join_bands
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
+from deeplense_batch.data.sources.bands import band_order, join_bands
 
 
 def image(seed, shape=(9, 8)):

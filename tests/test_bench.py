@@ -9,11 +9,11 @@ import pytest
 import yaml
 from conftest import typed
 
-from deeplense_batch.bench_collect import bench_collect
-from deeplense_batch.bench_simulation import their_image
-from deeplense_batch.data.presets import PRESETS
-from deeplense_batch.data.scenes import as_batch, draw_scene, render
-from deeplense_batch.doctor import examine
+from deeplense_batch.runs.bench_collect import bench_collect
+from deeplense_batch.runs.bench_simulation import their_image
+from deeplense_batch.runs.preflight import examine
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
 
 
 def test_bench_tells_ratios_for_every_model_and_the_data_plane(shards, tmp_path, capsys):

@@ -10,8 +10,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from test_figures import drawn, texts
 
-from deeplense_batch.figures import DPI
-from deeplense_batch.report import charts, costs, lines
+from deeplense_batch.core.scoring.figures import DPI
+from deeplense_batch.report.plots import charts, costs, lines
 
 INTERVAL = "95% interval, bootstrap over the test samples"
 WORDS = {"score": "test AUC", "by": "validation"}

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from conftest import CLASSES, make_images, make_job, write_split
 
-from deeplense_batch import checkpoint, fit
-from deeplense_batch import run as run_module
 from deeplense_batch.data.writer import ShardWriter
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs import training_run as run_module
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.training import trainer
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ TINY = {"model": {"name": "simple_cnn"}, "train": {"epochs": 5, "batch_size": 60
     ],
 )
 def test_an_epoch_is_ranked_by_its_score_and_else_by_its_loss(scores, rank):
-    assert fit._rank_of(scores, "auc") == rank
+    assert trainer._rank_of(scores, "auc") == rank
 
 
 @pytest.mark.parametrize(
@@ -54,13 +55,13 @@ def test_an_epoch_is_ranked_by_its_score_and_else_by_its_loss(scores, rank):
 )
 def test_the_best_epoch_of_scores_and_losses(shards, tmp_path, monkeypatch, ranks, best, by_loss):
     coming = iter(ranks)
-    monkeypatch.setattr(fit, "_rank_of", lambda scores, monitor: next(coming))
+    monkeypatch.setattr(trainer, "_rank_of", lambda scores, monitor: next(coming))
     (item,) = plan([make_job(shards, **TINY)], tmp_path)
     run(item, device="cpu")
     metrics = item.run.read_json("metrics.json")
     assert metrics["valid"]["epoch"] == best
     assert metrics["valid"]["chosen_by"] == ("loss" if by_loss else "auc")
-    assert checkpoint.load(item.run.path / fit.BEST)["epoch"] == best
+    assert checkpoint.load(item.run.path / trainer.BEST)["epoch"] == best
     told = any("is undefined on val[:50%]" in note for note in metrics["test"]["notes"])
     assert told == by_loss
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import make_job, typed
 
-from deeplense_batch.rundir import RunDir, Status
+from deeplense_batch.core.rundir import RunDir, Status
 
 VERBS = ("simulate", "pack", "run", "submit", "status", "collect", "models")
 

@@ -12,13 +12,13 @@ import sys
 
 import pytest
 
-from deeplense_batch.collect import CollectError, collect
+from deeplense_batch.cluster.status import incomplete, status
+from deeplense_batch.core.job import Job
+from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.data.shards import data_digest
-from deeplense_batch.job import Job
-from deeplense_batch.rows import read_rows, run_row
-from deeplense_batch.rundir import RunDir, Status
-from deeplense_batch.stats import auc_standard_error
-from deeplense_batch.watch import incomplete, status
+from deeplense_batch.report.collect import CollectError, collect
+from deeplense_batch.report.run_table import read_rows, run_row
+from deeplense_batch.report.significance import auc_standard_error
 
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
 

@@ -22,13 +22,14 @@ from conftest import let_in, typed, write_split
 from damage import DAMAGES, damage, without_rights
 from test_run import same_result
 
-from deeplense_batch import checkpoint, fit
-from deeplense_batch import run as run_module
-from deeplense_batch.attempts import StoppedError
-from deeplense_batch.plan import Planned, plan, reopen
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.run import run
-from deeplense_batch.rundir import RunDir, RunDirError
+from deeplense_batch.core.processes import StoppedError
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import RunDir, RunDirError
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs import training_run as run_module
+from deeplense_batch.runs.plan import Planned, plan, reopen
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.training import trainer
 
 pytestmark = pytest.mark.timeout(300)  # to open a pipe would take for ever
 
@@ -88,14 +89,14 @@ def made(root: Path, job: str, state: str) -> Planned:
 
 def stop(item: Planned, patch: pytest.MonkeyPatch) -> None:
     """Carry out two epochs."""
-    end = fit.Trainer._end_epoch
+    end = trainer.Trainer._end_epoch
 
-    def interrupted(self: fit.Trainer) -> None:
+    def interrupted(self: trainer.Trainer) -> None:
         end(self)
         if self.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    patch.setattr(fit.Trainer, "_end_epoch", interrupted)
+    patch.setattr(trainer.Trainer, "_end_epoch", interrupted)
     with pytest.raises(StoppedError):
         run(item, device="cpu")
     patch.undo()

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply, resize, uniforms
 from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.order import order, share_of, shuffled
+from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.job import Augment
 
 CPU = torch.device("cpu")
 AFFINE = Augment(degrees=15, translate=0.05, scale=(0.95, 1.05))

@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from deeplense_batch import explain as module
-from deeplense_batch import figures, models
+from deeplense_batch import models
+from deeplense_batch.core.scoring import figures
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.explain import explain, feature_layer
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
-from deeplense_batch.trained import TrainedError, open_trained
+from deeplense_batch.inference import explain as module
+from deeplense_batch.inference.explain import explain, feature_layer
+from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
 
 
 def trained(shards: Path, out: Path, model: str, **fields: dict) -> Path:
@@ -137,7 +138,7 @@ def test_a_transformer_gets_another_map_and_the_title_says_so(shards, tmp_path, 
 def test_what_cannot_be_is_refused(done, shards, tmp_path):
     out = tmp_path / "a.png"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeplense_batch.trained.data_digest", lambda root: "0" * 16)
+        patch.setattr("deeplense_batch.inference.trained.data_digest", lambda root: "0" * 16)
         with pytest.raises(ShardError, match="holds other data than those of"):
             explain(done, out, slice_="val[:2]")
     with pytest.raises(ShardError, match="has no sample 'val/1000'; did you mean 'val/10"):

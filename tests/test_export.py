@@ -17,12 +17,12 @@ import yaml
 from conftest import make_job, typed
 from safetensors.torch import load_file
 
-from deeplense_batch import export as module
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.export import ExtraError, export, read_json_weights
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
-from deeplense_batch.trained import TrainedError, open_trained
+from deeplense_batch.inference import export as module
+from deeplense_batch.inference.export import ExtraError, export, read_json_weights
+from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,16 @@ import torch
 import yaml
 from conftest import PATIENCE, make_job, wait_for
 
-from deeplense_batch import attempts, checkpoint, record, rundir, submit
-from deeplense_batch import run as run_module
+from deeplense_batch.cluster import submit
+from deeplense_batch.core import provenance, rundir
+from deeplense_batch.core.rundir import RunDir, Status, find_runs
 from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, open_shard
-from deeplense_batch.plan import Planned, plan
-from deeplense_batch.run import run
-from deeplense_batch.rundir import RunDir, Status, find_runs
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs import lifecycle
+from deeplense_batch.runs import training_run as run_module
+from deeplense_batch.runs.plan import Planned, plan
+from deeplense_batch.runs.training_run import run
 
 
 def planned(job, out: Path) -> Planned:
@@ -173,7 +176,7 @@ def clock(monkeypatch):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(hours=wrong[0])
 
-    for module in (rundir, attempts):
+    for module in (rundir, lifecycle):
         monkeypatch.setattr(module, "datetime", Clock)
     return wrong
 
@@ -231,7 +234,7 @@ def test_two_submits_at_the_same_moment_run_nothing_twice(shards, tmp_path, monk
         return {}
 
     monkeypatch.setattr(run_module, "_carry_out", carried_out)
-    monkeypatch.setattr(record, "commit", lambda: None)  # asks git, a hundred times
+    monkeypatch.setattr(provenance, "commit", lambda: None)  # asks git, a hundred times
     jobs = [make_job(shards, name=name) for name in ("one", "two")]
     context = multiprocessing.get_context("fork")
     together = context.Barrier(2, timeout=PATIENCE)

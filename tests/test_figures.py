@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from deeplense_batch import figures, metrics
+from deeplense_batch.core.scoring import figures, metrics
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -150,7 +150,7 @@ def test_a_settled_figure_keeps_its_layout():
 
 
 def test_neither_torch_nor_pyplot_is_loaded():
-    code = """import sys, deeplense_batch.figures
+    code = """import sys, deeplense_batch.core.scoring.figures
 print({"torch", "matplotlib.pyplot"} & {*sys.modules})"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

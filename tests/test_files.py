@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplense_batch import files
-from deeplense_batch.rundir import RunBusyError, RunDir
+from deeplense_batch.core import files
+from deeplense_batch.core.rundir import RunBusyError, RunDir
 
 
 def refused(number: int):

@@ -18,21 +18,20 @@ from test_run import same_result, start, weights
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deeplense_batch import checkpoint
-from deeplense_batch.collect import collect
+from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
-from deeplense_batch.fit import BEST
-from deeplense_batch.job import JobError
-from deeplense_batch.models import build
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
-from deeplense_batch.sample import sample
-from deeplense_batch.samplers import SAMPLERS, denoise, sigmas
+from deeplense_batch.inference.generation.sample import sample
+from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, sigmas
+from deeplense_batch.models import build, checkpoint
+from deeplense_batch.report.collect import collect
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.tasks import build_task
+from deeplense_batch.tasks.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
 from deeplense_batch.tasks.generation import similarity
 from deeplense_batch.tasks.task import Batch, Frame
+from deeplense_batch.training.trainer import BEST
 
 TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import cli, let_in, typed
 
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
 
 SMALL = 1 << 20  # bytes, in place of what any image may take
@@ -92,7 +92,7 @@ BOMBS = {
 @pytest.fixture
 def small(monkeypatch):
     """So that bombs of the tests are small too."""
-    monkeypatch.setattr("deeplense_batch.data.untrusted._SMALL", SMALL)
+    monkeypatch.setattr("deeplense_batch.data.sources.untrusted._SMALL", SMALL)
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -120,7 +120,7 @@ def test_a_bomb_in_a_zip_takes_no_memory(tmp_path):
 
 
 def test_many_files_of_a_zip_may_be_a_bomb_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("deeplense_batch.data.untrusted._SMALL_SET", 1 << 20)
+    monkeypatch.setattr("deeplense_batch.data.sources.untrusted._SMALL_SET", 1 << 20)
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(20):
@@ -203,7 +203,7 @@ def test_what_may_not_be_read_is_told(tmp_path, name):
     (root / name).chmod(0)
     code = (
         "import os, sys\n"
-        "from deeplense_batch.data.sources import open_source\n"
+        "from deeplense_batch.data.sources.sources import open_source\n"
         "from pathlib import Path\n"
         "if os.getuid() == 0: os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
         "try:\n"
@@ -223,7 +223,7 @@ def test_what_may_not_be_read_is_told(tmp_path, name):
 
 
 def test_a_hidden_folder_that_may_not_be_read_is_nothing(tmp_path):
-    from deeplense_batch.data import trees
+    from deeplense_batch.data.sources import archive
 
     root = make_source(tmp_path / "source", {".Trash/1/9.npy": b"x"})
     walk = os.walk
@@ -233,7 +233,7 @@ def test_a_hidden_folder_that_may_not_be_read_is_nothing(tmp_path):
         yield from walk(top, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trees.os, "walk", refused)
+        patch.setattr(archive.os, "walk", refused)
         assert pack(root, tmp_path / "out").splits[0].samples == 4
 
 
@@ -301,7 +301,7 @@ def ids_and_images(root):
 
 
 def test_two_packs_into_one_folder_at_the_same_time(tmp_path, capsys, monkeypatch):
-    from deeplense_batch.data import pack as pack_module
+    from deeplense_batch.data.packing import pack as pack_module
 
     root, out = make_source(tmp_path / "source"), tmp_path / "out"
     first_storage = pack_module.first_storage

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import typed
 
-from deeplense_batch.imported import published_rows
+from deeplense_batch.report.predictions import published_rows
 
 CLASSES = ("no", "sphere", "vort")
 REPORT = """              precision    recall  f1-score   support

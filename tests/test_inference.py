@@ -7,12 +7,12 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from test_collect import make_run
 
-from deeplense_batch.collect import collect
-from deeplense_batch.compare import compare, name_variants, pareto
-from deeplense_batch.inference import infer
-from deeplense_batch.metrics import softmax
-from deeplense_batch.outcomes import OutcomesError, read_outcomes
-from deeplense_batch.rows import read_rows
+from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.report.collect import collect
+from deeplense_batch.report.compare import compare, name_variants, pareto
+from deeplense_batch.report.predictions import OutcomesError, read_outcomes
+from deeplense_batch.report.run_table import read_rows
+from deeplense_batch.report.significance import infer
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from conftest import make_job
 
-from deeplense_batch import checkpoint
-from deeplense_batch.job import Job, JobError
-from deeplense_batch.models import WeightsError
-from deeplense_batch.plan import plan, reopen
-from deeplense_batch.run import run
+from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.models import WeightsError, checkpoint
+from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.training_run import run
 
 
 def short(shards: Path, **train: object) -> Job:

@@ -8,11 +8,11 @@ import re
 import pytest
 from conftest import REPOSITORY, typed
 
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.job import Job
+from deeplense_batch.core.job import Job
+from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.models import check_name
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rows import read_rows
+from deeplense_batch.report.run_table import read_rows
+from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.tasks import TASKS, build_task
 
 JOBS = sorted((REPOSITORY / "jobs").glob("*.yaml"))

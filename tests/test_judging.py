@@ -29,24 +29,24 @@ from conftest import (
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
-from deeplense_batch.attempts import Interrupt
-from deeplense_batch.collect import collect
-from deeplense_batch.compare import Compared
+from deeplense_batch.core.job import JobError, JudgeSection, NotYetError
+from deeplense_batch.core.processes import Interrupt
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.job import JobError, JudgeSection, NotYetError
-from deeplense_batch.judging import distances, image_statistics
-from deeplense_batch.judging.critic import Critic, inception
-from deeplense_batch.judging.judge import draw_and_judge, open_critic
-from deeplense_batch.judging.measure import GENERATED, HELD_OUT, TRAINING, measure
+from deeplense_batch.inference.generation import distances, image_statistics
+from deeplense_batch.inference.generation.features import Critic, inception
+from deeplense_batch.inference.generation.measure import GENERATED, HELD_OUT, TRAINING, measure
+from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import WeightsError, backbone
-from deeplense_batch.plan import plan
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.run import run
-from deeplense_batch.rundir import RunDir
-from deeplense_batch.trained import TrainedError, open_trained
+from deeplense_batch.report.collect import collect
+from deeplense_batch.report.compare import Compared
+from deeplense_batch.runs.evaluation_run import draw_and_judge, open_critic
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.simulation.simulate import simulate
 
 CPU = torch.device("cpu")
 TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}

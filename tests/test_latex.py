@@ -9,7 +9,7 @@ import pytest
 from conftest import PATIENCE, require_programs
 from report_content import NASTY, comparison, content, model, row, usual
 
-from deeplense_batch.report.latex import latex_table
+from deeplense_batch.report.pages.latex import latex_table
 
 DOCUMENT = r"""\documentclass[a4paper]{article}
 \usepackage[margin=25mm]{geometry}

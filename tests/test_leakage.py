@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from deeplense_batch.data.presets import PRESETS
-from deeplense_batch.data.scenes import draw_scene
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.data.simulate import simulate
 from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.scenes import draw_scene
+from deeplense_batch.simulation.simulate import simulate
 
 
 @pytest.mark.parametrize("name", ["common_test_1", "varied", "physical"])

@@ -13,12 +13,7 @@ import torch
 from scipy.integrate import quad
 from torch.nn import functional
 
-from deeplense_batch.lensing.camera import (
-    camera_matrix,
-    fine_grid,
-    photon_counts,
-    readout_counts,
-)
+from deeplense_batch.lensing.camera import camera_matrix, fine_grid, photon_counts, readout_counts
 from deeplense_batch.lensing.cosmology import (
     angular_distances,
     critical_density,

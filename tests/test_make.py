@@ -14,12 +14,12 @@ import pytest
 import yaml
 from conftest import typed, wait_for
 
+from deeplense_batch.core.job import JobError, Simulation
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import data_digest
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.job import JobError, Simulation
-from deeplense_batch.plan import plan, reopen
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import RunDir, find_runs
+from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.simulation.simulate import simulate
 
 SET = {"images": 120, "size": 32, "shard_size": 10}
 

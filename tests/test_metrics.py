@@ -14,7 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from deeplense_batch.metrics import (
+from deeplense_batch.core.scoring.metrics import (
     classification_scores,
     confusion,
     detection_scores,
@@ -28,7 +28,7 @@ from deeplense_batch.metrics import (
     thinned,
     threshold_of_purity,
 )
-from deeplense_batch.stats import auc_standard_error
+from deeplense_batch.report.significance import auc_standard_error
 
 CLASSES = ("no", "sphere", "vort")
 

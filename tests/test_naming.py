@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from test_hostile import make_source, npy
 
-from deeplense_batch.data.naming import half_named
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.shard_file import half_named
 from deeplense_batch.data.shards import NAME, ShardError, data_digest, open_split, read_splits
-from deeplense_batch.data.simulate import simulate
+from deeplense_batch.simulation.simulate import simulate
 
 SET = {"images": 12, "size": 32, "shard_size": 2}
 

@@ -12,9 +12,9 @@ from format_1 import to_format_1
 from fuzz_shards import fuzz
 
 from deeplense_batch.data import header
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
-from deeplense_batch.data.verify import verify
 
 ATTRIBUTES = (
     *("format", "split", "shard", "shards", "samples", "classes", "class_counts", "dtype", "mean"),

@@ -9,11 +9,11 @@ from conftest import typed
 from PIL import Image as Pillow
 
 from deeplense_batch.data import shard_file
-from deeplense_batch.data.images import ImageError, read_array
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.unpack import unpack
-from deeplense_batch.plan import data_notes
+from deeplense_batch.data.sources.images import ImageError, read_array
+from deeplense_batch.runs.plan import data_notes
 
 N = 16
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from conftest import typed
 
-from deeplense_batch import data_commands
-from deeplense_batch.data import pack as packing
-from deeplense_batch.job import JobError
+from deeplense_batch.cli import data_commands
+from deeplense_batch.cluster.site import load_profile
+from deeplense_batch.core.job import JobError
+from deeplense_batch.data.packing import pack as packing
 from deeplense_batch.models.weights import WeightsError, read, start_from
-from deeplense_batch.profile import load_profile
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
 without_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplense_batch.optim import Schedule, build_optimizer
+from deeplense_batch.training.optim import Schedule, build_optimizer
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])

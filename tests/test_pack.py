@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deeplense_batch.data import attempt
-from deeplense_batch.data.manifest import kinds
-from deeplense_batch.data.pack import pack
-from deeplense_batch.data.parallel import map_in_order
+from deeplense_batch.data.packing import one_pass
+from deeplense_batch.data.packing.manifest import kinds
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
-from deeplense_batch.data.simulate import simulate
+from deeplense_batch.simulation.simulate import simulate
 
 REAL = os.environ.get("DEEPLENSE_REAL_DATA")
 real = pytest.mark.skipif(not REAL, reason="DEEPLENSE_REAL_DATA names no folder of real images")
@@ -146,8 +146,8 @@ def test_processes_and_chunks_change_nothing(tmp_path, monkeypatch):
     archive = zipped(tmp_path / "source", tmp_path / "set.zip")
     digests = set()
     for processes, chunk in ((1, 1), (3, 7), (8, 1000)):
-        monkeypatch.setattr(attempt, "_CHUNK", chunk)
-        monkeypatch.setattr(attempt, "cores", lambda n=processes: n)
+        monkeypatch.setattr(one_pass, "_CHUNK", chunk)
+        monkeypatch.setattr(one_pass, "cores", lambda n=processes: n)
         for source in (tmp_path / "source", archive):
             out = tmp_path / f"{processes}-{source.name}"
             digests.add(pack(source, out, shard_size=32).digest)
@@ -637,8 +637,8 @@ def test_where_nothing_can_be_written(tmp_path, place):
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     common_test(tmp_path / "source", per_class=30)
-    monkeypatch.setattr(attempt, "_CHUNK", 4)
-    take, taken = attempt.Attempt._take, []
+    monkeypatch.setattr(one_pass, "_CHUNK", 4)
+    take, taken = one_pass.Attempt._take, []
 
     def interrupted(self, split, *chunk):
         taken.append(split)
@@ -647,7 +647,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         take(self, split, *chunk)
 
-    monkeypatch.setattr(attempt.Attempt, "_take", interrupted)
+    monkeypatch.setattr(one_pass.Attempt, "_take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(tmp_path / "source", tmp_path / "deep" / "out", shard_size=8)
     assert not (tmp_path / "deep").exists()
@@ -659,7 +659,7 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
     code = (
         "import sys, time\n"
         "from deeplense_batch.data import attempt\n"
-        "from deeplense_batch.data.pack import pack\n"
+        "from deeplense_batch.data.packing.pack import pack\n"
         "take = attempt.Attempt._take\n"
         "def slow(*chunk):\n"
         "    take(*chunk)\n"
@@ -691,8 +691,8 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
 
 def test_progress_goes_to_the_log_where_there_is_no_terminal(tmp_path, monkeypatch, caplog):
     common_test(tmp_path / "source", per_class=30)
-    monkeypatch.setattr(attempt, "_LOG_SECONDS", 0.0)
-    monkeypatch.setattr(attempt, "_CHUNK", 30)
+    monkeypatch.setattr(one_pass, "_LOG_SECONDS", 0.0)
+    monkeypatch.setattr(one_pass, "_CHUNK", 30)
     with caplog.at_level(logging.INFO, logger="deeplense_batch"):
         pack(tmp_path / "source", tmp_path / "out")
     lines = [record.getMessage() for record in caplog.records]

@@ -14,13 +14,9 @@ from conftest import CLASSES, make_job
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deeplense_batch.core.job import JobError
 from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.presets import PRESETS
-from deeplense_batch.data.scenes import render, source_light, without_substructure
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.data.truth import Truth
-from deeplense_batch.job import JobError
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.macro import (
     in_unit,
@@ -32,8 +28,12 @@ from deeplense_batch.lensing.macro import (
 from deeplense_batch.lensing.profiles import shear, sie
 from deeplense_batch.lensing.source_plane import divergence, gradient, relens, splat
 from deeplense_batch.models import build
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.scenes import render, source_light, without_substructure
+from deeplense_batch.simulation.simulate import simulate
+from deeplense_batch.simulation.truth import Truth
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame, Task
 

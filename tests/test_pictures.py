@@ -15,16 +15,16 @@ from test_charts import explained
 from test_collect import make_run
 from test_figures import drawn, texts
 
-from deeplense_batch import metrics
-from deeplense_batch.collect import collect
-from deeplense_batch.compare import Compared
+from deeplense_batch.core.scoring import metrics
+from deeplense_batch.core.scoring.figures import save
 from deeplense_batch.data.shards import data_digest, open_split
-from deeplense_batch.figures import save
-from deeplense_batch.outcomes import Outcomes
-from deeplense_batch.report.compose import compose, compose_hardest, search, searches
-from deeplense_batch.report.hardest import hardest
-from deeplense_batch.report.pictures import FUNCTIONS, Picture, draw, redraw, write
-from deeplense_batch.rows import CollectError
+from deeplense_batch.report.collect import collect
+from deeplense_batch.report.compare import Compared
+from deeplense_batch.report.pages.compose import compose, compose_hardest, search, searches
+from deeplense_batch.report.plots.hardest import hardest
+from deeplense_batch.report.plots.pictures import FUNCTIONS, Picture, draw, redraw, write
+from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.run_table import CollectError
 
 NASTY = "<script>alert('$x$_&%')</script>\n$y$\x01\udc80--"
 
@@ -357,7 +357,7 @@ def test_a_collected_comparison_has_its_differences_and_hardest_images(shards, t
 
 
 def test_torch_is_not_loaded():
-    code = """import sys, deeplense_batch.report.compose
+    code = """import sys, deeplense_batch.report.pages.compose
 print({"torch", "matplotlib.pyplot"} & {*sys.modules})"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

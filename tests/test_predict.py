@@ -29,19 +29,19 @@ from conftest import (
 from damage import DAMAGES
 from PIL import Image
 
-from deeplense_batch import metrics
-from deeplense_batch import predict as module
-from deeplense_batch.answers import Answer, AnswerError, read_tables
+from deeplense_batch.core.job import Simulation
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.core.scoring import metrics
+from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.data.unpack import unpack
 from deeplense_batch.data.writer import ShardWriter
-from deeplense_batch.job import Simulation
-from deeplense_batch.plan import plan
-from deeplense_batch.predict import predict
-from deeplense_batch.run import run
-from deeplense_batch.rundir import RunDir
-from deeplense_batch.trained import TrainedError, open_trained
+from deeplense_batch.inference import predict as module
+from deeplense_batch.inference.predict import predict
+from deeplense_batch.inference.table import Answer, AnswerError, read_tables
+from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.simulation.simulate import simulate
 
 SCORES = [f"score_{name}" for name in CLASSES]
 CALIBRATED = [f"calibrated_{name}" for name in CLASSES]

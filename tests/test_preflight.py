@@ -14,11 +14,11 @@ import torch
 from conftest import PATIENCE, cli, make_job
 from torch import nn
 
-from deeplense_batch import distributed
-from deeplense_batch.distributed import DeviceError, World, open_world
-from deeplense_batch.plan import plan
-from deeplense_batch.preflight import UnfitError, check_room, preflight
-from deeplense_batch.run import run
+from deeplense_batch.core import distributed
+from deeplense_batch.core.distributed import DeviceError, World, open_world
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
+from deeplense_batch.runs.training_run import run
 
 ALONE = World(0, 1, torch.device("cpu"))
 NODE = re.escape(platform.node())

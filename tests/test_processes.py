@@ -11,11 +11,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from deeplense_batch import distributed
-from deeplense_batch.data import parallel
-from deeplense_batch.launch import carry_out
-from deeplense_batch.plan import plan
-from deeplense_batch.processes import (
+from deeplense_batch.core import distributed
+from deeplense_batch.core.processes import (
     StartError,
     forget,
     local_rank,
@@ -25,6 +22,9 @@ from deeplense_batch.processes import (
     started,
     world_size,
 )
+from deeplense_batch.data.packing import parallel
+from deeplense_batch.runs.launch import carry_out
+from deeplense_batch.runs.plan import plan
 
 
 @pytest.fixture(autouse=True)

@@ -22,16 +22,17 @@ import yaml
 from conftest import CLASSES, PATIENCE, cli, heed_interrupts, make_images, make_job, wait_for
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch import checkpoint, record
+from deeplense_batch.core import provenance
+from deeplense_batch.core.job import JobError
+from deeplense_batch.core.rundir import RunBusyError, RunDir
+from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
-from deeplense_batch.fit import BEST, DivergedError
-from deeplense_batch.job import JobError
-from deeplense_batch.launch import carry_out
-from deeplense_batch.metrics import softmax
-from deeplense_batch.plan import Planned, plan, put_aside, reopen
-from deeplense_batch.run import run
-from deeplense_batch.rundir import RunBusyError, RunDir
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs.launch import carry_out
+from deeplense_batch.runs.plan import Planned, plan, put_aside, reopen
+from deeplense_batch.runs.training_run import run
+from deeplense_batch.training.trainer import BEST, DivergedError
 
 
 def planned(job, out: Path) -> Planned:
@@ -559,7 +560,7 @@ def test_energy_is_that_of_a_gpu_that_tells(monkeypatch, tells):
             self.used += 2500  # millijoules
             return self.used
 
-    monkeypatch.delenv(record.SHARED, raising=False)
-    monkeypatch.setattr(record, "_nvml", Nvml)
+    monkeypatch.delenv(provenance.SHARED, raising=False)
+    monkeypatch.setattr(provenance, "_nvml", Nvml)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="x"))
-    assert record.Energy(0).joules() == (2.5 if tells else None)
+    assert provenance.Energy(0).joules() == (2.5 if tells else None)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, wait_for
 
-from deeplense_batch import files, rundir
-from deeplense_batch.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs
+from deeplense_batch.core import files, rundir
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def in_another_process(run: RunDir, code: str) -> None:
         [
             sys.executable,
             "-c",
-            f"from deeplense_batch.rundir import *; import os; run = RunDir({str(run.path)!r})\n"
-            + code,
+            "from deeplense_batch.core.rundir import *; import os\n"
+            f"run = RunDir({str(run.path)!r})\n" + code,
         ],
         check=False,
     )

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from deeplense_batch.data.presets import PRESETS
-from deeplense_batch.data.simulate import KINDS
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.simulate import KINDS
 
 SETS = {f"substructure {name}": ("substructure", {"preset": name}) for name in PRESETS}
 SETS |= {kind: (kind, {}) for kind in KINDS if kind != "substructure"}

@@ -11,9 +11,9 @@ from format_1 import to_format_1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplense_batch.data import facts as facts_module
+from deeplense_batch.data import digest as facts_module
+from deeplense_batch.data.digest import file_digest, verify
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.facts import file_digest
 from deeplense_batch.data.shards import (
     FORMAT,
     ShardError,
@@ -23,7 +23,6 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.data.verify import verify
 from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
 
 CLASSES = ("no", "sphere", "vort")

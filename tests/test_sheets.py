@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_figures import drawn
 
-from deeplense_batch.sheets import contact_sheet, map_sheet
+from deeplense_batch.core.scoring.image_grid import contact_sheet, map_sheet
 
 RUN = "wide_field-classification-resnet18-data.train=train[:10%]-seed=3-0123456789"
 

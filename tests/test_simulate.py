@@ -25,17 +25,17 @@ from judge import judge
 from scipy import signal, stats
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.data.changes import changed
+from deeplense_batch.core.distributed import DeviceError
 from deeplense_batch.data.encoding import encode_counts
-from deeplense_batch.data.laws import PowerLaw
-from deeplense_batch.data.presets import CLASSES, PRESETS, Preset
-from deeplense_batch.data.scenes import as_batch, deflection, draw_scene, lens_radius, render
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.data.simulate import KINDS, simulate
-from deeplense_batch.data.substructure import Substructure
-from deeplense_batch.distributed import DeviceError
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
+from deeplense_batch.simulation.distributions import PowerLaw
+from deeplense_batch.simulation.overrides import changed
+from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
+from deeplense_batch.simulation.scenes import as_batch, deflection, draw_scene, lens_radius, render
+from deeplense_batch.simulation.simulate import KINDS, simulate
+from deeplense_batch.simulation.substructure import Substructure
 
 NAMES = tuple(PRESETS)
 

@@ -16,8 +16,8 @@ import torch
 import yaml
 from conftest import REPOSITORY, wait_for
 
-from deeplense_batch import checkpoint
-from deeplense_batch.rundir import RunDir, find_runs
+from deeplense_batch.core.rundir import RunDir, find_runs
+from deeplense_batch.models import checkpoint
 
 pytestmark = pytest.mark.slurm
 

@@ -13,11 +13,11 @@ import pytest
 from astropy.io import fits
 from PIL import Image as Pillow
 
-from deeplense_batch.data import images, sources
-from deeplense_batch.data.images import ImageError, read_image
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources import open_source
-from deeplense_batch.data.trees import open_tree
+from deeplense_batch.data.sources import images, sources
+from deeplense_batch.data.sources.archive import open_tree
+from deeplense_batch.data.sources.images import ImageError, read_image
+from deeplense_batch.data.sources.sources import open_source
 
 
 def image(seed=0, shape=(1, 6, 8)):

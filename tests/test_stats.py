@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score
 
-from deeplense_batch import bootstrap as b
-from deeplense_batch.metrics import softmax
-from deeplense_batch.stats import (
+from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.report import bootstrap as b
+from deeplense_batch.report.significance import (
     auc_standard_error,
     delong,
     delong_difference,

@@ -8,15 +8,15 @@ import torch
 from conftest import make_job
 from torch import nn
 
-from deeplense_batch import distributed
-from deeplense_batch.data.order import balanced, balancing_weights, order, shuffled
-from deeplense_batch.distributed import World
+from deeplense_batch.core import distributed
+from deeplense_batch.core.distributed import World
+from deeplense_batch.data.sampling import balanced, balancing_weights, order, shuffled
 from deeplense_batch.models import build
-from deeplense_batch.optim import Ema, Schedule, build_optimizer, freeze
-from deeplense_batch.precision import Precision, PrecisionError
-from deeplense_batch.step import DivergedError, Stepper
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch
+from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
+from deeplense_batch.training.precision import Precision, PrecisionError
+from deeplense_batch.training.step import DivergedError, Stepper
 
 WORLD = World(0, 1, torch.device("cpu"))
 TASK = Classification(classes=("no", "sphere", "vort"))

@@ -14,14 +14,13 @@ import pytest
 import torch
 from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, wait_for
 
-from deeplense_batch.data import residence, stream
+from deeplense_batch.core.job import Augment
+from deeplense_batch.data import reader
 from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.order import order, share_of, shuffled
-from deeplense_batch.data.residence import choose, free_memory
+from deeplense_batch.data.reader import ahead, choose, free_memory
+from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.stream import ahead
 from deeplense_batch.data.writer import ShardWriter
-from deeplense_batch.job import Augment
 
 CPU = torch.device("cpu")
 KINDS = ("device", "host", "off")
@@ -179,7 +178,7 @@ def test_one_task_is_done_ahead_and_no_more():
 
 
 def test_few_files_are_open_at_once(root, monkeypatch):
-    monkeypatch.setattr(stream, "_MOST_OPEN", 2)
+    monkeypatch.setattr(reader, "_MOST_OPEN", 2)
     loader, most = load(root, "off"), 0
     places = order(shuffled(72, seed=0, epoch=0), 9)
     expected = [images for images, *_ in load(root, "device").batches(places)]
@@ -211,7 +210,7 @@ def test_a_loader_is_good_on_both_sides_of_a_fork(root):
 
 def test_auto_takes_the_first_place_with_room(monkeypatch):
     free = {"cuda": 1000, "cpu": 5000}
-    monkeypatch.setattr(residence, "free_memory", lambda device: free[device.type])
+    monkeypatch.setattr(reader, "free_memory", lambda device: free[device.type])
     cuda = torch.device("cuda")
     assert choose("auto", 600, cuda) == "device"
     assert choose("auto", 601, cuda) == "host"
@@ -235,9 +234,9 @@ def test_memory_has_the_limits_of_every_control_group_around(tmp_path, monkeypat
     group("slurm/job_7/step_0", "max", two, 4000, 0)
     group("memory/box", "8000", one, 7000, 500)
     (tmp_path / "own").write_text("4:memory:/box\n2:cpu:/box\n0::/slurm/job_7/step_0\n")
-    monkeypatch.setattr(residence, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(residence, "_OWN_CGROUPS", tmp_path / "own")
-    assert sorted(residence._cgroup_rooms()) == [1500, 7000]
+    monkeypatch.setattr(reader, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(reader, "_OWN_CGROUPS", tmp_path / "own")
+    assert sorted(reader._cgroup_rooms()) == [1500, 7000]
     assert free_memory(CPU) == 1500
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for
 
-from deeplense_batch import local
-from deeplense_batch.plan import plan
-from deeplense_batch.recipe import load_jobs
-from deeplense_batch.rundir import Status, find_runs
+from deeplense_batch.cluster import local
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import Status, find_runs
+from deeplense_batch.runs.plan import plan
 
 RECIPE = {
     "model": {"name": "test_resnet"},
@@ -175,7 +175,7 @@ def test_a_terminal_shows_the_epochs_of_all_runs_and_lines_above_them(recipe, mo
     with local._Progress() as progress:
         progress.begin(items)
         progress.show()
-        logging.getLogger("deeplense_batch.local").warning("a line")
+        logging.getLogger("deeplense_batch.cluster.local").warning("a line")
     shown = screen.getvalue()
     assert "3/10" in shown and "1 running, 1 queued" in shown
     assert "a line" in shown
@@ -239,7 +239,7 @@ def test_a_worker_shows_its_run_the_gpus_that_it_leased(recipe, monkeypatch):
     shown = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # submitit's word for none
     monkeypatch.setattr(
-        "deeplense_batch.launch.carry_out",
+        "deeplense_batch.runs.launch.carry_out",
         lambda *_, **__: shown.append(os.environ["CUDA_VISIBLE_DEVICES"]) or 0,
     )
     local.Worker(str(item.run.path), gpus=("GPU-a", "3"))()

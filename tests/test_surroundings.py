@@ -13,9 +13,10 @@ import pytest
 import torch
 from conftest import make_job, typed
 
-from deeplense_batch import doctor, files, preflight, surroundings
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
+from deeplense_batch.core import files, machine
+from deeplense_batch.runs import preflight
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
 
 HERE = torch.device("cpu")
 
@@ -23,26 +24,26 @@ HERE = torch.device("cpu")
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A home in which nothing is named by the environment."""
-    for name in (*surroundings._CACHES, "XDG_CACHE_HOME", "MPLBACKEND"):
+    for name in (*machine._CACHES, "XDG_CACHE_HOME", "MPLBACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
 def test_caches_lie_in_a_folder_of_the_user_alone(home):
-    root = surroundings.private_caches()
+    root = machine.private_caches()
     assert root == home / ".cache" / "deeplense_batch"
     assert root.stat().st_mode & 0o777 == 0o700
     root.chmod(0o777)  # somebody opened it: it is closed again
-    assert surroundings.private_caches().stat().st_mode & 0o777 == 0o700
+    assert machine.private_caches().stat().st_mode & 0o777 == 0o700
 
 
 def test_settling_leaves_what_the_user_has_named(home, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", "/named")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    for name in surroundings._CACHES:  # what is set here is taken back
+    for name in machine._CACHES:  # what is set here is taken back
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    surroundings.settle()
+    machine.settle()
     assert os.environ["MPLBACKEND"] == "agg" and os.environ["TRITON_CACHE_DIR"] == "/named"
     assert os.environ["MPLCONFIGDIR"] == str(home / ".cache/deeplense_batch/matplotlib")
 
@@ -56,8 +57,8 @@ def test_without_a_home_of_its_own_a_process_has_a_folder_while_it_lives(home, m
     else:
         chmod = Path.chmod
         monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o755))
-    code = "from deeplense_batch.surroundings import private_caches as p; print(p(), flush=True)"
-    root = surroundings.private_caches()
+    code = "from deeplense_batch.core.machine import private_caches as p; print(p(), flush=True)"
+    root = machine.private_caches()
     assert home not in root.parents and root.name.startswith("deeplense_batch-")
     assert root.stat().st_mode & 0o777 == 0o700
     if fault == "a file":
@@ -83,11 +84,11 @@ def unsupported(*_: object, **__: object) -> None:
 def test_the_doctor_tells_what_a_disk_lacks_and_that_runs_work_all_the_same(
     tmp_path, monkeypatch, module, name, lacks
 ):
-    monkeypatch.setattr(doctor, "_LEAST_FREE_GB", 0.0)
-    whole = doctor._disk(tmp_path)
+    monkeypatch.setattr(preflight, "_LEAST_FREE_GB", 0.0)
+    whole = preflight._disk(tmp_path)
     assert whole.fit and "it has no" not in whole.found
     monkeypatch.setattr(module, name, unsupported)
-    found = doctor._disk(tmp_path / "runs")
+    found = preflight._disk(tmp_path / "runs")
     assert found.fit and not list(tmp_path.iterdir())
     assert found.found.endswith(f"; it has no {lacks}: runs work, claims are made without")
 
@@ -96,12 +97,12 @@ def test_the_doctor_names_all_that_a_disk_lacks(tmp_path, monkeypatch):
     for module, name in ((os, "link"), (fcntl, "flock"), (os, "fsync"), (os, "utime")):
         monkeypatch.setattr(module, name, unsupported)
     lacks = "hard links, no times of files, no syncing of folders, no locks"
-    assert f"it has no {lacks}" in doctor._disk(tmp_path).found
+    assert f"it has no {lacks}" in preflight._disk(tmp_path).found
 
 
 def test_a_disk_on_which_two_could_claim_one_run_is_unfit(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "create", lambda path, text: True)
-    finding = doctor._disk(tmp_path)
+    finding = preflight._disk(tmp_path)
     assert not finding.fit and str(finding).startswith("UNFIT disk: ")
     assert "two processes could claim one run there" in finding.found
 
@@ -120,7 +121,7 @@ def no_compiler(monkeypatch):
 
 
 def test_without_a_compiler_the_doctor_says_so_and_finds_the_machine_fit(no_compiler):
-    finding = doctor._compiling()
+    finding = preflight._compiling()
     assert finding.fit and finding.what == "compiling"
     assert finding.found == (
         f"engine.compile: torch.compile does not work on {HERE} here (backend='inductor' raised: "

@@ -22,10 +22,29 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deeplense_batch.data.laws import Fixed, LogNormal, NumberCounts, Within
-from deeplense_batch.data.lens_finding import COUNTS, class_counts
-from deeplense_batch.data.survey import make, render
-from deeplense_batch.data.survey_laws import (
+from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.simulation.distributions import Fixed, LogNormal, NumberCounts, Within
+from deeplense_batch.simulation.survey.galaxies import (
+    clump,
+    edge_on,
+    exponential,
+    ring,
+    soft_sersic,
+    spiral_arms,
+    tail,
+)
+from deeplense_batch.simulation.survey.lens_finding import COUNTS, class_counts
+from deeplense_batch.simulation.survey.objects import Light, counts_of, draw_red_galaxy, light_of
+from deeplense_batch.simulation.survey.psf import (
+    moffat,
+    moffat_noise_area,
+    pixels_of,
+    point_spectrum,
+    psf_spectrum,
+    sky_spectrum,
+)
+from deeplense_batch.simulation.survey.scenes import make, render
+from deeplense_batch.simulation.survey.settings import (
     BANDS,
     CLASSES,
     FRACTIONS,
@@ -35,25 +54,6 @@ from deeplense_batch.data.survey_laws import (
     SURVEY,
     Survey,
     described,
-)
-from deeplense_batch.data.survey_objects import Light, counts_of, draw_red_galaxy, light_of
-from deeplense_batch.lensing.camera import fine_grid
-from deeplense_batch.lensing.galaxies import (
-    clump,
-    edge_on,
-    exponential,
-    ring,
-    soft_sersic,
-    spiral_arms,
-    tail,
-)
-from deeplense_batch.lensing.psf import (
-    moffat,
-    moffat_noise_area,
-    pixels_of,
-    point_spectrum,
-    psf_spectrum,
-    sky_spectrum,
 )
 
 NONLENS, LENS = 0, 1
@@ -320,7 +320,7 @@ class TestImages:
 
     @pytest.mark.parametrize("kind", FRACTIONS)
     def test_every_kind(self, kind, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {kind: 1.0})
+        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {kind: 1.0})
         for i in range(5):
             image, truth = make(NONLENS, stream(8, i))
             assert KINDS[int(truth["kind"])] == kind
@@ -329,7 +329,7 @@ class TestImages:
             assert middle.sum() > 100 * truth["sky_sd"][2]
 
     def test_a_star_has_its_magnitudes(self, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"star": 1.0})
+        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
         for i in range(10):
             image, truth = make(NONLENS, stream(9, i), laws("field", density=0.0))
             near = counts(image, truth)[:, 14:50, 14:50].sum((1, 2))
@@ -346,7 +346,9 @@ class TestImages:
             assert ((flux > 0.6 * expected - 10) & (flux < 1.02 * expected + 25)).all()
 
     def test_noise_of_an_empty_sky(self, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"elliptical": 1.0})
+        monkeypatch.setattr(
+            "deeplense_batch.simulation.survey.scenes.FRACTIONS", {"elliptical": 1.0}
+        )
         dark = dataclasses.replace(
             laws("field", density=0.0), galaxy=laws("galaxy", m_i=0.0).galaxy
         )
@@ -364,7 +366,7 @@ class TestImages:
         assert abs(np.mean(np.subtract(measured, expected))) < 0.005
 
     def test_photons_of_the_object_add_noise(self, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.data.survey.FRACTIONS", {"star": 1.0})
+        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
         silent = tuple(Fixed(1e-6) for _ in BANDS)
         usual = tuple(Fixed(sd) for sd in (0.042, 0.061, 0.080))
         sky = laws("camera", electrons=1e12, sky_sd=usual)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplense_batch.metrics import softmax
+from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch
 

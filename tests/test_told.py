@@ -14,10 +14,10 @@ from astropy.table import Table
 from conftest import typed
 from fuzz_packs import fuzz
 
-from deeplense_batch.data.doubts import doubts
-from deeplense_batch.data.images import read_image
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.sources.doubts import doubts
+from deeplense_batch.data.sources.images import read_image
 
 N = 32
 

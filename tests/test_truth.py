@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from deeplense_batch.data.presets import PRESETS
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.data.truth import Truth, write_truth
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.simulate import simulate
+from deeplense_batch.simulation.truth import Truth, write_truth
 
 
 @pytest.fixture(scope="module", params=["physical", "common_test_1", "varied"])

@@ -8,9 +8,9 @@ from conftest import make_job
 
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.writer import ShardWriter
-from deeplense_batch.plan import plan
-from deeplense_batch.run import run
-from deeplense_batch.sample import sample
+from deeplense_batch.inference.generation.sample import sample
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
 
 SIZE = 64
 KINDS = ("left", "right")

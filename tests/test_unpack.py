@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from deeplense_batch.data.pack import pack
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
-from deeplense_batch.data.simulate import simulate
-from deeplense_batch.data.unpack import unpack
+from deeplense_batch.simulation.simulate import simulate
 
 
 def images(root):

@@ -15,8 +15,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from deeplense_batch.report.scores import interval, number, p_value, score_names, time_unit
-from deeplense_batch.report.web import web_page
+from deeplense_batch.report.columns import interval, number, p_value, score_names, time_unit
+from deeplense_batch.report.pages.html import web_page
 
 MINUS = "\N{MINUS SIGN}"
 RECIPE = "name: small\nmodel: {name: <b>resnet18</b>}\n"
@@ -102,7 +102,7 @@ def test_what_is_not_text_does_not_stop_the_page(figures):
 
 
 def test_only_the_first_models_of_a_page_open(figures, monkeypatch):
-    monkeypatch.setattr("deeplense_batch.report.web.OPENED", 30)
+    monkeypatch.setattr("deeplense_batch.report.pages.html.OPENED", 30)
     halves = [
         comparison([model(p, f"m{p}", run=f"{k}/{p}") for p in range(1, 21)], number=k)
         for k in (1, 2)

@@ -10,7 +10,7 @@ import yaml
 from conftest import typed
 from fuzz_recipes import fuzz
 
-from deeplense_batch.yaml_text import YamlError, dump, load
+from deeplense_batch.core.yaml_text import YamlError, dump, load
 
 TEXT = ["010", "1:2:3", "1_000", "0o17", "0x1f", "0b1", ".inf", "-.inf", ".nan", "2020-01-01",
         "2001-12-14 21:59:43", "no", "yes", "on", "=", "00", "1e", "x"]  # fmt: skip

@@ -27,12 +27,13 @@ from benchmarks.gpu_round.steps import (
     step,
     stepper,
 )
-from deeplense_batch import models, record
-from deeplense_batch.data.order import order, shuffled
-from deeplense_batch.distributed import World
-from deeplense_batch.step import Stepper
+from deeplense_batch import models
+from deeplense_batch.core import provenance
+from deeplense_batch.core.distributed import World
+from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
+from deeplense_batch.training.step import Stepper
 
 __all__ = ["correctness"]
 
@@ -332,7 +333,7 @@ def _every_call(round_: Round, world: World) -> None:
 
 def _energy(round_: Round) -> str:
     """NVML tells what work costs."""
-    meter = record.Energy(0 if round_.cuda else None)
+    meter = provenance.Energy(0 if round_.cuda else None)
     round_.need_cuda("no meter")
     values = torch.randn(4096, 4096, device=round_.place)
     for _ in range(200):

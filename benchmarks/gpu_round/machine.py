@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu_round.record import NotTested, Round
-from deeplense_batch import record
-from deeplense_batch.doctor import examine
+from deeplense_batch.core import provenance
+from deeplense_batch.core.machine import cores
+from deeplense_batch.runs.preflight import examine
 
 __all__ = ["machine"]
 
@@ -31,9 +32,9 @@ def machine(round_: Round) -> None:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         card=torch.cuda.get_device_name(0) if round_.cuda else "none",
         processor=platform.processor() or platform.machine(),
-        cores=record.cores(),
-        commit=record.commit(),
-        versions=record.versions(),
+        cores=cores(),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
         small=round_.small,
         tf32_override=os.environ.get("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
     )

@@ -21,7 +21,7 @@ from benchmarks.gpu_round.program import (
 )
 from benchmarks.gpu_round.record import NotTested, Round
 from benchmarks.gpu_round.sets import MAIN, VARIED
-from deeplense_batch.stats import auc_standard_error
+from deeplense_batch.report.significance import auc_standard_error
 
 __all__ = ["bench", "gpu_tests", "resume", "training", "verbs"]
 

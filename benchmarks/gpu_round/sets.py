@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.gpu_round.program import batch, command, timed
 from benchmarks.gpu_round.record import NotTested, Round
-from deeplense_batch import record
-from deeplense_batch.data.presets import PRESETS
+from deeplense_batch.core.machine import cores
 from deeplense_batch.data.shards import data_digest, open_split
-from deeplense_batch.data.simulate import KINDS, simulate
+from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.simulate import KINDS, simulate
 
 __all__ = ["CLASSES", "MAIN", "VARIED", "data", "digests", "simulation"]
 
@@ -34,7 +34,7 @@ def _words(round_: Round, root: str) -> tuple[object, ...]:
 
 def data(round_: Round) -> None:
     """Make the sets of all other parts, by every core."""
-    parts = min(record.cores(), 16)
+    parts = min(cores(), 16)
     started = time.perf_counter()
     words = _words(round_, MAIN)
     each = [

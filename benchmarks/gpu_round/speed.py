@@ -21,7 +21,7 @@ from benchmarks.gpu_round.sets import MAIN
 from benchmarks.gpu_round.steps import AS_THE_JOB, batch_of, classification, loader, step, stepper
 from deeplense_batch import models
 from deeplense_batch.data.loader import Loader
-from deeplense_batch.data.order import order, shuffled
+from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.tasks.task import Batch
 

@@ -10,13 +10,13 @@ import torch
 
 from benchmarks.gpu_round.sets import CLASSES
 from deeplense_batch import models
+from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import Augment, Job
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.distributed import World
-from deeplense_batch.job import Augment, Job
-from deeplense_batch.step import Stepper
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Task
+from deeplense_batch.training.step import Stepper
 
 __all__ = ["AS_THE_JOB", "EVERYTHING", "batch_of", "classification", "loader", "step", "stepper"]
 

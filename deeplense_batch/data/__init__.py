@@ -1,1 +1,4 @@
-"""What networks learn from: shards, how they are made, and how they reach the device."""
+"""Shards, and how their images become batches on the device.
+
+Knows `core`. Open `shards` first, which specifies the files.
+"""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplense_batch.job import Augment
+from deeplense_batch.core.job import Augment
 
 __all__ = ["apply", "resize", "uniforms"]
 

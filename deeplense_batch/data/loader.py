@@ -19,12 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply, resize
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.residence import choose
+from deeplense_batch.data.reader import Places, Reader, Rows, ahead, choose
 from deeplense_batch.data.shards import ShardError, Split
-from deeplense_batch.data.stream import Places, Reader, Rows, ahead
-from deeplense_batch.job import Augment
 
 __all__ = ["Loader", "Transform"]
 

@@ -1,18 +1,27 @@
-"""One shard, opened: nothing is read from it that has not been checked.
+"""A shard, opened: all that is read from it is checked; and how a set gets its names.
 
 A file of format 2 is opened by HDF5 only if its bytes are those that were written. Of format 1,
 which has no such digest, and of files of other programs, all that is read is checked: attributes,
 and of arrays their place, type, shape and whether they are there at all.
+
+Shards get their final names one by one, and a process may be killed meanwhile. From the first name
+until ``manifest.json`` is written, ``.naming.json`` beside them lists them: a folder that has it
+and no manifest is not complete. No reader takes it for a set, the next packing starts it over, and
+a simulation goes on with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +29,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deeplense_batch.core import files
 from deeplense_batch.data.header import (
     Description,
     ShardError,
@@ -33,8 +43,12 @@ __all__ = [
     "array_names",
     "check_room",
     "describe_file",
+    "done_with",
+    "half_named",
+    "naming",
     "open_shard",
     "reading",
+    "refuse_half_named",
     "said_in",
     "writing",
 ]
@@ -42,6 +56,8 @@ __all__ = [
 _MOST_EXPANSION = 1100  # of zeros by gzip
 _ROOM = 1 << 20  # bytes, for what HDF5 writes beside the values
 _FLOATS = ("float16", "float32", "float64")
+_MARK = ".naming.json"
+_STARTED = time.time_ns()  # of this process, against numbers of processes that are used again
 
 
 def describe_file(path: Path) -> Description:
@@ -152,6 +168,50 @@ def array_names(file: h5py.File) -> list[str]:
     return [n for n in file if n != "truth"] + [f"truth/{n}" for n in file.get("truth", ())]
 
 
+@contextlib.contextmanager
+def naming(root: Path, names: Sequence[str]) -> Iterator[None]:
+    """Give shards of a folder their names, and write the manifest; then the set is complete.
+
+    Arguments:
+        root: The folder, which this process owns.
+        names: Of all shards.
+    """
+    (root / "manifest.json").unlink(missing_ok=True)  # of a set that is no longer there
+    files.replace(root / _MARK, json.dumps({"shards": list(names), "by": _me()}))
+    yield
+    done_with(root)
+
+
+def done_with(root: Path) -> None:
+    """Say that a set is complete; its manifest does so already."""
+    (root / _MARK).unlink(missing_ok=True)
+
+
+def half_named(root: Path) -> list[str] | None:
+    """Names that a process which was killed, or is at work, gives shards; None where none does."""
+    mark = root / _MARK
+    if not mark.is_file() or (root / "manifest.json").exists():
+        return None
+    try:
+        content = json.loads(mark.read_text(encoding="utf-8"))
+        return None if content["by"] == _me() else [str(name) for name in content["shards"]]
+    except (ValueError, KeyError, TypeError):
+        raise ShardError(f"{mark}: is damaged; remove it, and shards without a manifest") from None
+
+
+def refuse_half_named(root: Path) -> None:
+    """Refuse a set of which some shards may not be there yet.
+
+    Raises:
+        ShardError: It is one.
+    """
+    if half_named(root) is not None:
+        raise ShardError(
+            f"{root}: these shards are not complete: who made them was killed, or is not done; "
+            "pack or simulate them again"
+        )
+
+
 def _check_arrays(path: Path, file: h5py.File) -> None:
     if "truth" in file and not isinstance(_own(path, file, "truth"), h5py.Group):
         raise ShardError(f"{path}: 'truth' is no group of arrays")
@@ -214,3 +274,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(one) for one in value]
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _me() -> str:
+    return f"{socket.gethostname()} {os.getpid()} {_STARTED}"

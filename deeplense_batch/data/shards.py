@@ -51,6 +51,10 @@ stratified sample and still one contiguous read.
 
 Files are written under a temporary name (``.<split>-<i>.tmp.h5``) and renamed when the whole set
 is complete. They are opened with ``locking=False``: they never change.
+
+Whether a job can be carried out: all that can be known of it before anything runs.
+
+Nothing here loads torch, but for a model name outside the table: `submit` answers at once.
 """
 
 from __future__ import annotations
@@ -61,16 +65,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
-from deeplense_batch.data.naming import refuse_half_named
-from deeplense_batch.data.shard_file import describe_file, open_shard, reading
+from deeplense_batch.data.shard_file import describe_file, open_shard, reading, refuse_half_named
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "FORMAT",
@@ -81,6 +88,7 @@ __all__ = [
     "SplitInfo",
     "data_digest",
     "open_shard",
+    "open_slices",
     "open_split",
     "read_splits",
 ]
@@ -88,6 +96,7 @@ __all__ = [
 NAME = re.compile(r"^(?P<split>\w+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.h5$")
 _SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d{1,18}%?)?:(?P<stop>\d{1,18}%?)?\])?$")
 TEXT = h5py.string_dtype()
+_USES = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -282,6 +291,44 @@ def data_digest(root: Path | str) -> str:
     for name, info in sorted(read_splits(root).items()):
         digest.update(f"{name}:{info.content}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict[str, Split]:
+    """Open the slices ``train``, ``valid`` and ``test`` of a job.
+
+    Arguments:
+        job: The job.
+        splits: Those of its data, where they have been read.
+
+    Raises:
+        ShardError: The data or a slice are not there, or the crop is larger than the images.
+        JobError: Two slices share samples.
+    """
+    root = job.data.root
+    splits = read_splits(root) if splits is None else splits
+    slices = {use: open_split(root, getattr(job.data, use), splits) for use in _USES}
+    for i, one in enumerate(_USES):
+        for other in _USES[i + 1 :]:
+            a, b = slices[one], slices[other]
+            same = a.info.name == b.info.name
+            if same and max(a.start, b.start) < min(a.stop, b.stop):
+                raise JobError(
+                    f"{job.name}: data.{one} '{getattr(job.data, one)}' and data.{other} "
+                    f"'{getattr(job.data, other)}' share samples; no image may be in two of them"
+                )
+    shape = slices["train"].info.shape
+    for split in slices.values():
+        if split.info.shape != shape or split.info.classes != slices["train"].info.classes:
+            raise ShardError(
+                f"{job.data.root}: splits {slices['train'].info.name} and {split.info.name} "
+                "differ in shape or classes"
+            )
+    if job.data.crop is not None and job.data.crop > min(shape[1:]):
+        raise ShardError(
+            f"{job.data.root}: data.crop asks for {job.data.crop} pixels, "
+            f"the images have {shape[1]} x {shape[2]}"
+        )
+    return slices
 
 
 def _describe(split: str, files: Sequence[Path]) -> SplitInfo:

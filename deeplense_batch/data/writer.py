@@ -18,14 +18,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.content import Content, Form, sha256
+from deeplense_batch.core.rundir import RunBusyError, RunDir, Status
+from deeplense_batch.data.digest import Content, Form, SplitFacts, complete, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
-from deeplense_batch.data.facts import SplitFacts, complete
 from deeplense_batch.data.header import head_room
-from deeplense_batch.data.naming import half_named
-from deeplense_batch.data.shard_file import check_room, writing
+from deeplense_batch.data.shard_file import check_room, half_named, writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
-from deeplense_batch.rundir import RunBusyError, RunDir, Status
 
 __all__ = [
     "ShardWriter",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.job import nearest
+from deeplense_batch.core.job import nearest
 from deeplense_batch.models.weights import WeightsError, adapt_mean, backbone
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
             return {"": load_file(file)}
         import torch
 
-        from deeplense_batch import checkpoint
+        from deeplense_batch.models import checkpoint
 
         if path.is_dir():  # what this program wrote has checksums
             found: Any = checkpoint.load(file)

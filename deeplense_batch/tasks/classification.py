@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from deeplense_batch import figures, metrics
-from deeplense_batch.processes import world_size
+from deeplense_batch.core.processes import world_size
+from deeplense_batch.core.scoring import figures, metrics
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
 __all__ = ["Classification", "logits_of"]

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deeplense_batch import figures, metrics
-from deeplense_batch.data.layouts import is_lens
-from deeplense_batch.job import JobError
+from deeplense_batch.core.job import JobError
+from deeplense_batch.core.scoring import figures, metrics
+from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Frame, Scores
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deeplense_batch import figures
-from deeplense_batch.diffusion import PREDICTIONS, SCHEDULES, Process
+from deeplense_batch.core.scoring import figures
+from deeplense_batch.tasks.diffusion import PREDICTIONS, SCHEDULES, Process
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
 __all__ = ["Generation"]

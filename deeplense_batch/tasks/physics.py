@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deeplense_batch import figures
+from deeplense_batch.core.scoring import figures
 from deeplense_batch.lensing.macro import (
     in_unit,
     macro_convergence,

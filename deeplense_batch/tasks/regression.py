@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch import figures, metrics
+from deeplense_batch.core.scoring import figures, metrics
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
 
 __all__ = ["Regression"]

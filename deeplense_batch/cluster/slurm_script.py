@@ -1,0 +1,241 @@
+"""Runs as arrays of SLURM jobs: grouped by what they ask for, written as scripts, handed over.
+
+submitit writes a script and hands it to sbatch. An element of an array is one run, found in the
+list that the script holds: a recipe that is edited while the array waits changes nothing. It is
+carried out by ``run RUNDIR --slurm``, like any other run, by one process of srun for each GPU.
+
+A run that is cut short saves its state and exits 85, and the script requeues its element: on the
+host, where scontrol is, and never from within a signal handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from deeplense_batch.cluster.site import Profile
+from deeplense_batch.cluster.slurm_queue import SlurmError, largest_array
+from deeplense_batch.core.job import JobError, Resources
+from deeplense_batch.core.rundir import ELEMENT
+from deeplense_batch.runs.plan import Planned
+
+__all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
+
+_GRACE_SECONDS = 30  # of srun, for the processes of a run when the first has ended
+
+
+@dataclass(frozen=True)
+class Array:
+    """Runs that ask for the same."""
+
+    name: str  # that no other array has: squeue is asked for it
+    runs: tuple[Planned, ...]
+
+    @property
+    def resources(self) -> Resources:
+        """What each run asks for."""
+        return self.runs[0].job.resources
+
+    def element(self, index: int) -> str:
+        """The name of an element, as `slurm.elements` gives it."""
+        return f"{self.name}_{index}"
+
+    def __str__(self) -> str:
+        asked, count = self.resources, len(self.runs)
+        device = f"{asked.gpus} GPU{'s' * (asked.gpus > 1)}, " * bool(asked.gpus)
+        nodes = f"{asked.nodes} nodes, " * (asked.nodes > 1)
+        cpus = asked.cpus * asked.tasks
+        return (
+            f"array of {count} run{'s' * (count > 1)}: {nodes}{device}"
+            f"{cpus} CPU{'s' * (cpus > 1)}, {asked.memory_gb:g} GB, {asked.hours:g} h each"
+        )
+
+
+def check(todo: Sequence[Planned], profile: Profile) -> None:
+    """Make sure that runs can be in arrays at all.
+
+    Raises:
+        JobError: The time is too short for a warning, or a folder has a name that SLURM misreads.
+    """
+    needed = 2 * (profile.warn_seconds + 60) / 3600  # SLURM may warn a minute early
+    for item in todo:
+        _checked(item.run.path.absolute())
+        hours = item.job.resources.hours
+        if hours < needed:
+            raise JobError(
+                f"{item.job.name}: resources.hours: {hours:g} h leaves no time to save after a "
+                f"warning of {profile.warn_seconds} s; allowed: {needed:.2g} or more"
+            )
+
+
+def grouped(todo: Sequence[Planned], token: str) -> list[Array]:
+    """Put runs that ask for the same into one array, or into several of SLURM's largest size."""
+    groups: dict[Resources, list[Planned]] = {}
+    for item in todo:
+        groups.setdefault(item.job.resources, []).append(item)
+    most = largest_array()
+    parts = [
+        tuple(runs[start : start + most])
+        for runs in groups.values()
+        for start in range(0, len(runs), most)
+    ]
+    return [Array(f"{token}-{k}-{runs[0].job.name}", runs) for k, runs in enumerate(parts)]
+
+
+class Script(submitit.SlurmExecutor):
+    """A script that submitit writes and hands over, for a command in place of a pickle.
+
+    submitit names pickles after the number that sbatch gives: a submit that is killed just then
+    would leave elements that find nothing to do. And its own requeue is in a signal handler.
+    """
+
+    def __init__(self, folder: Path, command: str, runs: int | None, **parameters: Any) -> None:
+        super().__init__(folder)
+        self.command = command
+        self.update_parameters(**parameters)
+        self.parameters["map_count"] = runs
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Scripts are written on machines without SLURM, too."""
+        return 1
+
+    def __str__(self) -> str:
+        return self._make_submission_file_text(self.command, "").rstrip() + "\n"
+
+    def after(self, dependency: str) -> None:
+        """Have it wait for other jobs, as sbatch says that."""
+        more = self.parameters["additional_parameters"] | {"kill-on-invalid-dep": "yes"}
+        self.update_parameters(dependency=dependency, additional_parameters=more)
+
+    def hand_over(self) -> str:
+        """Give it to sbatch; the number of its job.
+
+        Raises:
+            SlurmError: sbatch is not there, or refused.
+        """
+        kept = {name: value for name, value in os.environ.items() if name in _SITE}
+        try:
+            # One may stand in a job oneself; and submitit shows what sbatch says, as we do.
+            with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
+                os.environ.update(kept)
+                return str(self._submit_command(self.command).job_id)
+        except FileNotFoundError as error:
+            raise SlurmError(f"there is no {error.filename} on this machine") from None
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise SlurmError(" ".join(str(error).split())) from error
+
+
+def script(
+    array: Array, profile: Profile, folder: Path, *, parallel: int | None, device: str | None
+) -> Script:
+    """Write an array as a script.
+
+    Arguments:
+        array: The runs.
+        profile: What the site wants.
+        folder: Of its logs.
+        parallel: Elements at a time; None is no limit of ours.
+        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+
+    Raises:
+        JobError: A folder has a name that SLURM misreads.
+    """
+    asked = array.resources
+    program = shlex.join([*profile.hold, *profile.command, "run"])
+    flags = " --slurm" + f" --device={device}" * (device is not None)
+    gpus = {"gpus_per_node": asked.gpus // asked.nodes} if asked.gpus and device != "cpu" else {}
+    runs = [f"    {shlex.quote(_checked(item.run.path.absolute()))}" for item in array.runs]
+    return Script(
+        folder,
+        f'{program} "${{runs[$SLURM_ARRAY_TASK_ID]}}"{flags}',
+        len(array.runs),
+        **_header(profile, array.name, asked),
+        **gpus,
+        signal_delay_s=profile.warn_seconds,
+        array_parallelism=parallel or len(array.runs),
+        # Not --kill-on-bad-exit: the first process writes the end while others have left.
+        srun_args=[f"--wait={_GRACE_SECONDS}", *profile.srun_args],
+        setup=[
+            *_prepared(profile),
+            "runs=(",
+            *runs,
+            ")",
+            f'export {ELEMENT}="${{SLURM_JOB_NAME}}_$SLURM_ARRAY_TASK_ID"',
+            'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+            'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
+        ],
+        teardown=[_REQUEUE.format(requeues=profile.requeues)],
+    )
+
+
+def collect_script(name: str, profile: Profile, folder: Path, runs: Path, report: Path) -> Script:
+    """Write the job that compares all runs when arrays have ended, well or not."""
+    words = [*profile.command, "collect", str(runs.absolute()), f"--out={report.absolute()}"]
+    asked = Resources(gpus=0)
+    return Script(
+        folder,
+        shlex.join(words),
+        None,
+        **_header(profile, name, asked),
+        setup=_prepared(profile),
+        srun_args=profile.srun_args,
+    )
+
+
+def _header(profile: Profile, name: str, asked: Resources) -> dict[str, Any]:
+    """What the lines #SBATCH say, by submitit's names."""
+    site = ("partition", "account", "qos", "constraint", "exclude")
+    return {
+        "job_name": name,
+        "time": math.ceil(asked.hours * 60),
+        "nodes": asked.nodes,
+        "ntasks_per_node": asked.tasks // asked.nodes,
+        "cpus_per_task": asked.cpus,
+        "mem": f"{math.ceil(asked.memory_gb * 1024)}M",
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "additional_parameters": {"requeue": True, "chdir": _checked(Path.cwd())} | profile.sbatch,
+        **{field: value for field in site if (value := getattr(profile, field))},
+    }
+
+
+def _prepared(profile: Profile) -> list[str]:
+    return [*(f"module load {shlex.quote(name)}" for name in profile.modules), *profile.setup]
+
+
+def _checked(path: Path) -> str:
+    """A path that a script can hold and SLURM takes as it is."""
+    if "%" in str(path) or not str(path).isprintable():
+        raise JobError(f"{str(path)!r}: SLURM misreads % and line breaks in names; rename it")
+    return str(path)
+
+
+_SITE = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_EXPORT")
+_REQUEUE = """\
+code=$?
+element=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+case $code in
+    85 | 130 | 143) most={requeues} ;; # cut short; the next start goes on
+    4) most=3 ;; # this node is unfit; another may not be
+    *) exit "$code" ;;
+esac
+trap '' TERM # a requeue sends it here, and there is more to say
+if [ "${{SLURM_RESTART_COUNT:-0}}" -ge "$most" ]; then
+    echo "started $((most + 1)) times; submit again to go on" >&2
+elif scontrol requeue "$element"; then
+    [ "$code" != 4 ] || scontrol update JobId="$element" ExcNodeList="$SLURM_JOB_NODELIST"
+else
+    echo "cannot requeue $element from here; submit again to go on" >&2
+fi
+exit "$code\""""

@@ -1,0 +1,126 @@
+"""The runs below a folder as one looks at them: state, progress, time left, cause and log.
+
+States are those of the files, put right by SLURM where runs are in arrays (`slurm.settle`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from deeplense_batch.cluster.slurm_queue import elements, scancel, settle
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.report.columns import padded, state_counts, table_cells
+from deeplense_batch.report.copies import one_of_each
+from deeplense_batch.report.run_table import Row, read_rows
+
+__all__ = ["cancel", "clean", "incomplete", "observe", "status"]
+
+_CHECKPOINTS = ("checkpoint.pt", "checkpoint.prev.pt")
+_RECENT_EPOCHS = 5
+_COLUMNS = ("job", "run", "state", "epoch", "left", "valid_auc", "updated", "reason")
+
+
+def observe(root: Path | str) -> list[Row]:
+    """Read every run below a folder and set its state right.
+
+    Raises:
+        CollectError: There are no runs.
+    """
+    rows = read_rows(root)
+    settle(rows)
+    return rows
+
+
+def status(root: Path | str) -> str:
+    """Show the state of every run below a folder: an aligned table, logs and a line of counts.
+
+    Raises:
+        CollectError: There are no runs.
+    """
+    known, copies = one_of_each(observe(root))
+    rows = [row | {"left": _left(row)} for row in known]
+    lines = ["  ".join(line).rstrip() for line in padded(table_cells(rows, _COLUMNS))]
+    lines += [
+        f"log of {Path(row['run']).name}: {log}"
+        for row in rows
+        if row["state"] in ("failed", "lost") and (log := _log_of(row, Path(root)))
+    ]
+    return "\n".join([*lines, *copies, state_counts(rows)])
+
+
+def incomplete(root: Path | str) -> bool:
+    """Whether any run below a folder is not done.
+
+    Raises:
+        CollectError: There are no runs.
+    """
+    return any(row["state"] != "done" for row in one_of_each(read_rows(root))[0])
+
+
+def cancel(root: Path | str, states: Sequence[str], *, dry_run: bool = False) -> list[str]:
+    """Cancel the jobs of SLURM that runs are in; those that train save their state first.
+
+    Arguments:
+        root: Folder of the runs.
+        states: Of the runs that are meant.
+        dry_run: Only say which.
+
+    Returns:
+        The runs, a line each.
+
+    Raises:
+        CollectError: There are no runs.
+        SlurmError: SLURM is not there, or refused.
+    """
+    rows = [row for row in observe(root) if row["state"] in states and row.get("element")]
+    known = elements(row["element"].rpartition("_")[0] for row in rows) if rows else {}
+    ids = {row["run"]: known[row["element"]].job_id for row in rows if row["element"] in known}
+    if not dry_run:
+        scancel([*ids.values()])
+    return [f"{job_id} {run}" for run, job_id in ids.items()]
+
+
+def clean(root: Path | str, *, older: float = 0.0, dry_run: bool = False) -> list[Path]:
+    """Remove what finished runs need no more: checkpoints to go on from. Results are kept.
+
+    Arguments:
+        root: Folder of the runs.
+        older: Days since the checkpoint was written.
+        dry_run: Only say which files.
+
+    Raises:
+        CollectError: There are no runs.
+    """
+    before = time.time() - older * 86400
+    done = [Path(row["run"]) for row in read_rows(root) if row["state"] == "done"]
+    files = [run / name for run in done for name in _CHECKPOINTS if (run / name).exists()]
+    old = [path for path in files if path.stat().st_mtime <= before]
+    for path in () if dry_run else old:
+        path.unlink()
+    return old
+
+
+def _left(row: Row) -> str | None:
+    """Time that a run still takes at the pace of its last epochs; None if that is not known."""
+    if row["state"] != "running" or not row["planned_epochs"]:
+        return None
+    lines = RunDir(row["run"]).read_lines("history.jsonl")
+    if not lines:
+        return None
+    pace = median(sum(line["seconds"].values()) for line in lines[-_RECENT_EPOCHS:])
+    minutes = round(pace * (row["planned_epochs"] - len(lines)) / 60)
+    return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def _log_of(row: Row, root: Path) -> str | None:
+    """The log of a run; that of its job in SLURM, where the run did not come to write its own."""
+    if row["log"]:
+        return str(row["log"])
+    array, _, index = (row.get("element") or "").rpartition("_")
+    token, _, rest = array.partition("-")
+    number = rest.partition("-")[0]
+    logs = sorted(root.glob(f".submit/*-{token}/{number}/*_{index}_0_log.out")) if rest else []
+    return str(logs[-1]) if logs else None

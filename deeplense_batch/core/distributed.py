@@ -1,0 +1,233 @@
+"""The processes of one run, and the device each works on.
+
+Whoever started the processes has numbered them (`processes`). Without that a run is one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from deeplense_batch.core.processes import is_main, local_rank, meeting_place, rank, world_size
+
+__all__ = [
+    "DeviceError",
+    "World",
+    "device_of",
+    "open_world",
+    "processor",
+]
+
+_TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
+_LONGEST = timedelta(days=30)  # of any run
+
+
+class DeviceError(RuntimeError):
+    """This machine lacks the device that was asked for."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of its run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module, *, sync_bn: bool = False) -> nn.Module:
+        """Average gradients over the processes, where there are several.
+
+        With `sync_bn` the statistics of batch norms are those of the global batch; GPUs only.
+        """
+        if self.size == 1:
+            return model
+        if sync_bn and self.device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm  # keeps the activations inside norms
+
+            model = convert_sync_batchnorm(model)
+        on = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=on)
+
+    def largest(self, value: int) -> int:
+        """Agree on the largest of every process's value."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum a tensor over the processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for every process."""
+        if self.size > 1:
+            dist.barrier()
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give every process the buffers (batch-norm statistics) of the first."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def gather(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+        """Put the rows of every process together on the first; None on the others."""
+        if self.size == 1:
+            return dict(arrays)
+        parts: list[Any] | None = [None] * self.size if self.main else None
+        dist.gather_object(dict(arrays), parts)
+        if parts is None:
+            return None
+        return {name: np.concatenate([part[name] for part in parts]) for name in arrays}
+
+    def share(self, value: Any) -> Any:
+        """Give every process the first one's value."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def everyone(self, value: Any) -> list[Any]:
+        """Give every process the values of all, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def describe(self) -> dict[str, Any]:
+        """Say what hardware a number was made on."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            threads = torch.get_num_threads()
+            name = f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+        return {
+            "name": name,
+            "type": self.device.type,
+            "count": self.size,
+            "host": platform.node(),
+        }
+
+
+@contextlib.contextmanager
+def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
+    """Join the processes of this run.
+
+    Arguments:
+        gpus: GPUs the job asks for; 0 is a run on the CPU.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+
+    Raises:
+        DeviceError: A GPU was asked for, and this process, or another of the run, has none.
+    """
+    size = world_size()
+    kind = device or ("cuda" if gpus else "cpu")
+    if size == 1:
+        yield World(0, 1, device_of(kind))
+        return
+    # All end alike where one has no device: else the others wait for it until they are killed.
+    place = meeting_place()
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has one open
+    tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        met = dist.TCPStore(*place, size, is_master=is_main() and not agent, timeout=_TIMEOUT)
+    except (RuntimeError, ValueError) as error:  # a port that is taken, a host that is not found
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise DeviceError(
+            f"{platform.node()}: process {rank()} of {size} cannot meet the others at "
+            f"MASTER_ADDR={place[0]}, MASTER_PORT={place[1]} ({reason})"
+        ) from error
+    store = dist.PrefixStore(f"try {tries}", met)
+    chosen, lacking = None, ""
+    try:
+        chosen = device_of(kind)
+    except DeviceError as error:
+        lacking = str(error)
+    store.set(f"lacking/{rank()}", lacking)
+    told = [store.get(f"lacking/{i}").decode() for i in range(size)]
+    if chosen is None or any(told):
+        store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
+        if is_main():
+            store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
+        raise DeviceError("; ".join(sorted({text for text in told if text})))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
+    dist.init_process_group(
+        "nccl" if kind == "cuda" else "gloo",
+        store=store, rank=rank(), world_size=size, timeout=_TIMEOUT,
+    )  # fmt: skip
+    try:
+        yield World(rank(), size, chosen)
+        if not is_main():  # NCCL wants all to leave together, and the first judges alone, for long
+            with contextlib.suppress(dist.DistNetworkError):  # it has left, and the store with it
+                store.wait(["over"], _LONGEST)
+    finally:
+        if is_main():
+            store.set("over", "")
+        dist.destroy_process_group()
+
+
+def device_of(kind: str) -> torch.device:
+    """The device of this process.
+
+    Arguments:
+        kind: ``cpu`` or ``cuda``.
+
+    Raises:
+        DeviceError: There is no GPU, or another kind was asked for.
+    """
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda":
+        raise DeviceError(f"device: expected cpu or cuda; got {kind!r}")
+    mine = local_rank()
+    visible = torch.cuda.device_count()
+    if not torch.cuda.is_available() or not visible:
+        raise DeviceError(
+            f"{platform.node()}: a GPU is asked for and torch sees none "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}, "
+            f"nvidia-smi -L: {_nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
+        )
+    # Slurm shows a task either every GPU of the node or its own alone.
+    return torch.device("cuda", mine if mine < visible else 0)
+
+
+def _nvidia_smi() -> str:
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"cannot be run ({type(error).__name__})"
+    return " ".join((done.stdout or done.stderr).split()) or "says nothing"
+
+
+def processor() -> str:
+    """Name of the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Scores and figures of predictions: arrays in, numbers and pictures out."""

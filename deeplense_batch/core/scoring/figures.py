@@ -1,0 +1,284 @@
+"""Figures of one run: arrays in, `Figure` out; the numbers a reader needs stand beside the marks.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; in grey, line
+style, marker and order tell the same. pyplot's global state is never touched. One figure gives one
+file, byte for byte, however often it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from deeplense_batch.core.files import temporary_name
+
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "DASHES",
+    "DPI",
+    "FORMATS",
+    "GREY",
+    "ORANGE",
+    "SKY",
+    "agreement",
+    "calibration",
+    "confusion",
+    "history",
+    "panels_of",
+    "plain",
+    "precision_recall",
+    "roc",
+    "save",
+    "settle",
+]
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+Reliability = tuple[ArrayLike, ArrayLike, ArrayLike]
+
+BLUE, _RED, SKY, ORANGE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00"
+COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", ORANGE, SKY)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+GREY, _PALE = "#777777", "#e5e5e5"
+DPI = 150
+FORMATS: dict[str, dict[str, Any]] = {  # and what matplotlib would write into each of the time
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+def agreement(true: ArrayLike, predicted: ArrayLike, name: str, unit: str) -> Figure:
+    """Draw a predicted number of every sample against its truth.
+
+    Arguments:
+        true, predicted: (N,) float.
+        name: What it is, in words.
+        unit: Its unit.
+    """
+    true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    figure, (axes,) = panels_of(4.6, 4.4)
+    label = f"{len(true)} samples"
+    if len(true):
+        off = np.abs(predicted - true)
+        label += f", median |error| {np.median(off):.3g} {unit}"
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color=GREY, lw=0.8, ls=(0, (1, 2)))
+    axes.plot(true, predicted, ".", color=BLUE, ms=3, alpha=0.6)
+    axes.set(xlabel=f"true {name} ({unit})", ylabel=f"predicted {name} ({unit})")
+    axes.set_title(label, fontsize=9)
+    return figure
+
+
+def calibration(bins: Mapping[str, Reliability], errors: Mapping[str, float]) -> Figure:
+    """Draw how often answers are right against how sure the network is; below, how many there are.
+
+    Arguments:
+        bins: By what they are of, such as ``as trained`` and ``temperature 1.31``: confidence,
+            accuracy and count of each bin (`metrics.reliability`).
+        errors: The expected calibration errors, by the same names.
+    """
+    figure, panels = panels_of(4.6, 5.2, ratios=(3.4, 1))
+    upper, lower = panels
+    upper.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (1, 2)), label="perfectly calibrated")
+    for (name, (confidence, accuracy, count)), colour, dashes, marker in zip(
+        bins.items(), COLOURS, DASHES, "osD^vP", strict=False
+    ):
+        sure, right = np.asarray(confidence, np.float64), np.asarray(accuracy, np.float64)
+        filled = np.isfinite(sure)
+        style: dict[str, Any] = {"color": colour, "ls": dashes}
+        label = f"{plain(name)}: expected calibration error {errors[name]:.4f}"
+        upper.plot(sure[filled], right[filled], marker=marker, ms=4, label=label, **style)
+        edges = np.linspace(0, 1, len(sure) + 1)
+        lower.stairs(np.asarray(count), edges, baseline=None, lw=1.3, **style)
+    lowest = min((np.nanmin(values[0], initial=1) for values in bins.values()), default=0)
+    for panel in panels:
+        panel.set_xlim(max(0.0, float(lowest) - 0.1), 1.01)
+    upper.set(ylabel="accuracy", ylim=(-0.02, 1.02))
+    upper.tick_params(labelbottom=False)
+    upper.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
+    lower.set(xlabel="confidence: probability of the class answered", ylabel="samples")
+    lower.set(yscale="log", ylim=(0.7, None))  # few samples are told from many
+    return figure
+
+
+def confusion(counts: ArrayLike, classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix with the count and the share of its row in every cell.
+
+    Arguments:
+        counts: (K, K) integers, rows are the truth.
+        classes: Names, K of them.
+    """
+    cells = np.asarray(counts)
+    samples = cells.sum(axis=1, keepdims=True)
+    shares = cells / np.maximum(samples, 1)
+    figure, (axes,) = panels_of(len(classes) + 1.9, len(classes) + 1.5)
+    axes.grid(visible=False)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(cells.shape):
+        share = f"{shares[row, column]:.1%}" if samples[row, 0] else "no sample"
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{cells[row, column]}\n{share}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    names = [plain(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.set(xlabel="predicted class", ylabel="true class", title=f"{samples.sum()} samples")
+    return figure
+
+
+def precision_recall(
+    curve: Curve,
+    average_precision: float,
+    share: float,
+    threshold: tuple[float, float, float] | None = None,
+) -> Figure:
+    """Draw the precision at every recall of a search.
+
+    Arguments:
+        curve: Recall and precision (`metrics.precision_recall`).
+        average_precision: The area below its steps.
+        share: Of positives among the samples: the precision of chance.
+        threshold: The stated one, and recall and precision there.
+    """
+    figure, (axes,) = panels_of(4.8, 4.8)
+    axes.axhline(share, color=GREY, lw=0.8, ls=(0, (1, 2)), label=f"chance, {share:.3g}")
+    label = f"average precision {average_precision:.4f}"
+    axes.plot(*curve, drawstyle="steps-pre", color=BLUE, label=label)
+    if threshold is not None:
+        at, *point = threshold
+        label = f"threshold {at:.4g}: recall {point[0]:.4f}, precision {point[1]:.4f}"
+        axes.plot(*point, "*", c=ORANGE, mec="black", ms=12, label=label)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    axes.set(xlabel="recall (completeness)", ylabel="precision among the test samples")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    return figure
+
+
+def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | None]) -> Figure:
+    """Draw a ROC curve for each class, their macro average, and the top left corner enlarged.
+
+    Arguments:
+        curves: False and true positive rate by class (`metrics.roc`), where defined.
+        macro: Their average (`metrics.macro_roc`), drawn where there are several.
+        scores: Holds the areas, ``auc`` and ``auc_<class>`` (`metrics.classification_scores`).
+    """
+    figure, panels = panels_of(5.6, 5.6 + 0.1 * len(curves))
+    panels[0].plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (1, 2)), label="chance, 0.5")
+    panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    panels[0].set(xlabel="false positive rate", ylabel="true positive rate")
+    if any(np.interp(0.2, *curve) > 0.8 for curve in curves.values()):  # else nothing is there
+        panels.append(panels[0].inset_axes((0.5, 0.1, 0.46, 0.46)))
+        panels[1].set(xlim=(0, 0.2), ylim=(0.8, 1.004))
+        panels[1].tick_params(labelsize=8)
+        panels[0].indicate_inset_zoom(panels[1], edgecolor=GREY, alpha=0.6)
+    for panel in panels:
+        panel.set_prop_cycle(color=COLOURS, linestyle=DASHES)
+        for name, curve in curves.items():
+            panel.plot(*curve, label=f"{plain(name)}, AUC {scores[f'auc_{name}']:.4f}")
+        if len(curves) > 1:
+            label = f"macro average, AUC {scores['auc']:.4f}"
+            panel.plot(*macro, color="black", ls="-", lw=2.2, zorder=1.9, label=label)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, handlelength=3)
+    return figure
+
+
+def history(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw losses and validation AUC by epoch and mark the best epoch.
+
+    Arguments:
+        lines: Of `history.jsonl`: ``epoch``, and ``train`` and ``valid`` with ``loss`` and perhaps
+            ``auc``; a number may be None. Without an AUC, the lowest validation loss is best.
+    """
+    epochs = [line["epoch"] for line in lines]
+    train, valid = _column(lines, "train", "loss"), _column(lines, "valid", "loss")
+    auc = _column(lines, "valid", "auc")
+    scored = bool(np.isfinite(auc).any())
+    figure, panels = panels_of(7.6 if scored else 4.0, 3.2, columns=2 if scored else 1)
+    panels[0].plot(epochs, train, "o--", color=_RED, ms=3.5, label="training")
+    panels[0].plot(epochs, valid, "s-", color=BLUE, ms=3.5, label="validation")
+    panels[0].set_ylabel("loss")
+    if scored:
+        panels[1].plot(epochs, auc, "s-", color=BLUE, ms=3.5, label="validation")
+        panels[1].set_ylabel("macro AUC")
+    name, shown, quality = ("AUC", auc, auc) if scored else ("loss", valid, -valid)
+    if np.isfinite(quality).any():
+        best = int(np.nanargmax(quality))
+        label = f"best: epoch {epochs[best]}, {name} {shown[best]:.4f}"
+        panels[-1].plot(epochs[best], shown[best], "*", c=ORANGE, mec="black", ms=12, label=label)
+        for panel in panels:
+            panel.axvline(epochs[best], color=GREY, lw=1, ls=":", zorder=0)
+    for panel in panels:
+        panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a file, in the format of its suffix: PNG of 150 dpi, SVG or PDF.
+
+    It is made under a temporary name and renamed: it is whole or not there.
+
+    Raises:
+        ValueError: The suffix is another.
+    """
+    kind = path.suffix.removeprefix(".")
+    if kind not in FORMATS:
+        raise ValueError(f"{path}: a figure is a .{', .'.join(FORMATS)} file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        # journals refuse fonts of type 3, which are the default
+        with mpl.rc_context({"svg.hashsalt": "deeplense_batch", "pdf.fonttype": 42}):
+            figure.savefig(temporary, format=kind, dpi=DPI, metadata=FORMATS[kind])
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def settle(figure: Figure) -> None:
+    """Find the layout of a figure and keep it: drawn again, in several formats, it is the same."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" would leave one that costs a drawing for each file
+
+
+def plain(text: str) -> str:
+    """A text that matplotlib shows as it is, on one line: no dollar starts a formula.
+
+    What cannot be printed, and would break an SVG, is shown by its code.
+    """
+    line = " ".join(text.split())
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return "".join(shown).replace("$", r"\$")
+
+
+def panels_of(
+    width: float, height: float, *, columns: int = 1, ratios: Sequence[float] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    """Make panels: a row for each ratio of heights. Sizes in inches."""
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
+    for axes in grid.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=_PALE, lw=0.5)
+        axes.set_axisbelow(True)
+        axes.ticklabel_format(useOffset=False)  # a number beside a tick is the number
+    return figure, list(grid.flat)
+
+
+def _column(lines: Sequence[Mapping[str, Any]], part: str, name: str) -> NDArray[np.float64]:
+    """One number of every epoch, NaN where it is missing."""
+    return np.array([line.get(part, {}).get(name) for line in lines], dtype=np.float64)

@@ -1,0 +1,162 @@
+"""Sheets of images: arrays in, `Figure` out; the faint parts lifted, as eyes want them.
+
+Three channels are shown in colour, the first as blue and the last as red, since bands are stored
+from short waves to long. Each is scaled on its own, as in the public set, and then all are lifted
+together, so that hues stay (Lupton et al. 2004, PASP 116, 133). Of any other number the first
+channel is shown.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from deeplense_batch.core.scoring.figures import panels_of, plain
+
+__all__ = ["contact_sheet", "map_sheet", "stretched"]
+
+_SOFTENING = 0.1  # of the range: where asinh turns from linear
+_WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken a picture
+_BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
+_INCHES = 1.5  # of a panel
+_LETTERS = 28  # of a name above a panel
+_ROOM = 0.9  # inches of titles, two lines of them
+_LETTER, _LINE = 0.7, 1.3  # width of a wide letter and height of a line, over the font's size
+_POINT = 1 / 72  # inches
+
+
+def stretched(image: NDArray, like: Sequence[NDArray] = ()) -> NDArray[np.float64]:
+    """Make a picture of an image.
+
+    Arguments:
+        image: Values, (C, H, W), of any type and scale.
+        like: Images whose black and white are used, each (C, H, W); by default its own.
+
+    Returns:
+        (H, W, 3) for three channels, else (H, W); in [0, 1].
+    """
+    colour = len(image) == 3
+    shown = slice(None, None, -1) if colour else slice(1)
+    values = image[shown].astype(np.float64)
+    scale = np.concatenate([one[shown] for one in like], axis=1) if len(like) else values
+    black, white = (
+        np.quantile(scale, share, axis=(1, 2), keepdims=True)
+        for share in (_SKY if colour else _BLACK, _WHITE)
+    )
+    values = np.clip((values - black) / np.maximum(white - black, 1e-12), 0, None)
+    intensity = values.mean(0)
+    lifted = np.arcsinh(intensity / _SOFTENING) / math.asinh(1 / _SOFTENING)
+    picture = np.clip(values * (lifted / np.maximum(intensity, 1e-12)), 0, 1)
+    return picture.transpose(1, 2, 0) if colour else picture[0]
+
+
+def contact_sheet(
+    images: Sequence[NDArray],
+    names: Sequence[str],
+    title: str,
+    *,
+    columns: int = 10,
+    like: Sequence[NDArray] = (),
+) -> Figure:
+    """Show images side by side, each under its name.
+
+    Arguments:
+        images: Values, each (C, H, W).
+        names: A line or more for each.
+        title: Of the sheet; a long one is broken into lines.
+        columns: Images in a row.
+        like: Images by which all are stretched alike; by default each by itself.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    lines = 1 + max(name.count("\n") for name in names)
+    width = max(columns * _INCHES, 4.5)
+    title, room = _broken(title, width, size=9)
+    height = rows * (_INCHES + 0.13 * lines) + room
+    figure, panels = panels_of(width, height, columns=columns, ratios=(1,) * rows)
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, image, name in zip(panels, images, names, strict=False):
+        _show(axes, image, like)
+        axes.set_title(_short(name), fontsize=6.5, pad=2)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def map_sheet(
+    images: Sequence[NDArray],
+    names: Sequence[str],
+    maps: Sequence[Mapping[str, NDArray]],
+    title: str,
+    *,
+    common: str,
+    own: Sequence[str] = (),
+) -> Figure:
+    """Show images in rows, each beside its maps.
+
+    Arguments:
+        images: Values, each (C, H, W).
+        names: A line or more for each.
+        maps: Of each image, (h, w) by name; their pixels cover the image, whatever their number.
+        title: Of the sheet; a long one is broken into lines.
+        common: What the colours mean, in maps that share one scale from 0 to the row's largest.
+        own: Names of maps that have a scale of their own; theirs is told below each.
+    """
+    columns = 1 + len(maps[0])
+    width = columns * 1.9 + 0.6
+    title, room = _broken(title, width, size=8)
+    figure, panels = panels_of(
+        width, len(images) * 2.1 + room, columns=columns, ratios=(1,) * len(images)
+    )
+    for axes in panels:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+    shown = None
+    for row, (image, name, of_image) in enumerate(zip(images, names, maps, strict=True)):
+        first, *others = panels[row * columns : (row + 1) * columns]
+        _show(first, image)
+        first.set_title(_short(name), fontsize=7, pad=3)
+        extent = (-0.5, image.shape[2] - 0.5, image.shape[1] - 0.5, -0.5)
+        largest = max((float(v.max()) for k, v in of_image.items() if k not in own), default=1.0)
+        for axes, (label, values) in zip(others, of_image.items(), strict=True):
+            if label in own:
+                axes.imshow(values, cmap="viridis", extent=extent)
+                axes.set_xlabel(f"{values.min():.3g} to {values.max():.3g}", fontsize=6.5)
+            else:
+                shown = axes.imshow(
+                    values / (largest or 1.0), cmap="inferno", vmin=0, vmax=1, extent=extent
+                )
+            axes.set_title(label, fontsize=7, pad=3)
+    if shown is not None:
+        bar = figure.colorbar(shown, ax=panels, shrink=0.6, aspect=40, pad=0.02)
+        bar.set_label(common, fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    figure.suptitle(title, fontsize=8)
+    return figure
+
+
+def _show(axes: Axes, image: NDArray, like: Sequence[NDArray] = ()) -> None:
+    picture = stretched(image, like)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _broken(title: str, width: float, *, size: float) -> tuple[str, float]:
+    """A title in lines that fit a sheet, and the room for them; inches, and a size in points."""
+    letters = int(width / (_LETTER * size * _POINT))
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, letters)]
+    more = max(len(lines) - 2, 0) * _LINE * size * _POINT
+    return "\n".join(plain(line) for line in lines), _ROOM + more
+
+
+def _short(name: str) -> str:
+    """A name whose first line, an id, may be long: its end is kept, which tells it from others."""
+    id_, *more = name.split("\n")
+    id_ = id_ if len(id_) <= _LETTERS else f"...{id_[3 - _LETTERS :]}"
+    return "\n".join(plain(line) for line in (id_, *more))

@@ -1,0 +1,282 @@
+"""The digest of a shard or of a whole split: computed, written into files, and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
+from deeplense_batch.data.shard_file import (
+    array_names,
+    check_room,
+    describe_file,
+    open_shard,
+    reading,
+    said_in,
+    writing,
+)
+from deeplense_batch.data.shards import ShardError, SplitInfo
+
+__all__ = [
+    "Content",
+    "DamagedError",
+    "Form",
+    "SplitFacts",
+    "complete",
+    "describe_split",
+    "file_digest",
+    "form_of",
+    "read_again",
+    "sha256",
+    "verify",
+]
+
+_BLOCK = 256  # images in memory while a file is read again
+
+
+def sha256(values: Array) -> bytes:
+    """Digest of the bytes of an array."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
+
+
+class Form(NamedTuple):
+    """What is true of all samples of a split and changes what is learnt from them."""
+
+    dtype: str  # of the values before packing
+    classes: Sequence[str]
+    pixel_scale: float | None  # arcsec, None or NaN where unknown
+    format: int = 2  # of the shard
+
+    def __str__(self) -> str:
+        if self.format == 1:  # which left the pixels' width out
+            return f"{self.dtype} {list(self.classes)}"
+        known = self.pixel_scale is not None and not math.isnan(self.pixel_scale)
+        scale = self.pixel_scale if known else None
+        return json.dumps([self.dtype, list(self.classes), scale])
+
+
+class Content:
+    """sha256 of the form of the samples, and name, type, shape, sha256 of each array.
+
+    That of the images is the sha256 of the sha256 of each; that of the ids, of a line each. How
+    many samples are added at a time changes nothing.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self._head = f"{form}\n"
+        self._samples = 0
+        self._arrays: dict[str, tuple[str, Any]] = {}  # type and shape of a sample; running hash
+
+    def add(self, arrays: Mapping[str, Array], image_digests: Sequence[bytes]) -> None:
+        """Go on with samples, whose images have those digests."""
+        self._samples += len(arrays["images"])
+        for name, values in arrays.items():
+            form = f"{values.dtype} {values.shape[1:]}"
+            _, running = self._arrays.setdefault(name, (form, hashlib.sha256()))
+            if name == "images":
+                running.update(b"".join(image_digests))
+            elif name == "ids":
+                running.update("".join(f"{id_}\n" for id_ in values.tolist()).encode())
+            else:
+                running.update(np.ascontiguousarray(values).data)
+
+    def hexdigest(self) -> str:
+        """Digest of what was added so far."""
+        digest = hashlib.sha256(f"{self._head}{self._samples}\n".encode())
+        for name, (form, running) in sorted(self._arrays.items()):
+            digest.update(f"{name} {form} {running.hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+
+class SplitFacts:
+    """Counts, moments and digests of a split, from its samples.
+
+    Arguments:
+        form: What all samples share.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self.digests: list[str] = []  # of the files
+        self._samples = 0
+        self._pixels = 0  # of a channel, over all samples
+        self._class_counts = np.zeros(len(form.classes), np.int64)
+        self._moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values, of squares
+        self._content = Content(form)
+
+    def add(self, arrays: Mapping[str, Array], digests: Sequence[bytes]) -> None:
+        """Count samples: the data sets of a shard by name, and the digests of the images."""
+        self._content.add(arrays, digests)
+        labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
+        self._class_counts += np.bincount(labelled, minlength=len(self._class_counts))
+        self._moments = self._moments + _moments(arrays)
+        self._samples += len(arrays["images"])
+        self._pixels += len(arrays["images"]) * arrays["images"][0, 0].size
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of a file."""
+        sums, squares = np.asarray(self._moments) / max(self._pixels, 1)
+        return {
+            "shards": len(self.digests),
+            "samples": self._samples,
+            "class_counts": self._class_counts,
+            "mean": sums,
+            "sd": np.sqrt(np.maximum(squares - sums**2, 0.0)),
+            "digests": np.asarray(self.digests, object),
+            "content": self._content.hexdigest(),
+        }
+
+
+def complete(path: Path, shard: int, whole: SplitFacts) -> None:
+    """Write what is true of the whole split into a file of it, and seal it with its head.
+
+    Raises:
+        OSError: There is no room.
+    """
+    with writing(path):
+        check_room(path)
+        with h5py.File(path, "r+", locking=False) as file:
+            file.attrs.update(whole.attributes(), shard=shard)
+            fields, room = said_in(file), file.userblock_size
+        write_head(path, room, fields | {"packing": packing_of(whole.digests)})
+
+
+def file_digest(path: Path) -> str:
+    """Read a shard and name its content, which its attribute ``digest`` does as well.
+
+    Raises:
+        ShardError: The file cannot be read.
+    """
+    content = Content(form_of(describe_file(path)))
+    for arrays, digests in read_again(path):
+        content.add(arrays, digests)
+    return content.hexdigest()
+
+
+class DamagedError(ShardError):
+    """A shard is not what was written into it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: was damaged after it was made ({reason})")
+        self.path = path
+
+
+def describe_split(
+    paths: Sequence[Path], *, simulation: str | None, each: Callable[[], None]
+) -> None:
+    """Write what is true of a whole split into each of its files, in order.
+
+    They are read again, and held against their digests; a file that says it already is let alone.
+
+    Arguments:
+        paths: The files.
+        simulation: The attribute of that name that all should have.
+        each: Called after each file.
+
+    Raises:
+        DamagedError: A file cannot be read, or is not what was written.
+        ShardError: A file was made by another simulation.
+    """
+    whole: SplitFacts | None = None
+    for path in paths:
+        try:
+            said = describe_file(path)
+            own, whole = Content(form_of(said)), whole or SplitFacts(form_of(said))
+            for arrays, digests in read_again(path):
+                own.add(arrays, digests)
+                whole.add(arrays, digests)
+            with open_shard(path) as file, reading(path):
+                made_by = file.attrs.get("simulation")
+        except ShardError as error:
+            raise DamagedError(path, str(error).removeprefix(f"{path}: ")) from error
+        if own.hexdigest() != said.digest:
+            raise DamagedError(path, "its content has another digest")
+        if said.format != FORMAT:
+            raise DamagedError(path, "an earlier version made it")
+        if made_by != simulation:
+            raise ShardError(f"{path}: was made by another simulation; remove it")
+        whole.digests.append(said.digest)
+        each()
+    assert whole is not None
+    packing = packing_of(whole.digests)
+    for i, path in enumerate(paths):
+        said = describe_file(path)
+        if (said.shard, said.shards, said.packing) != (i, len(paths), packing):
+            complete(path, i, whole)
+
+
+def form_of(description: Description) -> Form:
+    """What the samples of a file share."""
+    return Form(
+        description.dtype, description.classes, description.pixel_scale, description.format
+    )
+
+
+def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
+    """All arrays of a shard, a few images at a time, and the digests of the images.
+
+    Raises:
+        ShardError: It cannot be read.
+    """
+    with open_shard(path) as file, reading(path):
+        names = array_names(file)
+        for first in range(0, len(file["targets"]), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            arrays = {name: file[name][part] for name in names}
+            arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+            yield arrays, [sha256(image) for image in arrays["images"]]
+
+
+def verify(split: SplitInfo) -> None:
+    """Compute the digests of a split and of its files anew, and count its classes; reads it whole.
+
+    Raises:
+        ShardError: A file is not what was packed, or does not say what it holds.
+    """
+    whole: Content | None = None
+    counts = np.zeros(len(split.classes), np.int64)
+    for path, packed in zip(split.files, split.digests, strict=True):
+        form = form_of(describe_file(path))
+        own, whole = Content(form), whole or Content(form)
+        for arrays, digests in read_again(path):
+            own.add(arrays, digests)
+            whole.add(arrays, digests)
+            labels = arrays["targets"][arrays["targets"] >= 0]
+            found = np.bincount(labels, minlength=len(counts))
+            if len(found) > len(counts):
+                raise ShardError(f"{path}: has class {len(found) - 1} of {len(counts)} classes")
+            counts += found
+        if (digest := own.hexdigest()) != packed:
+            raise ShardError(
+                f"{path}: is damaged or was changed after it was packed (content {digest[:12]}, "
+                f"packed as {packed[:12]}); pack it anew"
+            )
+    root = split.files[0].parent
+    if whole is None or whole.hexdigest() != split.content:
+        raise ShardError(f"{root}: split {split.name} has not the digest that it names")
+    if counts.tolist() != list(split.class_counts):
+        raise ShardError(
+            f"{root}: split {split.name} has {counts.tolist()} samples of its classes, and names "
+            f"{list(split.class_counts)}"
+        )
+
+
+def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
+    """Sums of the decoded values and of their squares, (2, C)."""
+    scale = arrays.get("scale")
+    sums = np.zeros((2, arrays["images"].shape[1]))
+    for i, image in enumerate(arrays["images"]):
+        for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
+            one = 1.0 if scale is None else scale[i, c]
+            # Not `values @ values`: BLAS takes cores for it that the readers need.
+            square = np.einsum("i,i", values, values)
+            sums[:, c] += values.sum() / one, square / one**2
+    return sums

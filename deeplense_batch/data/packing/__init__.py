@@ -1,0 +1,4 @@
+"""From sources to shards, and back.
+
+Open `pack` first.
+"""

@@ -1,0 +1,202 @@
+"""What a packing did: as text for a person, and as `manifest.json` beside the shards.
+
+The manifest is information only. Readers ask the shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.shards import FORMAT
+from deeplense_batch.data.sources.doubts import Doubt
+from deeplense_batch.data.sources.layouts import natural
+
+__all__ = [
+    "Duplicate",
+    "PackReport",
+    "Skipped",
+    "SplitReport",
+    "about_doubts",
+    "about_ignored",
+    "kinds",
+    "warnings",
+]
+
+_NUMBERS = re.compile(r"^\d+ of \d+ |from \S+ to \S+ ")  # in the reason of a bad image
+_KIND = re.compile(r"shape \(.*?\)|[^:;,(]*")  # of a reason, before its details
+_KINDS = 6
+_DOUBTS = {  # by their kind
+    "apart": "a value far from all others",
+    "edge": "one value along an edge",
+    "repeated": "one value in many pixels",
+    "constant": "a constant channel, which no network learns from",
+}
+_SHOWN = 20  # lines of a list in the text; the manifest has all
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split as it was packed."""
+
+    name: str
+    samples: int
+    class_counts: dict[str, int]
+    shape: tuple[int, ...]  # C, H, W
+    dtype: str  # of the values
+    stored: str
+    least: float
+    most: float
+    error: float  # largest of a float type that was asked for, of an image's range; else 0
+    bytes: int
+    shards: dict[str, str]  # file name to digest
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
+        exact = "exact" if self.error == 0.0 else f"off by {self.error:.2g} of the range"
+        return (
+            f"{self.name}: {_count(self.samples, 'image')} ({counts or 'no labels'}), "
+            f"{' x '.join(map(str, self.shape))} {self.dtype} in [{self.least:g}, {self.most:g}], "
+            f"stored as {self.stored}{' counts' if self.stored == COUNTS.name else ''} ({exact}), "
+            f"{self.bytes / 1e6:.2f} MB in {_count(len(self.shards), 'shard')}"
+        )
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Samples with equal images."""
+
+    ids: tuple[str, ...]
+    leak: bool  # they stand in more than one split
+    contradictory: bool  # they have more than one label
+
+    def __str__(self) -> str:
+        marks = ["CONTRADICTORY LABELS"] * self.contradictory + ["LEAK ACROSS SPLITS"] * self.leak
+        return "".join(f"{mark}: " for mark in marks) + " = ".join(self.ids)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What `pack` did."""
+
+    source: str
+    out: str
+    layout: str
+    classes: tuple[str, ...]
+    seed: int
+    options: dict[str, Any]
+    bands: tuple[str, ...]  # of the channels, where the source names them
+    digest: str  # of the whole set
+    splits: tuple[SplitReport, ...]
+    duplicates: tuple[Duplicate, ...]  # contradictory ones first, then leaks
+    skipped: tuple[Skipped, ...]
+    ignored: tuple[str, ...]  # files that are no images
+    warnings: tuple[str, ...]  # what makes scores wrong or undefined
+    notes: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        images = sum(split.samples for split in self.splits)
+        rate = images / max(self.seconds, 1e-9)
+        classes = ", ".join(f"{name} = {i}" for i, name in enumerate(self.classes))
+        lines = [
+            f"{self.source} -> {self.out}: {_count(images, 'image')} in {self.seconds:.1f} s "
+            f"({rate:.0f} images/s), digest {self.digest}",
+            f"layout {self.layout}; classes {classes or 'none'}",
+            *map(str, self.splits),
+            *(f"note: {note}" for note in self.notes),
+            *(f"WARNING: {warning}" for warning in self.warnings),
+        ]
+        lines += _list("group", "of equal images", self.duplicates)
+        reasons = kinds([skipped.reason for skipped in self.skipped])
+        lines += _list("file", f"skipped ({reasons})", self.skipped)
+        if self.ignored:
+            lines.append(about_ignored(self.ignored))
+        return "\n".join(lines)
+
+    def write(self, root: Path) -> None:
+        """Write `manifest.json`, at once and whole."""
+        content = {"format": FORMAT, **asdict(self)}
+        temporary = root / ".manifest.tmp.json"
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        temporary.replace(root / "manifest.json")
+
+
+def about_ignored(names: Sequence[str]) -> str:
+    """Say which files were left aside, since they are no images."""
+    more = ", ..." if len(names) > 3 else ""
+    return f"{_count(len(names), 'file')} ignored, no image: {', '.join(names[:3])}{more}"
+
+
+def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> list[str]:
+    """What makes the scores of a set wrong or undefined."""
+    train = "no model can learn it"
+    found = [
+        f"split {split.name} has no sample of class {name}: "
+        f"{train if split.name == 'train' else 'its scores will be undefined'}"
+        for split in splits
+        for name, count in split.class_counts.items()
+        if not count
+    ]
+    if labels := sum(same.contradictory for same in duplicates):
+        found.append(f"{_count(labels, 'image')} with contradictory labels: one of them is wrong")
+    if leaks := sum(same.leak for same in duplicates):
+        found.append(f"{_count(leaks, 'image')} in more than one split: scores will be too good")
+    return found
+
+
+def about_doubts(found: Sequence[tuple[str, Doubt]]) -> list[str]:
+    """Warn of values that are probably no light: how many images have them, and the first.
+
+    Arguments:
+        found: Ids and what is doubted in them.
+    """
+    lines = []
+    for kind, words in _DOUBTS.items():
+        if same := sorted((natural(id_), id_, one) for id_, one in found if one.kind == kind):
+            _, first, doubt = same[0]
+            have = "image has" if len(same) == 1 else "images have"
+            advice = f"; if it is no light, --mask_value {doubt.value:g} fills such pixels"
+            lines.append(
+                f"{len(same)} {have} {words}, such as {first}: {doubt.text}"
+                f"{'' if kind == 'constant' else advice}"
+            )
+    return lines
+
+
+def kinds(reasons: Sequence[str]) -> str:
+    """Count the reasons of bad images by kind, the most frequent first."""
+    found = [_KIND.match(_NUMBERS.sub("", reason)) for reason in reasons]
+    counts = Counter(kind[0].strip() for kind in found if kind)
+    listed = [f"{count} x {kind}" for kind, count in counts.most_common(_KINDS)]
+    return ", ".join([*listed, "..."] if len(counts) > _KINDS else listed)
+
+
+def _list(noun: str, what: str, things: Sequence[object]) -> list[str]:
+    if not things:
+        return []
+    more = len(things) - _SHOWN
+    rest = [f"  and {more} more, in manifest.json"] if more > 0 else []
+    title = f"{_count(len(things), noun)} {what}:"
+    return [title, *(f"  {thing}" for thing in things[:_SHOWN]), *rest]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,287 @@
+"""Pack images on disk, in any layout of `sources`, into shards.
+
+Every file is read once, checked, encoded and written, shard by shard. Nothing carries its final
+name before the last image is known to be good. Two packings of one source give equal shards, and
+so do a folder and its zip.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplense_batch.data.packing.manifest import (
+    Duplicate,
+    PackReport,
+    Skipped,
+    SplitReport,
+    about_doubts,
+    kinds,
+    warnings,
+)
+from deeplense_batch.data.packing.one_pass import Attempt
+from deeplense_batch.data.packing.storage import Storage, first_storage
+from deeplense_batch.data.shard_file import half_named, naming, writing
+from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.data.sources.sources import open_source
+from deeplense_batch.data.sources.untrusted import expansion
+from deeplense_batch.data.writer import ShardWriter, alone, make_folder, refuse_shards
+
+__all__ = ["PackReport", "pack"]
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "dtype": ("exact", "float16", "float32", "float64"),
+    "compression": (None, "gzip", "lzf"),
+}
+
+_MOST_SEED = 2**63 - 1  # of an attribute of HDF5
+_MOST_IMAGES = 10**9  # of a shard
+
+
+def pack(
+    source: Path | str,
+    out: Path | str,
+    *,
+    shard_size: int = 2048,
+    seed: int = 0,
+    compression: str | None = None,
+    dtype: str = "exact",
+    allow_pickle: bool = False,
+    skip_bad: bool = False,
+    pixel_scale: float | None = None,
+    max_expansion: float = 100,
+    mask_value: float | None = None,
+) -> PackReport:
+    """Pack a folder, a zip or an .npz of images into shards.
+
+    Arguments:
+        source: The images, in any layout of `sources`.
+        out: Folder of the shards; made if needed, and not left behind if the packing fails.
+        shard_size: Samples of a shard.
+        seed: Seed of the order of samples, and of the 4:1 split where the source has none.
+        compression: ``gzip`` or ``lzf``, smaller and slower to read, or None.
+        dtype: ``exact``, the smallest form that loses nothing; or ``float16``, ``float32`` or
+            ``float64``, whatever that loses.
+        allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
+        skip_bad: Whether images that cannot be packed are left out and listed.
+        pixel_scale: arcsec per pixel, None where unknown.
+        max_expansion: How many times its own size a compressed file may unpack to; what is more,
+            and more than 64 MB, is taken for a bomb.
+        mask_value: Value of pixels that hold no light, such as 100, -99 or NaN; they become the
+            median of the rest of their channel, and are counted. None where there is none.
+
+    Returns:
+        What was done; `str` gives it as text. The same stands in ``out/manifest.json``.
+
+    Raises:
+        ShardError: An argument is none of those above, `source` has no images in a known layout,
+            `out` holds shards already, or images are bad: all of them are named.
+    """
+    started = time.monotonic()
+    source, out = Path(source), Path(out)
+    options: dict[str, Any] = {
+        "shard_size": shard_size,
+        "compression": compression,
+        "dtype": dtype,
+        "allow_pickle": allow_pickle,
+        "skip_bad": skip_bad,
+        "pixel_scale": pixel_scale,
+        "max_expansion": max_expansion,
+        "mask_value": mask_value,
+    }
+    _check(source, out, seed, options)
+
+    def writer(split: str, storage: Storage) -> ShardWriter:
+        channels, height, width = storage.shape
+        return ShardWriter(
+            out,
+            split=split,
+            shape=(channels, height, width),
+            stored=storage.stored[split],
+            dtype=storage.dtype,
+            classes=found.classes,
+            source=str(source),
+            seed=seed,
+            pixel_scale=float("nan") if pixel_scale is None else pixel_scale,
+            shard_size=min(shard_size, max(map(len, found.splits.values()))),
+            compression=compression,
+        )
+
+    reading: dict[str, Any] = {"allow_pickle": allow_pickle, "mask_value": mask_value}
+    with (
+        expansion(max_expansion),
+        open_source(source, seed=seed, **reading) as found,
+        _folder(out),
+    ):
+        storage: Storage | None = first_storage(
+            found, None if dtype == "exact" else np.dtype(dtype)
+        )
+        while storage is not None:
+            with Attempt(found, storage, writer, seed=seed, skip_bad=skip_bad) as attempt:
+                storage = attempt.run()
+                if storage is None:
+                    _refuse_bad(attempt)
+                    with naming(out, attempt.finish()):
+                        attempt.publish()
+                        report = _report(attempt, out, options, time.monotonic() - started)
+                        with writing(out / "manifest.json"):
+                            report.write(out)
+    return report
+
+
+def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
+    """Refuse arguments that make no sense, before anything is read."""
+    for name, allowed in _CHOICES.items():
+        if options[name] not in allowed:
+            raise ShardError(
+                f"{name}: got {options[name]!r}; it is one of {', '.join(map(str, allowed))}"
+            )
+    size, scale = options["shard_size"], options["pixel_scale"]
+    if not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+        raise ShardError(f"seed: got {seed!r}; it is an integer from 0 to {_MOST_SEED}")
+    if not isinstance(size, int) or not 1 <= size <= _MOST_IMAGES:
+        raise ShardError(
+            f"shard_size: got {size!r}; it is a number of images from 1 to {_MOST_IMAGES}"
+        )
+    if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
+        raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
+    most = options["max_expansion"]
+    if not (isinstance(most, int | float) and 1 <= most < inf):
+        raise ShardError(f"max_expansion: got {most!r}; it is how many times, from 1")
+    if not isinstance(options["mask_value"], int | float | None):
+        raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
+    inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
+    if source.is_dir() and inside:
+        raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
+    if not half_named(out):
+        refuse_shards(out)
+
+
+@contextmanager
+def _folder(root: Path) -> Iterator[None]:
+    """A folder without what a killed packing left; if it was not there, it is gone on failure."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        make_folder(root)
+        with alone(root):
+            yield
+    except BaseException:
+        with suppress(OSError):  # never made, or somebody else put something there
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+def _refuse_bad(attempt: Attempt) -> None:
+    """Refuse bad images unless they are to be skipped, and splits of which nothing is left."""
+    root, bad = attempt.source.root, sorted(attempt.bad, key=lambda bad: bad.sample.id)
+    total = sum(map(len, attempt.source.splits.values()))
+    listed = "".join(f"\n  {one.sample.id}: {one.reason}" for one in bad)
+    count = f"{len(bad)} of {total} images cannot be packed"
+    last = f"{count} ({kinds([one.reason for one in bad])})"  # the first line may scroll away
+    if bad and not attempt.skip_bad:
+        raise ShardError(
+            f"{root}: {count}:{listed}\n{last}; mend or remove them, or leave them out by "
+            "--skip_bad"
+        )
+    for split in attempt.source.splits:
+        if split not in attempt.ranges:
+            raise ShardError(
+                f"{root}: no image of split {split} can be packed:{listed}\n{last}, and none of "
+                f"split {split} is left"
+            )
+
+
+def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
+    source, splits, duplicates = attempt.source, _splits(attempt, out), _duplicates(attempt)
+    doubted = about_doubts([(sample.id, doubt) for sample, doubt in attempt.doubts])
+    return PackReport(
+        source=str(source.root),
+        out=str(out),
+        layout=source.layout,
+        classes=source.classes,
+        seed=attempt.seed,
+        options=options | {"mask_value": _as_json(options["mask_value"])},
+        bands=attempt.storage.bands,
+        digest=data_digest(out),
+        splits=splits,
+        duplicates=duplicates,
+        skipped=tuple(
+            Skipped(bad.sample.id, bad.reason)
+            for bad in sorted(attempt.bad, key=lambda bad: bad.sample.id)
+        ),
+        ignored=source.ignored,
+        warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
+        notes=(*source.notes, *_notes(attempt, options)),
+        seconds=seconds,
+    )
+
+
+def _splits(attempt: Attempt, out: Path) -> tuple[SplitReport, ...]:
+    infos, splits = read_splits(out), []
+    for split, (least, most, error) in attempt.ranges.items():
+        info = infos[split]
+        splits.append(
+            SplitReport(
+                name=split,
+                samples=len(info),
+                class_counts=dict(zip(info.classes, info.class_counts, strict=True)),
+                shape=info.shape,
+                dtype=info.dtype.name,
+                stored=info.stored.name,
+                least=least,
+                most=most,
+                error=error,
+                bytes=sum(file.stat().st_size for file in info.files),
+                shards={
+                    file.name: digest
+                    for file, digest in zip(info.files, info.digests, strict=True)
+                },
+            )
+        )
+    return tuple(splits)
+
+
+def _duplicates(attempt: Attempt) -> tuple[Duplicate, ...]:
+    found = [
+        Duplicate(
+            tuple(sorted(s.id for s in same)),
+            leak=len({s.split for s in same}) > 1,
+            contradictory=len({s.target for s in same}) > 1,
+        )
+        for same in attempt.contents.values()
+        if len(same) > 1
+    ]
+    return tuple(sorted(found, key=lambda same: (not same.contradictory, not same.leak, same.ids)))
+
+
+def _as_json(value: float | None) -> float | str | None:
+    """A number as JSON can hold it, which has no NaN."""
+    return value if value is None or isfinite(value) else str(value)
+
+
+def _notes(attempt: Attempt, options: dict[str, Any]) -> list[str]:
+    """What a person should know about how the values were read and stored."""
+    storage, notes = attempt.storage, []
+    if storage.bands:
+        notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
+    if options["mask_value"] is not None:
+        notes.append(
+            f"{sum(attempt.masked)} pixels had the mask value {options['mask_value']:g}, in "
+            f"{len(attempt.masked)} of the images: they are the median of the rest of their "
+            "channel"
+        )
+    if storage.asked is None and np.float64 in storage.stored.values():
+        notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
+    if options["allow_pickle"]:
+        notes.append("--allow_pickle was given: a pickled file can run any code when it is read")
+    if storage.masses:
+        notes.append("axion masses are kept as truth 'axion_mass_ev', NaN where there is none")
+    return notes

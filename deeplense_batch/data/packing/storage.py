@@ -1,0 +1,186 @@
+"""What the images of a set are stored as, found out while they are packed.
+
+Nobody says beforehand whether images are integer counts, or what type and shape they share. So a
+packing starts from what the first image is and the smallest form; the first image that does not
+fit names the storage it needs, and the packing begins again. Storage only ever widens (uint16
+counts, float32, float64), and real sets need one or two tries: every file is read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
+from deeplense_batch.data.sources.doubts import Doubt, doubts
+from deeplense_batch.data.sources.images import Image, ImageError
+from deeplense_batch.data.sources.sources import Sample, Source
+
+__all__ = ["Bad", "Facts", "Packed", "Shape", "Storage", "convert", "first_storage"]
+
+Shape = tuple[int, ...]  # C, H, W
+
+_MOST_ERROR = 0.01  # of an image's range, by a type that was asked for: fewer than 50 levels
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What every image of a set is, and how those of each split are stored."""
+
+    shape: Shape
+    dtype: np.dtype  # of the values, wide enough for all files
+    stored: dict[str, np.dtype]  # by split
+    asked: np.dtype | None = None  # the stored type, where one was asked for, exact or not
+    masses: bool = False  # whether some image comes with an axion mass
+    bands: tuple[str, ...] = ()  # of the channels, where names say them
+
+
+class Facts(NamedTuple):
+    """What is known of a packed image besides its pixels."""
+
+    scale: tuple[float, ...] | None  # counts of value 1 of each channel
+    least: float
+    most: float
+    error: float  # largest difference from the values read, in units of their range
+    axion_mass_ev: float
+    digest: bytes  # sha256 of what is stored
+    content: bytes  # equal for equal images, whatever they are stored as
+    masked: int  # pixels that had the mask value
+    doubts: tuple[Doubt, ...]
+
+
+class Packed(NamedTuple):
+    """One image as it is stored."""
+
+    stored: Array  # (C, H, W)
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One image that cannot be packed."""
+
+    sample: Sample
+    reason: str
+    shape: Shape | None = None  # where it could be read
+
+
+def first_storage(
+    source: Source, asked: np.dtype | None, *, shape: Shape | None = None
+) -> Storage:
+    """Suggest the storage of the first good image, or of the first of a shape.
+
+    Arguments:
+        source: The images.
+        asked: Type that they shall be stored as; None for the smallest that is exact.
+        shape: C, H, W, or None for any.
+
+    Returns:
+        The storage; one that no image fits if no image is good.
+    """
+    stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
+    for split, samples in source.splits.items():
+        source.hold(split)
+        for sample in samples:
+            with suppress(ImageError):
+                image = source.read(sample)
+                pixels = image.pixels
+                if shape in (None, pixels.shape):
+                    return Storage(pixels.shape, pixels.dtype, stored, asked, bands=image.bands)
+    return Storage((), COUNTS, stored, asked)
+
+
+def convert(source: Source, sample: Sample, storage: Storage) -> Packed | Bad | Storage:
+    """Read one image and bring it to its stored form.
+
+    Returns:
+        The stored image; or why it is bad; or the storage it needs, where that is wider.
+    """
+    shape = None
+    try:
+        image = source.read(sample)
+        shape = image.pixels.shape
+        if shape != storage.shape:
+            raise ImageError(f"shape {shape}, most images have {storage.shape}")
+        if image.bands != storage.bands:
+            here, there = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
+            raise ImageError(f"bands {here}, those of the first image are {there}")
+        dtype = np.result_type(storage.dtype, image.pixels.dtype)
+        masses = storage.masses or not math.isnan(image.axion_mass_ev)
+        if (dtype, masses) != (storage.dtype, storage.masses):
+            return replace(storage, dtype=dtype, masses=masses)
+        return _encode(sample, image, storage)
+    except ImageError as error:
+        return Bad(sample, str(error), shape)
+
+
+def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
+    if image.pixels.dtype != storage.dtype and not is_exact(image.pixels, storage.dtype):
+        raise ImageError(f"{image.pixels.dtype} values beyond 2^53, beside {storage.dtype} images")
+    values = image.pixels.astype(storage.dtype, copy=False)
+    counts = encode_counts(values)
+    form = storage.stored[sample.split]
+    content = _sha256(values) if counts is None else _sha256(counts[0]) + counts[1].tobytes()
+    scale, error = None, 0.0
+    if form == COUNTS and counts is not None:
+        stored, scale = counts[0], tuple(counts[1].tolist())
+    elif storage.asked is not None:
+        stored, error = _cast(values, form)
+    else:
+        exact = next((wide for wide in _FLOATS if is_exact(values, wide)), None)
+        if exact is None:
+            raise ImageError(
+                f"{storage.dtype} values beyond 2^53, which no stored type is exact for"
+            )
+        if exact.itemsize > form.itemsize or form == COUNTS:
+            return replace(storage, stored=storage.stored | {sample.split: exact})
+        stored = values.astype(form, copy=False)
+    hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
+    digest = content[:32] if hashed else _sha256(stored)
+    facts = Facts(
+        scale,
+        image.least,
+        image.most,
+        error,
+        image.axion_mass_ev,
+        digest,
+        content,
+        image.masked,
+        tuple(d for d in doubts(values) if not (image.masked and d.kind in ("edge", "repeated"))),
+    )
+    return Packed(stored, facts)
+
+
+def _sha256(values: Array) -> bytes:
+    return hashlib.sha256(values.data).digest()
+
+
+def _cast(values: Array, dtype: np.dtype) -> tuple[Array, float]:
+    """Cast to a type that was asked for by name; tells the largest error, of the image's range.
+
+    Raises:
+        ImageError: Values become infinite or zero, or nearly all of their range is lost.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        stored = values.astype(dtype)
+    least, most = values.min(), values.max()
+    if not np.isfinite(stored).all():
+        raise ImageError(f"values from {least} to {most} do not fit {dtype}")
+    wide = np.float64 if values.dtype.kind == "f" else np.longdouble  # int64 has 63 bits
+    exact: Array = values.astype(wide)
+    spread = exact.max() - exact.min()
+    error = float(np.abs(stored.astype(wide) - exact).max() / spread)
+    if error > _MOST_ERROR:
+        raise ImageError(
+            f"values from {least} to {most} would be off by {error:.0%} of that in {dtype}"
+        )
+    light, lost = np.count_nonzero(values), np.count_nonzero((stored == 0) & (values != 0))
+    if lost > light / 2:
+        raise ImageError(f"{lost} of {light} pixels above or below 0 become 0 in {dtype}")
+    return stored, error

@@ -1,0 +1,228 @@
+"""What lies beside images and is not read: other pictures, archives, tables of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+import pyarrow.parquet
+
+from deeplense_batch.data.sources.archive import Tree
+from deeplense_batch.data.sources.images import SUFFIXES
+from deeplense_batch.data.sources.layouts import KNOWN
+
+__all__ = ["about_hidden", "about_sets", "left_out", "no_images"]
+
+_PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
+             ".pgm")  # fmt: skip
+_ARRAYS = (".fz", ".fit", ".fts", ".h5", ".hdf5", ".hdf", ".mat", ".pt", ".pth", ".pkl", ".pickle",
+           ".asdf", ".nii", ".raw", ".tfrecord", ".npy.gz")  # fmt: skip
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
+           ".vot", ".feather", ".arrow")  # fmt: skip
+_PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
+_LONGER = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})[^/\w]", re.IGNORECASE)
+_BEGINNINGS = (b"\x93NUMPY", b"\x89PNG", b"SIMPLE  ", b"II*\0", b"MM\0*")
+_MOST_OPENED = 20  # files without an ending, which may be large
+_COMPRESSED = ("gz", "bz2", "xz", "zst")
+_TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
+_MOST_BYTES = 1 << 26  # of a table that is opened for its columns
+_MOST_COLUMNS = 12
+
+_ADVICE = {
+    _PICTURES: "values may be lost in them; convert them to .png or .npy",
+    _ARRAYS: "they may hold images; convert them to .fits or .npy",
+    _ARCHIVES: "they may hold images; unpack them",
+}
+
+
+def no_images(others: Sequence[str], hidden: Sequence[str]) -> str:
+    """Say what is there in place of images, what is expected, and what can be done."""
+    expected = f"images are {', '.join(SUFFIXES)}"
+    if not others:
+        but = f" but for {len(hidden)} hidden, such as {hidden[0]}" if hidden else ""
+        return f"is empty{but}; {expected}, in a known layout; {KNOWN}"
+    count = f"{len(others)} other file" + ("s" if len(others) > 1 else "")
+    suffixes = {PurePosixPath(name).suffix.lower() for name in others}
+    pictures = ", ".join(sorted(suffixes & set(_PICTURES)))
+    convert = f"; convert the {pictures} files to .png or .npy" if pictures else ""
+    return f"holds no images, only {count}, such as {others[0]}; {expected}{convert}"
+
+
+def left_out(tree: Tree, others: Sequence[str], images: int, *, labelled: bool) -> list[str]:
+    """Warn of all that is left out although it may hold images or labels.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are not read.
+        images: How many are.
+        labelled: Whether the images have labels.
+    """
+    found = (
+        about_others(others, images) + about_links(tree, others) + about_disguised(tree, others)
+    )
+    return found if labelled else found + about_tables(tree, others)
+
+
+def about_others(others: Sequence[str], images: int) -> list[str]:
+    """Warn of files that are left out although they may hold images.
+
+    Arguments:
+        others: Names of the files that are not read.
+        images: How many files are.
+    """
+    warnings = []
+    for endings, advice in _ADVICE.items():
+        if lost := [name for name in others if name.lower().endswith(endings)]:
+            kinds = Counter(PurePosixPath(name).suffix.lower() for name in lost)
+            listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+            warnings.append(
+                f"{listed} beside {images} image{'s' * (images > 1)} left out, such as "
+                f"{lost[0]}: {advice}, or the set lacks them"
+            )
+    return warnings
+
+
+def about_disguised(tree: Tree, others: Sequence[str]) -> list[str]:
+    """Warn of images whose names do not end as those of images: 7.npy.part, or a bare 7.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are not read.
+    """
+    told = tuple(ending for endings in _ADVICE for ending in endings)
+    longer = [n for n in others if _LONGER.search(n) and not n.lower().endswith(told)]
+    bare = [name for name in others if not PurePosixPath(name).suffix]
+    found = longer + [name for name in bare[:_MOST_OPENED] if _begins_as_image(tree, name)]
+    if not found:
+        return []
+    more = f" ({len(found)} such, or more)" if len(found) > 1 else ""
+    return [
+        f"{found[0]} seems to be an image under another name{more}, and is left out: end its name "
+        f"with {', '.join(SUFFIXES)}, or copy or unpack it again, or the set lacks it"
+    ]
+
+
+def _begins_as_image(tree: Tree, name: str) -> bool:
+    with suppress(Exception), tree.open(name) as file:  # it may be anything, or not be there
+        return file.read(8).startswith(_BEGINNINGS)
+    return False
+
+
+def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
+    """Warn of links to nothing: what they should hold is missing.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are no images.
+    """
+    lost = [name for name in others if not tree.path(name).exists()]
+    more = f" ({len(lost)} such)" if len(lost) > 1 else ""
+    what = f"is a link to nothing{more}: what it should hold is missing"
+    return [f"{lost[0]} {what}"] if lost else []
+
+
+def about_hidden(names: Sequence[str]) -> list[str]:
+    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
+    lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
+    if not lost:
+        return []
+    count = "1 file" if len(lost) == 1 else f"{len(lost)} files"
+    return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
+
+
+def about_sets(targets: Sequence[int], unread: Sequence[str], read: Sequence[str]) -> list[str]:
+    """Warn of labels that only some samples have, and of arrays that are not read.
+
+    Arguments:
+        targets: Class number of each sample, -1 where there is none.
+        unread: Arrays that are not read.
+        read: Names of those that are.
+    """
+    warnings = []
+    without = sum(target < 0 for target in targets)
+    if 0 < without < len(targets):
+        warnings.append(
+            f"{without} of {len(targets)} images have label -1, which is none: if it is a class, "
+            "number the classes from 0"
+        )
+    if unread:
+        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
+        warnings.append(
+            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"
+        )
+    return warnings
+
+
+def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
+    """Warn of tables beside images without labels: their labels are not read.
+
+    Arguments:
+        tree: Holds the files.
+        others: Names of those that are no images.
+    """
+    tables = [name for name in others if _is_table(name)]
+    shown = "; ".join(f"{name} ({_columns_of(tree, name)})" for name in tables[:3])
+    more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
+    advice = (
+        "if a column is the class, put the images of each class into a folder of its name, or "
+        "all into an .npz with 'images' and 'labels'"
+    )
+    these = "a table, which is" if len(tables) == 1 else "tables, which are"
+    said = f"beside images without labels lies {these} not read: {shown}{more}; {advice}"
+    return [said] if tables else []
+
+
+def _is_table(name: str) -> bool:
+    lower = _unzipped(PurePosixPath(name).name.lower())
+    named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
+    return named or lower.endswith(_TABLES)
+
+
+def _unzipped(name: str) -> str:
+    """The name of a file before it was compressed."""
+    plain, _, ending = name.rpartition(".")
+    return plain if ending in _COMPRESSED else name
+
+
+def _columns_of(tree: Tree, name: str) -> str:
+    """Names of the columns of a table, as far as they can be read."""
+    try:
+        columns = _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
+    except Exception:  # a broken file makes its reader raise anything at all
+        columns = []
+    if not columns:
+        return "its columns cannot be shown"
+    more = ", ..." if len(columns) > _MOST_COLUMNS else ""
+    return f"columns {', '.join(columns[:_MOST_COLUMNS])}{more}"
+
+
+def _columns(suffix: str, data: bytes) -> list[str]:
+    if len(data) > _MOST_BYTES:
+        return []
+    if suffix == ".parquet":
+        return list(pyarrow.parquet.read_schema(io.BytesIO(data)).names)
+    if suffix in (".json", ".jsonl"):
+        return _keys(data.decode("utf-8-sig"))
+    if suffix in (".csv", ".tsv", ".ecsv", *_PLAIN_TABLES):
+        lines = data.decode("utf-8-sig", "replace").splitlines()
+        head = next(line for line in lines if line.strip() and not line.startswith("#"))
+        return next(csv.reader([head], csv.Sniffer().sniff(head, ",;\t| ")))
+    return []
+
+
+def _keys(text: str) -> list[str]:
+    """Keys of the first record of a JSON file, or of a line of it."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = json.loads(text.splitlines()[0])
+    while isinstance(found, list) and found:
+        found = found[0]
+    return [str(key) for key in found] if isinstance(found, dict) else []

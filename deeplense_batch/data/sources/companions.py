@@ -1,0 +1,62 @@
+"""Files that belong to an image and are none themselves: its mask, weights, noise or PSF.
+
+``7.npy 7_mask.npy``, ``images/7.npy masks/7.npy`` and ``7_sci.fits 7_wht.fits`` are all one image
+and what is known about it. A name is taken for that of a companion only where the image is there
+too: ``mask_3.npy`` alone is an ordinary name, and so is a class called ``noise``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources.archive import stem
+
+__all__ = ["COMPANIONS", "refuse_companions"]
+
+COMPANIONS = frozenset(
+    {
+        "mask", "msk", "dq", "bpm", "flag", "var", "variance", "ivar", "invvar", "err", "error",
+        "rms", "noise", "sigma", "unc", "uncertainty", "wht", "weight", "psf", "background", "bkg",
+        "sky", "seg", "segm", "segmap", "segmentation", "model", "residual",
+    }
+)  # fmt: skip
+_IMAGES = frozenset({"image", "img", "sci", "science", "data", "flux", "cutout"})
+_WORD = re.compile(r"[^\W_]+")
+
+
+def refuse_companions(root: object, ids: Iterable[str]) -> None:
+    """Make sure that no file would be packed as an image that is the mask or the like of another.
+
+    Arguments:
+        root: Named in errors.
+        ids: Names of all files that are images.
+
+    Raises:
+        ShardError: One would.
+    """
+    names = {stem(id_): id_ for id_ in ids}
+    images = {bare: id_ for name, id_ in names.items() for bare in _without(name, _IMAGES)} | names
+    found = {
+        id_: images[bare]
+        for name, id_ in names.items()
+        for bare in _without(name, COMPANIONS)
+        if bare in images
+    }
+    if found:
+        companion, image = next(iter(found.items()))
+        raise ShardError(
+            f"{root}: {companion} is named as the mask, noise or the like of {image} "
+            f"({len(found)} such files), and would be an image of its own; move these elsewhere, "
+            "or rename them if they are images"
+        )
+
+
+def _without(name: str, words: frozenset[str]) -> Iterator[str]:
+    """A name without one of its words that is among some, or their plurals, and its separator."""
+    for word in _WORD.finditer(name):
+        if word[0].lower() in words or word[0].lower().removesuffix("s") in words:
+            start, end = name[: word.start()], name[word.end() :]
+            yield start.rstrip("-_. ") + end
+            yield start + end.lstrip("-_. /")

@@ -1,0 +1,46 @@
+"""Labels and class names of a set of images in an .npz, checked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.sources.archive import alike
+from deeplense_batch.data.sources.untrusted import ImageError
+
+__all__ = ["check_labels", "class_names"]
+
+_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
+
+
+def check_labels(labels: Array) -> None:
+    """Refuse labels that are no class numbers, and show the first that is none.
+
+    Raises:
+        ImageError: There is one.
+    """
+    fit = np.zeros(labels.shape, bool)
+    if labels.dtype.kind in "uif":
+        fit = (labels == np.rint(labels)) & (labels >= -1) & (labels < _MOST_CLASSES)
+    if not fit.all():
+        raise ImageError(
+            f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1 for none; got "
+            f"{labels[~fit][0]!s} ({labels.dtype}); np.unique(labels, return_inverse=True) gives "
+            "'classes' and numbers"
+        )
+
+
+def class_names(classes: Array) -> tuple[str, ...]:
+    """Names of the classes of a set, in the order of their numbers.
+
+    Raises:
+        ImageError: One has no name, or two have names that look the same.
+    """
+    if classes.dtype.kind == "S":
+        classes = np.char.decode(classes, "utf-8")
+    names = tuple(str(name).strip() for name in classes.ravel().tolist())
+    if "" in names or not all(map(str.isprintable, names)):
+        raise ImageError(f"'classes' are {', '.join(map(repr, names[:8]))}; a class needs a name")
+    if again := alike(names) or [(one, one) for one in names if names.count(one) > 1]:
+        raise ImageError(f"'classes' has one name twice, {again[0][0]!r} and {again[0][1]!r}")
+    return names

@@ -1,0 +1,221 @@
+"""A finished run for other programs: weights as safetensors and JSON, the network as ONNX, a card.
+
+All of them hold the network alone: it takes images that are prepared as the card says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.inference.model_card import card
+from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
+
+__all__ = ["FORMATS", "SCHEMAS", "ExtraError", "export", "read_json_weights"]
+
+FORMATS = ("safetensors", "json", "onnx", "all")
+SCHEMAS = ("bare", "described")
+
+_OPSET = 18
+_TOLERANCE = 1e-4  # of a logit, between torch and onnxruntime
+_CHECKED = 5  # images of that comparison; not the size that the network was traced with
+_TRACED = 2
+_JSON_BYTES = (21, 29)  # a parameter, as found in published files
+
+_log = logging.getLogger(__name__)
+
+
+class ExtraError(TrainedError):
+    """Packages of an extra are not installed."""
+
+
+def export(
+    run: Path | str, out: Path | str, *, format_: str = "all", schema: str = "described"
+) -> list[Path]:
+    """Write a folder with the best weights of a run, and a card that says how to use them.
+
+    Arguments:
+        run: Run directory.
+        out: Folder that is made.
+        format_: ``safetensors``, ``json``, ``onnx`` or ``all``.
+        schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
+
+    Returns:
+        The files.
+
+    Raises:
+        TrainedError: The run is not finished, or its network cannot be written.
+        ExtraError: ONNX is asked for and its packages are not installed.
+        FileExistsError: `out` is there already.
+    """
+    out = Path(out)
+    if out.exists() or out.is_symlink():  # be it a link to nothing
+        raise FileExistsError(f"{out}: is there already; name another folder")
+    wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
+    if "onnx" in wanted:
+        _need_onnx()
+    trained = open_trained(run)
+    if "json" in wanted:
+        size = [n * trained.metrics["cost"]["parameters"] / 1e6 for n in _JSON_BYTES]
+        _log.info("weights.json will have about %.1f to %.1f MB", *size)
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    ways: dict[str, Callable[[], str]] = {
+        "safetensors": lambda: _safetensors(trained, temporary / "weights.safetensors"),
+        "json": lambda: _json(trained, temporary / "weights.json", schema),
+        "onnx": lambda: _onnx(trained, temporary / "model.onnx"),
+    }
+    try:
+        files = {name: text for kind in wanted for name, text in [ways[kind]().split(": ", 1)]}
+        (temporary / "README.md").write_text(card(trained, files), encoding="utf-8")
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(out.iterdir())
+
+
+def read_json_weights(path: Path | str) -> dict[str, Tensor]:
+    """Read weights written as JSON, in either of two schemas.
+
+    ::
+
+        bare        {"conv1.weight": [[[[0.1, ...], ...], ...], ...], ...}
+        described   {"conv1.weight": {"data": [...], "shape": [16, 1, 3, 3], "dtype": "float32"}}
+
+    Returns:
+        Tensors by name. Bare numbers are float32, or int64 where all of a tensor are whole.
+
+    Raises:
+        ValueError: The file is no such JSON.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object of tensors by name")
+    return {name: _tensor(f"{path}: {name}", value) for name, value in content.items()}
+
+
+def _tensor(place: str, value: Any) -> Tensor:
+    try:
+        if isinstance(value, Mapping):
+            array = np.asarray(value["data"], dtype=np.dtype(value["dtype"]))
+            return torch.from_numpy(array.reshape(value["shape"]))
+        array = np.asarray(value)
+        whole = array.dtype.kind == "i"
+        return torch.from_numpy(array.astype(np.int64 if whole else np.float32))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{place}: expected nested lists, or data, shape and dtype ({error})"
+        ) from error
+
+
+def _safetensors(trained: Trained, path: Path) -> str:
+    tensors = {name: v.clone().contiguous() for name, v in trained.model.state_dict().items()}
+    about = {
+        "model": trained.job.model.name,
+        "classes": json.dumps(trained.classes),
+        "identity": str(trained.metrics["identity"]),
+    }
+    path.write_bytes(save(tensors, about))  # `save_file` makes a file that nobody else may read
+    return f"{path.name}: weights by name; `safetensors.torch.load_file` reads them"
+
+
+def _json(trained: Trained, path: Path, schema: str) -> str:
+    with path.open("w", encoding="utf-8") as file:  # tensor by tensor: the text is large
+        for i, (name, tensor) in enumerate(trained.model.state_dict().items()):
+            if not torch.isfinite(tensor).all():
+                raise TrainedError(f"{trained.run.path}: {name} is not finite; JSON cannot say so")
+            value: Any = tensor.tolist()
+            if schema == "described":
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                value = {"data": value, "shape": list(tensor.shape), "dtype": dtype}
+            file.write(f"{',' if i else '{'}\n{json.dumps(name)}: {json.dumps(value)}")
+        file.write("\n}\n")
+    return (
+        f"{path.name}: the same as text, exact, schema `{schema}`; "
+        "`deeplense_batch.inference.export.read_json_weights` reads it"
+    )
+
+
+def _need_onnx() -> None:
+    lacking = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
+    if lacking:
+        raise ExtraError(
+            f"--format onnx: needs {', '.join(lacking)}: pip install 'deeplense-batch[export]', "
+            "or choose --format safetensors or json"
+        )
+
+
+def _onnx(trained: Trained, path: Path) -> str:
+    """Write the network as ONNX, and hold it against torch."""
+    network = Logits(trained.model).eval()
+    images, kind = _samples(trained)
+    programme = torch.onnx.export(
+        network,
+        (images[:_TRACED],),
+        dynamo=True,
+        dynamic_shapes=({0: "batch"},),
+        opset_version=_OPSET,
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    assert programme is not None
+    programme.save(str(path))
+    error = _difference(network, path, images)
+    if not error <= _TOLERANCE:
+        raise TrainedError(
+            f"{trained.run.path}: its network as ONNX is off by {error:.2g} of a logit, allowed "
+            f"is {_TOLERANCE:g}; --format safetensors or json is exact"
+        )
+    return (
+        f"{path.name}: the network, ONNX opset {_OPSET}; input `images` {_shape_of(trained)} "
+        f"float32, output `logits` (batch, {trained.task.outputs}); in onnxruntime off by "
+        f"{error:.1g} at most on {len(images)} {kind} images"
+    )
+
+
+def _shape_of(trained: Trained) -> str:
+    return f"(batch, {', '.join(map(str, trained.input_shape))})"
+
+
+def _difference(network: nn.Module, path: Path, images: Tensor) -> float:
+    """The largest difference of a logit between onnxruntime and torch."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logits"], {"images": images.numpy()})
+    with torch.no_grad():
+        expected = network(images).numpy()
+    return float(np.abs(found - expected).max())
+
+
+def _samples(trained: Trained) -> tuple[Tensor, str]:
+    """Prepared images to try a network on: real ones where the data are here, else random ones."""
+    try:
+        split = trained.slice("valid")
+        few = Split(split.info, split.start, min(split.start + _CHECKED, split.stop))
+        if len(few) < _CHECKED:
+            raise ShardError(f"{len(few)} images")
+        loader = Loader(few, transform=trained.transform, device=torch.device("cpu"))
+        images, *_ = next(loader.batches([np.arange(_CHECKED)]))
+        return images, "validation"
+    except ShardError:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(_CHECKED, *trained.input_shape, generator=generator), "random"

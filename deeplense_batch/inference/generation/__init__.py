@@ -1,0 +1,4 @@
+"""Images drawn from a generator, and how near they are to real ones.
+
+Open `sample` first, then `measure`.
+"""

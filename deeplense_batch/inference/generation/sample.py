@@ -1,0 +1,247 @@
+"""New images from a finished run of the task generation, as ordinary shards.
+
+An image is a function of the seed and its index, never of who makes it, so that processes and
+array elements share a set, and one that was cut off goes on (`data.simulate.make_set`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deeplense_batch.core.distributed import device_of
+from deeplense_batch.core.job import nearest
+from deeplense_batch.data.generate import Made, SimulateReport, make_set
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise
+from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
+from deeplense_batch.tasks.generation import Generation
+
+__all__ = ["draw", "sample"]
+
+_SPLIT = "train"
+_BATCH = {"cpu": 16, "cuda": 128}
+
+
+def sample(
+    run: Path | str,
+    out: Path | str,
+    *,
+    images: int,
+    class_: str = "",
+    sampler: str = "dpmpp",
+    steps: int = 25,
+    guidance: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+    shard_size: int = 256,
+    part: int = 0,
+    parts: int = 1,
+    each: Callable[[], None] = lambda: None,
+) -> SimulateReport:
+    """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
+
+    Images of all classes are equally many; without classes they are unlabelled. A network that is
+    told Einstein radii gets those of its training set, and they are kept as truth.
+
+    Arguments:
+        run: Run directory of a finished run.
+        out: Folder of the shards.
+        images: How many.
+        class_: Of this class alone.
+        sampler: One of `samplers.SAMPLERS`.
+        steps: Of the sampler.
+        guidance: How far to go from what the network draws untold to what it draws when told: 1
+            is told, more is clearer and less varied (Ho and Salimans 2022, arXiv:2207.12598).
+        seed: Of all noise.
+        device: ``cpu`` or ``cuda``; by default a GPU where there is one.
+        shard_size: Images in a shard.
+        part: Which part of the shards to make, from 0.
+        parts: Into how many parts they are divided.
+        each: Called after every batch; what it raises ends the sampling, to go on later.
+
+    Raises:
+        TrainedError: The run is not finished, generates no images, or knows no such class.
+        ShardError: An argument is not one of those possible, or `out` holds other shards.
+        DeviceError: A GPU was asked for and there is none.
+    """
+    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return draw(
+        open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
+        guidance=guidance, seed=seed, device=place, shard_size=shard_size, part=part, parts=parts,
+        each=each,
+    )  # fmt: skip
+
+
+def draw(
+    trained: Trained,
+    out: Path | str,
+    *,
+    images: int,
+    sampler: str,
+    steps: int,
+    guidance: float,
+    seed: int,
+    device: torch.device,
+    class_: str = "",
+    shard_size: int = 256,
+    part: int = 0,
+    parts: int = 1,
+    each: Callable[[], None] = lambda: None,
+) -> SimulateReport:
+    """Draw images with what a run has learnt, as `sample` does."""
+    task = trained.task
+    if not isinstance(task, Generation):
+        raise TrainedError(
+            f"{trained.run.path}: its task, {trained.job.task.name}, generates no images"
+        )
+    told = trained.classes if "class" in task.told else ()
+    if class_ and class_ not in told:
+        known = nearest(class_, told) if told else "the network is told no classes"
+        raise TrainedError(f"--class: there is no class '{class_}'; {known}")
+    if sampler not in SAMPLERS:
+        raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")
+    if images < max(len(told), 1) or steps < 1:
+        raise ShardError(
+            f"sample: images and steps: expected {max(len(told), 1)} images and 1 step or more; "
+            f"got {images} and {steps}"
+        )
+    if trained.job.data.stretch != "linear":
+        raise ShardError(
+            f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
+            "cannot be given back; train with data.stretch: linear"
+        )
+    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
+    return make_set(
+        "sample", content, "sample", content.counts(images), Path(out), seed=seed,
+        shard_size=shard_size, part=part, parts=parts, each=each,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The images of a run, as `data.kind.Kind` wants them told."""
+
+    trained: Trained
+    task: Generation
+    classes: tuple[str, ...]
+    only: str  # the one class that is drawn; all of them if empty
+    sampler: str
+    steps: int
+    guidance: float
+    device: torch.device
+
+    folders: ClassVar[str] = "{split}/{name}"
+    stored: ClassVar[np.dtype] = np.dtype(np.float32)
+    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    slips: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        self.trained.model.to(self.device)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image: as the network sees it."""
+        return self.trained.input_shape
+
+    @property
+    def batch(self) -> int:
+        """Images at once."""
+        return _BATCH[self.device.type]
+
+    @property
+    def pixel_scale(self) -> float:
+        """Width of a pixel, arcsec; NaN where unknown."""
+        shape, scale = self.trained.shape, self.trained.pixel_scale
+        return scale * (self.trained.job.data.crop or shape[1]) / self.shape[1]
+
+    @property
+    def about(self) -> str:
+        """What the images come from, in a few words."""
+        return f"{self.trained.run.name}, {self.sampler} with {self.steps} steps"
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """Images of each class: equally many, or of one alone."""
+        if self.only:
+            return {_SPLIT: {name: images * (name == self.only) for name in self.classes}}
+        names = self.classes or ("",)
+        share, rest = divmod(images, len(names))
+        return {_SPLIT: {name: share + (k < rest) for k, name in enumerate(names)}}
+
+    def described(self) -> dict[str, Any]:
+        """The run and how it is asked, as JSON."""
+        return {
+            "run": self.trained.metrics["identity"],
+            "weights": self.trained.weights,
+            "trained_on": self.trained.digest,
+            "sampler": self.sampler,
+            "steps": self.steps,
+            "guidance": self.guidance,
+        }
+
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+        """Draw the images of some indices."""
+        generators = [_generator(seed, index) for index in indices]
+        noise = torch.stack([torch.randn(self.shape, generator=g) for g in generators])
+        labels = torch.tensor([i % max(len(self.classes), 1) for i in indices])
+        radii = self._radii(generators)
+        truth = {"index": np.asarray(indices, np.float64)}
+        if radii is not None:
+            truth["theta_e"] = radii.double().numpy()
+        restore = partial(
+            self._restore,
+            labels=labels.to(self.device) if self.classes else None,
+            radii=None if radii is None else radii.log().to(self.device),
+        )
+        with torch.inference_mode():
+            images = denoise(
+                restore, noise.to(self.device), sampler=self.sampler, steps=self.steps,
+                generators=generators,
+            )  # fmt: skip
+        return Made(self._values(images), None, truth)
+
+    def _radii(self, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """Einstein radii drawn from those of the training set, arcsec, (B,)."""
+        if not self.task.radii:
+            return None
+        table = np.asarray(self.task.radii)
+        drawn = [float(torch.rand((), generator=g)) for g in generators]
+        return torch.from_numpy(
+            np.interp(drawn, np.linspace(0, 1, len(table)), table).astype(np.float32)
+        )
+
+    def _restore(
+        self, x: Tensor, sigma: float, *, labels: Tensor | None, radii: Tensor | None
+    ) -> Tensor:
+        """The image in a noisy one, guided."""
+        levels = x.new_full((len(x),), math.atan(sigma) * 2 / math.pi)
+        noisy, process = x / math.hypot(1, sigma), self.task.process
+        told = process.image(self.trained.model(noisy, levels, labels, radii), noisy, levels)
+        if self.guidance == 1 or not self.task.told:
+            return told
+        untold = process.image(self.trained.model(noisy, levels), noisy, levels)
+        return untold + self.guidance * (told - untold)
+
+    def _values(self, images: Tensor) -> NDArray[np.float32]:
+        """Values as they were packed, (B, C, H, W): the normalisation is undone."""
+        transform = self.trained.transform
+        mean, sd = (
+            torch.tensor(values, device=images.device)[:, None, None]
+            for values in (transform.mean, transform.sd)
+        )
+        return (images * sd + mean).float().cpu().numpy()
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    """A stream of one image."""
+    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)

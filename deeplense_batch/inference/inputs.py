@@ -1,0 +1,323 @@
+"""Images to predict on, piece by piece, of a folder of shards or of anything that `pack` reads.
+
+Nothing is packed: images go from their files to the device, a few at a time, and only what one
+piece needs is held. (An .npz set is the exception: its images cannot be read singly.) A piece and
+its batches are the same whoever asks, so that shares of the work add up to the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeplense_batch.core.machine import cores
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.shards import (
+    NAME,
+    ShardError,
+    Split,
+    SplitInfo,
+    data_digest,
+    open_split,
+    read_splits,
+)
+from deeplense_batch.data.sources.archive import path_parts
+from deeplense_batch.data.sources.images import ImageError
+from deeplense_batch.data.sources.layouts import meaning
+from deeplense_batch.data.sources.sources import Sample, Source, open_source
+
+__all__ = ["Given", "Inputs", "Names", "Piece", "open_inputs"]
+
+_CHUNK = 32  # images of one task of a reading process
+_MOST_PROCESSES = 8
+_LOOKED_AT = 100  # images whose shapes tell what is usual
+_CACHED = 8  # images a thread that stay in a core's cache while they are transformed
+
+Shape = tuple[int, int, int]
+
+_log = logging.getLogger(__name__)
+
+
+class Piece(NamedTuple):
+    """Samples one after another in one split."""
+
+    split: str
+    start: int
+    stop: int
+
+
+class Given(NamedTuple):
+    """A batch as a network sees it."""
+
+    images: Tensor  # (B, C, H, W) float32, on the device
+    truth: dict[str, Tensor]  # (B, ...) float32 by name
+    problems: dict[int, str]  # place in the batch, and why there is no image
+
+
+class Names(NamedTuple):
+    """What is known of the samples of a piece; None where something is not."""
+
+    ids: list[str]
+    splits: list[str | None]
+    labels: list[str | None]
+
+
+@dataclass(frozen=True)
+class Inputs(ABC):
+    """Images in a fixed order.
+
+    Arguments:
+        splits: Samples of each split: its name, the first, and the end.
+        digest: Names what stands there.
+        ignored: Files beside the images that are none.
+    """
+
+    splits: tuple[Piece, ...]
+    digest: str
+    ignored: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return sum(split.stop - split.start for split in self.splits)
+
+    def pieces(self, size: int) -> list[Piece]:
+        """Cut all samples into pieces of at most `size`."""
+        return [
+            Piece(split, first, min(first + size, stop))
+            for split, start, stop in self.splits
+            for first in range(start, stop, size)
+        ]
+
+    @abstractmethod
+    def names(self, piece: Piece) -> Names:
+        """Say what the samples of a piece are."""
+
+    @abstractmethod
+    def batches(
+        self, piece: Piece, transform: Transform, device: torch.device, *, size: int
+    ) -> Generator[Given, None, None]:
+        """Make batches of at most `size` samples of a piece, in order."""
+
+    @abstractmethod
+    def images(self, pieces: Sequence[Piece]) -> list[Array]:
+        """Values of the first sample of each piece, (C, H, W), as in its file."""
+
+
+@contextmanager
+def open_inputs(
+    root: Path, slice_: str, shape: Shape, reads: Collection[str] = ()
+) -> Iterator[Inputs]:
+    """Open images for a network.
+
+    Arguments:
+        root: Folder of shards, or folder, zip or .npz in a layout of `sources`.
+        slice_: Of the shards, such as ``val[:100]``; empty for everything.
+        shape: C, H, W that the images must have.
+        reads: Truth arrays that the task uses, where the shards have them.
+
+    Raises:
+        ShardError: There are no images, or most have another shape; or `slice_` is none.
+    """
+    if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
+        yield _open_shards(root, slice_, shape, reads)
+        return
+    if slice_:
+        raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
+    with open_source(root) as source:
+        for warning in source.warnings:
+            _log.warning("%s: %s", root, warning)
+        if source.bands:
+            _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
+        _check_usual(source, shape)
+        splits = tuple(Piece(name, 0, len(found)) for name, found in source.splits.items())
+        yield _Files(splits, _listing(source), source.ignored, source, shape)
+
+
+def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) -> Inputs:
+    infos = read_splits(root)
+    asked = [slice_] if slice_ else list(infos)
+    slices = [open_split(root, one) for one in asked]
+    for split in slices:
+        if split.info.shape != shape:
+            raise ShardError(f"{root}: {_wrong(split.info.shape, shape)}")
+    splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
+    return _Shards(splits, data_digest(root), (), infos, tuple(reads))
+
+
+@dataclass(frozen=True)
+class _Shards(Inputs):
+    infos: dict[str, SplitInfo]
+    reads: tuple[str, ...]
+
+    def names(self, piece: Piece) -> Names:
+        split = self._split(piece)
+        classes, targets = split.info.classes, split.targets().tolist()
+        labels = [classes[target] if target >= 0 else None for target in targets]
+        return Names(split.ids(), [piece.split] * len(split), labels)
+
+    def batches(
+        self, piece: Piece, transform: Transform, device: torch.device, *, size: int
+    ) -> Generator[Given, None, None]:
+        loader = Loader(
+            self._split(piece),
+            transform=transform,
+            device=device,
+            resident="off",
+            truths=self.reads,
+        )
+        places = np.arange(len(loader))
+        asked = [places[first : first + size] for first in range(0, len(places), size)]
+        with closing(loader.batches(asked)) as batches:
+            for images, _, index in batches:
+                yield Given(images, loader.truth_of(index), {})
+
+    def images(self, pieces: Sequence[Piece]) -> list[Array]:
+        return [self._split(p._replace(stop=p.start + 1)).images()[0] for p in pieces]
+
+    def _split(self, piece: Piece) -> Split:
+        return Split(self.infos[piece.split], piece.start, piece.stop)
+
+
+@dataclass(frozen=True)
+class _Files(Inputs):
+    source: Source
+    shape: Shape
+
+    def names(self, piece: Piece) -> Names:
+        samples, classes = self._samples(piece), self.source.classes
+        return Names(
+            [sample.id for sample in samples],
+            [sample.split if _says_split(sample) else None for sample in samples],
+            [classes[sample.target] if sample.target >= 0 else None for sample in samples],
+        )
+
+    def batches(
+        self, piece: Piece, transform: Transform, device: torch.device, *, size: int
+    ) -> Generator[Given, None, None]:
+        samples = self._samples(piece)
+        self.source.hold(piece.split)
+        chunk = min(_CHUNK, size)
+
+        def work(task: int, block: Array) -> dict[int, str]:
+            problems = {}
+            for i, sample in enumerate(samples[task * chunk : (task + 1) * chunk]):
+                try:
+                    pixels = self.source.read(sample).pixels
+                    if pixels.shape != self.shape:
+                        raise ImageError(_wrong(pixels.shape, self.shape))
+                    block[i] = pixels
+                except ImageError as error:
+                    block[i], problems[i] = 0.0, str(error)
+            return problems
+
+        read = map_in_order(
+            work,
+            -(-len(samples) // chunk),
+            processes=min(cores(), _MOST_PROCESSES),
+            shape=(chunk, *self.shape),
+            dtype=np.dtype(np.float32),
+        )
+        left = len(samples)
+        stored: list[Tensor] = []
+        problems: dict[int, str] = {}
+        with closing(read) as chunks:
+            for found, block in chunks:
+                held = sum(len(images) for images in stored)
+                problems |= {held + i: reason for i, reason in found.items()}
+                part = torch.from_numpy(block[: min(chunk, left)])
+                stored.append(_transformed(part, transform, device))
+                left -= chunk
+                if left <= 0 or held + 2 * chunk > size:
+                    yield Given(torch.cat(stored), {}, problems)
+                    stored, problems = [], {}
+
+    def images(self, pieces: Sequence[Piece]) -> list[Array]:
+        found: dict[Piece, Array] = {}
+        for split in {piece.split for piece in pieces}:
+            self.source.hold(split)
+            for piece in pieces:
+                if piece.split == split:
+                    sample = self.source.splits[split][piece.start]
+                    found[piece] = self.source.read(sample).pixels
+        return [found[piece] for piece in pieces]
+
+    def _samples(self, piece: Piece) -> tuple[Sample, ...]:
+        return self.source.splits[piece.split][piece.start : piece.stop]
+
+
+def _transformed(images: Tensor, transform: Transform, device: torch.device) -> Tensor:
+    """What a network sees of images as packed, (B, C, H, W) float32, which may be overwritten."""
+    if crop := transform.crop:
+        top, left = ((edge - crop) // 2 for edge in images.shape[2:])
+        images = images[:, :, top : top + crop, left : left + crop]
+    if device.type != "cpu":
+        return transform(images.to(device))
+    few = _CACHED * torch.get_num_threads()
+    return torch.cat([transform(part) for part in images.clone().split(few)])
+
+
+def _wrong(came: tuple[int, ...], shape: Shape) -> str:
+    images, allowed = (" x ".join(map(str, one)) for one in (came, shape))
+    return f"has images of {images} (channels x height x width), this network takes {allowed}"
+
+
+def _check_usual(source: Source, shape: Shape) -> None:
+    """Refuse a source most of whose images are not for this network.
+
+    Few are read for it, evenly spread; where none of these can be, all are tried.
+    """
+    shapes, reason = _shapes(source, _LOOKED_AT)
+    if not shapes:
+        shapes, reason = _shapes(source, sum(map(len, source.splits.values())))
+    if not shapes:
+        raise ShardError(f"{source.root}: no image can be read ({reason})")
+    usual, count = Counter(shapes.values()).most_common(1)[0]
+    if usual != shape and 2 * count > len(shapes):
+        first = next(id_ for id_, found in shapes.items() if found == usual)
+        others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
+        raise ShardError(f"{source.root}: {first} {_wrong(usual, shape)}{others}")
+
+
+def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]:
+    """Shapes of at most so many images, by their ids; and why the last of others has none."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    reason = "no image"
+    step = -(-sum(map(len, source.splits.values())) // most)
+    for split, samples in source.splits.items():
+        source.hold(split)
+        for sample in samples[::step]:
+            try:
+                shapes[sample.id] = source.read(sample).pixels.shape
+            except ImageError as error:
+                reason = f"{sample.id}: {error}"
+    return shapes, reason
+
+
+def _says_split(sample: Sample) -> bool:
+    """Whether its folder, or its .npz, names the split; it was made up for packing otherwise."""
+    *folders, file = path_parts(sample.id)
+    stem = [] if sample.index is None else [PurePosixPath(file).stem]
+    return sample.split in {meaning(name)[0] for name in (*folders, *stem)}
+
+
+def _listing(source: Source) -> str:
+    """Name what stands in a source, by ids, sizes and times of change, without reading it all."""
+    digest = hashlib.sha256()
+    for samples in source.splits.values():
+        digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())
+    for path in source.paths():
+        state = path.stat()
+        digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

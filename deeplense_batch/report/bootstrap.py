@@ -1,0 +1,194 @@
+"""The paired stratified bootstrap over test samples, vectorised over resamples.
+
+A resample is a count for each sample; a *statistic* is a function of such counts. All statistics
+of a comparison see the same resamples, so that their differences are paired, and classes keep
+their sizes. A statistic sorts its samples once; a resample is then sums over spans of them.
+
+References:
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from deeplense_batch.core.machine import cores
+
+__all__ = ["RESAMPLES", "accuracy", "average_precision", "bootstrap", "macro_auc", "mean_of", "r2"]
+
+RESAMPLES = 2000
+
+Counts = NDArray[np.unsignedinteger]  # (N, B): how often a resample holds a sample
+Statistic = Callable[[Counts], NDArray[np.float64]]  # (N, B) to (B,)
+
+_SHARE = 32  # statistics that a thread computes in one go
+_CELLS = 1 << 20  # of counts at once, so that a block stays in the cache
+
+
+def bootstrap(
+    statistics: Sequence[Statistic],
+    strata: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Compute statistics on resamples of one test slice.
+
+    Arguments:
+        statistics: S of them.
+        strata: Kind of each sample, (N,) integers; every resample holds as many of each.
+        resamples: Number B.
+        seed: Of the resamples.
+
+    Returns:
+        (S, B), the same resample in a column.
+
+    Raises:
+        ValueError: There is no sample.
+    """
+    strata = np.asarray(strata)
+    if not len(strata):
+        raise ValueError("bootstrap: no sample")
+    shares = [statistics[first : first + _SHARE] for first in range(0, len(statistics), _SHARE)]
+    found, done = np.empty((len(statistics), resamples)), 0
+    with ThreadPoolExecutor(cores()) as pool:
+        for counts in _resamples(strata, resamples, seed):
+            block = slice(done, done := done + counts.shape[1])
+            values = pool.map(lambda share, c=counts: [one(c) for one in share], shares)
+            for place, row in enumerate(itertools.chain.from_iterable(values)):
+                found[place, block] = row
+    return found
+
+
+def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The mean over classes of the area under the ROC curve of one class against the rest.
+
+    Arguments:
+        targets: Class numbers, (N,).
+        scores: (N, K); classes without samples of both kinds are left out.
+    """
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    areas = [
+        _auc(targets == k, scores[:, k])
+        for k in range(scores.shape[1])
+        if 0 < (targets == k).sum() < len(targets)
+    ]
+    return lambda counts: np.mean([area(counts) for area in areas], axis=0)
+
+
+def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
+    """The share of pairs in which the positive has the higher score; a tie is one half."""
+    above, below = _sorted(positive, scores), _sorted(~positive, scores)
+    less = np.searchsorted(scores[below], scores[above], "left")
+    not_more = np.searchsorted(scores[below], scores[above], "right")
+    starts = np.flatnonzero(np.diff(less, prepend=-1) | np.diff(not_more, prepend=-1))
+    groups = _spans(above, [*starts[1:], len(above)], len(scores))  # that beat the same samples
+    ends = np.unique([less, not_more])
+    beaten = _spans(below, ends, len(scores))
+    low, high = (np.searchsorted(ends, places[starts]) for places in (less, not_more))
+    pairs = len(above) * len(below)
+
+    def area(counts: Counts) -> NDArray[np.float64]:
+        sums = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)
+        wins = sums[low] + sums[high]
+        return np.einsum("ib,ib->b", groups @ counts, wins) / (2 * pairs)
+
+    def area_without_ties(counts: Counts) -> NDArray[np.float64]:
+        wins = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)  # a row is a group
+        return np.einsum("ib,ib->b", groups @ counts, wins) / pairs
+
+    return area if (less < not_more).any() else area_without_ties
+
+
+def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The mean over positives of the precision at their score.
+
+    Arguments:
+        positive: Whether a sample is of the class, (N,) bool.
+        scores: Higher means more likely of the class, (N,).
+    """
+    positive, falling = np.asarray(positive, bool), -np.asarray(scores)
+    found, others = _sorted(positive, falling), _sorted(~positive, falling)
+    right = np.searchsorted(falling[found], falling[found], "right")  # called with it, or before
+    wrong = np.searchsorted(falling[others], falling[found], "right")
+    ends = np.unique(wrong)
+    false = _spans(others, ends, len(falling))
+    wrong = np.searchsorted(ends, wrong)
+
+    def precision(counts: Counts) -> NDArray[np.float64]:
+        own = counts[found]
+        true = np.cumsum(own, axis=0, dtype=np.int64)[right - 1]
+        called = true + np.cumsum(false @ counts, axis=0, dtype=np.int64)[wrong]
+        return np.einsum("ib,ib->b", own, true / np.maximum(called, 1)) / len(found)
+
+    return precision
+
+
+def _sorted(chosen: NDArray[np.bool_], scores: NDArray) -> NDArray[np.intp]:
+    """Places of the chosen samples, by rising score."""
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(scores[places], kind="stable")]
+
+
+def _spans(places: NDArray[np.intp], ends: ArrayLike, samples: int) -> csr_array:
+    """The matrix that sums counts over spans of places, each up to its end: (spans, N)."""
+    ends = np.asarray(ends)
+    kept = places[: ends[-1]]
+    content = np.ones(len(kept), _type_of(samples)), kept, np.concatenate([[0], ends])
+    return csr_array(content, shape=(len(ends), samples))
+
+
+def _type_of(samples: int) -> type[np.unsignedinteger]:
+    """The smallest type that holds any sum of counts: a product without conversion is fastest."""
+    return np.uint16 if samples < 1 << 16 else np.uint32
+
+
+def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
+    """The share of samples whose true class, (N,), has the highest of the scores, (N, K)."""
+    right = np.flatnonzero(np.asarray(scores).argmax(axis=1) == np.asarray(targets))
+    samples = len(np.asarray(targets))
+    row = _spans(right, [len(right)], samples)
+    return lambda counts: (row @ counts)[0] / samples
+
+
+def mean_of(values: ArrayLike) -> Statistic:
+    """The mean of a number of every sample, (N,)."""
+    row = csr_array(np.asarray(values, np.float64)[None])
+    return lambda counts: (row @ counts)[0] / row.shape[1]
+
+
+def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
+    """1 less the squared error over that of the mean, of predicted numbers, (N,)."""
+    true = np.asarray(true, np.float64)
+    centred = true - true.mean()
+    error, mean, square = (
+        mean_of(values) for values in ((np.asarray(predicted) - true) ** 2, centred, centred**2)
+    )
+
+    def score(counts: Counts) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", invalid="ignore"):  # one sample alone was drawn
+            return 1 - error(counts) / (square(counts) - mean(counts) ** 2)
+
+    return score
+
+
+def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
+    """Draw with replacement within each stratum, in blocks of (N, b)."""
+    random = np.random.default_rng(seed)
+    block = max(1, min(resamples, _CELLS // len(strata)))
+    places = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
+    for start in range(0, resamples, block):
+        width = min(block, resamples - start)
+        counts = np.empty((len(strata), width), _type_of(len(strata)))
+        for place in places:
+            size = len(place)
+            drawn = random.integers(0, size, (width, size)) + np.arange(width)[:, None] * size
+            times = np.bincount(drawn.ravel(), minlength=width * size).reshape(width, size)
+            counts[place] = times.T
+        yield counts

@@ -1,0 +1,203 @@
+"""Models side by side: finished runs grouped into what may be compared.
+
+Only runs tested on the same samples are: those of one data digest, one test slice, one task and
+one thing to learn, such as the number that is regressed.
+Runs of one job and model that differ in a setting are variants; those that differ in the seed
+alone are one model. The best comes first, picked by validation.
+
+Training time on one reference device, so that runs of several devices can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+from deeplense_batch.report.run_table import CollectError, Row
+
+__all__ = ["Compared", "add_reference_hours", "compare", "name_variants", "pareto", "short_label"]
+
+_LONGEST = 48  # characters of a label in a figure
+_SHARED = ("job", "task", "learns", "model", "variant", "data_digest", "test", "test_samples")
+_INFERRED = (
+    *("interval", "difference", "difference_low", "difference_high"),
+    *("p_value", "seed_p_value", "tied"),
+)
+_MEANS = ("train_seconds", "reference_hours", "parameters_m", "gflops")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The finished runs of one model, of several seeds perhaps."""
+
+    label: str
+    runs: Sequence[Row]
+    inferred: Row = field(default_factory=dict)  # intervals and differences (`inference.infer`)
+
+    def values(self, name: str) -> list[float]:
+        """One number for each run that has it."""
+        found = [run.get(name, (run.get("more") or {}).get(name)) for run in self.runs]
+        return [value for value in found if value is not None]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a number over the runs that have it."""
+        return _mean(self.values(name))
+
+    @property
+    def monitor(self) -> str:
+        """The score that picks the best weights of its task."""
+        return self.runs[0].get("monitor") or "auc"
+
+    @property
+    def valid_score(self) -> float | None:
+        """That score on the validation slice, the mean over the runs."""
+        return self.mean("valid_score")
+
+    @property
+    def picked(self) -> Row:
+        """The run that validation picks among the seeds."""
+        scores = [run.get("valid_score") for run in self.runs]
+        known = [-math.inf if score is None else score for score in scores]  # dB may be below 0
+        return self.runs[known.index(max(known))]
+
+    @property
+    def more(self) -> Row:
+        """Means of the scores that only its task has."""
+        return {name: self.mean(name) for run in self.runs for name in run.get("more") or ()}
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their numbers."""
+        names = dict.fromkeys(name for run in self.runs for name in run)
+        return [n.removeprefix("auc_") for n in names if n.startswith("auc_")]
+
+    def row(self) -> Row:
+        """Sum up the runs: mean, sd (of two or more), least and largest; None where unknown."""
+        row: Row = {"label": self.label} | {name: self.runs[0].get(name) for name in _SHARED}
+        row |= {"runs": len(self.runs), "run": self.picked["run"], "monitor": self.monitor}
+        row |= {"valid_auc": self.mean("valid_auc"), "valid_score": self.valid_score}
+        for name in dict.fromkeys(("auc", "accuracy", self.monitor)):
+            values = self.values(name)
+            row[f"{name}_mean"] = _mean(values)
+            row[f"{name}_sd"] = stdev(values) if len(values) > 1 else None
+            row[f"{name}_min"] = min(values, default=None)
+            row[f"{name}_max"] = max(values, default=None)
+        row |= {f"auc_{c}_mean": self.mean(f"auc_{c}") for c in self.classes}
+        row |= {name: self.mean(name) for name in _MEANS}
+        devices = sorted({run["device"] for run in self.runs if run["device"]})
+        if len(devices) > 1:
+            row["train_seconds"] = None  # no mean over devices
+        row |= {"device": "; ".join(devices) or None, "more": self.more}
+        return row | dict.fromkeys(_INFERRED) | self.inferred
+
+
+def name_variants(rows: Sequence[Row]) -> None:
+    """Tell the runs of one job and model apart by the fields that differ: they are no seeds.
+
+    What a finished run differs in from those that it is not compared with does not count.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alike = (row["job"], row["model"])
+        groups.setdefault(alike, []).append(row)
+        if row["state"] == "done" and row["test"]:
+            tested = (row["data_digest"], row["test"], row["learns"] or "")
+            groups.setdefault((*alike, *tested), []).append(row)
+    for key in sorted(groups, key=len):  # the names of finished runs replace those before
+        recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
+        fields = dict.fromkeys(field for recipe in recipes for field in recipe)
+        differ = [f for f in fields if len({str(recipe.get(f)) for recipe in recipes}) > 1]
+        for row in groups[key]:
+            named = (f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"])
+            row["variant"] = ", ".join(named) or None
+    for row in rows:
+        del row["recipe"]
+
+
+def compare(rows: Sequence[Row]) -> list[list[Compared]]:
+    """Group finished runs by what they were tested on, then by model; the best model first."""
+    groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
+    for row in rows:
+        if row["state"] == "done" and row["test"]:
+            what = (row["data_digest"], row["test"], row["task"] or "", row["learns"] or "")
+            group = groups.setdefault(what, {})
+            group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
+    comparisons = []
+    for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):
+        jobs = Counter(names[:2] for names in group)
+        models = [
+            Compared(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
+            for names, runs in group.items()
+        ]
+        models.sort(key=_rank)
+        comparisons.append(models)
+    return comparisons
+
+
+def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
+    """Which of (cost, score) no other beats: none is as cheap and better, or as good and cheaper.
+
+    A point without both numbers is none of them.
+    """
+    points = list(points)
+    known = [(c, -s, i) for i, (c, s) in enumerate(points) if c is not None and s is not None]
+    front, last = [False] * len(points), (0.0, math.inf)
+    for cost, loss, number in sorted(known):
+        if loss < last[1] or (cost, loss) == last:
+            front[number], last = True, (cost, loss)
+    return front
+
+
+def short_label(label: str, place: int) -> str:
+    """A label that fits a figure: one that is too long is cut, and ends in its place."""
+    number = f"… #{place}"
+    return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
+
+
+def add_reference_hours(rows: Sequence[Row], bench: Path | str) -> str:
+    """Fill in ``reference_hours``: images seen over the images/s that `bench` measured.
+
+    Arguments:
+        rows: Runs; those of models that were not measured stay without.
+        bench: What ``bench --out`` wrote.
+
+    Returns:
+        A sentence that names the device.
+
+    Raises:
+        CollectError: The file is missing, or no result of `bench`.
+    """
+    try:
+        content = json.loads(Path(bench).read_text(encoding="utf-8"))
+        rates = {str(m["model"]): float(m["images_per_s"]) for m in content["models"]}
+        device = f"{content['device']['name']} x{int(content['device']['count'])}"
+    except OSError as error:
+        raise CollectError(f"--bench: {bench}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CollectError(f"--bench: {bench}: is not what 'bench --out' wrote") from None
+    known = 0
+    for row in rows:
+        if row["state"] == "done" and row.get("train_samples") and rates.get(row["model"]):
+            seen = row["train_samples"] * row["epochs"]
+            row["reference_hours"] = seen / rates[row["model"]] / 3600
+            known += 1
+    return (
+        f"Reference hours are those of {device.removesuffix(' x1')}: images seen over its "
+        f"images/s ({known} of {len(rows)} runs)"
+    )
+
+
+def _rank(model: Compared) -> tuple[float, float]:
+    """By validation; models that were never validated, by test."""
+    if model.valid_score is not None:
+        return -model.valid_score, 0.0
+    return 0.0, -(model.mean(model.monitor) or 0.0)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,1 @@
+"""A comparison as a page: one content (`compose`), rendered as HTML, Markdown and LaTeX."""

@@ -1,0 +1,364 @@
+"""Which figures a comparison has, and from which numbers each is drawn.
+
+Of very many models the first of the table, the best by validation, are shown; the caption says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.core.scoring import metrics
+from deeplense_batch.report.columns import score_name
+from deeplense_batch.report.compare import Compared, short_label
+from deeplense_batch.report.plots.hardest import find_images, hardest
+from deeplense_batch.report.plots.lines import MOST_LINES
+from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.run_table import CollectError, Row
+
+__all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
+
+_MOST_ROWS = 40  # more cannot be read
+_MOST_NAMES = 16  # of points
+_UNNAMED = "hardware not named, perhaps of several kinds: these do not compare"
+
+Model = Mapping[str, Any]  # one of `models` of a comparison
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one model of a comparison finds rare objects: of the run that validation picks."""
+
+    roc: metrics.Curve
+    precision_recall: metrics.Curve
+    average_precision: float
+    share: float  # of positives among the test samples
+    point: tuple[float, float] | None  # recall and precision at the stated threshold
+
+
+def search(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float | None
+) -> Search:
+    """Follow a search through all thresholds.
+
+    Arguments:
+        positive: Whether a sample is a lens, (N,).
+        scores: Higher means more likely, (N,).
+        threshold: The stated one; what has it or more is called a lens.
+
+    Raises:
+        ValueError: All samples are of one kind.
+    """
+    steps = metrics.precision_recall(positive, scores)
+    called = np.zeros_like(positive) if threshold is None else scores >= threshold
+    found = float(positive[called].sum())
+    return Search(
+        roc=metrics.thinned(metrics.roc(positive, scores)),
+        precision_recall=metrics.thinned(steps),
+        average_precision=float(np.sum(np.diff(steps[0]) * steps[1][1:])),
+        share=float(positive.mean()),
+        point=(found / float(positive.sum()), found / float(called.sum())) if found else None,
+    )
+
+
+def searches(models: Sequence[Compared], answers: Mapping[str, Outcomes]) -> list[Search | None]:
+    """Follow the search of each model of a detection; None where its answers are not at hand.
+
+    Arguments:
+        models: Of one comparison.
+        answers: Of the run of each that validation picks, by label (`inference.infer`).
+    """
+    found: list[Search | None] = []
+    for model in models:
+        samples = answers.get(model.label) if model.runs[0]["task"] == "detection" else None
+        scores = None if samples is None else samples.probabilities
+        if samples is None or scores is None or not 0 < samples.targets.sum() < len(samples.ids):
+            found.append(None)
+            continue
+        threshold = (model.picked.get("more") or {}).get("threshold")
+        k = samples.searched
+        found.append(search(samples.targets == k, scores[:, k], threshold))
+    return found
+
+
+def compose(
+    comparison: Mapping[str, Any],
+    runs: Sequence[Sequence[Row]],
+    searched: Sequence[Search | None] = (),
+) -> list[Picture]:
+    """Say which figures a comparison has; one with nothing to show is left out.
+
+    Arguments:
+        comparison: As in `results.json`; the best model by validation first.
+        runs: The runs of each model (`rows`).
+        searched: Of each model, where something rare is searched for (`searches`).
+    """
+    labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
+    models = [
+        dict(model) | {"label": label, "rows": rows}
+        for label, model, rows in zip(labels, comparison["models"], runs, strict=True)
+    ]
+    for place, model in enumerate(models):
+        model |= {"shown": place < _MOST_ROWS, "named": place < _MOST_NAMES, "best": not place}
+    made = [
+        *_scores(comparison, models),
+        *_differences(comparison, models),
+        *_generated(models),
+        *_times(models),
+        *_costs(models),
+        *_shares(models),
+        *_searches(labels, searched),
+    ]
+    suffix = _suffix(comparison["number"])
+    return [replace(picture, name=f"{picture.name}{suffix}") for picture in made]
+
+
+def compose_hardest(
+    number: int, answers: Sequence[Outcomes], root: str, digest: str, test: str
+) -> tuple[list[Picture], list[str]]:
+    """Say which test images the most models of a comparison get wrong.
+
+    Arguments:
+        number: Of the comparison.
+        answers: Of each model, those of the run that validation picks.
+        root: Folder of shards.
+        digest: Of the data that the models were tested on.
+        test: The slice.
+
+    Returns:
+        The figure, and no note; or, where the images are not at hand, none and why. Neither where
+        no model is wrong anywhere.
+    """
+    classed = [each for each in answers if each.probabilities is not None]
+    try:
+        samples = hardest(classed) if classed else []
+        if samples:
+            find_images(root, digest, test, [sample["id"] for sample in samples])
+    except CollectError as error:
+        return [], [str(error)]
+    if not samples:
+        return [], []
+    arguments = {"root": root, "digest": digest, "test": test, "samples": samples}
+    caption = f"The {len(samples)} test images that the most models get wrong."
+    return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []
+
+
+def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+    """The scores that every classifier has, or the one that picks models of another task."""
+    words = {"auc": f"{_words('auc')} (macro, one against the rest)"}
+    words |= {name: _words(name) for name in ("accuracy", comparison["score"]) if name != "auc"}
+    for name, score in words.items():
+        known = [model for model in models if model.get(f"{name}_mean") is not None]
+        shown = [
+            {
+                "label": model["label"],
+                "mean": model[f"{name}_mean"],
+                "low": model.get(f"{name}_low"),
+                "high": model.get(f"{name}_high"),
+                "interval": model.get("interval"),
+                "seeds": _values(model["rows"], name),
+                "mark": _mark(model),
+            }
+            for model in known
+            if model["shown"]
+        ]
+        if shown:
+            arguments = {"models": shown, "score": score, "by": _picker(models)}
+            arguments["compared"] = _words(comparison["score"])
+            caption = f"{score[0].upper()}{score[1:]} of each model, {_means(models)}"
+            yield Picture(name, "score_dots", arguments, caption + _others(known, shown))
+
+
+def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:
+    known = [m for m in models if m["best"] or m.get("difference") is not None]
+    if len(known) < 2:
+        return
+    shown = [
+        {
+            "label": model["label"],
+            "difference": model.get("difference") or 0.0,
+            "low": model.get("difference_low"),
+            "high": model.get("difference_high"),
+            "interval": "bootstrap",
+            "p": model.get("p_value"),
+            "mark": _mark(model),
+        }
+        for model in known
+        if model["shown"]
+    ]
+    score, by = _words(comparison["score"]), _picker(models)
+    caption = (
+        f"{score[0].upper()}{score[1:]} of each model minus that of the best by {by}, on the same "
+        f"samples{_others(known, shown)}"
+    )
+    arguments = {"models": shown, "score": score, "by": by}
+    yield Picture("differences", "differences", arguments, caption)
+
+
+def _generated(models: Sequence[Model]) -> Iterator[Picture]:
+    """The distance of generated images from real ones, where they were judged by a classifier."""
+    known = [model for model in models if model.get("fid") is not None]
+    shown = [
+        {"label": model["label"], "generated": model["fid"], "real": model["fid_real"]}
+        for model in known
+        if model["shown"]
+    ]
+    if shown:
+        score = "FID from held-out images, in the features of a classifier"
+        yield Picture(
+            "fid", "beside_real", {"models": shown, "score": score}, score + _others(known, shown)
+        )
+
+
+def _times(models: Sequence[Model]) -> Iterator[Picture]:
+    """Training time, and the score against it, on each device: that of most runs first."""
+    spent: dict[str, int] = {}
+    for run in (run for model in models for run in model["rows"]):
+        if run["train_seconds"] is not None:
+            name = run["device"] or _UNNAMED
+            spent[name] = spent.get(name, 0) + 1
+    devices = sorted(spent, key=lambda device: -spent[device])
+    timed, scored = [], []
+    for device in devices:
+        bars, points = [], []
+        for model in models:
+            runs = [
+                [run["train_seconds"], run["auc"]]
+                for run in model["rows"]
+                if (run["device"] or _UNNAMED) == device and run["train_seconds"] is not None
+            ]
+            name = {"label": model["label"]}
+            if runs and model["shown"]:
+                bars.append(name | {"seconds": [seconds for seconds, _ in runs]})
+            if runs := [run for run in runs if run[1] is not None]:
+                points.append(name | {"named": model["named"], "runs": runs})
+        if bars:
+            timed.append({"device": device, "models": bars})
+        if points:
+            known = device != _UNNAMED
+            scored.append({"device": device, "comparable": known, "models": points})
+    others = _others(models, [model for model in models if model["shown"]])
+    apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
+    if timed:
+        caption = f"Training time of each model{apart}{others}"
+        yield Picture("time", "time_bars", {"devices": timed}, caption)
+    if scored:
+        caption = f"Test AUC against training time{apart}{_unnamed(models)}"
+        yield Picture("auc_time", "auc_against_time", {"devices": scored}, caption)
+
+
+def _costs(models: Sequence[Model]) -> Iterator[Picture]:
+    """The score against costs that compare whatever the device."""
+    size = [
+        _cost(models, "parameters_m", "parameters (millions)"),
+        _cost(models, "gflops", "GFLOPs an image"),
+    ]
+    reference = [_cost(models, "reference_hours", "GPU-hours on the reference device")]
+    for name, found, words in (
+        ("auc_cost", size, "size and arithmetic"),
+        ("auc_reference", reference, "training time on one reference device"),
+    ):
+        panels = [panel for panel in found if len(panel["models"]) > 1]
+        if panels:
+            caption = f"Test AUC against {words}{_unnamed(models)}"
+            yield Picture(name, "auc_against_cost", {"costs": panels}, caption)
+
+
+def _cost(models: Sequence[Model], name: str, words: str) -> dict[str, Any]:
+    points = [
+        {
+            "label": model["label"],
+            "named": model["named"],
+            "runs": [[model[name], auc] for auc in _values(model["rows"], "auc")],
+        }
+        for model in models
+        if (model.get(name) or 0) > 0 and _values(model["rows"], "auc")
+    ]
+    return {"name": words, "models": points}
+
+
+def _shares(models: Sequence[Model]) -> Iterator[Picture]:
+    """The score against the number of training images, where it was varied."""
+    shares: dict[str, list[list[float]]] = {}
+    for run in (run for model in models for run in model["rows"]):
+        if run.get("train_samples") and run["auc"] is not None:
+            shares.setdefault(run["model"], []).append([run["train_samples"], run["auc"]])
+    if len({images for some in shares.values() for images, _ in some}) > 1:
+        known = [{"label": name, "runs": runs} for name, runs in shares.items()]
+        shown = known[:MOST_LINES]
+        caption = "Test AUC against the number of training images" + _others(known, shown)
+        yield Picture("auc_labels", "auc_against_labels", {"models": shown}, caption)
+
+
+def _searches(labels: Sequence[str], searched: Sequence[Search | None]) -> Iterator[Picture]:
+    known = [(label, found) for label, found in zip(labels, searched, strict=False) if found]
+    shown = known[:MOST_LINES]
+    if not shown:
+        return
+    roc, steps = [], []
+    for label, found in shown:
+        roc.append({"label": label, "x": found.roc[0].tolist(), "y": found.roc[1].tolist()})
+        recall, precision = found.precision_recall
+        point = None if found.point is None else list(found.point)
+        steps.append({"label": label, "x": recall.tolist(), "y": precision.tolist(),
+                      "area": found.average_precision, "point": point})  # fmt: skip
+    of = "of the run of each model that validation picks" + _others(known, shown)
+    caption = f"Completeness at low rates of false positives, {of}"
+    yield Picture("roc_low_fpr", "roc_low_fpr", {"models": roc}, caption)
+    arguments = {"models": steps, "share": shown[0][1].share}
+    caption = f"Precision at every completeness, {of}"
+    yield Picture("precision_recall", "precision_recall", arguments, caption)
+
+
+def _suffix(number: int) -> str:
+    """What tells the figures of several comparisons apart."""
+    return f"-{number}" if number > 1 else ""
+
+
+def _mark(model: Model) -> str:
+    """How a model stands to the best, of `charts.MARKS`."""
+    if model["best"]:
+        return "best"
+    tied = model.get("tied")
+    return "unknown" if tied is None else "tied" if tied else "apart"
+
+
+def _values(rows: Sequence[Row], name: str) -> list[float]:
+    """One number for each run that has it."""
+    found = [row.get(name, (row.get("more") or {}).get(name)) for row in rows]
+    return [value for value in found if value is not None]
+
+
+def _words(name: str) -> str:
+    return f"test {score_name(name)}"
+
+
+def _picker(models: Sequence[Model]) -> str:
+    """What picked the best; without validation the test did, which flatters it."""
+    return "validation" if models[0].get("valid_score") is not None else "test"
+
+
+def _means(models: Sequence[Model]) -> str:
+    several = any(len(model["rows"]) > 1 for model in models)
+    return "the mean over its seeds" if several else "one run each"
+
+
+def _others(known: Sequence[Any], shown: Sequence[Any]) -> str:
+    """Say at the end of a caption how many models it leaves out."""
+    more = len(known) - len(shown)
+    if not more:
+        return "."
+    return f"; shown are the first {len(shown)} of the table, which has {more} more."
+
+
+def _unnamed(models: Sequence[Model]) -> str:
+    """Say at the end of a caption that points are without a label."""
+    most = sum(model["named"] for model in models)
+    if most == len(models):
+        return "."
+    return f"; named are the Pareto front and the first {most} of the table, of {len(models)}."

@@ -1,0 +1,1 @@
+"""The figures of a comparison, each drawn from `results.json`."""

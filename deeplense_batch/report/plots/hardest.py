@@ -1,0 +1,111 @@
+"""The test images that the most models get wrong, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deeplense_batch.core.scoring.image_grid import contact_sheet
+from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
+from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.run_table import CollectError
+
+__all__ = ["find_images", "hardest", "sheet"]
+
+_NONE = "the hardest images are not shown"
+_TITLE = "Test images that the most models get wrong"
+_MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
+_LETTERS = 14  # of the name of a class below an image
+
+
+def hardest(models: Sequence[Outcomes], most: int = _MOST) -> list[dict[str, Any]]:
+    """Find the samples that the most models get wrong, of one run each.
+
+    Of those that as many get wrong, the one whose true class has the lowest mean probability comes
+    first, then by id.
+
+    Arguments:
+        models: Classes answered on the same samples, in any order.
+        most: How many to find.
+
+    Returns:
+        ``id``, ``truth``, ``said`` (the wrong class most often answered), ``wrong`` (models)
+        and ``of`` (all models) of each; none that all models get right.
+
+    Raises:
+        CollectError: The models answer for different samples or classes.
+    """
+    classes, first = models[0].classes, np.argsort(models[0].ids)
+    ids, targets = models[0].ids[first], models[0].targets[first]
+    count, samples = len(models), np.arange(len(ids))
+    true = np.zeros(len(ids))
+    said = np.zeros((len(ids), len(classes)), np.int64)
+    for model in models:
+        order = np.argsort(model.ids)
+        if not np.array_equal(model.ids[order], ids) or model.classes != classes:
+            raise CollectError(f"{_NONE}: models answer for other samples or classes than others")
+        assert model.probabilities is not None
+        probabilities = model.probabilities[order]
+        said[samples, probabilities.argmax(axis=1)] += 1
+        true += probabilities[samples, targets] / count
+    said[samples, targets] = 0
+    wrong = np.where(targets >= 0, said.sum(axis=1), 0)
+    places = np.lexsort((ids, true, -wrong))[:most]
+    return [
+        {
+            "id": str(ids[place]),
+            "truth": classes[targets[place]],
+            "said": classes[said[place].argmax()],
+            "wrong": int(wrong[place]),
+            "of": count,
+        }
+        for place in places
+        if wrong[place]
+    ]
+
+
+def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[Split]:
+    """Find samples by id, each as a slice of one.
+
+    Raises:
+        CollectError: They are not at hand: the folder is gone, or holds other data.
+    """
+    try:
+        if data_digest(root) != digest:
+            raise ShardError(f"{root} holds other data now")
+        slice_ = open_split(root, test)
+        places = {name: place for place, name in enumerate(slice_.ids(), start=slice_.start)}
+        return [Split(slice_.info, places[id_], places[id_] + 1) for id_ in ids]
+    except KeyError as error:
+        raise CollectError(f"{_NONE}: {root} has no {error}") from error
+    except (OSError, ValueError) as error:
+        raise CollectError(f"{_NONE}: {error}") from error
+
+
+def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]]) -> Figure:
+    """Show images, each with its truth, what most take it for, and how many models are wrong.
+
+    Arguments:
+        root: Folder of shards.
+        digest: Of the data that the models were tested on.
+        test: The slice.
+        samples: As `hardest` gives them.
+
+    Raises:
+        CollectError: The images are not at hand.
+    """
+    splits = find_images(root, digest, test, [sample["id"] for sample in samples])
+    names = [
+        f"{sample['id']}\ntrue {_short(sample['truth'])}\ntaken for {_short(sample['said'])}\n"
+        f"wrong in {sample['wrong']} of {sample['of']}"
+        for sample in samples
+    ]
+    images = [split.images()[0] for split in splits]
+    return contact_sheet(images, names, _TITLE, columns=_COLUMNS)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

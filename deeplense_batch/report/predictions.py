@@ -1,0 +1,225 @@
+"""What a model answered on each test sample, as a finished run or another program left it.
+
+Another program's answers, as predictions or as published scores, become rows of the comparison.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.core.scoring.metrics import classification_scores, softmax
+from deeplense_batch.report.run_table import COLUMNS, CollectError, Row
+
+__all__ = ["Outcomes", "OutcomesError", "prediction_rows", "published_rows", "read_outcomes"]
+
+_SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
+_REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
+
+
+class OutcomesError(ValueError):
+    """The answers of a model cannot be read."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Answers on one test slice: probabilities of classes, or numbers."""
+
+    ids: NDArray[np.str_]  # (N,)
+    targets: NDArray[np.int64]  # (N,) class numbers
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float64] | None = None  # (N, K)
+    numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
+    searched: int = 1  # number of the class that is searched for, of two
+
+
+def read_outcomes(folder: Path | str) -> Outcomes:
+    """Read `outputs.npz` of a run, or `all_labels.npy` and `all_preds.npy` of another program.
+
+    These hold class numbers, (N,), and logits or probabilities, (N, K); they name neither samples
+    nor classes, which are numbered.
+
+    Raises:
+        OutcomesError: A file is missing, damaged or foreign; the message names it.
+    """
+    folder = Path(folder)
+    if (folder / "all_preds.npy").exists():
+        return _predictions(folder)
+    if folder.is_file():
+        raise OutcomesError(f"{folder.name} holds no answers to single samples")
+    path = folder / "outputs.npz"
+    found = _loaded(path, _unzipped)
+    try:
+        ids, targets = np.asarray(found["ids"], str), np.asarray(found["targets"], np.int64)
+        classes = tuple(np.asarray(found["classes"], str).tolist())
+        if "logits" in found:
+            scores = _scores(found["logits"], targets, path)
+            return Outcomes(ids, targets, classes, _softmax(scores, path))
+        if "errors" in found:  # of restored images, by level of noise
+            raise OutcomesError("a generator gives no answers to single samples")
+        numbers = np.stack([found["true"], found["predicted"]], axis=1).astype(np.float64)
+        return Outcomes(ids, targets, classes, numbers=numbers)
+    except (KeyError, TypeError) as error:
+        raise OutcomesError(f"{path.name} holds no {error} of a test slice") from None
+
+
+def published_rows(folder: Path | str) -> list[Row]:
+    """Read a folder of ``results_<model>.json`` of DeepLense model comparisons, a row for each.
+
+    Such a file holds ``model_desc``, ``status``, ``config``, ``best_epoch``, ``best_val_auc``,
+    ``val_aucs``, ``training_time_s`` and ``test_results``: ``accuracy``, ``auc_ovr_macro``, the
+    ``report`` of scikit-learn as text, and ``roc_curve_data`` with the ``auc`` of each class. It
+    names no device, and no answers to single samples. A file of another kind
+    is a row that says so.
+
+    Raises:
+        CollectError: There is no such folder, or no such file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CollectError(f"--import: {folder}: no such folder")
+    files = sorted(folder.glob("results_*.json"))
+    if not files:
+        raise CollectError(f"--import: {folder}: no results here (expected results_<model>.json)")
+    return [_published(file) for file in files]
+
+
+def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> list[Row]:
+    """Read folders of ``all_labels.npy`` and ``all_preds.npy`` (`outcomes.read_outcomes`).
+
+    Those with the same labels are of one test set.
+
+    Arguments:
+        named: Folders by the name of their model.
+        classes: Class names in the order of the scores; by default they are numbered.
+
+    Raises:
+        CollectError: A folder cannot be read, or has another number of classes.
+    """
+    rows = []
+    for name, folder in named.items():
+        try:
+            samples = read_outcomes(folder)
+        except OutcomesError as error:
+            raise CollectError(f"--predictions: {name}: {folder}: {error}") from None
+        names = tuple(classes) or samples.classes
+        if samples.probabilities is None or len(names) != samples.probabilities.shape[1]:
+            raise CollectError(
+                f"--predictions: {name}: {folder} has scores of {len(samples.classes)} classes, "
+                f"and {len(names)} names were given"
+            )
+        targets = samples.targets
+        with np.errstate(divide="ignore"):
+            logits = np.log(samples.probabilities)
+        scores, notes = classification_scores(targets, logits, names)
+        row = _blank("predictions", name, folder) | {"state": "done", "seed": 0, **scores}
+        digest = hashlib.sha256(targets.tobytes()).hexdigest()[:16]
+        row |= {"data_digest": digest, "test": "predictions", "test_samples": len(targets)}
+        row["class_counts"] = {class_: int((targets == k).sum()) for k, class_ in enumerate(names)}
+        rows.append(row | {"notes": notes or None})
+    return rows
+
+
+def _predictions(folder: Path) -> Outcomes:
+    targets = _loaded(folder / "all_labels.npy", np.load)
+    path = folder / "all_preds.npy"
+    scores = _scores(_loaded(path, np.load), targets, path)
+    probable = (scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < _SUMS_TO_ONE).all()
+    probabilities = scores if probable else _softmax(scores, path)
+    if targets.dtype.kind not in "iu" or targets.min() < 0:
+        raise OutcomesError("all_labels.npy: expected class numbers from 0")
+    if targets.max() >= probabilities.shape[1]:
+        known = probabilities.shape[1]
+        raise OutcomesError(
+            f"all_labels.npy: labels up to {targets.max()}, scores of {known} classes"
+        )
+    ids = np.arange(len(targets)).astype(str)
+    names = tuple(str(k) for k in range(probabilities.shape[1]))
+    return Outcomes(ids, targets.astype(np.int64), names, probabilities)
+
+
+def _scores(values: NDArray, targets: NDArray, path: Path) -> NDArray[np.float64]:
+    if values.ndim != 2 or targets.shape != (len(values),) or not len(values):
+        raise OutcomesError(
+            f"{path.name}: expected scores of shape (N, K) and N labels, got {values.shape} and "
+            f"{targets.shape}"
+        )
+    return values.astype(np.float64)
+
+
+def _softmax(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    try:
+        return softmax(values)
+    except ValueError as error:
+        raise OutcomesError(f"{path.name}: {error}") from None
+
+
+def _unzipped(path: Path) -> dict[str, NDArray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
+    """Load arrays; a foreign file may hold, and so raise, anything."""
+    if path.exists() and not path.is_file():
+        raise OutcomesError(f"{path.name} is no file")
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise OutcomesError(f"{path.name} is missing") from None
+    except Exception as error:
+        raise OutcomesError(
+            f"{path.name} is damaged or foreign ({type(error).__name__})"
+        ) from None
+
+
+def _published(file: Path) -> Row:
+    row = _blank(file.parent.name, file.stem.removeprefix("results_"), file)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        config = content["config"]
+        row |= {"model": str(content["model_desc"]), "seed": int(config["seed"])}
+        row |= {"planned_epochs": int(config["epochs"]), "epochs": len(content["val_aucs"])}
+        row["recipe"] = {f"config.{name}": value for name, value in config.items()}
+        if content["status"] != "Completed":
+            return row | {"state": "failed", "reason": str(content["error"] or content["status"])}
+        test = content["test_results"]
+        counts = _supports(test["report"])
+        for k, name in enumerate(counts):
+            row[f"auc_{name}"] = float(test["roc_curve_data"][str(k)]["auc"])
+        row |= {"auc": float(test["auc_ovr_macro"]), "accuracy": float(test["accuracy"])}
+        row |= {"best_epoch": int(content["best_epoch"])}
+        row |= {"valid_auc": float(content["best_val_auc"])}
+        row |= {
+            "valid_score": row["valid_auc"],
+            "train_seconds": float(content["training_time_s"]),
+        }
+        row |= {"test_samples": sum(counts.values()), "class_counts": counts}
+        row["notes"] = ["seconds are of hardware that the files do not name, of several kinds"]
+        return row | {"data_digest": "published", "test": "published", "state": "done"}
+    except Exception as error:  # a foreign file may hold, and so raise, anything
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{file.name}: is not a published result ({detail})"
+        return _blank(file.parent.name, row["model"], file) | {"reason": reason}
+
+
+def _supports(report: str) -> dict[str, int]:
+    """Samples of each class, from scikit-learn's report as text."""
+    above = report.split("accuracy")[0].splitlines()
+    lines = [match for line in above if (match := _REPORT_LINE.match(line))]
+    return {match[1]: int(match[2].split()[-1]) for match in lines}
+
+
+def _blank(job: str, model: str, place: Path) -> Row:
+    row: Row = dict.fromkeys(COLUMNS) | {"job": job, "model": model, "run": str(place)}
+    row |= {"task": "classification", "state": "unreadable"}
+    known: dict[str, Any] = {"monitor": "auc", "valid_score": None, "recipe": {}, "more": {}}
+    return row | known

@@ -1,0 +1,229 @@
+"""The processes of one run on this machine: one for each GPU, ended together.
+
+A process that fails ends the others within seconds, since they would wait for it for ever. The
+first signal is passed on to all, so that they agree to save; exit codes come back as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from deeplense_batch.core.job import JobError, Simulation
+from deeplense_batch.core.processes import StartError, forget, meeting_place, world_size
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
+from deeplense_batch.runs.plan import Planned, put_aside
+
+__all__ = ["carry_out", "launch"]
+
+_POLL_SECONDS = 0.05
+_log = logging.getLogger(__name__)
+
+_TOLD = (2, 3, 85)  # exit codes of who has refused or stopped, and said so
+_GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
+
+
+def carry_out(
+    planned: Planned,
+    *,
+    device: str | None = None,
+    processes: int | None = None,
+    force: bool = False,
+) -> int:
+    """Carry out a run by this process, or by as many as it needs where nobody started them.
+
+    Arguments:
+        planned: The job and its directory.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+        processes: By default those of `Resources`, one for each GPU the job asks for.
+        force: Put aside what is there and start over.
+
+    Returns:
+        0, or the exit code of the first process that failed.
+
+    Raises:
+        JobError: `force` where several processes were started for the run.
+        StartError: The environment contradicts itself, or `processes`.
+        Exception: As `run.run` or `make.make`, where this process carries the run out.
+    """
+    size = world_size()
+    if force and size > 1:
+        raise JobError(
+            "run: --force: one process of several would put aside what the others write; "
+            "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
+        )
+    if isinstance(planned.job, Simulation):
+        from deeplense_batch.runs.simulation_run import make
+
+        make(planned, force=force)
+        return 0
+    asked = planned.job.resources
+    count = processes or (1 if device == "cpu" and asked.gpus else asked.tasks)
+    if size > 1:
+        meeting_place()
+        if processes and processes != size:
+            raise StartError(
+                f"--processes={processes}, but this is one of WORLD_SIZE={size} processes; leave "
+                "the flag out, or 'unset RANK WORLD_SIZE' to start them from here"
+            )
+        if count != size:
+            _log.warning("%d processes, as WORLD_SIZE says; the job asks for %d", size, count)
+    if count == 1 or size > 1:
+        from deeplense_batch.runs.training_run import (
+            run,  # loads torch, which a launcher has no use for
+        )
+
+        run(planned, device=device, force=force)
+        return 0
+    if force and planned.run.path.exists():
+        with planned.run.claim():
+            put_aside(planned.run)
+    return launch(planned.make().path, count, device=device)
+
+
+def launch(path: Path, count: int, *, device: str | None = None) -> int:
+    """Carry out a run by several processes of this machine.
+
+    Arguments:
+        path: Run directory.
+        count: Processes; process i works on GPU i of those visible.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+
+    Returns:
+        0, or the exit code of the first process that failed.
+    """
+    command = [sys.executable, "-m", "deeplense_batch", "run", str(path)]
+    if device is not None:
+        command.append(f"--device={device}")
+    shared = dict(os.environ)
+    forget(shared)
+    shared |= {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+    shared.setdefault("OMP_NUM_THREADS", "1")
+    ranks = [_Rank(command, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+    try:
+        with _passed_on([rank.process for rank in ranks]):
+            failed = _wait([rank.process for rank in ranks])
+    finally:
+        _end([rank.process for rank in ranks])
+        for rank in ranks:
+            rank.hear()
+    if failed is None:
+        return 0
+    code = ranks[failed].process.wait()
+    if code not in _TOLD:
+        _tell(RunDir(path), ranks[failed], f"process {failed} of {count} on {platform.node()}")
+    return abs(code)
+
+
+class _Rank:
+    """A process of a run; what it says is passed on, and its last line is kept."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.last = ""
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+        self._reader.start()
+
+    def _pass_on(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            text = line.decode(errors="replace")
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self.last = text.strip() or self.last
+
+    def hear(self) -> None:
+        """Wait for its last words, now that it has ended; a child of it may hold the line open."""
+        self._reader.join(_GRACE_SECONDS)
+
+    def ended(self) -> str:
+        """How it ended, and what it said last."""
+        code = self.process.returncode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"{how}: {self.last}" if self.last else how
+
+
+def _tell(run: RunDir, rank: _Rank, name: str) -> None:
+    """Write why a process ended, where none of the run came to write it.
+
+    One that was killed from outside leaves the run lost, which `submit` goes on with.
+    """
+    message = f"{name} ended {rank.ended()}"
+    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
+        run.check()
+        status = run.status()
+        if status.state not in ("planned", "queued", "lost"):
+            return
+        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{message}\n")
+        if rank.process.returncode > 0:
+            told = replace(status, state="failed", reason="environment", message=message)
+            run.write_status(told)
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait until all have ended, or one has failed: the number of that one."""
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        failed = [number for number, code in enumerate(codes) if code]
+        if failed or all(code == 0 for code in codes):
+            break
+        time.sleep(_POLL_SECONDS)
+    if {codes[number] for number in failed} == {85}:  # they agreed to stop
+        ended = [rank.wait() for rank in ranks]  # the rest are on their way
+        return ended.index(max(ended))
+    return failed[0] if failed else None
+
+
+def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    alive = [rank for rank in ranks if rank.poll() is None]
+    for rank in alive:
+        rank.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for rank in alive:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            rank.wait(max(deadline - time.monotonic(), 0))
+    for rank in alive:
+        if rank.poll() is None:
+            rank.kill()
+            rank.wait()
+
+
+@contextlib.contextmanager
+def _passed_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        # A terminal's Ctrl-C has reached the processes already.
+        for rank in ranks:
+            if number != signal.SIGINT and rank.poll() is None:
+                rank.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

@@ -1,0 +1,303 @@
+"""From jobs to run directories, and back; and the earlier runs that a job names.
+
+A job may start from the weights of another run (`train.init`) and be judged by a classifier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deeplense_batch.core import files
+from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Resources, Simulation
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
+from deeplense_batch.data.shards import ShardError, data_digest
+from deeplense_batch.runs.validate import Memo, check_simulation, check_training
+
+__all__ = [
+    "Planned",
+    "data_notes",
+    "find_classifier",
+    "plan",
+    "put_aside",
+    "reopen",
+    "with_earlier",
+]
+
+
+def with_earlier(job: AnyJob, memo: Memo) -> AnyJob:
+    """The job with the runs that it names found, where it named a job's folder.
+
+    Arguments:
+        job: The job.
+        memo: What is known of the earlier runs of other jobs of the plan.
+
+    Raises:
+        NotYetError: One is not there, or not through.
+        JobError: There are several, or it is of no use.
+    """
+    return _with_judge(_with_init(job, memo), memo)
+
+
+def find_classifier(place: Path, asked: str) -> Path:
+    """The run directory of a classifier that judges.
+
+    Only one judges, since features of two networks do not compare.
+
+    Arguments:
+        place: It, or its job's folder.
+        asked: Where it was named.
+
+    Raises:
+        NotYetError: There is none, or it is not done.
+        JobError: There are several, or it tells no classes apart.
+    """
+    runs = find_runs(place)
+    if len(runs) > 1:
+        raise JobError(f"{asked}: {place} has {len(runs)} runs; name one, which judges all alike")
+    try:
+        done = bool(runs) and runs[0].status().state == "done"
+    except RunDirError as error:
+        raise JobError(f"{asked}: {error}") from None
+    if not done:
+        raise NotYetError(
+            f"{asked}: {place}: no finished run there; expected that of a classifier"
+        )
+    (job,) = load_jobs(runs[0].path / "job.yaml")
+    if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
+        raise JobError(
+            f"{asked}: {runs[0].path} tells no classes apart; expected a run of a classifier"
+        )
+    return runs[0].path
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job and the run directory its identity gives; the directory may not exist yet."""
+
+    job: AnyJob
+    run: RunDir
+    digest: str  # of the data; of none for a simulation
+
+    @property
+    def training(self) -> Job:
+        """The job of a run that trains."""
+        assert isinstance(self.job, Job)
+        return self.job
+
+    @property
+    def gone(self) -> bool:
+        """Whether what the run made is no longer there, though its directory is."""
+        if not isinstance(self.job, Simulation):
+            return False
+        out = Path(self.job.simulate.out)
+        return not any((out / name).exists() for name in ("manifest.json", ".parts/plan.json"))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether what several runs make together is not complete, though this one is done."""
+        if not isinstance(self.job, Simulation):
+            return False
+        return not Path(self.job.simulate.out, "manifest.json").exists()
+
+    def make(self) -> RunDir:
+        """Make the run directory with its job, or find it made."""
+        return RunDir.create(self.run.path, self.job.to_yaml())
+
+    def take(self, element: str | None = None, *, seen: str | None = None) -> Status | None:
+        """Have the run wait for this process, or for an element of an array of SLURM.
+
+        Arguments:
+            element: Of an array.
+            seen: The element that it was last seen in, and that is known to have ended.
+
+        Returns:
+            What it was before; None, and nothing is changed, where it is somebody else's by now.
+        """
+        try:
+            with self.run.claim():
+                found = self.run.status()
+                held = found.state in ("queued", "running")
+                if held and (found.element is None or found.element != seen):
+                    return None
+                if found.state == "done" and not self.gone:
+                    return None
+                queued = replace(found, state="queued", reason=None, message=None)
+                self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
+                return found
+        except RunBusyError:
+            return None
+
+
+def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
+    """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
+
+    Two jobs of one identity are one run.
+
+    Raises:
+        JobError: A task, or the same samples used twice.
+        ModelError: A model.
+        WeightsError: Pretrained weights that were not fetched.
+        ShardError: Data, or a slice of them.
+    """
+    planned: dict[Path, Planned] = {}
+    memo = Memo()
+    sets: dict[str, Simulation] = {}
+    # Checked by the names that were given, so that errors tell those.
+    for given in (with_earlier(job, memo) for job in jobs):
+        if isinstance(given, Simulation):
+            digest = check_simulation(given, memo)
+        else:
+            digest = check_training(given, memo)
+        job = _anchored(given)
+        path = Path(out) / job.name / job.run_name(digest)
+        if isinstance(job, Simulation):
+            whole = job.model_copy(update={"part": 0, "name": "", "resources": Resources()})
+            if sets.setdefault(job.simulate.out, whole) != whole:
+                raise JobError(
+                    f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
+                )
+        found = planned.setdefault(path, Planned(job, RunDir(path), digest))
+        if isinstance(job, Job):
+            _check_one_judge(job, found)
+    return list(planned.values())
+
+
+def data_notes(root: Path | str) -> list[str]:
+    """What packing found wrong with the data, which a reader of scores should know."""
+    path = Path(root) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = [str(warning) for warning in manifest.get("warnings", [])]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError, TypeError):
+        found = [f"{path.name} cannot be read, so that what packing warned of is not known"]
+    return [f"data: {warning}" for warning in found]
+
+
+def reopen(path: Path | str) -> Planned:
+    """Find the job of a run directory and make sure that they belong together.
+
+    Where the data cannot be read the digest is empty, and the run will say so: it may be that this
+    node lacks what the one that planned the run had.
+
+    Raises:
+        JobError: There is no job, or its identity is not the directory's name: the job was
+            edited, or the data have changed.
+    """
+    run = RunDir(Path(path).absolute())
+    if not os.path.lexists(run.path / "job.yaml"):
+        raise JobError(f"{path}: is no run directory, it has no job.yaml")
+    (job,) = load_jobs(run.path / "job.yaml")
+    digest = ""
+    if isinstance(job, Job):
+        try:
+            digest = data_digest(job.data.root)
+        except ShardError:
+            return Planned(job, run, digest)
+    try:
+        name = job.run_name(digest)
+    except JobError as error:  # weights that it starts from are gone
+        raise JobError(f"{run.path / 'job.yaml'}: {error}") from error
+    if run.path.name != name:
+        data = f" and the data in {job.data.root}" if isinstance(job, Job) else ""
+        raise JobError(
+            f"{path}: its job.yaml{data} give the run {name}; "
+            "one of them was changed after it was made"
+        )
+    return Planned(job, run, digest)
+
+
+def put_aside(run: RunDir) -> Path:
+    """Move a run directory out of the way, to start over; nothing is deleted."""
+    old = run.path.parent / ".old"
+    old.mkdir(exist_ok=True)
+    stamp = f"{run.path.name}-{now().replace(':', '')}"
+    aside, number = old / stamp, 1
+    while aside.exists():  # of the same second
+        aside, number = old / f"{stamp}-{number}", number + 1
+    files.move_folder(run.path, aside)
+    with contextlib.suppress(OSError):  # a damaged one is no claim
+        (aside / "claim").unlink(missing_ok=True)
+    return aside
+
+
+def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
+    """The job with the run it starts from, where a job's folder was named: its counterpart.
+
+    Raises:
+        NotYetError: There is none, or it has no weights yet.
+        JobError: There are several.
+    """
+    if not isinstance(job, Job) or job.train.init is None:
+        return job
+    place = Path(job.train.init)
+    if place.is_dir() and not (place / "job.yaml").exists():
+        start = job.run_name("").rpartition("-")[0] + "-"
+        runs = memo.once(("beginnings", place), lambda: _by_beginning(place)).get(start, [])
+        if len(runs) > 1:
+            raise JobError(
+                f"{job.name}: train.init: {place} has {len(runs)} runs {start}...; name one"
+            )
+        place = runs[0] if runs else place / f"{start}..."
+    if not (place / "best.pt" if place.is_dir() else place).is_file():
+        raise NotYetError(
+            f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
+            "or a .pt or .safetensors file"
+        )
+    train = job.train.model_copy(update={"init": str(place.absolute())})
+    return job.model_copy(update={"train": train})
+
+
+def _by_beginning(place: Path) -> dict[str, list[Path]]:
+    """What lies in a folder, by the beginnings of its names that end in a dash."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(place.iterdir()):
+        for dash in re.finditer("-", path.name):
+            found.setdefault(path.name[: dash.end()], []).append(path)
+    return found
+
+
+def _with_judge(job: AnyJob, memo: Memo) -> AnyJob:
+    """The job with the run of the classifier that judges, where its job's folder was named."""
+    if not isinstance(job, Job) or job.judge is None or job.judge.classifier is None:
+        return job
+    place, asked = Path(job.judge.classifier), f"{job.name}: judge.classifier"
+    run = memo.once((asked, place), lambda: find_classifier(place, asked))
+    section = job.judge.model_copy(update={"classifier": str(run.absolute())})
+    return job.model_copy(update={"judge": section})
+
+
+def _check_one_judge(job: Job, found: Planned) -> None:
+    """Make sure that a run is judged in one way, which does not name it.
+
+    Raises:
+        JobError: Another job of this run, or the directory that was begun, has another one.
+    """
+    begun = found.training
+    if job.task.name == "generation" and (found.run.path / "job.yaml").is_file():
+        with contextlib.suppress(JobError, RunDirError):  # `submit` tells which runs are damaged
+            (kept,) = load_jobs(found.run.path / "job.yaml")
+            if isinstance(kept, Job) and found.run.status().state != "done":
+                begun = kept
+    if begun.judge != job.judge:
+        raise JobError(
+            f"{job.name}: judge: {found.run.path} is judged in another way; a run is judged once, "
+            "and 'judge RUN --out FOLDER' does it otherwise when it is done"
+        )
+
+
+def _anchored(job: AnyJob) -> AnyJob:
+    """The job with its data by absolute path: its run directory is read from anywhere."""
+    if isinstance(job, Simulation):
+        out = str(Path(job.simulate.out).absolute())
+        return job.model_copy(update={"simulate": job.simulate.model_copy(update={"out": out})})
+    root = str(Path(job.data.root).absolute())
+    return job.model_copy(update={"data": job.data.model_copy(update={"root": root})})

@@ -1,0 +1,4 @@
+"""Lens images by ray tracing, with their truth, into shards.
+
+Knows `lensing` and `data`. Open `simulate` first (the kinds of sets), then `scenes` (the physics).
+"""

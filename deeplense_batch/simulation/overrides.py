@@ -1,0 +1,212 @@
+"""Presets with some of their laws changed, checked before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from deeplense_batch.core.job import nearest
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.distributions import Fixed, Law, Place, Polar, Uniform
+from deeplense_batch.simulation.presets import PhotonCamera, Preset
+
+__all__ = ["changed", "check"]
+
+_LAWS = {law.__name__: law for law in get_args(Law)}
+_PLACES = {place.__name__: place for place in get_args(Place)}
+_PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
+_KNOWN = {"name", "version", "slips"}  # not to be changed: they say what the rest is
+
+
+def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
+    """Change fields of a preset.
+
+    Arguments:
+        preset: What is changed.
+        changes: Values by dotted field, such as ``{"sphere.count": 30}``. A law may be a number,
+            ``[low, high]`` for a uniform one, or ``{law: Normal, mean: 0, sd: 0.5}``; a place is
+            ``{place: Polar, radius: [0, 1]}`` or ``{place: Cartesian, x: 0, y: 0}``.
+
+    Raises:
+        ShardError: A field does not exist, or takes no such value.
+    """
+    for field, value in _dotted(changes):
+        preset = _replaced(preset, field.split("."), value, f"preset {preset.name}: {field}")
+    return preset
+
+
+def check(preset: Preset, size: int) -> None:
+    """Make sure that every scene of a preset can be made.
+
+    Raises:
+        ShardError: A source before its lens, substructure that leaves no lens, a number outside
+            its range, or a frame of `size` pixels too small for the blur.
+    """
+    where = f"preset {preset.name}"
+    least_source, most_lens = preset.z_s.range[0], preset.z_l.range[1]
+    if preset.z_l.range[0] <= 0 or least_source <= most_lens:
+        raise ShardError(
+            f"{where}: z_s from {least_source:g} and z_l up to {most_lens:g}: "
+            "a source should lie behind its lens, and a lens before us"
+        )
+    for name, value, least in _plain_numbers(preset):
+        if not least < value < math.inf:
+            raise ShardError(f"{where}: {name}: should be above {least:g}, got {value:g}")
+    shares = {"sphere": _most_mass(preset) / preset.lens.mass}
+    shares["vort"] = preset.vort.mass.range[1] / preset.lens.mass
+    if preset.fraction is not None:
+        shares = {"fraction": preset.fraction.range[1]}
+    for name, share in shares.items():
+        if share >= 1 and preset.budget != "added":
+            raise ShardError(
+                f"{where}: {name}: up to {share:.3g} of the lens in substructure leaves no lens; "
+                "it should stay below 1"
+            )
+    for name, law, least, most in _bounded(preset):
+        low, high = law.range
+        if not (low <= high and least <= low and high <= most):
+            raise ShardError(
+                f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
+            )
+    kernel = getattr(preset.camera, "kernel_size", None)
+    if kernel and (kernel % 2 == 0 or kernel > size):
+        raise ShardError(
+            f"{where}: camera.kernel_size: {kernel} should be odd, and fit {size} pixels"
+        )
+    reach = preset.camera.psf_sigma * _PSF_REACH
+    if not 0 < reach <= size * preset.pixel_scale / 2:
+        raise ShardError(
+            f"{where}: camera.psf_sigma: {preset.camera.psf_sigma:g} arcsec does not fit a frame "
+            f"of {size} pixels of {preset.pixel_scale:g} arcsec"
+        )
+
+
+def _dotted(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by dotted name, though some stand in sections, as a recipe may have them."""
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and not {"law", "place"} & set(value):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _most_mass(preset: Preset) -> float:
+    return preset.sphere.count.range[1] * preset.sphere.mass.range[1]
+
+
+def _plain_numbers(preset: Preset) -> Iterator[tuple[str, float, float]]:
+    """Numbers that are no laws, and what they should be above."""
+    camera = preset.camera
+    yield "lens.mass", preset.lens.mass, 0.0
+    yield "source.intensity", preset.source.intensity, 0.0
+    yield "pixel_scale", preset.pixel_scale, 0.0
+    yield "camera.psf_sigma", camera.psf_sigma, 0.0
+    if isinstance(camera, PhotonCamera):
+        yield "camera.sky", camera.sky, 0.0
+    else:
+        yield "camera.peak", camera.peak, 0.0
+        yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd, 0.0
+
+
+def _bounded(preset: Preset) -> Iterator[tuple[str, Law, float, float]]:
+    """Laws whose numbers have a range of their own."""
+    tiny = 1e-6
+    yield "lens.q", preset.lens.q, 0.05, 1.0
+    yield "lens.shear", preset.lens.shear, 0.0, 1.0 - tiny
+    yield "source.q", preset.source.q, 0.01, 1.0
+    yield "source.n", preset.source.n, 0.37, 10.0
+    yield "source.radius", preset.source.radius, tiny, math.inf
+    yield "sphere.count", preset.sphere.count, 1.0, 10_000.0
+    yield "sphere.mass", preset.sphere.mass, 0.0, math.inf
+    yield "vort.mass", preset.vort.mass, 0.0, math.inf
+    yield "vort.length", preset.vort.length, tiny, math.inf
+    if preset.lens.theta_e is not None:
+        yield "lens.theta_e", preset.lens.theta_e, tiny, math.inf
+    if preset.fraction is not None:
+        yield "fraction", preset.fraction, 0.0, 1.0
+    if not isinstance(preset.camera, PhotonCamera):
+        most = 2**15 / preset.camera.counts_per_sky_sd  # 16 bits, and room for the noise
+        yield "camera.snr", preset.camera.snr, tiny, most
+        yield "camera.exposure", preset.camera.exposure, tiny, math.inf
+
+
+def _replaced(part: Any, path: list[str], value: Any, where: str) -> Any:
+    name, *rest = path
+    hints = get_type_hints(type(part))
+    allowed = sorted(set(hints) - _KNOWN)
+    if name not in allowed:
+        raise ShardError(f"{where}: no such field; {nearest(name, allowed)}")
+    old = getattr(part, name)
+    if rest:
+        if not dataclasses.is_dataclass(old):
+            raise ShardError(f"{where}: {name} is a value, not a part of the preset")
+        new = _replaced(old, rest, value, where)
+    else:
+        new = _read(hints[name], value, where)
+    return dataclasses.replace(part, **{name: new})
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    """Read a value as the type of a field."""
+    kinds = set(get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    if value is None and type(None) in kinds:
+        return None
+    if Fixed in kinds:
+        return _law(value, where)
+    if Polar in kinds:
+        return _place(value, where)
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ShardError(f"{where}: got {value!r}; {nearest(str(value), get_args(hint))}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number and math.isfinite(value):
+        return float(value)
+    if int in kinds and number and value == int(value) and value > 0:
+        return int(value)
+    asked = "a whole number above 0" if int in kinds else "one of its fields"
+    asked = "a number" if hint is float else asked
+    raise ShardError(f"{where}: expected {asked}, got {value!r}")
+
+
+def _law(value: Any, where: str) -> Law:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return Fixed(float(value))
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _made(Uniform, {"low": value[0], "high": value[1]}, where)
+    if isinstance(value, Mapping) and value.get("law") in _LAWS:
+        fields = {name: item for name, item in value.items() if name != "law"}
+        return _made(_LAWS[value["law"]], fields, where)
+    raise ShardError(
+        f"{where}: expected a number, [low, high] or {{law: ..., ...}} with one of "
+        f"{', '.join(_LAWS)}; got {value!r}"
+    )
+
+
+def _place(value: Any, where: str) -> Place:
+    if isinstance(value, Mapping) and value.get("place") in _PLACES:
+        parts = {name: _law(v, where) for name, v in value.items() if name != "place"}
+        kind = _PLACES[value["place"]]
+        names = {field.name for field in dataclasses.fields(kind)}
+        if set(parts) <= names and (kind is Polar or set(parts) == names) and parts:
+            return kind(**parts)
+    raise ShardError(
+        f"{where}: expected {{place: Polar, radius: ...}} or {{place: Cartesian, x: ..., "
+        f"y: ...}}; got {value!r}"
+    )
+
+
+def _made(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
+    names = [field.name for field in dataclasses.fields(kind)]
+    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in fields.values()]
+    if sorted(fields) != sorted(names) or not all(numbers):
+        raise ShardError(
+            f"{where}: {kind.__name__} takes numbers for {', '.join(names)}; got {dict(fields)}"
+        )
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise ShardError(f"{where}: {kind.__name__}: {error}") from error

@@ -1,0 +1,274 @@
+"""The truth behind simulated images, computed again from the parameters stored beside them.
+
+Maps are on the pixel grid of the images, (H, W) float64, at the middle of each pixel; rows are y,
+columns x, and row 0 is the most negative y. The smooth lens with its shear and the substructure
+stand apart; their sum deflects the light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeplense_batch.data.shard_file import check_room, writing
+from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.lensing.potentials import (
+    line_potential,
+    point_potential,
+    pseudo_jaffe_convergence,
+    pseudo_jaffe_potential,
+    shear_potential,
+    sie_convergence,
+    sie_potential,
+)
+from deeplense_batch.lensing.profiles import points_on_line, tidal_radii
+from deeplense_batch.simulation.presets import PhotonCamera, Preset
+from deeplense_batch.simulation.scenes import (
+    Scenes,
+    deflection,
+    lens_deflection,
+    lens_radius,
+    render,
+    source_light,
+    squared_radii,
+    without_substructure,
+)
+from deeplense_batch.simulation.substructure import laws_of
+
+__all__ = ["Truth", "detectability", "write_truth"]
+
+_SOURCE_PIXEL = 0.5  # of a pixel of the image
+
+_MEANINGS = {
+    "deflection": "x and y, arcsec; of lens and shear (lens_...), and of substructure",
+    "convergence": "of lens and halos with an extent; points and lines of mass have no map",
+    "potential": "arcsec^2",
+    "image": "without noise and sky; counts, or the unit of the source's intensity",
+    "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
+    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0",
+    "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
+    "lens": "x, y (arcsec), axis ratio, direction (rad)",
+    "source": "x, y, half-light radius (arcsec), Sersic index, axis ratio, direction (rad)",
+    "delta_chi2": "what substructure changes beyond what a smooth lens could make up for",
+}
+_STEP = 1e-4  # of a derivative, in the unit of its parameter
+
+
+class Truth:
+    """The truth of one slice of a simulated set.
+
+    Arguments:
+        root: Folder of the shards, with their manifest.
+        slice_: Such as ``val[:10]``; empty for the first 100 of the first split.
+
+    Raises:
+        ShardError: The folder was not simulated, or by another version of its preset.
+    """
+
+    def __init__(self, root: Path | str, slice_: str) -> None:
+        self.preset = laws_of(Path(root))
+        self.split: Split = open_split(root, slice_ or f"{next(iter(read_splits(root)))}[:100]")
+        self.size = self.split.info.shape[-1]
+        self._scenes: Scenes = {
+            name: torch.from_numpy(self.split.truth(name))
+            for name in self.split.truths()
+            if name != "index"
+        }
+
+    def maps(self, number: int) -> dict[str, np.ndarray]:
+        """Maps of one image.
+
+        Arguments:
+            number: Its place in the slice.
+
+        Returns:
+            ``deflection`` (2, H, W) arcsec, x and y; ``convergence`` and ``potential`` (H, W), the
+            latter arcsec^2; each of lens and shear as ``lens_...`` and of substructure as
+            ``substructure_...``; ``image`` (H, W), without noise and sky, in the unit of the
+            source's intensity; ``source_plane`` (H, W), the source in the same unit on pixels of
+            half the width, around the origin.
+        """
+        one, preset = self._scene(number), self.preset
+        x, y = fine_grid(self.size, preset.pixel_scale, 1)
+        whole = torch.cat(deflection(preset, one, x, y))
+        lens = torch.cat(lens_deflection(preset, one, x, y))
+        fine = fine_grid(self.size, preset.pixel_scale * _SOURCE_PIXEL, 1)
+        fields = {
+            "lens_deflection": lens,
+            "substructure_deflection": whole - lens,
+            "image": render(preset, one, self.size)[0],
+            "source_plane": source_light(preset, one, *fine)[0],
+        }
+        for name, (potential, convergence) in {
+            "lens": _lens_fields(preset, one, x, y),
+            "substructure": _substructure_fields(preset, one, x, y),
+        }.items():
+            shape = (self.size, self.size)
+            fields[f"{name}_potential"] = torch.broadcast_to(potential, shape)
+            fields[f"{name}_convergence"] = torch.broadcast_to(convergence, shape)
+        return {name: field.double().numpy() for name, field in fields.items()}
+
+    def numbers(self, number: int) -> dict[str, np.ndarray]:
+        """Numbers of one image.
+
+        Arguments:
+            number: Its place in the slice.
+
+        Returns:
+            All that is stored (`scenes.Scene`), with ``lens_theta_e``, the Einstein radius that
+            substructure leaves to the smooth lens, arcsec, and ``delta_chi2``, `detectability`.
+        """
+        one = self._scene(number)
+        stored = {name: values[0].numpy() for name, values in one.items()}
+        return stored | {
+            "lens_theta_e": lens_radius(self.preset, one)[0].numpy(),
+            "delta_chi2": np.asarray(detectability(self.preset, one, self.size)),
+        }
+
+    def _scene(self, number: int) -> Scenes:
+        return {name: values[number : number + 1] for name, values in self._scenes.items()}
+
+
+def detectability(preset: Preset, scene: Scenes, size: int) -> float:
+    """What substructure changes in an image beyond what a smooth lens could make up for.
+
+    delta chi^2 between the image and the best smooth model, to first order: the difference to the
+    smooth model of the same Einstein radius, less its projection on the derivatives with respect
+    to the 14 parameters of lens, shear and source. An upper bound on what a full fit leaves.
+
+    Arguments:
+        preset: What the scene was drawn from.
+        scene: One scene, a batch of 1.
+        size: Pixels along a side.
+    """
+
+    def image(of: Scenes) -> Tensor:
+        return render(preset, of, size)[0].flatten()
+
+    smooth = without_substructure(scene)
+    expected, without = image(scene), image(smooth)
+    columns = [without, *((image(moved) - without) / _STEP for moved in _moved(smooth))]
+    sd = _noise(preset, scene, expected)
+    design = torch.stack(columns, 1) / sd[:, None]
+    design /= design.norm(dim=0)
+    difference = (expected - without) / sd
+    fit = torch.linalg.lstsq(design, difference[:, None], driver="gelsd").solution
+    return float((difference - (design @ fit)[:, 0]).square().sum())
+
+
+def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
+    """Write the truth of a slice as one HDF5 file: a group for each sample, by its id.
+
+    Its attributes say what the arrays are. Returns how many samples there are.
+
+    Raises:
+        ShardError: As `Truth`; or there is a file of that name.
+    """
+    truth, out = Truth(root, slice_), Path(out)
+    if out.exists() or out.is_symlink():  # be it a link to nothing
+        raise ShardError(f"{out}: is there already; name another file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        with writing(out):
+            check_room(temporary)
+            with h5py.File(temporary, "w", locking=False) as file:
+                _fill(file, truth, temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(truth.split)
+
+
+def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
+    file.attrs.update(
+        preset=truth.preset.name,
+        unphysical=truth.preset.unphysical,
+        pixel_scale=truth.preset.pixel_scale,
+        source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
+        **_MEANINGS,
+    )
+    for number, name in enumerate(truth.split.ids()):
+        arrays = truth.maps(number) | truth.numbers(number)
+        check_room(path, sum(values.nbytes for values in arrays.values()))
+        group = file.create_group(name)
+        for key, values in arrays.items():
+            group[key] = values
+
+
+def _moved(smooth: Scenes) -> Iterator[Scenes]:
+    """A scene with each parameter that a fit would have moved by a step.
+
+    Einstein radius; x, y and ellipticity (e1, e2) of the lens; shear; x, y, radius, n and
+    ellipticity of the source. With the brightness of the source they are fourteen.
+    """
+    yield smooth | {"theta_e": smooth["theta_e"] + _STEP}
+    for name, places, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
+                                  ("source", (0, 1, 2, 3), 4)):  # fmt: skip
+        for place in places:
+            moved = smooth[name].clone()
+            moved[:, place] += _STEP
+            yield smooth | {name: moved}
+        if ellipse is None:
+            continue
+        q, phi = smooth[name][:, ellipse], smooth[name][:, ellipse + 1]
+        e = torch.polar((1 - q) / (1 + q), 2 * phi)
+        for step in (_STEP, _STEP * 1j):
+            stretched = e + step
+            moved = smooth[name].clone()
+            moved[:, ellipse] = (1 - stretched.abs()) / (1 + stretched.abs())
+            moved[:, ellipse + 1] = stretched.angle() / 2
+            yield smooth | {name: moved}
+
+
+def _noise(preset: Preset, scene: Scenes, image: Tensor) -> Tensor:
+    """Standard deviation of each pixel, in the unit of the image."""
+    camera = preset.camera
+    if isinstance(camera, PhotonCamera):
+        return torch.sqrt(image + camera.sky)
+    unit = image.max() / camera.peak
+    rate = image / unit
+    return unit * torch.sqrt(rate / scene["exposure"] + (camera.peak / scene["snr"]) ** 2)
+
+
+def _lens_fields(preset: Preset, one: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Potential and convergence of the smooth lens and its shear."""
+    radius, (cx, cy, q, phi) = lens_radius(preset, one)[0], one["lens"][0].unbind()
+    g1, g2 = one["shear"][0].unbind()
+    potential = sie_potential(x - cx, y - cy, radius, q, phi) + shear_potential(x, y, g1, g2)
+    return potential[0], sie_convergence(x - cx, y - cy, radius, q, phi)[0]
+
+
+def _substructure_fields(
+    preset: Preset, one: Scenes, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Potential and convergence of halos and line; zero where all mass is in points."""
+    (halos,), (vortex,) = squared_radii(preset, one)
+    potential = convergence = torch.zeros(y.shape[1], x.shape[2], dtype=torch.float64)
+    for squared, (_, cx, cy) in zip(halos, one["halos"][0], strict=True):
+        if squared <= 0:
+            continue
+        place = (x - cx)[0], (y - cy)[0]
+        if preset.sphere.profile == "point":
+            potential = potential + point_potential(*place, squared)
+        else:
+            radii = tidal_radii(squared, one["theta_e"][0])
+            potential = potential + pseudo_jaffe_potential(*place, *radii)
+            convergence = convergence + pseudo_jaffe_convergence(*place, *radii)
+    if vortex > 0:
+        _, cx, cy, angle, length = one["vortex"][0].unbind()
+        points = preset.vort.points
+        if points is None:
+            line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
+            return potential + line, convergence
+        places = points_on_line(cx[None], cy[None], angle[None], length[None], points)
+        for px, py in zip(*(place[0] for place in places), strict=True):
+            part = point_potential((x - px)[0], (y - py)[0], vortex / points)
+            potential = potential + part
+    return potential, convergence

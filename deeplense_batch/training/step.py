@@ -1,0 +1,247 @@
+"""One step: the gradient of a global batch, over processes and micro-batches, and the update.
+
+The loss of a batch is the mean over its samples, so the pieces are weighted by their true numbers
+of samples: any world size and any micro-batch make the same step, but for rounding, where each
+sample goes through the network alone. Batch norm takes its statistics from a piece, and dropout
+and diffusion draw their noise piece by piece: there the pieces are part of the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import Job
+from deeplense_batch.models import ModelError
+from deeplense_batch.tasks.task import Batch, Task
+from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
+from deeplense_batch.training.precision import Precision
+
+__all__ = ["DivergedError", "Stepper"]
+
+_LEAST_SCALE = 2.0**-4  # of fp16's losses: 20 halvings, a step left out each, from where it starts
+_LOOK_STEPS = 10  # on a GPU; to look at every loss would make the host wait for it
+
+_log = logging.getLogger(__name__)
+
+
+class DivergedError(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Stepper:
+    """A model with all that changes its weights."""
+
+    def __init__(self, job: Job, world: World, task: Task, model: nn.Module) -> None:
+        train, engine = job.train, job.engine
+        freeze(model, train.freeze)
+        if engine.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self._task = task
+        self._world = world
+        self._clip = train.clip
+        self._frozen = train.freeze
+        self._format = torch.channels_last if engine.channels_last else torch.contiguous_format
+        self.micro_batch = train.micro_batch
+        self.precision = Precision(train.amp, world.device)
+        self.model = model
+        self.ema = None if train.ema is None else Ema(model, train.ema)
+        self.schedule = Schedule(train.schedule, epochs=train.epochs, warmup=train.warmup)
+        self.optimizer = build_optimizer(
+            train.optimizer,
+            model,
+            lr=train.lr,
+            weight_decay=train.weight_decay,
+            head_lr=train.head_lr,
+            head=None if train.head_lr is None else _head(model),
+        )
+        self._shared = world.wrap(model, sync_bn=train.sync_bn)
+        self._called: nn.Module = self._shared
+        if engine.compile:
+            self._called = cast(nn.Module, torch.compile(self._shared))
+        self._lost = torch.zeros((), dtype=torch.bool, device=world.device)
+        self._steps = 0
+
+    @property
+    def scored(self) -> nn.Module:
+        """The weights that are evaluated and kept: the averaged ones where there are any."""
+        return self.model if self.ema is None else self.ema.model
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the network that trains is compiled."""
+        return self._called is not self._shared
+
+    def start_epoch(self) -> None:
+        """Put the model in training mode; frozen parts keep their statistics."""
+        self._called.train()
+        for name, module in self.model.named_modules():
+            if self._frozen and f"{name}.".startswith(tuple(f"{p}." for p in self._frozen)):
+                module.eval()
+
+    def __call__(
+        self, batch: Batch, *, samples: int, time: float, progress: float, seed: int
+    ) -> dict[str, Tensor]:
+        """Make one step.
+
+        Arguments:
+            batch: This process's share of the global batch.
+            samples: Samples of the global batch.
+            time: Time in epochs, for the schedule.
+            progress: Share of the training that is over, in [0, 1).
+            seed: Of dropout and the like: a function of the step, so nothing need be saved.
+
+        Returns:
+            Sums of the losses over this process's samples, float64 scalars on the device; zeros
+            for those that are not finite in a step that fp16 leaves out.
+
+        Raises:
+            DivergedError: A loss is not finite; with fp16, no scale makes the gradients finite.
+            torch.OutOfMemoryError: One sample at a time is too much, or there are several
+                processes, which cannot agree on smaller micro-batches in mid-step.
+        """
+        self.schedule.set(self.optimizer, time)
+        while True:
+            torch.manual_seed(seed)
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                sums = self._gradient(batch, samples, progress)
+                break
+            except torch.OutOfMemoryError:
+                if not self._halve(len(batch.images)):
+                    raise
+            except RuntimeError as error:
+                if not self._leave_uncompiled(error):
+                    raise
+        self._update()
+        self._look(sums["loss"])
+        if self.precision.name == "fp16":
+            return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in sums.items()}
+        return sums
+
+    def _gradient(self, batch: Batch, samples: int, progress: float) -> dict[str, Tensor]:
+        count = len(batch.images)
+        pieces = math.ceil(count / (self.micro_batch or count))
+        sums: dict[str, Tensor] = {}
+        for i in range(pieces):
+            piece = _piece(batch, i * count // pieces, (i + 1) * count // pieces, self._format)
+            last = i == pieces - 1
+            with self._unsynchronised(last), self.precision.autocast():
+                losses = self._task.losses(self._called, piece, progress)
+            # DDP averages over the processes as if their shares had one size.
+            weight = len(piece.images) * self._world.size / samples
+            with self._unsynchronised(last):
+                self.precision.scaler.scale(losses["loss"] * weight).backward()
+            for name, value in losses.items():
+                part = value.detach().double() * len(piece.images)
+                sums[name] = sums[name] + part if name in sums else part
+        return sums
+
+    def _unsynchronised(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients are averaged over the processes once a step, with the last piece."""
+        if last or not isinstance(self._shared, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self._shared.no_sync()
+
+    def _update(self) -> None:
+        scaler = self.precision.scaler
+        if self._clip is not None:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
+        scaler.step(self.optimizer)
+        scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def _look(self, loss: Tensor) -> None:
+        """End where a loss is not finite; fp16 leaves such steps out and lowers its scale."""
+        self._steps += 1
+        self._lost |= ~torch.isfinite(loss)
+        if loss.is_cuda and self._steps % _LOOK_STEPS:
+            return
+        if self.precision.name == "fp16":
+            scale = self.precision.scaler.get_scale()
+            if scale < _LEAST_SCALE:
+                raise DivergedError(
+                    f"the gradients are not finite in fp16, at a scale of {scale:g} either; "
+                    "a lower train.lr, train.clip or train.amp: bf16 may help"
+                )
+        elif self._lost:
+            raise DivergedError(f"the loss is {float(loss)}; a lower train.lr may help")
+
+    def _leave_uncompiled(self, error: RuntimeError) -> bool:
+        """Go on without compiling, where it is the compiler that fails on this very network."""
+        if not self.compiled:
+            return False
+        from torch._dynamo.exc import TorchDynamoException  # of all that torch.compile raises
+
+        if not isinstance(error, TorchDynamoException):
+            return False
+        self._called = self._shared
+        reason = " ".join(str(error).split()) or type(error).__name__
+        _log.warning(
+            "engine.compile: torch.compile fails on this network (%s); it trains uncompiled",
+            reason[:160],
+        )
+        return True
+
+    def _halve(self, count: int) -> bool:
+        size = min(self.micro_batch or count, count)
+        if size == 1 or self._world.size > 1:
+            return False
+        self.micro_batch = math.ceil(size / 2)
+        if self._world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _log.warning("out of memory: micro-batches of %d from here on", self.micro_batch)
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "micro_batch": self.micro_batch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier attempt."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.micro_batch = state["micro_batch"]
+
+
+def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
+    cut = slice(start, stop)
+    return replace(
+        batch,
+        images=batch.images[cut].contiguous(memory_format=memory_format),
+        targets=batch.targets[cut],
+        index=batch.index[cut],
+        weights=None if batch.weights is None else batch.weights[cut],
+        partners=None if batch.partners is None else batch.partners[cut],
+        partner_weights=None if batch.partner_weights is None else batch.partner_weights[cut],
+        truth={name: values[cut] for name, values in batch.truth.items()},
+    )
+
+
+def _head(model: nn.Module) -> nn.Module:
+    """The classifier of a model, as timm's models tell it."""
+    get = getattr(model, "get_classifier", None)
+    if not callable(get):
+        raise ModelError("train.head_lr: this model does not tell which part is its classifier")
+    return get()

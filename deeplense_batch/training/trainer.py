@@ -1,0 +1,395 @@
+"""The one loop: train, validate, keep the best, save; and go on where it was cut off.
+
+The loop calls four methods of a task and never learns what is learnt. Every random choice is a
+function of (seed, epoch, step) or of (seed, epoch, sample), never of what ran before, so a
+checkpoint needs no state of any generator, and a training that goes on from one ends bit for bit
+as it would have without the interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.processes import Interrupt, StoppedError
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.sampling import balanced, balancing_weights, order, share_of, shuffled
+from deeplense_batch.models import checkpoint
+from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
+from deeplense_batch.training.step import DivergedError, Stepper
+
+__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of", "symmetries"]
+
+BEST = "best.pt"
+
+_AGREE_STEPS = 10  # steps between two looks at the other processes' flags
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Trainer:
+    """A training under way."""
+
+    job: Job
+    run: RunDir
+    world: World
+    task: Task
+    model: nn.Module  # bare, on the device
+    train: Loader
+    valid: Loader
+    interrupt: Interrupt
+    beat: Callable[[int], None]  # told the finished epochs, often
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the epoch under way
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    by_loss: bool = False  # the best epoch was chosen so, since no score was ever defined
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+    def __post_init__(self) -> None:
+        self.stepper = Stepper(self.job, self.world, self.task, self.model)
+        self._targets = self.train.targets.cpu().numpy()
+        self._usable = self.task.usable(self._targets, self.train.truth)
+        least = self._usable.sum() // math.ceil(self._usable.sum() / self.job.train.batch_size)
+        if least < self.world.size:
+            raise JobError(
+                f"{self.job.name}: train.batch_size: with {self.job.train.batch_size}, a step of "
+                f"the {self._usable.sum()} samples has {least}, less than one for each of "
+                f"{self.world.size} processes"
+            )
+        self._weights: Tensor | None = None
+        if self.job.train.balance == "weights":
+            weights = torch.from_numpy(balancing_weights(self._targets))
+            self._weights = weights.to(self.world.device)
+        self._sums: dict[str, Tensor] = {}  # of the losses of the epoch under way
+        self._epoch_seconds = 0.0
+        self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, if there is one."""
+        # The first one's for all: another node may still be shown an older file.
+        state = checkpoint.load_checkpoint(self.run.path) if self.world.main else None
+        state = self.world.share(state)
+        fault = self._fault(state) if self.world.main else None
+        if fault := self.world.share(fault):
+            raise checkpoint.CheckpointError(fault)
+        if self.world.main:  # an epoch is told before it is saved
+            told = self.run.read_lines("history.jsonl")
+            self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
+            if told and state is None:
+                _log.warning(
+                    "%s: no checkpoint can be read: the training starts again from its first "
+                    "epoch, and ends as it would have", self.run.path,
+                )  # fmt: skip
+        if state is None:
+            return
+        try:
+            self.stepper.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoint.CheckpointError(
+                f"{self.run.path / checkpoint.CHECKPOINT}: is not of this run's network "
+                f"({type(error).__name__})"
+            ) from error
+        # The sums are those of all processes, so the first one takes them up, the others zeros.
+        share = 1.0 if self.world.main else 0.0
+        self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
+        for name in _COUNTERS:
+            setattr(self, name, state.get(name, getattr(self, name)))
+        _log.info("going on after epoch %d, step %d", self.epoch, self.step)
+
+    def _fault(self, state: dict[str, Any] | None) -> str | None:
+        """What keeps a run from going on as if it had never been cut off."""
+        if state is None:
+            return None
+        place = self.run.path / checkpoint.CHECKPOINT
+        # Earlier versions did not choose by loss.
+        if lacking := {*_COUNTERS, "model", "sums"} - {*state, "by_loss"}:
+            return f"{place}: has no {min(lacking)}; another program wrote it"
+        told = len(self.run.read_lines("history.jsonl"))
+        if told < state["epoch"]:
+            return (
+                f"{self.run.path}/history.jsonl: has {told} of the {state['epoch']} epochs that "
+                f"{place.name} has; 'submit --force' starts the run over"
+            )
+        if state["best_epoch"]:
+            return self._fault_of_best(state["best_epoch"])
+        return None
+
+    def _fault_of_best(self, epoch: int) -> str | None:
+        """What keeps the weights of the best epoch so far from being used."""
+        place = self.run.path / BEST
+        try:
+            if checkpoint.load(place).get("epoch", 0) >= epoch:
+                return None
+            fault = f"{place}: is older than the best epoch"
+        except FileNotFoundError:
+            fault = f"{place}: is missing"
+        except checkpoint.CheckpointError as error:
+            fault = str(error)
+        return f"{fault}; 'submit --force' starts the run over"
+
+    def fit(self) -> None:
+        """Train to the last epoch, or until the score has not risen for `train.patience` epochs.
+
+        Raises:
+            StoppedError: The interrupt was set; the state is saved.
+            DivergedError: A loss, or what the network says of a validation image, is not finite.
+        """
+        patience = self.job.train.patience or self.job.train.epochs
+        while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
+            self._train_epoch()
+            self._end_epoch()
+
+    def _train_epoch(self) -> None:
+        seed, epoch, train = self.job.seed, self.epoch, self.job.train
+        places = (
+            balanced(self._targets, seed=seed, epoch=epoch)
+            if train.balance == "sampler"
+            else shuffled(len(self.train), seed=seed, epoch=epoch)
+        )
+        places = places[self._usable[places]]
+        steps = order(places, train.batch_size)
+        self.stepper.start_epoch()
+        started = time.perf_counter()
+        for batch in self._batches(steps[self.step :]):
+            sums = self.stepper(
+                batch,
+                samples=len(steps[self.step]),
+                time=epoch + self.step / len(steps),
+                progress=(epoch + self.step / len(steps)) / train.epochs,
+                seed=_mixed(seed, epoch, self.step, self.world.rank),
+            )
+            for name, value in sums.items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self.step += 1
+            self.beat(self.epoch)
+            started = self._look_up(started, len(steps))
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize()
+        self._epoch_seconds += time.perf_counter() - started
+
+    def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        """This process's share of each step, mixed with its partners if so asked."""
+        seed, epoch, alpha = self.job.seed, self.epoch, self.job.train.mixup
+        rank, world = self.world.rank, self.world.size
+        asked = [share_of(step, rank=rank, world=world) for step in steps]
+        if alpha:  # a sample's partner is the one at its place from the other end of the batch
+            partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
+            asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
+        fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
+        for step, (images, targets, index) in enumerate(fetched, start=self.step):
+            batch = Batch(images, targets, index, truth=self.train.truth_of(index))
+            if self._weights is not None:
+                batch = replace(batch, weights=self._weights[index])
+            if alpha:
+                share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
+                batch = _mix(batch, share)
+            yield batch
+
+    def _look_up(self, started: float, steps: int) -> float:
+        """Between steps: stop if told to, save if it is time; that is no time of training."""
+        if self.world.size > 1 and self.step % _AGREE_STEPS and self.step < steps:
+            return started
+        due = time.monotonic() - self._saved > self.job.engine.checkpoint_minutes * 60
+        agreed = self.world.largest(2 if self.interrupt.signal else int(due))
+        if not agreed:
+            return started
+        self._epoch_seconds += time.perf_counter() - started
+        self._save()
+        if agreed == 2:
+            raise StoppedError(
+                f"{self.run.path}: stopped by a signal in epoch {self.epoch + 1}, step "
+                f"{self.step} of {steps}; the state is saved, run it again to go on"
+            )
+        return time.perf_counter()
+
+    def _end_epoch(self) -> None:
+        loss = {
+            name: float(self.world.total(value)) / int(self._usable.sum())
+            for name, value in self._sums.items()
+        }
+        if not all(math.isfinite(value) for value in loss.values()):
+            raise DivergedError(f"the loss of epoch {self.epoch + 1} is not finite: {loss}")
+        started = time.perf_counter()
+        outputs = evaluate(self.task, self.stepper.scored, self.valid, self.world)
+        finite = outputs is not None and bool(np.isfinite(outputs[self.task.answer]).all())
+        if not self.world.share(finite):
+            raise DivergedError(
+                f"after epoch {self.epoch + 1} what the network says of validation images is not "
+                "finite; a lower train.lr may help"
+            )
+        scores: Scores = {}
+        if outputs is not None:
+            scores, _ = self.task.score(outputs)
+        score, by_loss = self.world.share(_rank_of(scores, self.task.monitor))
+        seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
+        self.stepper.schedule.end_epoch(score)
+        self.epoch, self.step, self._sums, self._epoch_seconds = self.epoch + 1, 0, {}, 0.0
+        for name, value in seconds.items():
+            self.seconds[name] += value
+        better = score is not None and score > self.best_score
+        # An epoch with a score is better than all that have none.
+        if not self.best_epoch or (better if by_loss == self.by_loss else self.by_loss):
+            self.best_epoch, self.by_loss = self.epoch, by_loss
+            self.best_score = -math.inf if score is None else score
+            if self.world.main:
+                checkpoint.save(self.run.path / BEST, self._best())
+        if self.world.main:
+            self._report(loss, scores, seconds)
+        self._save()
+        self.beat(self.epoch)
+
+    def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
+        rate = len(self.train) / max(seconds["train"], 1e-9)
+        lr = self.stepper.optimizer.param_groups[0]["lr"]
+        line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
+        self.run.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
+        shown = scores.get(self.task.monitor)
+        _log.info(
+            "epoch %d of %d: loss %.4f, valid %s %s%s, %.0f images/s",
+            self.epoch, self.job.train.epochs, loss["loss"], self.task.monitor,
+            "undefined" if shown is None else f"{shown:.4f}",
+            " (best)" if self.best_epoch == self.epoch else "", rate,
+        )  # fmt: skip
+        if self.epoch == 1 and self.by_loss:
+            _log.warning("warning: %s", self.choice)
+
+    @property
+    def choice(self) -> str | None:
+        """A sentence, where the best epoch was not chosen by its score."""
+        if not self.by_loss:
+            return None
+        targets, classes = self.valid.targets.cpu().numpy(), self.valid.split.info.classes
+        lacking = [name for k, name in enumerate(classes) if not (targets == k).any()]
+        why = f", which has no {' and no '.join(lacking)}" if lacking else ""
+        return (
+            f"the validation {self.task.monitor} is undefined on {self.job.data.valid}{why}: the "
+            "best epoch is that of the lowest validation loss"
+        )
+
+    def _best(self) -> dict[str, Any]:
+        transform = self.train.transform
+        return {
+            "model": {
+                name: value.cpu() for name, value in self.stepper.scored.state_dict().items()
+            },
+            "epoch": self.epoch,
+            "mean": list(transform.mean),
+            "sd": list(transform.sd),
+            "task": self.task.state_dict(),
+            "shape": list(self.train.split.info.shape),
+            "pixel_scale": self.train.split.info.pixel_scale,
+        }
+
+    def _save(self) -> None:
+        sums = {name: self.world.total(value.clone()) for name, value in self._sums.items()}
+        if self.world.main:
+            state = self.stepper.state_dict() | {"sums": sums}
+            state |= {name: getattr(self, name) for name in _COUNTERS}
+            checkpoint.save_checkpoint(self.run.path, state)
+        self.world.barrier()
+        self._saved = time.monotonic()
+
+
+def evaluate(
+    task: Task, model: nn.Module, loader: Loader, world: World, *, tta: bool = False
+) -> Arrays | None:
+    """Predict a whole slice, every sample once, over all processes, in float32.
+
+    Arguments:
+        task: What is predicted.
+        model: The bare network; nothing in it waits for another process.
+        loader: The slice.
+        world: The processes.
+        tta: Average the outputs over the 8 symmetries of the square.
+
+    Returns:
+        On the first process what `Task.predict` gives, in the order of the slice, with ``ids``
+        and ``targets``, (N, ...); None on the others.
+    """
+    world.same_buffers(model)
+    model.eval()
+    parts: dict[str, list[NDArray[Any]]] = {}
+    asked = list(loader.in_order(rank=world.rank, world=world.size))
+    with torch.inference_mode():
+        for images, targets, place in loader.batches(asked):
+            batch = Batch(images, targets, place, truth=loader.truth_of(place))
+            for name, values in outputs_of(task, model, batch, tta=tta).items():
+                parts.setdefault(name, []).append(values.cpu().numpy())
+            parts.setdefault("index", []).append(place.cpu().numpy())
+    gathered = world.gather({name: np.concatenate(v) for name, v in parts.items()})
+    if gathered is None:
+        return None
+    index = gathered.pop("index")
+    places = np.argsort(index)
+    assert np.array_equal(index[places], np.arange(len(loader))), "a sample is missing or doubled"
+    outputs = {name: values[places] for name, values in gathered.items()}
+    return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
+
+
+def outputs_of(
+    task: Task, model: nn.Module, batch: Batch, *, tta: bool = False
+) -> dict[str, Tensor]:
+    """Predict one batch, (B, ...) float32 by name; with `tta` the mean over the symmetries."""
+    views = symmetries(batch.images) if tta else [batch.images]
+    predicted = [task.predict(model, replace(batch, images=view)) for view in views]
+    return {
+        name: torch.stack([one[name].float() for one in predicted]).mean(0)
+        for name in predicted[0]
+    }
+
+
+def symmetries(images: Tensor) -> list[Tensor]:
+    """Images (B, C, H, W) under the 8 symmetries of the square, or the 4 of an oblong one."""
+    flips: list[list[int]] = [[], [-1], [-2], [-1, -2]]
+    views = [images.flip(axes) for axes in flips]
+    if images.shape[-1] == images.shape[-2]:
+        views += [view.transpose(-1, -2).contiguous() for view in views]
+    return views
+
+
+def _mix(both: Batch, share: float) -> Batch:
+    """Mix the first half of a batch with the second (mixup; Zhang et al. 2018, 1710.09412)."""
+    half = len(both.images) // 2
+    images = share * both.images[:half] + (1 - share) * both.images[half:]
+    return Batch(
+        images,
+        both.targets[:half],
+        both.index[:half],
+        weights=None if both.weights is None else both.weights[:half],
+        partners=both.targets[half:],
+        partner_weights=None if both.weights is None else both.weights[half:],
+        share=share,
+        truth={name: values[:half] for name, values in both.truth.items()},
+    )
+
+
+def _rank_of(scores: Scores, monitor: str) -> tuple[float | None, bool]:
+    """By what an epoch is compared, the higher the better, and whether that is its loss."""
+    score, loss = scores.get(monitor), scores.get("loss")
+    if score is not None and math.isfinite(score):
+        return score, False
+    return None if loss is None or not math.isfinite(loss) else -loss, True
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+_COUNTERS = (
+    *("epoch", "step", "best_epoch", "best_score", "by_loss", "seconds"),
+    "_epoch_seconds",
+)
