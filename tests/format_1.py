@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from deeplense_batch.data.digest import Content, Form, read_again
+from deeplense_batch.data.digest import ContentHash, Form, read_again
 from deeplense_batch.data.shards import data_digest, read_splits
 
 
@@ -15,9 +15,13 @@ def to_format_1(root: Path) -> str:
     for info in read_splits(root).values():
         scale = None  # format 1 leaves it out of the digest
         form = Form(info.dtype.name, info.classes, scale, format=1)
-        whole, digests, arrays = Content(form), [], [list(read_again(path)) for path in info.files]
+        whole, digests, arrays = (
+            ContentHash(form),
+            [],
+            [list(read_again(path)) for path in info.files],
+        )
         for parts in arrays:
-            own = Content(form)
+            own = ContentHash(form)
             for part, images in parts:
                 own.add(part, images)
                 whole.add(part, images)

@@ -110,7 +110,7 @@ def child(words: list[str], log: Path, touches: Any, kill_before: int) -> None:
     os._exit(code)
 
 
-def carry_out(
+def execute(
     words: list[str], folder: Path, *, kill_before: int = 0, kill_after: float = SECONDS
 ) -> Ended:
     """Carry out a command in a child, which is killed before a touch or after some seconds."""
@@ -201,7 +201,7 @@ class Place:
             path = root / f"{name}.yaml"
             path.write_text(yaml.safe_dump(recipe | {"name": name}))
             self.work.mkdir(exist_ok=True)
-            ended = carry_out(self.submit(path, root / name), self.work)
+            ended = execute(self.submit(path, root / name), self.work)
             assert ended.code == 0, ended.said
         self.run = find_runs(root / "killed")[0].path  # done
         self.cases = {
@@ -219,7 +219,7 @@ class Place:
         if name not in self._right:
             self.fresh(name)
             case = self.cases[name]
-            ended = [carry_out(words, self.work) for words in case.words(self.work)]
+            ended = [execute(words, self.work) for words in case.words(self.work)]
             assert ended[-1].code == 0, ended[-1].said
             self._right[name] = ended, case.result(case.made(self.work))
         return self._right[name]
@@ -302,9 +302,9 @@ def one(place: Place, name: str, random: Random) -> tuple[str, str, list[str]]:
             moment = {"kill_before": int(random.integers(1, whole[victim].touches + 2))}
         moments.append(moment)
     for words in commands[:victim]:
-        carry_out(words, work)
+        execute(words, work)
     for moment in moments:
-        carry_out(commands[victim], work, **moment)
+        execute(commands[victim], work, **moment)
     made, faults, harm = case.made(work), list[str](), None
     done = case.runs and RunDir(made).status().state == "done"
     if random.random() < 0.4 and made.exists():
@@ -312,7 +312,7 @@ def one(place: Place, name: str, random: Random) -> tuple[str, str, list[str]]:
     told = f"{name} {moments} " + (f"{harm[0].relative_to(work)} {harm[1]}" if harm else "")
     if case.runs and made.exists():
         faults += beside(place, harm)
-    ended = [carry_out(words, work) for words in commands]
+    ended = [execute(words, work) for words in commands]
     said = "".join(one.said for one in ended)
     if harm is None:
         came, fault = undamaged(case, name, made, ended, right)
@@ -328,7 +328,7 @@ def beside(place: Place, harm: tuple[Path, str] | None) -> list[str]:
     faults = []
     runs, other = place.work / "runs", find_runs(place.root / "other")[0].name
     for words in (["status", str(runs)], ["collect", str(runs), f"--out={place.work / 'report'}"]):
-        ended = carry_out(words, place.work)
+        ended = execute(words, place.work)
         if ended.code not in (0, 5) or "Traceback" in ended.said:
             faults.append(f"{words[0]}: {ended.code} {ended.said[-800:]}")
     table = json.loads((place.work / "report" / "results.json").read_text())["rows"]

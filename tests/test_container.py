@@ -255,7 +255,7 @@ def test_the_batch_script_of_the_readme_is_requeued_and_finished(
     )
     program.chmod(0o755)
     (item,) = plan([make_job(shards, train={"epochs": 20})], tmp_path / "runs")
-    item.make()
+    item.create()
     with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm")) as environment:
         path = f"{program.parent}:{os.environ['PATH']}"
 

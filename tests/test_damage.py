@@ -27,7 +27,7 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs import training_run as run_module
-from deeplense_batch.runs.plan import Planned, plan, reopen
+from deeplense_batch.runs.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training import trainer
 
@@ -82,12 +82,12 @@ def own_log():
     logger.setLevel(level)
 
 
-def made(root: Path, job: str, state: str) -> Planned:
+def made(root: Path, job: str, state: str) -> PlannedRun:
     (item,) = plan(load_jobs(root / f"{job}.yaml"), root / state)
     return item
 
 
-def stop(item: Planned, patch: pytest.MonkeyPatch) -> None:
+def stop(item: PlannedRun, patch: pytest.MonkeyPatch) -> None:
     """Carry out two epochs."""
     end = trainer.Trainer._end_epoch
 

@@ -25,11 +25,11 @@ from deeplense_batch.data.shards import ShardError, open_shard
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs import lifecycle
 from deeplense_batch.runs import training_run as run_module
-from deeplense_batch.runs.plan import Planned, plan
+from deeplense_batch.runs.plan import PlannedRun, plan
 from deeplense_batch.runs.training_run import run
 
 
-def planned(job, out: Path) -> Planned:
+def planned(job, out: Path) -> PlannedRun:
     return plan([job], out)[0]
 
 
@@ -76,7 +76,7 @@ def fill(disk: Path, *, but: int) -> Path:
 def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp_path, gate):
     train = {"epochs": 8, "batch_size": 8}
     item, whole = (planned(make_job(shards, train=train), d) for d in (small_disk, tmp_path))
-    item.make()
+    item.create()
 
     def run_into_a_full_disk(*, epochs: int, but: int) -> str:
         process = start("run", item.run.path, **gate.after(epochs))
@@ -118,7 +118,7 @@ def test_a_line_cut_short_is_no_part_of_the_next(tmp_path):
 
 def test_a_run_whose_directory_is_removed_ends_and_makes_nothing(shards, tmp_path):
     item = planned(make_job(shards, train={"epochs": 2000}), tmp_path)
-    item.make()
+    item.create()
     process = start("run", item.run.path)
     wait_for(lambda: item.run.read_lines("history.jsonl"))
     item.run.path.rename(tmp_path / "gone")
@@ -135,7 +135,7 @@ def test_one_flipped_byte_in_a_shard_is_named_by_digest(shards, tmp_path, place)
     shutil.copytree(shards, root)
     path = root / "train-00001-of-00003.h5"
     item = planned(make_job(root), tmp_path / "runs")
-    item.make()
+    item.create()
     with open_shard(path) as file:
         offset, packed = file[place].id.get_offset(), read_head(path).bytes
     content = bytearray(path.read_bytes())

@@ -45,7 +45,7 @@ def test_parts_become_runs(recipe):
     ]
     planned = plan(jobs, "runs")
     assert len({item.run.path for item in planned}) == 3
-    made = planned[1].make()
+    made = planned[1].create()
     again = reopen(made.path)
     assert again.job == planned[1].job and again.job.simulate.out == str(Path("set").absolute())
     other = plan(load_jobs(recipe, {"simulate.set.sphere.count": 30}), "runs")
@@ -66,7 +66,7 @@ def test_submitted_it_is_the_set_of_one_process(recipe, digest, capsys):
 
 def test_many_at_once_make_one_set(recipe, digest):
     """All parts at one moment, each in a process, none waiting for the others."""
-    paths = [item.make().path for item in plan(load_jobs(recipe), "runs")]
+    paths = [item.create().path for item in plan(load_jobs(recipe), "runs")]
     command = [sys.executable, "-m", "deeplense_batch", "run"]
     processes = [subprocess.Popen([*command, str(path)]) for path in paths]
     assert [process.wait() for process in processes] == [0, 0, 0]
@@ -112,7 +112,7 @@ def test_a_claim_of_a_host_that_is_gone_is_taken_over(tmp_path, digest):
 def test_cut_short_it_goes_on(recipe, number, capsys):
     big = {"simulate.images": 1200, "simulate.size": 64, "parts": 1}
     words = [f"--{name}={value}" for name, value in big.items()]
-    (run,) = [item.make() for item in plan(load_jobs(recipe, big), "runs")]
+    (run,) = [item.create() for item in plan(load_jobs(recipe, big), "runs")]
     process = subprocess.Popen([sys.executable, "-m", "deeplense_batch", "run", str(run.path)])
     wait_for(lambda: len(list(Path("set").glob(".parts/*.h5"))) > 2)
     process.send_signal(number)

@@ -23,7 +23,7 @@ ATTRIBUTES = (
 NAME = "train-00001-of-00002.h5"
 
 
-def make_set(root):
+def generate_dataset(root):
     write_split(root, "train", 12, seed=1, shard_size=7)
     return root
 
@@ -32,8 +32,8 @@ def make_set(root):
 def sets(tmp_path_factory):
     """The same images in format 2 and in format 1."""
     root = tmp_path_factory.mktemp("sets")
-    make_set(root / "2")
-    make_set(root / "1")
+    generate_dataset(root / "2")
+    generate_dataset(root / "1")
     to_format_1(root / "1")
     return root
 

@@ -37,7 +37,7 @@ from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.inference import predict as module
 from deeplense_batch.inference.predict import predict
-from deeplense_batch.inference.table import Answer, AnswerError, read_tables
+from deeplense_batch.inference.table import PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
@@ -210,12 +210,12 @@ def test_an_answer_is_never_overwritten(done, shards, tmp_path):
     predict(done, shards, out, device="cpu", slice_="val[:10]")
     before = out.stat().st_mtime_ns
     assert predict(done, shards, out, device="cpu", slice_="val[:10]").done == 0
-    with pytest.raises(AnswerError, match="slice is val\\[:10\\], asked val\\[:11\\]"):
+    with pytest.raises(TableError, match="slice is val\\[:10\\], asked val\\[:11\\]"):
         predict(done, shards, out, device="cpu", slice_="val[:11]")
     assert out.stat().st_mtime_ns == before
     other = tmp_path / "b.csv"
     other.write_text("mine")
-    with pytest.raises(AnswerError, match="no answer of 'predict'"):
+    with pytest.raises(TableError, match="no answer of 'predict'"):
         predict(done, shards, other, device="cpu")
     assert other.read_text() == "mine"
 
@@ -429,8 +429,8 @@ def test_bands_in_files_are_rows_of_objects(done, tmp_path):
         predict(done, folder, tmp_path / "out.csv", device="cpu")
 
 
-def answer(file: Path) -> Answer:
-    return Answer(file, question={"of": "all"}, pieces=1)
+def answer(file: Path) -> PiecewiseTable:
+    return PiecewiseTable(file, question={"of": "all"}, pieces=1)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -439,7 +439,7 @@ def test_what_was_killed_when_the_table_was_there_is_cleared_by_the_next(
 ):
     file = tmp_path / f"p{suffix}"
     with monkeypatch.context() as patch:
-        patch.setattr(Answer, "_clear", lambda self: None)  # killed before
+        patch.setattr(PiecewiseTable, "_clear", lambda self: None)  # killed before
         one = answer(file)
         one.begin(dict)
         one.write(0, pa.table({"id": ["a"]}))
@@ -459,7 +459,7 @@ def test_a_foreign_plan_is_refused_in_a_sentence(tmp_path, content):
     (tmp_path / "p.csv").touch()
     (tmp_path / "p.csv.json").write_text(content)
     if "all" not in content:
-        with pytest.raises(AnswerError, match=r"is there already, and no answer of 'predict'"):
+        with pytest.raises(TableError, match=r"is there already, and no answer of 'predict'"):
             answer(tmp_path / "p.csv").there()
 
 

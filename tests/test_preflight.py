@@ -70,7 +70,7 @@ def test_data_that_this_node_cannot_see_are_exit_4_and_the_run_goes_on_elsewhere
     root = tmp_path / "shards"
     shutil.copytree(shards, root)
     (item,) = plan([make_job(root, train={"epochs": 1})], tmp_path / "runs")
-    item.make()
+    item.create()
     root.rename(tmp_path / "unmounted")
     answer = cli("run", item.run.path)
     assert answer.returncode == 4

@@ -23,7 +23,7 @@ from deeplense_batch.core.processes import (
     world_size,
 )
 from deeplense_batch.data.packing import parallel
-from deeplense_batch.runs.launch import carry_out
+from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan
 
 
@@ -78,12 +78,12 @@ def test_several_need_a_place_to_meet_and_the_number_that_was_asked_for(
     (item,) = plan([job], tmp_path)
     say(monkeypatch, RANK="0", WORLD_SIZE="4")
     with pytest.raises(StartError, match="MASTER_ADDR and MASTER_PORT not, by which"):
-        carry_out(item, device="cpu")
+        execute(item, device="cpu")
     say(monkeypatch, MASTER_ADDR="localhost", MASTER_PORT="29500")
     with pytest.raises(
         StartError, match="--processes=2, but this is one of WORLD_SIZE=4 processes"
     ):
-        carry_out(item, device="cpu", processes=2)
+        execute(item, device="cpu", processes=2)
     assert not item.run.path.exists()
 
 
@@ -103,7 +103,7 @@ def test_a_process_that_dies_before_it_can_say_why_is_quoted_in_the_state(
     (item,) = plan([job], tmp_path / "runs")
     (tmp_path / "sitecustomize.py").write_text(DIES.format(rank=rank, death="os._exit(7)"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    assert carry_out(item, device="cpu", processes=2) == 7
+    assert execute(item, device="cpu", processes=2) == 7
     status = item.run.status()
     assert (status.state, status.reason) == ("failed", "environment")
     told = "ended with exit code 7: libnccl.so.2: cannot open shared object file"
@@ -117,7 +117,7 @@ def test_a_process_that_is_killed_leaves_a_run_to_go_on_with(job, tmp_path, monk
     death = "os.kill(os.getpid(), 9)"
     (tmp_path / "sitecustomize.py").write_text(DIES.format(rank=0, death=death))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    assert carry_out(item, device="cpu", processes=2) == 9
+    assert execute(item, device="cpu", processes=2) == 9
     assert item.run.status().state == "planned"
     assert "process 0 of 2" in (item.run.path / "log.txt").read_text()
     assert "ended by SIGKILL" in (item.run.path / "log.txt").read_text()
@@ -136,7 +136,7 @@ def test_processes_that_do_not_meet_say_where_they_waited(job, tmp_path, monkeyp
         say(monkeypatch, RANK=rank, WORLD_SIZE="2", LOCAL_RANK=rank, **place)
         monkeypatch.setattr(distributed, "_TIMEOUT", timedelta(seconds=1))
         with pytest.raises(distributed.DeviceError) as error:
-            carry_out(item, device="cpu")
+            execute(item, device="cpu")
     sentence = str(error.value)
     where = f"MASTER_ADDR={place['MASTER_ADDR']}, MASTER_PORT={place['MASTER_PORT']} ("
     assert f": process {rank} of 2 cannot meet the others at {where}" in sentence

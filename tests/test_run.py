@@ -29,29 +29,29 @@ from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.launch import carry_out
-from deeplense_batch.runs.plan import Planned, plan, put_aside, reopen
+from deeplense_batch.runs.launch import execute
+from deeplense_batch.runs.plan import PlannedRun, plan, put_aside, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.trainer import BEST, DivergedError
 
 
-def planned(job, out: Path) -> Planned:
+def planned(job, out: Path) -> PlannedRun:
     return plan([job], out)[0]
 
 
 @pytest.fixture(scope="module")
-def done(shards, tmp_path_factory) -> Planned:
+def done(shards, tmp_path_factory) -> PlannedRun:
     """A finished run."""
     item = planned(make_job(shards), tmp_path_factory.mktemp("runs"))
     run(item, device="cpu")
     return item
 
 
-def weights(item: Planned, name: str = checkpoint.CHECKPOINT) -> dict[str, torch.Tensor]:
+def weights(item: PlannedRun, name: str = checkpoint.CHECKPOINT) -> dict[str, torch.Tensor]:
     return checkpoint.load(item.run.path / name)["model"]
 
 
-def same_result(one: Planned, other: Planned) -> None:
+def same_result(one: PlannedRun, other: PlannedRun) -> None:
     """Weights, history and outputs are equal to the last bit."""
     for name in (checkpoint.CHECKPOINT, BEST):
         a, b = weights(one, name), weights(other, name)
@@ -165,8 +165,8 @@ def test_the_first_losses_are_pinned(tmp_path):
     assert losses == pytest.approx([0.9912, 0.7973], abs=2e-3)
 
 
-def start(item: Planned, **environment: str) -> subprocess.Popen:
-    item.make()
+def start(item: PlannedRun, **environment: str) -> subprocess.Popen:
+    item.create()
     return subprocess.Popen(
         [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)],
         env=os.environ | environment,
@@ -180,7 +180,7 @@ LONGER = {"epochs": 6, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(shards, tmp_path_factory) -> Planned:
+def uninterrupted(shards, tmp_path_factory) -> PlannedRun:
     item = planned(make_job(shards, train=LONGER), tmp_path_factory.mktemp("runs"))
     run(item, device="cpu")
     return item
@@ -281,7 +281,7 @@ def test_a_leak_that_packing_found_stands_beside_the_scores(shards, tmp_path):
 
 def test_a_known_error_is_one_sentence_and_no_traceback(shards, tmp_path):
     item = planned(make_job(shards, train={"lr": 1e30, "optimizer": "sgd"}), tmp_path)
-    item.make()
+    item.create()
     answer = cli("run", item.run.path)
     assert answer.returncode == 6 and "Traceback" not in answer.stderr
     assert len(re.findall("the loss is (?:nan|inf)", answer.stderr)) == 1
@@ -355,7 +355,7 @@ def test_several_processes_make_the_weights_and_scores_of_one(shards, tmp_path, 
     job = make_job(shards, **NO_NORM)
     one, many = planned(job, tmp_path / "one"), planned(job, tmp_path / "many")
     run(one, device="cpu")
-    assert carry_out(many, device="cpu", processes=processes) == 0
+    assert execute(many, device="cpu", processes=processes) == 0
     a, b = weights(one), weights(many)
     difference = {k: float((a[k] - b[k]).abs().max()) for k in a}
     assert max(difference.values()) < 1e-6, difference
@@ -365,7 +365,7 @@ def test_several_processes_make_the_weights_and_scores_of_one(shards, tmp_path, 
     shutil.copytree(one.run.path, again.run.path)
     for name in ("metrics.json", "outputs.npz", "status.json"):
         (again.run.path / name).unlink()
-    assert carry_out(again, device="cpu", processes=processes) == 0
+    assert execute(again, device="cpu", processes=processes) == 0
     scores = [item.run.read_json("metrics.json")["test"]["scores"] for item in (one, again)]
     assert scores[1] == pytest.approx(scores[0], abs=1e-12)
 
@@ -379,7 +379,7 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(
     whole, cut = (planned(make_job(shards, **fields), tmp_path / n) for n in ("whole", "cut"))
     command = [sys.executable, "-m", "deeplense_batch", "run", "--processes=2", "--device=cpu"]
     for item in (whole, cut):
-        item.make()
+        item.create()
         held = gate.after(2) if item is cut else {}
         process = subprocess.Popen([*command, str(item.run.path)], env=os.environ | held)
         if item is cut:
@@ -423,7 +423,7 @@ def test_a_process_that_dies_ends_the_others(shards, tmp_path, monkeypatch):
     )
     before = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(hook.parent), before])))
-    assert carry_out(item, device="cpu", processes=2) != 0
+    assert execute(item, device="cpu", processes=2) != 0
     assert len(item.run.read_lines("history.jsonl")) < 2000
     assert item.run.status().state in ("failed", "stopped", "lost")
 
@@ -446,7 +446,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_diverged_too(shards
 
 def test_every_process_has_a_sample_of_each_step(shards, tmp_path, capfd):
     item = planned(make_job(shards, train={"batch_size": 1}), tmp_path)
-    assert carry_out(item, device="cpu", processes=2) == 3
+    assert execute(item, device="cpu", processes=2) == 3
     status = item.run.status()
     assert (status.state, status.reason) == ("failed", "data")
     assert "batch_size: with 1, a step of the 120 samples has 1, less than one" in status.message
@@ -456,7 +456,7 @@ def test_one_process_of_several_starts_nothing_over(done, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(JobError, match="run: --force: one process of several"):
-        carry_out(done, device="cpu", force=True)
+        execute(done, device="cpu", force=True)
     assert done.run.status().state == "done"
 
 
@@ -486,7 +486,7 @@ def test_a_gpu_that_is_not_there_is_exit_4(shards, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     item = planned(make_job(shards, resources={"gpus": 1}), tmp_path)
-    item.make()
+    item.create()
     answer = cli("run", item.run.path)
     assert answer.returncode == 4
     assert "a GPU is asked for and torch sees none" in answer.stderr
@@ -495,7 +495,7 @@ def test_a_gpu_that_is_not_there_is_exit_4(shards, tmp_path):
 
 def test_a_busy_run_is_left_alone(shards, tmp_path):
     item = planned(make_job(shards), tmp_path)
-    item.make()
+    item.create()
     with item.run.claim(), pytest.raises(RunBusyError):
         run(item, device="cpu")
     assert item.run.status().state == "planned"

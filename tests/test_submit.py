@@ -129,7 +129,7 @@ sys.stdin.read()  # what it has taken is its own while it lives
 
 def test_what_two_submits_take_at_once_is_one_s(recipe):
     items = plan(load_jobs(recipe, {"seeds": list(range(20))}), recipe.parent / "runs")
-    paths = [str(item.make().path) for item in items]
+    paths = [str(item.create().path) for item in items]
     command = [sys.executable, "-c", _TAKE]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([*command, *some], **pipes) for some in (paths, paths[::-1])]
@@ -145,7 +145,7 @@ def test_what_two_submits_take_at_once_is_one_s(recipe):
 def test_what_waited_is_as_it_was_when_the_queue_ends(recipe, monkeypatch):
     items = plan(load_jobs(recipe), recipe.parent / "runs")
     for item in items:
-        item.make()
+        item.create()
     items[1].run.write_status(Status(state="failed", reason="oom", message="too large", epoch=1))
 
     def start(item, gpus, folder, device, shared):
@@ -167,7 +167,7 @@ class _Terminal(io.StringIO):
 def test_a_terminal_shows_the_epochs_of_all_runs_and_lines_above_them(recipe, monkeypatch):
     items = plan(load_jobs(recipe, {"train.epochs": 5}), recipe.parent / "runs")
     for item in items:
-        item.make()
+        item.create()
     screen = _Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     assert all(item.take() for item in items)
@@ -226,7 +226,7 @@ def test_gpus_are_leased_by_the_names_of_those_that_are_visible(
     monkeypatch.setattr(local, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(local, "_say", lambda *_: None)
     for item in items:
-        item.make()
+        item.create()
     local.run_queue(
         items, recipe.parent / "logs", device=None, parallel=parallel, jobs_per_gpu=shared
     )
@@ -235,11 +235,11 @@ def test_gpus_are_leased_by_the_names_of_those_that_are_visible(
 
 def test_a_worker_shows_its_run_the_gpus_that_it_leased(recipe, monkeypatch):
     (item, *_) = plan(load_jobs(recipe), recipe.parent / "runs")
-    item.make()
+    item.create()
     shown = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # submitit's word for none
     monkeypatch.setattr(
-        "deeplense_batch.runs.launch.carry_out",
+        "deeplense_batch.runs.launch.execute",
         lambda *_, **__: shown.append(os.environ["CUDA_VISIBLE_DEVICES"]) or 0,
     )
     local.Worker(str(item.run.path), gpus=("GPU-a", "3"))()

@@ -134,7 +134,7 @@ def test_without_a_compiler_a_run_that_asks_for_one_ends_in_a_sentence(
     shards, tmp_path, no_compiler, capsys
 ):
     (item,) = plan([make_job(shards, engine={"compile": True})], tmp_path)
-    item.make()
+    item.create()
     code, _, errors = typed(capsys, "run", item.run.path)
     assert code == 4 and errors.count("\n") == 1
     assert "engine.compile: torch.compile does not work on cpu here" in errors

@@ -317,11 +317,11 @@ def _processes(round_: Round) -> str:
 def _every_call(round_: Round, world: World) -> None:
     size = round_.sized(64, 32)
     network = models.build("test_resnet", channels=1, classes=3, size=size).to(round_.place)
-    world.largest(3)
-    world.total(torch.ones(3, device=round_.place, dtype=torch.float64))
+    world.all_reduce_max(3)
+    world.all_reduce_sum(torch.ones(3, device=round_.place, dtype=torch.float64))
     world.barrier()
-    world.same_buffers(network)
-    world.share({"a": np.ones(3)})
+    world.broadcast_buffers(network)
+    world.broadcast({"a": np.ones(3)})
     batch = batch_of(loader(VARIED, round_.place, size=size), 8)
     for engine in ({}, {"channels_last": True}):
         made = stepper(

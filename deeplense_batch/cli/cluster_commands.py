@@ -15,7 +15,7 @@ from deeplense_batch.core.job import AnyJob, NotYetError, Simulation
 from deeplense_batch.core.recipe import load_jobs
 
 if TYPE_CHECKING:
-    from deeplense_batch.runs.plan import Planned
+    from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["ClusterCommands"]
 
@@ -236,13 +236,13 @@ def _loaded(
 
 def _planned(
     loaded: Mapping[str, list[AnyJob]], folder: Path, *, everything: bool
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """Plan the runs; recipes that lack what they need are left out where all were asked for."""
     from deeplense_batch.data.shards import ShardError
     from deeplense_batch.models.weights import WeightsError
     from deeplense_batch.runs.plan import plan
 
-    planned: list[Planned] = []
+    planned: list[PlannedRun] = []
     left_out = ""
     for path, found in loaded.items():
         try:

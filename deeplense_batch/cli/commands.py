@@ -61,13 +61,13 @@ class Commands(ClusterCommands):
         def act() -> int:
             from deeplense_batch.cluster.slurm_queue import ranks
             from deeplense_batch.core.processes import is_main
-            from deeplense_batch.runs.launch import carry_out
+            from deeplense_batch.runs.launch import execute
             from deeplense_batch.runs.plan import plan, reopen
 
             if started:
                 os.environ.update(ranks(os.environ))
             planned = reopen(job) if directory else plan(jobs, words.runs_folder(out))[0]
-            code = carry_out(planned, device=on, processes=count or None, force=again)
+            code = execute(planned, device=on, processes=count or None, force=again)
             if code == 0 and is_main():
                 metrics = planned.run.read_json("metrics.json")
                 scores = metrics.get("test", {}).get("scores", {}).items()

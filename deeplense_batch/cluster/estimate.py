@@ -13,16 +13,16 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.report.run_table import CollectError, read_rows
-from deeplense_batch.runs.plan import Planned
+from deeplense_batch.runs.plan import PlannedRun
 from deeplense_batch.runs.validate import Memo
 
 __all__ = ["forecast"]
 
-Kind = tuple[str, int | None, int | None, str]  # model, crop, size, cuda or cpu
+Workload = tuple[str, int | None, int | None, str]  # model, crop, size, cuda or cpu
 
 
 def forecast(
-    todo: Sequence[Planned], out: Path, profile: Profile, *, bench: Path | str | None = None
+    todo: Sequence[PlannedRun], out: Path, profile: Profile, *, bench: Path | str | None = None
 ) -> str:
     """The arrays that runs will be in, and the hours that they will take, a line each.
 
@@ -47,7 +47,9 @@ def forecast(
     unknown = 0
     for item in todo:
         gpus = item.job.resources.gpus
-        kind = _kind(item.job, "cuda" if gpus else "cpu") if isinstance(item.job, Job) else None
+        kind = (
+            _workload(item.job, "cuda" if gpus else "cpu") if isinstance(item.job, Job) else None
+        )
         pace = seconds.get((item.job.label, "cuda" if gpus else "cpu"))
         pace = past.get(kind) if pace is None and kind else pace
         if pace is None or kind is None:
@@ -65,7 +67,7 @@ def forecast(
     return "\n".join([*map(str, grouped(todo, "")), "; ".join(told)])
 
 
-def _kind(job: Job, device: str) -> Kind:
+def _workload(job: Job, device: str) -> Workload:
     return job.model.name, job.data.crop, job.data.size, device
 
 
@@ -74,9 +76,9 @@ def _images(job: Job, memo: Memo) -> int:
     return memo.once(asked, lambda: len(open_split(*asked)))
 
 
-def _past(out: Path) -> dict[Kind, float]:
+def _past(out: Path) -> dict[Workload, float]:
     """Device-seconds for an image, of finished runs; the median of each kind."""
-    paces: dict[Kind, list[float]] = {}
+    paces: dict[Workload, list[float]] = {}
     for row in read_rows(out) if find_runs(out) else ():
         if row["state"] != "done" or not row.get("train_samples"):
             continue

@@ -28,7 +28,7 @@ from deeplense_batch.core.job import JobError
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import forget
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
-from deeplense_batch.runs.plan import Planned
+from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Worker", "check_gpus", "run_here", "run_queue"]
 
@@ -54,12 +54,12 @@ class Worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         if self.shared:
             os.environ[provenance.SHARED] = "1"
-        from deeplense_batch.runs.launch import carry_out
+        from deeplense_batch.runs.launch import execute
         from deeplense_batch.runs.plan import reopen
 
         logging.getLogger("deeplense_batch").setLevel(logging.INFO)
         try:
-            code = carry_out(reopen(self.path), device=self.device)
+            code = execute(reopen(self.path), device=self.device)
         except Exception as error:
             if type(error).__name__ != "StoppedError":  # its class would load torch
                 raise
@@ -68,7 +68,7 @@ class Worker:
             sys.exit(code)
 
 
-def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) -> None:
+def run_here(planned: Sequence[PlannedRun], folder: Path, *, device: str | None) -> None:
     """Carry out runs in this process, one after the other; a failed one does not stop the rest."""
     executor = submitit.DebugExecutor(folder)
     for item in planned:
@@ -82,7 +82,7 @@ def run_here(planned: Sequence[Planned], folder: Path, *, device: str | None) ->
 
 
 def run_queue(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     folder: Path,
     *,
     device: str | None,
@@ -146,7 +146,7 @@ def run_queue(
         _stop(running)
 
 
-def check_gpus(planned: Sequence[Planned], device: str | None) -> None:
+def check_gpus(planned: Sequence[PlannedRun], device: str | None) -> None:
     """Make sure that no run asks for more GPUs than this machine has, where it has some.
 
     Raises:
@@ -172,7 +172,7 @@ def _visible_gpus() -> list[str]:
 
 @dataclass
 class _Waiting:
-    item: Planned
+    item: PlannedRun
     gpus: int  # that it gets
     before: Status  # it was queued
 
@@ -190,7 +190,7 @@ class _Waiting:
 @dataclass
 class _Running:
     job: submitit.Job[None]
-    item: Planned
+    item: PlannedRun
     gpus: list[str]
 
 
@@ -210,7 +210,7 @@ class _Progress:
             self._log.__enter__()
         return self
 
-    def begin(self, planned: Sequence[Planned]) -> None:
+    def begin(self, planned: Sequence[PlannedRun]) -> None:
         """Say which runs there are."""
         self._runs = [item.run for item in planned]
         self._epochs = [item.job.epochs for item in planned]
@@ -240,12 +240,12 @@ def _status_of(run: RunDir) -> Status:
         return Status(state="unreadable")
 
 
-def _gpus(item: Planned, device: str | None) -> int:
+def _gpus(item: PlannedRun, device: str | None) -> int:
     """GPUs that a run asks for."""
     return 0 if device == "cpu" else item.job.resources.gpus or int(device == "cuda")
 
 
-def _fitting(planned: Sequence[Planned]) -> int:
+def _fitting(planned: Sequence[PlannedRun]) -> int:
     """Runs that have the cores they ask for."""
     asked = [item.job.resources for item in planned]
     return max(cores() // max(each.cpus * each.tasks for each in asked), 1)
@@ -262,7 +262,7 @@ def _lease(free: list[str], count: int) -> list[str] | None:
 
 
 def _start(
-    item: Planned, gpus: Sequence[str], folder: Path, device: str | None, shared: bool
+    item: PlannedRun, gpus: Sequence[str], folder: Path, device: str | None, shared: bool
 ) -> submitit.Job[None]:
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_NEVER_MINUTES, stderr_to_stdout=True)

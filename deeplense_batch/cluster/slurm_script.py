@@ -27,7 +27,7 @@ from deeplense_batch.cluster.site import Profile
 from deeplense_batch.cluster.slurm_queue import SlurmError, largest_array
 from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.rundir import ELEMENT
-from deeplense_batch.runs.plan import Planned
+from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
 
@@ -39,7 +39,7 @@ class Array:
     """Runs that ask for the same."""
 
     name: str  # that no other array has: squeue is asked for it
-    runs: tuple[Planned, ...]
+    runs: tuple[PlannedRun, ...]
 
     @property
     def resources(self) -> Resources:
@@ -61,7 +61,7 @@ class Array:
         )
 
 
-def check(todo: Sequence[Planned], profile: Profile) -> None:
+def check(todo: Sequence[PlannedRun], profile: Profile) -> None:
     """Make sure that runs can be in arrays at all.
 
     Raises:
@@ -78,9 +78,9 @@ def check(todo: Sequence[Planned], profile: Profile) -> None:
             )
 
 
-def grouped(todo: Sequence[Planned], token: str) -> list[Array]:
+def grouped(todo: Sequence[PlannedRun], token: str) -> list[Array]:
     """Put runs that ask for the same into one array, or into several of SLURM's largest size."""
-    groups: dict[Resources, list[Planned]] = {}
+    groups: dict[Resources, list[PlannedRun]] = {}
     for item in todo:
         groups.setdefault(item.job.resources, []).append(item)
     most = largest_array()

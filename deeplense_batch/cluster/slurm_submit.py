@@ -19,7 +19,7 @@ from deeplense_batch.cluster import slurm_script
 from deeplense_batch.cluster.site import load_profile
 from deeplense_batch.core import provenance
 from deeplense_batch.core.rundir import now
-from deeplense_batch.runs.plan import Planned
+from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["freeze", "hand_over", "open_folder", "write_scripts"]
 
@@ -50,7 +50,7 @@ def freeze(folder: Path, runs: Sequence[Mapping[str, str]], **told: Any) -> None
 
 
 def hand_over(
-    todo: Sequence[tuple[Planned, str | None]],
+    todo: Sequence[tuple[PlannedRun, str | None]],
     folder: Path,
     out: Path,
     *,
@@ -114,7 +114,7 @@ def hand_over(
 
 
 def write_scripts(
-    todo: Sequence[Planned],
+    todo: Sequence[PlannedRun],
     folder: Path,
     *,
     parallel: int | None = None,
@@ -141,7 +141,7 @@ def write_scripts(
     paths: list[Path] = []
     for array in slurm_script.grouped(todo, secrets.token_hex(4)):
         for item in array.runs:
-            item.make()
+            item.create()
         script = slurm_script.script(array, profile, logs, parallel=parallel, device=device)
         path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
         hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"

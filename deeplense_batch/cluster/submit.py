@@ -13,7 +13,7 @@ from deeplense_batch.cluster.site import load_profile
 from deeplense_batch.cluster.slurm_queue import settle
 from deeplense_batch.core.job import AnyJob, JobError, flat_fields, nearest
 from deeplense_batch.report.run_table import run_row
-from deeplense_batch.runs.plan import Planned, put_aside
+from deeplense_batch.runs.plan import PlannedRun, put_aside
 
 __all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
 
@@ -39,14 +39,14 @@ _log = logging.getLogger(__name__)
 class Submission:
     """Runs, and what is to be done about each; shown before anything happens."""
 
-    planned: tuple[Planned, ...]
+    planned: tuple[PlannedRun, ...]
     actions: tuple[str, ...]
     states: tuple[str, ...]
     reasons: tuple[str, ...]
     elements: tuple[str | None, ...]  # of arrays of SLURM, in which they were last
 
     @classmethod
-    def of(cls, planned: Sequence[Planned], *, retry: bool, force: bool) -> Submission:
+    def of(cls, planned: Sequence[PlannedRun], *, retry: bool, force: bool) -> Submission:
         """Look at what is there and decide.
 
         Raises:
@@ -73,7 +73,7 @@ class Submission:
         return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons), elements)
 
     @property
-    def todo(self) -> list[Planned]:
+    def todo(self) -> list[PlannedRun]:
         """The runs that are not skipped."""
         both = zip(self.planned, self.actions, strict=True)
         return [item for item, action in both if action != "skip"]
@@ -175,7 +175,7 @@ def submit(
         if action == "start over":
             _log.info("put aside as %s", put_aside(item.run))
         if action != "skip":
-            item.make()
+            item.create()
     folder = slurm_submit.open_folder(out)
     if cluster == "slurm":
         each = zip(submission.planned, submission.elements, submission.actions, strict=True)

@@ -67,7 +67,7 @@ class World:
         on = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=on)
 
-    def largest(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
         """Agree on the largest of every process's value."""
         if self.size == 1:
             return value
@@ -75,7 +75,7 @@ class World:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over the processes."""
         if self.size > 1:
             dist.all_reduce(values)
@@ -86,7 +86,7 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def same_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every process the buffers (batch-norm statistics) of the first."""
         if self.size > 1:
             for buffer in model.buffers():
@@ -102,7 +102,7 @@ class World:
             return None
         return {name: np.concatenate([part[name] for part in parts]) for name in arrays}
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Give every process the first one's value."""
         if self.size == 1:
             return value
@@ -110,7 +110,7 @@ class World:
         dist.broadcast_object_list(box)
         return box[0]
 
-    def everyone(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Give every process the values of all, by rank."""
         if self.size == 1:
             return [value]

@@ -27,10 +27,10 @@ from deeplense_batch.data.shard_file import (
 from deeplense_batch.data.shards import ShardError, SplitInfo
 
 __all__ = [
-    "Content",
+    "ContentHash",
     "DamagedError",
     "Form",
-    "SplitFacts",
+    "SplitStatistics",
     "complete",
     "describe_split",
     "file_digest",
@@ -64,7 +64,7 @@ class Form(NamedTuple):
         return json.dumps([self.dtype, list(self.classes), scale])
 
 
-class Content:
+class ContentHash:
     """sha256 of the form of the samples, and name, type, shape, sha256 of each array.
 
     That of the images is the sha256 of the sha256 of each; that of the ids, of a line each. How
@@ -97,7 +97,7 @@ class Content:
         return digest.hexdigest()
 
 
-class SplitFacts:
+class SplitStatistics:
     """Counts, moments and digests of a split, from its samples.
 
     Arguments:
@@ -110,7 +110,7 @@ class SplitFacts:
         self._pixels = 0  # of a channel, over all samples
         self._class_counts = np.zeros(len(form.classes), np.int64)
         self._moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values, of squares
-        self._content = Content(form)
+        self._content = ContentHash(form)
 
     def add(self, arrays: Mapping[str, Array], digests: Sequence[bytes]) -> None:
         """Count samples: the data sets of a shard by name, and the digests of the images."""
@@ -135,7 +135,7 @@ class SplitFacts:
         }
 
 
-def complete(path: Path, shard: int, whole: SplitFacts) -> None:
+def complete(path: Path, shard: int, whole: SplitStatistics) -> None:
     """Write what is true of the whole split into a file of it, and seal it with its head.
 
     Raises:
@@ -155,7 +155,7 @@ def file_digest(path: Path) -> str:
     Raises:
         ShardError: The file cannot be read.
     """
-    content = Content(form_of(describe_file(path)))
+    content = ContentHash(form_of(describe_file(path)))
     for arrays, digests in read_again(path):
         content.add(arrays, digests)
     return content.hexdigest()
@@ -185,11 +185,11 @@ def describe_split(
         DamagedError: A file cannot be read, or is not what was written.
         ShardError: A file was made by another simulation.
     """
-    whole: SplitFacts | None = None
+    whole: SplitStatistics | None = None
     for path in paths:
         try:
             said = describe_file(path)
-            own, whole = Content(form_of(said)), whole or SplitFacts(form_of(said))
+            own, whole = ContentHash(form_of(said)), whole or SplitStatistics(form_of(said))
             for arrays, digests in read_again(path):
                 own.add(arrays, digests)
                 whole.add(arrays, digests)
@@ -241,11 +241,11 @@ def verify(split: SplitInfo) -> None:
     Raises:
         ShardError: A file is not what was packed, or does not say what it holds.
     """
-    whole: Content | None = None
+    whole: ContentHash | None = None
     counts = np.zeros(len(split.classes), np.int64)
     for path, packed in zip(split.files, split.digests, strict=True):
         form = form_of(describe_file(path))
-        own, whole = Content(form), whole or Content(form)
+        own, whole = ContentHash(form), whole or ContentHash(form)
         for arrays, digests in read_again(path):
             own.add(arrays, digests)
             whole.add(arrays, digests)

@@ -1,6 +1,6 @@
 """A set of images made shard by shard, by any number of processes, and joined when all are there.
 
-What its images are, an `Kind` says: a simulation, or a network that draws.
+What its images are, an `ImageGenerator` says: a simulation, or a network that draws.
 
 ::
 
@@ -54,7 +54,15 @@ from deeplense_batch.data.writer import (
     stratified_order,
 )
 
-__all__ = ["Kind", "Made", "Parts", "SimulateReport", "check_images", "clear", "make_set"]
+__all__ = [
+    "GenerateReport",
+    "GeneratedBatch",
+    "ImageGenerator",
+    "PartialDataset",
+    "check_images",
+    "clear",
+    "generate_dataset",
+]
 
 _WAIT_SECONDS = 0.2
 _log = logging.getLogger(__name__)
@@ -62,7 +70,7 @@ _LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedBatch:
     """A batch of simulated images as shards hold them."""
 
     images: Array  # (n, C, H, W), stored form
@@ -70,7 +78,7 @@ class Made:
     truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
 
 
-class Kind(Protocol):
+class ImageGenerator(Protocol):
     """A set, but for how many images, and for the seed."""
 
     @property
@@ -119,13 +127,13 @@ class Kind(Protocol):
     def described(self) -> dict[str, Any]:
         """All its laws, as JSON."""
 
-    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate images. Image j of class c of K has the index j K + c; it is a function of
         (seed, split, index) alone.
         """
 
 
-def check_images(kind: Kind, splits: int, images: int) -> None:
+def check_images(kind: ImageGenerator, splits: int, images: int) -> None:
     """Make sure that there is an image of each class in each split.
 
     Raises:
@@ -146,7 +154,7 @@ def clear(root: Path) -> None:
     shutil.rmtree(root / ".parts", ignore_errors=True)
 
 
-class Parts:
+class PartialDataset:
     """The shards of a set in the making.
 
     Arguments:
@@ -268,7 +276,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class SimulateReport:
+class GenerateReport:
     """What `simulate` wrote."""
 
     root: Path
@@ -297,9 +305,9 @@ class SimulateReport:
         return "\n".join(lines)
 
 
-def make_set(
+def generate_dataset(
     verb: str,
-    content: Kind,
+    content: ImageGenerator,
     kind: str,
     counts: Mapping[str, Mapping[str, int]],
     root: Path,
@@ -309,7 +317,7 @@ def make_set(
     part: int,
     parts: int,
     each: Callable[[], None],
-) -> SimulateReport:
+) -> GenerateReport:
     """Make a set of any kind, or one's part of it, as `simulate` does.
 
     Arguments:
@@ -338,7 +346,7 @@ def make_set(
                 f"simulate: parts: {parts} of {sum(shards.values())} files; a part makes one or "
                 "more: ask for fewer parts or a smaller shard_size"
             )
-        work = Parts(root, plan=plan, shards=shards)
+        work = PartialDataset(root, plan=plan, shards=shards)
         numbered = [(split, k) for split, count in shards.items() for k in range(count)]
         missing = set(work.missing())
         mine = [s for i, s in enumerate(numbered) if i % parts == part and s in missing]
@@ -352,7 +360,7 @@ def make_set(
                 break
     if complete := _is_complete(root, plan):
         clear(root)  # what a process that was killed had no more time to
-    return SimulateReport(
+    return GenerateReport(
         root=root,
         about=content.about,
         counts=counts,
@@ -404,7 +412,7 @@ def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
     return [indices[i] for i in order]
 
 
-def _form(verb: str, content: Kind, seed: int, shard_size: int) -> dict[str, Any]:
+def _form(verb: str, content: ImageGenerator, seed: int, shard_size: int) -> dict[str, Any]:
     """How the writer of a shard is made."""
     return {
         "shape": content.shape,
@@ -419,8 +427,8 @@ def _form(verb: str, content: Kind, seed: int, shard_size: int) -> dict[str, Any
 
 
 def _make(
-    work: Parts,
-    content: Kind,
+    work: PartialDataset,
+    content: ImageGenerator,
     chosen: Mapping[tuple[str, int], list[int]],
     form: Mapping[str, Any],
     each: Callable[[], None],
@@ -447,7 +455,7 @@ def _make(
 
 def _fill(
     writer: ShardWriter,
-    content: Kind,
+    content: ImageGenerator,
     split: str,
     indices: list[int],
     seed: int,

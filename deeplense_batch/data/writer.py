@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.rundir import RunBusyError, RunDir, Status
-from deeplense_batch.data.digest import Content, Form, SplitFacts, complete, sha256
+from deeplense_batch.data.digest import ContentHash, Form, SplitStatistics, complete, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.header import head_room
 from deeplense_batch.data.shard_file import check_room, half_named, writing
@@ -173,11 +173,11 @@ class ShardWriter:
     _finished: bool = False
     _image_digests: list[bytes] = field(default_factory=list, repr=False)  # of the buffer
     _form: Form = field(init=False, repr=False)
-    _facts: SplitFacts = field(init=False, repr=False)  # of what is written
+    _facts: SplitStatistics = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
         self._form = Form(str(self.dtype), list(self.classes), self.pixel_scale)
-        self._facts = SplitFacts(self._form)
+        self._facts = SplitStatistics(self._form)
         make_folder(self.root)
 
     def __enter__(self) -> Self:
@@ -279,7 +279,7 @@ class ShardWriter:
 
     def _write(self) -> None:
         arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
-        own = Content(self._form)
+        own = ContentHash(self._form)
         own.add(arrays, self._image_digests)
         self._facts.add(arrays, self._image_digests)
         shard, digest = len(self._facts.digests), own.hexdigest()

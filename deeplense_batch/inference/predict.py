@@ -32,7 +32,7 @@ from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.inputs import Given, Inputs, Piece, open_inputs
-from deeplense_batch.inference.table import SUFFIXES, Answer, AnswerError, read_tables
+from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import Trained, TrainedError, logits_in, open_trained
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.trainer import outputs_of
@@ -133,7 +133,7 @@ def predict(
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
-        raise AnswerError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+        raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
     if trained.job.task.name == "generation":
@@ -148,7 +148,7 @@ def predict(
             "data": inputs.digest,
             "slice": slice_,
         }
-        answer = Answer(out, question=question, pieces=len(pieces))
+        answer = PiecewiseTable(out, question=question, pieces=len(pieces))
         maker = _Maker(trained, inputs, place, batch_size, each)
         if not answer.there():
             answer.begin(lambda: _details(trained, data, place))
@@ -197,7 +197,7 @@ def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[s
     }
 
 
-def _make(answer: Answer, maker: _Maker, pieces: list[Piece], own: range) -> None:
+def _make(answer: PiecewiseTable, maker: _Maker, pieces: list[Piece], own: range) -> None:
     """Make what is missing of one's own pieces, and join all when they are there."""
     while True:
         for number in sorted(set(answer.missing()) & set(own)):
@@ -353,7 +353,12 @@ def _problems(file: Path) -> int:
 
 
 def _draw_top(
-    answer: Answer, trained: Trained, inputs: Inputs, pieces: list[Piece], top: int, shown: str
+    answer: PiecewiseTable,
+    trained: Trained,
+    inputs: Inputs,
+    pieces: list[Piece],
+    top: int,
+    shown: str,
 ) -> Path | None:
     """Draw the images of the highest scores of a class beside the table, unless that is there."""
     path = answer.file.with_suffix(".png")

@@ -31,7 +31,7 @@ from deeplense_batch.core.csv_text import plain_text, safe_text
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.rundir import RunBusyError, RunDir
 
-__all__ = ["SUFFIXES", "Answer", "AnswerError", "read_tables"]
+__all__ = ["SUFFIXES", "PiecewiseTable", "TableError", "read_tables"]
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -42,11 +42,11 @@ _ROWS = 4096  # of a table read again
 _log = logging.getLogger(__name__)
 
 
-class AnswerError(JobError):
+class TableError(JobError):
     """A file is there that answers something else."""
 
 
-class Answer:
+class PiecewiseTable:
     """A table in the making.
 
     Arguments:
@@ -70,12 +70,12 @@ class Answer:
             AnswerError: It answers another one, or nobody knows which.
         """
         if fault := files.no_file(self.file):
-            raise AnswerError(f"{self.file}: {fault}; name another file, or remove it")
+            raise TableError(f"{self.file}: {fault}; name another file, or remove it")
         if not self.file.exists():
             return False
         found = _question_of(self.file)
         if found is None:
-            raise AnswerError(f"{self.file}: is there already, and no answer of 'predict'")
+            raise TableError(f"{self.file}: is there already, and no answer of 'predict'")
         _refuse_other(self.file, found, self.question, "answers another question")
         self._clear()
         return True
@@ -102,7 +102,7 @@ class Answer:
             self._run.create_text("plan.json", json.dumps(made, indent=1))
         found = self._run.read_json("plan.json")
         if not all(isinstance(found.get(name), dict) for name in ("question", "details")):
-            raise AnswerError(f"{plan}: is none of 'predict'; remove {self._folder}")
+            raise TableError(f"{plan}: is none of 'predict'; remove {self._folder}")
         _refuse_other(self._folder, found["question"], self.question, "was begun for another one")
         self.details = found["details"]
 
@@ -236,7 +236,7 @@ def _refuse_other(
     different = [key for key in asked if found.get(key) != asked[key]]
     if different:
         told = "; ".join(f"{key} is {found.get(key)}, asked {asked[key]}" for key in different)
-        raise AnswerError(f"{place}: {says} ({told}); name another file, or remove it")
+        raise TableError(f"{place}: {says} ({told}); name another file, or remove it")
 
 
 def _sync(path: Path) -> None:

@@ -24,9 +24,9 @@ from types import FrameType
 from deeplense_batch.core.job import JobError, Simulation
 from deeplense_batch.core.processes import StartError, forget, meeting_place, world_size
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
-from deeplense_batch.runs.plan import Planned, put_aside
+from deeplense_batch.runs.plan import PlannedRun, put_aside
 
-__all__ = ["carry_out", "launch"]
+__all__ = ["execute", "spawn_ranks"]
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ _TOLD = (2, 3, 85)  # exit codes of who has refused or stopped, and said so
 _GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
 
 
-def carry_out(
-    planned: Planned,
+def execute(
+    planned: PlannedRun,
     *,
     device: str | None = None,
     processes: int | None = None,
@@ -65,9 +65,9 @@ def carry_out(
             "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
         )
     if isinstance(planned.job, Simulation):
-        from deeplense_batch.runs.simulation_run import make
+        from deeplense_batch.runs.simulation_run import simulate_part
 
-        make(planned, force=force)
+        simulate_part(planned, force=force)
         return 0
     asked = planned.job.resources
     count = processes or (1 if device == "cpu" and asked.gpus else asked.tasks)
@@ -90,10 +90,10 @@ def carry_out(
     if force and planned.run.path.exists():
         with planned.run.claim():
             put_aside(planned.run)
-    return launch(planned.make().path, count, device=device)
+    return spawn_ranks(planned.create().path, count, device=device)
 
 
-def launch(path: Path, count: int, *, device: str | None = None) -> int:
+def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:
     """Carry out a run by several processes of this machine.
 
     Arguments:

@@ -17,7 +17,7 @@ from deeplense_batch.core import provenance
 from deeplense_batch.core.processes import StoppedError, is_main, rank, world_size
 from deeplense_batch.core.rundir import RunDir, Status, now
 
-__all__ = ["attempt", "failure_told", "heart", "last_word_left", "logging_to"]
+__all__ = ["attempt", "heart", "logging_to", "report_failure", "wait_for_main"]
 
 Reasons = Sequence[tuple[type[Exception], str]]  # what to call a failure
 _HEARTBEAT_SECONDS = 30.0
@@ -35,7 +35,7 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
         reasons: What to call a failure of a kind, first match first; others are ``error``.
     """
     attempt = 1 + sum(line["event"] == "start" for line in directory.read_lines("attempts.jsonl"))
-    _bury(directory)
+    close_lost_attempt(directory)
     status = Status(state="running", attempt=attempt, epochs=epochs)
     directory.sweep()
     directory.write_status(status)
@@ -79,7 +79,7 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
 
 
 @contextlib.contextmanager
-def failure_told(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
+def report_failure(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
     """Write why a process of several fails, while the others have not noticed: they fail next."""
     try:
         yield
@@ -95,7 +95,7 @@ def failure_told(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def last_word_left(directory: RunDir) -> Iterator[None]:
+def wait_for_main(directory: RunDir) -> Iterator[None]:
     """Have a process beside the first stay until that has written the end of the run.
 
     SLURM soon ends those that are left when one process has ended.
@@ -143,7 +143,7 @@ def _cause(error: Exception, reasons: Reasons) -> tuple[str, str]:
     return reason, f"{type(error).__name__}: {error}" if reason == "error" else str(error)
 
 
-def _bury(directory: RunDir) -> None:
+def close_lost_attempt(directory: RunDir) -> None:
     """Write the end of an attempt that was killed: it lasted to its last sign of life."""
     lines = directory.read_lines("attempts.jsonl")
     if not lines or lines[-1]["event"] == "end":

@@ -21,7 +21,7 @@ from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.runs.validate import Memo, check_simulation, check_training
 
 __all__ = [
-    "Planned",
+    "PlannedRun",
     "data_notes",
     "find_classifier",
     "plan",
@@ -78,7 +78,7 @@ def find_classifier(place: Path, asked: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """A job and the run directory its identity gives; the directory may not exist yet."""
 
     job: AnyJob
@@ -106,7 +106,7 @@ class Planned:
             return False
         return not Path(self.job.simulate.out, "manifest.json").exists()
 
-    def make(self) -> RunDir:
+    def create(self) -> RunDir:
         """Make the run directory with its job, or find it made."""
         return RunDir.create(self.run.path, self.job.to_yaml())
 
@@ -135,7 +135,7 @@ class Planned:
             return None
 
 
-def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
+def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
 
     Two jobs of one identity are one run.
@@ -146,7 +146,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
         WeightsError: Pretrained weights that were not fetched.
         ShardError: Data, or a slice of them.
     """
-    planned: dict[Path, Planned] = {}
+    planned: dict[Path, PlannedRun] = {}
     memo = Memo()
     sets: dict[str, Simulation] = {}
     # Checked by the names that were given, so that errors tell those.
@@ -163,7 +163,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[Planned]:
                 raise JobError(
                     f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
                 )
-        found = planned.setdefault(path, Planned(job, RunDir(path), digest))
+        found = planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
         if isinstance(job, Job):
             _check_one_judge(job, found)
     return list(planned.values())
@@ -182,7 +182,7 @@ def data_notes(root: Path | str) -> list[str]:
     return [f"data: {warning}" for warning in found]
 
 
-def reopen(path: Path | str) -> Planned:
+def reopen(path: Path | str) -> PlannedRun:
     """Find the job of a run directory and make sure that they belong together.
 
     Where the data cannot be read the digest is empty, and the run will say so: it may be that this
@@ -201,7 +201,7 @@ def reopen(path: Path | str) -> Planned:
         try:
             digest = data_digest(job.data.root)
         except ShardError:
-            return Planned(job, run, digest)
+            return PlannedRun(job, run, digest)
     try:
         name = job.run_name(digest)
     except JobError as error:  # weights that it starts from are gone
@@ -212,7 +212,7 @@ def reopen(path: Path | str) -> Planned:
             f"{path}: its job.yaml{data} give the run {name}; "
             "one of them was changed after it was made"
         )
-    return Planned(job, run, digest)
+    return PlannedRun(job, run, digest)
 
 
 def put_aside(run: RunDir) -> Path:
@@ -275,7 +275,7 @@ def _with_judge(job: AnyJob, memo: Memo) -> AnyJob:
     return job.model_copy(update={"judge": section})
 
 
-def _check_one_judge(job: Job, found: Planned) -> None:
+def _check_one_judge(job: Job, found: PlannedRun) -> None:
     """Make sure that a run is judged in one way, which does not name it.
 
     Raises:

@@ -55,8 +55,8 @@ def preflight(directory: Path, job: Job, world: World) -> None:
     if job.engine.compile and not lacking:
         lacking = cannot_compile(world.device)
     try:
-        whole = int(world.total(torch.ones((), device=world.device))) == world.size
-        told = world.everyone(f"{node}: {lacking}" if lacking else "")
+        whole = int(world.all_reduce_sum(torch.ones((), device=world.device))) == world.size
+        told = world.all_gather(f"{node}: {lacking}" if lacking else "")
     except RuntimeError as error:
         raise UnfitError(f"{node}: the processes do not reach each other ({error})") from error
     if not whole:

@@ -13,15 +13,15 @@ from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.processes import signals
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.runs.lifecycle import attempt, heart, logging_to
-from deeplense_batch.runs.plan import Planned, put_aside
+from deeplense_batch.runs.plan import PlannedRun, put_aside
 from deeplense_batch.simulation.simulate import simulate
 
-__all__ = ["make"]
+__all__ = ["simulate_part"]
 
 _log = logging.getLogger(__name__)
 
 
-def make(planned: Planned, *, force: bool = False) -> None:
+def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
     """Make one part of a simulated set; go on with it if it was cut off.
 
     Arguments:
@@ -38,7 +38,7 @@ def make(planned: Planned, *, force: bool = False) -> None:
     if force and planned.run.path.exists():
         with planned.run.claim():
             put_aside(planned.run)
-    directory = planned.make()
+    directory = planned.create()
     if directory.status().state == "done" and not planned.gone:
         return
     with contextlib.ExitStack() as stack:

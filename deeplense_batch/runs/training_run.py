@@ -29,8 +29,14 @@ from deeplense_batch.models import checkpoint
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.runs.evaluation_run import draw_and_judge, open_critic
-from deeplense_batch.runs.lifecycle import attempt, failure_told, heart, last_word_left, logging_to
-from deeplense_batch.runs.plan import Planned, data_notes, put_aside
+from deeplense_batch.runs.lifecycle import (
+    attempt,
+    heart,
+    logging_to,
+    report_failure,
+    wait_for_main,
+)
+from deeplense_batch.runs.plan import PlannedRun, data_notes, put_aside
 from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.training.precision import PrecisionError
@@ -58,7 +64,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 _log = logging.getLogger(__name__)
 
 
-def run(planned: Planned, *, device: str | None = None, force: bool = False) -> Scores:
+def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) -> Scores:
     """Carry out a run; go on with it if it was cut off; return at once if it is done.
 
     Arguments:
@@ -80,7 +86,7 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
     if force and planned.run.path.exists():
         with planned.run.claim():
             put_aside(planned.run)
-    directory = planned.make()
+    directory = planned.create()
     if directory.status().state == "done":
         return _scores_of(directory)
     with contextlib.ExitStack() as stack:
@@ -95,12 +101,12 @@ def run(planned: Planned, *, device: str | None = None, force: bool = False) -> 
                 attempt(directory, epochs=planned.training.train.epochs, reasons=_REASONS)
             )
         else:
-            stack.enter_context(last_word_left(directory))
-            stack.enter_context(failure_told(directory, _REASONS))
+            stack.enter_context(wait_for_main(directory))
+            stack.enter_context(report_failure(directory, _REASONS))
         world = stack.enter_context(
             open_world(gpus=planned.training.resources.gpus, device=device)
         )
-        stack.enter_context(failure_told(directory, _REASONS))
+        stack.enter_context(report_failure(directory, _REASONS))
         return _carry_out(planned, directory, world, interrupt)
 
 
@@ -121,7 +127,9 @@ def _scores_of(directory: RunDir) -> Scores:
         raise RunDirError(path, "holds no scores of a run") from None
 
 
-def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Interrupt) -> Scores:
+def _carry_out(
+    planned: PlannedRun, directory: RunDir, world: World, interrupt: Interrupt
+) -> Scores:
     job, begun = planned.training, time.perf_counter()
     started = begun
     preflight(directory.path, job, world)
@@ -154,11 +162,11 @@ def _carry_out(planned: Planned, directory: RunDir, world: World, interrupt: Int
 
     started = time.perf_counter()
     best = checkpoint.load(directory.path / BEST)["model"] if world.main else None
-    model.load_state_dict(world.share(best))
+    model.load_state_dict(world.broadcast(best))
     _settle(task, model, valid, directory, world, tta=job.data.tta)
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
     seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
-    joules = world.everyone(energy.joules())
+    joules = world.all_gather(energy.joules())
     judgement, started = None, time.perf_counter()
     if job.judge is not None:
         judgement = draw_and_judge(
@@ -265,7 +273,11 @@ def _summary(monitor: str, scores: Scores, cost: dict[str, Any]) -> str:
 
 
 def _metrics(
-    planned: Planned, directory: RunDir, world: World, trainer: Trainer, seconds: dict[str, float]
+    planned: PlannedRun,
+    directory: RunDir,
+    world: World,
+    trainer: Trainer,
+    seconds: dict[str, float],
 ) -> dict[str, Any]:
     job, history = planned.training, directory.read_lines("history.jsonl")
     attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "AnyLaw",
+    "AnyDistribution",
     "Cartesian",
+    "Distribution",
     "Fixed",
-    "Law",
     "LogNormal",
     "LogUniform",
     "Normal",
@@ -168,7 +168,7 @@ class Poisson:
         return np.clip(random.poisson(self.mean, count), 1, self.most).astype(np.float64)
 
 
-Law = Fixed | Uniform | LogUniform | Normal | PowerLaw | Rayleigh | Poisson
+Distribution = Fixed | Uniform | LogUniform | Normal | PowerLaw | Rayleigh | Poisson
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class NumberCounts:
 class Within(_Between):
     """A law of which only values from low to high are kept; others are drawn again."""
 
-    of: Law | LogNormal
+    of: Distribution | LogNormal
     low: float
     high: float
 
@@ -218,16 +218,16 @@ class Within(_Between):
         return values
 
 
-# Those of the survey among them; a preset takes a `Law`.
-AnyLaw = Law | LogNormal | NumberCounts | Within
+# Those of the survey among them; a preset takes a `Distribution`.
+AnyDistribution = Distribution | LogNormal | NumberCounts | Within
 
 
 @dataclass(frozen=True)
 class Cartesian:
     """A position by its coordinates, arcsec."""
 
-    x: Law
-    y: Law
+    x: Distribution
+    y: Distribution
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Positions, (count, 2) float64, arcsec."""
@@ -238,8 +238,8 @@ class Cartesian:
 class Polar:
     """A position by its distance from the centre, arcsec, and its direction, rad."""
 
-    radius: Law
-    angle: Law = Uniform(0.0, 2 * math.pi)
+    radius: Distribution
+    angle: Distribution = Uniform(0.0, 2 * math.pi)
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Positions, (count, 2) float64, arcsec."""
@@ -250,7 +250,7 @@ class Polar:
 Place = Cartesian | Polar
 
 
-def one(law: AnyLaw, random: np.random.Generator) -> float:
+def one(law: AnyDistribution, random: np.random.Generator) -> float:
     """One number from a law."""
     return float(law.draw(random, 1)[0])
 
@@ -267,7 +267,7 @@ def plain(part: object) -> Any:
     if not dataclasses.is_dataclass(part):
         return part
     fields = {f.name: plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    for kind, known in (("law", AnyLaw), ("place", Place)):
+    for kind, known in (("law", AnyDistribution), ("place", Place)):
         if isinstance(part, known):
             return {kind: type(part).__name__} | fields
     return fields

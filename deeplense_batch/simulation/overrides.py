@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.distributions import Fixed, Law, Place, Polar, Uniform
+from deeplense_batch.simulation.distributions import Distribution, Fixed, Place, Polar, Uniform
 from deeplense_batch.simulation.presets import PhotonCamera, Preset
 
 __all__ = ["changed", "check"]
 
-_LAWS = {law.__name__: law for law in get_args(Law)}
+_LAWS = {law.__name__: law for law in get_args(Distribution)}
 _PLACES = {place.__name__: place for place in get_args(Place)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
 _KNOWN = {"name", "version", "slips"}  # not to be changed: they say what the rest is
@@ -111,7 +111,7 @@ def _plain_numbers(preset: Preset) -> Iterator[tuple[str, float, float]]:
         yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd, 0.0
 
 
-def _bounded(preset: Preset) -> Iterator[tuple[str, Law, float, float]]:
+def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]:
     """Laws whose numbers have a range of their own."""
     tiny = 1e-6
     yield "lens.q", preset.lens.q, 0.05, 1.0
@@ -172,7 +172,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     raise ShardError(f"{where}: expected {asked}, got {value!r}")
 
 
-def _law(value: Any, where: str) -> Law:
+def _law(value: Any, where: str) -> Distribution:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return Fixed(float(value))
     if isinstance(value, list | tuple) and len(value) == 2:

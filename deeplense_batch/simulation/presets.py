@@ -39,8 +39,8 @@ from typing import Literal
 
 from deeplense_batch.simulation.distributions import (
     Cartesian,
+    Distribution,
     Fixed,
-    Law,
     LogUniform,
     Normal,
     Place,
@@ -74,11 +74,11 @@ class Lens:
     """Isothermal ellipsoid with its substructure, in external shear."""
 
     mass: float  # of which substructure is a fraction
-    theta_e: Law | None  # total Einstein radius; None for that of `mass` as a point
-    q: Law
-    phi: Law
-    shear: Law  # its modulus
-    shear_angle: Law
+    theta_e: Distribution | None  # total Einstein radius; None for that of `mass` as a point
+    q: Distribution
+    phi: Distribution
+    shear: Distribution  # its modulus
+    shear_angle: Distribution
     centre: Place = _ORIGIN
 
 
@@ -88,18 +88,18 @@ class Source:
 
     place: Place
     intensity: float  # at `radius`; a camera with a fixed peak scales it
-    radius: Law  # geometric mean of the half-light semi-axes
-    n: Law
-    q: Law
-    phi: Law
+    radius: Distribution  # geometric mean of the half-light semi-axes
+    n: Distribution
+    q: Distribution
+    phi: Distribution
 
 
 @dataclass(frozen=True)
 class Halos:
     """Substructure of class `sphere`."""
 
-    count: Law
-    mass: Law
+    count: Distribution
+    mass: Distribution
     place: Place  # around the lens
     unit: Literal["arcsec", "theta_e"] = "arcsec"  # of the place
     profile: Literal["point", "pseudo_jaffe"] = "point"
@@ -109,9 +109,9 @@ class Halos:
 class Vortex:
     """Substructure of class `vort`: one straight line of mass, or a string of equal points."""
 
-    mass: Law
-    length: Law
-    angle: Law
+    mass: Distribution
+    length: Distribution
+    angle: Distribution
     centre: Place
     points: int | None = None  # None for the line itself
 
@@ -131,8 +131,8 @@ class ReadoutCamera:
 
     psf_sigma: float
     peak: float  # photons per unit of time in the brightest pixel, before noise
-    snr: Law  # `peak` over the standard deviation of the sky
-    exposure: Law  # units of time
+    snr: Distribution  # `peak` over the standard deviation of the sky
+    exposure: Distribution  # units of time
     counts_per_sky_sd: float  # the grain of the readout
 
 
@@ -142,8 +142,8 @@ class Preset:
 
     name: str
     version: int  # goes up with every change that changes an image
-    z_l: Law
-    z_s: Law
+    z_l: Distribution
+    z_s: Distribution
     distances: Literal["angular", "luminosity by mistake"]
     # How the lens pays for its substructure: `shared` leaves the total mass, theta_E^2 of the
     # lens times 1 - fraction; `compensated` leaves the mean deflection over the Einstein ring.
@@ -155,7 +155,7 @@ class Preset:
     vort: Vortex
     camera: PhotonCamera | ReadoutCamera
     # Share of `lens.mass` to which the masses of substructure are brought; None leaves them.
-    fraction: Law | None = None
+    fraction: Distribution | None = None
     slips: tuple[str, ...] = ()  # faults of the imitated generator, kept on purpose
     pixel_scale: float = 0.05
     supersampling: int = 2  # rms error 3e-4 of the peak, a hundredth of the noise

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core.job import nearest
-from deeplense_batch.data.generate import Kind, SimulateReport, make_set
+from deeplense_batch.data.generate import GenerateReport, ImageGenerator, generate_dataset
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.substructure import Diffusion, Substructure, SuperResolution
 from deeplense_batch.simulation.survey.lens_finding import LensFinding
 
 __all__ = ["KINDS", "check", "simulate"]
 
-KINDS: dict[str, Callable[..., Kind]] = {
+KINDS: dict[str, Callable[..., ImageGenerator]] = {
     "substructure": Substructure,
     "lens_finding": LensFinding,
     "diffusion": Diffusion,
@@ -35,7 +35,7 @@ def simulate(
     parts: int = 1,
     each: Callable[[], None] = lambda: None,
     **options: Any,
-) -> SimulateReport:
+) -> GenerateReport:
     """Simulate a labelled set into a folder of shards; go on with it if it was cut off.
 
     Arguments:
@@ -55,13 +55,15 @@ def simulate(
     """
     _check_numbers(images=images, seed=seed, shard_size=shard_size, parts=parts)
     content, counts = check(kind, images=images, **options)
-    return make_set(
+    return generate_dataset(
         "simulate", content, kind, counts, Path(out), seed=seed, shard_size=shard_size, part=part,
         parts=parts, each=each,
     )  # fmt: skip
 
 
-def check(kind: str, *, images: int, **options: Any) -> tuple[Kind, dict[str, dict[str, int]]]:
+def check(
+    kind: str, *, images: int, **options: Any
+) -> tuple[ImageGenerator, dict[str, dict[str, int]]]:
     """Find out what would be made: its kind, and images by split and class.
 
     Raises:

@@ -25,7 +25,7 @@ from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.generate import Made, check_images
+from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import plain
 from deeplense_batch.simulation.overrides import changed, check
@@ -132,7 +132,7 @@ class Substructure:
             "size": self.size,
         }
 
-    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
         laws, number = self.laws, self.splits.index(split)
         streams = [np.random.default_rng([seed, number, i]) for i in indices]
@@ -151,7 +151,7 @@ class Substructure:
         truth = {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
         truth |= {"index": np.asarray(indices, np.float64)}
         truth |= {"axion_mass_ev": _axion_mass(truth["vortex"])}
-        return Made(
+        return GeneratedBatch(
             images=np.stack([counts[None] for counts, _ in observed]),
             scale=np.array([[scale] for _, scale in observed]),
             truth=truth | self._more(laws, scenes, rendered, streams),

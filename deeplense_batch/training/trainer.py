@@ -82,9 +82,9 @@ class Trainer:
         """Take up the newest checkpoint, if there is one."""
         # The first one's for all: another node may still be shown an older file.
         state = checkpoint.load_checkpoint(self.run.path) if self.world.main else None
-        state = self.world.share(state)
+        state = self.world.broadcast(state)
         fault = self._fault(state) if self.world.main else None
-        if fault := self.world.share(fault):
+        if fault := self.world.broadcast(fault):
             raise checkpoint.CheckpointError(fault)
         if self.world.main:  # an epoch is told before it is saved
             told = self.run.read_lines("history.jsonl")
@@ -204,7 +204,7 @@ class Trainer:
         if self.world.size > 1 and self.step % _AGREE_STEPS and self.step < steps:
             return started
         due = time.monotonic() - self._saved > self.job.engine.checkpoint_minutes * 60
-        agreed = self.world.largest(2 if self.interrupt.signal else int(due))
+        agreed = self.world.all_reduce_max(2 if self.interrupt.signal else int(due))
         if not agreed:
             return started
         self._epoch_seconds += time.perf_counter() - started
@@ -218,7 +218,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss = {
-            name: float(self.world.total(value)) / int(self._usable.sum())
+            name: float(self.world.all_reduce_sum(value)) / int(self._usable.sum())
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
@@ -226,7 +226,7 @@ class Trainer:
         started = time.perf_counter()
         outputs = evaluate(self.task, self.stepper.scored, self.valid, self.world)
         finite = outputs is not None and bool(np.isfinite(outputs[self.task.answer]).all())
-        if not self.world.share(finite):
+        if not self.world.broadcast(finite):
             raise DivergedError(
                 f"after epoch {self.epoch + 1} what the network says of validation images is not "
                 "finite; a lower train.lr may help"
@@ -234,7 +234,7 @@ class Trainer:
         scores: Scores = {}
         if outputs is not None:
             scores, _ = self.task.score(outputs)
-        score, by_loss = self.world.share(_rank_of(scores, self.task.monitor))
+        score, by_loss = self.world.broadcast(_rank_of(scores, self.task.monitor))
         seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
         self.stepper.schedule.end_epoch(score)
         self.epoch, self.step, self._sums, self._epoch_seconds = self.epoch + 1, 0, {}, 0.0
@@ -295,7 +295,9 @@ class Trainer:
         }
 
     def _save(self) -> None:
-        sums = {name: self.world.total(value.clone()) for name, value in self._sums.items()}
+        sums = {
+            name: self.world.all_reduce_sum(value.clone()) for name, value in self._sums.items()
+        }
         if self.world.main:
             state = self.stepper.state_dict() | {"sums": sums}
             state |= {name: getattr(self, name) for name in _COUNTERS}
@@ -320,7 +322,7 @@ def evaluate(
         On the first process what `Task.predict` gives, in the order of the slice, with ``ids``
         and ``targets``, (N, ...); None on the others.
     """
-    world.same_buffers(model)
+    world.broadcast_buffers(model)
     model.eval()
     parts: dict[str, list[NDArray[Any]]] = {}
     asked = list(loader.in_order(rank=world.rank, world=world.size))

@@ -22,7 +22,14 @@ from tqdm import tqdm
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.packing.parallel import map_in_order
-from deeplense_batch.data.packing.storage import Bad, Facts, Shape, Storage, convert, first_storage
+from deeplense_batch.data.packing.storage import (
+    Bad,
+    ImageRecord,
+    Shape,
+    Storage,
+    convert,
+    first_storage,
+)
 from deeplense_batch.data.sources.doubts import Doubt
 from deeplense_batch.data.sources.sources import Sample, Source
 from deeplense_batch.data.writer import ShardWriter, stratified_order
@@ -40,7 +47,7 @@ _log = logging.getLogger(__name__)
 class _Chunk:
     """What is known of the images of a block, and of those that are not there."""
 
-    packed: list[tuple[int, Facts]] = field(default_factory=list)  # number in the split
+    packed: list[tuple[int, ImageRecord]] = field(default_factory=list)  # number in the split
     bad: list[Bad] = field(default_factory=list)
     wider: Storage | None = None  # an image needs this one: begin again
 

@@ -21,7 +21,7 @@ from deeplense_batch.data.sources.doubts import Doubt, doubts
 from deeplense_batch.data.sources.images import Image, ImageError
 from deeplense_batch.data.sources.sources import Sample, Source
 
-__all__ = ["Bad", "Facts", "Packed", "Shape", "Storage", "convert", "first_storage"]
+__all__ = ["Bad", "ImageRecord", "Packed", "Shape", "Storage", "convert", "first_storage"]
 
 Shape = tuple[int, ...]  # C, H, W
 
@@ -41,7 +41,7 @@ class Storage:
     bands: tuple[str, ...] = ()  # of the channels, where names say them
 
 
-class Facts(NamedTuple):
+class ImageRecord(NamedTuple):
     """What is known of a packed image besides its pixels."""
 
     scale: tuple[float, ...] | None  # counts of value 1 of each channel
@@ -59,7 +59,7 @@ class Packed(NamedTuple):
     """One image as it is stored."""
 
     stored: Array  # (C, H, W)
-    facts: Facts
+    facts: ImageRecord
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         stored = values.astype(form, copy=False)
     hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
     digest = content[:32] if hashed else _sha256(stored)
-    facts = Facts(
+    facts = ImageRecord(
         scale,
         image.least,
         image.most,

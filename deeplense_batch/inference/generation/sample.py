@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
-from deeplense_batch.data.generate import Made, SimulateReport, make_set
+from deeplense_batch.data.generate import GeneratedBatch, GenerateReport, generate_dataset
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
@@ -47,7 +47,7 @@ def sample(
     part: int = 0,
     parts: int = 1,
     each: Callable[[], None] = lambda: None,
-) -> SimulateReport:
+) -> GenerateReport:
     """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
 
     Images of all classes are equally many; without classes they are unlabelled. A network that is
@@ -97,7 +97,7 @@ def draw(
     part: int = 0,
     parts: int = 1,
     each: Callable[[], None] = lambda: None,
-) -> SimulateReport:
+) -> GenerateReport:
     """Draw images with what a run has learnt, as `sample` does."""
     task = trained.task
     if not isinstance(task, Generation):
@@ -121,7 +121,7 @@ def draw(
             "cannot be given back; train with data.stretch: linear"
         )
     content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
-    return make_set(
+    return generate_dataset(
         "sample", content, "sample", content.counts(images), Path(out), seed=seed,
         shard_size=shard_size, part=part, parts=parts, each=each,
     )  # fmt: skip
@@ -188,7 +188,7 @@ class _Drawn:
             "guidance": self.guidance,
         }
 
-    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Draw the images of some indices."""
         generators = [_generator(seed, index) for index in indices]
         noise = torch.stack([torch.randn(self.shape, generator=g) for g in generators])
@@ -207,7 +207,7 @@ class _Drawn:
                 restore, noise.to(self.device), sampler=self.sampler, steps=self.steps,
                 generators=generators,
             )  # fmt: skip
-        return Made(self._values(images), None, truth)
+        return GeneratedBatch(self._values(images), None, truth)
 
     def _radii(self, generators: Sequence[torch.Generator]) -> Tensor | None:
         """Einstein radii drawn from those of the training set, arcsec, (B,)."""

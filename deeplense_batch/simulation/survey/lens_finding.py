@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deeplense_batch.data.generate import Made, check_images
+from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.simulation.survey.scenes import make
 from deeplense_batch.simulation.survey.settings import CLASSES, PIXEL_SCALE, SHAPE, described
 
@@ -52,12 +52,12 @@ class LensFinding:
         """All its laws, as JSON."""
         return {"laws": described()}
 
-    def make(self, split: str, indices: Sequence[int], *, seed: int) -> Made:
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
         number = self.splits.index(split)
         made = [make(i % len(CLASSES), np.random.default_rng([seed, number, i])) for i in indices]
         truth = {name: np.stack([truth[name] for _, truth in made]) for name in made[0][1]}
-        return Made(
+        return GeneratedBatch(
             images=np.stack([image for image, _ in made]),
             scale=None,
             truth=truth | {"index": np.asarray(indices, np.float64)},

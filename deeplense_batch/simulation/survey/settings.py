@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from deeplense_batch.simulation.distributions import (
-    AnyLaw,
+    AnyDistribution,
     LogNormal,
     Normal,
     NumberCounts,
@@ -94,14 +94,14 @@ class Camera:
     real cutouts are 0.40 to 0.54 wide in i, with pixels, and the lenses are as sharp as those.
     """
 
-    fwhm: tuple[AnyLaw, ...]
-    beta: AnyLaw
-    flattening: AnyLaw  # 1 - q of the point spread function
-    sky_sd: tuple[AnyLaw, ...]  # counts in a pixel
+    fwhm: tuple[AnyDistribution, ...]
+    beta: AnyDistribution
+    flattening: AnyDistribution  # 1 - q of the point spread function
+    sky_sd: tuple[AnyDistribution, ...]  # counts in a pixel
     # Of the noise of a pixel with that of the next one: coadds are resampled exposures.
-    correlation: AnyLaw
+    correlation: AnyDistribution
     electrons: float  # in a count
-    jitter: AnyLaw  # of the object from the centre, pixels, along each axis
+    jitter: AnyDistribution  # of the object from the centre, pixels, along each axis
 
 
 @dataclass(frozen=True)
@@ -111,29 +111,29 @@ class RedSequence:
     z: tuple[float, ...]
     g_r: tuple[float, ...]
     r_i: tuple[float, ...]
-    scatter: AnyLaw
+    scatter: AnyDistribution
 
 
 @dataclass(frozen=True)
 class Colours:
     """g - r and r - i of other galaxies."""
 
-    g_r: AnyLaw
-    r_i: AnyLaw
+    g_r: AnyDistribution
+    r_i: AnyDistribution
 
 
 @dataclass(frozen=True)
 class Galaxy:
     """Massive elliptical. The lens of every lens and the red galaxy of every non-lens is one."""
 
-    z: AnyLaw
-    behind: AnyLaw  # z_s - z_l of what it would lens
-    sigma_v: AnyLaw  # km/s
+    z: AnyDistribution
+    behind: AnyDistribution  # z_s - z_l of what it would lens
+    sigma_v: AnyDistribution  # km/s
     theta_e: tuple[float, float]  # others are drawn again
-    n: AnyLaw
-    radius: AnyLaw
-    q: AnyLaw
-    phi: AnyLaw
+    n: AnyDistribution
+    radius: AnyDistribution
+    q: AnyDistribution
+    phi: AnyDistribution
     colours: RedSequence
     m_i: float  # absolute magnitude in i at 220 km/s
     m_i_per_dex: float  # L ~ sigma_v^4
@@ -144,25 +144,25 @@ class Galaxy:
 class Lens:
     """Mass of a lens: an isothermal ellipsoid, like its light but for a scatter, and shear."""
 
-    q: AnyLaw  # added to that of the light
-    phi: AnyLaw
+    q: AnyDistribution  # added to that of the light
+    phi: AnyDistribution
     q_bounds: tuple[float, float]
-    shear: AnyLaw  # of each component, so that the modulus is Rayleigh's
+    shear: AnyDistribution  # of each component, so that the modulus is Rayleigh's
 
 
 @dataclass(frozen=True)
 class Source:
     """What is lensed: a blue Sersic galaxy with clumps."""
 
-    g: AnyLaw  # unlensed
+    g: AnyDistribution  # unlensed
     colours: Colours
-    radius: AnyLaw
-    n: AnyLaw
-    q: AnyLaw
+    radius: AnyDistribution
+    n: AnyDistribution
+    q: AnyDistribution
     disc: float  # it lies uniformly in a disc of this many Einstein radii
     most_clumps: int
-    clump_sigma: AnyLaw
-    clump_share: AnyLaw  # of the light
+    clump_sigma: AnyDistribution
+    clump_share: AnyDistribution  # of the light
 
 
 @dataclass(frozen=True)
@@ -182,15 +182,15 @@ class Visible:
 class Spiral:
     """Bulge, disc and arms, seen at random."""
 
-    bulge: AnyLaw  # of the light in i
-    bulge_radius: AnyLaw  # in scale lengths
-    length: AnyLaw
+    bulge: AnyDistribution  # of the light in i
+    bulge_radius: AnyDistribution  # in scale lengths
+    length: AnyDistribution
     arms: tuple[int, int]
-    pitch: AnyLaw
+    pitch: AnyDistribution
     colours: Colours  # of the disc
-    contrast: AnyLaw  # share of the disc that is in its arms
-    arms_bluer: AnyLaw  # in g - r; half of that in r - i
-    cos_inclination: AnyLaw
+    contrast: AnyDistribution  # share of the disc that is in its arms
+    arms_bluer: AnyDistribution  # in g - r; half of that in r - i
+    cos_inclination: AnyDistribution
 
 
 @dataclass(frozen=True)
@@ -199,29 +199,29 @@ class Mimics:
 
     neighbours: tuple[int, int]
     blue: Colours  # neighbours and rings
-    neighbour_g: AnyLaw
-    neighbour_distance: AnyLaw
-    neighbour_radius: AnyLaw
-    merger_fainter: AnyLaw  # second nucleus, magnitudes
-    merger_distance: AnyLaw
+    neighbour_g: AnyDistribution
+    neighbour_distance: AnyDistribution
+    neighbour_radius: AnyDistribution
+    merger_fainter: AnyDistribution  # second nucleus, magnitudes
+    merger_distance: AnyDistribution
     merger_tails: tuple[int, int]
     tail_colours: Colours
-    tail_share: AnyLaw  # of the light in i
-    tail_radius: AnyLaw
-    tail_width: AnyLaw
-    tail_opening: AnyLaw
-    ring_g: AnyLaw
-    ring_radius: AnyLaw
-    ring_width: AnyLaw  # in radii
-    ring_cosine: AnyLaw
+    tail_share: AnyDistribution  # of the light in i
+    tail_radius: AnyDistribution
+    tail_width: AnyDistribution
+    tail_opening: AnyDistribution
+    ring_g: AnyDistribution
+    ring_radius: AnyDistribution
+    ring_width: AnyDistribution  # in radii
+    ring_cosine: AnyDistribution
     edge_on_colours: Colours
-    edge_on_length: AnyLaw
-    edge_on_height: AnyLaw  # in scale lengths
-    edge_on_bulge: AnyLaw
+    edge_on_length: AnyDistribution
+    edge_on_height: AnyDistribution  # in scale lengths
+    edge_on_bulge: AnyDistribution
     group: tuple[int, int]  # companions
-    group_fainter: AnyLaw
-    group_distance: AnyLaw
-    star_g_i: AnyLaw
+    group_fainter: AnyDistribution
+    group_distance: AnyDistribution
+    star_g_i: AnyDistribution
 
 
 @dataclass(frozen=True)
@@ -230,14 +230,14 @@ class Field:
 
     density: float  # per arcsec^2, down to the faintest
     margin: float  # how far outside the frame they are drawn too, arcsec
-    i: AnyLaw
+    i: AnyDistribution
     stars: float  # of them
-    star_g_i: AnyLaw
+    star_g_i: AnyDistribution
     colours: Colours
-    radius_at_22: AnyLaw
+    radius_at_22: AnyDistribution
     radius_per_magnitude: float  # dex
-    n: AnyLaw
-    q: AnyLaw
+    n: AnyDistribution
+    q: AnyDistribution
 
 
 @dataclass(frozen=True)
@@ -254,10 +254,10 @@ class Survey:
     spiral: Spiral
     mimics: Mimics
     field: Field
-    angle: AnyLaw
+    angle: AnyDistribution
     # By how much other objects differ from the red galaxy whose magnitude they borrow, so that
     # brightness tells nothing.
-    brightness_scatter: AnyLaw
+    brightness_scatter: AnyDistribution
     core: float  # of a cusp, arcsec: its flux is held by samples to 1%
     core_above: float  # Sersic index from which samples need that
     margin: int  # pixels around the frame, cut off after the blur
