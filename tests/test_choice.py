@@ -10,7 +10,7 @@ from conftest import CLASSES, make_images, make_job, write_split
 
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs import training_run as run_module
+from deeplense_batch.runs import scoring
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training import trainer
@@ -18,7 +18,7 @@ from deeplense_batch.training import trainer
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(run_module, "save_figure", lambda figure, path: None)  # slow
+    monkeypatch.setattr(scoring, "save_figure", lambda figure, path: None)  # slow
 
 
 TINY = {"model": {"name": "simple_cnn"}, "train": {"epochs": 5, "batch_size": 60}}

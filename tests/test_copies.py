@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from test_collect import make_run, read_csv
 
 from deeplense_batch.cluster.site import Profile
-from deeplense_batch.core.csv_text import plain_text, safe_text
 from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.report.collect import collect
+from deeplense_batch.report.csv_text import plain_text, safe_text
 from deeplense_batch.runs.validate import Memo
 
 

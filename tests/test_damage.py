@@ -26,7 +26,7 @@ from deeplense_batch.core.processes import StoppedError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs import training_run as run_module
+from deeplense_batch.runs import scoring
 from deeplense_batch.runs.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training import trainer
@@ -55,7 +55,7 @@ def place(tmp_path_factory):
     for name in ("one", "other"):
         (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe | {"name": name}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "save_figure", lambda figure, path: None)  # slow, and no matter
+        patch.setattr(scoring, "save_figure", lambda figure, path: None)  # slow, and no matter
         run(made(root, "one", "done"), device="cpu")
         run(made(root, "other", "done"), device="cpu")
         stop(made(root, "one", "stopped"), patch)
@@ -103,7 +103,7 @@ def stop(item: PlannedRun, patch: pytest.MonkeyPatch) -> None:
 
 
 def bare(monkeypatch) -> None:
-    monkeypatch.setattr(run_module, "save_figure", lambda figure, path: None)
+    monkeypatch.setattr(scoring, "save_figure", lambda figure, path: None)
 
 
 def copy(root: Path, state: str, to: Path) -> Path:

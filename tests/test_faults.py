@@ -19,6 +19,7 @@ from conftest import PATIENCE, make_job, wait_for
 
 from deeplense_batch.cluster import submit
 from deeplense_batch.core import provenance, rundir
+from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir, Status, find_runs
 from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, open_shard
@@ -226,14 +227,15 @@ def _submit(jobs, out: Path, together) -> None:
 
 @pytest.mark.slow
 def test_two_submits_at_the_same_moment_run_nothing_twice(shards, tmp_path, monkeypatch):
-    def carried_out(item, directory, world, interrupt):
+    def carried_out(training):
         """In place of an hour of training: a line for each time, and a result."""
+        directory = training.directory
         with (directory.path / "carried_out").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        directory.write_json("metrics.json", {"summary": "", "test": {"scores": {}}})
+        write_metrics(directory, {"summary": "", "test": {"scores": {}}})
         return {}
 
-    monkeypatch.setattr(run_module, "_carry_out", carried_out)
+    monkeypatch.setattr(run_module._Training, "carry_out", carried_out)
     monkeypatch.setattr(provenance, "commit", lambda: None)  # asks git, a hundred times
     jobs = [make_job(shards, name=name) for name in ("one", "two")]
     context = multiprocessing.get_context("fork")

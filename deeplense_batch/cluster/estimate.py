@@ -10,6 +10,7 @@ from statistics import median
 from deeplense_batch.cluster.site import Profile
 from deeplense_batch.cluster.slurm_script import check, grouped
 from deeplense_batch.core.job import Job
+from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.report.run_table import CollectError, read_rows
@@ -82,7 +83,7 @@ def _past(out: Path) -> dict[Workload, float]:
     for row in read_rows(out) if find_runs(out) else ():
         if row["state"] != "done" or not row.get("train_samples"):
             continue
-        metrics = RunDir(row["run"]).read_json("metrics.json")
+        metrics = read_metrics(RunDir(row["run"]))
         crop, size = (row["recipe"].get(f"data.{name}") for name in ("crop", "size"))
         kind = (row["model"], crop, size, metrics["device"]["type"])
         seen = row["train_samples"] * row["epochs"]

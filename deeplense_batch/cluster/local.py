@@ -27,6 +27,7 @@ from deeplense_batch.core import provenance
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import forget
+from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
 from deeplense_batch.runs.plan import PlannedRun
 
@@ -290,7 +291,7 @@ def _say(run: RunDir, count: str = "") -> None:
     try:
         status = run.status()
         if status.state == "done":
-            summary = run.read_json("metrics.json").get("summary")
+            summary = read_metrics(run).get("summary")
             _log.info("done %s, %s%s", run.name, summary, count)
             return
         state, reason = status.state, status.message or "no reason"

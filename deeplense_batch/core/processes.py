@@ -10,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 __all__ = [
     "Interrupt",
     "StartError",
     "StoppedError",
     "forget",
+    "is_alive",
     "is_main",
     "local_rank",
     "local_size",
@@ -26,9 +31,11 @@ __all__ = [
     "rank",
     "signals",
     "started",
+    "this_process",
     "world_size",
 ]
 
+_HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -159,3 +166,49 @@ def _number(name: str, least: int, most: int | None, missing: int | None = None)
         return int(text)
     allowed = f"{least} or more" if most is None else f"{least} to {most}"
     raise StartError(f"{name}={text} is set in the environment; expected a number of {allowed}")
+
+
+def this_process() -> dict[str, Any]:
+    """Host, number and start of this process, by which `is_alive` knows it again."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid)}
+
+
+def is_alive(
+    host: str | None, pid: int | None, started: float | None, updated: str | None
+) -> bool:
+    """Whether a process still runs.
+
+    Arguments:
+        host: Where it runs. Of another host than this one only its last sign of life is known.
+        pid: Its number.
+        started: When it began, as the kernel counts: numbers of processes are used again.
+        updated: Its last sign of life, UTC, ISO 8601.
+    """
+    if pid is None or not 0 < pid < 2**31:
+        return False
+    if host == socket.gethostname():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return _start_of(pid) == started
+    if updated is None:
+        return False
+    age = datetime.now(UTC) - datetime.fromisoformat(updated)
+    return age.total_seconds() < _HEARTBEAT_SECONDS
+
+
+def _start_of(pid: int) -> float | None:
+    """Kernel's start time of a process in clock ticks since boot; None where /proc is not.
+
+    -1 for a process that has ended but was not waited for.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    state, *numbers = stat.rpartition(")")[2].split()
+    return -1.0 if state == "Z" else float(numbers[18])

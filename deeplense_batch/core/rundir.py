@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core import files
+from deeplense_batch.core.processes import is_alive, this_process
 
 __all__ = ["ELEMENT", "RunBusyError", "RunDir", "RunDirError", "Status", "find_runs", "now"]
 
@@ -49,7 +50,6 @@ _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json"),
     *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "log.txt"),
 )
-_HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
 _BEAT_SECONDS = 30.0
 
 
@@ -172,7 +172,7 @@ class RunDir:
             RunDirError: The claim cannot be read, or the state, which is asked where it is torn.
         """
         path = self.path / "claim"
-        mine = json.dumps(_myself() | {"element": os.environ.get(ELEMENT)})
+        mine = json.dumps(this_process() | {"element": os.environ.get(ELEMENT)})
         while not files.create(path, mine) and not self._take_over(path, mine):
             pass  # it was released meanwhile: whoever makes the next one has it
         over = threading.Event()
@@ -333,9 +333,13 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {  # what the fields of `Status` ma
 }
 
 
+def _alive(status: Status) -> bool:
+    return is_alive(status.host, status.pid, status.started, status.updated)
+
+
 def _stamped(status: Status) -> str:
     element = status.element if status.state == "queued" else os.environ.get(ELEMENT)
-    stamped = replace(status, updated=now(), element=element, **_myself())
+    stamped = replace(status, updated=now(), element=element, **this_process())
     return _json(asdict(stamped))
 
 
@@ -378,42 +382,6 @@ def _parsed(path: Path, text: str) -> Any:
     except (ValueError, RecursionError) as error:
         fault = f"is damaged or cut short ({error})" if text else "is empty"
         raise RunDirError(path, fault) from None
-
-
-def _myself() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid)}
-
-
-def _start_of(pid: int) -> float | None:
-    """Kernel's start time of a process in clock ticks since boot; None where /proc is not.
-
-    Against process numbers used again; -1 for a process that has ended but was not waited for.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    state, *numbers = stat.rpartition(")")[2].split()
-    return -1.0 if state == "Z" else float(numbers[18])
-
-
-def _alive(status: Status) -> bool:
-    """Whether the process of a status still runs; by its heartbeat if it is on another host."""
-    if status.pid is None or not 0 < status.pid < 2**31:
-        return False
-    if status.host == socket.gethostname():
-        try:
-            os.kill(status.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return _start_of(status.pid) == status.started
-    if status.updated is None:
-        return False
-    age = datetime.now(UTC) - datetime.fromisoformat(status.updated)
-    return age.total_seconds() < _HEARTBEAT_SECONDS
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -27,9 +27,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from deeplense_batch.core import files
-from deeplense_batch.core.csv_text import plain_text, safe_text
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.rundir import RunBusyError, RunDir
+from deeplense_batch.report.csv_text import plain_text, safe_text
 
 __all__ = ["SUFFIXES", "PiecewiseTable", "TableError", "read_tables"]
 

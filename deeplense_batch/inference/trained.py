@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.loader import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
@@ -45,7 +46,7 @@ class Trained:
     shape: tuple[int, int, int]  # C, H, W of the images that it takes, before cropping
     pixel_scale: float  # arcsec, NaN where unknown
     epoch: int  # of the best weights
-    metrics: Mapping[str, Any]  # of metrics.json
+    metrics: Metrics
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,7 +136,7 @@ def open_trained(path: Path | str) -> Trained:
         )
     if not os.path.lexists(run.path / BEST):
         raise TrainedError(f"{path}: has no {BEST}, the weights of its best epoch")
-    best, metrics = checkpoint.load(run.path / BEST), run.read_json("metrics.json")
+    best, metrics = checkpoint.load(run.path / BEST), read_metrics(run)
     try:
         info = _info(job, best, tuple(metrics["data"]["classes"]), path)
         task = task_of(job, info)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from deeplense_batch.core.csv_text import safe_text
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.columns import missing_runs, state_counts
 from deeplense_batch.report.copies import one_of_each
+from deeplense_batch.report.csv_text import safe_text
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, read_rows
 
 if TYPE_CHECKING:  # they take a second to load

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core import yaml_text
+from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 
 __all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row"]
@@ -49,7 +50,6 @@ COLUMNS = (
     ),
 )
 
-_METRICS_SCHEMA = 1
 _KINDS = {
     "job.yaml": "job",
     "status.json": "state",
@@ -159,9 +159,7 @@ def _read_history(run: RunDir) -> Row:
 
 
 def _read_metrics(run: RunDir) -> Row:
-    metrics = run.read_json("metrics.json")
-    if metrics["schema"] != _METRICS_SCHEMA:
-        raise ValueError(f"schema {metrics['schema']!r}, expected {_METRICS_SCHEMA}")
+    metrics = read_metrics(run)
     if "simulate_seconds" in metrics["cost"]:  # it made data, and has no scores
         return {"images_per_s": _number(metrics["cost"]["images_per_s"]), "epochs": 1}
     data, device, cost = metrics["data"], metrics["device"], metrics["cost"]

@@ -22,12 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.core.job import Augment, Job
-from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.data.shards import Split, open_slices
 from deeplense_batch.tasks.task import Batch
-from deeplense_batch.training.setup import frame_of, gflops_of, model_of, task_of
+from deeplense_batch.training.setup import frame_of, gflops_of, model_of, open_loaders
 from deeplense_batch.training.step import Stepper
 
 __all__ = ["BenchReport", "DataSpeed", "ModelSpeed", "Ratio", "bench"]
@@ -133,13 +132,12 @@ def bench(
 
 
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:
-    train, split = _loader(job, world)
-    task, frame = task_of(job, split.info), frame_of(job, split.info)
-    task.study(train.targets.cpu().numpy(), train.truth)
+    task, loaders = open_loaders(job, world, {"train": open_slices(job)["train"]})
+    train, info = loaders["train"], loaders["train"].split.info
     cuda = world.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    model = model_of(job, split.info, task, pretrained=False).to(world.device)
+    model = model_of(job, info, task, pretrained=False).to(world.device)
     stepper = Stepper(job, world, task, model)
     stepper.start_epoch()
     batches = itertools.cycle(order(shuffled(len(train), seed=0, epoch=0), job.train.batch_size))
@@ -169,7 +167,7 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
         images_per_s=images / statistics.median(whole),
         step_ratio=_ratio(whole, bare),
         parameters=sum(p.numel() for p in model.parameters()),
-        gflops=gflops_of(model, frame),
+        gflops=gflops_of(model, frame_of(job, info)),
         peak_memory_gb=peak,
         amp=stepper.precision.name,
     )
@@ -177,7 +175,8 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
 
 def _data_speed(job: Job, world: World, repeats: int) -> DataSpeed:
     """The data plane on the first images of a job, against .npy files of the same."""
-    loader, split = _loader(job, world)
+    _, loaders = open_loaders(job, world, {"train": open_slices(job)["train"]})
+    loader, split = loaders["train"], loaders["train"].split
     count = min(len(split), _FILES)
     fetch = order(np.arange(count), job.train.batch_size)
     size = job.data.size or job.data.crop or split.info.shape[1]
@@ -210,20 +209,6 @@ def _data_speed(job: Job, world: World, repeats: int) -> DataSpeed:
         packing_ratio=_ratio(*packed),
         packed_per_s=count / statistics.median(packed[1]),
     )
-
-
-def _loader(job: Job, world: World) -> tuple[Loader, Split]:
-    split = open_slices(job)["train"]
-    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    loader = Loader(
-        split,
-        transform=transform,
-        device=world.device,
-        resident=job.engine.resident,
-        truths=task_of(job, split.info).reads,
-    )
-    loader.transform = loader.measured()
-    return loader, split
 
 
 def _in_turns(

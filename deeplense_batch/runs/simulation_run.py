@@ -11,6 +11,7 @@ import torch
 from deeplense_batch.core import provenance
 from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.processes import signals
+from deeplense_batch.core.result import Metrics, write_metrics
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.runs.lifecycle import attempt, heart, logging_to
 from deeplense_batch.runs.plan import PlannedRun, put_aside
@@ -66,18 +67,15 @@ def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
         seconds = time.perf_counter() - started
         complete = "the set is complete" if report.digest else "other parts are missing yet"
         rate = report.made / seconds
-        directory.write_json(
-            "metrics.json",
-            {
-                "schema": 1,
-                "job": job.name,
-                "run": directory.path.name,
-                "made": report.made,
-                "data": {"digest": report.digest},
-                "cost": {"simulate_seconds": seconds, "images_per_s": rate},
-                "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
-                "versions": provenance.versions(),
-                "commit": provenance.commit(),
-            },
-        )
+        metrics: Metrics = {
+            "job": job.name,
+            "run": directory.path.name,
+            "made": report.made,
+            "data": {"digest": report.digest},
+            "cost": {"simulate_seconds": seconds, "images_per_s": rate},
+            "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        }
+        write_metrics(directory, metrics)
         beat(1)

@@ -1,34 +1,23 @@
-"""One run, start to end: claim its directory, build, resume, fit, test, write."""
+"""A training, start to end: own its directory, set up, train, test, write the result."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from deeplense_batch import models
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import DeviceError, World, open_world
-from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.job import JobError
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt, is_main, signals
+from deeplense_batch.core.result import Cost, Metrics, Validated, read_scores, write_metrics
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
-from deeplense_batch.core.scoring.figures import save as save_figure
-from deeplense_batch.data.digest import verify
-from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.shards import ShardError, SplitInfo, open_slices
-from deeplense_batch.inference.trained import Trained
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.models import checkpoint
-from deeplense_batch.models.weights import start_from
-from deeplense_batch.report.columns import score_name
-from deeplense_batch.runs.evaluation_run import draw_and_judge, open_critic
 from deeplense_batch.runs.lifecycle import (
     attempt,
     heart,
@@ -38,10 +27,11 @@ from deeplense_batch.runs.lifecycle import (
 )
 from deeplense_batch.runs.plan import PlannedRun, data_notes, put_aside
 from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
-from deeplense_batch.tasks.task import Arrays, Scores, Task
+from deeplense_batch.runs.scoring import score_outputs, summary_of
+from deeplense_batch.tasks.task import Arrays, Scores
 from deeplense_batch.training.precision import PrecisionError
 from deeplense_batch.training.resolved import of_pieces, resolved
-from deeplense_batch.training.setup import frame_of, gflops_of, model_of, task_of
+from deeplense_batch.training.setup import Setup, gflops_of, set_up
 from deeplense_batch.training.trainer import BEST, DivergedError, Trainer, evaluate
 
 __all__ = ["run"]
@@ -88,7 +78,7 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
             put_aside(planned.run)
     directory = planned.create()
     if directory.status().state == "done":
-        return _scores_of(directory)
+        return read_scores(directory)
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
         if is_main():
@@ -107,223 +97,161 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
             open_world(gpus=planned.training.resources.gpus, device=device)
         )
         stack.enter_context(report_failure(directory, _REASONS))
-        return _carry_out(planned, directory, world, interrupt)
+        return _Training(planned, directory, world, interrupt).carry_out()
 
 
-def _scores_of(directory: RunDir) -> Scores:
-    """The scores of a run that is done.
+class _Training:
+    """One attempt at a training, on one process of it."""
 
-    Raises:
-        RunDirError: They cannot be read.
-    """
-    path = directory.path / "metrics.json"
-    try:
-        return dict(directory.read_json("metrics.json")["test"]["scores"])
-    except FileNotFoundError:
-        raise RunDirError(path, "is missing, though the run is said to be done") from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, RunDirError):
-            raise
-        raise RunDirError(path, "holds no scores of a run") from None
+    def __init__(
+        self, planned: PlannedRun, directory: RunDir, world: World, interrupt: Interrupt
+    ) -> None:
+        self.planned, self.directory, self.world = planned, directory, world
+        self.job, self.interrupt = planned.training, interrupt
+        self.started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
 
+    def carry_out(self) -> Scores:
+        """Scores on the test slice; none on every process but the first."""
+        setup = self.set_up()
+        energy = provenance.Energy(self.world.device.index)
+        trainer = self.train(setup)
+        outputs = self.test(setup)
+        joules = self.world.all_gather(energy.joules())
+        if outputs is None:
+            return {}
+        return self.write(setup, trainer, outputs, joules)
 
-def _carry_out(
-    planned: PlannedRun, directory: RunDir, world: World, interrupt: Interrupt
-) -> Scores:
-    job, begun = planned.training, time.perf_counter()
-    started = begun
-    preflight(directory.path, job, world)
-    if world.device.type == "cpu":  # the number of threads is part of how sums are rounded
-        torch.set_num_threads(min(job.resources.cpus, cores()))
-    task, loaders = _loaders(job, world)
-    train, valid, test = loaders
-    info = train.split.info
-    model = _network(job, directory, world, info, task)
-    learnt = Trained(
-        directory, job, task, model, train.transform, info.shape, info.pixel_scale, 0,
-        {"identity": job.identity(planned.digest), "data": {"digest": planned.digest}},
-    )  # fmt: skip
-    # Before anything is learnt, since it may not fit.
-    critic = open_critic(job.judge, learnt, world.device) if job.judge else None
-    energy = provenance.Energy(world.device.index)
-    loaded = time.perf_counter() - started
-    trainer = Trainer(
-        job, directory, world, task, model, train, valid, interrupt, heart(directory)
-    )
-    _log.info(
-        "%s on %s: %d train, %d valid, %d test images",
-        directory.name, world.describe()["name"], len(train), len(valid), len(test),
-    )  # fmt: skip
-    trainer.resume()
-    trainer.fit()
-    pieces = of_pieces(job, world, trainer.stepper)
-    if pieces and world.main:
-        _log.warning("%s", pieces)
+    def set_up(self) -> Setup:
+        """Look at the machine, and put together what is trained."""
+        preflight(self.directory.path, self.job, self.world)
+        if self.world.device.type == "cpu":  # the number of threads rounds sums differently
+            torch.set_num_threads(min(self.job.resources.cpus, cores()))
+        setup = set_up(self.job, self.world)
+        if self.world.main:
+            check_room(self.directory.path, setup.model)
+        self.seconds["load"] = time.perf_counter() - self.started
+        return setup
 
-    started = time.perf_counter()
-    best = checkpoint.load(directory.path / BEST)["model"] if world.main else None
-    model.load_state_dict(world.broadcast(best))
-    _settle(task, model, valid, directory, world, tta=job.data.tta)
-    outputs = evaluate(task, model, test, world, tta=job.data.tta)
-    seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
-    joules = world.all_gather(energy.joules())
-    judgement, started = None, time.perf_counter()
-    if job.judge is not None:
-        judgement = draw_and_judge(
-            learnt, job.judge, critic, directory.path, seed=job.seed, device=world.device,
-            interrupt=interrupt, beat=trainer.beat, rank=world.rank, ranks=world.size,
+    def train(self, setup: Setup) -> Trainer:
+        """Train to the end, from the newest checkpoint if there is one."""
+        trainer = Trainer(
+            self.job, self.directory, self.world, setup.task, setup.model, setup.train,
+            setup.valid, self.interrupt, heart(self.directory),
         )  # fmt: skip
-        seconds["judge"] = time.perf_counter() - started
-    if outputs is None:
-        return {}
-    scores, notes = task.score(outputs)
-    _write_outputs(directory, outputs, info.classes)
-    for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
-        figure.suptitle(f"{directory.name}, {job.data.test}", fontsize=7, color="0.4")
-        save_figure(figure, directory.figures / f"{name}.png")
-    metrics = _metrics(planned, directory, world, trainer, seconds)
-    if judgement is not None:
-        judgement.write(directory, f"{directory.name}, {job.data.test}")
-        metrics["judged"] = judgement.numbers
-        scores |= judgement.scores
-        notes += judgement.notes
-    lasted = time.perf_counter() - begun
-    metrics["cost"]["device_hours"] = _device_hours(directory, lasted * world.size)
-    metrics["cost"]["gflops"] = gflops_of(model, frame_of(job, info))
-    whole = metrics["cost"]["attempts"] == 1 and None not in joules
-    metrics["cost"]["joules"] = (
-        sum(joules) if whole else None
-    )  # those of earlier attempts are lost
-    metrics["data"]["samples"] = {"train": len(train), "valid": len(valid), "test": len(test)}
-    notes += data_notes(job.data.root) + ([pieces] if pieces else [])
-    notes += [trainer.choice] if trainer.choice else []
-    targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
-    counts = np.bincount(targets, minlength=len(info.classes)).tolist()
-    metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
-    metrics["test"]["scored"], metrics["learns"] = task.scored(outputs), task.learns
-    metrics["test"]["class_counts"] = dict(zip(info.classes, counts, strict=True))
-    metrics["summary"] = _summary(task.monitor, scores, metrics["cost"])
-    directory.write_json("metrics.json", metrics)
-    shown = scores.get(task.monitor)
-    _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
-    return scores
+        count = setup.samples
+        _log.info(
+            "%s on %s: %d train, %d valid, %d test images", self.directory.name,
+            self.world.describe()["name"], count["train"], count["valid"], count["test"],
+        )  # fmt: skip
+        trainer.resume()
+        trainer.fit()
+        self.seconds |= trainer.seconds
+        return trainer
 
+    def test(self, setup: Setup) -> Arrays | None:
+        """Outputs of the best weights on the test slice; None on every process but the first."""
+        started = time.perf_counter()
+        task, model, tta = setup.task, setup.model, self.job.data.tta
+        best = checkpoint.load(self.directory.path / BEST) if self.world.main else None
+        model.load_state_dict(self.world.broadcast(best and best["model"]))
+        if task.settles:
+            validated = evaluate(task, model, setup.valid, self.world, tta=tta)
+            if best is not None and validated is not None:
+                task.settle(validated)
+                checkpoint.save(self.directory.path / BEST, best | {"task": task.state_dict()})
+        outputs = evaluate(task, model, setup.test, self.world, tta=tta)
+        self.seconds["test"] = time.perf_counter() - started
+        return outputs
 
-def _loaders(job: Job, world: World) -> tuple[Task, tuple[Loader, Loader, Loader]]:
-    """The task, and its images to train, to validate and to test on.
+    def write(
+        self, setup: Setup, trainer: Trainer, outputs: Arrays, joules: list[float | None]
+    ) -> Scores:
+        """Write outputs, figures and, last, `metrics.json`."""
+        job, task, directory, stepper = self.job, setup.task, self.directory, trainer.stepper
+        title = f"{directory.name}, {job.data.test}"
+        tested = score_outputs(directory, task, outputs, title=title, tta=job.data.tta)
+        tested["notes"] += data_notes(job.data.root)
+        if pieces := of_pieces(job, self.world, stepper):
+            _log.warning("%s", pieces)
+            tested["notes"].append(pieces)
+        if trainer.choice:
+            tested["notes"].append(trainer.choice)
+        attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]
+        scores = dict(tested["scores"])
+        metrics: Metrics = {
+            "job": job.name,
+            "run": directory.path.name,
+            "model": job.model.name,
+            "seed": job.seed,
+            "identity": job.identity(self.planned.digest),
+            "learns": task.learns,
+            "data": {
+                "digest": self.planned.digest,
+                "classes": list(task.classes),
+                "train": job.data.train,
+                "valid": job.data.valid,
+                "test": job.data.test,
+                "samples": setup.samples,
+            },
+            "valid": self._validated(trainer),
+            "test": tested,
+            "cost": self._cost(setup, joules),
+            "engine": job.engine.model_dump()
+            | {"amp": stepper.precision.name, "micro_batch": stepper.micro_batch},
+            "resolved": resolved(job, self.world, stepper, attempts),
+            "device": self.world.describe(),
+            "summary": summary_of(task.monitor, scores, self.seconds["train"], "training"),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        }
+        write_metrics(directory, metrics)
+        shown = scores.get(task.monitor)
+        _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
+        return scores
 
-    Raises:
-        ShardError: A shard is damaged, there are too few images, or they lack what is learnt.
-    """
-    slices = open_slices(job)
-    for split in {split.info.name: split.info for split in slices.values()}.values():
-        verify(split)
-    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
-    task = task_of(job, slices["train"].info)
-    load = partial(Loader, device=world.device, resident=job.engine.resident, truths=task.reads)
-    train = load(slices["train"], transform=transform)
-    train.transform = train.measured()
-    valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
-    for loader in (train, valid, test):
-        if len(loader) < world.size:
-            raise ShardError(
-                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
-                f"than one for each of {world.size} processes"
-            )
-    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
-        raise ShardError(
-            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
-            "'simulate' keeps it beside the images"
-        )
-    task.study(train.targets.cpu().numpy(), train.truth)
-    if task.learns:
-        _log.info("%s of %s", job.task.name, task.learns)
-    return task, (train, valid, test)
-
-
-def _network(job: Job, directory: RunDir, world: World, info: SplitInfo, task: Task) -> nn.Module:
-    """The network with the weights it starts from, on the device."""
-    torch.manual_seed(job.seed)
-    model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
-    if job.train.init:
-        left = start_from(model, Path(job.train.init))
-        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
-    if world.main:
-        check_room(directory.path, model)
-    return model.to(world.device)
-
-
-def _settle(
-    task: Task, model: nn.Module, valid: Loader, directory: RunDir, world: World, *, tta: bool
-) -> None:
-    """Let a task choose what it chooses by the best weights, and keep it beside them."""
-    if not task.settles:
-        return
-    settled = evaluate(task, model, valid, world, tta=tta)
-    if settled is not None:
-        task.settle(settled)
-        best = checkpoint.load(directory.path / BEST)
-        checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
-
-
-def _summary(monitor: str, scores: Scores, cost: dict[str, Any]) -> str:
-    score = scores.get(monitor)
-    shown = [] if score is None else [f"test {score_name(monitor)} {score:.4f}"]
-    return ", ".join([*shown, f"{cost['train_seconds'] / 60:.1f} min of training"])
-
-
-def _metrics(
-    planned: PlannedRun,
-    directory: RunDir,
-    world: World,
-    trainer: Trainer,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    job, history = planned.training, directory.read_lines("history.jsonl")
-    attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]
-    cuda = world.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else provenance.host_memory_gb()
-    slices = {use: getattr(job.data, use) for use in ("train", "valid", "test")}
-    return {
-        "schema": 1,
-        "job": job.name,
-        "run": directory.path.name,
-        "model": job.model.name,
-        "seed": job.seed,
-        "identity": job.identity(planned.digest),
-        "data": {"digest": planned.digest, "classes": list(trainer.task.classes)} | slices,
-        "valid": {
-            "monitor": trainer.task.monitor,
-            "chosen_by": "loss" if trainer.by_loss else trainer.task.monitor,
+    def _validated(self, trainer: Trainer) -> Validated:
+        monitor = trainer.task.monitor
+        history = self.directory.read_lines("history.jsonl")
+        return {
+            "monitor": monitor,
+            "chosen_by": "loss" if trainer.by_loss else monitor,
             "epoch": trainer.best_epoch,
             "scores": history[trainer.best_epoch - 1]["valid"],
-        },
-        "cost": {
-            "epochs": len(history),
-            "attempts": directory.status().attempt,
-            **{f"{name}_seconds": value for name, value in seconds.items()},
-            "images_per_s": len(trainer.train) * len(history) / max(seconds["train"], 1e-9),
+        }
+
+    def _cost(self, setup: Setup, joules: list[float | None]) -> Cost:
+        epochs = len(self.directory.read_lines("history.jsonl"))
+        attempts = self.directory.status().attempt
+        cuda = self.world.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else provenance.host_memory_gb()
+        measured = [value for value in joules if value is not None]
+        # What earlier attempts drew is not known.
+        whole = attempts == 1 and len(measured) == len(joules)
+        return {
+            "epochs": epochs,
+            "attempts": attempts,
+            "load_seconds": self.seconds["load"],
+            "train_seconds": self.seconds["train"],
+            "evaluate_seconds": self.seconds["evaluate"],
+            "test_seconds": self.seconds["test"],
+            "images_per_s": len(setup.train) * epochs / max(self.seconds["train"], 1e-9),
             "peak_memory_gb": peak,
-            "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        },
-        "engine": job.engine.model_dump()
-        | {"amp": trainer.stepper.precision.name, "micro_batch": trainer.stepper.micro_batch},
-        "resolved": resolved(job, world, trainer.stepper, attempts),
-        "device": world.describe(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-    }
+            "parameters": sum(p.numel() for p in setup.model.parameters()),
+            "device_hours": device_hours(self.directory, self.started, self.world.size),
+            "gflops": gflops_of(setup.model, setup.frame),
+            "joules": sum(measured) if whole else None,
+        }
 
 
-def _device_hours(directory: RunDir, now_open: float) -> float:
-    """Hours of every device over every attempt: the ended ones, and this one's seconds so far."""
+def device_hours(directory: RunDir, started: float, devices: int) -> float:
+    """Hours of every device over every attempt: the ended ones, and this one so far.
+
+    Arguments:
+        directory: Of the run.
+        started: When this attempt began, as `time.perf_counter` counts.
+        devices: Processes of this attempt.
+    """
     lines = directory.read_lines("attempts.jsonl")
     seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
-    return (seconds + now_open) / 3600
-
-
-def _write_outputs(directory: RunDir, outputs: Arrays, classes: tuple[str, ...]) -> None:
-    temporary = directory.path / ".outputs.tmp.npz"
-    arrays: dict[str, Any] = {"classes": np.asarray(classes), **outputs}
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(directory.path / "outputs.npz")
+    return (seconds + (time.perf_counter() - started) * devices) / 3600

@@ -1,18 +1,124 @@
-"""The task and the network of a job, for its data."""
+"""What a job becomes on this machine: its images, its task and its network.
+
+Whoever trains, measures or opens a network puts it together here and nowhere else.
+"""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplense_batch import models
+from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
-from deeplense_batch.data.shards import SplitInfo
+from deeplense_batch.data.digest import verify
+from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_slices
+from deeplense_batch.models.weights import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
 
-__all__ = ["frame_of", "gflops_of", "model_of", "task_of"]
+__all__ = ["Setup", "frame_of", "gflops_of", "model_of", "open_loaders", "set_up", "task_of"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a training works with."""
+
+    job: Job
+    task: Task
+    model: nn.Module  # on the device, with the weights it starts from
+    train: Loader
+    valid: Loader
+    test: Loader
+
+    @property
+    def info(self) -> SplitInfo:
+        """The images, as their shards describe them."""
+        return self.train.split.info
+
+    @property
+    def frame(self) -> Frame:
+        """The images as the network sees them."""
+        return frame_of(self.job, self.info)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Images of each slice."""
+        return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
+
+
+def set_up(job: Job, world: World) -> Setup:
+    """Verify the images of a job, load its slices, and build its task and its network.
+
+    Arguments:
+        job: The recipe.
+        world: The processes of the run; everything is put on this one's device.
+
+    Raises:
+        ShardError: A shard is damaged, there are too few images, or they lack what is learnt.
+        ModelError, WeightsError, ValueError: The network or the task cannot be had.
+    """
+    slices = open_slices(job)
+    for info in {split.info.name: split.info for split in slices.values()}.values():
+        verify(info)
+    task, loaders = open_loaders(job, world, slices)
+    for loader in loaders.values():
+        if len(loader) < world.size:
+            raise ShardError(
+                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
+                f"than one for each of {world.size} processes"
+            )
+    model = _start(job, loaders["train"].split.info, task)
+    return Setup(job, task, model.to(world.device), **loaders)
+
+
+def open_loaders(
+    job: Job, world: World, slices: Mapping[str, Split]
+) -> tuple[Task, dict[str, Loader]]:
+    """The task of a job and the loaders of its slices, all normalised as ``train`` measures.
+
+    Arguments:
+        job: The recipe.
+        world: Its processes.
+        slices: Slices by name, ``train`` among them.
+
+    Raises:
+        ShardError: The images lack the truth that is learnt.
+        ValueError: The task cannot be had with those options or data.
+    """
+    task = task_of(job, slices["train"].info)
+    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
+    loaders: dict[str, Loader] = {}
+    for use, split in slices.items():
+        loaders[use] = Loader(
+            split,
+            transform=transform,
+            device=world.device,
+            resident=job.engine.resident,
+            truths=task.reads,
+        )
+    transform = loaders["train"].measured()
+    for loader in loaders.values():
+        loader.transform = transform
+    train = loaders["train"]
+    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
+        raise ShardError(
+            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
+            "'simulate' keeps it beside the images"
+        )
+    task.study(train.targets.cpu().numpy(), train.truth)
+    if task.learns:
+        _log.info("%s of %s", job.task.name, task.learns)
+    return task, loaders
 
 
 def frame_of(job: Job, info: SplitInfo) -> Frame:
@@ -36,7 +142,7 @@ def task_of(job: Job, info: SplitInfo) -> Task:
 def model_of(
     job: Job, info: SplitInfo, task: Task, *, pretrained: bool | None = None
 ) -> nn.Module:
-    """The network of a job, on the CPU, with the weights it starts from.
+    """The network of a job, on the CPU, as it is published or at random.
 
     Arguments:
         job: Names it.
@@ -71,3 +177,13 @@ def gflops_of(model: nn.Module, frame: Frame) -> float:
         model(torch.zeros(1, frame.channels, frame.size, frame.size, device=device))
     model.train(training)
     return counter.get_total_flops() / 1e9
+
+
+def _start(job: Job, info: SplitInfo, task: Task) -> nn.Module:
+    """The network with the weights it starts from: published, of another run, or at random."""
+    torch.manual_seed(job.seed)
+    model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
+    if job.train.init:
+        left = start_from(model, Path(job.train.init))
+        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
+    return model

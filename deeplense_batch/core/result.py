@@ -1,0 +1,136 @@
+"""`metrics.json`: the result of a run that is done, its schema, its one writer and its one reader.
+
+A training and an evaluation write every section; a simulation, which has no network and no
+scores, those that `Metrics` does not mark with an asterisk. Numbers that JSON does not know are
+null. Names of this file are promises: `collect` and other programs read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from deeplense_batch.core.rundir import RunDir, RunDirError
+
+__all__ = [
+    "Cost",
+    "DataUsed",
+    "Metrics",
+    "Tested",
+    "Validated",
+    "read_metrics",
+    "read_scores",
+    "write_metrics",
+]
+
+_FILE = "metrics.json"
+_SCHEMA = 1
+
+Scores = Mapping[str, float | None]  # None where undefined, such as an AUC of one class
+
+
+class DataUsed(TypedDict, total=False):
+    """The data: what they are, and which slices."""
+
+    digest: str | None  # 16 hex digits; null where a simulation is not complete
+    classes: list[str]
+    train: str  # slices, such as val[:50%]
+    valid: str
+    test: str
+    samples: dict[str, int]  # of each slice
+
+
+class Validated(TypedDict):
+    """The best epoch."""
+
+    monitor: str  # name of the score that picks it
+    chosen_by: str  # that name, or ``loss`` where it was never defined
+    epoch: int
+    scores: Scores
+
+
+class Tested(TypedDict):
+    """What the best weights are worth on the test slice."""
+
+    scores: Scores
+    notes: list[str]  # sentences that a reader of the scores should know
+    tta: bool  # whether over the 8 symmetries of the square
+    scored: int  # images that the scores are of
+    class_counts: dict[str, int]
+
+
+class Cost(TypedDict, total=False):
+    """Seconds are wall time, of all attempts for ``train`` and ``evaluate``."""
+
+    epochs: int
+    attempts: int
+    load_seconds: float
+    train_seconds: float
+    evaluate_seconds: float  # validation
+    test_seconds: float
+    simulate_seconds: float
+    images_per_s: float  # of training, or simulated
+    peak_memory_gb: float  # of the GPU, or of this process
+    parameters: int
+    device_hours: float  # of every device over every attempt
+    gflops: float  # of a forward pass of one image
+    joules: float | None  # of the GPUs; null where not measured over the whole run
+
+
+class Metrics(TypedDict, total=False):
+    """The whole file."""
+
+    schema: int
+    job: str
+    run: str
+    model: str  # *
+    seed: int  # *
+    identity: str  # * of the run
+    learns: str | None  # * what is regressed, where a task has a choice
+    data: DataUsed
+    valid: Validated  # *
+    test: Tested  # *
+    cost: Cost
+    engine: dict[str, Any]  # * as carried out
+    resolved: dict[str, Any]  # * what the recipe leaves open (`training.resolved`)
+    device: dict[str, Any]  # *
+    judged: dict[str, Any]  # of generated images: each measure, and that of real ones
+    evaluated: dict[str, Any]  # of an evaluation: the run, its data and the options
+    made: int  # images of a simulation
+    summary: str  # a sentence for a terminal
+    versions: dict[str, str]
+    commit: str | None
+
+
+def write_metrics(directory: RunDir, metrics: Metrics) -> None:
+    """Write the result of a run, whole or not at all."""
+    directory.write_json(_FILE, {"schema": _SCHEMA, **metrics})
+
+
+def read_metrics(directory: RunDir) -> Metrics:
+    """Read the result of a run that is done.
+
+    Raises:
+        RunDirError: It is missing, damaged, or of another schema.
+    """
+    try:
+        content = directory.read_json(_FILE)
+    except FileNotFoundError:
+        fault = "is missing, though the run is said to be done"
+        raise RunDirError(directory.path / _FILE, fault) from None
+    if content.get("schema") != _SCHEMA:
+        fault = f"has schema {content.get('schema')!r}, expected {_SCHEMA}"
+        raise RunDirError(directory.path / _FILE, fault)
+    return Metrics(**content)  # type: ignore[typeddict-item]  # of any keys, which a reader checks
+
+
+def read_scores(directory: RunDir) -> dict[str, float | None]:
+    """Scores on the test slice of a run that is done.
+
+    Raises:
+        RunDirError: As `read_metrics`; or it holds none.
+    """
+    try:
+        return dict(read_metrics(directory)["test"]["scores"])
+    except (KeyError, TypeError) as error:
+        raise RunDirError(directory.path / _FILE, "holds no scores of a run") from error

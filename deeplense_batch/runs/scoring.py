@@ -1,0 +1,53 @@
+"""The outputs of a network on labelled images, as scores, `outputs.npz` and figures of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deeplense_batch.core.result import Tested
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.core.scoring.figures import save as save_figure
+from deeplense_batch.report.columns import score_name
+from deeplense_batch.tasks.task import Arrays, Scores, Task
+
+__all__ = ["score_outputs", "summary_of"]
+
+
+def score_outputs(
+    directory: RunDir, task: Task, outputs: Arrays, *, title: str, tta: bool
+) -> Tested:
+    """Score outputs, keep them, and draw them.
+
+    Arguments:
+        directory: Of the run; gets ``outputs.npz`` and ``figures/``.
+        task: What the network has learnt.
+        outputs: Of `training.trainer.evaluate`, (N, ...) by name.
+        title: Of the figures.
+        tta: Whether they are means over the symmetries of the square.
+    """
+    scores, notes = task.score(outputs)
+    temporary = directory.path / ".outputs.tmp.npz"
+    arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
+    np.savez_compressed(temporary, **arrays)
+    temporary.replace(directory.path / "outputs.npz")
+    for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
+        figure.suptitle(title, fontsize=7, color="0.4")
+        save_figure(figure, directory.figures / f"{name}.png")
+    labelled = outputs["targets"][outputs["targets"] >= 0]
+    counts = np.bincount(labelled, minlength=len(task.classes)).tolist()
+    return {
+        "scores": scores,
+        "notes": notes,
+        "tta": tta,
+        "scored": task.scored(outputs),
+        "class_counts": dict(zip(task.classes, counts, strict=True)),
+    }
+
+
+def summary_of(monitor: str, scores: Scores, seconds: float, spent_on: str) -> str:
+    """The result in a line: ``test AUC 0.9876, 1.2 min of training``."""
+    score = scores.get(monitor)
+    shown = [] if score is None else [f"test {score_name(monitor)} {score:.4f}"]
+    return ", ".join([*shown, f"{seconds / 60:.1f} min of {spent_on}"])
