@@ -158,7 +158,7 @@ _HOLD = """\
 import os, sys
 if "run" in sys.orig_argv:
     import pathlib, time
-    from deeplense_batch import fit
+    from deeplense_batch.training import trainer as fit
     batches, gate = fit.Trainer._batches, pathlib.Path(os.environ["GATE"])
     def held(self, steps):
         for number, batch in enumerate(batches(self, steps)):

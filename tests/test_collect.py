@@ -457,8 +457,8 @@ def test_what_is_not_loaded(tmp_path, code, absent):
     make_run(tmp_path)
     script = f"""
 import pathlib, sys
-from deeplense_batch.collect import collect
-from deeplense_batch.watch import incomplete, status
+from deeplense_batch.report.collect import collect
+from deeplense_batch.cluster.status import incomplete, status
 root = pathlib.Path({str(tmp_path)!r})
 {code}
 print(sorted({absent!r} & {{*sys.modules}}))

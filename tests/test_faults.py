@@ -18,7 +18,7 @@ import yaml
 from conftest import PATIENCE, make_job, wait_for
 
 from deeplense_batch.cluster import submit
-from deeplense_batch.core import provenance, rundir
+from deeplense_batch.core import processes, provenance, rundir
 from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir, Status, find_runs
 from deeplense_batch.data.header import read_head
@@ -177,7 +177,7 @@ def clock(monkeypatch):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(hours=wrong[0])
 
-    for module in (rundir, lifecycle):
+    for module in (rundir, processes, lifecycle):
         monkeypatch.setattr(module, "datetime", Clock)
     return wrong
 

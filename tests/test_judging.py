@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,21 +14,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import (
     CLASSES,
     PATIENCE,
-    REPOSITORY,
     Gate,
     make_images,
     make_job,
-    typed,
     wait_for,
 )
 from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 
-from deeplense_batch.core.job import JobError, JudgeSection, NotYetError
+from deeplense_batch.core.job import DrawSection, Evaluation, JobError, NotYetError
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
@@ -43,14 +39,14 @@ from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import WeightsError, backbone
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import Compared
-from deeplense_batch.runs.evaluation_run import draw_and_judge, open_critic
+from deeplense_batch.runs.evaluation_run import draw_and_measure, evaluate_run, open_critic
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
 
 CPU = torch.device("cpu")
 TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}
-JUDGE = {"images": 200, "steps": 8, "useful": True}
+DRAWN = {"images": 200, "steps": 8}
 
 
 def rings(count, seed, classes=(0, 1, 2)):
@@ -61,7 +57,7 @@ def rings(count, seed, classes=(0, 1, 2)):
     return images.astype(np.float32), targets[chosen]
 
 
-def generator_job(shards, judge=None, **fields):
+def generator_job(shards, **fields):
     options = {"conditions": ["class"]}
     job = {
         "name": "generator",
@@ -69,44 +65,62 @@ def generator_job(shards, judge=None, **fields):
         "model": {"name": "unet", "options": TINY},
         "train": {"epochs": 2, "batch_size": 16, "lr": 2e-3, "ema": 0.9},
     }
-    return make_job(shards, **job | fields | ({"judge": judge} if judge else {}))
+    return make_job(shards, **job | fields)
+
+
+def evaluation(run, **section):
+    """An evaluation of a run that generates."""
+    return Evaluation.model_validate({"name": "judged", "evaluate": {"run": str(run)} | section})
+
+
+def trained(job, root):
+    """A run of a job, carried out."""
+    (item,) = plan([job], root)
+    run(item, device="cpu")
+    return item
+
+
+def evaluated(job, root):
+    """An evaluation, carried out."""
+    (item,) = plan([job], root)
+    evaluate_run(item, device="cpu")
+    return item
 
 
 @pytest.fixture(scope="module")
 def place(shards, tmp_path_factory):
     """Folder of runs with a trained classifier in it."""
     root = tmp_path_factory.mktemp("runs")
-    (item,) = plan([make_job(shards, name="judge", train={"epochs": 4, "batch_size": 24})], root)
-    run(item, device="cpu")
+    trained(make_job(shards, name="judge", train={"epochs": 4, "batch_size": 24}), root)
     return root
 
 
 @pytest.fixture(scope="module")
-def judged(shards, place):
-    """A finished generator whose images were judged."""
-    job = generator_job(shards, {"classifier": str(place / "judge")} | JUDGE)
-    (item,) = plan([job], place)
-    run(item, device="cpu")
-    return item
+def generator(shards, place):
+    """A finished generator."""
+    return trained(generator_job(shards), place).run.path
+
+
+@pytest.fixture(scope="module")
+def judged(generator, place):
+    """An evaluation of it, by a classifier."""
+    return evaluated(evaluation(generator, classifier=str(place / "judge"), **DRAWN), place)
 
 
 @pytest.fixture(scope="module")
 def unaided(shards, tmp_path_factory):
-    """A generator that is told no classes, judged without a classifier."""
+    """An evaluation of a generator that is told no classes, without a classifier."""
+    root = tmp_path_factory.mktemp("unaided")
     job = generator_job(
-        shards, {"images": 600, "steps": 8}, name="unaided",
-        task={"name": "generation", "options": {}},
+        shards, name="unaided", task={"name": "generation", "options": {}},
         train={"epochs": 1, "batch_size": 16, "lr": 2e-3, "ema": 0.9},
     )  # fmt: skip
-    (item,) = plan([job], tmp_path_factory.mktemp("unaided"))
-    run(item, device="cpu")
-    return item
+    return evaluated(evaluation(trained(job, root).run.path, images=600, steps=8), root)
 
 
 @pytest.fixture(scope="module")
-def critic(judged):
-    trained = open_trained(judged.run.path)
-    return open_critic(judged.training.judge, trained, CPU)
+def critic(generator, judged):
+    return open_critic(judged.job.evaluate, open_trained(generator), CPU)
 
 
 class TestFeatures:
@@ -273,8 +287,8 @@ class TestCritic:
         expected = model(critic.trained.transform(torch.from_numpy(images)))
         assert np.allclose(logits, expected.detach().numpy(), atol=1e-4)
 
-    def test_it_crops_to_its_field_and_resizes(self, judged, critic):
-        generator = open_trained(judged.run.path)
+    def test_it_crops_to_its_field_and_resizes(self, generator, critic):
+        generator = open_trained(generator)
         small = Critic(cropped(critic.trained), generator, CPU)
         images = rings(8, 3)[0]
         assert small.kept == 16 and small(images)[1].shape == (8, 3)
@@ -307,21 +321,19 @@ def cropped(trained):
     return replace(trained, job=trained.job.model_copy(update={"data": data}))
 
 
-def test_a_run_tells_what_its_images_are_worth(judged):
+def test_an_evaluation_measures_the_images_of_a_generator(judged, generator):
     metrics = judged.run.read_json("metrics.json")
     scores, found = metrics["test"]["scores"], metrics["judged"]
     assert found["images"] == 54 and found["classifier"].startswith("judge/test_resnet-s0")
     assert open_split(judged.run.path / "samples", "train").info.classes == CLASSES
-    names = ("fid", "kid", "precision", "recall", "diversity", "class_accuracy", "power_spectrum",
-             "pixels", "einstein_radius", "flux", "peaks", "copied", "copied_features",
-             "useful_auc")  # fmt: skip
+    names = ("fid", "kid", "precision", "recall", "diversity", "class_accuracy", "flux", "peaks",
+             "power_spectrum", "pixels", "einstein_radius", "copied", "copied_features")  # fmt: skip
     for name in names:
         assert scores[name] == found[name]["generated"], name
         assert np.isfinite([scores[name], scores[f"{name}_real"]]).all(), name
     assert scores["fid"] > 3 * scores["fid_real"], "two epochs make no lenses"
     assert scores["power_spectrum"] > 3 * scores["power_spectrum_real"]
     assert 0.9 < scores["diversity_real"] < 1.1 and scores["copied_real"] < 0.03
-    assert scores["useful_auc_real"] > 0.7
     assert set(found["class_accuracy"]["classes"]) == set(CLASSES)
     notes = metrics["test"]["notes"]
     assert any("weights of inception_v3" in note for note in notes)
@@ -329,16 +341,16 @@ def test_a_run_tells_what_its_images_are_worth(judged):
     drawn = {path.stem for path in judged.run.figures.iterdir()}
     assert {"samples", "neighbours", "power_spectrum", "distributions"} <= drawn
     assert np.load(judged.run.path / "judged.npz")["generated_power"].shape == (12,)
+    assert metrics["evaluated"]["run"] == str(generator)
+    assert metrics["identity"] == judged.run.path.name.rpartition("-")[2]
+    assert (metrics["model"], metrics["seed"]) == ("unet", 0)
 
 
-def trained_only(done, root):
-    """The same run, before its images are drawn."""
-    (item,) = plan([done.training], root)
-    shutil.copytree(done.run.path, item.run.path)
-    for name in ("metrics.json", "outputs.npz", "status.json", "judged.npz", "log.txt"):
-        (item.run.path / name).unlink()
-    for name in ("samples", "figures", "useful"):
-        shutil.rmtree(item.run.path / name, ignore_errors=True)
+def not_begun(done, root):
+    """The same evaluation, in another folder."""
+    (item,) = plan([done.job], root)
+    assert item.run.path.name == done.run.path.name and not item.run.path.exists()
+    item.create()
     return item
 
 
@@ -346,15 +358,16 @@ _HOLD = """\
 import os, sys
 if "run" in sys.orig_argv:
     import pathlib, time
-    from deeplense_batch.judging import judge
+    from deeplense_batch.runs import evaluation_run
     gate = pathlib.Path(os.environ["GATE"])
-    measure, draw, draw_and_judge = judge.measure, judge.draw, judge.draw_and_judge
-    def held(trained, critic, loaders, each):
+    measure, draw = evaluation_run.measure, evaluation_run.draw
+    draw_and_measure = evaluation_run.draw_and_measure
+    def held(trained, critic, loaders, on_batch):
         gate.with_name("judging").touch()
         while gate.exists():
-            each()
+            on_batch()
             time.sleep(0.005)
-        return measure(trained, critic, loaders, each)
+        return measure(trained, critic, loaders, on_batch)
     def drawn(trained, folder, *, each, **asked):
         def held():
             each()
@@ -364,50 +377,46 @@ if "run" in sys.orig_argv:
                 time.sleep(0.005)
         return draw(trained, folder, each=held, **asked)
     def told(*asked, **named):
-        found = draw_and_judge(*asked, **named)
+        found = draw_and_measure(*asked, **named)
         gate.with_name("through").touch()
         return found
-    judge.measure, judge.draw, judge.draw_and_judge = held, drawn, told
+    evaluation_run.measure, evaluation_run.draw = held, drawn
+    evaluation_run.draw_and_measure = told
 """
 
 
 @pytest.fixture
 def held(tmp_path):
-    """Holds runs in other processes while they judge, or draw."""
+    """Holds runs in other processes while they measure, or draw."""
     gate = Gate(tmp_path, _HOLD)
     yield gate
     gate.open()
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_while_one_judges_exit_85(judged, tmp_path, held):
+def test_two_processes_stopped_while_one_measures_exit_85(judged, tmp_path, held):
     """The other one, which only waits, must not die of the signal."""
-    item = trained_only(judged, tmp_path / "runs")
+    item = not_begun(judged, tmp_path / "runs")
     command = [sys.executable, "-m", "deeplense_batch", "run", "--processes=2", "--device=cpu"]
     process = subprocess.Popen([*command, str(item.run.path)], env=os.environ | held.shut())
     wait_for(lambda: (tmp_path / "judging").exists() and (tmp_path / "through").exists())
     process.terminate()
     assert process.wait(PATIENCE) == 85
     assert item.run.status().state == "stopped"
-    run(item, device="cpu")
+    evaluate_run(item, device="cpu")
     one, other = (each.run.read_json("metrics.json")["judged"] for each in (judged, item))
     assert one == other
 
 
-def test_a_run_is_judged_in_one_way(unaided, tmp_path):
-    otherwise = unaided.training.judge.model_copy(update={"sampler": "heun"})
-    other = unaided.training.model_copy(update={"judge": otherwise})
-    with pytest.raises(JobError, match=r"unaided: judge: .* is judged in another way"):
-        plan([unaided.training, other], tmp_path)
-    item = trained_only(unaided, tmp_path)
-    with pytest.raises(JobError, match="a run is judged once, and 'judge RUN --out FOLDER'"):
-        plan([other], tmp_path)
-    run(item, device="cpu")
-    assert plan([other], tmp_path)  # done, and nothing to do
+def test_other_options_are_another_evaluation(unaided, tmp_path):
+    section = unaided.job.evaluate.model_copy(update={"sampler": "heun"})
+    other = unaided.job.model_copy(update={"evaluate": section})
+    items = plan([unaided.job, other], tmp_path)
+    assert len({item.run.path for item in items}) == 2
 
 
-def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path, held):
-    item = trained_only(unaided, tmp_path / "runs")
+def test_killed_while_it_draws_it_goes_on_to_the_same_numbers(unaided, tmp_path, held):
+    item = not_begun(unaided, tmp_path / "runs")
     command = [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)]
     environment = os.environ | held.shut() | {"HELD_DRAWING": "1"}
     process = subprocess.Popen([*command, "--device=cpu"], env=environment)
@@ -416,22 +425,21 @@ def test_killed_while_it_judges_it_goes_on_to_the_same_numbers(unaided, tmp_path
     process.wait()
     assert item.run.status().state == "lost" and not (item.run.path / "judged.npz").exists()
     assert len(list((item.run.path / "samples" / ".parts").glob("*.h5"))) < 5
-    run(item, device="cpu")
+    evaluate_run(item, device="cpu")
     one, other = (each.run.read_json("metrics.json") for each in (unaided, item))
     assert one["judged"] == other["judged"] and one["test"] == other["test"]
 
 
-def test_several_processes_draw_the_images_of_one(judged, critic, tmp_path):
-    trained = open_trained(judged.run.path)
-    section = judged.training.judge.model_copy(update={"useful": False})
+def test_several_processes_draw_the_images_of_one(judged, generator, critic, tmp_path):
+    opened = open_trained(generator)
     asked = {"seed": 0, "device": CPU, "interrupt": Interrupt(), "beat": lambda _: None}
     for rank, expected in ((1, False), (0, True)):
-        found = draw_and_judge(
-            trained, section, critic, tmp_path, rank=rank, ranks=2, **asked
+        found = draw_and_measure(
+            opened, judged.job.evaluate, critic, opened.slice("test"), tmp_path, rank=rank,
+            ranks=2, **asked,
         )  # fmt: skip
         assert (found is not None) == expected
-    numbers = judged.run.read_json("metrics.json")["judged"]
-    assert json.loads(json.dumps(found.numbers | {"useful_auc": numbers["useful_auc"]})) == numbers
+    assert json.loads(json.dumps(found.numbers)) == judged.run.read_json("metrics.json")["judged"]
 
 
 def test_of_two_seeds_validation_picks_the_better_though_both_are_below_nothing():
@@ -439,36 +447,17 @@ def test_of_two_seeds_validation_picks_the_better_though_both_are_below_nothing(
     assert Compared("unet", [*rows, {"run": "c"}]).picked["run"] == "b"
 
 
-def test_the_judge_does_not_change_what_a_run_is(shards, judged):
+def test_a_section_judge_of_an_earlier_recipe_changes_nothing(shards, place, caplog):
     plain = generator_job(shards)
-    assert plain.identity("x") == judged.training.identity("x")
+    earlier = generator_job(shards, name="earlier", judge={"useful": True, "classifier": "gone"})
+    assert plain.identity("x") == earlier.identity("x")
+    with caplog.at_level("WARNING"):
+        item = trained(earlier, place)
+    assert f"'judge {item.run.path}' does" in caplog.text
+    assert "fid" not in item.run.read_json("metrics.json")["test"]["scores"]
 
 
-def test_the_verb_judges_a_finished_run(judged, place, tmp_path, capsys):
-    words = ("judge", judged.run.path, "--out", tmp_path / "out", "--images=30", "--steps=3")
-    words += ("--device=cpu",)
-    code, text, error = typed(capsys, *words, "--classifier", place / "judge")
-    assert code == 0, error
-    assert "fid " in text and "real" in text
-    content = json.loads((tmp_path / "out" / "judged.json").read_text())
-    assert content["numbers"]["images"] == 30 and content["asked"]["steps"] == 3
-    assert (tmp_path / "out" / "figures" / "samples.png").exists()
-    code, text, _ = typed(capsys, *words, "--classifier", place / "judge")
-    assert code == 0 and "already there" in text
-    code, _, error = typed(capsys, *words)
-    assert code == 3 and "holds another judgement" in error
-    for said, more in (
-        ("holds something else", ("--out", place)),
-        ("useful: needs a classifier", ("--useful",)),
-        ("no finished run there", ("--classifier", tmp_path)),
-    ):
-        code, _, error = typed(capsys, *words, *more)
-        assert code == 3 and said in error, said
-    code, _, error = typed(capsys, *words, "--images=5")
-    assert code == 2 and "--images: should be greater than or equal to 8, got 5" in error
-
-
-def test_without_a_classifier_what_needs_none_is_told(unaided):
+def test_without_a_classifier_what_needs_none_is_measured(unaided):
     metrics = unaided.run.read_json("metrics.json")
     scores = metrics["test"]["scores"]
     assert "fid" not in scores and "class_accuracy" not in scores and "pixels" in scores
@@ -476,91 +465,70 @@ def test_without_a_classifier_what_needs_none_is_told(unaided):
     assert metrics["judged"]["steps"] == 8
 
 
-def test_a_class_that_a_set_lacks_is_left_out_and_told(judged, critic, tmp_path):
-    trained = open_trained(judged.run.path)
+def test_a_class_that_a_set_lacks_is_left_out_and_noted(judged, generator, critic, tmp_path):
+    opened = open_trained(generator)
     loaders = {
-        name: Loader(split, transform=replace(trained.transform, mean=(), sd=()), device=CPU)
+        name: Loader(split, transform=replace(opened.transform, mean=(), sd=()), device=CPU)
         for name, split in (
             (GENERATED, open_split(judged.run.path / "samples", "train")),
-            (TRAINING, trained.slice("train")),
-            (HELD_OUT, trained.slice("test")),
+            (TRAINING, opened.slice("train")),
+            (HELD_OUT, opened.slice("test")),
         )
     }
     loaders[HELD_OUT].targets[loaders[HELD_OUT].targets == 2] = 0
-    found = measure(trained, critic, loaders, lambda: None)
+    found = measure(opened, critic, loaders, lambda: None)
     assert any("judged without class vort" in note for note in found.notes)
     assert found.numbers["class_accuracy"]["classes"]["vort"] == {"generated": None, "real": None}
     found.write(RunDir(tmp_path), "two classes")
     assert (tmp_path / "figures" / "samples.png").exists()
 
 
-def test_runs_that_generate_stand_in_one_report(judged, unaided, tmp_path):
+def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator, tmp_path):
     for item in (judged, unaided):
-        shutil.copytree(item.run.path.parent, tmp_path / "runs" / item.job.name)
+        to = tmp_path / "runs" / item.run.path.parent.name / item.run.path.name
+        shutil.copytree(item.run.path, to)
+    shutil.copytree(generator, tmp_path / "runs" / "generator" / generator.name)
     report = collect(tmp_path / "runs", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
     scores = judged.run.read_json("metrics.json")["test"]["scores"]
     assert "FID (real)" in text and "real against real" in text
-    assert "no bootstrap interval: a generator gives no answers to single samples" in text
     assert f"{scores['fid']:.3g} ({scores['fid_real']:.3g})" in text
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
-    (drawn,) = [figure for figure in figures if figure["name"] == "fid"]
-    assert drawn["arguments"]["models"][0]["generated"] == pytest.approx(scores["fid"])
+    drawn = [figure for figure in figures if figure["name"].startswith("fid")]
+    values = [model["generated"] for f in drawn for model in f["arguments"]["models"]]
+    assert pytest.approx(scores["fid"]) in values
     page = (tmp_path / "report" / "report.html").read_text()
     assert "FID (real)" in page and ">samples<" in page
-    table = report.table.set_index("job")
-    assert table.loc["generator", "fid"] == pytest.approx(scores["fid"])
-    assert np.isnan(table.loc["unaided", "fid"])
+    table = report.table.set_index("run")
+    name = f"{tmp_path}/runs/judged/{judged.run.path.name}"
+    assert table.loc[name, "fid"] == pytest.approx(scores["fid"])
+    assert table.loc[name, "task"] == "generation" and table.loc[name, "model"] == "unet"
 
 
-@pytest.mark.parametrize(
-    ("judge", "fields", "error", "sentence"),
-    [
-        ({}, {"task": {"name": "classification"}, "model": {"name": "test_resnet", "options": {}}},
-         JobError, "makes no images to judge; only generation does"),
-        ({}, {"data": {"stretch": "asinh"}}, JobError, "data.stretch asinh cannot be given back"),
-        ({"useful": True}, {}, JobError, "judge.useful: needs judge.classifier"),
-        ({"classifier": "nothing"}, {}, NotYetError, "nothing: no finished run there"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_judged_is_refused_in_one_sentence(
-    shards, tmp_path, judge, fields, error, sentence
+def test_what_cannot_be_measured_is_refused_in_one_sentence(
+    shards, generator, judged, place, tmp_path
 ):
-    job = generator_job(shards, {"images": 20} | judge, **fields)
-    with pytest.raises(error, match=sentence):
-        plan([job], tmp_path)
-
-
-def test_a_judge_that_is_none_is_refused(shards, judged, place, tmp_path):
-    with pytest.raises(JobError, match="tells no classes apart"):
-        plan([generator_job(shards, {"classifier": str(judged.run.path)})], tmp_path)
+    classifier = str(next((place / "judge").iterdir()))
+    for job, error, sentence in (
+        (evaluation(tmp_path), NotYetError, "no run there"),
+        (evaluation(classifier, steps=3), JobError, "evaluate.steps: .* generates no images"),
+        (evaluation(generator, classifier="nothing"), NotYetError, "no finished run there"),
+        (evaluation(generator, classifier=str(generator)), JobError, "tells no classes apart"),
+        (evaluation(generator, data={"slice": "nothing"}), JobError, "has no split 'nothing'"),
+    ):
+        with pytest.raises(error, match=sentence):
+            plan([job], tmp_path)
+    for seed in (0, 1):
+        RunDir.create(tmp_path / "two" / f"a-s{seed}", "name: a\n")
     with pytest.raises(JobError, match=r"has 2 runs; name one"):
-        for seed in (0, 1):
-            RunDir.create(tmp_path / "two" / f"a-s{seed}", "name: a\n")
-        plan([generator_job(shards, {"classifier": str(tmp_path / "two")})], tmp_path)
+        plan([evaluation(generator, classifier=str(tmp_path / "two"))], tmp_path)
     recipe = tmp_path / "job.yaml"
-    recipe.write_text("model: {name: unet}\ndata: {root: x}\njudge: {clasifier: x}\n")
-    with pytest.raises(JobError, match=r"judge.clasifier: unknown; did you mean 'classifier'"):
+    recipe.write_text("evaluate: {run: x, clasifier: x}\n")
+    with pytest.raises(JobError, match=r"evaluate.clasifier: unknown; did you mean 'classifier'"):
         load_jobs(recipe)
-    (job,) = load_jobs(recipe_without(recipe), {"judge.steps": 5})
-    assert job.judge == JudgeSection(steps=5)
-    trained = open_trained(judged.run.path)
-    few = trained.job.data.model_copy(update={"test": "val[:6]"})
-    trained = replace(trained, job=trained.job.model_copy(update={"data": few}))
+    opened = open_trained(generator)
     with pytest.raises(ShardError, match="too few; expected 8 or more"):
-        draw_and_judge(
-            trained, JudgeSection(images=8, steps=1), None, tmp_path / "few", seed=0, device=CPU,
-            interrupt=Interrupt(), beat=lambda _: None,
+        draw_and_measure(
+            opened, DrawSection(images=8, steps=1), None, open_split(shards, "val[:6]"),
+            tmp_path / "few", seed=0, device=CPU, interrupt=Interrupt(), beat=lambda _: None,
         )  # fmt: skip
-
-
-def recipe_without(recipe):
-    """The same recipe, its judge empty."""
-    recipe.write_text("model: {name: unet}\ndata: {root: x}\njudge: null\n")
-    return recipe
-
-
-def test_the_readme_lists_every_field_of_the_section_with_its_default():
-    readme = (REPOSITORY / "README.md").read_text()
-    told = yaml.safe_load(re.search(r"```yaml\n(judge:.*?)```", readme, re.S)[1])["judge"]
-    assert told == JudgeSection(classifier="runs/judge").model_dump()

@@ -658,7 +658,7 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
     out = tmp_path / "out"
     code = (
         "import sys, time\n"
-        "from deeplense_batch.data import attempt\n"
+        "from deeplense_batch.data.packing import one_pass as attempt\n"
         "from deeplense_batch.data.packing.pack import pack\n"
         "take = attempt.Attempt._take\n"
         "def slow(*chunk):\n"

@@ -168,7 +168,7 @@ def test_a_long_table_as_csv_is_read_as_it_was_written(tmp_path):
 
 _CHILD = """
 import sys, time
-from deeplense_batch import predict as module
+from deeplense_batch.inference import predict as module
 module._PIECE = 25
 seen = 0
 def each():
@@ -345,7 +345,7 @@ def test_the_verb_tells_its_rate_beside_the_bare_model(done, shards, tmp_path, c
 
 _MEMORY = """
 import resource, sys
-from deeplense_batch import predict as module
+from deeplense_batch.inference import predict as module
 module._PIECE = 256
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 run, data, out = sys.argv[1:]

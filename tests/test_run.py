@@ -392,7 +392,7 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(
             blind.write_text(
                 "import os\n"
                 "if os.environ.get('RANK') == '1':\n"
-                "    from deeplense_batch import checkpoint\n"
+                "    from deeplense_batch.models import checkpoint\n"
                 "    checkpoint.load = None\n"
             )
             before = os.environ.get("PYTHONPATH")

@@ -156,7 +156,7 @@ def test_a_grid_is_one_array_and_collected_though_a_run_fails(site):
 SLOW = """\
 import os, pathlib, time
 if "SLURM_PROCID" in os.environ:
-    from deeplense_batch import fit
+    from deeplense_batch.training import trainer as fit
     batches = fit.Trainer._batches
     def wait_for_a_signal(self, steps):
         for batch in batches(self, steps):
@@ -273,7 +273,7 @@ def test_a_process_that_raises_ends_all_and_is_named(site):
     site.hook(
         "import os\n"
         "if os.environ.get('SLURM_PROCID') == '1':\n"
-        "    from deeplense_batch import fit\n"
+        "    from deeplense_batch.training import trainer as fit\n"
         "    def fail(self): raise RuntimeError('broken on purpose')\n"
         "    fit.Trainer._end_epoch = fail\n"
     )

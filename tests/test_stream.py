@@ -249,7 +249,7 @@ import numpy as np, torch
 from pathlib import Path
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.job import Augment
+from deeplense_batch.core.job import Augment
 
 torch.set_num_threads(1)
 root, small, kind = sys.argv[1:4]

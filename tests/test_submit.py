@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe, gate):
 
 _TAKE = """
 import sys
-from deeplense_batch.plan import reopen
+from deeplense_batch.runs.plan import reopen
 sys.stdin.readline()
 print(sum(reopen(f).take() is not None for f in sys.argv[1:]), flush=True)
 sys.stdin.read()  # what it has taken is its own while it lives

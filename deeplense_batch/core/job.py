@@ -29,6 +29,10 @@ __all__ = [
     "SCHEMA",
     "AnyJob",
     "Augment",
+    "DrawSection",
+    "EvaluateSection",
+    "EvaluatedData",
+    "Evaluation",
     "Job",
     "JobError",
     "JudgeSection",
@@ -135,18 +139,20 @@ class TrainSection(_Section):
     sync_bn: bool = False  # batch-norm statistics over all processes
 
 
-class JudgeSection(_Section):
-    """How the images of a run that generates are judged when it has trained (`judge`).
-
-    Not part of the identity, since it changes nothing that is learnt.
-    """
+class DrawSection(_Section):
+    """How images are drawn from a run that generates, and by which classifier compared."""
 
     classifier: str | None = None  # a run, or its job's folder, whose features are compared
     images: int | None = Field(None, ge=8)  # that are drawn; none: as many as the test slice has
     sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"
     steps: int = Field(25, ge=1)  # of the sampler
     guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
-    useful: bool = False  # train the classifier anew on these images, and on as many originals
+
+
+class JudgeSection(DrawSection):
+    """Of recipes before evaluations were runs of their own; a training does nothing with it."""
+
+    useful: bool = False
 
 
 class Engine(_Section):
@@ -291,7 +297,56 @@ class Simulation(_Named):
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 
 
-AnyJob = Job | Simulation
+class EvaluatedData(_Section):
+    """The labelled images that a run is scored on."""
+
+    root: str | None = None  # folder of shards; none: the run's own data
+    slice: str | None = None  # none: the run's test slice, or `test`, or the only split of others
+
+
+class EvaluateSection(DrawSection):
+    """A finished run, scored on labelled images; of one that generates, its images measured."""
+
+    run: str  # a run directory; or its job's folder, for every run of it
+    data: EvaluatedData = EvaluatedData()
+
+
+class Evaluation(_Named):
+    """One evaluation of one finished run."""
+
+    evaluate: EvaluateSection
+    resources: Resources = Resources(gpus=0)
+
+    @property
+    def label(self) -> str:
+        """What tells it from the other runs of its job: the model and seed that are scored."""
+        return re.sub(r"-[0-9a-f]{10}$", "", Path(self.evaluate.run).name)
+
+    @property
+    def epochs(self) -> int:
+        """An evaluation is done in one go."""
+        return 1
+
+    def identity(self, data_digest: str) -> str:
+        """Hash what changes the result: 10 hex digits.
+
+        That is the run, by its own name, the data by their content, the slice, and how images are
+        drawn; where runs and data lie does not count.
+        """
+        fields = self.model_dump(mode="json", exclude={"name", "resources"})
+        section = fields["evaluate"]
+        section["run"] = Path(section["run"]).name
+        if section["classifier"] is not None:
+            section["classifier"] = Path(section["classifier"]).name
+        del section["data"]["root"]
+        return _hash({"data_digest": data_digest} | fields)
+
+    def run_name(self, data_digest: str) -> str:
+        """Name the folder of the run."""
+        return f"{self.label}-{self.identity(data_digest)}"
+
+
+AnyJob = Job | Simulation | Evaluation
 
 
 def _hash(content: Mapping[str, Any]) -> str:

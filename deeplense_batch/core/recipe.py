@@ -3,7 +3,8 @@
 A recipe holds the sections of `job.Job`, and may hold ``grid`` and ``seeds``. ``grid`` is a
 mapping of dotted fields to lists (their product), or a list of such mappings (their union).
 Without them a recipe is one run. A recipe with a section ``simulate`` holds the fields of
-`job.Simulation`; it is as many runs as it has ``parts``.
+`job.Simulation`; it is as many runs as it has ``parts``. One with a section ``evaluate`` holds
+those of `job.Evaluation`.
 
 How numbers, truth values and text are told apart says `yaml_text`.
 """
@@ -21,12 +22,22 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from deeplense_batch.core import yaml_text
-from deeplense_batch.core.job import AnyJob, Job, JobError, OverrideError, Simulation, nearest
+from deeplense_batch.core.job import (
+    AnyJob,
+    Evaluation,
+    Job,
+    JobError,
+    OverrideError,
+    Simulation,
+    nearest,
+)
 
 __all__ = ["load_jobs", "parse_value", "read_section"]
 
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
+
+_KINDS: dict[str, type[AnyJob]] = {"simulate": Simulation, "evaluate": Evaluation}  # else Job
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -70,7 +81,7 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     points = sum(math.prod(map(len, axes.values())) for axes in grid)
     if points > _MOST_RUNS:
         raise JobError(f"{path}: grid: {points:,} runs; a recipe is at most {_MOST_RUNS:,}")
-    kind: type[AnyJob] = Simulation if "simulate" in raw else Job
+    kind = next((kind for section, kind in _KINDS.items() if section in raw), Job)
     jobs: list[AnyJob] = []
     for point in _points(grid):
         resolved = json.loads(json.dumps(raw))

@@ -131,6 +131,12 @@ def _read_job(run: RunDir) -> Row:
         names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}
         label = " ".join(filter(None, (made["kind"], made["preset"])))
         return names | {"model": label, "simulates": True, "recipe": dict(_flat(job))}
+    if "evaluate" in job:
+        section = job["evaluate"]
+        names = {"job": str(job["name"]), "planned_epochs": 1, "evaluates": str(section["run"])}
+        model, _, seed = re.sub(r"-[0-9a-f]{10}$", "", Path(section["run"]).name).rpartition("-s")
+        names |= {"model": model, "seed": int(seed), "test": section["data"]["slice"]}
+        return names | {"data_root": str(section["data"]["root"]), "recipe": dict(_flat(job))}
     names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
     counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
     place = {"data_root": str(job["data"]["root"]), "task": str(job["task"]["name"])}
@@ -180,6 +186,10 @@ def _read_metrics(run: RunDir) -> Row:
     row["commit"] = metrics.get("commit")
     row["parameters_m"] = int(cost["parameters"]) / 1e6
     row["gflops"] = _number(cost.get("gflops"))
+    if evaluated := metrics.get("evaluated"):  # its model, and the recipe of that
+        row |= {"model": str(metrics["model"]), "task": str(evaluated["task"]), "epochs": 1}
+        kept = {n: v for n, v in evaluated["recipe"].items() if _counts(n)}
+        row["recipe"] = kept
     row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
     row["monitor"] = str(metrics["valid"].get("monitor", "auc"))
     row["valid_score"] = _number(metrics["valid"]["scores"].get(row["monitor"]))
@@ -198,8 +208,13 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     for key, value in section.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in _UNCOUNTED and prefix not in ("resources.", "judge."):
+        elif _counts(f"{prefix}{key}"):
             yield f"{prefix}{key}", value
+
+
+def _counts(field: str) -> bool:
+    """Whether a field of a recipe makes a variant."""
+    return field not in _UNCOUNTED and not field.startswith(("resources.", "judge."))
 
 
 def _number(value: Any) -> float | None:

@@ -1,20 +1,31 @@
-"""Draw images with a run that generates, and judge them: when it has trained, or afterwards."""
+"""An evaluation: a finished run scored on labelled images, or its drawn images measured.
+
+It writes what a training writes: `metrics.json`, `outputs.npz` and figures; of a run that
+generates also ``samples/``, the images drawn, and ``judged.npz``, the arrays behind the figures.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from deeplense_batch.core.distributed import device_of
-from deeplense_batch.core.job import JudgeSection
+from deeplense_batch.core import provenance
+from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import DrawSection, Evaluation, flat_fields
+from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
+from deeplense_batch.core.result import Metrics, Tested, read_scores, write_metrics
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.loader import Loader
-from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.shards import ShardError, Split, open_split
 from deeplense_batch.inference.generation.features import Critic
 from deeplense_batch.inference.generation.measure import (
     GENERATED,
@@ -24,86 +35,240 @@ from deeplense_batch.inference.generation.measure import (
     measure,
 )
 from deeplense_batch.inference.generation.sample import draw
-from deeplense_batch.inference.generation.usefulness import usefulness
-from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
-from deeplense_batch.runs.plan import find_classifier
-from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.inference.trained import Trained, open_trained
+from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
+from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier, put_aside
+from deeplense_batch.runs.scoring import score_outputs, summary_of
+from deeplense_batch.tasks.task import Scores
+from deeplense_batch.training.trainer import evaluate
 
-__all__ = ["draw_and_judge", "judge", "open_critic"]
+__all__ = ["draw_and_measure", "evaluate_run", "open_critic"]
 
 _SHARD = 128  # images of a file; the processes of a run share the files
 _SAMPLES = "samples"
-_FILE = "judged.json"
 
 _log = logging.getLogger(__name__)
 
 
-def judge(
-    run: Path | str,
-    out: Path | str,
-    section: JudgeSection,
-    *,
-    seed: int = 0,
-    device: str | None = None,
-    interrupt: Interrupt,
-) -> str:
-    """Judge a finished run, into a folder; go on with it if it was cut off.
+def evaluate_run(planned: PlannedRun, *, device: str | None = None, force: bool = False) -> Scores:
+    """Carry out an evaluation; go on with it if it was cut off; return at once if it is done.
 
     Arguments:
-        run: Run directory of a finished run.
-        out: Folder that gets the images as shards, ``judged.json``, ``judged.npz`` and figures.
-        section: How, and by which classifier; without one, what needs none is told.
-        seed: Of all noise.
-        device: ``cpu`` or ``cuda``; by default a GPU where there is one.
-        interrupt: Ends it, to go on later.
+        planned: The job and its directory (`plan.plan`, `plan.reopen`).
+        device: ``cpu`` or ``cuda``, in place of what the job asks for.
+        force: Put aside what is there and start over.
 
     Returns:
-        What was found, in words.
+        Scores, empty on every process but the first.
 
     Raises:
-        JobError: A run is not finished, or not what is asked of it.
-        ShardError: The run's data are gone, or `out` holds something else.
-        DeviceError: A GPU was asked for and there is none.
-        StoppedError: The interrupt was set.
+        RunBusyError: Another process is at work on it.
+        JobError: The run is not finished, or not what is asked of it.
+        ShardError: The images are not those that its network takes, or damaged, or too few.
+        DeviceError, OSError: The machine lacks what the job needs.
+        StoppedError: A signal came; what is complete is kept.
     """
-    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained = open_trained(run)
-    critic = open_critic(section, trained, place)
-    told = isinstance(trained.task, Generation) and "class" in trained.task.told
-    if section.useful and (critic is None or not told):
-        raise TrainedError(
-            f"judge: useful: needs a classifier, and images drawn by class; {run} is told "
-            f"{'classes' if told else 'none'}"
+    job = planned.job
+    assert isinstance(job, Evaluation)
+    if force and planned.run.path.exists():
+        with planned.run.claim():
+            put_aside(planned.run)
+    directory = planned.create()
+    if directory.status().state == "done":
+        return read_scores(directory)
+    gpus = job.resources.gpus
+    with attempted(directory, gpus=gpus, device=device, epochs=1) as (world, interrupt):
+        return _Evaluation(job, planned.digest, directory, world, interrupt).carry_out()
+
+
+class _Evaluation:
+    """One attempt at an evaluation, on one process of it."""
+
+    def __init__(
+        self, job: Evaluation, digest: str, directory: RunDir, world: World, interrupt: Interrupt
+    ) -> None:
+        self.job, self.section, self.digest = job, job.evaluate, digest
+        self.directory, self.world, self.interrupt = directory, world, interrupt
+        self.started = time.perf_counter()
+        self.trained = open_trained(self.section.run)
+
+    def carry_out(self) -> Scores:
+        """The scores; none on every process but the first."""
+        if self.world.device.type == "cpu":
+            torch.set_num_threads(min(self.job.resources.cpus, cores()))
+        split = self._open()
+        generates = self.trained.job.task.name == "generation"
+        judged: dict[str, Any] | None = None
+        if generates:
+            judgement = self._measure(split)
+            if judgement is None:
+                return {}
+            judgement.write(self.directory, self._title)
+            judged, tested = judgement.numbers, self._tested_images(judgement, split)
+        else:
+            outcome = self._score(split)
+            if outcome is None:
+                return {}
+            tested = outcome
+        tested["notes"] += self._notes(split)
+        self._write(split, tested, judged)
+        return dict(tested["scores"])
+
+    @property
+    def _title(self) -> str:
+        return f"{self.directory.name}, {self.section.data.slice}"
+
+    def _open(self) -> Split:
+        """The labelled images, verified.
+
+        Raises:
+            ShardError: They are damaged, or not what the network takes.
+        """
+        root, slice_ = self.section.data.root, self.section.data.slice
+        assert root is not None and slice_ is not None  # `plan` has filled them in
+        split = open_split(root, slice_)
+        shape, wanted = split.info.shape, self.trained.shape
+        if shape != wanted:
+            came, takes = (" x ".join(map(str, one)) for one in (shape, wanted))
+            raise ShardError(
+                f"{root}: has images of {came} (channels x height x width); {self.section.run} "
+                f"takes {takes}"
+            )
+        if len(split) < self.world.size:
+            raise ShardError(
+                f"{root}: {slice_} has {len(split)} images, less than one for each of "
+                f"{self.world.size} processes"
+            )
+        verify(split.info)
+        return split
+
+    def _score(self, split: Split) -> Tested | None:
+        """Scores of the network on the images; None on every process but the first.
+
+        Raises:
+            ShardError: The images lack labels, or the truth that the task needs.
+        """
+        trained, task = self.trained, self.trained.task
+        loader = Loader(
+            split, transform=trained.transform, device=self.world.device, truths=task.reads
         )
-    folder = RunDir(out)
-    asked = section.model_dump(exclude={"classifier"}) | {"seed": seed}
-    asked |= {"run": trained.metrics["identity"], "weights": trained.weights}
-    asked["classifier"] = None if critic is None else critic.trained.weights
-    if (folder.path / _FILE).exists():
-        if folder.read_json(_FILE)["asked"] != asked:
-            raise ShardError(f"{out}: holds another judgement; name another folder")
-        return f"{folder.path / _FILE}: already there"
-    if folder.path.exists() and not folder.path.is_dir():
-        raise ShardError(f"{out}: is a file; a judgement needs a folder")
-    begun = (folder.path / _SAMPLES).is_dir()
-    claims = {"claim", "claim.lock"}  # of one that was killed, or is just beginning
-    others = folder.path.exists() and any(p.name not in claims for p in folder.path.iterdir())
-    if others and not begun:
-        raise ShardError(f"{out}: holds something else; name another folder")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.claim():
-        found = draw_and_judge(
-            trained, section, critic, folder.path, seed=seed, device=place, interrupt=interrupt,
-            beat=lambda _: None,
+        if lacking := set(task.reads) - set(loader.truth) if task.needs_truth else ():
+            raise ShardError(
+                f"{self.section.data.root}: has no truth/{min(lacking)}, which "
+                f"{self.section.run} has learnt"
+            )
+        if task.needs_labels and not bool((loader.targets >= 0).any()):
+            raise ShardError(f"{self.section.data.root}: {split.info.name} has no labels")
+        model = trained.model.to(self.world.device)
+        outputs = evaluate(task, model, loader, self.world, tta=trained.job.data.tta)
+        if outputs is None:
+            return None
+        targets = _numbers(outputs["targets"], split.info.classes, trained.classes)
+        outputs = {**outputs, "targets": targets}
+        tta = trained.job.data.tta
+        return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
+
+    def _measure(self, held_out: Split) -> Judgement | None:
+        """What is found of images that the run draws; None on every process but the first."""
+        critic = open_critic(self.section, self.trained, self.world.device)
+        return draw_and_measure(
+            self.trained, self.section, critic, held_out, self.directory.path, seed=self.job.seed,
+            device=self.world.device, interrupt=self.interrupt, beat=heart(self.directory),
+            rank=self.world.rank, ranks=self.world.size,
         )  # fmt: skip
-        assert found is not None
-        found.write(folder, trained.run.name)
-        content = {"asked": asked, "numbers": found.numbers, "notes": found.notes}
-        folder.write_json(_FILE, content)
-    return f"{found}\n{folder.path / _FILE}"
+
+    def _tested_images(self, judgement: Judgement, held_out: Split) -> Tested:
+        counts = np.bincount(
+            held_out.targets()[held_out.targets() >= 0], minlength=len(held_out.info.classes)
+        )
+        return {
+            "scores": judgement.scores,
+            "notes": judgement.notes,
+            "tta": False,
+            "scored": int(judgement.numbers["images"]),
+            "class_counts": dict(zip(held_out.info.classes, counts.tolist(), strict=True)),
+        }
+
+    def _notes(self, split: Split) -> list[str]:
+        """What a reader of the scores should know of the images."""
+        root = self.section.data.root
+        assert root is not None
+        notes = data_notes(root)
+        if self.digest != self.trained.digest:
+            return notes
+        for use in ("train", "valid"):
+            learnt = open_split(root, getattr(self.trained.job.data, use))
+            same = learnt.info.name == split.info.name
+            if same and max(learnt.start, split.start) < min(learnt.stop, split.stop):
+                done = "was trained on" if use == "train" else "was picked by"
+                notes.append(
+                    f"the network {done} some of these images ({use} "
+                    f"{getattr(self.trained.job.data, use)}), which flatters it"
+                )
+        return notes
+
+    def _write(self, split: Split, tested: Tested, judged: dict[str, Any] | None) -> None:
+        """Write `metrics.json`: that of the training, with what this evaluation found."""
+        trained, directory, job = self.trained, self.directory, self.job
+        before = trained.metrics
+        seconds = time.perf_counter() - self.started
+        cost = before["cost"]
+        recipe = dict(flat_fields(trained.job.model_dump(mode="json")))
+        metrics: Metrics = {
+            "job": job.name,
+            "run": directory.path.name,
+            "model": trained.job.model.name,
+            "seed": trained.job.seed,
+            "identity": job.identity(self.digest),
+            "learns": before.get("learns"),
+            "data": {
+                "digest": self.digest,
+                "classes": list(trained.classes),
+                "test": str(self.section.data.slice),
+                "samples": {"test": len(split)},
+            },
+            "valid": before["valid"],
+            "test": tested,
+            "cost": {
+                "epochs": cost["epochs"],
+                "attempts": directory.status().attempt,
+                "train_seconds": cost["train_seconds"],
+                "images_per_s": cost["images_per_s"],
+                "test_seconds": seconds,
+                "parameters": sum(p.numel() for p in trained.model.parameters()),
+                "device_hours": device_hours(directory, self.started, self.world.size),
+                "gflops": cost["gflops"],
+            },
+            "device": before["device"],
+            "evaluated": {
+                "run": str(trained.run.path),
+                "identity": before["identity"],
+                "weights": trained.weights,
+                "task": trained.job.task.name,
+                "device": self.world.describe(),
+                "recipe": recipe,
+            },
+            "summary": summary_of(
+                before["valid"]["monitor"], dict(tested["scores"]), seconds, "evaluation"
+            ),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        }
+        if judged is not None:
+            metrics["judged"] = judged
+        write_metrics(directory, metrics)
+        _log.info("%s", metrics["summary"])
 
 
-def open_critic(section: JudgeSection, of: Trained, device: torch.device) -> Critic | None:
+def _numbers(targets: Any, classes: tuple[str, ...], known: tuple[str, ...]) -> Any:
+    """Class numbers of a data set, (N,), as the numbers that a run gives the classes."""
+    if not classes or classes == known:
+        return targets
+    own = np.array([*(known.index(name) for name in classes), -1])  # -1 stays: no label
+    return own[targets]
+
+
+def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
     """The classifier that judges the images of a run; None where none is named.
 
     Raises:
@@ -111,20 +276,15 @@ def open_critic(section: JudgeSection, of: Trained, device: torch.device) -> Cri
     """
     if section.classifier is None:
         return None
-    run = find_classifier(Path(section.classifier), "judge.classifier")
-    critic = Critic(open_trained(run), of, device)
-    if section.useful and critic.trained.task.needs_truth:
-        raise TrainedError(
-            f"judge.useful: {run}: task {critic.trained.job.task.name} learns from truth, which "
-            "generated images lack"
-        )
-    return critic
+    run = find_classifier(Path(section.classifier), "evaluate.classifier")
+    return Critic(open_trained(run), of, device)
 
 
-def draw_and_judge(
+def draw_and_measure(
     trained: Trained,
-    section: JudgeSection,
+    section: DrawSection,
     critic: Critic | None,
+    held_out: Split,
     folder: Path,
     *,
     seed: int,
@@ -134,18 +294,19 @@ def draw_and_judge(
     rank: int = 0,
     ranks: int = 1,
 ) -> Judgement | None:
-    """Draw images into a folder and judge them; go on where that was cut off.
+    """Draw images into a folder and measure them; go on where that was cut off.
 
     Arguments:
         trained: The generator, with its best weights.
         section: How.
-        critic: The classifier that judges.
-        folder: Gets ``samples``, and ``useful`` where that is asked for.
+        critic: The classifier in whose features they are compared, if any.
+        held_out: Real images that it has not learnt from.
+        folder: Gets ``samples``.
         seed: Of all noise.
         device: Where.
         interrupt: Ends it, to go on later.
         beat: Told the finished epochs, often.
-        rank, ranks: This process among those that draw; the first one judges.
+        rank, ranks: This process among those that draw; the first one measures.
 
     Returns:
         What was found; None on every process but the first.
@@ -154,14 +315,12 @@ def draw_and_judge(
         TrainedError, ShardError: The run is no generator, its data are gone or too few.
         StoppedError: The interrupt was set; what is complete is kept.
     """
-    epochs = trained.job.epochs
 
     def each() -> None:
-        beat(epochs)
+        beat(0)
         interrupt.check()
 
-    test = trained.slice("test")
-    count = section.images or len(test)
+    count = section.images or len(held_out)
     parts = min(ranks, -(-count // _SHARD))
     # Each process draws its part, and then what the others lack, so that none has to wait.
     for part in ([(rank, parts)] if rank < parts else []) + [(0, 1)] * (ranks > 1):
@@ -173,7 +332,7 @@ def draw_and_judge(
     if rank:
         return None
     frame = replace(trained.transform, mean=(), sd=())
-    splits = {GENERATED: open_split(folder / _SAMPLES, "train"), HELD_OUT: test}
+    splits = {GENERATED: open_split(folder / _SAMPLES, "train"), HELD_OUT: held_out}
     splits[TRAINING] = trained.slice("train")
     loaders = {
         name: Loader(
@@ -182,17 +341,7 @@ def draw_and_judge(
         )
         for name, split in splits.items()
     }  # fmt: skip
-    _log.info("judging the images")
+    _log.info("measuring the images")
     found = measure(trained, critic, loaders, each)
     found.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
-    if section.useful and critic is not None:
-        valid = Loader(trained.slice("valid"), transform=frame, device=device)
-        named = {"generated": loaders[GENERATED], "original": loaders[TRAINING]}
-        named |= {"valid": valid, "test": loaders[HELD_OUT]}
-        aucs, notes = usefulness(
-            critic, named, folder / "useful" / critic.trained.weights,
-            device=device, interrupt=interrupt, beat=lambda _: beat(epochs),
-        )  # fmt: skip
-        found.numbers["useful_auc"] = aucs
-        found.notes.extend(notes)
     return found

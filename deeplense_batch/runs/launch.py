@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from deeplense_batch.core.job import JobError, Simulation
+from deeplense_batch.core.job import Evaluation, JobError, Simulation
 from deeplense_batch.core.processes import StartError, forget, meeting_place, world_size
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
 from deeplense_batch.runs.plan import PlannedRun, put_aside
@@ -81,16 +81,24 @@ def execute(
         if count != size:
             _log.warning("%d processes, as WORLD_SIZE says; the job asks for %d", size, count)
     if count == 1 or size > 1:
-        from deeplense_batch.runs.training_run import (
-            run,  # loads torch, which a launcher has no use for
-        )
-
-        run(planned, device=device, force=force)
+        _carry_out(planned, device=device, force=force)
         return 0
     if force and planned.run.path.exists():
         with planned.run.claim():
             put_aside(planned.run)
     return spawn_ranks(planned.create().path, count, device=device)
+
+
+def _carry_out(planned: PlannedRun, *, device: str | None, force: bool) -> None:
+    """Carry out a run by this process; a launcher has no use for torch, which these load."""
+    if isinstance(planned.job, Evaluation):
+        from deeplense_batch.runs.evaluation_run import evaluate_run
+
+        evaluate_run(planned, device=device, force=force)
+    else:
+        from deeplense_batch.runs.training_run import run
+
+        run(planned, device=device, force=force)
 
 
 def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:

@@ -13,16 +13,91 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from deeplense_batch.core import provenance
-from deeplense_batch.core.processes import StoppedError, is_main, rank, world_size
-from deeplense_batch.core.rundir import RunDir, Status, now
+import torch
 
-__all__ = ["attempt", "heart", "logging_to", "report_failure", "wait_for_main"]
+from deeplense_batch import models
+from deeplense_batch.core import provenance
+from deeplense_batch.core.distributed import DeviceError, World, open_world
+from deeplense_batch.core.job import JobError
+from deeplense_batch.core.processes import (
+    Interrupt,
+    StoppedError,
+    is_main,
+    rank,
+    signals,
+    world_size,
+)
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, now
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs.preflight import UnfitError
+from deeplense_batch.training.precision import PrecisionError
+from deeplense_batch.training.trainer import DivergedError
+
+__all__ = [
+    "attempt",
+    "attempted",
+    "device_hours",
+    "heart",
+    "logging_to",
+    "report_failure",
+    "wait_for_main",
+]
 
 Reasons = Sequence[tuple[type[Exception], str]]  # what to call a failure
+_REASONS: Reasons = (
+    (DivergedError, "diverged"),
+    (torch.OutOfMemoryError, "oom"),
+    (DeviceError, "environment"),
+    (models.WeightsError, "environment"),
+    (PrecisionError, "environment"),
+    (models.ModelError, "data"),
+    (ShardError, "data"),
+    (UnfitError, "environment"),
+    (OSError, "environment"),
+    (JobError, "data"),
+    (RunDirError, "data"),
+    (checkpoint.CheckpointError, "data"),
+)
 _HEARTBEAT_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def attempted(
+    directory: RunDir, *, gpus: int, device: str | None, epochs: int
+) -> Iterator[tuple[World, Interrupt]]:
+    """An attempt at a run of one or several processes: owned, logged, its end written.
+
+    Arguments:
+        directory: Of the run.
+        gpus: That it asks for.
+        device: ``cpu`` or ``cuda``, in its place.
+        epochs: That the run will last.
+
+    Yields:
+        The processes of the run, and the flag that a signal sets.
+
+    Raises:
+        RunBusyError: Another process is at work on it, or has just carried it out.
+        DeviceError: A GPU was asked for and there is none.
+    """
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
+        if is_main():
+            stack.enter_context(directory.claim())
+            directory.check()
+            if directory.status().state == "done":  # while this process came to claim it
+                raise RunBusyError(f"{directory.path}: another process has just carried it out")
+            stack.enter_context(logging_to(directory))
+            stack.enter_context(attempt(directory, epochs=epochs, reasons=_REASONS))
+        else:
+            stack.enter_context(wait_for_main(directory))
+            stack.enter_context(report_failure(directory, _REASONS))
+        world = stack.enter_context(open_world(gpus=gpus, device=device))
+        stack.enter_context(report_failure(directory, _REASONS))
+        yield world, interrupt
 
 
 @contextlib.contextmanager
@@ -76,6 +151,19 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             if state == "done":
                 raise
             _log.error("%s: how it ended cannot be written (%s)", directory.path, error.strerror)
+
+
+def device_hours(directory: RunDir, started: float, devices: int) -> float:
+    """Hours of every device over every attempt: the ended ones, and this one so far.
+
+    Arguments:
+        directory: Of the run.
+        started: When this attempt began, as `time.perf_counter` counts.
+        devices: Processes of this attempt.
+    """
+    lines = directory.read_lines("attempts.jsonl")
+    seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
+    return (seconds + (time.perf_counter() - started) * devices) / 3600
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """From jobs to run directories, and back; and the earlier runs that a job names.
 
-A job may start from the weights of another run (`train.init`) and be judged by a classifier.
+A training may start from the weights of another run, and an evaluation is of one.
 """
 
 from __future__ import annotations
@@ -9,16 +9,25 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deeplense_batch.core import files
-from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Resources, Simulation
+from deeplense_batch.core.job import (
+    AnyJob,
+    EvaluatedData,
+    Evaluation,
+    Job,
+    JobError,
+    NotYetError,
+    Resources,
+    Simulation,
+)
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
-from deeplense_batch.data.shards import ShardError, data_digest
-from deeplense_batch.runs.validate import Memo, check_simulation, check_training
+from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.runs.validate import Memo, check_evaluation, check_simulation, check_training
 
 __all__ = [
     "PlannedRun",
@@ -31,18 +40,23 @@ __all__ = [
 ]
 
 
-def with_earlier(job: AnyJob, memo: Memo) -> AnyJob:
+def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
     """The job with the runs that it names found, where it named a job's folder.
 
     Arguments:
         job: The job.
         memo: What is known of the earlier runs of other jobs of the plan.
 
+    Returns:
+        The job; an evaluation of a job's folder is one for each run in it.
+
     Raises:
         NotYetError: One is not there, or not through.
         JobError: There are several, or it is of no use.
     """
-    return _with_judge(_with_init(job, memo), memo)
+    if isinstance(job, Evaluation):
+        return [*_evaluations(job)]
+    return [_with_init(job, memo)]
 
 
 def find_classifier(place: Path, asked: str) -> Path:
@@ -150,9 +164,11 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     memo = Memo()
     sets: dict[str, Simulation] = {}
     # Checked by the names that were given, so that errors tell those.
-    for given in (with_earlier(job, memo) for job in jobs):
+    for given in (one for job in jobs for one in with_earlier(job, memo)):
         if isinstance(given, Simulation):
             digest = check_simulation(given, memo)
+        elif isinstance(given, Evaluation):
+            digest = check_evaluation(given, memo)
         else:
             digest = check_training(given, memo)
         job = _anchored(given)
@@ -163,9 +179,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
                 raise JobError(
                     f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
                 )
-        found = planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
-        if isinstance(job, Job):
-            _check_one_judge(job, found)
+        planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
     return list(planned.values())
 
 
@@ -197,9 +211,10 @@ def reopen(path: Path | str) -> PlannedRun:
         raise JobError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
     digest = ""
-    if isinstance(job, Job):
+    root = _root_of(job)
+    if root is not None:
         try:
-            digest = data_digest(job.data.root)
+            digest = data_digest(root)
         except ShardError:
             return PlannedRun(job, run, digest)
     try:
@@ -207,12 +222,19 @@ def reopen(path: Path | str) -> PlannedRun:
     except JobError as error:  # weights that it starts from are gone
         raise JobError(f"{run.path / 'job.yaml'}: {error}") from error
     if run.path.name != name:
-        data = f" and the data in {job.data.root}" if isinstance(job, Job) else ""
+        data = f" and the data in {root}" if root is not None else ""
         raise JobError(
             f"{path}: its job.yaml{data} give the run {name}; "
             "one of them was changed after it was made"
         )
     return PlannedRun(job, run, digest)
+
+
+def _root_of(job: AnyJob) -> str | None:
+    """The data that a job reads."""
+    if isinstance(job, Simulation):
+        return None
+    return job.data.root if isinstance(job, Job) else job.evaluate.data.root
 
 
 def put_aside(run: RunDir) -> Path:
@@ -265,37 +287,77 @@ def _by_beginning(place: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _with_judge(job: AnyJob, memo: Memo) -> AnyJob:
-    """The job with the run of the classifier that judges, where its job's folder was named."""
-    if not isinstance(job, Job) or job.judge is None or job.judge.classifier is None:
-        return job
-    place, asked = Path(job.judge.classifier), f"{job.name}: judge.classifier"
-    run = memo.once((asked, place), lambda: find_classifier(place, asked))
-    section = job.judge.model_copy(update={"classifier": str(run.absolute())})
-    return job.model_copy(update={"judge": section})
-
-
-def _check_one_judge(job: Job, found: PlannedRun) -> None:
-    """Make sure that a run is judged in one way, which does not name it.
+def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
+    """One evaluation for each run that a job names, with everything it leaves open filled in.
 
     Raises:
-        JobError: Another job of this run, or the directory that was begun, has another one.
+        NotYetError: A run is not there, or not done.
+        JobError: It has no network.
     """
-    begun = found.training
-    if job.task.name == "generation" and (found.run.path / "job.yaml").is_file():
-        with contextlib.suppress(JobError, RunDirError):  # `submit` tells which runs are damaged
-            (kept,) = load_jobs(found.run.path / "job.yaml")
-            if isinstance(kept, Job) and found.run.status().state != "done":
-                begun = kept
-    if begun.judge != job.judge:
+    section, path = job.evaluate, Path(job.evaluate.run)
+    runs = [run for run in find_runs(path) if not _is_evaluation(run)]
+    if not runs:
+        raise NotYetError(f"{job.name}: evaluate.run: {path}: no run there; one has to be done")
+    update: dict[str, object] = {}
+    if section.classifier is not None:
+        asked = f"{job.name}: evaluate.classifier"
+        update["classifier"] = str(find_classifier(Path(section.classifier), asked).absolute())
+    for run in runs:
+        update["run"] = str(run.path.absolute())
+        update["data"] = _evaluated_data(job, _finished(job, run))
+        yield job.model_copy(update={"evaluate": section.model_copy(update=update)})
+
+
+def _is_evaluation(run: RunDir) -> bool:
+    """Whether a run of a job's folder is an evaluation itself; a damaged one is not."""
+    with contextlib.suppress(JobError):
+        return any(isinstance(job, Evaluation) for job in load_jobs(run.path / "job.yaml"))
+    return False
+
+
+def _finished(job: Evaluation, run: RunDir) -> Job:
+    """The job of a run that is evaluated."""
+    try:
+        state = run.status().state
+    except RunDirError as error:
+        raise JobError(f"{job.name}: evaluate.run: {error}") from None
+    if state != "done":
+        raise NotYetError(f"{job.name}: evaluate.run: {run.path} is {state}, not done")
+    (trained,) = load_jobs(run.path / "job.yaml")
+    if not isinstance(trained, Job):
         raise JobError(
-            f"{job.name}: judge: {found.run.path} is judged in another way; a run is judged once, "
-            "and 'judge RUN --out FOLDER' does it otherwise when it is done"
+            f"{job.name}: evaluate.run: {run.path} has no network; expected a run that has trained"
         )
+    return trained
+
+
+def _evaluated_data(job: Evaluation, trained: Job) -> EvaluatedData:
+    """Root and slice, where a recipe leaves them open."""
+    given = job.evaluate.data
+    root = trained.data.root if given.root is None else str(Path(given.root).absolute())
+    if given.slice is not None:
+        return EvaluatedData(root=root, slice=given.slice)
+    splits = [*read_splits(root)]
+    if given.root is None or data_digest(root) == _digest_of(trained):
+        return EvaluatedData(root=root, slice=trained.data.test)
+    if "test" not in splits and len(splits) > 1:
+        raise JobError(
+            f"{job.name}: evaluate.data.slice: {root} has {', '.join(splits)}; name a slice"
+        )
+    return EvaluatedData(root=root, slice="test" if "test" in splits else splits[0])
+
+
+def _digest_of(trained: Job) -> str | None:
+    try:
+        return data_digest(trained.data.root)
+    except ShardError:  # the data of the training are gone
+        return None
 
 
 def _anchored(job: AnyJob) -> AnyJob:
     """The job with its data by absolute path: its run directory is read from anywhere."""
+    if isinstance(job, Evaluation):
+        return job  # `with_earlier` has done it
     if isinstance(job, Simulation):
         out = str(Path(job.simulate.out).absolute())
         return job.model_copy(update={"simulate": job.simulate.model_copy(update={"out": out})})

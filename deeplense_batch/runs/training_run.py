@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 
 import torch
 
-from deeplense_batch import models
 from deeplense_batch.core import provenance
-from deeplense_batch.core.distributed import DeviceError, World, open_world
-from deeplense_batch.core.job import JobError
+from deeplense_batch.core.distributed import World
 from deeplense_batch.core.machine import cores
-from deeplense_batch.core.processes import Interrupt, is_main, signals
+from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.result import Cost, Metrics, Validated, read_scores, write_metrics
-from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.lifecycle import (
-    attempt,
-    heart,
-    logging_to,
-    report_failure,
-    wait_for_main,
-)
+from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, put_aside
-from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
+from deeplense_batch.runs.preflight import check_room, preflight
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores
-from deeplense_batch.training.precision import PrecisionError
 from deeplense_batch.training.resolved import of_pieces, resolved
 from deeplense_batch.training.setup import Setup, gflops_of, set_up
-from deeplense_batch.training.trainer import BEST, DivergedError, Trainer, evaluate
+from deeplense_batch.training.trainer import BEST, Trainer, evaluate
 
 __all__ = ["run"]
-
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (DivergedError, "diverged"),
-    (torch.OutOfMemoryError, "oom"),
-    (DeviceError, "environment"),
-    (models.WeightsError, "environment"),
-    (PrecisionError, "environment"),
-    (models.ModelError, "data"),
-    (ShardError, "data"),
-    (UnfitError, "environment"),
-    (OSError, "environment"),
-    (JobError, "data"),
-    (RunDirError, "data"),
-    (checkpoint.CheckpointError, "data"),
-)
 
 _log = logging.getLogger(__name__)
 
@@ -79,24 +53,8 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
     directory = planned.create()
     if directory.status().state == "done":
         return read_scores(directory)
-    with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(signals())  # to the end: processes wait for the first one
-        if is_main():
-            stack.enter_context(directory.claim())
-            directory.check()
-            if directory.status().state == "done":  # while this process came to claim it
-                raise RunBusyError(f"{directory.path}: another process has just carried it out")
-            stack.enter_context(logging_to(directory))
-            stack.enter_context(
-                attempt(directory, epochs=planned.training.train.epochs, reasons=_REASONS)
-            )
-        else:
-            stack.enter_context(wait_for_main(directory))
-            stack.enter_context(report_failure(directory, _REASONS))
-        world = stack.enter_context(
-            open_world(gpus=planned.training.resources.gpus, device=device)
-        )
-        stack.enter_context(report_failure(directory, _REASONS))
+    gpus, epochs = planned.training.resources.gpus, planned.job.epochs
+    with attempted(directory, gpus=gpus, device=device, epochs=epochs) as (world, interrupt):
         return _Training(planned, directory, world, interrupt).carry_out()
 
 
@@ -206,6 +164,11 @@ class _Training:
             "commit": provenance.commit(),
         }
         write_metrics(directory, metrics)
+        if job.judge is not None:
+            _log.warning(
+                "judge: a training does not measure its images any more: 'judge %s' does, or a "
+                "recipe with evaluate", directory.path,
+            )  # fmt: skip
         shown = scores.get(task.monitor)
         _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
         return scores
@@ -242,16 +205,3 @@ class _Training:
             "gflops": gflops_of(setup.model, setup.frame),
             "joules": sum(measured) if whole else None,
         }
-
-
-def device_hours(directory: RunDir, started: float, devices: int) -> float:
-    """Hours of every device over every attempt: the ended ones, and this one so far.
-
-    Arguments:
-        directory: Of the run.
-        started: When this attempt began, as `time.perf_counter` counts.
-        devices: Processes of this attempt.
-    """
-    lines = directory.read_lines("attempts.jsonl")
-    seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
-    return (seconds + (time.perf_counter() - started) * devices) / 3600

@@ -6,10 +6,29 @@ Nothing here loads torch, but for a model name outside the table: `submit` answe
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deeplense_batch.core.job import Augment, Job, JobError, Simulation, TaskSection, nearest
-from deeplense_batch.data.shards import ShardError, data_digest, open_slices, read_splits
+from deeplense_batch.core.job import (
+    Augment,
+    DrawSection,
+    Evaluation,
+    Job,
+    JobError,
+    Simulation,
+    TaskSection,
+    nearest,
+)
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.result import read_metrics
+from deeplense_batch.core.rundir import RunDir, RunDirError
+from deeplense_batch.data.shards import (
+    ShardError,
+    data_digest,
+    open_slices,
+    open_split,
+    read_splits,
+)
 from deeplense_batch.models import MODELS, build, check_name, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.tasks import TASKS, build_task
@@ -17,7 +36,7 @@ from deeplense_batch.tasks import TASKS, build_task
 if TYPE_CHECKING:
     from deeplense_batch.tasks.task import Task
 
-__all__ = ["Memo", "check_simulation", "check_training"]
+__all__ = ["Memo", "check_evaluation", "check_simulation", "check_training"]
 
 Answer = TypeVar("Answer")
 _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")  # of `Augment`
@@ -82,8 +101,6 @@ def check_training(job: Job, memo: Memo) -> str:
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)
-    if job.judge is not None:
-        _check_judged(job)
     task = _check_options(job, memo)
     try:
         root = job.data.root
@@ -100,6 +117,45 @@ def check_training(job: Job, memo: Memo) -> str:
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
     return digest
+
+
+def check_evaluation(job: Evaluation, memo: Memo) -> str:
+    """Check an evaluation, whose run and data are found.
+
+    Returns:
+        The digest of its data.
+
+    Raises:
+        JobError, ShardError: What is wrong.
+    """
+    section = job.evaluate
+    root, slice_ = section.data.root, section.data.slice
+    assert root is not None and slice_ is not None  # `plan` fills them in
+    (trained,) = load_jobs(Path(section.run) / "job.yaml")
+    assert isinstance(trained, Job)
+    drawing = section.model_fields_set & set(DrawSection.model_fields)
+    if trained.task.name != "generation" and drawing:
+        raise JobError(
+            f"{job.name}: evaluate.{min(drawing)}: {section.run} generates no images; this is for "
+            "runs of task.name generation"
+        )
+    if trained.task.name == "generation" and trained.data.stretch != "linear":
+        raise JobError(
+            f"{job.name}: evaluate.run: images of data.stretch {trained.data.stretch} cannot be "
+            "given back to be measured; expected linear"
+        )
+    try:
+        splits = memo.once(("splits", root), lambda: read_splits(root))
+        info = open_split(root, slice_, splits).info
+        known = read_metrics(RunDir(section.run))["data"]["classes"]
+        if unknown := [name for name in info.classes if name not in known]:
+            raise ShardError(
+                f"{root}: has the class '{unknown[0]}', which {section.run} has not learnt; it "
+                f"knows {', '.join(known) or 'none'}"
+            )
+        return memo.once(("digest", root), lambda: data_digest(root))
+    except (ShardError, RunDirError) as error:
+        raise JobError(f"{job.name}: {error}") from error
 
 
 def check_simulation(job: Simulation, memo: Memo) -> str:
@@ -176,29 +232,4 @@ def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
             f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
             "task.options.truth"
-        )
-
-
-def _check_judged(job: Job) -> None:
-    """Make sure that the images of a job can be judged.
-
-    Raises:
-        JobError: It generates none, or none that can be given back.
-    """
-    assert job.judge is not None
-    if job.task.name != "generation":
-        raise JobError(
-            f"{job.name}: judge: task.name {job.task.name} makes no images to judge; only "
-            "generation does"
-        )
-    if job.data.stretch != "linear":
-        raise JobError(
-            f"{job.name}: judge: images of data.stretch {job.data.stretch} cannot be given back "
-            "to be judged; expected linear"
-        )
-    conditions = job.task.options.get("conditions", ())
-    if job.judge.useful and (job.judge.classifier is None or "class" not in conditions):
-        raise JobError(
-            f"{job.name}: judge.useful: needs judge.classifier, whose recipe is trained on the "
-            "images, and task.options.conditions: [class], which labels them"
         )
