@@ -1,0 +1,71 @@
+"""The identity of a recipe on given data never changes: who has its run need not train again.
+
+The names below are pinned. All but the last are also what commit ad7dd9b gives the same recipes,
+on the shards that it wrote. No image is computed here: the shards hold counts.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, typed
+
+JOBS = REPOSITORY / "jobs"
+OLD_SHARDS = REPOSITORY / "tests" / "fixtures" / "ad7dd9b" / "data"
+RUN_NAME = re.compile(r"\S+-s\d+-[0-9a-f]{10}\b")
+
+TRAINING = (
+    "resnet20-s0-c545ac98a2",
+    "resnet20-s1-bf20075abc",
+    "resnet32-s0-d78ebdeccf",
+    "resnet32-s1-24dd008b2c",
+)
+GENERATION = ("unet-s0-da1d3ec0c9",)
+SIMULATION = ("common_test_1-p0-s0-dfa2a13f57", "common_test_1-p1-s0-d6c548db7d")
+PACKED_TODAY = ("resnet20-s0-fa09dde35a", "resnet32-s0-b8d3ea78c4")
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch, capsys):
+    """Names of the run directories that a recipe plans, by what a person types."""
+    monkeypatch.chdir(tmp_path)
+
+    def planned(recipe: str, *words: object) -> tuple[str, ...]:
+        code, output, _ = typed(
+            capsys, "submit", "--grid", JOBS / recipe, "--dry_run", "--out", tmp_path, *words
+        )
+        assert code == 0
+        return tuple(RUN_NAME.findall(output))
+
+    return planned
+
+
+def test_a_training(names):
+    assert names("resnet20.yaml", f"--data.root={OLD_SHARDS}", "--seeds=[0, 1]") == TRAINING
+
+
+def test_a_generation_whose_judge_is_no_part_of_it(names):
+    fields = (f"--data.root={OLD_SHARDS}", "--judge=null")
+    assert names("diffusion_edm.yaml", *fields) == GENERATION
+
+
+def test_a_simulation(names):
+    """The place of the set is part of it; nothing is made by looking."""
+    assert names("simulate.yaml", "--simulate.out=/nowhere/set", "--parts=2") == SIMULATION
+
+
+def test_a_training_on_shards_that_are_packed_today(names, tmp_path, capsys):
+    """Where the digest of the data changes, every run of everybody trains again."""
+    for split, samples in (("train", 6), ("val", 4)):
+        for label, name in enumerate(("no", "sphere", "vort")):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for sample in range(samples):
+                counts = (np.arange(256) * (label + 3) + 7 * sample) % 101
+                np.save(folder / f"{sample}.npy", counts.reshape(1, 16, 16).astype(np.uint16))
+    words = ("images", "shards", "--pixel_scale=0.05", "--shard_size=10")
+    assert typed(capsys, "pack", *words)[0] == 0
+    fields = ("--data.root=shards", "--seeds=[0]")
+    assert names("resnet20.yaml", *fields) == PACKED_TODAY
