@@ -362,7 +362,7 @@ if "run" in sys.orig_argv:
                 if not any(folder.glob(".parts/*.h5")):
                     break
                 time.sleep(0.005)
-        return draw(trained, folder, each=held, **asked)
+        return draw(trained, folder, on_batch=held, **asked)
     def told(*asked, **named):
         found = draw_and_judge(*asked, **named)
         gate.with_name("through").touch()

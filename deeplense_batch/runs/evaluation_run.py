@@ -66,7 +66,7 @@ def judge(
         DeviceError: A GPU was asked for and there is none.
         StoppedError: The interrupt was set.
     """
-    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device_of(device)
     trained = open_trained(run)
     critic = open_critic(section, trained, place)
     told = isinstance(trained.task, Generation) and "class" in trained.task.told
@@ -156,7 +156,7 @@ def draw_and_judge(
     """
     epochs = trained.job.epochs
 
-    def each() -> None:
+    def on_batch() -> None:
         beat(epochs)
         interrupt.check()
 
@@ -168,7 +168,7 @@ def draw_and_judge(
         draw(
             trained, folder / _SAMPLES, images=count, sampler=section.sampler,
             steps=section.steps, guidance=section.guidance, seed=seed, device=device,
-            shard_size=_SHARD, part=part[0], parts=part[1], each=each,
+            shard_size=_SHARD, part=part[0], parts=part[1], on_batch=on_batch,
         )  # fmt: skip
     if rank:
         return None
@@ -183,7 +183,7 @@ def draw_and_judge(
         for name, split in splits.items()
     }  # fmt: skip
     _log.info("judging the images")
-    found = measure(trained, critic, loaders, each)
+    found = measure(trained, critic, loaders, on_batch)
     found.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
     if section.useful and critic is not None:
         valid = Loader(trained.slice("valid"), transform=frame, device=device)
