@@ -368,14 +368,14 @@ if "run" in sys.orig_argv:
             on_batch()
             time.sleep(0.005)
         return measure(trained, critic, loaders, on_batch)
-    def drawn(trained, folder, *, each, **asked):
+    def drawn(trained, folder, *, on_batch, **asked):
         def held():
-            each()
+            on_batch()
             while "HELD_DRAWING" in os.environ and gate.exists():
                 if not any(folder.glob(".parts/*.h5")):
                     break
                 time.sleep(0.005)
-        return draw(trained, folder, each=held, **asked)
+        return draw(trained, folder, on_batch=held, **asked)
     def told(*asked, **named):
         found = draw_and_measure(*asked, **named)
         gate.with_name("through").touch()

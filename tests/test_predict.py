@@ -171,13 +171,13 @@ import sys, time
 from deeplense_batch.inference import predict as module
 module._PIECE = 25
 seen = 0
-def each():
+def on_batch():
     global seen
     seen += 1
     if seen == 4:
         open(sys.argv[4], "w").close()
         time.sleep(600)  # until it is killed
-module.predict(*sys.argv[1:4], device="cpu", each=each)
+module.predict(*sys.argv[1:4], device="cpu", on_batch=on_batch)
 """
 
 
@@ -439,14 +439,14 @@ def test_what_was_killed_when_the_table_was_there_is_cleared_by_the_next(
 ):
     file = tmp_path / f"p{suffix}"
     with monkeypatch.context() as patch:
-        patch.setattr(PiecewiseTable, "_clear", lambda self: None)  # killed before
+        patch.setattr(PiecewiseTable, "clear", lambda self: None)  # killed before
         one = answer(file)
-        one.begin(dict)
+        one.start(dict)
         one.write(0, pa.table({"id": ["a"]}))
         one.join(lambda: None)
     assert (tmp_path / f"p{suffix}.parts").is_dir()
     content = file.read_bytes()
-    assert answer(file).there() and file.read_bytes() == content
+    assert answer(file).is_complete() and file.read_bytes() == content
     assert not (tmp_path / f"p{suffix}.parts").exists()
 
 
@@ -455,12 +455,12 @@ def test_a_foreign_plan_is_refused_in_a_sentence(tmp_path, content):
     (tmp_path / "p.csv.parts").mkdir()
     (tmp_path / "p.csv.parts" / "plan.json").write_text(content)
     with pytest.raises(ValueError, match=r"p\.csv\.parts/plan\.json: (is none|expected a JSON)"):
-        answer(tmp_path / "p.csv").begin(dict)
+        answer(tmp_path / "p.csv").start(dict)
     (tmp_path / "p.csv").touch()
     (tmp_path / "p.csv.json").write_text(content)
     if "all" not in content:
         with pytest.raises(TableError, match=r"is there already, and no answer of 'predict'"):
-            answer(tmp_path / "p.csv").there()
+            answer(tmp_path / "p.csv").is_complete()
 
 
 @pytest.mark.parametrize("how", ["pipe", "dangling link", "folder"])

@@ -94,7 +94,7 @@ class DataCommands:
 
             torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
             with signals() as interrupt:
-                print(simulate(kind, where, **counts, **options, each=interrupt.check))
+                print(simulate(kind, where, **counts, **options, on_batch=interrupt.check))
             return 0
 
         return Plan(act, where)

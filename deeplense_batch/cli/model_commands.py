@@ -69,7 +69,7 @@ class ModelCommands(DataCommands):
                 print(
                     predict(
                         read, images, file, slice_=slice, device=on, top=drawn, of=of,
-                        each=interrupt.check, **counts,
+                        on_batch=interrupt.check, **counts,
                     )
                 )  # fmt: skip
             return 0
@@ -127,7 +127,7 @@ class ModelCommands(DataCommands):
                 print(
                     sample(
                         read, folder, class_=class_, sampler=sampler, guidance=clear, device=on,
-                        each=interrupt.check, **counts,
+                        on_batch=interrupt.check, **counts,
                     )
                 )  # fmt: skip
             return 0

@@ -191,18 +191,18 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def device_of(kind: str) -> torch.device:
+def device_of(kind: str | None) -> torch.device:
     """The device of this process.
 
     Arguments:
-        kind: ``cpu`` or ``cuda``.
+        kind: ``cpu`` or ``cuda``; by default a GPU where torch sees one.
 
     Raises:
         DeviceError: There is no GPU, or another kind was asked for.
     """
-    if kind == "cpu":
+    if kind == "cpu" or (kind is None and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if kind != "cuda":
+    if kind not in ("cuda", None):
         raise DeviceError(f"device: expected cpu or cuda; got {kind!r}")
     mine = local_rank()
     visible = torch.cuda.device_count()

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.pieces import DamagedPieceError
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
 from deeplense_batch.data.shard_file import (
@@ -28,7 +29,6 @@ from deeplense_batch.data.shards import ShardError, SplitInfo
 
 __all__ = [
     "ContentHash",
-    "DamagedError",
     "Form",
     "SplitStatistics",
     "complete",
@@ -161,16 +161,8 @@ def file_digest(path: Path) -> str:
     return content.hexdigest()
 
 
-class DamagedError(ShardError):
-    """A shard is not what was written into it."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: was damaged after it was made ({reason})")
-        self.path = path
-
-
 def describe_split(
-    paths: Sequence[Path], *, simulation: str | None, each: Callable[[], None]
+    paths: Sequence[Path], *, simulation: str | None, on_batch: Callable[[], None]
 ) -> None:
     """Write what is true of a whole split into each of its files, in order.
 
@@ -179,10 +171,10 @@ def describe_split(
     Arguments:
         paths: The files.
         simulation: The attribute of that name that all should have.
-        each: Called after each file.
+        on_batch: Called after each file.
 
     Raises:
-        DamagedError: A file cannot be read, or is not what was written.
+        DamagedPieceError: A file cannot be read, or is not what was written.
         ShardError: A file was made by another simulation.
     """
     whole: SplitStatistics | None = None
@@ -196,15 +188,15 @@ def describe_split(
             with open_shard(path) as file, reading(path):
                 made_by = file.attrs.get("simulation")
         except ShardError as error:
-            raise DamagedError(path, str(error).removeprefix(f"{path}: ")) from error
+            raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
         if own.hexdigest() != said.digest:
-            raise DamagedError(path, "its content has another digest")
+            raise DamagedPieceError(path, "its content has another digest")
         if said.format != FORMAT:
-            raise DamagedError(path, "an earlier version made it")
+            raise DamagedPieceError(path, "an earlier version made it")
         if made_by != simulation:
             raise ShardError(f"{path}: was made by another simulation; remove it")
         whole.digests.append(said.digest)
-        each()
+        on_batch()
     assert whole is not None
     packing = packing_of(whole.digests)
     for i, path in enumerate(paths):

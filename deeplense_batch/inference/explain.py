@@ -23,6 +23,7 @@ from deeplense_batch.core.job import nearest
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.reader import central
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 
@@ -93,7 +94,7 @@ def explain(
         for i in range(len(inputs))
     ]
     figure = map_sheet(
-        [_cropped(split.images()[0], trained.transform.crop) for split in chosen],
+        [central(split.images()[0], trained.transform.crop) for split in chosen],
         [
             f"{split.ids()[0]}\n{_says(split, trained.classes[int(score.argmax())])}"
             for split, score in zip(chosen, scores, strict=True)
@@ -238,14 +239,6 @@ def _choose(
 def _prepared(split: Split, trained: Trained, device: torch.device) -> Tensor:
     loader = Loader(split, transform=trained.transform, device=device, resident="off")
     return next(loader.batches([np.arange(1)]))[0]
-
-
-def _cropped(image: NDArray[Any], crop: int | None) -> NDArray[Any]:
-    """The part of an image that the network sees."""
-    if crop is None:
-        return image
-    top, left = ((edge - crop) // 2 for edge in image.shape[1:])
-    return image[:, top : top + crop, left : left + crop]
 
 
 def _says(split: Split, predicted: str) -> str:

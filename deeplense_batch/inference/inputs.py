@@ -25,6 +25,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.reader import central
 from deeplense_batch.data.shards import (
     NAME,
     ShardError,
@@ -39,7 +40,7 @@ from deeplense_batch.data.sources.images import ImageError
 from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.sources import Sample, Source, open_source
 
-__all__ = ["Given", "Inputs", "Names", "Piece", "open_inputs"]
+__all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
 _CHUNK = 32  # images of one task of a reading process
 _MOST_PROCESSES = 8
@@ -58,13 +59,23 @@ class Piece(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return self.stop - self.start
 
-class Given(NamedTuple):
+
+class InputBatch(NamedTuple):
     """A batch as a network sees it."""
 
     images: Tensor  # (B, C, H, W) float32, on the device
     truth: dict[str, Tensor]  # (B, ...) float32 by name
-    problems: dict[int, str]  # place in the batch, and why there is no image
+    problems: dict[int, str]  # why there is no image, by its index in the batch
+
+    @property
+    def with_image(self) -> list[int]:
+        """Indices of those that could be read."""
+        return [i for i in range(len(self.images)) if i not in self.problems]
 
 
 class Names(NamedTuple):
@@ -81,8 +92,8 @@ class Inputs(ABC):
 
     Arguments:
         splits: Samples of each split: its name, the first, and the end.
-        digest: Names what stands there.
-        ignored: Files beside the images that are none.
+        digest: A hash of what the images are.
+        ignored: Files beside the images that are no images.
     """
 
     splits: tuple[Piece, ...]
@@ -90,7 +101,7 @@ class Inputs(ABC):
     ignored: tuple[str, ...]
 
     def __len__(self) -> int:
-        return sum(split.stop - split.start for split in self.splits)
+        return sum(split.size for split in self.splits)
 
     def pieces(self, size: int) -> list[Piece]:
         """Cut all samples into pieces of at most `size`."""
@@ -107,7 +118,7 @@ class Inputs(ABC):
     @abstractmethod
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Generator[Given, None, None]:
+    ) -> Generator[InputBatch, None, None]:
         """Make batches of at most `size` samples of a piece, in order."""
 
     @abstractmethod
@@ -141,17 +152,16 @@ def open_inputs(
         if source.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
         _check_usual(source, shape)
-        splits = tuple(Piece(name, 0, len(found)) for name, found in source.splits.items())
+        splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
         yield _Files(splits, _listing(source), source.ignored, source, shape)
 
 
 def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) -> Inputs:
     infos = read_splits(root)
-    asked = [slice_] if slice_ else list(infos)
-    slices = [open_split(root, one) for one in asked]
+    slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
     for split in slices:
         if split.info.shape != shape:
-            raise ShardError(f"{root}: {_wrong(split.info.shape, shape)}")
+            raise ShardError(f"{root}: {_wrong_shape(split.info.shape, shape)}")
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
     return _Shards(splits, data_digest(root), (), infos, tuple(reads))
 
@@ -169,7 +179,7 @@ class _Shards(Inputs):
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Generator[Given, None, None]:
+    ) -> Generator[InputBatch, None, None]:
         loader = Loader(
             self._split(piece),
             transform=transform,
@@ -177,11 +187,11 @@ class _Shards(Inputs):
             resident="off",
             truths=self.reads,
         )
-        places = np.arange(len(loader))
-        asked = [places[first : first + size] for first in range(0, len(places), size)]
-        with closing(loader.batches(asked)) as batches:
+        samples = np.arange(len(loader))
+        batches_of = [samples[first : first + size] for first in range(0, len(samples), size)]
+        with closing(loader.batches(batches_of)) as batches:
             for images, _, index in batches:
-                yield Given(images, loader.truth_of(index), {})
+                yield InputBatch(images, loader.truth_of(index), {})
 
     def images(self, pieces: Sequence[Piece]) -> list[Array]:
         return [self._split(p._replace(stop=p.start + 1)).images()[0] for p in pieces]
@@ -205,53 +215,57 @@ class _Files(Inputs):
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
-    ) -> Generator[Given, None, None]:
+    ) -> Generator[InputBatch, None, None]:
         samples = self._samples(piece)
         self.source.hold(piece.split)
         chunk = min(_CHUNK, size)
 
-        def work(task: int, block: Array) -> dict[int, str]:
-            problems = {}
-            for i, sample in enumerate(samples[task * chunk : (task + 1) * chunk]):
-                try:
-                    pixels = self.source.read(sample).pixels
-                    if pixels.shape != self.shape:
-                        raise ImageError(_wrong(pixels.shape, self.shape))
-                    block[i] = pixels
-                except ImageError as error:
-                    block[i], problems[i] = 0.0, str(error)
-            return problems
+        def read(task: int, block: Array) -> dict[int, str]:
+            return self._read(samples[task * chunk : (task + 1) * chunk], block)
 
-        read = map_in_order(
-            work,
+        chunks = map_in_order(
+            read,
             -(-len(samples) // chunk),
             processes=min(cores(), _MOST_PROCESSES),
             shape=(chunk, *self.shape),
             dtype=np.dtype(np.float32),
         )
         left = len(samples)
-        stored: list[Tensor] = []
+        images: list[Tensor] = []  # of the batch so far, a chunk each
         problems: dict[int, str] = {}
-        with closing(read) as chunks:
-            for found, block in chunks:
-                held = sum(len(images) for images in stored)
-                problems |= {held + i: reason for i, reason in found.items()}
+        with closing(chunks):
+            for problems_of_chunk, block in chunks:
+                held = sum(map(len, images))
+                problems |= {held + i: reason for i, reason in problems_of_chunk.items()}
                 part = torch.from_numpy(block[: min(chunk, left)])
-                stored.append(_transformed(part, transform, device))
+                images.append(_transformed(part, transform, device))
                 left -= chunk
                 if left <= 0 or held + 2 * chunk > size:
-                    yield Given(torch.cat(stored), {}, problems)
-                    stored, problems = [], {}
+                    yield InputBatch(torch.cat(images), {}, problems)
+                    images, problems = [], {}
 
     def images(self, pieces: Sequence[Piece]) -> list[Array]:
-        found: dict[Piece, Array] = {}
+        images: dict[Piece, Array] = {}
         for split in {piece.split for piece in pieces}:
             self.source.hold(split)
             for piece in pieces:
                 if piece.split == split:
                     sample = self.source.splits[split][piece.start]
-                    found[piece] = self.source.read(sample).pixels
-        return [found[piece] for piece in pieces]
+                    images[piece] = self.source.read(sample).pixels
+        return [images[piece] for piece in pieces]
+
+    def _read(self, samples: Sequence[Sample], block: Array) -> dict[int, str]:
+        """Fill a block, (chunk, C, H, W), with images; gives why others cannot be read."""
+        problems = {}
+        for i, sample in enumerate(samples):
+            try:
+                pixels = self.source.read(sample).pixels
+                if pixels.shape != self.shape:
+                    raise ImageError(_wrong_shape(pixels.shape, self.shape))
+                block[i] = pixels
+            except ImageError as error:
+                block[i], problems[i] = 0.0, str(error)
+        return problems
 
     def _samples(self, piece: Piece) -> tuple[Sample, ...]:
         return self.source.splits[piece.split][piece.start : piece.stop]
@@ -259,24 +273,22 @@ class _Files(Inputs):
 
 def _transformed(images: Tensor, transform: Transform, device: torch.device) -> Tensor:
     """What a network sees of images as packed, (B, C, H, W) float32, which may be overwritten."""
-    if crop := transform.crop:
-        top, left = ((edge - crop) // 2 for edge in images.shape[2:])
-        images = images[:, :, top : top + crop, left : left + crop]
+    images = central(images, transform.crop)
     if device.type != "cpu":
         return transform(images.to(device))
     few = _CACHED * torch.get_num_threads()
     return torch.cat([transform(part) for part in images.clone().split(few)])
 
 
-def _wrong(came: tuple[int, ...], shape: Shape) -> str:
-    images, allowed = (" x ".join(map(str, one)) for one in (came, shape))
+def _wrong_shape(found: tuple[int, ...], shape: Shape) -> str:
+    images, allowed = (" x ".join(map(str, sizes)) for sizes in (found, shape))
     return f"has images of {images} (channels x height x width), this network takes {allowed}"
 
 
 def _check_usual(source: Source, shape: Shape) -> None:
-    """Refuse a source most of whose images are not for this network.
+    """Refuse a source if most of its images have another shape than the network takes.
 
-    Few are read for it, evenly spread; where none of these can be, all are tried.
+    A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
     """
     shapes, reason = _shapes(source, _LOOKED_AT)
     if not shapes:
@@ -285,13 +297,13 @@ def _check_usual(source: Source, shape: Shape) -> None:
         raise ShardError(f"{source.root}: no image can be read ({reason})")
     usual, count = Counter(shapes.values()).most_common(1)[0]
     if usual != shape and 2 * count > len(shapes):
-        first = next(id_ for id_, found in shapes.items() if found == usual)
+        first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {_wrong(usual, shape)}{others}")
+        raise ShardError(f"{source.root}: {first} {_wrong_shape(usual, shape)}{others}")
 
 
 def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of at most so many images, by their ids; and why the last of others has none."""
+    """Shapes of at most so many images, by their ids; and why the last one that failed did."""
     shapes: dict[str, tuple[int, ...]] = {}
     reason = "no image"
     step = -(-sum(map(len, source.splits.values())) // most)
@@ -306,14 +318,14 @@ def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]
 
 
 def _says_split(sample: Sample) -> bool:
-    """Whether its folder, or its .npz, names the split; it was made up for packing otherwise."""
+    """Whether the sample's folder or .npz names its split; `pack` assigns one otherwise."""
     *folders, file = path_parts(sample.id)
     stem = [] if sample.index is None else [PurePosixPath(file).stem]
     return sample.split in {meaning(name)[0] for name in (*folders, *stem)}
 
 
 def _listing(source: Source) -> str:
-    """Name what stands in a source, by ids, sizes and times of change, without reading it all."""
+    """A hash of the files of a source: ids, sizes and times of change, without reading them."""
     digest = hashlib.sha256()
     for samples in source.splits.values():
         digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())

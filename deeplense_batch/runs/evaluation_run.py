@@ -316,7 +316,7 @@ def draw_and_measure(
         StoppedError: The interrupt was set; what is complete is kept.
     """
 
-    def each() -> None:
+    def on_batch() -> None:
         beat(0)
         interrupt.check()
 
@@ -327,7 +327,7 @@ def draw_and_measure(
         draw(
             trained, folder / _SAMPLES, images=count, sampler=section.sampler,
             steps=section.steps, guidance=section.guidance, seed=seed, device=device,
-            shard_size=_SHARD, part=part[0], parts=part[1], each=each,
+            shard_size=_SHARD, part=part[0], parts=part[1], on_batch=on_batch,
         )  # fmt: skip
     if rank:
         return None
@@ -342,6 +342,6 @@ def draw_and_measure(
         for name, split in splits.items()
     }  # fmt: skip
     _log.info("measuring the images")
-    found = measure(trained, critic, loaders, each)
+    found = measure(trained, critic, loaders, on_batch)
     found.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
     return found

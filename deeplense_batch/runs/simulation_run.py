@@ -61,7 +61,7 @@ def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
         on_gpu = {"device": "cuda"} if job.resources.gpus else {}
         report = simulate(
             section.kind, section.out, images=section.images, seed=job.seed,
-            shard_size=section.shard_size, part=job.part, parts=job.parts, each=look,
+            shard_size=section.shard_size, part=job.part, parts=job.parts, on_batch=look,
             **section.options, **on_gpu,
         )  # fmt: skip
         seconds = time.perf_counter() - started

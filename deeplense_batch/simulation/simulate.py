@@ -33,7 +33,7 @@ def simulate(
     shard_size: int = 2048,
     part: int = 0,
     parts: int = 1,
-    each: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> GenerateReport:
     """Simulate a labelled set into a folder of shards; go on with it if it was cut off.
@@ -46,7 +46,7 @@ def simulate(
         shard_size: Images in a shard.
         part: Which part of the shards this process makes, from 0.
         parts: Into how many parts they are divided. Who finds all shards made completes the set.
-        each: Called after every few images; what it raises ends the simulation, to go on later.
+        on_batch: Called after each batch; what it raises ends the work, to go on later.
         options: Of the kind: ``preset``, ``changes``, ``size`` and ``device`` of `Substructure`.
 
     Raises:
@@ -57,7 +57,7 @@ def simulate(
     content, counts = check(kind, images=images, **options)
     return generate_dataset(
         "simulate", content, kind, counts, Path(out), seed=seed, shard_size=shard_size, part=part,
-        parts=parts, each=each,
+        parts=parts, on_batch=on_batch,
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ class Substructure:
         return f"{self.kind}, preset {laws.name} (version {laws.version}){changes}"
 
     @property
-    def slips(self) -> tuple[str, ...]:
+    def known_faults(self) -> tuple[str, ...]:
         """Faults that the images have on purpose."""
         return self.laws.slips
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplense_batch.data.reader import central
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import backbone, weights_file
@@ -84,7 +85,7 @@ class Critic:
             seen[:] = [inputs[0]]
 
         def look(part: Tensor) -> Tensor:
-            logits = self._network(self._prepared(part))
+            logits = self._network(self._transform(central(part, self.kept)))
             if not seen:
                 raise TrainedError(
                     f"judge.classifier: {self.trained.run.path}: its network has no linear layer, "
@@ -106,12 +107,6 @@ class Critic:
         """Its own numbers of the classes that another run gives `targets`, (N,)."""
         own = np.array([self.trained.classes.index(name) for name in classes])
         return own[targets]
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        top = (images.shape[-2] - self.kept) // 2
-        left = (images.shape[-1] - self.kept) // 2
-        kept = images[..., top : top + self.kept, left : left + self.kept]
-        return self._transform(kept)
 
 
 def _field_of(trained: Trained) -> int:

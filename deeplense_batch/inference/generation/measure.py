@@ -83,7 +83,7 @@ def measure(
     trained: Trained,
     critic: Critic | None,
     loaders: Mapping[str, Loader],
-    each: Callable[[], None],
+    on_batch: Callable[[], None],
 ) -> Judgement:
     """Measure all that can be told of the images of a generator.
 
@@ -92,14 +92,14 @@ def measure(
         critic: The classifier that judges; without one, what needs none is measured.
         loaders: Of values as packed, as the generator sees them, by the names `GENERATED`,
             `TRAINING` and `HELD_OUT`.
-        each: Called now and then; what it raises ends it.
+        on_batch: Called now and then; what it raises ends it.
 
     Raises:
         ShardError: There are too few images.
         TrainedError: A generated image is not finite.
     """
     sets = _alike(trained, loaders)
-    return _Measuring(trained, critic, sets, loaders[TRAINING], each).all()
+    return _Measuring(trained, critic, sets, loaders[TRAINING], on_batch).all()
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ class _Measuring:
         critic: Critic | None,
         sets: _Sets,
         pool: Loader,
-        each: Callable[[], None],
+        on_batch: Callable[[], None],
     ) -> None:
         self._trained, self._critic, self._sets, self._pool = trained, critic, sets, pool
-        self._each = each
+        self._on_batch = on_batch
         kept = trained.job.data.crop or trained.shape[1]
         self._scale = trained.pixel_scale * kept / trained.input_shape[1]
         self._numbers: dict[str, Any] = {"images": len(sets.generated)}
@@ -168,7 +168,7 @@ class _Measuring:
         seen = {}
         for name, images in self._sets.images.items():
             seen[name] = self._critic(images)
-            self._each()
+            self._on_batch()
         features = {name: found[0] for name, found in seen.items()}
         held_out = features[HELD_OUT]
         found: dict[str, dict[str, Any]] = {
@@ -181,7 +181,7 @@ class _Measuring:
             among = distances.precision_recall(of, held_out)
             found["precision"][name], found["recall"][name] = among
             found["diversity"][name] = distances.spread(of) / distances.spread(held_out)
-            self._each()
+            self._on_batch()
         self._numbers |= found
         if self._sets.classes:
             self._numbers["class_accuracy"] = self._fidelity(
@@ -271,7 +271,7 @@ class _Measuring:
         queries = []
         for view in [view for images in sets for view in self._views(images)]:
             queries.append(look(view))
-            self._each()
+            self._on_batch()
         away, places = distances.nearest(
             np.concatenate(queries), (look(block) for block in self._blocks())
         )
@@ -293,7 +293,7 @@ class _Measuring:
     def _blocks(self) -> Iterator[Images]:
         """All training images, a block at a time."""
         for first in range(0, len(self._pool), _BLOCK):
-            self._each()
+            self._on_batch()
             yield _images(self._pool, np.arange(first, min(first + _BLOCK, len(self._pool))))
 
     def _sheet(self) -> None:

@@ -46,7 +46,7 @@ def sample(
     shard_size: int = 256,
     part: int = 0,
     parts: int = 1,
-    each: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> GenerateReport:
     """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
 
@@ -67,18 +67,18 @@ def sample(
         shard_size: Images in a shard.
         part: Which part of the shards to make, from 0.
         parts: Into how many parts they are divided.
-        each: Called after every batch; what it raises ends the sampling, to go on later.
+        on_batch: Called after every batch; what it raises ends the sampling, to go on later.
 
     Raises:
         TrainedError: The run is not finished, generates no images, or knows no such class.
         ShardError: An argument is not one of those possible, or `out` holds other shards.
         DeviceError: A GPU was asked for and there is none.
     """
-    place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device_of(device)
     return draw(
         open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
         guidance=guidance, seed=seed, device=place, shard_size=shard_size, part=part, parts=parts,
-        each=each,
+        on_batch=on_batch,
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def draw(
     shard_size: int = 256,
     part: int = 0,
     parts: int = 1,
-    each: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> GenerateReport:
     """Draw images with what a run has learnt, as `sample` does."""
     task = trained.task
@@ -123,7 +123,7 @@ def draw(
     content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
     return generate_dataset(
         "sample", content, "sample", content.counts(images), Path(out), seed=seed,
-        shard_size=shard_size, part=part, parts=parts, each=each,
+        shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
     )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ class _Drawn:
     folders: ClassVar[str] = "{split}/{name}"
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    slips: ClassVar[tuple[str, ...]] = ()
+    known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self.trained.model.to(self.device)

@@ -37,7 +37,7 @@ class LensFinding:
     pixel_scale: ClassVar[float] = PIXEL_SCALE
     batch: ClassVar[int] = 4
     about: ClassVar[str] = "lens_finding, bands g, r, i"
-    slips: ClassVar[tuple[str, ...]] = ()
+    known_faults: ClassVar[tuple[str, ...]] = ()
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in ``train`` and ``test``.

@@ -1,0 +1,254 @@
+"""Make a set of images, or one's part of it, and go on with one that was cut off.
+
+A shard is the same whoever makes it, so that processes can share a set.
+
+A complete folder holds its shards and ``manifest.json``, written last: the generator with all its
+settings, seed, counts, faults kept on purpose, and versions. The truth of each image is stored
+beside it, with ``index``, from which its random numbers come.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import deeplense_batch
+from deeplense_batch.core.pieces import Progress
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.generate.generator import ImageGenerator
+from deeplense_batch.data.generate.partial_dataset import PartialDataset, Shard, clear
+from deeplense_batch.data.shards import ShardError, data_digest
+from deeplense_batch.data.writer import stratified_order
+
+__all__ = ["GenerateReport", "generate_dataset"]
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """What `generate_dataset` wrote."""
+
+    root: Path
+    about: str
+    counts: Mapping[str, Mapping[str, int]]  # split -> class -> images
+    known_faults: tuple[str, ...]  # faults that the images have on purpose
+    made: int  # images that this process made
+    seconds: float
+    digest: str | None  # None while shards are missing that others make
+    missing: int = 0  # shards
+
+    def __str__(self) -> str:
+        images = sum(sum(classes.values()) for classes in self.counts.values())
+        rate = f"{self.seconds:.1f} s, {self.made / max(self.seconds, 1e-9):.0f} images/s"
+        made = rate if self.made else "all of this part was there already"
+        if self.made not in (0, images):
+            made = f"{self.made} of them made by this process, {rate}"
+        missing = f"not complete: {self.missing} files of other parts are missing"
+        state = f"data {self.digest}" if self.digest else missing
+        lines = [f"{images} images of {self.about} in {self.root}, {made}, {state}"]
+        for split, classes in self.counts.items():
+            in_class = ", ".join(f"{count} {name}" for name, count in classes.items())
+            lines.append(f"  {split}: {sum(classes.values())} ({in_class})")
+        if self.known_faults:
+            lines.append("  unphysical on purpose; manifest.json names the faults")
+        return "\n".join(lines)
+
+
+def generate_dataset(
+    verb: str,
+    generator: ImageGenerator,
+    kind: str,
+    counts: Mapping[str, Mapping[str, int]],
+    root: Path,
+    *,
+    seed: int,
+    shard_size: int,
+    part: int,
+    parts: int,
+    on_batch: Callable[[], None],
+) -> GenerateReport:
+    """Make a set of images, or one's part of it; go on with it if it was cut off.
+
+    Arguments:
+        verb: Of the command that makes it; the shards name it as their source.
+        generator: Makes the images.
+        kind: Name of the generator, for the manifest.
+        counts: Images by split and class.
+        root: Folder of the shards.
+        seed: Of every random number.
+        shard_size: Images in a shard.
+        part, parts: Which part of the shards this process makes, from 0, and how many there are.
+        on_batch: Called after each batch; what it raises ends the work, to go on later.
+
+    Raises:
+        ShardError: An argument is not one of those possible, or `root` holds another set.
+    """
+    started = time.perf_counter()
+    if not 0 <= part < parts:
+        raise ShardError(f"{kind}: part: expected 0 to {parts - 1}, of {parts}; got {part}")
+    plan = _Plan(verb, generator, kind, counts, seed, shard_size)
+    made, missing = 0, 0
+    if not _is_complete(root, plan.content):
+        if parts > len(plan.shards):
+            raise ShardError(
+                f"simulate: parts: {parts} of {len(plan.shards)} files; a part makes one or "
+                "more: ask for fewer parts or a smaller shard_size"
+            )
+        finish = partial(_write_manifest, root, plan.content, started)
+        work = PartialDataset(root, plan=plan.content, shards=[*plan.shards], finish=finish)
+        maker = _ShardMaker(work, plan, on_batch)
+        work.complete([*plan.shards][part::parts], maker.make, on_batch)
+        made, missing = maker.made, len(work.missing())
+    if complete := _is_complete(root, plan.content):
+        clear(root)  # what a process that was killed had no more time to
+    return GenerateReport(
+        root=root,
+        about=generator.about,
+        counts=counts,
+        known_faults=generator.known_faults,
+        made=made,
+        seconds=time.perf_counter() - started,
+        digest=data_digest(root) if complete else None,
+        missing=0 if complete else missing,
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which images a set has, and in which files they go."""
+
+    verb: str
+    generator: ImageGenerator
+    kind: str
+    counts: Mapping[str, Mapping[str, int]]
+    seed: int
+    shard_size: int
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What ``plan.json`` and the manifest say of the set."""
+        content: dict[str, Any] = {
+            "kind": self.kind,
+            "seed": self.seed,
+            "shard_size": self.shard_size,
+            "counts": self.counts,
+            "slips": self.generator.known_faults,
+        }
+        content |= self.generator.described()
+        return json.loads(json.dumps(content))  # as it will be read again
+
+    @cached_property
+    def shards(self) -> dict[Shard, list[int]]:
+        """Indices of the images of each shard, in the order in which they are read."""
+        shards = {}
+        for split, of_class in self.counts.items():
+            order = _order(of_class, self.seed)
+            for number, first in enumerate(range(0, len(order), self.shard_size)):
+                shards[split, number] = order[first : first + self.shard_size]
+        return shards
+
+    @cached_property
+    def writer_options(self) -> dict[str, Any]:
+        """How the writer of each shard is made."""
+        made_by = f"deeplense_batch {deeplense_batch.__version__}"
+        return {
+            "shape": self.generator.shape,
+            "stored": self.generator.stored,
+            "dtype": self.generator.dtype,
+            "classes": self.generator.classes,
+            "source": f"{self.verb} {self.generator.about}, {made_by}",
+            "seed": self.seed,
+            "pixel_scale": self.generator.pixel_scale,
+            "shard_size": self.shard_size,
+        }
+
+
+def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
+    """Indices of the images of a split in the order in which they are read.
+
+    Image j of class c of K has the index j K + c; those of a class that has run out stay unused.
+    """
+    counts = list(of_class.values())
+    classes = len(counts)
+    indices = [i for i in range(classes * max(counts)) if i // classes < counts[i % classes]]
+    order = stratified_order([i % classes for i in indices], seed)
+    return [indices[i] for i in order]
+
+
+@dataclass
+class _ShardMaker:
+    """Makes shards that nobody else has made meanwhile, and counts their images."""
+
+    work: PartialDataset
+    plan: _Plan
+    on_batch: Callable[[], None]
+    made: int = 0
+
+    def make(self, shards: Sequence[Shard]) -> None:
+        images = self.plan.shards
+        with Progress("made", sum(len(images[shard]) for shard in shards)) as progress:
+            for shard in shards:
+                if shard not in self.work.missing():
+                    progress.advance(len(images[shard]))
+                    continue
+                try:
+                    self._write(shard, progress)
+                except FileNotFoundError:
+                    if self.work.missing():
+                        raise
+                    continue  # another process made this one too, and has completed the set
+                self.made += len(images[shard])
+
+    def _write(self, shard: Shard, progress: Progress) -> None:
+        split, indices = shard[0], self.plan.shards[shard]
+        generator = self.plan.generator
+        with self.work.writing(shard, **self.plan.writer_options) as writer:
+            for first in range(0, len(indices), generator.batch):
+                batch = indices[first : first + generator.batch]
+                made = generator.make(split, batch, seed=self.plan.seed)
+                targets, ids = self._labels(split, batch)
+                writer.append(
+                    made.images, targets=targets, ids=ids, scale=made.scale, truth=made.truth
+                )
+                progress.advance(len(batch))
+                self.on_batch()
+
+    def _labels(self, split: str, indices: Sequence[int]) -> tuple[list[int], list[str]]:
+        """Class numbers, -1 without classes, and ids of some images."""
+        generator = self.plan.generator
+        names = generator.classes or ("",)
+        targets, ids = [], []
+        for index in indices:
+            number, target = divmod(index, len(names))
+            targets.append(target if generator.classes else -1)
+            ids.append(f"{generator.folders.format(split=split, name=names[target])}/{number}")
+        return targets, ids
+
+
+def _is_complete(root: Path, plan: Mapping[str, Any]) -> bool:
+    """Whether a folder holds just the set that is planned."""
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and all(manifest.get(k) == v for k, v in plan.items())
+
+
+def _write_manifest(root: Path, plan: Mapping[str, Any], started: float) -> None:
+    manifest = dict(plan) | {
+        "data": data_digest(root),
+        "seconds": round(time.perf_counter() - started, 3),
+        "versions": {
+            "deeplense_batch": deeplense_batch.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    RunDir(root).write_json("manifest.json", manifest)

@@ -1,0 +1,93 @@
+"""What makes the images of a set: the contract of simulations and of networks that draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.shards import ShardError
+
+__all__ = ["GeneratedBatch", "ImageGenerator", "check_images"]
+
+
+@dataclass(frozen=True)
+class GeneratedBatch:
+    """A batch of generated images as shards hold them."""
+
+    images: Array  # (n, C, H, W), stored form
+    scale: NDArray[np.float64] | None  # (n, C), beside counts
+    truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
+
+
+class ImageGenerator(Protocol):
+    """Makes the images of a set, of any number and from any seed."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their numbers; none without labels."""
+
+    @property
+    def folders(self) -> str:
+        """Folder of the images of one ``{split}`` and class ``{name}`` in the public layout."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image."""
+
+    @property
+    def stored(self) -> np.dtype:
+        """Type in which shards hold the images."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of their values."""
+
+    @property
+    def batch(self) -> int:
+        """Images that are best made at once."""
+
+    @property
+    def pixel_scale(self) -> float:
+        """Width of a pixel, arcsec."""
+
+    @property
+    def about(self) -> str:
+        """What the images come from, in a few words."""
+
+    @property
+    def known_faults(self) -> tuple[str, ...]:
+        """Faults that the images have on purpose."""
+
+    def counts(self, images: int) -> dict[str, dict[str, int]]:
+        """Images of each class in each split.
+
+        Raises:
+            ShardError: Too few.
+        """
+
+    def described(self) -> dict[str, Any]:
+        """All settings that an image depends on, as JSON."""
+
+    def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
+        """Make images. Image j of class c of K has the index j K + c; it is a function of
+        (seed, split, index) alone.
+        """
+
+
+def check_images(generator: ImageGenerator, splits: int, images: int) -> None:
+    """Make sure that there is an image of each class in each split.
+
+    Raises:
+        ShardError: There are too few.
+    """
+    least = splits * len(generator.classes)
+    if images < least:
+        raise ShardError(
+            f"simulate: images: expected a whole number from {least}, one of each class in each "
+            f"split; got {images}"
+        )

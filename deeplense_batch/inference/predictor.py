@@ -1,0 +1,166 @@
+"""A network at work on pieces of images: rows of a table, and how fast the network is alone."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deeplense_batch.core.scoring import metrics
+from deeplense_batch.data.reader import ahead
+from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
+from deeplense_batch.inference.trained import Trained, logits_in
+from deeplense_batch.tasks.task import Batch
+from deeplense_batch.training.trainer import outputs_of
+
+__all__ = ["Predictor"]
+
+_ALONE_SECONDS = 5.0  # for which the network alone is measured, at most
+_ALONE_SHARE = 0.1  # of the time of a piece, as long as that lasts
+_OTHER_UNIT = 10.0  # sd; no other sky or depth is as far from the training images as another unit
+
+_log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Makes the rows of pieces, and counts what it does.
+
+    Arguments:
+        trained: The run.
+        inputs: The images.
+        device: Where the run's network is.
+        batch_size: Images at once.
+    """
+
+    def __init__(
+        self, trained: Trained, inputs: Inputs, device: torch.device, batch_size: int
+    ) -> None:
+        self.done, self.problems, self.seconds = 0, 0, 0.0
+        self._alone_samples, self._alone_seconds = 0, 0.0
+        self._trained, self._inputs, self._device = trained, inputs, device
+        self._classes = trained.classes if trained.classifies else ()
+        self._batch_size = batch_size
+        self._has_warned = False
+
+    @property
+    def network_rate(self) -> float:
+        """Images/s of the network alone."""
+        return self._alone_samples / max(self._alone_seconds, 1e-9)
+
+    def rows(
+        self, piece: Piece, temperature: float | None, on_batch: Callable[[int], None]
+    ) -> pa.Table:
+        """Predict on a piece.
+
+        Arguments:
+            piece: The images.
+            temperature: By which logits are divided for calibrated scores; None without classes.
+            on_batch: Called after each batch with the number of its images.
+        """
+        started = time.perf_counter()
+        values, problems, usual_batch = self._predict(piece, on_batch)
+        names = self._inputs.names(piece)
+        is_bad = np.isin(np.arange(len(values)), list(problems))
+        columns = {
+            "id": pa.array(names.ids, pa.string()),
+            "split": pa.array(names.splits, pa.string()),
+            "label": pa.array(names.labels, pa.string()),
+            **self._columns(values, is_bad, temperature),
+            "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
+        }
+        table, seconds = pa.table(columns), time.perf_counter() - started
+        self.seconds += seconds
+        self.problems += len(problems)
+        self._measure_alone(usual_batch, seconds)
+        self._warn_of_another_unit(usual_batch)
+        return table
+
+    def _predict(
+        self, piece: Piece, on_batch: Callable[[int], None]
+    ) -> tuple[NDArray[np.float64], dict[int, str], InputBatch]:
+        """Outputs, (N, K); why rows have none, by their numbers; and a batch that has an image."""
+        outputs: list[Tensor] = []  # left on the device, which need not wait for the host
+        problems: dict[int, str] = {}
+        usual_batch: InputBatch | None = None
+        row = 0
+        batches = self._inputs.batches(
+            piece, self._trained.transform, self._device, size=self._batch_size
+        )
+        for batch in _ahead(batches):
+            problems |= {row + i: reason for i, reason in batch.problems.items()}
+            outputs.append(self._outputs(batch))
+            if usual_batch is None or not usual_batch.with_image:
+                usual_batch = batch
+            row += len(batch.images)
+            self.done += len(batch.images)
+            on_batch(len(batch.images))
+        assert usual_batch is not None
+        values = torch.cat(outputs).cpu().numpy().astype(np.float64)
+        for i in np.flatnonzero(~np.isfinite(values).all(1)).tolist():
+            problems.setdefault(i, "the network's outputs are not finite")
+        return values, problems, usual_batch
+
+    @torch.inference_mode()
+    def _outputs(self, batch: InputBatch) -> Tensor:
+        """Logits of a batch, (B, K), or the number learnt, (B, 1); float32, on the device."""
+        index = torch.arange(len(batch.images), device=self._device)
+        unlabelled = Batch(batch.images, torch.full_like(index, -1), index, truth=batch.truth)
+        trained = self._trained
+        outputs = outputs_of(trained.task, trained.model, unlabelled, tta=trained.job.data.tta)
+        return logits_in(outputs) if self._classes else outputs["predicted"][:, None]
+
+    def _measure_alone(self, batch: InputBatch, seconds: float) -> None:
+        """Run the network alone, on one batch again and again: beside each piece, not at the end,
+        so that both rates are those of a machine that is equally busy with other things.
+        """
+        enough = min(_ALONE_SHARE * seconds, _ALONE_SECONDS - self._alone_seconds)
+        started = time.perf_counter()
+        while (taken := time.perf_counter() - started) < enough:
+            self._outputs(batch).cpu()
+            self._alone_samples += len(batch.images)
+        self._alone_seconds += taken
+
+    def _warn_of_another_unit(self, batch: InputBatch) -> None:
+        """Say so, once, where images are not at all like those that the network learnt from."""
+        if self._has_warned or not batch.with_image:
+            return
+        images = batch.images[batch.with_image]
+        mean, sd = float(images.mean()), float(images.std())
+        if not (1 / _OTHER_UNIT < sd < _OTHER_UNIT and abs(mean) < _OTHER_UNIT):
+            self._has_warned = True
+            _log.warning(
+                "these images have mean %.3g and sd %.3g where those that the network learnt from "
+                "had 0 and 1: are they in the same unit?", mean, sd,
+            )  # fmt: skip
+
+    def _columns(
+        self, values: NDArray[np.float64], is_bad: NDArray[np.bool_], temperature: float | None
+    ) -> dict[str, pa.Array]:
+        """What is said of outputs, (N, K); null in bad rows."""
+        if not self._classes:
+            name = str(self._trained.task.learns).replace(" ", "_")
+            return {name: pa.array(values[:, 0], pa.float64(), mask=is_bad)}
+        assert temperature is not None
+        logits = np.where(is_bad[:, None], 0.0, values)
+        best = np.asarray(self._classes, object)[logits.argmax(1)]
+        columns = {"predicted": pa.array(best, pa.string(), mask=is_bad)}
+        for kind, scaled in (("score", logits), ("calibrated", logits / temperature)):
+            for name, column in zip(self._classes, metrics.softmax(scaled).T, strict=True):
+                columns[f"{kind}_{name}"] = pa.array(column, pa.float64(), mask=is_bad)
+        return columns
+
+
+def _ahead(batches: Generator[InputBatch, None, None]) -> Iterator[InputBatch]:
+    """The batches, of which a thread prepares one while the network is at work on another."""
+    with closing(batches):
+        yield next(batches)  # here, since readers are forked for it, and a thread should not fork
+        with closing(ahead(lambda _: next(batches, None), itertools.repeat(None))) as prepared:
+            yield from itertools.takewhile(lambda batch: batch is not None, prepared)
