@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplense_batch.core.processes import local_size
+from deeplense_batch.data.augment import central
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError, Split, open_shard
 
@@ -75,11 +76,7 @@ class Rows:
         self.dtype = split.info.stored
         self.whole = split.info.shape
         self.shape = self.whole if crop is None else (channels, crop, crop)
-        top, left = height - self.shape[1], width - self.shape[2]
-        self.window = tuple(
-            slice(margin // 2, margin // 2 + kept)
-            for margin, kept in zip((top, left), self.shape[1:], strict=True)
-        )
+        self.window = central(height, self.shape[1]), central(width, self.shape[2])
         self.row_bytes = prod(self.shape) * self.dtype.itemsize
         self._pieces: list[_Piece] = []
         self._starts: list[int] = []

@@ -33,7 +33,7 @@ from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.inputs import Given, Inputs, Piece, open_inputs
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
-from deeplense_batch.inference.trained import Trained, TrainedError, logits_in, open_trained
+from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.trainer import outputs_of
 
@@ -140,7 +140,7 @@ def predict(
         raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
     shown = _class_shown(trained, of) if top or of else ""
     trained.model.to(place)
-    with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:
+    with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
         question = {
             "run": trained.metrics["identity"],
@@ -182,7 +182,7 @@ def _class_shown(trained: Trained, of: str) -> str:
         )
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
-    return of or trained.task.learns or trained.classes[-1]
+    return of or trained.task.spec.target_name or trained.classes[-1]
 
 
 def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[str, Any]:
@@ -302,14 +302,15 @@ class _Maker:
         batch = Batch(given.images, torch.full_like(index, -1), index, truth=given.truth)
         trained = self._trained
         outputs = outputs_of(trained.task, trained.model, batch, tta=trained.job.data.tta)
-        return logits_in(outputs) if self._classes else outputs["predicted"][:, None]
+        answer = outputs[trained.task.spec.primary_output]
+        return answer if self._classes else answer[:, None]
 
     def _columns(
         self, values: NDArray[np.float64], bad: NDArray[np.bool_], temperature: float | None
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
-            name = str(self._trained.task.learns).replace(" ", "_")
+            name = str(self._trained.task.spec.target_name).replace(" ", "_")
             return {name: pa.array(values[:, 0], pa.float64(), mask=bad)}
         assert temperature is not None
         return _scores(values, bad, self._classes, temperature)

@@ -135,7 +135,7 @@ def bench(
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:
     train, split = _loader(job, world)
     task, frame = task_of(job, split.info), frame_of(job, split.info)
-    task.study(train.targets.cpu().numpy(), train.truth)
+    task.fit_statistics(train.targets.cpu().numpy(), train.truth)
     cuda = world.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -220,7 +220,7 @@ def _loader(job: Job, world: World) -> tuple[Loader, Split]:
         transform=transform,
         device=world.device,
         resident=job.engine.resident,
-        truths=task_of(job, split.info).reads,
+        truths=task_of(job, split.info).spec.truth_keys,
     )
     loader.transform = loader.measured()
     return loader, split

@@ -69,11 +69,11 @@ def judge(
     place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(run)
     critic = open_critic(section, trained, place)
-    told = isinstance(trained.task, Generation) and "class" in trained.task.told
-    if section.useful and (critic is None or not told):
+    by_class = isinstance(trained.task, Generation) and "class" in trained.task.conditions
+    if section.useful and (critic is None or not by_class):
         raise TrainedError(
             f"judge: useful: needs a classifier, and images drawn by class; {run} is told "
-            f"{'classes' if told else 'none'}"
+            f"{'classes' if by_class else 'none'}"
         )
     folder = RunDir(out)
     asked = section.model_dump(exclude={"classifier"}) | {"seed": seed}
@@ -113,7 +113,7 @@ def open_critic(section: JudgeSection, of: Trained, device: torch.device) -> Cri
         return None
     run = find_classifier(Path(section.classifier), "judge.classifier")
     critic = Critic(open_trained(run), of, device)
-    if section.useful and critic.trained.task.needs_truth:
+    if section.useful and critic.trained.task.spec.needs_truth:
         raise TrainedError(
             f"judge.useful: {run}: task {critic.trained.job.task.name} learns from truth, which "
             "generated images lack"

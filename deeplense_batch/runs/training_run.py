@@ -163,7 +163,7 @@ def _carry_out(
     started = time.perf_counter()
     best = checkpoint.load(directory.path / BEST)["model"] if world.main else None
     model.load_state_dict(world.broadcast(best))
-    _settle(task, model, valid, directory, world, tta=job.data.tta)
+    _calibrate(task, model, valid, directory, world, tta=job.data.tta)
     outputs = evaluate(task, model, test, world, tta=job.data.tta)
     seconds = {"load": loaded, **trainer.seconds, "test": time.perf_counter() - started}
     joules = world.all_gather(energy.joules())
@@ -200,12 +200,12 @@ def _carry_out(
     targets = outputs["targets"][outputs["targets"] >= 0]  # others have no label
     counts = np.bincount(targets, minlength=len(info.classes)).tolist()
     metrics["test"] = {"scores": scores, "notes": notes, "tta": job.data.tta}
-    metrics["test"]["scored"], metrics["learns"] = task.scored(outputs), task.learns
+    metrics["test"]["scored"], metrics["learns"] = task.num_scored(outputs), task.spec.target_name
     metrics["test"]["class_counts"] = dict(zip(info.classes, counts, strict=True))
-    metrics["summary"] = _summary(task.monitor, scores, metrics["cost"])
+    metrics["summary"] = _summary(task.spec.monitor, scores, metrics["cost"])
     directory.write_json("metrics.json", metrics)
-    shown = scores.get(task.monitor)
-    _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
+    shown = scores.get(task.spec.monitor)
+    _log.info("test %s %s", task.spec.monitor, "undefined" if shown is None else f"{shown:.4f}")
     return scores
 
 
@@ -220,7 +220,9 @@ def _loaders(job: Job, world: World) -> tuple[Task, tuple[Loader, Loader, Loader
         verify(split)
     transform = Transform(job.data.crop, job.data.size, job.data.stretch)
     task = task_of(job, slices["train"].info)
-    load = partial(Loader, device=world.device, resident=job.engine.resident, truths=task.reads)
+    load = partial(
+        Loader, device=world.device, resident=job.engine.resident, truths=task.spec.truth_keys
+    )
     train = load(slices["train"], transform=transform)
     train.transform = train.measured()
     valid, test = (load(slices[use], transform=train.transform) for use in ("valid", "test"))
@@ -230,14 +232,14 @@ def _loaders(job: Job, world: World) -> tuple[Task, tuple[Loader, Loader, Loader
                 f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
                 f"than one for each of {world.size} processes"
             )
-    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
+    if lacking := set(task.spec.truth_keys) - set(train.truth) if task.spec.needs_truth else ():
         raise ShardError(
             f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
             "'simulate' keeps it beside the images"
         )
-    task.study(train.targets.cpu().numpy(), train.truth)
-    if task.learns:
-        _log.info("%s of %s", job.task.name, task.learns)
+    task.fit_statistics(train.targets.cpu().numpy(), train.truth)
+    if task.spec.target_name:
+        _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, (train, valid, test)
 
 
@@ -253,15 +255,15 @@ def _network(job: Job, directory: RunDir, world: World, info: SplitInfo, task: T
     return model.to(world.device)
 
 
-def _settle(
+def _calibrate(
     task: Task, model: nn.Module, valid: Loader, directory: RunDir, world: World, *, tta: bool
 ) -> None:
     """Let a task choose what it chooses by the best weights, and keep it beside them."""
-    if not task.settles:
+    if not task.spec.calibrates:
         return
-    settled = evaluate(task, model, valid, world, tta=tta)
-    if settled is not None:
-        task.settle(settled)
+    outputs = evaluate(task, model, valid, world, tta=tta)
+    if outputs is not None:
+        task.calibrate(outputs)
         best = checkpoint.load(directory.path / BEST)
         checkpoint.save(directory.path / BEST, best | {"task": task.state_dict()})
 
@@ -293,8 +295,8 @@ def _metrics(
         "identity": job.identity(planned.digest),
         "data": {"digest": planned.digest, "classes": list(trainer.task.classes)} | slices,
         "valid": {
-            "monitor": trainer.task.monitor,
-            "chosen_by": "loss" if trainer.by_loss else trainer.task.monitor,
+            "monitor": trainer.task.spec.monitor,
+            "chosen_by": "loss" if trainer.by_loss else trainer.task.spec.monitor,
             "epoch": trainer.best_epoch,
             "scores": history[trainer.best_epoch - 1]["valid"],
         },

@@ -52,7 +52,7 @@ def model_of(
     return models.build(
         job.model.name,
         channels=frame.channels,
-        classes=task.outputs,
+        classes=task.spec.num_outputs,
         size=frame.size,
         pretrained=job.model.pretrained if pretrained is None else pretrained,
         adapt=job.model.adapt,

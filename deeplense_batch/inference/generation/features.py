@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import backbone, weights_file
@@ -55,7 +56,7 @@ class Critic:
             raise TrainedError(
                 f"{where}: takes {trained.shape[0]} channels, the images have {of.shape[0]}"
             )
-        share = _field_of(trained) / _field_of(of)
+        share = trained.field / of.field
         if np.isfinite(trained.pixel_scale) and np.isfinite(of.pixel_scale):
             share *= trained.pixel_scale / of.pixel_scale
         #: Central pixels of the images that it sees.
@@ -108,15 +109,7 @@ class Critic:
         return own[targets]
 
     def _prepared(self, images: Tensor) -> Tensor:
-        top = (images.shape[-2] - self.kept) // 2
-        left = (images.shape[-1] - self.kept) // 2
-        kept = images[..., top : top + self.kept, left : left + self.kept]
-        return self._transform(kept)
-
-
-def _field_of(trained: Trained) -> int:
-    """Width of what the network of a run sees, in pixels of its data."""
-    return trained.job.data.crop or trained.shape[1]
+        return self._transform(central_crop(images, self.kept))
 
 
 def inception(like: Images, device: torch.device) -> Callable[[Images], Floats]:

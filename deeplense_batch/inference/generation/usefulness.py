@@ -121,7 +121,7 @@ def _tested(
         Loader(slices[use], transform=train.transform, device=device) for use in ("valid", "test")
     )
     task = task_of(job, info)
-    task.study(train.targets.cpu().numpy(), {})
+    task.fit_statistics(train.targets.cpu().numpy(), {})
     torch.manual_seed(job.seed)
     model = model_of(job, info, task, pretrained=False).to(device)
     world = World(0, 1, device)
