@@ -19,6 +19,7 @@ from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from deeplense_batch.core.job import JobError
+from deeplense_batch.core.scoring.similarity import ssim
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, sigmas
@@ -28,8 +29,7 @@ from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.tasks import build_task
-from deeplense_batch.tasks.diffusion import PREDICTIONS, SCHEDULES, Process, levels_of
-from deeplense_batch.tasks.generation import similarity
+from deeplense_batch.tasks.diffusion import PREDICTIONS, SCHEDULES, Process, timesteps
 from deeplense_batch.tasks.task import Batch, Frame
 from deeplense_batch.training.trainer import BEST
 
@@ -46,72 +46,71 @@ class TestProcess:
     @pytest.mark.parametrize("schedule", ["linear", "cosine"])
     def test_a_step_has_the_mean_and_variance_of_the_closed_form(self, schedule):
         """q(x_t | x_0) is normal, of mean sqrt(prod(1 - beta)) x_0 and variance 1 - prod."""
-        t = np.arange(1, 1001)
         if schedule == "linear":
             kept = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
         else:  # Nichol and Dhariwal 2021, equation 17, with their limit of beta
             f = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
             kept = np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
-        process, levels = Process(schedule, "epsilon"), levels_of(schedule)
-        assert levels.shape == t.shape and (levels.diff() > 0).all()
+        process, t = Process(schedule, "epsilon"), timesteps(schedule)
+        assert t.shape == (1000,) and (t.diff() > 0).all()
         torch.manual_seed(1)
         noise = torch.randn(20_000, 1, 1, 1)
         for step in (0, 300, 700, 999):
-            level = levels[step].float().expand(len(noise))
-            x = process.noisy(torch.full_like(noise, 2.0), noise, level)
+            at = t[step].float().expand(len(noise))
+            x = process.add_noise(torch.full_like(noise, 2.0), noise, at)
             assert float(x.mean()) == pytest.approx(2 * kept[step] ** 0.5, abs=0.03)
             assert float(x.var()) == pytest.approx(1 - kept[step], rel=0.03)
-            signal, rest = process.parts(level[:1])
-            assert float(signal) == pytest.approx(kept[step] ** 0.5, abs=1e-4)
-            assert float(rest) ** 2 == pytest.approx(1 - kept[step], abs=1e-4)
+            alpha, sigma = process.alpha_sigma(at[:1])
+            assert float(alpha) == pytest.approx(kept[step] ** 0.5, abs=1e-4)
+            assert float(sigma) ** 2 == pytest.approx(1 - kept[step], abs=1e-4)
 
     @pytest.mark.parametrize("prediction", PREDICTIONS)
     def test_a_perfect_prediction_gives_the_image_and_the_noise_back(self, prediction):
         process = Process("cosine", prediction)
         images, noise = torch.randn(2, 5, 1, 8, 8, dtype=torch.float64)
-        levels = torch.tensor([0.01, 0.2, 0.5, 0.8, 0.99], dtype=torch.float64)
-        noisy = process.noisy(images, noise, levels)
-        found = process.image(process.target(images, noise, levels), noisy, levels)
+        t = torch.tensor([0.01, 0.2, 0.5, 0.8, 0.99], dtype=torch.float64)
+        noisy = process.add_noise(images, noise, t)
+        found = process.image(process.target(images, noise, t), noisy, t)
         assert torch.allclose(found, images, atol=1e-9)
-        assert torch.allclose(process.noise(images, noisy, levels), noise, atol=1e-9)
+        assert torch.allclose(process.noise(images, noisy, t), noise, atol=1e-9)
 
     def test_the_velocity_is_the_network_of_edm(self):
         """c_skip, c_out and the unit weight of Karras et al. 2022, table 1, sigma_data 1."""
         process, sigma = Process("edm", "v"), torch.tensor([0.02, 0.5, 3.0], dtype=torch.float64)
-        levels = torch.atan(sigma) * 2 / math.pi
+        t = torch.atan(sigma) * 2 / math.pi
         images, noise = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
         s = sigma[:, None, None, None]
         theirs, inside = images + s * noise, (images + s * noise) / (1 + s**2).sqrt()
-        assert torch.allclose(process.noisy(images, noise, levels), inside)  # c_in
-        network = process.target(images, noise, levels)
+        assert torch.allclose(process.add_noise(images, noise, t), inside)  # c_in
+        network = process.target(images, noise, t)
         restored = theirs / (1 + s**2) - s / (1 + s**2).sqrt() * network
         assert torch.allclose(restored, images)
 
-    def test_levels_of_a_schedule_are_drawn_by_its_law(self):
+    def test_a_training_step_draws_t_by_its_schedule(self):
         torch.manual_seed(0)
         for schedule in SCHEDULES:
-            levels = Process(schedule, "v").draw(20_000, torch.device("cpu"))
-            assert levels.dtype == torch.float32 and levels.min() > 0 and levels.max() <= 1
+            t = Process(schedule, "v").draw(20_000, torch.device("cpu"))
+            assert t.dtype == torch.float32 and t.min() > 0 and t.max() <= 1
             if schedule == "edm":
-                log_sigma = torch.tan(levels * math.pi / 2).log()
+                log_sigma = torch.tan(t * math.pi / 2).log()
                 assert float(log_sigma.mean()) == pytest.approx(-1.2 + math.log(2), abs=0.03)
                 assert float(log_sigma.std()) == pytest.approx(1.2, abs=0.03)
             else:
-                expected = levels_of(schedule).float()
-                assert set(levels.tolist()) <= set(expected.tolist())
-                assert float(levels.mean()) == pytest.approx(float(expected.mean()), abs=0.01)
+                expected = timesteps(schedule).float()
+                assert set(t.tolist()) <= set(expected.tolist())
+                assert float(t.mean()) == pytest.approx(float(expected.mean()), abs=0.01)
 
     @pytest.mark.parametrize("prediction", PREDICTIONS)
     def test_min_snr_weighs_all_predictions_alike(self, prediction):
         """In units of the error of the image, the weight is min(SNR, 5) for all three."""
-        levels = torch.tensor([0.1, 0.3, 0.6, 0.9])
+        t = torch.tensor([0.1, 0.3, 0.6, 0.9])
         process = Process("cosine", prediction, min_snr=5.0)
-        signal, rest = (part.flatten() for part in process.parts(levels))
-        snr = (signal / rest) ** 2
+        alpha, sigma = (part.flatten() for part in process.alpha_sigma(t))
+        snr = (alpha / sigma) ** 2
         per_image_error = {"epsilon": snr, "v": snr + 1, "x0": torch.ones(4)}[prediction]
-        found = process.weights(levels) * per_image_error
+        found = process.weights(t) * per_image_error
         assert torch.allclose(found, snr.clamp_max(5.0), rtol=1e-4)
-        assert Process("cosine", prediction).weights(levels).tolist() == [1, 1, 1, 1]
+        assert Process("cosine", prediction).weights(t).tolist() == [1, 1, 1, 1]
 
 
 class TestDenoiser:
@@ -128,16 +127,16 @@ class TestDenoiser:
         model = build("unet", channels=1, classes=3, size=26, radius=True, **TINY)
         nn.init.normal_(model.network.conv_out.weight, std=0.1)
         images = torch.randn(3, 1, 26, 26)
-        levels, labels = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0, 2, -1])
+        t, labels = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0, 2, -1])
         radii = torch.tensor([0.1, torch.nan, 0.3])
-        told = model(images, levels, labels, radii)
-        told.square().sum().backward()
+        conditioned = model(images, t, labels, radii)
+        conditioned.square().sum().backward()
         assert [n for n, p in model.named_parameters() if p.grad is None] == []
-        untold = model(images, levels)
-        differ = (told - untold).abs().amax((1, 2, 3)) > 1e-6
+        free = model(images, t)
+        differ = (conditioned - free).abs().amax((1, 2, 3)) > 1e-6
         assert differ.tolist() == [True, True, True]  # by class and radius, class, radius
-        assert torch.equal(model(images, levels, torch.full((3,), -1)), untold)
-        assert not torch.allclose(untold, model(images, 1 - levels))
+        assert torch.equal(model(images, t, torch.full((3,), -1)), free)
+        assert not torch.allclose(free, model(images, 1 - t))
 
 
 class TestTask:
@@ -147,15 +146,15 @@ class TestTask:
 
     def test_a_network_that_knows_the_answer_has_no_loss(self):
         task, batch = self.task(ssim=0.5, prediction="x0"), batch_of()
-        losses = task.losses(lambda noisy, levels, *_: batch.images, batch, 0.0)
+        losses = task.losses(lambda noisy, t, *_: batch.images, batch, 0.0)
         assert float(losses["squared"]) == 0 and abs(float(losses["unlike"])) < 1e-6
-        outputs = task.predict(lambda noisy, levels, *_: batch.images, batch)
+        outputs = task.predict(lambda noisy, t, *_: batch.images, batch)
         scores, _ = task.score({name: v.numpy() for name, v in outputs.items()})
         assert scores["loss"] == 0 and scores["snr_db"] == pytest.approx(120)
 
     def test_a_network_that_gives_nothing_has_the_loss_of_the_images(self):
         task, batch = self.task(prediction="x0"), batch_of(64)
-        outputs = task.predict(lambda noisy, levels, *_: torch.zeros_like(noisy), batch)
+        outputs = task.predict(lambda noisy, t, *_: torch.zeros_like(noisy), batch)
         scores, _ = task.score({name: v.numpy() for name, v in outputs.items()})
         assert scores["loss"] == pytest.approx(1, abs=0.02) and abs(scores["snr_db"]) < 0.1
 
@@ -170,10 +169,11 @@ class TestTask:
 
     def test_conditions_reach_the_network_and_are_dropped_at_random(self):
         task = self.task(conditions=["theta_e", "class"], drop=0.3)
-        assert task.outputs == 3 and task.reads == ("theta_e",) and task.needs_truth
+        spec = task.spec
+        assert spec.num_outputs == 3 and spec.truth_keys == ("theta_e",) and spec.needs_truth
         seen = []
 
-        def network(noisy, levels, labels, radii):
+        def network(noisy, t, labels, radii):
             seen.append((labels, radii))
             return noisy
 
@@ -186,16 +186,16 @@ class TestTask:
         assert torch.equal(dropped, radii.isnan())
         assert torch.equal(labels[~dropped], batch.targets[~dropped])
         assert torch.allclose(radii[~dropped], torch.tensor(math.log(1.5)))
-        plain = self.task()
-        assert plain.outputs == 0 and plain.reads == () and not plain.needs_truth
+        plain = self.task().spec
+        assert plain.num_outputs == 0 and plain.truth_keys == () and not plain.needs_truth
 
     def test_similarity_is_that_of_the_library_and_one_of_itself(self):
         a, b = torch.rand(2, 3, 1, 40, 40)
         expected = structural_similarity_index_measure(
             a, b, kernel_size=11, sigma=1.5, data_range=float(b.max() - b.min())
         )
-        assert float(similarity(a, b)) == pytest.approx(float(expected), abs=1e-5)
-        assert float(similarity(a, a)) == pytest.approx(1, abs=1e-6)
+        assert float(ssim(a, b)) == pytest.approx(float(expected), abs=1e-5)
+        assert float(ssim(a, a)) == pytest.approx(1, abs=1e-6)
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
@@ -234,7 +234,7 @@ def test_it_is_learnt_by_the_one_loop(shards, tmp_path):
 
 @pytest.mark.slow
 def test_cut_short_and_killed_it_ends_as_if_nothing_had_happened(shards, tmp_path, gate):
-    """To the last bit, averaged weights too: noise and levels are those of the step."""
+    """To the last bit, averaged weights too: noise and times are those of the step."""
     job = generation_job(shards, epochs=6, batch_size=4)
     whole, cut = (plan([job], tmp_path / name)[0] for name in ("whole", "cut"))
     run(whole, device="cpu")

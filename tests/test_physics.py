@@ -81,7 +81,7 @@ def task_for(batch: Batch, **options: float) -> Task:
     frame = Frame(1, batch.images.shape[-1], 0.1)
     task = build_task("physics_guided", classes=CLASSES, frame=frame, **options)
     truth = {name: values.double().numpy() for name, values in batch.truth.items()}
-    task.study(batch.targets.numpy(), truth)
+    task.fit_statistics(batch.targets.numpy(), truth)
     return task
 
 
@@ -382,7 +382,7 @@ def test_a_plain_network_is_a_plain_classifier(batch):
 
 def test_data_without_truth_are_classified_and_that_is_said(batch):
     task = build_task("physics_guided", classes=CLASSES, frame=Frame(1, 50, float("nan")))
-    task.study(batch.targets.numpy(), {})
+    task.fit_statistics(batch.targets.numpy(), {})
     bare = Batch(batch.images, batch.targets, batch.index)
     losses = task.losses(tiny("lens_pinn", size=50), bare, 0.0)
     assert "deflection" not in losses and "relensing" in losses
@@ -400,7 +400,7 @@ def test_refusals(batch, root, tmp_path):
     blind = build_task("physics_guided", classes=CLASSES, frame=Frame(1, 50, float("nan")))
     truth = {name: values.double().numpy() for name, values in batch.truth.items()}
     with pytest.raises(ValueError, match="no pixel_scale, which physics_guided needs"):
-        blind.study(batch.targets.numpy(), truth)
+        blind.fit_statistics(batch.targets.numpy(), truth)
     fields = {"task": {"name": "physics_guided"}, "model": {"name": "lens_pinn"}}
     still = {"augment": {"blur": 0.5, "dihedral": False}}
     for data, train, told in (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from deeplense_batch.core.job import JobError
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch
@@ -58,7 +59,7 @@ def test_the_temperature_is_fitted_on_validation_and_frozen(name):
     outputs = {"targets": targets, "logits": 3 * honest}  # three times too sure
     task = build_task(name, classes=("no", "lens"))
     assert "temperature" not in task.score(outputs)[0]
-    task.settle(outputs)
+    task.calibrate(outputs)
     other = build_task(name, classes=("no", "lens"))
     other.load_state_dict(task.state_dict())
     scores, _ = other.score(outputs)
@@ -78,7 +79,7 @@ class TestRegression:
 
     def task(self, **options):
         task = build_task("regression", classes=CLASSES, **options)
-        task.study(np.zeros(6, np.int64), {"axion_mass_ev": self.MASS})
+        task.fit_statistics(np.zeros(6, np.int64), {"axion_mass_ev": self.MASS})
         return task
 
     def batch(self, outputs):
@@ -88,7 +89,10 @@ class TestRegression:
 
     def test_it_learns_the_scaled_logarithm_and_answers_in_decades(self):
         task = self.task()
-        assert task.usable(np.zeros(6), {"axion_mass_ev": self.MASS}).tolist() == [True, False] * 3
+        assert (
+            task.trainable_mask(np.zeros(6), {"axion_mass_ev": self.MASS}).tolist()
+            == [True, False] * 3
+        )
         perfect = (torch.tensor([[-22.0], [-21.0], [-23.0]]) + 22) / (2 / 3) ** 0.5
         assert float(task.losses(nn.Identity(), self.batch(perfect), 0.0)["loss"]) < 1e-8
         answer = task.predict(nn.Identity(), self.batch(perfect))
@@ -103,9 +107,9 @@ class TestRegression:
     def test_what_cannot_be_learnt_is_a_sentence(self):
         task = build_task("regression", classes=CLASSES)
         with pytest.raises(ValueError, match="log10 axion_mass_ev is one and the same"):
-            task.study(np.zeros(3), {"axion_mass_ev": np.full(3, np.nan)})
+            task.fit_statistics(np.zeros(3), {"axion_mass_ev": np.full(3, np.nan)})
         with pytest.raises(ValueError, match="lens has 4 numbers an image; expected one"):
-            build_task("regression", classes=CLASSES, target="lens").study(
+            build_task("regression", classes=CLASSES, target="lens").fit_statistics(
                 np.zeros(3), {"lens": np.ones((3, 4))}
             )
 
@@ -115,7 +119,7 @@ def test_a_detection_keeps_the_threshold_of_the_validation_slice():
     score = np.linspace(-3, 3, 20)
     outputs = {"logits": np.stack([-score, score], 1), "targets": (score > 0.5).astype(int)}
     assert task.score(outputs)[0]["threshold"] is None
-    task.settle(outputs)
+    task.calibrate(outputs)
     other = {"logits": outputs["logits"], "targets": (score > -1).astype(int)}
     scores, _ = task.score(other)
     threshold = 1 / (1 + np.exp(-2 * score[score > 0.5][0]))
@@ -145,18 +149,18 @@ def test_a_detection_keeps_the_threshold_of_the_validation_slice():
 )
 def test_a_detection_knows_which_class_is_searched_for(classes, positive, searched):
     """Wherever it stands: folders are read in the order of their names."""
-    task = build_task("detection", classes=classes, positive=positive)
     if searched is None:
-        with pytest.raises(ValueError, match=f"is searched for, {' or '.join(classes)}; got "):
-            assert task.learns
+        with pytest.raises(JobError, match=f"is searched for, {' or '.join(classes)}; got "):
+            build_task("detection", classes=classes, positive=positive)
         return
-    assert task.learns == searched
+    task = build_task("detection", classes=classes, positive=positive)
+    assert task.spec.target_name == searched
     lens = np.arange(200) % 10 == 0
     logits = np.zeros((200, 2))
     logits[:, classes.index(searched)] = np.where(lens, 2.0, -2.0)
     targets = np.where(lens, classes.index(searched), 1 - classes.index(searched))
     outputs = {"logits": logits, "targets": targets, "ids": np.arange(200).astype(str)}
-    task.settle(outputs)
+    task.calibrate(outputs)
     scores, notes = task.score(outputs)
     assert scores["average_precision"] == scores["tpr0"] == scores["completeness"] == 1
     assert any("of 180 galaxies that are no lenses" in note for note in notes)

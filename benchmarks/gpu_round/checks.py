@@ -242,7 +242,7 @@ def _physics(round_: Round) -> dict[str, float]:
     for name in round_.sized(names, names[:1]):
         task = build_task("physics_guided", classes=CLASSES, frame=Frame(1, size, 0.05))
         source = loader(VARIED, round_.place, size=size)
-        task.study(source.targets.cpu().numpy(), source.truth)
+        task.fit_statistics(source.targets.cpu().numpy(), source.truth)
         for amp in round_.sized(("off", "bf16"), ("off",)):
             made = stepper(name, task, round_.place, size=size, amp=amp, lr=1e-4)
             losses = _losses(made, batch_of(source, round_.sized(16, 4)), round_.sized(3, 1))

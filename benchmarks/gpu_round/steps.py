@@ -75,7 +75,7 @@ def stepper(
     """A network with the same first weights each time, and all that changes them."""
     torch.manual_seed(0)
     network = models.build(
-        model, channels=1, classes=task.outputs, size=size, **(options or {})
+        model, channels=1, classes=task.spec.num_outputs, size=size, **(options or {})
     ).to(device)
     job = Job.model_validate(
         {

@@ -11,14 +11,18 @@ resampling where there is any turn, shift or zoom: on a processor, resampling is
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.job import Augment
 
-__all__ = ["apply", "resize", "uniforms"]
+__all__ = ["apply", "central", "central_crop", "resize", "uniforms"]
+
+Images = TypeVar("Images", Tensor, NDArray[Any])
 
 _DRAWS = 8  # numbers a sample; the counters of its pixels' noise begin there
 _BLUR_REACH = 3.0  # sigmas to which a Gaussian is summed
@@ -37,6 +41,20 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
         Uniform in [0, 1), (B, count) float32.
     """
     return _fraction(_bits(seed, epoch, index, 0, count) >> 40)
+
+
+def central(edge: int, kept: int) -> slice:
+    """The middle pixels of an edge; of an odd margin, the smaller half is left out before them."""
+    first = (edge - kept) // 2
+    return slice(first, first + kept)
+
+
+def central_crop(images: Images, size: int | None) -> Images:
+    """The middle of images (..., H, W), (..., size, size), in the same memory; None keeps all."""
+    if size is None:
+        return images
+    height, width = images.shape[-2:]
+    return images[..., central(height, size), central(width, size)]
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:

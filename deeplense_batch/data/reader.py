@@ -25,15 +25,15 @@ import torch
 from numpy.typing import NDArray
 
 from deeplense_batch.core.processes import local_size
+from deeplense_batch.data.augment import central
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError, Split, open_shard
 
-__all__ = ["Places", "Reader", "Rows", "ahead", "central", "choose", "free_memory"]
+__all__ = ["Places", "Reader", "Rows", "ahead", "choose", "free_memory"]
 
 Places = NDArray[np.int64]  # of samples in their slice
 T = TypeVar("T")
 R = TypeVar("R")
-Pixels = TypeVar("Pixels", Array, torch.Tensor)
 _MOST_OPEN = 256  # files at once; a process may often have 1024
 _SHARE = 0.6  # of the free memory that images may take; a network needs the rest
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -66,17 +66,6 @@ def ahead(work: Callable[[T], R], tasks: Iterable[T]) -> Generator[R, None, None
             yield done
 
 
-def central(images: Pixels, size: int | None) -> Pixels:
-    """The central pixels, `size` along a side, of images (..., H, W); all pixels for None.
-
-    Of an odd margin, the smaller half is cut off above and left.
-    """
-    if size is None:
-        return images
-    top, left = ((edge - size) // 2 for edge in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]
-
-
 class Rows:
     """Where the stored images of a slice lie, and what is kept of them."""
 
@@ -87,6 +76,7 @@ class Rows:
         self.dtype = split.info.stored
         self.whole = split.info.shape
         self.shape = self.whole if crop is None else (channels, crop, crop)
+        self.window = central(height, self.shape[1]), central(width, self.shape[2])
         self.row_bytes = prod(self.shape) * self.dtype.itemsize
         self._pieces: list[_Piece] = []
         self._starts: list[int] = []
@@ -155,7 +145,7 @@ class Reader:
             else:
                 whole = np.empty((len(part), *rows.whole), rows.dtype)
                 self._file(piece).read(first, whole)
-                part[...] = central(whole, rows.shape[-1])
+                part[...] = whole[:, :, *rows.window]
 
     def _file(self, piece: _Piece) -> _Contiguous | _Compressed:
         if piece.path not in self._files:

@@ -22,8 +22,8 @@ from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.image_grid import map_sheet
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.loader import Loader
-from deeplense_batch.data.reader import central
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 
@@ -70,6 +70,10 @@ def explain(
         raise FileExistsError(f"{out}: is there already; name another file")
     place = device_of(device)
     trained = open_trained(run)
+    if not trained.classifies:
+        raise TrainedError(
+            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
+        )
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
     if not data:
@@ -78,10 +82,6 @@ def explain(
     trained.model.to(place)
     inputs = torch.cat([_prepared(split, trained, place) for split in chosen])
     answer = _answer(trained.model, inputs)
-    if answer["logits"].shape[1] != len(trained.classes):
-        raise TrainedError(
-            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
-        )
     way, of_class = _maps(trained, inputs, of)
     scores = answer["logits"].softmax(1).cpu().numpy()
     fields = _fields(answer)
@@ -94,7 +94,7 @@ def explain(
         for i in range(len(inputs))
     ]
     figure = map_sheet(
-        [central(split.images()[0], trained.transform.crop) for split in chosen],
+        [central_crop(split.images()[0], trained.transform.crop) for split in chosen],
         [
             f"{split.ids()[0]}\n{_says(split, trained.classes[int(score.argmax())])}"
             for split, score in zip(chosen, scores, strict=True)
@@ -116,18 +116,18 @@ def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] |
 
     Returns:
         Name and module whose output is (B, channels, h, w) with h and w of 4 or more: of the
-        levels that a timm backbone tells, or else the last module with such an output. None where
+        levels that a timm backbone lists, or else the last module with such an output. None where
         there is none, or attention comes after it: then a pixel of the map is no place any more.
     """
-    told = _levels(network)
+    channels = _feature_channels(network)
     seen: list[tuple[str, nn.Module, Tensor]] = []
 
     def look(name: str, module: nn.Module, output: Any) -> None:
-        if not told and "attention" in type(module).__name__.lower():
+        if not channels and "attention" in type(module).__name__.lower():
             seen.clear()
         if not isinstance(output, Tensor) or output.ndim != 4 or not output.requires_grad:
             return
-        fits = output.shape[1] == told.get(name) if told else True
+        fits = output.shape[1] == channels.get(name) if channels else True
         if fits and min(output.shape[2:]) >= _LEAST_SIDE:
             seen.append((name, module, output))
 
@@ -148,14 +148,14 @@ def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] |
     return leading[-1] if leading else None
 
 
-def _levels(network: nn.Module) -> dict[str, int]:
-    """Channels of the feature levels that timm tells of a backbone in a network, by module."""
-    levels = {}
+def _feature_channels(network: nn.Module) -> dict[str, int]:
+    """Channels of the feature levels that timm lists of a backbone in a network, by module."""
+    channels = {}
     for prefix, module in network.named_modules():
-        told = getattr(module, "feature_info", None)
-        for level in () if told is None or callable(told) else told:  # of blocks it is a method
-            levels[f"{prefix}.{level['module']}".lstrip(".")] = level["num_chs"]
-    return levels
+        levels = getattr(module, "feature_info", None)
+        for level in () if levels is None or callable(levels) else levels:  # of blocks a method
+            channels[f"{prefix}.{level['module']}".lstrip(".")] = level["num_chs"]
+    return channels
 
 
 def _maps(trained: Trained, inputs: Tensor, of: str) -> tuple[str, dict[str, Map]]:

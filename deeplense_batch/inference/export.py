@@ -184,9 +184,10 @@ def _onnx(trained: Trained, path: Path) -> str:
             f"{trained.run.path}: its network as ONNX is off by {error:.2g} of a logit, allowed "
             f"is {_TOLERANCE:g}; --format safetensors or json is exact"
         )
+    outputs = trained.task.spec.num_outputs
     return (
         f"{path.name}: the network, ONNX opset {_OPSET}; input `images` {_shape_of(trained)} "
-        f"float32, output `logits` (batch, {trained.task.outputs}); in onnxruntime off by "
+        f"float32, output `logits` (batch, {outputs}); in onnxruntime off by "
         f"{error:.1g} at most on {len(images)} {kind} images"
     )
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from deeplense_batch.core.machine import cores
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.packing.parallel import map_in_order
-from deeplense_batch.data.reader import central
 from deeplense_batch.data.shards import (
     NAME,
     ShardError,
@@ -273,7 +273,7 @@ class _Files(Inputs):
 
 def _transformed(images: Tensor, transform: Transform, device: torch.device) -> Tensor:
     """What a network sees of images as packed, (B, C, H, W) float32, which may be overwritten."""
-    images = central(images, transform.crop)
+    images = central_crop(images, transform.crop)
     if device.type != "cpu":
         return transform(images.to(device))
     few = _CACHED * torch.get_num_threads()

@@ -47,11 +47,10 @@ def _about(trained: Trained) -> str:
     found = trained.metrics
     millions = found["cost"]["parameters"] / 1e6
     classes = ", ".join(f"{i} = {name}" for i, name in enumerate(trained.classes))
-    outputs = (
-        f"Its outputs are {trained.task.outputs} logits: {classes}. Their softmax are scores."
-    )
-    if trained.task.outputs != len(trained.classes):
-        outputs = f"It gives {trained.task.outputs} numbers for the task {trained.job.task.name}."
+    count = trained.task.spec.num_outputs
+    outputs = f"Its outputs are {count} logits: {classes}. Their softmax are scores."
+    if count != len(trained.classes):
+        outputs = f"It gives {count} numbers for the task {trained.job.task.name}."
     return (
         f"A network of {millions:.3f} million parameters, trained by the run "
         f"`{found['job']}/{found['run']}` (identity `{found['identity']}`, seed {found['seed']}); "

@@ -130,7 +130,7 @@ def predict(
         raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
     shown = _class_shown(trained, of) if top or of else ""
     trained.model.to(chosen)
-    with open_inputs(Path(data), slice_, trained.shape, trained.task.reads) as inputs:
+    with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
         question = _question(trained, inputs, slice_)
         table = PiecewiseTable(out, question=question, pieces=len(pieces))
@@ -168,7 +168,7 @@ def _class_shown(trained: Trained, of: str) -> str:
         )
     if of and of not in trained.classes:
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
-    return of or trained.task.learns or trained.classes[-1]
+    return of or trained.task.spec.target_name or trained.classes[-1]
 
 
 def _question(trained: Trained, inputs: Inputs, slice_: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from deeplense_batch.core.scoring import metrics
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
-from deeplense_batch.inference.trained import Trained, logits_in
+from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.trainer import outputs_of
 
@@ -115,7 +115,8 @@ class Predictor:
         unlabelled = Batch(batch.images, torch.full_like(index, -1), index, truth=batch.truth)
         trained = self._trained
         outputs = outputs_of(trained.task, trained.model, unlabelled, tta=trained.job.data.tta)
-        return logits_in(outputs) if self._classes else outputs["predicted"][:, None]
+        values = outputs[trained.task.spec.primary_output]
+        return values if self._classes else values[:, None]
 
     def _measure_alone(self, batch: InputBatch, seconds: float) -> None:
         """Run the network alone, on one batch again and again: beside each piece, not at the end,
@@ -146,7 +147,7 @@ class Predictor:
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
-            name = str(self._trained.task.learns).replace(" ", "_")
+            name = str(self._trained.task.spec.target_name).replace(" ", "_")
             return {name: pa.array(values[:, 0], pa.float64(), mask=is_bad)}
         assert temperature is not None
         logits = np.where(is_bad[:, None], 0.0, values)

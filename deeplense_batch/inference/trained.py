@@ -23,11 +23,12 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.loader import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
 from deeplense_batch.models import checkpoint
+from deeplense_batch.tasks.classification import logits_of
 from deeplense_batch.tasks.task import Task
 from deeplense_batch.training.setup import model_of, task_of
 from deeplense_batch.training.trainer import BEST
 
-__all__ = ["Logits", "Trained", "TrainedError", "logits_in", "open_trained"]
+__all__ = ["Logits", "Trained", "TrainedError", "open_trained"]
 
 
 class TrainedError(JobError):
@@ -56,7 +57,7 @@ class Trained:
     @property
     def classifies(self) -> bool:
         """Whether it tells classes apart."""
-        return self.task.outputs == len(self.classes) > 1 and self.job.task.name != "generation"
+        return self.task.spec.classifies
 
     @property
     def digest(self) -> str:
@@ -67,10 +68,19 @@ class Trained:
     def input_shape(self) -> tuple[int, int, int]:
         """C, H, W of what the network itself sees."""
         channels, height, width = self.shape
-        kept = self.job.data.crop
-        if size := self.job.data.size or kept:
+        if size := self.job.data.size or self.job.data.crop:
             return channels, size, size
         return channels, height, width
+
+    @property
+    def field(self) -> int:
+        """Width of what the network sees, in pixels of the data."""
+        return self.job.data.crop or self.shape[1]
+
+    @property
+    def input_pixel_scale(self) -> float:
+        """Width of a pixel of what the network itself sees, arcsec; NaN where unknown."""
+        return self.pixel_scale * self.field / self.input_shape[1]
 
     @cached_property
     def weights(self) -> str:
@@ -98,21 +108,7 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images (B, C, H, W)."""
-        answer = self.network(images)
-        return answer if isinstance(answer, Tensor) else logits_in(answer)
-
-
-def logits_in(answer: Mapping[str, Tensor]) -> Tensor:
-    """The logits among what a network or its task gives, (B, K).
-
-    Raises:
-        TrainedError: There are none: it tells no classes apart.
-    """
-    if "logits" not in answer:
-        raise TrainedError(
-            f"the run tells no classes apart: it gives {', '.join(answer)}, no logits"
-        )
-    return answer["logits"]
+        return logits_of(self.network(images))
 
 
 def open_trained(path: Path | str) -> Trained:

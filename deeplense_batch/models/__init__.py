@@ -67,7 +67,7 @@ MODELS: dict[str, Model] = {
     "efficientnet_b1": Model(6.516, "EfficientNet-B1 (seed 001)"),
     "efficientnet_b2": Model(7.705, "EfficientNet-B2 (seed 001)"),
     "convnextv2_pico": Model(8.553, "ConvNeXtV2-Pico"),
-    "unet": Model(8.951, "UNet of diffusers, told the noise and the class", denoises=True),
+    "unet": Model(8.951, "UNet of diffusers, given the time and the class", denoises=True),
     "efficientnet_b3": Model(10.700, "EfficientNet-B3 (seed 001)"),
     "resnet18": Model(11.172, "ResNet-18 (seeds 001, 002)"),
     "coatnet_nano_rw_224": Model(14.629, "CoAtNet, nano"),
@@ -147,7 +147,7 @@ def build(
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
 
     A network with physics in it gives a dictionary of tensors, the logits among them by that name;
-    one that denoises maps images to images, and `classes` are those that it can be told.
+    one that denoises maps images to images, and `classes` are those that it can be given.
 
     Arguments:
         name: A key of `MODELS`, or any name timm knows.

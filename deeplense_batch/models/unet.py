@@ -1,4 +1,4 @@
-"""The network of diffusion: a UNet that is told the level of noise and, if asked, what to draw.
+"""The network of diffusion: a UNet that is given the time and, if asked, what to draw.
 
 References:
     Ho et al. 2020, arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233.
@@ -14,23 +14,24 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplense_batch.data.augment import central
 from deeplense_batch.models.small import own_options
 
 __all__ = ["Denoiser", "unet"]
 
-_TIMES = 1000.0  # levels as the times that the embedding of diffusers is made for
+_TIMES = 1000.0  # t as the times that the embedding of diffusers is made for
 _GROUP = 8  # channels of a group of the normalisation divide this or more
 
 
 class Denoiser(nn.Module):
-    """diffusers' UNet, with conditions added to its embedding of the level.
+    """diffusers' UNet, with conditions added to its embedding of the time.
 
     Images of any size are padded by reflection to one that can be halved, and cut again.
 
     Arguments:
         in_chans: Channels of the images.
-        num_classes: Classes that it can be told; 0 for none. One more stands for no class.
-        radius: Whether it can be told the logarithm of the Einstein radius.
+        num_classes: Classes that it can be given; 0 for none. One more stands for no class.
+        radius: Whether it can be given the logarithm of the Einstein radius.
         width: Channels at full size, a multiple of 8.
         multiples: Of the width, at full, half, quarter, ... size.
         blocks: Residual blocks at each size.
@@ -80,7 +81,7 @@ class Denoiser(nn.Module):
     def forward(
         self,
         images: Tensor,
-        levels: Tensor | None = None,
+        t: Tensor | None = None,
         labels: Tensor | None = None,
         radii: Tensor | None = None,
     ) -> Tensor:
@@ -88,7 +89,7 @@ class Denoiser(nn.Module):
 
         Arguments:
             images: (B, C, H, W).
-            levels: Of noise, (B,) in [0, 1]; none is pure noise.
+            t: Time of the noise, (B,) in [0, 1]; None is 1, pure noise.
             labels: Class numbers, (B,) int64; negative for no class.
             radii: Logarithms of Einstein radii in arcsec, (B,); NaN for any.
 
@@ -96,20 +97,21 @@ class Denoiser(nn.Module):
             (B, C, H, W).
         """
         count = len(images)
-        levels = images.new_ones(count) if levels is None else levels
-        told = images.new_zeros(count, self._size)
+        t = images.new_ones(count) if t is None else t
+        embedding = images.new_zeros(count, self._size)
         if self.label is not None:
             none = torch.full((count,), self.classes, device=images.device)
             labels = none if labels is None else torch.where(labels < 0, none, labels)
-            told = told + self.label(labels)
+            embedding = embedding + self.label(labels)
         if self.radius is not None:
             radii = images.new_full((count,), torch.nan) if radii is None else radii
             known = torch.isfinite(radii)
-            told = told + self.radius(torch.stack([radii.nan_to_num(), known], 1).to(told))
+            condition = torch.stack([radii.nan_to_num(), known], 1).to(embedding)
+            embedding = embedding + self.radius(condition)
         padded = functional.pad(images, self._padding(images), mode="reflect")
-        output = self.network(padded, levels * _TIMES, class_labels=told).sample
-        top, left = self._padding(images)[2], self._padding(images)[0]
-        return output[..., top : top + images.shape[-2], left : left + images.shape[-1]]
+        output = self.network(padded, t * _TIMES, class_labels=embedding).sample
+        height, width = images.shape[-2:]
+        return output[..., central(output.shape[-2], height), central(output.shape[-1], width)]
 
     def _padding(self, images: Tensor) -> tuple[int, int, int, int]:
         """Pixels to add on the left, right, top and bottom."""

@@ -148,18 +148,13 @@ class _Evaluation:
         Raises:
             ShardError: The images lack labels, or the truth that the task needs.
         """
-        trained, task = self.trained, self.trained.task
-        loader = Loader(
-            split, transform=trained.transform, device=self.world.device, truths=task.reads
-        )
-        if lacking := set(task.reads) - set(loader.truth) if task.needs_truth else ():
-            raise ShardError(
-                f"{self.section.data.root}: has no truth/{min(lacking)}, which "
-                f"{self.section.run} has learnt"
-            )
-        if task.needs_labels and not bool((loader.targets >= 0).any()):
+        trained, task, device = self.trained, self.trained.task, self.world.device
+        truths = task.spec.truth_keys
+        loader = Loader(split, transform=trained.transform, device=device, truths=truths)
+        check_truth(task, loader, str(self.section.data.root))
+        if task.spec.needs_labels and not bool((loader.targets >= 0).any()):
             raise ShardError(f"{self.section.data.root}: {split.info.name} has no labels")
-        model = trained.model.to(self.world.device)
+        model = trained.model.to(device)
         outputs = evaluate(task, model, loader, self.world, tta=trained.job.data.tta)
         if outputs is None:
             return None

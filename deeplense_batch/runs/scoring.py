@@ -41,7 +41,7 @@ def score_outputs(
         "scores": scores,
         "notes": notes,
         "tta": tta,
-        "scored": task.scored(outputs),
+        "scored": task.num_scored(outputs),
         "class_counts": dict(zip(task.classes, counts, strict=True)),
     }
 

@@ -113,10 +113,10 @@ class _Training:
         task, model, tta = setup.task, setup.model, self.job.data.tta
         best = checkpoint.load(self.directory.path / BEST) if self.world.main else None
         model.load_state_dict(self.world.broadcast(best and best["model"]))
-        if task.settles:
+        if task.spec.calibrates:
             validated = evaluate(task, model, setup.valid, self.world, tta=tta)
             if best is not None and validated is not None:
-                task.settle(validated)
+                task.calibrate(validated)
                 checkpoint.save(self.directory.path / BEST, best | {"task": task.state_dict()})
         outputs = evaluate(task, model, setup.test, self.world, tta=tta)
         self.seconds["test"] = time.perf_counter() - started
@@ -143,7 +143,7 @@ class _Training:
             "model": job.model.name,
             "seed": job.seed,
             "identity": job.identity(self.planned.digest),
-            "learns": task.learns,
+            "learns": task.spec.target_name,
             "data": {
                 "digest": self.planned.digest,
                 "classes": list(task.classes),
@@ -159,7 +159,7 @@ class _Training:
             | {"amp": stepper.precision.name, "micro_batch": stepper.micro_batch},
             "resolved": resolved(job, self.world, stepper, attempts),
             "device": self.world.describe(),
-            "summary": summary_of(task.monitor, scores, self.seconds["train"], "training"),
+            "summary": summary_of(task.spec.monitor, scores, self.seconds["train"], "training"),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
@@ -169,12 +169,14 @@ class _Training:
                 "judge: a training does not measure its images any more: 'judge %s' does, or a "
                 "recipe with evaluate", directory.path,
             )  # fmt: skip
-        shown = scores.get(task.monitor)
-        _log.info("test %s %s", task.monitor, "undefined" if shown is None else f"{shown:.4f}")
+        shown = scores.get(task.spec.monitor)
+        _log.info(
+            "test %s %s", task.spec.monitor, "undefined" if shown is None else f"{shown:.4f}"
+        )
         return scores
 
     def _validated(self, trainer: Trainer) -> Validated:
-        monitor = trainer.task.monitor
+        monitor = trainer.task.spec.monitor
         history = self.directory.read_lines("history.jsonl")
         return {
             "monitor": monitor,

@@ -106,14 +106,14 @@ def check_training(job: Job, memo: Memo) -> str:
         root = job.data.root
         digest = memo.once(("digest", root), lambda: data_digest(root))
         slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
-        if not slices["train"].info.classes and (task is None or task.needs_labels):
+        if not slices["train"].info.classes and (task is None or task.spec.needs_labels):
             raise ShardError(f"{job.data.root}: the images have no labels to learn")
         info = slices["train"].info
         if task is not None and info.classes:
             _check_options(job, memo, info.classes)
-        if task is not None and task.fixed_pixels:
+        if task is not None and task.spec.fixed_geometry:
             truths = memo.once(("truths", info.files[0]), slices["train"].truths)
-            _check_fixed(job, set(task.reads) & set(truths), info.shape[1:])
+            _check_fixed(job, set(task.spec.truth_keys) & set(truths), info.shape[1:])
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
     return digest
@@ -179,7 +179,7 @@ def check_simulation(job: Simulation, memo: Memo) -> str:
     return ""
 
 
-def _check_options(job: Job, memo: Memo, classes: Sequence[str] = ()) -> Task | None:
+def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None) -> Task | None:
     """Try the options of task and model, which only they can judge, where there are any.
 
     Those of a task are tried once more where its classes are known.
@@ -187,9 +187,7 @@ def _check_options(job: Job, memo: Memo, classes: Sequence[str] = ()) -> Task | 
     That loads torch; jobs of the plain task without options of the model are checked without it.
     """
     try:
-        task = memo.once(
-            ("task", repr(job.task), tuple(classes)), lambda: _tried_task(job.task, classes)
-        )
+        task = memo.once(("task", repr(job.task), classes), lambda: _tried_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
@@ -199,13 +197,10 @@ def _check_options(job: Job, memo: Memo, classes: Sequence[str] = ()) -> Task | 
     return task
 
 
-def _tried_task(section: TaskSection, classes: Sequence[str]) -> Task | None:
+def _tried_task(section: TaskSection, classes: Sequence[str] | None) -> Task | None:
     if section == TaskSection():
         return None
-    task = build_task(section.name, classes=classes or ("a", "b"), **section.options)
-    if classes:
-        _ = task.learns
-    return task
+    return build_task(section.name, classes=classes, **section.options)
 
 
 def _try_model(job: Job, size: int) -> None:

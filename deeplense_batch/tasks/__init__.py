@@ -1,4 +1,8 @@
-"""What is learnt: the table of every task. A task is one file here and its row."""
+"""What is learnt: the table of every task. A task is one file here and its row.
+
+May know data, lensing and core; knows no network and no training. Open `task` first, the contract,
+then `regression`, the shortest task.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +27,30 @@ TASKS: dict[str, str] = {
 
 
 def build_task(
-    name: str, *, classes: Sequence[str], frame: Frame | None = None, **options: Any
+    name: str, *, classes: Sequence[str] | None, frame: Frame | None = None, **options: Any
 ) -> Task:
     """Make a task.
 
     Arguments:
         name: A key of `TASKS`.
-        classes: Class names of the data, in the order of their numbers.
+        classes: Class names of the data, in the order of their numbers; None before the data are
+            known, to check the options alone.
         frame: The images as the network sees them.
         options: Keyword arguments of the task, from ``task.options`` of the job.
 
     Raises:
         ValueError: An option is unknown or out of range.
+        JobError: The classes do not say what is to be learnt.
     """
-    module, _, kind = TASKS[name].partition(":")
-    task = getattr(importlib.import_module(module), kind)
-    allowed = set(inspect.signature(task).parameters) - {"classes", "frame"}
+    module, _, class_name = TASKS[name].partition(":")
+    task_class = getattr(importlib.import_module(module), class_name)
+    parameters = inspect.signature(task_class).parameters
+    of_the_data = {"classes": classes, "frame": frame}
+    allowed = set(parameters) - set(of_the_data)
     for option in options:
         if option not in allowed:
             raise ValueError(
                 f"task.options.{option}: unknown to {name}; allowed: {', '.join(sorted(allowed))}"
             )
-    return task(classes=classes, frame=frame, **options)
+    given = {key: value for key, value in of_the_data.items() if key in parameters}
+    return task_class(**given, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deeplense_batch.core.processes import world_size
 from deeplense_batch.core.scoring import figures, metrics
-from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
+from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 
 __all__ = ["Classification", "logits_of"]
 
@@ -35,22 +35,19 @@ class Classification(Task):
             arXiv:1708.02002). 0 is the cross-entropy.
     """
 
-    monitor: ClassVar[str] = "auc"
-    settles: ClassVar[bool] = True
-
-    #: What the logits are divided by so that their probabilities are honest; None until `settle`.
+    #: What the logits are divided by for honest probabilities; None until `calibrate`.
     temperature: float | None = None
 
     def __init__(
         self,
         *,
-        classes: Sequence[str],
-        frame: Frame | None = None,
+        classes: Sequence[str] | None,
         label_smoothing: float = 0.0,
         focal: float = 0.0,
     ) -> None:
-        super().__init__(classes=classes, frame=frame)
-        if len(self.classes) < 2:
+        spec = TaskSpec(monitor="auc", num_outputs=len(classes or ()), calibrates=True)
+        super().__init__(spec, classes)
+        if classes is not None and len(classes) < 2:
             raise ValueError(f"classification needs two classes or more, the data have {classes}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: should be in [0, 1), got {label_smoothing!r}")
@@ -78,7 +75,7 @@ class Classification(Task):
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"logits": logits_of(model(batch.images))}
 
-    def settle(self, outputs: Arrays) -> None:
+    def calibrate(self, outputs: Arrays) -> None:
         self.temperature = metrics.temperature(outputs["targets"], outputs["logits"])
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,7 +100,8 @@ class Classification(Task):
         curves = {
             name: metrics.roc(targets == k, probabilities[:, k])
             for k, name in enumerate(self.classes)
-            if self.learns in (None, name)  # of two, the curve of one is that of the other
+            if self.spec.target_name
+            in (None, name)  # of two, the curve of one is that of the other
             if 0 < np.sum(targets == k) < len(targets)
         }
         temperatures = {"as trained": 1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from deeplense_batch.core.job import JobError
 from deeplense_batch.core.scoring import figures, metrics
 from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
-from deeplense_batch.tasks.task import Arrays, Frame, Scores
+from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["Detection"]
 
@@ -26,7 +27,6 @@ class Detection(Classification):
 
     Arguments:
         classes: Class names, two.
-        frame: The images.
         label_smoothing: As in `Classification`.
         focal: As in `Classification`.
         positive: The class that is searched for; by default the one named ``lens`` or ``lenses``.
@@ -37,52 +37,28 @@ class Detection(Classification):
     def __init__(
         self,
         *,
-        classes: Sequence[str],
-        frame: Frame | None = None,
+        classes: Sequence[str] | None,
         label_smoothing: float = 0.0,
         focal: float = 0.0,
         positive: str | None = None,
         purity: float = 0.5,
         prevalence: float = 0.01,
     ) -> None:
-        super().__init__(
-            classes=classes, frame=frame, label_smoothing=label_smoothing, focal=focal
-        )
-        if len(self.classes) != 2:
+        super().__init__(classes=classes, label_smoothing=label_smoothing, focal=focal)
+        if classes is not None and len(classes) != 2:
             raise ValueError(f"detection needs two classes, the data have {list(classes)}")
         for name, value in (("purity", purity), ("prevalence", prevalence)):
             if not 0 < value < 1:
                 raise ValueError(f"{name}: should be between 0 and 1, got {value!r}")
-        self.positive, self.purity, self.prevalence = positive, purity, prevalence
+        self.purity, self.prevalence = purity, prevalence
         self._threshold: float | None = None
+        if classes is not None:
+            target = _positive(self.classes, positive)
+            self.spec = replace(self.spec, target_name=target)
+            self._target = self.classes.index(target)
 
-    @property
-    def searched(self) -> int:
-        """Number of the class that is searched for.
-
-        Raises:
-            JobError: There is none of that name, or nobody said which.
-        """
-        lenses = [name for name in self.classes if is_lens(name)]
-        asked = lenses if self.positive is None else [self.positive]
-        if len(asked) != 1 or asked[0] not in self.classes:
-            raise JobError(
-                "task.options.positive: expected the class that is searched for, "
-                f"{' or '.join(self.classes)}; got {self.positive or 'none'}"
-            )
-        return self.classes.index(asked[0])
-
-    @property
-    def learns(self) -> str:
-        return self.classes[self.searched]
-
-    def _search(self, outputs: Arrays) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which samples are what is searched for, (N,), and how probable that is, (N,)."""
-        probability = metrics.softmax(outputs["logits"])[:, self.searched]
-        return outputs["targets"] == self.searched, probability
-
-    def settle(self, outputs: Arrays) -> None:
-        super().settle(outputs)
+    def calibrate(self, outputs: Arrays) -> None:
+        super().calibrate(outputs)
         self._threshold = metrics.threshold_of_purity(
             *self._search(outputs), purity=self.purity, prevalence=self.prevalence
         )
@@ -93,6 +69,14 @@ class Detection(Classification):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._threshold = state["threshold"]
+
+    def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
+        scores, notes = super().score(outputs)
+        lens, probability = self._search(outputs)
+        found, more = metrics.detection_scores(
+            lens, probability, threshold=self._threshold, prevalence=self.prevalence
+        )
+        return scores | found, notes + more
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         drawn = super().draw(outputs, history)
@@ -111,10 +95,22 @@ class Detection(Classification):
             )
         }
 
-    def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
-        scores, notes = super().score(outputs)
-        lens, probability = self._search(outputs)
-        found, more = metrics.detection_scores(
-            lens, probability, threshold=self._threshold, prevalence=self.prevalence
+    def _search(self, outputs: Arrays) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which samples are what is searched for, (N,), and how probable that is, (N,)."""
+        probability = metrics.softmax(outputs["logits"])[:, self._target]
+        return outputs["targets"] == self._target, probability
+
+
+def _positive(classes: tuple[str, ...], asked: str | None) -> str:
+    """The class that is searched for: the one asked for, or the one that is named like lenses.
+
+    Raises:
+        JobError: There is none of that name, or none was asked for and the names leave it open.
+    """
+    candidates = [name for name in classes if is_lens(name)] if asked is None else [asked]
+    if len(candidates) != 1 or candidates[0] not in classes:
+        raise JobError(
+            "task.options.positive: expected the class that is searched for, "
+            f"{' or '.join(classes)}; got {asked or 'none'}"
         )
-        return scores | found, notes + more
+    return candidates[0]

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,20 +34,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures
-from deeplense_batch.lensing.macro import (
-    in_unit,
-    macro_convergence,
-    macro_deflection,
-    macro_of_truth,
-    pixel_grid,
+from deeplense_batch.lensing.macro import in_unit, macro_deflection, macro_of_truth, pixel_grid
+from deeplense_batch.lensing.recovery import (
+    convergence_correlation,
+    deflection_square,
+    recovery_scores,
+    source_moment,
 )
 from deeplense_batch.tasks.classification import Classification, logits_of
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores
 
 __all__ = ["PhysicsGuided"]
 
-_REACH = 2.0  # Einstein radii, within which deflections are compared
-_CORE = 2.0  # pixels around the middle of the lens, left out where convergences are compared
+_TRUTH = ("theta_e", "lens", "shear")
 _HUBER = 0.1  # where the loss of a parameter turns from square to linear
 _CONSTANT_THETA = 0.5  # of seed 003; its head learns this number
 
@@ -75,12 +75,10 @@ class PhysicsGuided(Classification):
         label_smoothing, focal: As `Classification` has them.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("theta_e", "lens", "shear")
-
     def __init__(
         self,
         *,
-        classes: Sequence[str],
+        classes: Sequence[str] | None,
         frame: Frame | None = None,
         deflection: float = 30.0,
         parameters: float = 30.0,
@@ -93,9 +91,7 @@ class PhysicsGuided(Classification):
         label_smoothing: float = 0.0,
         focal: float = 0.0,
     ) -> None:
-        super().__init__(
-            classes=classes, frame=frame, label_smoothing=label_smoothing, focal=focal
-        )
+        super().__init__(classes=classes, label_smoothing=label_smoothing, focal=focal)
         self.weights = {
             "deflection": deflection,
             "parameters": parameters,
@@ -108,28 +104,23 @@ class PhysicsGuided(Classification):
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name}: should be 0 or more, got {weight!r}")
-        self.truth = truth
+        if truth:
+            self.spec = replace(self.spec, truth_keys=_TRUTH, fixed_geometry=True)
+        #: Half the width of the images, arcsec; NaN where unknown.
+        self.half_frame = math.nan if frame is None else frame.size * frame.pixel_scale / 2
         self._mean: list[float] | None = None  # lens of the training slice, arcsec
 
-    @property
-    def fixed_pixels(self) -> bool:
-        return self.truth
-
-    @property
-    def half_frame(self) -> float:
-        """Half the width of the images, arcsec; NaN where unknown."""
-        return math.nan if self.frame is None else self.frame.size * self.frame.pixel_scale / 2
-
-    def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:
+    def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:
         """Take the mean lens of the training slice: what any network has to beat."""
-        if not self.truth or set(self.reads) - set(truth):
+        keys = self.spec.truth_keys
+        if not keys or set(keys) - set(truth):
             return
         if not math.isfinite(self.half_frame):
             raise ValueError(
                 "the data hold lenses in arcsec and no pixel_scale, which physics_guided needs to "
                 "place them; pack or simulate the images with one"
             )
-        lenses = macro_of_truth(*(torch.from_numpy(truth[name]) for name in self.reads))
+        lenses = macro_of_truth(*(torch.from_numpy(truth[key]) for key in keys))
         self._mean = lenses.double().mean(0).tolist()
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,19 +155,34 @@ class PhysicsGuided(Classification):
             return {"scalar": weight * F.smooth_l1_loss(beta, torch.zeros_like(beta))}
         if "parameters" not in output:
             return {}
+        return self._lens_terms(output, batch)
+
+    def _lens_terms(self, output: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Those of an ellipsoid in shear."""
+        deflection, lens = output["deflection"], output["parameters"]
+        bent = deflection + output["correction"]
         terms = {
             "relensing": (output["image"] - output["relensed"]).square().mean(),
-            "compactness": _spread(output).mean(),
+            "compactness": source_moment(output["image"], bent, lens[:, 0]).mean(),
             "positivity": F.relu(-output["convergence"]).mean(),
         }
-        lens = self._truth(batch)
-        return terms if lens is None else terms | _supervised(output, lens)
+        true = self._true_lens(batch)
+        if true is None:
+            return terms
+        theta_e = true[:, :1]
+        error = deflection_square(deflection, true) / theta_e[:, 0].square()
+        numbers, true_numbers = in_unit(lens, theta_e), in_unit(true, theta_e)
+        return terms | {
+            "deflection": error.mean(),
+            "parameters": F.smooth_l1_loss(numbers, true_numbers, beta=_HUBER),
+        }
 
-    def _truth(self, batch: Batch) -> Tensor | None:
+    def _true_lens(self, batch: Batch) -> Tensor | None:
         """The seven numbers of the true lenses, (B, 7), in half frames; None without truth."""
-        if not self.truth or set(self.reads) - set(batch.truth):
+        keys = self.spec.truth_keys
+        if not keys or set(keys) - set(batch.truth):
             return None
-        lens = macro_of_truth(*(batch.truth[name] for name in self.reads))
+        lens = macro_of_truth(*(batch.truth[key] for key in keys))
         return in_unit(lens, self.half_frame)
 
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -187,18 +193,17 @@ class PhysicsGuided(Classification):
             return predicted
         unit = self.half_frame if math.isfinite(self.half_frame) else 1.0
         predicted["lens"] = in_unit(output["parameters"], 1 / unit)
-        lens = self._truth(batch)
-        if lens is None or self._mean is None:
+        true = self._true_lens(batch)
+        if true is None or self._mean is None:
             return predicted
-        x, y = pixel_grid(batch.images.shape[-1], batch.images)
-        mean = in_unit(lens.new_tensor([self._mean]), unit)
-        error = _square_error(output["deflection"], lens, x, y)
-        mean_error = _square_error(macro_deflection(mean, x, y), lens, x, y)
+        size = batch.images.shape[-1]
+        mean = in_unit(true.new_tensor([self._mean]), unit)
+        deflection_of_mean = macro_deflection(mean, *pixel_grid(size, batch.images))
         return predicted | {
-            "true_lens": in_unit(lens, 1 / unit),
-            "deflection_square": unit**2 * error,
-            "mean_deflection_square": unit**2 * mean_error,
-            "convergence_correlation": _correlation(output["parameters"], lens, x, y),
+            "true_lens": in_unit(true, 1 / unit),
+            "deflection_square": unit**2 * deflection_square(output["deflection"], true),
+            "mean_deflection_square": unit**2 * deflection_square(deflection_of_mean, true),
+            "convergence_correlation": convergence_correlation(output["parameters"], true, size),
         }
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
@@ -213,25 +218,13 @@ class PhysicsGuided(Classification):
             ]
         if not len(outputs["lens"]):
             return scores, notes
-        theta_e = outputs["true_lens"][:, 0].astype(np.float64)
-        off = outputs["lens"][:, 0] - theta_e
-        relative = off / theta_e
-        spread = np.median(np.abs(relative - np.median(relative)))
-        error, mean_error = (
-            float(np.sqrt(outputs[name].mean(dtype=np.float64)))
-            for name in ("deflection_square", "mean_deflection_square")
-        )
-        return scores | {
-            "deflection_error": error,
-            "deflection_error_of_mean": mean_error,
-            "deflection_gain": mean_error / error if error else None,
-            "einstein_radius_error": float(np.median(np.abs(off))),
-            "einstein_radius_bias": float(np.median(relative)),
-            "einstein_radius_nmad": float(1.4826 * spread),
-            "convergence_correlation": float(
-                outputs["convergence_correlation"].mean(dtype=np.float64)
-            ),
-        }, notes
+        return scores | recovery_scores(
+            outputs["lens"][:, 0],
+            outputs["true_lens"][:, 0],
+            outputs["deflection_square"],
+            outputs["mean_deflection_square"],
+            outputs["convergence_correlation"],
+        ), notes
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         drawn = super().draw(outputs, history)
@@ -240,60 +233,3 @@ class PhysicsGuided(Classification):
                 outputs["true_lens"][:, 0], outputs["lens"][:, 0], "Einstein radius", "arcsec"
             )
         return drawn
-
-
-def _supervised(output: Mapping[str, Tensor], lens: Tensor) -> dict[str, Tensor]:
-    """Terms that need the true lenses, (B, 7), half frames."""
-    x, y = pixel_grid(output["deflection"].shape[-1], lens)
-    theta_e = lens[:, :1]
-    error = _square_error(output["deflection"], lens, x, y) / theta_e[:, 0].square()
-    predicted, true = in_unit(output["parameters"], theta_e), in_unit(lens, theta_e)
-    return {
-        "deflection": error.mean(),
-        "parameters": F.smooth_l1_loss(predicted, true, beta=_HUBER),
-    }
-
-
-def _square_error(deflection: Tensor, lens: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Mean |alpha - alpha_true|^2 within 2 theta_E of each lens, (B,), half frames squared."""
-    square = (deflection - macro_deflection(lens, x, y)).square().sum(1)
-    inside = _distance(lens, x, y) < _REACH * lens[:, 0, None, None]
-    return (square * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
-
-
-def _correlation(predicted: Tensor, lens: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Correlation of kappa of two lenses within 2 theta_E and outside the core, (B,)."""
-    distance = _distance(lens, x, y)
-    core = 2 * _CORE / x.shape[-1]
-    used = (distance > core) & (distance < _REACH * lens[:, 0, None, None])
-    fields = []
-    for numbers in (predicted, lens):
-        field = macro_convergence(numbers, x, y)
-        mean = (field * used).sum((1, 2), keepdim=True) / used.sum((1, 2), keepdim=True)
-        fields.append((field - mean) * used)
-    a, b = (field.flatten(1) for field in fields)
-    return F.cosine_similarity(a, b, dim=1)
-
-
-def _distance(lens: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """From the middle of each lens, (B, H, W), half frames."""
-    return torch.hypot(x - lens[:, 3, None, None], y - lens[:, 4, None, None])
-
-
-def _spread(output: Mapping[str, Tensor]) -> Tensor:
-    """Second moment, over theta_E^2, of where the light came from in the source plane, (B,).
-
-    Light is what is brighter than the edges of the frame. The theta_E that it is measured by gets
-    no gradient, or a larger lens would do.
-    """
-    image = output["image"].mean(1)
-    edges = [image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]]
-    light = F.relu(image - torch.cat(edges, 1).mean(1)[:, None, None])
-    light = light / light.sum((1, 2), keepdim=True).clamp_min(1e-6)
-    x, y = pixel_grid(image.shape[-1], image)
-    alpha = output["deflection"] + output["correction"]
-    moment = torch.zeros_like(light[:, 0, 0])
-    for beta in (x - alpha[:, 0], y - alpha[:, 1]):
-        middle = (light * beta).sum((1, 2), keepdim=True)
-        moment = moment + (light * (beta - middle).square()).sum((1, 2))
-    return moment / output["parameters"][:, 0].detach().square()

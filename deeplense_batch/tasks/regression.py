@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplense_batch.core.scoring import figures, metrics
-from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task
+from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 
 __all__ = ["Regression"]
 
@@ -25,47 +25,31 @@ class Regression(Task):
 
     Arguments:
         classes: Class names; not used.
-        frame: Not used.
         target: Name of the truth, one number an image.
         log10: Learn its logarithm; then every score is in decades.
     """
 
-    monitor: ClassVar[str] = "r2"
-    answer: ClassVar[str] = "predicted"
-    needs_truth: ClassVar[bool] = True
-
     def __init__(
         self,
         *,
-        classes: Sequence[str],
-        frame: Frame | None = None,
+        classes: Sequence[str] | None,
         target: str = "axion_mass_ev",
         log10: bool = True,
     ) -> None:
-        super().__init__(classes=classes, frame=frame)
+        self.name = f"log10 {target}" if log10 else target  # of what is predicted, in words
+        spec = TaskSpec(
+            monitor="r2",
+            num_outputs=1,
+            primary_output="predicted",
+            target_name=self.name,
+            truth_keys=(target,),
+            needs_truth=True,
+        )
+        super().__init__(spec, classes)
         self.target, self.log10 = target, log10
         self._mean, self._sd = 0.0, 1.0
 
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The one truth."""
-        return (self.target,)
-
-    @property
-    def learns(self) -> str:
-        return self.name
-
-    @property
-    def outputs(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def name(self) -> str:
-        """What is predicted, in words."""
-        return f"log10 {self.target}" if self.log10 else self.target
-
-    def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:
+    def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:
         values = self._values(torch.from_numpy(truth[self.target])).numpy()
         known = values[np.isfinite(values)]
         if len(known) < 2 or not known.std() > 0:
@@ -75,7 +59,7 @@ class Regression(Task):
             )
         self._mean, self._sd = float(known.mean()), float(known.std())
 
-    def usable(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
+    def trainable_mask(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
         return torch.isfinite(self._values(torch.from_numpy(truth[self.target]))).numpy()
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,7 +79,7 @@ class Regression(Task):
             return {"predicted": predicted}
         return {"predicted": predicted, "true": self._values(batch.truth[self.target])}
 
-    def scored(self, outputs: Arrays) -> int:
+    def num_scored(self, outputs: Arrays) -> int:
         return int(np.isfinite(outputs["true"]).sum())
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:

@@ -1,6 +1,7 @@
-"""The contract between the one loop and what is learnt.
+"""The contract between the training loop and what is learnt: four methods and a `TaskSpec`.
 
-The loop (`run`) knows the methods and names of `Task`; it never learns what is learnt.
+The loop never learns what is learnt. A new task is one file that holds a subclass of `Task`, and
+its row in `TASKS`; the hooks that `Task` already has a body for are for those that need them.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task"]
+__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Scores = dict[str, float | None]
@@ -41,80 +42,45 @@ class Batch:
     partners: Tensor | None = None  # (B,) int64 targets of the images mixed in, by mixup
     partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
     share: float = 1.0  # of each image and its own target, where others are mixed in
-    truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32, of `Task.reads`
+    truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is fixed about a task once its options and the classes are known."""
+
+    monitor: str  # score that picks the best weights; the higher the better
+    num_outputs: int  # numbers that the network gives for an image; 0 before classes are known
+    primary_output: str = "logits"  # of `predict`: the network's answer, which has to be finite
+    #: Which of the things that tasks of this name may learn; runs of others do not compare.
+    target_name: str | None = None
+    truth_keys: tuple[str, ...] = ()  # truth arrays of the shards that are read, where they exist
+    needs_truth: bool = False  # whether all of them have to exist
+    needs_labels: bool = True  # whether the images have to have classes
+    fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    calibrates: bool = False  # whether `calibrate` is called
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the network's answer tells classes apart."""
+        return self.primary_output == "logits"
 
 
 class Task(ABC):
-    """One thing to learn."""
+    """One thing to learn.
 
-    #: Score that picks the best weights; the higher the better.
-    monitor: ClassVar[str]
-    #: What `predict` calls the network's answer, which has to be finite.
-    answer: ClassVar[str] = "logits"
-    #: Truth arrays of the shards that the task reads, where they are.
-    reads: ClassVar[tuple[str, ...]] = ()
-    #: Whether it can do without them.
-    needs_truth: ClassVar[bool] = False
-    #: Whether it cannot do without classes.
-    needs_labels: ClassVar[bool] = True
-    #: Whether `settle` is called.
-    settles: ClassVar[bool] = False
+    `build_task` hands a task its options, and of ``classes`` and ``frame`` those that it names
+    among its parameters.
 
-    def __init__(self, *, classes: Sequence[str], frame: Frame | None = None) -> None:
-        self.classes = tuple(classes)
-        self.frame = frame
+    Arguments:
+        spec: What is fixed about it.
+        classes: Class names of the data in the order of their numbers; None before the data are
+            known, when only the options are checked.
+    """
 
-    @property
-    def learns(self) -> str | None:
-        """Which of the things that tasks of this name may learn: others do not compare.
-
-        Raises:
-            ValueError: The data leave it open.
-        """
-        return None
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that the network gives for an image."""
-        return len(self.classes)
-
-    @property
-    def fixed_pixels(self) -> bool:
-        """Whether its truth, where there is some, holds only for images that nothing moves."""
-        return False
-
-    def study(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
-        """Look at the labels of the training slice once, before anything is learnt.
-
-        Arguments:
-            targets: Class numbers, (N,).
-            truth: Arrays of `reads`, (N, ...) float64 by name; those that the data have.
-
-        Raises:
-            ValueError: Nothing can be learnt from them.
-        """
-
-    def usable(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
-        """Samples that have what the task learns, (N,); the others are left out of training."""
-        return np.ones(len(targets), bool)
-
-    def scored(self, outputs: Arrays) -> int:
-        """How many samples have what they are scored by."""
-        return len(outputs["ids"])
-
-    def settle(self, outputs: Arrays) -> None:  # noqa: B027
-        """Choose what is chosen on the validation slice, with the best weights, before the test.
-
-        Arguments:
-            outputs: As in `score`, of the validation slice.
-        """
-
-    def state_dict(self) -> dict[str, Any]:
-        """What `study` and `settle` found; kept beside the best weights."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Take up what `state_dict` gave."""
+    def __init__(self, spec: TaskSpec, classes: Sequence[str] | None) -> None:
+        self.spec = spec
+        self.classes = tuple(classes or ())
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -135,7 +101,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
-        """Judge the outputs of a whole slice.
+        """Score the outputs of a whole slice.
 
         Arguments:
             outputs: What `predict` gave, gathered, with ``ids`` and ``targets`` (N,).
@@ -147,3 +113,36 @@ class Task(ABC):
     @abstractmethod
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Draw the figures of a run from its saved outputs and its epochs."""
+
+    def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
+        """Look at the labels of the training slice once, before anything is learnt.
+
+        Arguments:
+            targets: Class numbers, (N,).
+            truth: Arrays of `TaskSpec.truth_keys`, (N, ...) float64; those that the data have.
+
+        Raises:
+            ValueError: Nothing can be learnt from them.
+        """
+
+    def calibrate(self, outputs: Arrays) -> None:  # noqa: B027
+        """Choose what is chosen on the validation slice, with the best weights, before the test.
+
+        Arguments:
+            outputs: As in `score`, of the validation slice.
+        """
+
+    def trainable_mask(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
+        """Samples that have what the task learns, (N,); the others are left out of training."""
+        return np.ones(len(targets), bool)
+
+    def num_scored(self, outputs: Arrays) -> int:
+        """How many samples have what they are scored by."""
+        return len(outputs["ids"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `fit_statistics` and `calibrate` found; kept beside the best weights."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take up what `state_dict` gave."""

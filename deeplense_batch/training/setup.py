@@ -24,7 +24,16 @@ from deeplense_batch.models.weights import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
 
-__all__ = ["Setup", "frame_of", "gflops_of", "model_of", "open_loaders", "set_up", "task_of"]
+__all__ = [
+    "Setup",
+    "check_truth",
+    "frame_of",
+    "gflops_of",
+    "model_of",
+    "open_loaders",
+    "set_up",
+    "task_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -104,21 +113,30 @@ def open_loaders(
             transform=transform,
             device=world.device,
             resident=job.engine.resident,
-            truths=task.reads,
+            truths=task.spec.truth_keys,
         )
     transform = loaders["train"].measured()
     for loader in loaders.values():
         loader.transform = transform
     train = loaders["train"]
-    if lacking := set(task.reads) - set(train.truth) if task.needs_truth else ():
-        raise ShardError(
-            f"{job.data.root}: has no truth/{min(lacking)}, which task {job.task.name} learns; "
-            "'simulate' keeps it beside the images"
-        )
-    task.study(train.targets.cpu().numpy(), train.truth)
-    if task.learns:
-        _log.info("%s of %s", job.task.name, task.learns)
+    check_truth(task, train, job.data.root)
+    task.fit_statistics(train.targets.cpu().numpy(), train.truth)
+    if task.spec.target_name:
+        _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, loaders
+
+
+def check_truth(task: Task, loader: Loader, root: str) -> None:
+    """Make sure that images have the truth that a task cannot do without.
+
+    Raises:
+        ShardError: They lack some of it.
+    """
+    if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
+        raise ShardError(
+            f"{root}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
+            "beside the images"
+        )
 
 
 def frame_of(job: Job, info: SplitInfo) -> Frame:
@@ -158,7 +176,7 @@ def model_of(
     return models.build(
         job.model.name,
         channels=frame.channels,
-        classes=task.outputs,
+        classes=task.spec.num_outputs,
         size=frame.size,
         pretrained=job.model.pretrained if pretrained is None else pretrained,
         adapt=job.model.adapt,

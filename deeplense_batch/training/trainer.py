@@ -1,9 +1,9 @@
 """The one loop: train, validate, keep the best, save; and go on where it was cut off.
 
-The loop calls four methods of a task and never learns what is learnt. Every random choice is a
-function of (seed, epoch, step) or of (seed, epoch, sample), never of what ran before, so a
-checkpoint needs no state of any generator, and a training that goes on from one ends bit for bit
-as it would have without the interruption.
+The loop knows the contract of a task (`tasks.task`) and never learns what is learnt. Every random
+choice is a function of (seed, epoch, step) or of (seed, epoch, sample), never of what ran before,
+so a checkpoint needs no state of any generator, and a training that goes on from one ends bit for
+bit as it would have without the interruption.
 """
 
 from __future__ import annotations
@@ -62,12 +62,13 @@ class Trainer:
     def __post_init__(self) -> None:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
         self._targets = self.train.targets.cpu().numpy()
-        self._usable = self.task.usable(self._targets, self.train.truth)
-        least = self._usable.sum() // math.ceil(self._usable.sum() / self.job.train.batch_size)
+        self._trainable = self.task.trainable_mask(self._targets, self.train.truth)
+        samples = self._trainable.sum()
+        least = samples // math.ceil(samples / self.job.train.batch_size)
         if least < self.world.size:
             raise JobError(
                 f"{self.job.name}: train.batch_size: with {self.job.train.batch_size}, a step of "
-                f"the {self._usable.sum()} samples has {least}, less than one for each of "
+                f"the {samples} samples has {least}, less than one for each of "
                 f"{self.world.size} processes"
             )
         self._weights: Tensor | None = None
@@ -160,7 +161,7 @@ class Trainer:
             if train.balance == "sampler"
             else shuffled(len(self.train), seed=seed, epoch=epoch)
         )
-        places = places[self._usable[places]]
+        places = places[self._trainable[places]]
         steps = order(places, train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
@@ -218,14 +219,16 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss = {
-            name: float(self.world.all_reduce_sum(value)) / int(self._usable.sum())
+            name: float(self.world.all_reduce_sum(value)) / int(self._trainable.sum())
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
             raise DivergedError(f"the loss of epoch {self.epoch + 1} is not finite: {loss}")
         started = time.perf_counter()
         outputs = evaluate(self.task, self.stepper.scored, self.valid, self.world)
-        finite = outputs is not None and bool(np.isfinite(outputs[self.task.answer]).all())
+        finite = outputs is not None and bool(
+            np.isfinite(outputs[self.task.spec.primary_output]).all()
+        )
         if not self.world.broadcast(finite):
             raise DivergedError(
                 f"after epoch {self.epoch + 1} what the network says of validation images is not "
@@ -234,7 +237,7 @@ class Trainer:
         scores: Scores = {}
         if outputs is not None:
             scores, _ = self.task.score(outputs)
-        score, by_loss = self.world.broadcast(_rank_of(scores, self.task.monitor))
+        score, by_loss = self.world.broadcast(_rank_of(scores, self.task.spec.monitor))
         seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
         self.stepper.schedule.end_epoch(score)
         self.epoch, self.step, self._sums, self._epoch_seconds = self.epoch + 1, 0, {}, 0.0
@@ -257,10 +260,10 @@ class Trainer:
         lr = self.stepper.optimizer.param_groups[0]["lr"]
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
         self.run.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
-        shown = scores.get(self.task.monitor)
+        shown = scores.get(self.task.spec.monitor)
         _log.info(
             "epoch %d of %d: loss %.4f, valid %s %s%s, %.0f images/s",
-            self.epoch, self.job.train.epochs, loss["loss"], self.task.monitor,
+            self.epoch, self.job.train.epochs, loss["loss"], self.task.spec.monitor,
             "undefined" if shown is None else f"{shown:.4f}",
             " (best)" if self.best_epoch == self.epoch else "", rate,
         )  # fmt: skip
@@ -276,8 +279,8 @@ class Trainer:
         lacking = [name for k, name in enumerate(classes) if not (targets == k).any()]
         why = f", which has no {' and no '.join(lacking)}" if lacking else ""
         return (
-            f"the validation {self.task.monitor} is undefined on {self.job.data.valid}{why}: the "
-            "best epoch is that of the lowest validation loss"
+            f"the validation {self.task.spec.monitor} is undefined on {self.job.data.valid}{why}: "
+            "the best epoch is that of the lowest validation loss"
         )
 
     def _best(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.data.reader import central
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import backbone, weights_file
@@ -56,7 +56,7 @@ class Critic:
             raise TrainedError(
                 f"{where}: takes {trained.shape[0]} channels, the images have {of.shape[0]}"
             )
-        share = _field_of(trained) / _field_of(of)
+        share = trained.field / of.field
         if np.isfinite(trained.pixel_scale) and np.isfinite(of.pixel_scale):
             share *= trained.pixel_scale / of.pixel_scale
         #: Central pixels of the images that it sees.
@@ -85,7 +85,7 @@ class Critic:
             seen[:] = [inputs[0]]
 
         def look(part: Tensor) -> Tensor:
-            logits = self._network(self._transform(central(part, self.kept)))
+            logits = self._network(self._transform(central_crop(part, self.kept)))
             if not seen:
                 raise TrainedError(
                     f"judge.classifier: {self.trained.run.path}: its network has no linear layer, "
@@ -107,11 +107,6 @@ class Critic:
         """Its own numbers of the classes that another run gives `targets`, (N,)."""
         own = np.array([self.trained.classes.index(name) for name in classes])
         return own[targets]
-
-
-def _field_of(trained: Trained) -> int:
-    """Width of what the network of a run sees, in pixels of its data."""
-    return trained.job.data.crop or trained.shape[1]
 
 
 def inception(like: Images, device: torch.device) -> Callable[[Images], Floats]:

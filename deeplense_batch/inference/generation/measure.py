@@ -132,8 +132,7 @@ class _Measuring:
     ) -> None:
         self._trained, self._critic, self._sets, self._pool = trained, critic, sets, pool
         self._on_batch = on_batch
-        kept = trained.job.data.crop or trained.shape[1]
-        self._scale = trained.pixel_scale * kept / trained.input_shape[1]
+        self._scale = trained.input_pixel_scale
         self._numbers: dict[str, Any] = {"images": len(sets.generated)}
         self._notes = [
             f"judged without class {name}: the images drawn, the training or the test slice have "
@@ -318,7 +317,7 @@ def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
         TrainedError: A generated image is not finite.
     """
     assert isinstance(trained.task, Generation)
-    classes = trained.classes if "class" in trained.task.told else ()
+    classes = trained.classes if "class" in trained.task.conditions else ()
     targets = {name: loader.targets.cpu().numpy() for name, loader in loaders.items()}
     places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in loaders}
     for number in range(max(len(classes), 1)):

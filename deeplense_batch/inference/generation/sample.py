@@ -1,7 +1,7 @@
 """New images from a finished run of the task generation, as ordinary shards.
 
 An image is a function of the seed and its index, never of who makes it, so that processes and
-array elements share a set, and one that was cut off goes on (`data.simulate.make_set`).
+array elements share a set, and one that was cut off goes on (`data.generate`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def sample(
 ) -> GenerateReport:
     """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
 
-    Images of all classes are equally many; without classes they are unlabelled. A network that is
-    told Einstein radii gets those of its training set, and they are kept as truth.
+    Images of all classes are equally many; without classes they are unlabelled. A network that
+    draws by Einstein radius gets radii of its training set, and they are kept as truth.
 
     Arguments:
         run: Run directory of a finished run.
@@ -60,8 +60,9 @@ def sample(
         class_: Of this class alone.
         sampler: One of `samplers.SAMPLERS`.
         steps: Of the sampler.
-        guidance: How far to go from what the network draws untold to what it draws when told: 1
-            is told, more is clearer and less varied (Ho and Salimans 2022, arXiv:2207.12598).
+        guidance: How far to go from what the network draws without its conditions to what it
+            draws with them: 1 is with them, more is clearer and less varied (Ho and Salimans
+            2022, arXiv:2207.12598).
         seed: Of all noise.
         device: ``cpu`` or ``cuda``; by default a GPU where there is one.
         shard_size: Images in a shard.
@@ -104,15 +105,16 @@ def draw(
         raise TrainedError(
             f"{trained.run.path}: its task, {trained.job.task.name}, generates no images"
         )
-    told = trained.classes if "class" in task.told else ()
-    if class_ and class_ not in told:
-        known = nearest(class_, told) if told else "the network is told no classes"
+    classes = trained.classes if "class" in task.conditions else ()
+    if class_ and class_ not in classes:
+        known = nearest(class_, classes) if classes else "the network is told no classes"
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
     if sampler not in SAMPLERS:
         raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")
-    if images < max(len(told), 1) or steps < 1:
+    least = max(len(classes), 1)
+    if images < least or steps < 1:
         raise ShardError(
-            f"sample: images and steps: expected {max(len(told), 1)} images and 1 step or more; "
+            f"sample: images and steps: expected {least} images and 1 step or more; "
             f"got {images} and {steps}"
         )
     if trained.job.data.stretch != "linear":
@@ -120,7 +122,7 @@ def draw(
             f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
             "cannot be given back; train with data.stretch: linear"
         )
-    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
+    content = _Drawn(trained, task, classes, class_, sampler, steps, guidance, device)
     return generate_dataset(
         "sample", content, "sample", content.counts(images), Path(out), seed=seed,
         shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
@@ -129,7 +131,7 @@ def draw(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The images of a run, as `data.kind.Kind` wants them told."""
+    """The images of a run, as a `data.generate.ImageGenerator`."""
 
     trained: Trained
     task: Generation
@@ -161,8 +163,7 @@ class _Drawn:
     @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec; NaN where unknown."""
-        shape, scale = self.trained.shape, self.trained.pixel_scale
-        return scale * (self.trained.job.data.crop or shape[1]) / self.shape[1]
+        return self.trained.input_pixel_scale
 
     @property
     def about(self) -> str:
@@ -223,13 +224,13 @@ class _Drawn:
         self, x: Tensor, sigma: float, *, labels: Tensor | None, radii: Tensor | None
     ) -> Tensor:
         """The image in a noisy one, guided."""
-        levels = x.new_full((len(x),), math.atan(sigma) * 2 / math.pi)
+        t = x.new_full((len(x),), math.atan(sigma) * 2 / math.pi)
         noisy, process = x / math.hypot(1, sigma), self.task.process
-        told = process.image(self.trained.model(noisy, levels, labels, radii), noisy, levels)
-        if self.guidance == 1 or not self.task.told:
-            return told
-        untold = process.image(self.trained.model(noisy, levels), noisy, levels)
-        return untold + self.guidance * (told - untold)
+        conditional = process.image(self.trained.model(noisy, t, labels, radii), noisy, t)
+        if self.guidance == 1 or not self.task.conditions:
+            return conditional
+        unconditional = process.image(self.trained.model(noisy, t), noisy, t)
+        return unconditional + self.guidance * (conditional - unconditional)
 
     def _values(self, images: Tensor) -> NDArray[np.float32]:
         """Values as they were packed, (B, C, H, W): the normalisation is undone."""

@@ -1,0 +1,30 @@
+"""Structural similarity of images, as a score and as a loss.
+
+Reference:
+    Wang et al. 2004, IEEE TIP 13, 600.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+__all__ = ["WINDOW", "ssim"]
+
+WINDOW = 11  # pixels that are compared at once; the images have at least as many along a side
+_SIGMA = 1.5  # of the Gaussian that weighs them, pixels
+
+
+def ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Mean structural similarity of images, a scalar.
+
+    Arguments:
+        images: (B, C, H, W) float32.
+        others: (B, C, H, W) float32; their range is that of the values.
+    """
+    span = float(others.max() - others.min())
+    value = structural_similarity_index_measure(
+        images, others, kernel_size=WINDOW, sigma=_SIGMA, data_range=max(span, 1e-6)
+    )
+    assert isinstance(value, Tensor)
+    return value
