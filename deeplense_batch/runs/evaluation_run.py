@@ -40,6 +40,7 @@ from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier, put_aside
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
+from deeplense_batch.training.setup import check_truth
 from deeplense_batch.training.trainer import evaluate
 
 __all__ = ["draw_and_measure", "evaluate_run", "open_critic"]
