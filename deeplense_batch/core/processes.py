@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 __all__ = [
     "Interrupt",
     "StartError",
     "StoppedError",
     "forget",
+    "handled_by",
     "is_main",
     "local_rank",
     "local_size",
@@ -28,6 +30,8 @@ __all__ = [
     "started",
     "world_size",
 ]
+
+Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -142,13 +146,25 @@ def signals() -> Iterator[Interrupt]:
     numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2]
     # A Ctrl-C that the parent keeps to itself stays with it.
     numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n != signal.SIGINT]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-    try:
+    with handled_by(handle, *numbers):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         yield interrupt
+
+
+@contextlib.contextmanager
+def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
+    """Handle signals in one way for a while, then as before.
+
+    Arguments:
+        handler: A function of the signal's number and the frame, or `signal.SIG_IGN`.
+        numbers: The signals.
+    """
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _number(name: str, least: int, most: int | None, missing: int | None = None) -> int:
