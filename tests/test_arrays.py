@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import yaml
 from conftest import PATIENCE, REPOSITORY, require_programs, typed
 
 from deeplense_batch.cli import cluster_commands
+from deeplense_batch.cluster.executor import EXECUTORS, Options, make_executor
 from deeplense_batch.cluster.site import Profile, load_profile
 from deeplense_batch.cluster.slurm_queue import SlurmError, elements, ranks
 from deeplense_batch.cluster.submit import Submission, submit
@@ -258,7 +260,7 @@ def test_the_ranks_of_srun(monkeypatch):
 
 def test_an_element_at_work_says_more_than_a_link_that_waits(recipe):
     program("squeue", r"printf 'a-0-b|1|5_1|RUNNING|None\na-0-b|1|6_1|PENDING|Dependency\n'")
-    assert elements(["a-0-b"])["a-0-b_1"].state == "RUNNING"
+    assert elements(["a-0-b_1"])["a-0-b_1"].state == "RUNNING"
 
 
 QUEUE = {"pending": "PENDING|Priority", "running": "RUNNING|None", "ending": "COMPLETING|None"}
@@ -297,7 +299,7 @@ def test_what_slurm_says_of_a_run(recipe, capsys, files, slurm, shown, monkeypat
     told = typed(capsys, "status")[1]
     assert told.splitlines()[-1] == f"1 run: 1 {shown}"
     if shown in ("planned", "lost"):
-        assert "SLURM holds it no more: job 5_0 NODE_FAIL" in told
+        assert "no longer in SLURM's queue: job 5_0 NODE_FAIL" in told
     if slurm == "pending":
         assert "SLURM 5_0 PENDING: Priority" in told
     program("squeue", "echo down >&2; exit 1")
@@ -345,7 +347,8 @@ echo Submitted batch job 7""",
     def hand_over(out: Path, together: Any) -> None:
         planned = plan(jobs, out)
         together.wait()
-        submit(Submission.of(planned, retry=False, force=False), out, cluster="slurm")
+        executor = make_executor("slurm", out, Options())
+        submit(Submission.of(planned, retry=False, force=False), executor)
 
     for attempt in range(100):
         out = Path(f"runs{attempt}")
@@ -407,5 +410,34 @@ def test_the_log_of_a_job_stands_in_for_one_that_the_run_did_not_write(recipe, c
 def test_flags_of_slurm_are_for_slurm(recipe, capsys):
     for flag in ("--chain=1", "--collect", "--bench=x.json"):
         code, _, error = typed(capsys, "submit", "--grid", recipe, flag)
-        assert code == 2 and error == ("--chain, --collect and --bench: are for --cluster slurm\n")
+        name = flag.partition("=")[0]
+        assert (code, error) == (2, f"{name}: is for --cluster slurm, not --cluster local\n")
+    code, _, error = typed(
+        capsys, "submit", "--grid", recipe, "--jobs_per_gpu=2", "--cluster=slurm"
+    )
+    assert code == 2 and error == "--jobs_per_gpu: is for --cluster local, not --cluster slurm\n"
     assert typed(capsys, "cancel", "--state=done")[:2] == (2, "")
+
+
+@pytest.mark.parametrize("cluster", EXECUTORS)
+def test_every_executor_keeps_the_contract(cluster, recipe):
+    executor = make_executor(cluster, Path("runs"), Options(parallel=1, device="cpu"))
+    assert executor.name == cluster
+    assert set(executor.flags) <= {field.name for field in dataclasses.fields(Options)}
+    todo = plan(load_jobs(recipe), Path("runs"))
+    executor.check(todo)
+    assert isinstance(executor.estimate(todo), str)
+    assert not Path("runs").exists()  # nothing is written before `submit`
+
+
+def test_a_run_cancelled_in_slurm_s_queue_is_carried_out_on_this_machine(recipe, capsys):
+    program("sbatch", "echo Submitted batch job 7")
+    words = ["submit", "--grid", recipe, "--train.epochs=1", "--seeds=[0]"]
+    assert typed(capsys, *words, "--cluster=slurm")[0] == 0
+    (run,) = find_runs(Path("runs"))
+    content = run.read_json("status.json")
+    run.write_json("status.json", content | {"pid": 2**22 + 1})  # `submit` has ended
+    program("squeue", "exit 0")
+    code, shown, error = typed(capsys, *words)
+    assert code == 0 and "1 run, 1 to do" in shown, error
+    assert run.status().state == "done" and run.status().element is None

@@ -18,6 +18,7 @@ import yaml
 from conftest import PATIENCE, make_job, wait_for
 
 from deeplense_batch.cluster import submit
+from deeplense_batch.cluster.executor import Options, make_executor
 from deeplense_batch.core import processes, provenance, rundir
 from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir, Status, find_runs
@@ -222,7 +223,8 @@ def _submit(jobs, out: Path, together) -> None:
         items = plan(jobs, out / str(i))
         together.wait()
         submission = submit.Submission.of(items, retry=False, force=False)
-        submit.submit(submission, out / str(i), cluster="debug", device="cpu")
+        executor = make_executor("debug", out / str(i), Options(device="cpu"))
+        submit.submit(submission, executor)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import yaml
 from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for
 
 from deeplense_batch.cluster import local
+from deeplense_batch.cluster.executor import Options
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status, find_runs
 from deeplense_batch.runs.plan import plan
@@ -153,7 +154,8 @@ def test_what_waited_is_as_it_was_when_the_queue_ends(recipe, monkeypatch):
 
     monkeypatch.setattr(local, "_start", start)
     with pytest.raises(KeyboardInterrupt):
-        local.run_queue([items[1], items[0]], recipe.parent / "logs", device="cpu", parallel=1)
+        options = Options(device="cpu", parallel=1)
+        local.run_queue([items[1], items[0]], recipe.parent / "logs", options)
     told = items[1].run.status()
     assert (told.state, told.reason, told.message, told.epoch) == ("failed", "oom", "too large", 1)
     assert items[0].run.status().state == "planned"
@@ -224,12 +226,11 @@ def test_gpus_are_leased_by_the_names_of_those_that_are_visible(
     monkeypatch.setattr(local, "_visible_gpus", lambda: ["GPU-a", "3"])
     monkeypatch.setattr(local, "_start", start)
     monkeypatch.setattr(local, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(local, "_say", lambda *_: None)
+    monkeypatch.setattr(local, "_log_end", lambda *_: None)
     for item in items:
         item.create()
-    local.run_queue(
-        items, recipe.parent / "logs", device=None, parallel=parallel, jobs_per_gpu=shared
-    )
+    options = Options(parallel=parallel, jobs_per_gpu=shared)
+    local.run_queue(items, recipe.parent / "logs", options)
     assert len(seen) == 6 and max(seen) == most
 
 
@@ -276,7 +277,9 @@ def test_force_refuses_what_is_at_work_and_keeps_what_was(recipe, capsys):
     assert len(list((run.path.parent / ".old").iterdir())) == 1
     run.write_status(Status(state="running"))
     code, _, error = typed(capsys, *words, "--force")
-    assert code == 3 and "--force starts over only what is not at work" in error
+    assert (
+        code == 3 and "--force starts over only runs that are neither queued nor running" in error
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class ClusterCommands(ModelCommands):
             bench: On SLURM, file of bench --out, to estimate the hours by.
             overrides: Fields of the jobs, such as --train.epochs=3.
         """
-        from deeplense_batch.cluster.submit import check_cluster
+        from deeplense_batch.cluster.executor import Options, make_executor
 
         expand, paths = words.recipes(jobs, grid)
         flags = {"retry": words.flag("retry", retry), "force": words.flag("force", force)}
@@ -75,32 +75,32 @@ class ClusterCommands(ModelCommands):
         slots = words.integer("parallel", parallel) or None
         shared = words.integer("jobs_per_gpu", jobs_per_gpu)
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
-        check_cluster(cluster)
-        if shared < 1 or (shared > 1 and cluster != "local"):
-            raise words.UsageError("--jobs_per_gpu: is 1 or more, and more on this machine only")
-        links, compared = words.integer("chain", chain), words.flag("collect", collect)
-        if (links or compared or bench) and cluster != "slurm":
-            raise words.UsageError("--chain, --collect and --bench: are for --cluster slurm")
+        if shared < 1:
+            raise words.UsageError("--jobs_per_gpu: is 1 or more")
+        compared = words.flag("collect", collect)
+        folder = words.runs_folder(out)
+        executor = make_executor(
+            cluster,
+            folder,
+            Options(
+                parallel=slots, device=on, jobs_per_gpu=shared,
+                chain=words.integer("chain", chain),
+                collect=Path("report") if compared else None, bench=bench or None,
+            ),
+        )  # fmt: skip
         loaded = _loaded(paths, fields, expand=expand, everything=everything)
 
         def act() -> int:
             from deeplense_batch.cluster.submit import Submission, submit
 
-            folder = words.runs_folder(out)
             submission = Submission.of(_planned(loaded, folder, everything=everything), **flags)
             print(submission)
-            if cluster == "slurm" and submission.todo:
-                from deeplense_batch.cluster.estimate import forecast
-                from deeplense_batch.cluster.site import load_profile
-
-                print(forecast(submission.todo, folder, load_profile(), bench=bench or None))
+            if submission.todo and (estimate := executor.estimate(submission.todo)):
+                print(estimate)
             if dry or (ask and submission.todo and not _agreed()):
                 return 0
-            submit(
-                submission, folder, cluster=cluster, parallel=slots, jobs_per_gpu=shared,
-                device=on, links=links, report=Path("report") if compared else None,
-            )  # fmt: skip
-            return 0 if cluster == "slurm" or submission.complete else 5
+            submit(submission, executor)
+            return 5 if executor.waits and not submission.complete else 0
 
         return Plan(act)
 

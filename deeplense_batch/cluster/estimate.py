@@ -25,47 +25,53 @@ Workload = tuple[str, int | None, int | None, str]  # model, crop, size, cuda or
 def forecast(
     todo: Sequence[PlannedRun], out: Path, profile: Profile, *, bench: Path | str | None = None
 ) -> str:
-    """The arrays that runs will be in, and the hours that they will take, a line each.
+    """The arrays that runs will be in, a line each, and a line of the hours that they will take.
 
-    Hours are those of the images a run sees: at the pace of finished runs of the same network on
-    the same pixels, or at that which `bench` measured. Where there is neither, they are unknown.
+    Hours are those of the images a run sees, at the speed that `bench` measured, or at that of
+    finished runs of the same network on images of the same size. Without either they are unknown.
 
     Arguments:
         todo: Runs, at least one.
         out: Folder of the runs.
-        profile: Of the site; its price is told where it has one.
+        profile: Of the site; a price is given where the profile has one.
         bench: What ``bench --out`` wrote.
 
     Raises:
-        JobError: A run is none for this site.
+        JobError: A run cannot be in an array on this site.
         CollectError: `bench` is no such file.
     """
     check(todo, profile)
-    seconds = {} if bench is None else _measured(bench)
-    memo = Memo()
+    hours, unknown = _hours(todo, out, bench)
+    parts = [f"about {value:.2g} {unit} will be used" for unit, value in hours.items()]
+    if unknown:
+        parts.append(f"hours of {unknown} run{'s' * (unknown > 1)} unknown: none like it ran here")
+    if profile.gpu_hour_price is not None and "GPU-hours" in hours:
+        cost = hours["GPU-hours"] * profile.gpu_hour_price
+        parts.append(f"at {profile.gpu_hour_price:g} {profile.currency} each, {cost:.2f}")
+    return "\n".join([*map(str, grouped(todo, "")), "; ".join(parts)])
+
+
+def _hours(
+    todo: Sequence[PlannedRun], out: Path, bench: Path | str | None
+) -> tuple[dict[str, float], int]:
+    """Hours by their unit, of GPUs or of CPUs, and for how many runs they are unknown."""
+    measured = {} if bench is None else _measured(bench)
     past = _past(out)
-    known: dict[str, float] = {}
+    memo = Memo()
+    hours: dict[str, float] = {}
     unknown = 0
     for item in todo:
-        gpus = item.job.resources.gpus
-        kind = (
-            _workload(item.job, "cuda" if gpus else "cpu") if isinstance(item.job, Job) else None
-        )
-        pace = seconds.get((item.job.label, "cuda" if gpus else "cpu"))
-        pace = past.get(kind) if pace is None and kind else pace
-        if pace is None or kind is None:
+        job = item.job
+        device, unit = ("cuda", "GPU-hours") if job.resources.gpus else ("cpu", "CPU-hours")
+        seconds = None  # of the device, for an image
+        if isinstance(job, Job):
+            seconds = measured.get((job.label, device), past.get(_workload(job, device)))
+        if seconds is None or not isinstance(job, Job):
             unknown += 1
             continue
-        name = "GPU-hours" if gpus else "CPU-hours"
-        hours = pace * _images(item.training, memo) * item.training.train.epochs / 3600
-        known[name] = known.get(name, 0.0) + hours
-    told = [f"about {hours:.2g} {name} will be used" for name, hours in known.items()]
-    if unknown:
-        told.append(f"hours of {unknown} run{'s' * (unknown > 1)} unknown: none like it ran here")
-    if profile.gpu_hour_price is not None and "GPU-hours" in known:
-        cost = known["GPU-hours"] * profile.gpu_hour_price
-        told.append(f"at {profile.gpu_hour_price:g} {profile.currency} each, {cost:.2f}")
-    return "\n".join([*map(str, grouped(todo, "")), "; ".join(told)])
+        images = _images(job, memo) * job.train.epochs
+        hours[unit] = hours.get(unit, 0.0) + seconds * images / 3600
+    return hours, unknown
 
 
 def _workload(job: Job, device: str) -> Workload:
@@ -73,22 +79,24 @@ def _workload(job: Job, device: str) -> Workload:
 
 
 def _images(job: Job, memo: Memo) -> int:
-    asked = job.data.root, job.data.train
-    return memo.once(asked, lambda: len(open_split(*asked)))
+    """How many images an epoch has."""
+    split = job.data.root, job.data.train
+    return memo.once(split, lambda: len(open_split(*split)))
 
 
 def _past(out: Path) -> dict[Workload, float]:
-    """Device-seconds for an image, of finished runs; the median of each kind."""
-    paces: dict[Workload, list[float]] = {}
+    """Device-seconds for an image, of finished runs; the median of each workload."""
+    seconds: dict[Workload, list[float]] = {}
     for row in read_rows(out) if find_runs(out) else ():
         if row["state"] != "done" or not row.get("train_samples"):
             continue
         metrics = read_metrics(RunDir(row["run"]))
         crop, size = (row["recipe"].get(f"data.{name}") for name in ("crop", "size"))
-        kind = (row["model"], crop, size, metrics["device"]["type"])
-        seen = row["train_samples"] * row["epochs"]
-        paces.setdefault(kind, []).append(metrics["cost"]["device_hours"] * 3600 / seen)
-    return {kind: median(values) for kind, values in paces.items()}
+        workload = (row["model"], crop, size, metrics["device"]["type"])
+        images = row["train_samples"] * row["epochs"]
+        total = metrics["cost"]["device_hours"] * 3600
+        seconds.setdefault(workload, []).append(total / images)
+    return {workload: median(values) for workload, values in seconds.items()}
 
 
 def _measured(bench: Path | str) -> dict[tuple[str, str], float]:

@@ -1,8 +1,8 @@
-"""The slots of one machine: a queue in front of submitit's local executor, which has none.
+"""The executors of this machine: a queue of processes (`Local`), or this process (`Debug`).
 
-submitit starts one process for each run (`Worker`) and writes its output to a log; here it is
-handed a run only when a slot is free. What became of a run is read from its directory, never from
-submitit's pickles or exit codes.
+submitit's local executor starts a process for each run (`Worker`) and writes its output to a log,
+but it has no queue: `Local` gives it a run only when a GPU or cores are free for it. How a run
+ended is read from its directory, not from submitit's pickles or exit codes.
 """
 
 from __future__ import annotations
@@ -17,39 +17,97 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import submitit
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from deeplense_batch.cluster.executor import Executor, Options
+from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.core import provenance
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.machine import cores
-from deeplense_batch.core.processes import forget
+from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
 from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["Worker", "check_gpus", "run_here", "run_queue"]
+__all__ = ["Debug", "Local", "Worker", "run_queue"]
 
 _POLL_SECONDS = 0.2
-_NEVER_MINUTES = 60 * 24 * 365  # submitit kills after 2 minutes unless told; hours are SLURM's
+_NEVER_MINUTES = 60 * 24 * 365  # submitit kills after 2 minutes by default; hours are for SLURM
 
 _log = logging.getLogger(__name__)
 
 
+class Local(Executor):
+    """Processes of this machine, as many at a time as it has GPUs or cores for."""
+
+    name = "local"
+    flags = (*Executor.flags, "jobs_per_gpu")
+
+    def check(self, todo: Sequence[PlannedRun]) -> None:
+        """Make sure that no run asks for more GPUs than this machine has, where it has some.
+
+        Raises:
+            JobError: One does.
+        """
+        device = self.options.device
+        largest = max(todo, key=lambda item: _gpus(item, device))
+        needed = _gpus(largest, device)
+        if needed and 0 < (visible := len(_visible_gpus())) < needed:
+            raise JobError(
+                f"{largest.job.name}: resources.gpus: asks for {needed}, this machine shows "
+                f"{visible}"
+            )
+
+    def submit(self, todo: Sequence[PlannedRun]) -> None:
+        """Carry out runs; returns when all have ended."""
+        run_queue(todo, _logs(self, todo), self.options)
+
+
+class Debug(Executor):
+    """This process, one run after the other."""
+
+    name = "debug"
+
+    def check(self, todo: Sequence[PlannedRun]) -> None:
+        """Nothing: a run that cannot start here says so itself."""
+
+    def submit(self, todo: Sequence[PlannedRun]) -> None:
+        """Carry out runs in this process; a failed one does not stop the rest."""
+        executor = submitit.DebugExecutor(_logs(self, todo))
+        for item in todo:
+            job = executor.submit(Worker(str(item.run.path.absolute()), self.options.device))
+            before = _status_of(item.run)
+            # `exception` carries the run out; `result` would open a debugger where it fails.
+            if (error := job.exception()) and _status_of(item.run) == before:
+                _log.warning("did not begin %s: %s", item.run.name, error)
+            else:
+                _log_end(item.run)
+
+
+def _logs(executor: Executor, todo: Sequence[PlannedRun]) -> Path:
+    """Write the record of a submission; returns the folder for the logs of its processes."""
+    folder = open_record(executor.out)
+    runs = [{"run": str(item.run.path.absolute())} for item in todo]
+    write_record(folder, runs, cluster=executor.name)
+    return folder / "logs"
+
+
 @dataclass(frozen=True)
 class Worker:
-    """What a process that submitit started does: one run. Holds text only, and no checkpoint."""
+    """What a process that submitit started does: one run. It is pickled, and holds only text."""
 
     path: str
     device: str | None = None
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES names them; submitit takes numbers only
-    shared: bool = False  # with other runs
+    shared: bool = False  # whether other runs use the same GPUs
 
     def __call__(self) -> None:
-        """Carry out the run; a run cut short with its state saved exits 85."""
+        """Carry out the run; one cut short with its state saved exits 85."""
         forget(os.environ)
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -61,128 +119,117 @@ class Worker:
         logging.getLogger("deeplense_batch").setLevel(logging.INFO)
         try:
             code = execute(reopen(self.path), device=self.device)
-        except Exception as error:
-            if type(error).__name__ != "StoppedError":  # its class would load torch
-                raise
+        except StoppedError:
             code = 85
         if code:
             sys.exit(code)
 
 
-def run_here(planned: Sequence[PlannedRun], folder: Path, *, device: str | None) -> None:
-    """Carry out runs in this process, one after the other; a failed one does not stop the rest."""
-    executor = submitit.DebugExecutor(folder)
-    for item in planned:
-        job = executor.submit(Worker(str(item.run.path.absolute()), device))
-        before = _status_of(item.run)
-        # Carries the run out; unlike result(), it never opens a debugger.
-        if (error := job.exception()) and _status_of(item.run) == before:
-            _log.warning("left %s: %s", item.run.name, error)
-        else:
-            _say(item.run)
-
-
-def run_queue(
-    planned: Sequence[PlannedRun],
-    folder: Path,
-    *,
-    device: str | None,
-    parallel: int | None = None,
-    jobs_per_gpu: int = 1,
-) -> None:
+def run_queue(planned: Sequence[PlannedRun], logs: Path, options: Options) -> None:
     """Carry out runs in processes of their own, as many at a time as the machine takes.
 
-    Runs that another submit has taken since they were looked at are left to it. Ctrl-C and TERM
-    are passed on: the runs save their state and end as ``stopped``, and those that had not begun
-    are as they were.
+    Runs that another submit has taken meanwhile are left to it. Ctrl-C and TERM are passed on:
+    runs at work save their state and end as ``stopped``, waiting ones are as they were.
 
     Arguments:
         planned: Runs whose directories are made.
-        folder: Where submitit keeps its logs.
-        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-        parallel: Runs at a time; by default as many as there are GPUs for, or cores.
-        jobs_per_gpu: Runs that share a GPU.
+        logs: Where submitit keeps its logs.
+        options: Which device, how many runs at a time, how many share a GPU.
     """
-    needed = [_gpus(item, device) for item in planned]
-    names = _visible_gpus() if any(needed) else []
-    free = names * jobs_per_gpu
-    most = parallel or (max(len(free), 1) if any(needed) else _fitting(planned))
-    shared = jobs_per_gpu > 1
-    waiting: list[_Waiting] = []
-    running: list[_Running] = []
+    queue = _Queue(planned, logs, options)
     try:
-        with _term_as_interrupt(), _Progress() as progress:
-            for item, gpus in zip(planned, needed, strict=True):
-                try:
-                    before = item.take()
-                except RunDirError as error:
-                    _log.warning("left %s: %s", item.run.name, error)
-                    continue
-                if before is None:
-                    _log.info("left %s: another submit has just taken it", item.run.name)
-                else:
-                    waiting.append(_Waiting(item, min(gpus, len(names)), before))
-            progress.begin([one.item for one in waiting])
-            total = len(waiting)
-            while waiting or running:
-                while waiting and len(running) < most:
-                    leased = _lease(free, waiting[0].gpus)
-                    if leased is None:
-                        break
-                    item = waiting[0].item
-                    job = _start(item, leased, folder, device, shared)
-                    running.append(_Running(job, item, leased))
-                    del waiting[0]
-                    _log.info("started %s", item.run.name)
+        with handled_by(_interrupt, signal.SIGTERM), _Progress() as progress:
+            queue.take()
+            progress.begin([waiting.item for waiting in queue.waiting])
+            while queue.waiting or queue.running:
+                queue.start()
                 time.sleep(_POLL_SECONDS)
-                for ended in [r for r in running if r.job.done()]:
-                    running.remove(ended)
-                    free += ended.gpus
-                    _note_no_start(ended)
-                    _say(ended.item.run, f" ({total - len(waiting) - len(running)} of {total})")
+                queue.note_ended()
                 progress.show()
     finally:
-        for left in waiting:
-            left.give_back()
-        _stop(running)
+        queue.close()
 
 
-def check_gpus(planned: Sequence[PlannedRun], device: str | None) -> None:
-    """Make sure that no run asks for more GPUs than this machine has, where it has some.
+class _Queue:
+    """Runs that wait, and runs at work with the GPUs that each holds."""
 
-    Raises:
-        JobError: One does.
-    """
-    most = max(planned, key=lambda item: _gpus(item, device))
-    asked = _gpus(most, device)
-    if asked and 0 < (shown := len(_visible_gpus())) < asked:
-        raise JobError(
-            f"{most.job.name}: resources.gpus: asks for {asked}, this machine shows {shown}"
-        )
+    def __init__(self, planned: Sequence[PlannedRun], logs: Path, options: Options) -> None:
+        self.waiting: list[_Waiting] = []
+        self.running: list[_Running] = []
+        self._planned = planned
+        self._logs = logs
+        self._device = options.device
+        self._shared = options.jobs_per_gpu > 1
+        needed = [_gpus(item, options.device) for item in planned]
+        names = _visible_gpus() if any(needed) else []
+        self._needed = [min(count, len(names)) for count in needed]
+        self._free = names * options.jobs_per_gpu
+        room = max(len(self._free), 1) if any(needed) else _room(planned)
+        self._most = options.parallel or room
+        self._total = 0
 
+    def take(self) -> None:
+        """Have the runs wait for this process; those that another one has are left out."""
+        for item, gpus in zip(self._planned, self._needed, strict=True):
+            try:
+                before = item.take()
+            except RunDirError as error:
+                _log.warning("left out %s: %s", item.run.name, error)
+                continue
+            if before is None:
+                _log.info("left out %s: another process has just taken it", item.run.name)
+            else:
+                self.waiting.append(_Waiting(item, gpus, before))
+        self._total = len(self.waiting)
 
-def _visible_gpus() -> list[str]:
-    """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES has for them."""
-    import torch
+    def start(self) -> None:
+        """Start the runs at the head of the queue for which there is room."""
+        while self.waiting and len(self.running) < self._most:
+            item = self.waiting[0].item
+            gpus = _lease(self._free, self.waiting[0].gpus)
+            if gpus is None:
+                return
+            job = _start(item, gpus, self._logs, self._device, self._shared)
+            self.running.append(_Running(job, item, gpus))
+            del self.waiting[0]
+            _log.info("started %s", item.run.name)
 
-    count = torch.cuda.device_count()
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = given.split(",") if given else [str(i) for i in range(count)]
-    return [name.strip() for name in names[:count]]
+    def note_ended(self) -> None:
+        """Free the GPUs of runs that have ended, and log how they did."""
+        for ended in [running for running in self.running if running.job.done()]:
+            self.running.remove(ended)
+            self._free += ended.gpus
+            _note_no_start(ended)
+            count = self._total - len(self.waiting) - len(self.running)
+            _log_end(ended.item.run, f" ({count} of {self._total})")
+
+    def close(self) -> None:
+        """Leave waiting runs as they were; have those at work save and end, and wait for them."""
+        for waiting in self.waiting:
+            waiting.give_back()
+        for running in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(running.job.job_id), signal.SIGTERM)  # submitit passes it on
+        if self.running:
+            _log.warning("stopping %d runs; they save their state first", len(self.running))
+        while any(not running.job.done() for running in self.running):
+            time.sleep(_POLL_SECONDS)
+        for running in self.running:
+            _log_end(running.item.run)
 
 
 @dataclass
 class _Waiting:
     item: PlannedRun
-    gpus: int  # that it gets
-    before: Status  # it was queued
+    gpus: int  # that it will hold
+    before: Status  # that it had before it waited
 
     def give_back(self) -> None:
         """Leave the run as it was, unless somebody has begun it by hand."""
         with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
-            now = self.item.run.status()
-            if now.state == "queued" and now.pid == os.getpid():
-                lost = self.before.state == "lost"  # which is read, never written
+            status = self.item.run.status()
+            if status.state == "queued" and status.pid == os.getpid():
+                lost = self.before.state == "lost"  # a state that is derived, and never written
                 state = "stopped" if lost else self.before.state
                 message = None if state == "planned" else self.before.message
                 self.item.run.write_status(replace(self.before, state=state, message=message))
@@ -196,12 +243,12 @@ class _Running:
 
 
 class _Progress:
-    """A bar over the epochs of all runs, on a terminal; the log has a line for each run."""
+    """A bar over the epochs of all runs on a terminal; elsewhere only the log has lines."""
 
     def __init__(self) -> None:
         self._runs: list[RunDir] = []
         self._epochs: list[int] = []
-        self._seen = 0.0
+        self._shown = 0.0  # when
 
     def __enter__(self) -> _Progress:
         terminal = sys.stderr.isatty()
@@ -223,15 +270,15 @@ class _Progress:
             self._log.__exit__(*error)
 
     def show(self) -> None:
-        """Look at the runs again, at most once a second."""
-        if self._bar.disable or time.monotonic() - self._seen < 1:
+        """Read the runs again, at most once a second."""
+        if self._bar.disable or time.monotonic() - self._shown < 1:
             return
-        found = [_status_of(run) for run in self._runs]
-        counts = Counter(status.state for status in found)
-        whole = zip(found, self._epochs, strict=True)
-        self._bar.n = sum(most if s.state == "done" else s.epoch for s, most in whole)
+        statuses = [_status_of(run) for run in self._runs]
+        counts = Counter(status.state for status in statuses)
+        pairs = zip(statuses, self._epochs, strict=True)
+        self._bar.n = sum(epochs if s.state == "done" else s.epoch for s, epochs in pairs)
         self._bar.set_postfix_str(", ".join(f"{n} {state}" for state, n in counts.items()))
-        self._seen = time.monotonic()
+        self._shown = time.monotonic()
 
 
 def _status_of(run: RunDir) -> Status:
@@ -241,19 +288,29 @@ def _status_of(run: RunDir) -> Status:
         return Status(state="unreadable")
 
 
+def _visible_gpus() -> list[str]:
+    """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = variable.split(",") if variable else [str(i) for i in range(count)]
+    return [name.strip() for name in names[:count]]
+
+
 def _gpus(item: PlannedRun, device: str | None) -> int:
     """GPUs that a run asks for."""
     return 0 if device == "cpu" else item.job.resources.gpus or int(device == "cuda")
 
 
-def _fitting(planned: Sequence[PlannedRun]) -> int:
-    """Runs that have the cores they ask for."""
-    asked = [item.job.resources for item in planned]
-    return max(cores() // max(each.cpus * each.tasks for each in asked), 1)
+def _room(planned: Sequence[PlannedRun]) -> int:
+    """How many runs at a time have the cores that they ask for."""
+    needed = [item.job.resources for item in planned]
+    return max(cores() // max(run.cpus * run.tasks for run in needed), 1)
 
 
 def _lease(free: list[str], count: int) -> list[str] | None:
-    """Take so many different GPUs, the emptiest first; None where they are not free."""
+    """Take so many different GPUs, the least used first; None where they are not free."""
     names = [name for name, _ in Counter(free).most_common(count)] if count else []
     if len(names) < count:
         return None
@@ -263,76 +320,47 @@ def _lease(free: list[str], count: int) -> list[str] | None:
 
 
 def _start(
-    item: PlannedRun, gpus: Sequence[str], folder: Path, device: str | None, shared: bool
+    item: PlannedRun, gpus: Sequence[str], logs: Path, device: str | None, shared: bool
 ) -> submitit.Job[None]:
-    executor = submitit.LocalExecutor(folder)
+    executor = submitit.LocalExecutor(logs)
     executor.update_parameters(timeout_min=_NEVER_MINUTES, stderr_to_stdout=True)
     threads = str(item.job.resources.cpus)
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-    with _environment(variables), _interrupt_ignored():
+    # A terminal's Ctrl-C does not reach the process: the queue stops it itself.
+    with _environment(variables), handled_by(signal.SIG_IGN, signal.SIGINT):
         return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus), shared))
 
 
 def _note_no_start(ended: _Running) -> None:
-    """Write down why a process ended before it began its run: its own log alone has that."""
+    """Write why a process ended before it began its run, which only submitit's log has."""
     run = ended.item.run
     with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
         status = run.status()
         if status.state != "queued" or status.pid != os.getpid():
             return
-        lines = (ended.job.stdout() or "").strip().splitlines() or ["it said nothing"]
+        lines = (ended.job.stdout() or "").strip().splitlines() or ["no output"]
         with (run.path / "log.txt").open("a", encoding="utf-8") as log:
             log.write("\n".join(lines) + "\n")
         message = f"its process ended before it began the run: {lines[-1]}"
         run.write_status(replace(status, state="failed", reason="environment", message=message))
 
 
-def _say(run: RunDir, count: str = "") -> None:
+def _log_end(run: RunDir, count: str = "") -> None:
+    """Log how a run ended, by its directory."""
     try:
         status = run.status()
         if status.state == "done":
             summary = read_metrics(run).get("summary")
             _log.info("done %s, %s%s", run.name, summary, count)
             return
-        state, reason = status.state, status.message or "no reason"
+        state, reason = status.state, status.message or "no reason given"
     except (RunDirError, OSError) as error:
         state, reason = "unreadable", str(error)
     _log.warning("%s %s: %s%s", state, run.name, reason, count)
 
 
-def _stop(running: Sequence[_Running]) -> None:
-    """Ask every run to save and end, and wait for it."""
-    for one in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(one.job.job_id), signal.SIGTERM)  # submitit's controller passes it on
-    if running:
-        _log.warning("stopping %d runs; they save their state first", len(running))
-    while any(not one.job.done() for one in running):
-        time.sleep(_POLL_SECONDS)
-    for one in running:
-        _say(one.item.run)
-
-
-@contextlib.contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """Start children that a terminal's Ctrl-C does not reach: the queue tells them in order."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""The site: what a cluster wants to be told, in the one file that is edited for it.
+"""The site's profile: partition, account, modules and whatever else one cluster wants.
 
-``slurm/profile.yaml`` of the folder one stands in, or the file that ``DEEPLENSE_PROFILE`` names.
-Without one, SLURM's own defaults hold. Jobs say what a run needs; nothing of a site is in them.
+It is ``slurm/profile.yaml`` in the current folder, or the file that ``DEEPLENSE_PROFILE`` names.
+Without a profile, SLURM's own defaults hold. Recipes say what a run needs and name no site.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from deeplense_batch.core.job import JobError, nearest
 __all__ = ["Profile", "load_profile"]
 
 _DEFAULT = "slurm/profile.yaml"
-_OURS = ("array", "parsable", "test-only", "wait", "wrap")  # with which no array would run as made
+# Options of sbatch that `submit` sets, or that would keep an array from running as written.
+_RESERVED = ("array", "parsable", "test-only", "wait", "wrap")
 
 
 def _one_line(text: str) -> str:
@@ -32,10 +33,11 @@ def _one_line(text: str) -> str:
 def _option(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ValueError(
-            f"{name!r} is no name of an option; expected letters, digits and dashes, as mail-type"
+            f"{name!r} is not the name of an option; expected letters, digits and dashes, as in "
+            "mail-type"
         )
-    if name in _OURS:
-        raise ValueError(f"{name} is set by 'submit'; allowed are all but {', '.join(_OURS)}")
+    if name in _RESERVED:
+        raise ValueError(f"{name} is set by 'submit'; allowed are all but {', '.join(_RESERVED)}")
     return name
 
 
@@ -44,7 +46,7 @@ Option = Annotated[str, AfterValidator(_option)]
 
 
 class Profile(BaseModel):
-    """A site. Lines of ``modules`` and ``setup`` are the shell's; all other values are quoted."""
+    """What a site wants. The shell runs ``modules`` and ``setup``; other values are quoted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -52,14 +54,17 @@ class Profile(BaseModel):
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
-    exclude: Line | None = None  # nodes
+    exclude: Line | None = None  # nodes not to use
     sbatch: dict[Option, Line | int | bool] = {}  # other options, without their dashes
     modules: list[Line] = []
     setup: list[Line] = []  # shell lines, before anything else
     srun_args: list[Line] = []
-    container: list[Line] = []  # words in front of the program
-    python: Line | None = None  # none: this one, or python3 in a container
-    hold: list[Line] = ["env", "--block-signal=USR2,TERM"]  # signals, until the program heeds them
+    container: list[Line] = []  # command that starts a container, in front of the program
+    python: Line | None = None  # default: the one running now, or python3 in a container
+    hold: list[Line] = [
+        "env",
+        "--block-signal=USR2,TERM",
+    ]  # signals wait for a handler
     warn_seconds: int = Field(120, ge=1)  # before the time limit, to save
     requeues: int = Field(20, ge=0)
     gpu_hour_price: float | None = Field(None, ge=0)
@@ -73,10 +78,10 @@ class Profile(BaseModel):
 
 
 def load_profile(path: Path | str | None = None) -> Profile:
-    """Read the profile of the site.
+    """Read the site's profile.
 
     Arguments:
-        path: By default `DEEPLENSE_PROFILE`, or slurm/profile.yaml where there is one.
+        path: By default `DEEPLENSE_PROFILE`, or slurm/profile.yaml where that exists.
 
     Raises:
         JobError: A named file cannot be read, or a field is wrong.
@@ -87,7 +92,7 @@ def load_profile(path: Path | str | None = None) -> Profile:
         return Profile()
     try:
         if file.exists() and not file.is_file():
-            raise JobError(f"{file}: is no file; expected the profile of a site")
+            raise JobError(f"{file}: is not a file; expected the profile of a site")
         content = yaml_text.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(
@@ -105,8 +110,8 @@ def load_profile(path: Path | str | None = None) -> Profile:
 
 
 def _sentence(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+    field = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
     if fault["type"] == "extra_forbidden":
-        return f"{place}: unknown; {nearest(place, Profile.model_fields)}"
+        return f"{field}: unknown; {nearest(field, Profile.model_fields)}"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
+    return f"{field}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"

@@ -1,13 +1,13 @@
-"""What SLURM knows of runs, and what it tells a process of one.
+"""What SLURM knows of runs: the queue, how jobs ended, and the ranks of srun's processes.
 
-Runs are in arrays, and an element of one is named ``<array>_<index>``: by the name of the array,
-which is made before SLURM is asked for anything, and not by the number that SLURM then gives. So
-a run says in its `status.json` what it waits for before it is handed over, and nothing is lost
-where whoever submits is killed in between.
+A run is an element of an array of SLURM jobs, named ``<array>_<index>``. We choose the array's
+name before sbatch is called, and do not use the job number that sbatch returns: a run can write
+its element into `status.json` before it is handed over, so that nothing is lost where `submit` is
+killed in between.
 
-The truth about a run is in its files. SLURM is asked, by one squeue, only for what files cannot
-say: whether a run still waits, and whether one that says nothing more is still at work. Its word
-of how a job ended, from sacct where a site has that, is a reason and never a state.
+The state of a run is in its files. SLURM is asked, by one squeue, only for what files cannot say:
+whether a run still waits, and whether one that has stopped writing is still at work. What sacct
+says of how a job ended is shown as a reason; it never decides a state.
 """
 
 from __future__ import annotations
@@ -18,25 +18,32 @@ import subprocess
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.run_table import Row
 
-__all__ = ["Element", "SlurmError", "elements", "largest_array", "ranks", "scancel", "settle"]
+__all__ = [
+    "Element",
+    "SlurmError",
+    "correct_states",
+    "elements",
+    "largest_array",
+    "ranks",
+    "scancel",
+]
 
-_SECONDS = 30.0  # for an answer of SLURM
+_TIMEOUT_SECONDS = 30.0  # of one command of SLURM
 _LARGEST_ARRAY = 1000  # SLURM's default
-_WORDS = 200  # of a command line, at once
+_MOST_IDS = 200  # in one command line of scancel
 
 
 class SlurmError(RuntimeError):
-    """SLURM is not there, or did not take what it was given."""
+    """SLURM is not installed here, does not answer, or refused."""
 
 
 @dataclass(frozen=True)
 class Element:
-    """What squeue says of an element of an array."""
+    """What squeue says of an element of an array of SLURM jobs."""
 
     job_id: str
     state: str  # PENDING, RUNNING, COMPLETING, ...
@@ -44,11 +51,11 @@ class Element:
 
 
 def ranks(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `distributed`, from those that srun gives each of its processes.
+    """The variables that torch.distributed reads, from those that srun gives to each process.
 
-    The first process is on the first node of the list; where its name is known to SLURM alone,
-    the address that srun was started from, which is that node, stands in for it. The port is a
-    function of the job, so that all agree and neighbours on a node do not.
+    The process of rank 0 is on the first node of the job. Where that node's name has no address
+    here, we take the address from which srun was started, which is the same node. The port is a
+    function of the job's number, so that all its processes agree and two jobs on a node differ.
 
     Raises:
         SlurmError: srun did not start this process.
@@ -56,56 +63,57 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
     from submitit.slurm.slurm import SlurmJobEnvironment  # takes a while to load
 
     try:
-        rank, local, size = (environ[f"SLURM_{name}"] for name in ("PROCID", "LOCALID", "NTASKS"))
+        rank, local_rank, size = (
+            environ[f"SLURM_{name}"] for name in ("PROCID", "LOCALID", "NTASKS")
+        )
     except KeyError as error:
         raise SlurmError(f"--slurm: {error.args[0]} is not set; srun starts such a run") from None
-    first = SlurmJobEnvironment().hostnames[0]
+    address = SlurmJobEnvironment().hostnames[0]
     try:
-        socket.gethostbyname(first)
+        socket.gethostbyname(address)
     except OSError:
-        first = environ["SLURM_LAUNCH_NODE_IPADDR"]
+        address = environ["SLURM_LAUNCH_NODE_IPADDR"]
     names = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT")
     number = zlib.crc32("/".join(environ.get(name, "") for name in names).encode())
     return {
         "RANK": rank,
-        "LOCAL_RANK": local,
+        "LOCAL_RANK": local_rank,
         "WORLD_SIZE": size,
         "LOCAL_WORLD_SIZE": str(-(-int(size) // int(environ.get("SLURM_NNODES", 1)))),
-        "MASTER_ADDR": first,
-        "MASTER_PORT": str(15000 + number % 15000),  # below those that systems give out
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(15000 + number % 15000),  # below the range of ephemeral ports
     }
 
 
-def elements(arrays: Iterable[str]) -> dict[str, Element]:
-    """Ask squeue for the elements of arrays that wait or run, by their name.
+def elements(names: Iterable[str]) -> dict[str, Element]:
+    """Ask squeue about elements, by their names; those that neither wait nor run are left out.
 
     Raises:
         SlurmError: There is no squeue here, or it does not answer.
     """
-    names = ",".join(sorted(set(arrays)))
-    shown = _ask("squeue", "-h", "-r", f"--name={names}", "-o", "%j|%K|%i|%T|%r")
-    found: dict[str, Element] = {}
-    for line in shown.splitlines():
+    output = _ask("squeue", "-h", "-r", f"--name={_arrays(names)}", "-o", "%j|%K|%i|%T|%r")
+    queue: dict[str, Element] = {}
+    for line in output.splitlines():
         array, index, job_id, state, reason = line.split("|", 4)
         element = Element(job_id, state, reason)
-        known = found.setdefault(f"{array}_{index}", element)
-        if known.state == "PENDING":  # a later link of a chain says less than the one at work
-            found[f"{array}_{index}"] = element
-    return found
+        # Of `--chain`, several jobs have the element: the one at work says more than one waiting.
+        if queue.setdefault(f"{array}_{index}", element).state == "PENDING":
+            queue[f"{array}_{index}"] = element
+    return queue
 
 
-def settle(rows: Sequence[Row]) -> None:
-    """Set the state of runs in arrays right, where their files alone cannot say it.
+def correct_states(rows: Sequence[Row]) -> None:
+    """Correct, in place, the states of runs in arrays where their files alone cannot say them.
 
-    A run that SLURM holds, to start or to start again, is ``queued``; one that it does not hold is
-    ``planned`` if it had not begun, and ``lost`` if it says that it runs. Where SLURM does not
-    answer, the files stand.
+    A run that is in SLURM's queue, to start or to start again, is ``queued``. One that is not
+    there is ``planned`` if it had not begun, and ``lost`` if its files say that it runs. Where
+    SLURM does not answer, the states of the files are kept.
     """
-    unsure = [row for row in rows if row.get("element") and row["state"] not in _SURE]
+    unsure = [row for row in rows if row.get("element") and row["state"] not in _FINAL]
     if not unsure:
         return
     try:
-        known = elements(row["element"].rpartition("_")[0] for row in unsure)
+        queue = elements(row["element"] for row in unsure)
     except SlurmError as error:
         for row in unsure:
             if row["state"] == "queued":
@@ -113,70 +121,91 @@ def settle(rows: Sequence[Row]) -> None:
         return
     gone = []
     for row in unsure:
-        element = known.get(row["element"])
-        if element is None:
-            gone += [row] if row["state"] in ("queued", "running") else []
-        elif element.state == "PENDING" or (
-            row["state"] != "running" and (row["state"] != "failed" or element.state == "RUNNING")
+        element = queue.get(row["element"])
+        if element is not None:
+            _correct_queued(row, element)
+        elif row["state"] == "running" or (
+            row["state"] == "queued" and not RunDir(row["run"]).held
         ):
-            waits = f": {element.reason}" if element.state == "PENDING" else ""
-            row["state"] = "queued"
-            row["reason"] = f"SLURM {element.job_id} {element.state}{waits}"
-    gone = [row for row in gone if row["state"] == "running" or not RunDir(row["run"]).held]
-    if not gone:
+            gone.append(row)
+    _correct_gone(gone)
+
+
+def _correct_queued(row: Row, element: Element) -> None:
+    """A run that SLURM holds waits to start again, unless it is at work or has just failed."""
+    at_work = row["state"] == "running" or (
+        row["state"] == "failed" and element.state != "RUNNING"
+    )
+    if element.state == "PENDING" or not at_work:
+        waits = f": {element.reason}" if element.state == "PENDING" else ""
+        row["state"] = "queued"
+        row["reason"] = f"SLURM {element.job_id} {element.state}{waits}"
+
+
+def _correct_gone(rows: Sequence[Row]) -> None:
+    """Runs that are queued or running by their files and that SLURM does not hold."""
+    if not rows:
         return
-    ended = _ended({row["element"].rpartition("_")[0] for row in gone})
-    for row in gone:
+    ended = _ended(row["element"] for row in rows)
+    for row in rows:
         row["state"] = {"queued": "planned", "running": "lost"}[row["state"]]
-        row["reason"] = f"SLURM holds it no more{ended.get(row['element'], '')}"
+        row["reason"] = f"no longer in SLURM's queue{ended.get(row['element'], '')}"
 
 
 def scancel(job_ids: Sequence[str]) -> None:
-    """Cancel jobs; those that run save their state first.
+    """Cancel SLURM jobs; those that run save their state first.
 
     Raises:
         SlurmError: SLURM refused.
     """
-    for start in range(0, len(job_ids), _WORDS):
-        _ask("scancel", *job_ids[start : start + _WORDS])
+    for start in range(0, len(job_ids), _MOST_IDS):
+        _ask("scancel", *job_ids[start : start + _MOST_IDS])
 
 
 def largest_array() -> int:
     """How many elements an array may have here."""
     try:
-        shown = _ask("scontrol", "show", "config")
-    except SlurmError:  # scripts are also written elsewhere
+        output = _ask("scontrol", "show", "config")
+    except SlurmError:  # `sbatch` writes scripts on machines without SLURM, too
         return _LARGEST_ARRAY
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown, re.MULTILINE)
-    return int(found[1]) if found else _LARGEST_ARRAY
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
+    return int(size[1]) if size else _LARGEST_ARRAY
 
 
-_SURE = ("done", "unreadable")
+_FINAL = ("done", "unreadable")  # states that SLURM cannot change
 
 
-def _ended(arrays: set[str]) -> dict[str, str]:
+def _arrays(names: Iterable[str]) -> str:
+    """The arrays of elements, as options of SLURM's programs take them."""
+    return ",".join(sorted({name.rpartition("_")[0] for name in names}))
+
+
+def _ended(names: Iterable[str]) -> dict[str, str]:
     """How elements ended, by sacct; nothing where a site keeps no accounts."""
-    names = ",".join(sorted(arrays))
     try:
-        shown = _ask("sacct", "-n", "-P", "-X", "-S", "now-7days", f"--name={names}",
-                     "-o", "JobName,JobID,State")  # fmt: skip
+        output = _ask("sacct", "-n", "-P", "-X", "-S", "now-7days", f"--name={_arrays(names)}",
+                      "-o", "JobName,JobID,State")  # fmt: skip
     except SlurmError:
         return {}
-    found = {}
-    for line in shown.splitlines():
+    ended = {}
+    for line in output.splitlines():
         array, job_id, state = line.split("|")
-        found[f"{array}_{job_id.rpartition('_')[2]}"] = f": job {job_id} {state}"
-    return found
+        ended[f"{array}_{job_id.rpartition('_')[2]}"] = f": job {job_id} {state}"
+    return ended
 
 
-def _ask(*words: str) -> str:
+def _ask(*command: str) -> str:
+    """The output of a command of SLURM."""
+    program = command[0]
     try:
-        done: Any = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS)
+        process = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
     except FileNotFoundError:
-        raise SlurmError(f"there is no {words[0]} on this machine") from None
+        raise SlurmError(f"there is no {program} on this machine") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{words[0]} did not answer within {_SECONDS:g} s") from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise SlurmError(f"{words[0]} failed: {said}")
-    return str(done.stdout)
+        raise SlurmError(f"{program} did not answer within {_TIMEOUT_SECONDS:g} s") from None
+    if process.returncode:
+        output = " ".join((process.stderr or process.stdout).split())
+        raise SlurmError(f"{program} failed: {output}")
+    return process.stdout

@@ -1,11 +1,11 @@
-"""Runs as arrays of SLURM jobs: grouped by what they ask for, written as scripts, handed over.
+"""Runs as arrays of SLURM jobs: grouped by what they ask for, and written as scripts.
 
-submitit writes a script and hands it to sbatch. An element of an array is one run, found in the
-list that the script holds: a recipe that is edited while the array waits changes nothing. It is
-carried out by ``run RUNDIR --slurm``, like any other run, by one process of srun for each GPU.
+submitit writes a script and hands it to sbatch. An element of an array is one run, taken from the
+list of run directories in the script: editing a recipe while the array waits changes nothing.
+``run RUNDIR --slurm`` carries it out, in one process of srun for each GPU.
 
-A run that is cut short saves its state and exits 85, and the script requeues its element: on the
-host, where scontrol is, and never from within a signal handler.
+A run that is cut short saves its state and exits 85, and the script then requeues its element: on
+the host, where scontrol is (a container may have none), and not in a signal handler.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
 
-_GRACE_SECONDS = 30  # of srun, for the processes of a run when the first has ended
+_GRACE_SECONDS = 30  # that srun gives the other processes of a run when one has ended
 
 
 @dataclass(frozen=True)
 class Array:
-    """Runs that ask for the same."""
+    """Runs that ask for the same resources."""
 
-    name: str  # that no other array has: squeue is asked for it
+    name: str  # unlike that of any other array: squeue is asked by it
     runs: tuple[PlannedRun, ...]
 
     @property
@@ -47,17 +47,17 @@ class Array:
         return self.runs[0].job.resources
 
     def element(self, index: int) -> str:
-        """The name of an element, as `slurm.elements` gives it."""
+        """The name of an element, as in `slurm_queue.elements`."""
         return f"{self.name}_{index}"
 
     def __str__(self) -> str:
-        asked, count = self.resources, len(self.runs)
-        device = f"{asked.gpus} GPU{'s' * (asked.gpus > 1)}, " * bool(asked.gpus)
-        nodes = f"{asked.nodes} nodes, " * (asked.nodes > 1)
-        cpus = asked.cpus * asked.tasks
+        needs, count = self.resources, len(self.runs)
+        gpus = f"{needs.gpus} GPU{'s' * (needs.gpus > 1)}, " * bool(needs.gpus)
+        nodes = f"{needs.nodes} nodes, " * (needs.nodes > 1)
+        cpus = needs.cpus * needs.tasks
         return (
-            f"array of {count} run{'s' * (count > 1)}: {nodes}{device}"
-            f"{cpus} CPU{'s' * (cpus > 1)}, {asked.memory_gb:g} GB, {asked.hours:g} h each"
+            f"array of {count} run{'s' * (count > 1)}: {nodes}{gpus}"
+            f"{cpus} CPU{'s' * (cpus > 1)}, {needs.memory_gb:g} GB, {needs.hours:g} h each"
         )
 
 
@@ -79,24 +79,29 @@ def check(todo: Sequence[PlannedRun], profile: Profile) -> None:
 
 
 def grouped(todo: Sequence[PlannedRun], token: str) -> list[Array]:
-    """Put runs that ask for the same into one array, or into several of SLURM's largest size."""
+    """Put runs that ask for the same resources into one array, or several of the largest size.
+
+    Arguments:
+        todo: The runs.
+        token: Start of the arrays' names, which no other submission has.
+    """
     groups: dict[Resources, list[PlannedRun]] = {}
     for item in todo:
         groups.setdefault(item.job.resources, []).append(item)
-    most = largest_array()
-    parts = [
-        tuple(runs[start : start + most])
+    size = largest_array()
+    arrays = [
+        tuple(runs[start : start + size])
         for runs in groups.values()
-        for start in range(0, len(runs), most)
+        for start in range(0, len(runs), size)
     ]
-    return [Array(f"{token}-{k}-{runs[0].job.name}", runs) for k, runs in enumerate(parts)]
+    return [Array(f"{token}-{k}-{runs[0].job.name}", runs) for k, runs in enumerate(arrays)]
 
 
 class Script(submitit.SlurmExecutor):
-    """A script that submitit writes and hands over, for a command in place of a pickle.
+    """A script that submitit writes and hands to sbatch, for a command in place of a pickle.
 
-    submitit names pickles after the number that sbatch gives: a submit that is killed just then
-    would leave elements that find nothing to do. And its own requeue is in a signal handler.
+    submitit renames its pickles after the job number that sbatch returns: a `submit` killed just
+    then would leave elements that find no pickle. And it requeues from within a signal handler.
     """
 
     def __init__(self, folder: Path, command: str, runs: int | None, **parameters: Any) -> None:
@@ -107,26 +112,27 @@ class Script(submitit.SlurmExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """Scripts are written on machines without SLURM, too."""
+        """Not 0, so that scripts can be written on machines without SLURM, too."""
         return 1
 
     def __str__(self) -> str:
         return self._make_submission_file_text(self.command, "").rstrip() + "\n"
 
     def after(self, dependency: str) -> None:
-        """Have it wait for other jobs, as sbatch says that."""
-        more = self.parameters["additional_parameters"] | {"kill-on-invalid-dep": "yes"}
-        self.update_parameters(dependency=dependency, additional_parameters=more)
+        """Have it wait for other SLURM jobs, such as ``afterany:12:13``."""
+        options = self.parameters["additional_parameters"] | {"kill-on-invalid-dep": "yes"}
+        self.update_parameters(dependency=dependency, additional_parameters=options)
 
     def hand_over(self) -> str:
-        """Give it to sbatch; the number of its job.
+        """Give it to sbatch; returns the number of its job.
 
         Raises:
             SlurmError: sbatch is not there, or refused.
         """
-        kept = {name: value for name, value in os.environ.items() if name in _SITE}
+        kept = {name: value for name, value in os.environ.items() if name in _KEPT}
         try:
-            # One may stand in a job oneself; and submitit shows what sbatch says, as we do.
+            # Without the variables of a SLURM job that we may be in. The error of sbatch is in
+            # our own sentence; submitit would print it as well.
             with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
                 os.environ.update(kept)
                 return str(self._submit_command(self.command).job_id)
@@ -151,23 +157,23 @@ def script(
     Raises:
         JobError: A folder has a name that SLURM misreads.
     """
-    asked = array.resources
+    needs = array.resources
     program = shlex.join([*profile.hold, *profile.command, "run"])
     flags = " --slurm" + f" --device={device}" * (device is not None)
-    gpus = {"gpus_per_node": asked.gpus // asked.nodes} if asked.gpus and device != "cpu" else {}
+    gpus = {"gpus_per_node": needs.gpus // needs.nodes} if needs.gpus and device != "cpu" else {}
     runs = [f"    {shlex.quote(_checked(item.run.path.absolute()))}" for item in array.runs]
     return Script(
         folder,
         f'{program} "${{runs[$SLURM_ARRAY_TASK_ID]}}"{flags}',
         len(array.runs),
-        **_header(profile, array.name, asked),
+        **_header(profile, array.name, needs),
         **gpus,
         signal_delay_s=profile.warn_seconds,
         array_parallelism=parallel or len(array.runs),
-        # Not --kill-on-bad-exit: the first process writes the end while others have left.
+        # Not --kill-on-bad-exit: process 0 still writes how the run ended when others have left.
         srun_args=[f"--wait={_GRACE_SECONDS}", *profile.srun_args],
         setup=[
-            *_prepared(profile),
+            *_preparation(profile),
             "runs=(",
             *runs,
             ")",
@@ -180,29 +186,36 @@ def script(
 
 
 def collect_script(name: str, profile: Profile, folder: Path, runs: Path, report: Path) -> Script:
-    """Write the job that compares all runs when arrays have ended, well or not."""
-    words = [*profile.command, "collect", str(runs.absolute()), f"--out={report.absolute()}"]
-    asked = Resources(gpus=0)
+    """Write the job that compares all runs when arrays have ended, whether they failed or not.
+
+    Arguments:
+        name: Of the SLURM job.
+        profile: What the site wants.
+        folder: Of its log.
+        runs: Folder of the run directories.
+        report: Folder of the report.
+    """
+    command = [*profile.command, "collect", str(runs.absolute()), f"--out={report.absolute()}"]
     return Script(
         folder,
-        shlex.join(words),
+        shlex.join(command),
         None,
-        **_header(profile, name, asked),
-        setup=_prepared(profile),
+        **_header(profile, name, Resources(gpus=0)),
+        setup=_preparation(profile),
         srun_args=profile.srun_args,
     )
 
 
-def _header(profile: Profile, name: str, asked: Resources) -> dict[str, Any]:
-    """What the lines #SBATCH say, by submitit's names."""
+def _header(profile: Profile, name: str, needs: Resources) -> dict[str, Any]:
+    """The lines #SBATCH, by submitit's names for them."""
     site = ("partition", "account", "qos", "constraint", "exclude")
     return {
         "job_name": name,
-        "time": math.ceil(asked.hours * 60),
-        "nodes": asked.nodes,
-        "ntasks_per_node": asked.tasks // asked.nodes,
-        "cpus_per_task": asked.cpus,
-        "mem": f"{math.ceil(asked.memory_gb * 1024)}M",
+        "time": math.ceil(needs.hours * 60),
+        "nodes": needs.nodes,
+        "ntasks_per_node": needs.tasks // needs.nodes,
+        "cpus_per_task": needs.cpus,
+        "mem": f"{math.ceil(needs.memory_gb * 1024)}M",
         "stderr_to_stdout": True,
         "wckey": None,
         "additional_parameters": {"requeue": True, "chdir": _checked(Path.cwd())} | profile.sbatch,
@@ -210,18 +223,23 @@ def _header(profile: Profile, name: str, asked: Resources) -> dict[str, Any]:
     }
 
 
-def _prepared(profile: Profile) -> list[str]:
+def _preparation(profile: Profile) -> list[str]:
+    """Lines of the shell before anything else."""
     return [*(f"module load {shlex.quote(name)}" for name in profile.modules), *profile.setup]
 
 
 def _checked(path: Path) -> str:
-    """A path that a script can hold and SLURM takes as it is."""
+    """A path, if SLURM will take it as it is.
+
+    Raises:
+        JobError: SLURM would read something else.
+    """
     if "%" in str(path) or not str(path).isprintable():
         raise JobError(f"{str(path)!r}: SLURM misreads % and line breaks in names; rename it")
     return str(path)
 
 
-_SITE = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_EXPORT")
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_EXPORT")  # variables that lead to a cluster
 _REQUEUE = """\
 code=$?
 element=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID

@@ -1,116 +1,119 @@
-"""A submission and its folder: what was handed over, frozen, and the handing over to SLURM."""
+"""The executor of SLURM: runs are handed over as arrays, and this program does not wait for them.
+
+The scripts are those of `slurm_script`. `write_scripts` only writes them, to be read and handed to
+sbatch by hand.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import secrets
 import shlex
-import socket
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch.cluster import slurm_script
-from deeplense_batch.cluster.site import load_profile
-from deeplense_batch.core import provenance
-from deeplense_batch.core.rundir import now
+from deeplense_batch.cluster.estimate import forecast
+from deeplense_batch.cluster.executor import Executor
+from deeplense_batch.cluster.record import open_record, write_record
+from deeplense_batch.cluster.site import Profile, load_profile
+from deeplense_batch.cluster.slurm_script import Array, Script
 from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["freeze", "hand_over", "open_folder", "write_scripts"]
+__all__ = ["Slurm", "write_scripts"]
 
 _log = logging.getLogger(__name__)
 
 
-def open_folder(out: Path) -> Path:
-    """Make the folder of this submission."""
-    root = out / ".submit"
-    root.mkdir(parents=True, exist_ok=True)
-    started = f"{now().replace(':', '')}-{socket.gethostname()}-"
-    folder = Path(tempfile.mkdtemp(prefix=started, dir=root))
-    with contextlib.suppress(OSError):  # of a file system without modes
-        folder.chmod(0o755)  # a temporary folder is private, this one is for colleagues to read
-    return folder
+class Slurm(Executor):
+    """Arrays of SLURM jobs, an element of an array a run; `site` says what the cluster wants."""
 
+    name = "slurm"
+    flags = (*Executor.flags, "chain", "collect", "bench")
+    waits = False
 
-def freeze(folder: Path, runs: Sequence[Mapping[str, str]], **told: Any) -> None:
-    """Freeze the list of runs and the command."""
-    (folder / "runs.jsonl").write_text("".join(f"{json.dumps(run)}\n" for run in runs))
-    content = {
-        "command": shlex.join(sys.argv),
-        "time": now(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-    }
-    (folder / "submission.json").write_text(json.dumps(content | told, indent=1) + "\n")
+    @cached_property
+    def profile(self) -> Profile:
+        """What the site wants.
 
+        Raises:
+            JobError: `slurm/profile.yaml` is wrong.
+        """
+        return load_profile()
 
-def hand_over(
-    todo: Sequence[tuple[PlannedRun, str | None]],
-    folder: Path,
-    out: Path,
-    *,
-    parallel: int | None = None,
-    device: str | None = None,
-    links: int = 0,
-    report: Path | None = None,
-) -> None:
-    """Hand runs to SLURM; each says what it waits for before SLURM hears of it.
+    def check(self, todo: Sequence[PlannedRun]) -> None:
+        """Make sure that runs can be in arrays at all: of their hours and their paths.
 
-    Arguments:
-        todo: Runs whose directories are made, each with the element that it was last seen in.
-        folder: Of this submission.
-        out: Folder of the run directories.
-        parallel: Elements of an array at a time; by default as many as SLURM likes.
-        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-        links: Jobs that wait behind each array to go on with what it leaves.
-        report: Folder of a report, which a job makes when all have ended.
+        Raises:
+            JobError: One cannot, or the site's profile is wrong.
+        """
+        slurm_script.check(todo, self.profile)
 
-    Raises:
-        SlurmError: SLURM is not there, or refused.
-    """
-    profile = load_profile()
-    token = folder.name.rpartition("-")[2]
-    taken = [(item, item.take(f"{token}_", seen=seen)) for item, seen in todo]
-    mine = [item for item, before in taken if before is not None]
-    if not mine:
-        _log.info("another submit has just handed them over")
-        return
-    groups = slurm_script.grouped(mine, token)
-    scripts = [
-        slurm_script.script(group, profile, folder / str(k), parallel=parallel, device=device)
-        for k, group in enumerate(groups)
-    ]
-    frozen = []
-    for group in groups:
-        for index, item in enumerate(group.runs):
-            item.run.write_status(replace(item.run.status(), element=group.element(index)))
-            path = str(item.run.path.absolute())
-            frozen.append({"run": path, "element": group.element(index)})
-    ids: list[str] = []
-    told = {"cluster": "slurm", "profile": profile.model_dump(mode="json")}
-    freeze(folder, frozen, **told)
-    for k, (group, script) in enumerate(zip(groups, scripts, strict=True)):
-        (folder / str(k)).mkdir()
-        chain = [script.hand_over()]
-        for _ in range(links):
-            script.after(f"afternotok:{chain[-1]}")
-            chain.append(script.hand_over())
-        _log.info("job %s: %s", " then ".join(chain), group)
-        ids += chain
-    if report is not None:
-        (folder / "collect").mkdir()
-        last = slurm_script.collect_script(
-            f"{token}-collect", profile, folder / "collect", out, report
+    def estimate(self, todo: Sequence[PlannedRun]) -> str:
+        """The arrays that the runs will be in, their hours and their price: as `forecast`."""
+        return forecast(todo, self.out, self.profile, bench=self.options.bench)
+
+    def submit(self, todo: Sequence[PlannedRun]) -> None:
+        """Hand runs to SLURM.
+
+        Each run writes which element of which array it waits for before SLURM hears of it, so
+        that nothing is lost where this process is killed in between.
+
+        Raises:
+            SlurmError: SLURM is not there, or refused.
+        """
+        folder = open_record(self.out)
+        token = folder.name.rpartition("-")[2]
+        taken = [item for item in todo if item.take(f"{token}_") is not None]
+        if not taken:
+            _log.info("another submit has just handed these runs to SLURM")
+            return
+        arrays = slurm_script.grouped(taken, token)
+        scripts = [
+            slurm_script.script(
+                array,
+                self.profile,
+                folder / str(k),
+                parallel=self.options.parallel,
+                device=self.options.device,
+            )
+            for k, array in enumerate(arrays)
+        ]
+        runs = [line for array in arrays for line in _queue(array)]
+        details: dict[str, Any] = {"profile": self.profile.model_dump(mode="json")}
+        write_record(folder, runs, cluster=self.name, **details)
+        ids: list[str] = []
+        for array, script in zip(arrays, scripts, strict=True):
+            ids += self._hand_over(array, script)
+        if self.options.collect is not None:
+            ids.append(self._hand_over_collect(folder, token, ids))
+        write_record(folder, runs, cluster=self.name, **details, jobs=ids)
+
+    def _hand_over(self, array: Array, script: Script) -> list[str]:
+        """Give an array to sbatch, and the jobs that wait behind it; their numbers."""
+        script.folder.mkdir()
+        ids = [script.hand_over()]
+        for _ in range(self.options.chain):
+            script.after(f"afternotok:{ids[-1]}")
+            ids.append(script.hand_over())
+        _log.info("job %s: %s", " then ".join(ids), array)
+        return ids
+
+    def _hand_over_collect(self, folder: Path, token: str, ids: Sequence[str]) -> str:
+        """Give the job that compares all runs to sbatch; it waits for all others."""
+        assert self.options.collect is not None
+        logs = folder / "collect"
+        logs.mkdir()
+        script = slurm_script.collect_script(
+            f"{token}-collect", self.profile, logs, self.out, self.options.collect
         )
-        last.after("afterany:" + ":".join(ids))
-        ids.append(last.hand_over())
-        _log.info("job %s: collect, when they have ended", ids[-1])
-    freeze(folder, frozen, **told, jobs=ids)
+        script.after("afterany:" + ":".join(ids))
+        job_id = script.hand_over()
+        _log.info("job %s: collect, when the others have ended", job_id)
+        return job_id
 
 
 def write_scripts(
@@ -120,10 +123,10 @@ def write_scripts(
     parallel: int | None = None,
     device: str | None = None,
 ) -> list[Path]:
-    """Write scripts that carry out runs, for sbatch, and hand over none.
+    """Write scripts that carry out runs, to be handed to sbatch by hand.
 
     Arguments:
-        todo: Runs; their directories are made.
+        todo: The runs; their directories are made here.
         folder: Of the scripts, and of their logs.
         parallel: Runs of an array at a time; by default as many as SLURM likes.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
@@ -132,7 +135,7 @@ def write_scripts(
         The scripts, one for each array.
 
     Raises:
-        JobError: The profile of the site is wrong, or a run is none for it.
+        JobError: The site's profile is wrong, or a run cannot be in an array.
     """
     profile = load_profile()
     slurm_script.check(todo, profile)
@@ -145,7 +148,17 @@ def write_scripts(
         script = slurm_script.script(array, profile, logs, parallel=parallel, device=device)
         path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
         hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"
-        first, _, rest = str(script).partition("\n")
-        path.write_text(f"{first}\n{hint}{rest}", encoding="utf-8")
+        shebang, _, rest = str(script).partition("\n")
+        path.write_text(f"{shebang}\n{hint}{rest}", encoding="utf-8")
         paths.append(path)
     return paths
+
+
+def _queue(array: Array) -> list[dict[str, str]]:
+    """Have each run of an array wait for its element; a line of the record for each."""
+    lines = []
+    for index, item in enumerate(array.runs):
+        element = array.element(index)
+        item.run.write_status(replace(item.run.status(), element=element))
+        lines.append({"run": str(item.run.path.absolute()), "element": element})
+    return lines

@@ -1,6 +1,6 @@
-"""The runs below a folder as one looks at them: state, progress, time left, cause and log.
+"""The runs below a folder, for their user: state, progress, time left, cause and log.
 
-States are those of the files, put right by SLURM where runs are in arrays (`slurm.settle`).
+States are read from the files of a run, and corrected by what SLURM's queue holds.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from deeplense_batch.cluster.slurm_queue import elements, scancel, settle
+from deeplense_batch.cluster.slurm_queue import correct_states, elements, scancel
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.columns import padded, state_counts, table_cells
 from deeplense_batch.report.copies import one_of_each
-from deeplense_batch.report.run_table import Row, read_rows
+from deeplense_batch.report.run_table import Row, read_rows, run_row
 
-__all__ = ["cancel", "clean", "incomplete", "observe", "status"]
+__all__ = ["cancel", "clean", "incomplete", "observe", "read_states", "status"]
 
 _CHECKPOINTS = ("checkpoint.pt", "checkpoint.prev.pt")
 _RECENT_EPOCHS = 5
@@ -24,13 +24,20 @@ _COLUMNS = ("job", "run", "state", "epoch", "left", "valid_auc", "updated", "rea
 
 
 def observe(root: Path | str) -> list[Row]:
-    """Read every run below a folder and set its state right.
+    """Read every run below a folder, with the state it has by its files and the queue.
 
     Raises:
         CollectError: There are no runs.
     """
     rows = read_rows(root)
-    settle(rows)
+    correct_states(rows)
+    return rows
+
+
+def read_states(runs: Sequence[RunDir]) -> list[Row]:
+    """Read runs of which some may have no directory yet: those are ``planned``."""
+    rows = [run_row(run) if run.there else {"state": "planned"} for run in runs]
+    correct_states(rows)
     return rows
 
 
@@ -40,8 +47,8 @@ def status(root: Path | str) -> str:
     Raises:
         CollectError: There are no runs.
     """
-    known, copies = one_of_each(observe(root))
-    rows = [row | {"left": _left(row)} for row in known]
+    originals, copies = one_of_each(observe(root))
+    rows = [row | {"left": _left(row)} for row in originals]
     lines = ["  ".join(line).rstrip() for line in padded(table_cells(rows, _COLUMNS))]
     lines += [
         f"log of {Path(row['run']).name}: {log}"
@@ -61,35 +68,38 @@ def incomplete(root: Path | str) -> bool:
 
 
 def cancel(root: Path | str, states: Sequence[str], *, dry_run: bool = False) -> list[str]:
-    """Cancel the jobs of SLURM that runs are in; those that train save their state first.
+    """Cancel the SLURM jobs of runs; a run that trains saves its state first.
 
     Arguments:
         root: Folder of the runs.
-        states: Of the runs that are meant.
-        dry_run: Only say which.
+        states: Cancel runs in one of these.
+        dry_run: Cancel nothing.
 
     Returns:
-        The runs, a line each.
+        A line for each run that is, or would be, cancelled.
 
     Raises:
         CollectError: There are no runs.
         SlurmError: SLURM is not there, or refused.
     """
     rows = [row for row in observe(root) if row["state"] in states and row.get("element")]
-    known = elements(row["element"].rpartition("_")[0] for row in rows) if rows else {}
-    ids = {row["run"]: known[row["element"]].job_id for row in rows if row["element"] in known}
+    queue = elements(row["element"] for row in rows) if rows else {}
+    ids = {row["run"]: queue[row["element"]].job_id for row in rows if row["element"] in queue}
     if not dry_run:
         scancel([*ids.values()])
     return [f"{job_id} {run}" for run, job_id in ids.items()]
 
 
 def clean(root: Path | str, *, older: float = 0.0, dry_run: bool = False) -> list[Path]:
-    """Remove what finished runs need no more: checkpoints to go on from. Results are kept.
+    """Remove the checkpoints of finished runs, which only resuming needs. Results are kept.
 
     Arguments:
         root: Folder of the runs.
-        older: Days since the checkpoint was written.
-        dry_run: Only say which files.
+        older: Keep checkpoints written within so many days.
+        dry_run: Remove nothing.
+
+    Returns:
+        The files that are, or would be, removed.
 
     Raises:
         CollectError: There are no runs.
@@ -104,19 +114,19 @@ def clean(root: Path | str, *, older: float = 0.0, dry_run: bool = False) -> lis
 
 
 def _left(row: Row) -> str | None:
-    """Time that a run still takes at the pace of its last epochs; None if that is not known."""
+    """Time that a run still takes at the speed of its last epochs; None where unknown."""
     if row["state"] != "running" or not row["planned_epochs"]:
         return None
     lines = RunDir(row["run"]).read_lines("history.jsonl")
     if not lines:
         return None
-    pace = median(sum(line["seconds"].values()) for line in lines[-_RECENT_EPOCHS:])
-    minutes = round(pace * (row["planned_epochs"] - len(lines)) / 60)
+    seconds = median(sum(line["seconds"].values()) for line in lines[-_RECENT_EPOCHS:])
+    minutes = round(seconds * (row["planned_epochs"] - len(lines)) / 60)
     return f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def _log_of(row: Row, root: Path) -> str | None:
-    """The log of a run; that of its job in SLURM, where the run did not come to write its own."""
+    """The log of a run; that of its SLURM job, where the run ended before it wrote its own."""
     if row["log"]:
         return str(row["log"])
     array, _, index = (row.get("element") or "").rpartition("_")

@@ -1,4 +1,4 @@
-"""What is missing, and to whom it goes: jobs to runs to an executor."""
+"""What is to be done about each planned run, and the handing over of the rest to an executor."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from deeplense_batch.cluster.site import load_profile
-from deeplense_batch.cluster.slurm_queue import settle
-from deeplense_batch.core.job import AnyJob, JobError, flat_fields, nearest
-from deeplense_batch.report.run_table import run_row
+from deeplense_batch.cluster.executor import Executor
+from deeplense_batch.cluster.status import read_states
+from deeplense_batch.core.job import AnyJob, JobError, flat_fields
+from deeplense_batch.report.columns import padded
+from deeplense_batch.report.run_table import Row, run_row
 from deeplense_batch.runs.plan import PlannedRun, put_aside
 
-__all__ = ["CLUSTERS", "Submission", "check_cluster", "submit"]
-
-CLUSTERS = ("local", "slurm", "debug")
+__all__ = ["Entry", "Submission", "submit"]
 
 # state of a run: what `submit` does, what `submit --retry` does
 _ACTIONS = {
@@ -31,193 +29,148 @@ _ACTIONS = {
     "unreadable": ("skip", "skip"),
 }
 _ADVICE = {"failed": "--retry tries it again", "unreadable": "--force starts it over"}
+_HEAD = ("job", "model", "seed", "settings", "run", "state", "action")
+_SETTINGS = _HEAD.index("settings")
+_NOT_SETTINGS = {"model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out"}
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Submission:
-    """Runs, and what is to be done about each; shown before anything happens."""
+class Entry:
+    """One run, and what is to be done about it."""
 
-    planned: tuple[PlannedRun, ...]
-    actions: tuple[str, ...]
-    states: tuple[str, ...]
-    reasons: tuple[str, ...]
-    elements: tuple[str | None, ...]  # of arrays of SLURM, in which they were last
+    planned: PlannedRun
+    state: str
+    action: str  # run, go on, try again, start over or skip
+    reason: str  # of its state
 
     @classmethod
-    def of(cls, planned: Sequence[PlannedRun], *, retry: bool, force: bool) -> Submission:
-        """Look at what is there and decide.
+    def of(cls, planned: PlannedRun, row: Row, *, retry: bool, force: bool) -> Entry:
+        """Decide what is to be done about a run.
+
+        Arguments:
+            planned: The run.
+            row: What its directory says now.
+            retry: Whether a failed run is tried again.
+            force: Whether it starts over, whatever its state.
 
         Raises:
             JobError: `force` on a run that another process is at work on.
         """
-        actions, states, reasons = [], [], []
-        rows = [run_row(item.run) if item.run.there else {"state": "planned"} for item in planned]
-        settle(rows)
-        for item, row in zip(planned, rows, strict=True):
-            state = row["state"]
-            if state == "done" and item.gone:
-                state, row = "lost", {"reason": "the set that it made is not there"}
-            action = _ACTIONS[state][int(retry)]
-            if force and state in ("queued", "running"):
-                raise JobError(
-                    f"{item.run.path}: is {state}; --force starts over only what is not at work"
-                )
-            if force:
-                action = "run" if state == "planned" else "start over"
-            actions.append(action)
-            states.append(state)
-            reasons.append(row.get("reason") or "no reason told")
-        elements = tuple(row.get("element") for row in rows)
-        return cls(tuple(planned), tuple(actions), tuple(states), tuple(reasons), elements)
+        state, reason = row["state"], row.get("reason") or "no reason given"
+        if state == "done" and planned.gone:
+            state, reason = "lost", "the data set that it made is gone"
+        action = _ACTIONS[state][int(retry)]
+        if force and state in ("queued", "running"):
+            raise JobError(
+                f"{planned.run.path}: is {state}; --force starts over only runs that are neither "
+                "queued nor running"
+            )
+        if force:
+            action = "run" if state == "planned" else "start over"
+        return cls(planned.seen_in(row.get("element")), state, action, reason)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Runs, and what is to be done about each; printed before anything happens."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, planned: Sequence[PlannedRun], *, retry: bool, force: bool) -> Submission:
+        """Read the states of runs and decide what is to be done about each.
+
+        Raises:
+            JobError: `force` on a run that another process is at work on.
+        """
+        rows = read_states([item.run for item in planned])
+        pairs = zip(planned, rows, strict=True)
+        return cls(tuple(Entry.of(item, row, retry=retry, force=force) for item, row in pairs))
 
     @property
     def todo(self) -> list[PlannedRun]:
         """The runs that are not skipped."""
-        both = zip(self.planned, self.actions, strict=True)
-        return [item for item, action in both if action != "skip"]
+        return [entry.planned for entry in self.entries if entry.action != "skip"]
 
     @property
     def complete(self) -> bool:
-        """Whether every run, those that were skipped too, is done."""
+        """Whether every run, skipped or not, is done by now."""
         return all(
-            run_row(item.run)["state"] == "done" and not item.unfinished for item in self.planned
+            run_row(entry.planned.run)["state"] == "done" and not entry.planned.unfinished
+            for entry in self.entries
         )
 
     def __str__(self) -> str:
-        head = ("job", "model", "seed", "settings", "run", "state", "action")
-        rows: list[tuple[str, ...]] = [head]
-        settings = _settings([item.job for item in self.planned])
-        for item, setting, action, state in zip(
-            self.planned, settings, self.actions, self.states, strict=True
-        ):
-            job = item.job
-            place = (item.run.path.name, state, action)
-            rows.append((job.name, job.label, str(job.seed), setting, *place))
-        if not any(settings):
-            rows = [(*row[:3], *row[4:]) for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        lines = ["  ".join(cells).rstrip() for cells in padded(self._table())]
         lines += [
-            f"skipped {item.run.name}: {reason}; {_ADVICE[state]}"
-            for item, reason, action, state in zip(
-                self.planned, self.reasons, self.actions, self.states, strict=True
-            )
-            if state in _ADVICE and action == "skip"
+            f"skipped {entry.planned.run.name}: {entry.reason}; {_ADVICE[entry.state]}"
+            for entry in self.entries
+            if entry.state in _ADVICE and entry.action == "skip"
         ]
         return "\n".join([*lines, self._cost()])
 
+    def _table(self) -> list[tuple[str, ...]]:
+        """A row a run; the column of settings only where runs of one job differ in some."""
+        settings = _settings([entry.planned.job for entry in self.entries])
+        table: list[tuple[str, ...]] = [_HEAD]
+        for entry, setting in zip(self.entries, settings, strict=True):
+            job = entry.planned.job
+            name = entry.planned.run.path.name
+            table.append(
+                (job.name, job.label, str(job.seed), setting, name, entry.state, entry.action)
+            )
+        if not any(settings):
+            table = [(*row[:_SETTINGS], *row[_SETTINGS + 1 :]) for row in table]
+        return table
+
     def _cost(self) -> str:
         todo = [item.job.resources for item in self.todo]
-        runs = f"{len(self.planned)} run{'s' if len(self.planned) > 1 else ''}"
+        runs = f"{len(self.entries)} run{'s' if len(self.entries) > 1 else ''}"
         if not todo:
-            found = Counter(self.states)
-            counted = ", ".join(f"{count} {state}" for state, count in found.items())
-            return f"{runs} ({counted}), nothing to do"
+            states = Counter(entry.state for entry in self.entries)
+            counts = ", ".join(f"{count} {state}" for state, count in states.items())
+            return f"{runs} ({counts}), nothing to do"
         cpu = sum(r.hours * r.cpus * r.tasks for r in todo if not r.gpus)
         gpu = sum(r.hours * r.gpus for r in todo)
         asked = [f"{gpu:g} GPU-hours"] * bool(gpu) + [f"{cpu:g} CPU-hours"] * bool(cpu)
         return f"{runs}, {len(todo)} to do; at most {' and '.join(asked)} asked for"
 
 
-def submit(
-    submission: Submission,
-    out: Path,
-    *,
-    cluster: str = "local",
-    parallel: int | None = None,
-    jobs_per_gpu: int = 1,
-    device: str | None = None,
-    links: int = 0,
-    report: Path | None = None,
-) -> None:
-    """Carry out what a submission has to do; returns when this machine is through with it.
+def submit(submission: Submission, executor: Executor) -> None:
+    """Have an executor carry out what a submission has to do.
 
-    What became of the runs is in their directories; a failed run does not stop the others. SLURM
-    is only handed the runs.
-
-    Arguments:
-        submission: What is to be done.
-        out: Folder of the run directories.
-        cluster: ``local``, processes on this machine; ``slurm``, arrays of jobs; ``debug``, this
-            process.
-        parallel: Runs at a time, of an array on SLURM; by default as many as there are GPUs for,
-            or cores, and as many as SLURM likes.
-        jobs_per_gpu: Runs that share a GPU of this machine.
-        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-        links: SLURM only: jobs that wait behind each array to go on with what it leaves, where
-            nodes cannot requeue.
-        report: SLURM only: folder of a report, which a job makes when all have ended.
+    How each run ended is in its run directory; a failed run does not stop the others.
 
     Raises:
-        JobError: There is no such cluster, the profile of the site is wrong, or a run asks for
-            more GPUs than this machine has.
+        JobError: A run asks for what there is not, or the site's profile is wrong.
         SlurmError: SLURM refused.
     """
-    from deeplense_batch.cluster import (  # submitit takes a while to load
-        local,
-        slurm_script,
-        slurm_submit,
-    )
-
-    check_cluster(cluster)
     if not submission.todo:
         return
-    if cluster == "slurm":
-        slurm_script.check(submission.todo, load_profile())
-    elif cluster == "local":
-        local.check_gpus(submission.todo, device)
-    for item, action in zip(submission.planned, submission.actions, strict=True):
-        if action == "start over":
-            _log.info("put aside as %s", put_aside(item.run))
-        if action != "skip":
-            item.create()
-    folder = slurm_submit.open_folder(out)
-    if cluster == "slurm":
-        each = zip(submission.planned, submission.elements, submission.actions, strict=True)
-        slurm_submit.hand_over(
-            [(item, seen) for item, seen, action in each if action != "skip"], folder, out,
-            parallel=parallel, device=device, links=links, report=report,
-        )  # fmt: skip
-        return
-    todo = submission.todo
-    slurm_submit.freeze(
-        folder, [{"run": str(item.run.path.absolute())} for item in todo], cluster=cluster
-    )
-    if cluster == "debug":
-        local.run_here(todo, folder / "logs", device=device)
-    else:
-        local.run_queue(
-            todo, folder / "logs", device=device, parallel=parallel, jobs_per_gpu=jobs_per_gpu
-        )
+    executor.check(submission.todo)
+    for entry in submission.entries:
+        if entry.action == "start over":
+            _log.info("moved the old run to %s", put_aside(entry.planned.run))
+        if entry.action != "skip":
+            entry.planned.create()
+    executor.submit(submission.todo)
 
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
-    """For each job the fields, but model and seed, in which those of its name differ."""
+    """For each job the fields that differ between jobs of its name, but for model and seed."""
     flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
-    told = ("model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out")
     first: dict[str, dict[str, Any]] = {}
     differ: dict[str, set[str]] = {}
     for job, fields in zip(jobs, flat, strict=True):
-        one = first.setdefault(job.name, fields)
+        reference = first.setdefault(job.name, fields)
         differ.setdefault(job.name, set()).update(
-            name for name in one.keys() | fields.keys() if one.get(name) != fields.get(name)
+            name
+            for name in reference.keys() | fields.keys()
+            if reference.get(name) != fields.get(name)
         )
     return [
-        ", ".join(f"{k}={v}" for k, v in fields.items() if k in differ[job.name] - {*told})
+        ", ".join(f"{k}={v}" for k, v in fields.items() if k in differ[job.name] - _NOT_SETTINGS)
         for job, fields in zip(jobs, flat, strict=True)
     ]
-
-
-def check_cluster(cluster: str) -> None:
-    """Make sure that an executor of this name exists.
-
-    Raises:
-        JobError: It does not.
-    """
-    if cluster not in CLUSTERS:
-        raise JobError(f"--cluster: unknown '{cluster}'; {nearest(cluster, CLUSTERS)}")

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ __all__ = [
     "StartError",
     "StoppedError",
     "forget",
+    "handled_by",
     "is_alive",
     "is_main",
     "local_rank",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 _HEARTBEAT_SECONDS = 600.0  # of another host; older is taken for dead
+Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -149,13 +152,25 @@ def signals() -> Iterator[Interrupt]:
     numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2]
     # A Ctrl-C that the parent keeps to itself stays with it.
     numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN or n != signal.SIGINT]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-    try:
+    with handled_by(handle, *numbers):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         yield interrupt
+
+
+@contextlib.contextmanager
+def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
+    """Handle signals in one way for a while, then as before.
+
+    Arguments:
+        handler: A function of the signal's number and the frame, or `signal.SIG_IGN`.
+        numbers: The signals.
+    """
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _number(name: str, least: int, most: int | None, missing: int | None = None) -> int:

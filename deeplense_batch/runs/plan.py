@@ -93,21 +93,22 @@ def find_classifier(place: Path, asked: str) -> Path:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A job and the run directory its identity gives; the directory may not exist yet."""
+    """A job and the run directory that its identity gives; the directory may not exist yet."""
 
     job: AnyJob
     run: RunDir
-    digest: str  # of the data; of none for a simulation
+    digest: str  # of its data; empty for a simulation
+    ended_element: str | None = None  # of a SLURM array, which the run was in and which has ended
 
     @property
     def training(self) -> Job:
-        """The job of a run that trains."""
+        """The job, of a run that trains."""
         assert isinstance(self.job, Job)
         return self.job
 
     @property
     def gone(self) -> bool:
-        """Whether what the run made is no longer there, though its directory is."""
+        """Whether the data set that the run made is gone, though its directory is there."""
         if not isinstance(self.job, Simulation):
             return False
         out = Path(self.job.simulate.out)
@@ -115,36 +116,43 @@ class PlannedRun:
 
     @property
     def unfinished(self) -> bool:
-        """Whether what several runs make together is not complete, though this one is done."""
+        """Whether the data set of which the run makes a part lacks other parts."""
         if not isinstance(self.job, Simulation):
             return False
         return not Path(self.job.simulate.out, "manifest.json").exists()
 
     def create(self) -> RunDir:
-        """Make the run directory with its job, or find it made."""
+        """Make the run directory with its job, where it is not there yet."""
         return RunDir.create(self.run.path, self.job.to_yaml())
 
-    def take(self, element: str | None = None, *, seen: str | None = None) -> Status | None:
-        """Have the run wait for this process, or for an element of an array of SLURM.
+    def seen_in(self, element: str | None) -> PlannedRun:
+        """The run, knowing the element of a SLURM array that its files name.
+
+        Arguments:
+            element: Which SLURM does not hold any more, if the run is to be carried out.
+        """
+        return replace(self, ended_element=element)
+
+    def take(self, element: str | None = None) -> Status | None:
+        """Have the run wait for this process, or for an element of a SLURM array.
 
         Arguments:
             element: Of an array.
-            seen: The element that it was last seen in, and that is known to have ended.
 
         Returns:
-            What it was before; None, and nothing is changed, where it is somebody else's by now.
+            Its status before; None, and nothing is changed, where another process has taken it.
         """
         try:
             with self.run.claim():
-                found = self.run.status()
-                held = found.state in ("queued", "running")
-                if held and (found.element is None or found.element != seen):
+                status = self.run.status()
+                held = status.state in ("queued", "running")
+                if held and (status.element is None or status.element != self.ended_element):
                     return None
-                if found.state == "done" and not self.gone:
+                if status.state == "done" and not self.gone:
                     return None
-                queued = replace(found, state="queued", reason=None, message=None)
+                queued = replace(status, state="queued", reason=None, message=None)
                 self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
-                return found
+                return status
         except RunBusyError:
             return None
 
