@@ -7,9 +7,11 @@ import subprocess
 import pytest
 import timm
 import torch
+from conftest import make_job
 from safetensors.torch import save_file
 
 from deeplense_batch.models import MODELS, ModelError, WeightsError, build, check_name, weights
+from deeplense_batch.runs.plan import plan
 
 QUICK = [name for name, row in MODELS.items() if row.parameters_m < 6]
 # others: test_physics.py, test_generation.py
@@ -175,3 +177,10 @@ class TestStart:
         torch.save({"epoch": 3}, tmp_path / "numbers.pt")
         with pytest.raises(WeightsError, match="holds no state dictionary"):
             weights.start_from(self.network(), tmp_path / "numbers.pt")
+
+
+@pytest.mark.parametrize("option", ["channels", "classes", "size", "in_chans", "pretrained"])
+def test_an_option_that_the_data_give_is_refused_in_one_sentence(shards, tmp_path, option):
+    job = make_job(shards, model={"name": "resnet20", "options": {option: 8}})
+    with pytest.raises(ModelError, match=rf"model.options.{option}: 'resnet20' gets this from"):
+        plan([job], tmp_path)

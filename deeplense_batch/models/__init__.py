@@ -26,6 +26,7 @@ __all__ = [
     "WeightsError",
     "build",
     "check_name",
+    "check_options",
     "published",
 ]
 
@@ -103,6 +104,12 @@ MODELS: dict[str, Model] = {
 
 INCEPTION = "inception_v3"  # whose features generated images are usually judged by
 
+_GIVEN = {
+    **{name: "the images" for name in ("channels", "in_chans")},
+    **{name: "the task" for name in ("classes", "num_classes")},
+    **{"size": "data.size", "pretrained": "model.pretrained", "adapt": "model.adapt"},
+    "name": "model.name",
+}
 _OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50", "unet")
 
 
@@ -119,6 +126,19 @@ def check_name(name: str) -> None:
     if not timm.is_model(name):
         close = nearest(name, MODELS)
         raise ModelError(f"model.name: there is no model '{name}', here or in timm; {close}")
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Make sure that options of a model are not what its data give it.
+
+    Raises:
+        ModelError: One is.
+    """
+    for option, field in _GIVEN.items():
+        if option in options:
+            raise ModelError(
+                f"model.options.{option}: '{name}' gets this from {field}; leave it out"
+            )
 
 
 def published(name: str, options: Mapping[str, Any]) -> list[str]:

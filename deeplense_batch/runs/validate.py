@@ -29,7 +29,7 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.models import MODELS, build, check_name, published
+from deeplense_batch.models import MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.tasks import TASKS, build_task
 
@@ -81,6 +81,7 @@ def check_training(job: Job, memo: Memo) -> str:
             f"{job.name}: task.name: unknown '{job.task.name}'; {nearest(job.task.name, TASKS)}"
         )
     check_name(job.model.name)
+    check_options(job.model.name, job.model.options)
     denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
     if denoises and job.task.name != "generation":
         raise JobError(
