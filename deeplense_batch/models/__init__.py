@@ -134,10 +134,10 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ModelError: One is.
     """
-    for option, field in _GIVEN.items():
+    for option, source in _GIVEN.items():
         if option in options:
             raise ModelError(
-                f"model.options.{option}: '{name}' gets this from {field}; leave it out"
+                f"model.options.{option}: '{name}' gets this from {source}; leave it out"
             )
 
 
