@@ -1,7 +1,7 @@
-"""The processes of one run on this machine: one for each GPU, ended together.
+"""Carry out one run: by this process, or by one process for each GPU, which end together.
 
-A process that fails ends the others within seconds, since they would wait for it for ever. The
-first signal is passed on to all, so that they agree to save; exit codes come back as they are.
+When a process fails, the others are ended within seconds, since they would wait for it for ever.
+Signals are passed on to all, so that they save together; exit codes are returned as they are.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from deeplense_batch.core.job import Evaluation, JobError, Simulation
-from deeplense_batch.core.processes import StartError, forget, meeting_place, world_size
+from deeplense_batch.core.processes import (
+    StartError,
+    forget,
+    handled_by,
+    meeting_place,
+    world_size,
+)
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
 from deeplense_batch.runs.plan import PlannedRun, put_aside
 
@@ -31,7 +38,7 @@ __all__ = ["execute", "spawn_ranks"]
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
-_TOLD = (2, 3, 85)  # exit codes of who has refused or stopped, and said so
+_REPORTED = (2, 3, 85)  # exit codes of a process that refused or stopped, and printed why
 _GRACE_SECONDS = 5.0  # between TERM and KILL, for the processes beside one that failed
 
 
@@ -42,21 +49,22 @@ def execute(
     processes: int | None = None,
     force: bool = False,
 ) -> int:
-    """Carry out a run by this process, or by as many as it needs where nobody started them.
+    """Carry out a run by this process, or start the processes that it needs.
 
     Arguments:
         planned: The job and its directory.
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        processes: By default those of `Resources`, one for each GPU the job asks for.
-        force: Put aside what is there and start over.
+        processes: By default one for each GPU the job asks for (`Resources.tasks`).
+        force: Move the run directory away and start over.
 
     Returns:
         0, or the exit code of the first process that failed.
 
     Raises:
         JobError: `force` where several processes were started for the run.
-        StartError: The environment contradicts itself, or `processes`.
-        Exception: As `run.run` or `make.make`, where this process carries the run out.
+        StartError: The environment variables contradict each other, or `processes`.
+        Exception: As `training_run.run` or `simulation_run.simulate_part`, where this process
+            carries the run out.
     """
     size = world_size()
     if force and size > 1:
@@ -69,17 +77,10 @@ def execute(
 
         simulate_part(planned, force=force)
         return 0
-    asked = planned.job.resources
-    count = processes or (1 if device == "cpu" and asked.gpus else asked.tasks)
+    resources = planned.job.resources
+    count = processes or (1 if device == "cpu" and resources.gpus else resources.tasks)
     if size > 1:
-        meeting_place()
-        if processes and processes != size:
-            raise StartError(
-                f"--processes={processes}, but this is one of WORLD_SIZE={size} processes; leave "
-                "the flag out, or 'unset RANK WORLD_SIZE' to start them from here"
-            )
-        if count != size:
-            _log.warning("%d processes, as WORLD_SIZE says; the job asks for %d", size, count)
+        _check_started(size, count, processes)
     if count == 1 or size > 1:
         _carry_out(planned, device=device, force=force)
         return 0
@@ -99,6 +100,22 @@ def _carry_out(planned: PlannedRun, *, device: str | None, force: bool) -> None:
         from deeplense_batch.runs.training_run import run
 
         run(planned, device=device, force=force)
+
+
+def _check_started(size: int, count: int, processes: int | None) -> None:
+    """Check that this process, one of several that torchrun or srun started, may go on.
+
+    Raises:
+        StartError: The processes cannot meet, or `processes` is another number.
+    """
+    meeting_place()
+    if processes and processes != size:
+        raise StartError(
+            f"--processes={processes}, but this is one of WORLD_SIZE={size} processes; leave "
+            "the flag out, or 'unset RANK WORLD_SIZE' to start them from here"
+        )
+    if count != size:
+        _log.warning("%d processes, as WORLD_SIZE says; the job asks for %d", size, count)
 
 
 def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:
@@ -125,31 +142,33 @@ def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:
     }
     shared.setdefault("OMP_NUM_THREADS", "1")
     ranks = [_Rank(command, shared | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+    processes = [rank.process for rank in ranks]
+    pass_on = partial(_pass_on, processes)
     try:
-        with _passed_on([rank.process for rank in ranks]):
-            failed = _wait([rank.process for rank in ranks])
+        with handled_by(pass_on, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+            failed = _wait(processes)
     finally:
-        _end([rank.process for rank in ranks])
+        _end(processes)
         for rank in ranks:
-            rank.hear()
+            rank.finish_reading()
     if failed is None:
         return 0
     code = ranks[failed].process.wait()
-    if code not in _TOLD:
-        _tell(RunDir(path), ranks[failed], f"process {failed} of {count} on {platform.node()}")
+    if code not in _REPORTED:
+        _report(RunDir(path), ranks[failed], f"process {failed} of {count} on {platform.node()}")
     return abs(code)
 
 
 class _Rank:
-    """A process of a run; what it says is passed on, and its last line is kept."""
+    """A process of a run; its stderr is passed on, and the last line is kept."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.last = ""
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def _pass_on(self) -> None:
+    def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             text = line.decode(errors="replace")
@@ -157,21 +176,21 @@ class _Rank:
             sys.stderr.flush()
             self.last = text.strip() or self.last
 
-    def hear(self) -> None:
-        """Wait for its last words, now that it has ended; a child of it may hold the line open."""
+    def finish_reading(self) -> None:
+        """Read its last lines, now that it has ended; a child of it may hold the pipe open."""
         self._reader.join(_GRACE_SECONDS)
 
     def ended(self) -> str:
-        """How it ended, and what it said last."""
+        """How it ended, and the last line that it wrote."""
         code = self.process.returncode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return f"{how}: {self.last}" if self.last else how
 
 
-def _tell(run: RunDir, rank: _Rank, name: str) -> None:
-    """Write why a process ended, where none of the run came to write it.
+def _report(run: RunDir, rank: _Rank, name: str) -> None:
+    """Write why a process ended, where no process of the run has written it.
 
-    One that was killed from outside leaves the run lost, which `submit` goes on with.
+    One that was killed from outside leaves the run ``lost``: the next `submit` goes on with it.
     """
     message = f"{name} ended {rank.ended()}"
     with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
@@ -182,25 +201,26 @@ def _tell(run: RunDir, rank: _Rank, name: str) -> None:
         with (run.path / "log.txt").open("a", encoding="utf-8") as log:
             log.write(f"{message}\n")
         if rank.process.returncode > 0:
-            told = replace(status, state="failed", reason="environment", message=message)
-            run.write_status(told)
+            failed = replace(status, state="failed", reason="environment", message=message)
+            run.write_status(failed)
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait until all have ended, or one has failed: the number of that one."""
+    """Wait until all have ended, or one has failed; returns the rank of that one."""
     while True:
         codes = [rank.poll() for rank in ranks]
         failed = [number for number, code in enumerate(codes) if code]
         if failed or all(code == 0 for code in codes):
             break
         time.sleep(_POLL_SECONDS)
-    if {codes[number] for number in failed} == {85}:  # they agreed to stop
-        ended = [rank.wait() for rank in ranks]  # the rest are on their way
+    if {codes[number] for number in failed} == {85}:  # they agreed to stop: the rest end soon
+        ended = [rank.wait() for rank in ranks]
         return ended.index(max(ended))
     return failed[0] if failed else None
 
 
 def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End those that still run, by TERM and then by KILL."""
     alive = [rank for rank in ranks if rank.poll() is None]
     for rank in alive:
         rank.terminate()
@@ -214,21 +234,13 @@ def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
             rank.wait()
 
 
-@contextlib.contextmanager
-def _passed_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        # A terminal's Ctrl-C has reached the processes already.
-        for rank in ranks:
-            if number != signal.SIGINT and rank.poll() is None:
-                rank.send_signal(number)
-
-    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _pass_on(
+    ranks: Sequence[subprocess.Popen[bytes]], number: int, frame: FrameType | None
+) -> None:
+    """Send a signal to all processes, but for a terminal's Ctrl-C, which they have already."""
+    for rank in ranks:
+        if number != signal.SIGINT and rank.poll() is None:
+            rank.send_signal(number)
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""An attempt at a run: its state, its heartbeat and its log, true however it ends."""
+"""An attempt at a run: its state, its heartbeat and its log, correct however it ends."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
         else:
             if isinstance(error, OSError) and error.strerror:  # of a disk: whose, and where
-                place = error.filename or directory.path
-                message = f"{platform.node()}: {place}: {error.strerror}"
-            _log.debug("%s: %s", reason, message)  # for log.txt; who called tells the terminal
+                path = error.filename or directory.path
+                message = f"{platform.node()}: {path}: {error.strerror}"
+            _log.debug("%s: %s", reason, message)  # for log.txt; the caller prints it
         raise
     finally:
         if sys.exc_info()[0] is not None and state == "done":
@@ -142,11 +142,11 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
         try:
             directory.sweep()  # on a full disk that makes room for the lines below
             directory.append("attempts.jsonl", end | {"attempt": attempt} | seconds)
-            told = directory.status()
-            if told.state == "failed":  # another process did, and this one only noticed
-                reason, message = told.reason, told.message
+            current = directory.status()
+            if current.state == "failed":  # another process of the run failed and wrote why
+                reason, message = current.reason, current.message
             ended = replace(status, state=state, reason=reason, message=message)
-            directory.write_status(replace(ended, epoch=told.epoch))
+            directory.write_status(replace(ended, epoch=current.epoch))
         except OSError as error:
             if state == "done":
                 raise
@@ -174,17 +174,19 @@ def report_failure(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
     except StoppedError:
         raise
     except Exception as error:
-        told = directory.status()
-        if world_size() > 1 and told.state == "running":
+        current = directory.status()
+        if world_size() > 1 and current.state == "running":
             reason, message = _cause(error, reasons)
             message = f"process {rank()} on {socket.gethostname()}: {message}"
-            directory.write_status(replace(told, state="failed", reason=reason, message=message))
+            directory.write_status(
+                replace(current, state="failed", reason=reason, message=message)
+            )
         raise
 
 
 @contextlib.contextmanager
 def wait_for_main(directory: RunDir) -> Iterator[None]:
-    """Have a process beside the first stay until that has written the end of the run.
+    """Have a process stay until the first process has written how the run ended.
 
     SLURM soon ends those that are left when one process has ended.
     """
@@ -196,7 +198,7 @@ def wait_for_main(directory: RunDir) -> Iterator[None]:
 
 
 def heart(directory: RunDir) -> Callable[[int], None]:
-    """A function that tells the epoch to `status.json`, at most every half minute."""
+    """A function that writes the epoch into `status.json`: a new one at once, else every 30 s."""
     last = {"time": 0.0, "epoch": -1.0}
 
     def beat(epoch: int) -> None:

@@ -1,6 +1,7 @@
 """Whether a job can be carried out: all that can be known of it before anything runs.
 
-Nothing here loads torch, but for a model name outside the table: `submit` answers at once.
+torch is loaded only for a model outside the table, for options and for simulations: `submit` of
+plain jobs answers at once.
 """
 
 from __future__ import annotations
@@ -38,36 +39,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Memo", "check_evaluation", "check_simulation", "check_training"]
 
-Answer = TypeVar("Answer")
-_MOVING = ("flips", "dihedral", "degrees", "translate", "scale")  # of `Augment`
+Value = TypeVar("Value")
+# Fields of `Augment` that move the pixels of an image.
+_MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
 
 
 class Memo:
-    """Answers by what was asked. It lives as long as one plan: the next one looks again.
+    """Values that are computed once for a plan, and anew for the next plan.
 
     Ten thousand runs of a grid ask for the same data, options and earlier runs.
     """
 
     def __init__(self) -> None:
-        self._answers: dict[Hashable, object] = {}
+        self._values: dict[Hashable, object] = {}
 
-    def once(self, asked: Hashable, find: Callable[[], Answer]) -> Answer:
-        """The answer, found at the first time; what `find` raises is not kept.
+    def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """The value of a key, computed the first time; what `compute` raises is not kept.
 
         Arguments:
-            asked: The question, with all that its answer depends on.
-            find: Finds the answer.
+            key: All that the value depends on.
+            compute: Computes the value.
         """
-        if asked not in self._answers:
-            self._answers[asked] = find()
-        return self._answers[asked]  # type: ignore[return-value]  # of `find`, by its question
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]  # type: ignore[return-value]  # what `compute` gave for the key
 
 
 def check_training(job: Job, memo: Memo) -> str:
     """Check a job that trains.
 
     Arguments:
-        job: With the runs that it names found (`earlier`).
+        job: With the earlier runs that it names found (`plan.with_earlier`).
         memo: What is known of the data and the options of other jobs of the plan.
 
     Returns:
@@ -82,41 +84,57 @@ def check_training(job: Job, memo: Memo) -> str:
         )
     check_name(job.model.name)
     check_options(job.model.name, job.model.options)
-    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
-    if denoises and job.task.name != "generation":
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
-            f"generation learns, not {job.task.name}"
-        )
-    if not denoises and job.task.name == "generation":
-        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
-            f"generation learns; these do: {able}"
-        )
-    if job.task.name == "generation" and job.train.ema is None:
-        raise JobError(
-            f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
-            "below 1, such as 0.999"
-        )
+    _check_generation(job)
     if job.model.pretrained and job.train.init is None:
         for name in published(job.model.name, job.model.options):
             weights_file(name)
     task = _check_options(job, memo)
     try:
-        root = job.data.root
-        digest = memo.once(("digest", root), lambda: data_digest(root))
-        slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
-        if not slices["train"].info.classes and (task is None or task.spec.needs_labels):
-            raise ShardError(f"{job.data.root}: the images have no labels to learn")
-        info = slices["train"].info
-        if task is not None and info.classes:
-            _check_options(job, memo, info.classes)
-        if task is not None and task.spec.fixed_geometry:
-            truths = memo.once(("truths", info.files[0]), slices["train"].truths)
-            _check_fixed(job, set(task.spec.truth_keys) & set(truths), info.shape[1:])
+        return _check_data(job, task, memo)
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
+
+
+def _check_generation(job: Job) -> None:
+    """Make sure that a model that denoises images learns to generate them, and no other does."""
+    generates = job.task.name == "generation"
+    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
+    if denoises and not generates:
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
+            f"generation learns, not {job.task.name}"
+        )
+    if not denoises and generates:
+        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
+            f"generation learns; these do: {able}"
+        )
+    if generates and job.train.ema is None:
+        raise JobError(
+            f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
+            "below 1, such as 0.999"
+        )
+
+
+def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
+    """Make sure that the shards have what the task learns; returns their digest.
+
+    Raises:
+        ShardError: They cannot be read, or have no labels.
+        JobError: An option of the task or of the data does not go with them.
+    """
+    root = job.data.root
+    digest = memo.once(("digest", root), lambda: data_digest(root))
+    slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
+    info = slices["train"].info
+    if not info.classes and (task is None or task.spec.needs_labels):
+        raise ShardError(f"{root}: the images have no labels to learn")
+    if task is not None and info.classes:
+        _check_options(job, memo, info.classes)
+    if task is not None and task.spec.fixed_geometry:
+        truths = memo.once(("truths", info.files[0]), slices["train"].truths)
+        _check_fixed(job, set(task.spec.truth_keys) & set(truths), info.shape[1:])
     return digest
 
 
@@ -181,24 +199,30 @@ def check_simulation(job: Simulation, memo: Memo) -> str:
 
 
 def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None) -> Task | None:
-    """Try the options of task and model, which only they can judge, where there are any.
+    """Build the task and the model, which alone can check their options.
 
-    Those of a task are tried once more where its classes are known.
+    That loads torch; the default task and a model without options are not built.
 
-    That loads torch; jobs of the plain task without options of the model are checked without it.
+    Arguments:
+        job: The job.
+        memo: Of the plan.
+        classes: Of the data, where they are known: the task is then checked against them.
+
+    Returns:
+        The task; None for the default one.
     """
     try:
-        task = memo.once(("task", repr(job.task), classes), lambda: _tried_task(job.task, classes))
+        task = memo.once(("task", repr(job.task), classes), lambda: _try_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
         size = job.data.size or job.data.crop or 224
-        asked = ("model", job.model.name, repr(job.model.options), size)
-        memo.once(asked, lambda: _try_model(job, size))
+        key = ("model", job.model.name, repr(job.model.options), size)
+        memo.once(key, lambda: _try_model(job, size))
     return task
 
 
-def _tried_task(section: TaskSection, classes: Sequence[str] | None) -> Task | None:
+def _try_task(section: TaskSection, classes: Sequence[str] | None) -> Task | None:
     if section == TaskSection():
         return None
     return build_task(section.name, classes=classes, **section.options)
@@ -212,10 +236,19 @@ def _try_model(job: Job, size: int) -> None:
 
 
 def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
-    """Make sure that images stay where their truth is, for a task that needs that."""
-    augment, still = job.data.augment, Augment()
+    """Make sure that nothing moves images against the truth of their pixels.
+
+    Arguments:
+        job: The job.
+        truth: Names of the truth that the task compares with pixels and that the data have.
+        sides: Height and width of the images, pixels.
+
+    Raises:
+        JobError: A crop, an augmentation or an averaging of views would move them.
+    """
+    augment, none = job.data.augment, Augment()
     moving = [f"data.augment.{name}" for name in _MOVING
-              if getattr(augment, name) != getattr(still, name)]  # fmt: skip
+              if getattr(augment, name) != getattr(none, name)]  # fmt: skip
     moving += ["data.tta"] * job.data.tta + ["train.mixup"] * bool(job.train.mixup)
     if truth and job.data.crop and any((side - job.data.crop) % 2 for side in sides):
         raise JobError(
