@@ -27,35 +27,14 @@ from deeplense_batch.words import quoted
 __all__ = ["main"]
 
 
-# By the name of the error or of one it derives from: to import them all would load torch.
-_CODES = {
-    "UsageError": 2,
-    "OverrideError": 2,
-    "JobError": 3,
-    "ShardError": 3,
-    "ModelError": 3,
-    "CollectError": 3,
-    "RunBusyError": 3,
-    "CheckpointError": 3,
-    "RunDirError": 3,
-    "StartError": 3,
-    "FileExistsError": 3,
-    "FileNotFoundError": 3,
-    "IsADirectoryError": 3,
-    "NotADirectoryError": 3,
-    "PermissionError": 3,
-    "DeviceError": 4,
-    "UnfitError": 4,
-    "OSError": 4,
-    "PrecisionError": 4,
-    "SlurmError": 4,
-    "WeightsError": 4,
-    "DivergedError": 6,
-    "ImportError": 4,
-    "OutOfMemoryError": 7,
-    "MemoryError": 7,
-    "StoppedError": 85,
-}
+# Of a path that was named; any other fault of the system is one of the machine.
+_WRONG_PATH = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,12 +60,25 @@ def main(argv: list[str] | None = None) -> None:
         _write_no_more(sys.stdout)
         code = 0
     except Exception as error:
-        known = [_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES]
-        if not known or (isinstance(error, ImportError) and error.path is None):
+        code = _exit_code(error)
+        if code == 1:
             raise
         _complain(_sentence(error, plan))
-        code = known[0]
     sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int:
+    """The exit code of an error: our own classes carry theirs, as `exit_code`; 1 is a bug."""
+    if isinstance(error, _WRONG_PATH):
+        return 3
+    if isinstance(error, OSError):
+        return 4
+    if isinstance(error, ImportError):  # of a library, whose path it has, or of a wrong import
+        return 1 if error.path is None else 4
+    torch = sys.modules.get("torch")  # not loaded, it has raised nothing
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return 7
+    return int(getattr(error, "exit_code", 1))
 
 
 def _sentence(error: Exception, plan: Plan | None) -> str:

@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 class StoppedError(RuntimeError):
     """The run was cut short and its state is saved: run it again."""
 
+    exit_code = 85
+
 
 @dataclass
 class Interrupt:

@@ -47,6 +47,8 @@ SCHEMA = 2  # rises when a field or its default changes; part of every identity
 class JobError(ValueError):
     """A recipe, or an override of one, is not what was asked for."""
 
+    exit_code = 3
+
 
 class NotYetError(JobError):
     """A run needs another that has not trained yet."""
@@ -54,6 +56,8 @@ class NotYetError(JobError):
 
 class OverrideError(JobError):
     """A value given on the command line is the one that is wrong."""
+
+    exit_code = 2
 
 
 def _tuple(value: Any) -> Any:

@@ -20,6 +20,8 @@ _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 class OutcomesError(ValueError):
     """The answers of a model cannot be read."""
 
+    exit_code = 1  # always caught: its reader names the file
+
 
 @dataclass(frozen=True)
 class Outcomes:

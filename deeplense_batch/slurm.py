@@ -33,6 +33,8 @@ _WORDS = 200  # of a command line, at once
 class SlurmError(RuntimeError):
     """SLURM is not there, or did not take what it was given."""
 
+    exit_code = 4
+
 
 @dataclass(frozen=True)
 class Element:

@@ -40,6 +40,8 @@ _REPEATED = {"--set": "FIELD=VALUE", "--predictions": "NAME=FOLDER"}
 class UsageError(ValueError):
     """The words typed are not a command."""
 
+    exit_code = 2
+
 
 def quoted(typed: list[str], commands: type) -> list[str]:
     """Write the words so that Fire reads them as meant.
