@@ -131,9 +131,8 @@ class Recipes:
             except (NotYetError, ShardError, WeightsError) as error:
                 if not self.all_of_jobs:
                     raise
-                need = self._need(jobs, error)
-                if isinstance(error, WeightsError):
-                    need = _Need("published weights", "fetch")
+                weights = isinstance(error, WeightsError)
+                need = _Need("published weights", "fetch") if weights else self._need(jobs, error)
                 if need:
                     self._lacking.setdefault(need, []).append(path)
                 else:
@@ -158,7 +157,7 @@ class Recipes:
             names = ", ".join(path.stem for path in paths)
             if need.verb:
                 brought = need.brought(paths)
-                lines.append(f"left out, lacking {need.what} ('{brought}' brings it): {names}")
+                lines.append(f"left out, lacking {need.what}, which '{brought}' brings: {names}")
             else:
                 unknown.append(f"{need.what} ({names})")
         if unknown:
