@@ -16,45 +16,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-import fire
-
 import deeplense_batch
-from deeplense_batch.cli.commands import Commands, Plan
-from deeplense_batch.cli.words import quoted
+from deeplense_batch.cli.parse import Verb
+from deeplense_batch.cli.verbs import read
 from deeplense_batch.core.machine import keep_freed_memory, settle
 
 __all__ = ["main"]
 
 
-# By the name of the error or of one it derives from: to import them all would load torch.
-_CODES = {
-    "UsageError": 2,
-    "OverrideError": 2,
-    "JobError": 3,
-    "ShardError": 3,
-    "ModelError": 3,
-    "CollectError": 3,
-    "RunBusyError": 3,
-    "CheckpointError": 3,
-    "RunDirError": 3,
-    "StartError": 3,
-    "FileExistsError": 3,
-    "FileNotFoundError": 3,
-    "IsADirectoryError": 3,
-    "NotADirectoryError": 3,
-    "PermissionError": 3,
-    "DeviceError": 4,
-    "UnfitError": 4,
-    "OSError": 4,
-    "PrecisionError": 4,
-    "SlurmError": 4,
-    "WeightsError": 4,
-    "DivergedError": 6,
-    "ImportError": 4,
-    "OutOfMemoryError": 7,
-    "MemoryError": 7,
-    "StoppedError": 85,
-}
+# Of a path that was named; any other fault of the system is one of the machine.
+_WRONG_PATH = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,30 +42,39 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     _log_to_stderr()
     keep_freed_memory()
-    plan: Plan | None = None
+    verb: Verb | None = None
     try:
         settle()
-        plan = fire.Fire(
-            Commands(), command=quoted(typed, Commands), name="deeplense-batch", serialize=_nothing
-        )
-        if not isinstance(plan, Plan):
-            sys.exit(2)
-        code = plan.act()
+        verb = read(typed)
+        code = verb.act()
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
         _write_no_more(sys.stdout)
         code = 0
     except Exception as error:
-        known = [_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES]
-        if not known or (isinstance(error, ImportError) and error.path is None):
+        code = _exit_code(error)
+        if code == 1:
             raise
-        _complain(_sentence(error, plan))
-        code = known[0]
+        _complain(_sentence(error, verb))
     sys.exit(code)
 
 
-def _sentence(error: Exception, plan: Plan | None) -> str:
+def _exit_code(error: Exception) -> int:
+    """The exit code of an error: our own classes carry theirs, as `exit_code`; 1 is a bug."""
+    if isinstance(error, _WRONG_PATH):
+        return 3
+    if isinstance(error, OSError):
+        return 4
+    if isinstance(error, ImportError):  # of a library, whose path it has, or of a wrong import
+        return 1 if error.path is None else 4
+    torch = sys.modules.get("torch")  # not loaded, it has raised nothing
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return 7
+    return int(getattr(error, "exit_code", 1))
+
+
+def _sentence(error: Exception, verb: Verb | None) -> str:
     """What went wrong, in words that name the place."""
     if isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}"
@@ -96,11 +82,11 @@ def _sentence(error: Exception, plan: Plan | None) -> str:
         return f"{error.path}: cannot be loaded ({error}); is there memory for it?"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    place = error.filename or _place(error, plan)
+    place = error.filename or _place(error, verb)
     return f"{place}: {error.strerror}" if place else str(error)
 
 
-def _place(error: OSError, plan: Plan | None) -> object:
+def _place(error: OSError, verb: Verb | None) -> object:
     """What an error without a file's name is about."""
     try:
         Path.cwd()
@@ -113,7 +99,7 @@ def _place(error: OSError, plan: Plan | None) -> object:
     except (OSError, ValueError):
         _write_no_more(sys.stdout)
         return "standard output"
-    return plan.writes if plan else None
+    return verb.writes if verb else None
 
 
 def _complain(text: str) -> None:
@@ -128,10 +114,6 @@ def _write_no_more(stream: TextIO) -> None:
     """Let go what a stream still holds: Python would try to write it when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _nothing(_: object) -> None:
-    """Fire prints what this gives for what a verb returned."""
 
 
 def _log_to_stderr() -> None:

@@ -40,6 +40,8 @@ _MOST_IDS = 200  # in one command line of scancel
 class SlurmError(RuntimeError):
     """SLURM is not installed here, does not answer, or refused."""
 
+    exit_code = 4
+
 
 @dataclass(frozen=True)
 class Element:

@@ -39,6 +39,8 @@ _LONGEST = timedelta(days=30)  # of any run
 class DeviceError(RuntimeError):
     """This machine lacks the device that was asked for."""
 
+    exit_code = 4
+
 
 @dataclass(frozen=True)
 class World:

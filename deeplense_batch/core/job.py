@@ -51,13 +51,26 @@ SCHEMA = 2  # rises when a field or its default changes; part of every identity
 class JobError(ValueError):
     """A recipe, or an override of one, is not what was asked for."""
 
+    exit_code = 3
+
 
 class NotYetError(JobError):
-    """A run needs another that has not trained yet."""
+    """A run needs another that has not trained yet.
+
+    Arguments:
+        message: One sentence.
+        folder: Of that run or its job, as it was named.
+    """
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class OverrideError(JobError):
     """A value given on the command line is the one that is wrong."""
+
+    exit_code = 2
 
 
 def _tuple(value: Any) -> Any:
@@ -263,7 +276,7 @@ class SimulateSection(_Section):
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
-        given = {"preset": self.preset or None, "size": self.size, "changes": self.set or None}
+        given = {"preset": self.preset or None, "size": self.size, "set_": self.set or None}
         return {name: value for name, value in given.items() if value is not None}
 
     @property

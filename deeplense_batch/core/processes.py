@@ -45,6 +45,8 @@ _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
 class StartError(ValueError):
     """The environment says of this process what cannot be."""
 
+    exit_code = 3
+
 
 def is_main() -> bool:
     """Whether this is the process that writes; known before the processes have met."""
@@ -117,6 +119,8 @@ def forget(environ: MutableMapping[str, str]) -> None:
 
 class StoppedError(RuntimeError):
     """The run was cut short and its state is saved: run it again."""
+
+    exit_code = 85
 
 
 @dataclass

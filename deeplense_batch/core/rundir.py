@@ -56,9 +56,13 @@ _BEAT_SECONDS = 30.0
 class RunBusyError(RuntimeError):
     """Another living process owns the run."""
 
+    exit_code = 3
+
 
 class RunDirError(ValueError):
     """A file of a run directory is damaged, or not one that this program wrote."""
+
+    exit_code = 3
 
     def __init__(self, path: Path, fault: str) -> None:
         super().__init__(f"{path}: {fault}")

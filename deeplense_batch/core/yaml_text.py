@@ -43,6 +43,8 @@ class YamlError(ValueError):
         line: Where, from 1.
     """
 
+    exit_code = 1  # always caught: its reader names the file
+
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
         self.line = line

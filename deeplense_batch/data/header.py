@@ -59,6 +59,8 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class ShardError(ValueError):
     """Shards, or the files they are made from, are not what was asked for."""
 
+    exit_code = 3
+
 
 class Description(BaseModel):
     """What a shard says of itself and of its split; `shards` tells what each means."""

@@ -34,6 +34,8 @@ __all__ = [
 class ModelError(ValueError):
     """There is no such model, or it cannot be built as asked."""
 
+    exit_code = 3
+
 
 @dataclass(frozen=True)
 class Model:

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 class CheckpointError(ValueError):
     """A file of tensors is damaged, or none that this program wrote."""
 
+    exit_code = 3
+
 
 def save(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> None:
     """Write tensors, numbers, text and containers of them.

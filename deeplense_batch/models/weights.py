@@ -41,6 +41,8 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 class WeightsError(RuntimeError):
     """Weights are not to be had here."""
 
+    exit_code = 4
+
 
 def folder() -> Path:
     """Where published weights are kept."""

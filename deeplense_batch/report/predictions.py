@@ -28,6 +28,8 @@ _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three s
 class OutcomesError(ValueError):
     """The answers of a model cannot be read."""
 
+    exit_code = 1  # always caught: its reader names the file
+
 
 @dataclass(frozen=True)
 class Outcomes:

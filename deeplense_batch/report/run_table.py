@@ -63,6 +63,8 @@ _SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"
 class CollectError(ValueError):
     """There is nothing to collect, or no place to put it."""
 
+    exit_code = 3
+
 
 def run_row(run: RunDir) -> Row:
     """Read one run, whatever its state: the columns of `results.csv`, None where unknown.

@@ -81,7 +81,7 @@ def find_classifier(place: Path, asked: str) -> Path:
         raise JobError(f"{asked}: {error}") from None
     if not done:
         raise NotYetError(
-            f"{asked}: {place}: no finished run there; expected that of a classifier"
+            f"{asked}: {place}: no finished run there; expected that of a classifier", place
         )
     (job,) = load_jobs(runs[0].path / "job.yaml")
     if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
@@ -280,7 +280,8 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     if not (place / "best.pt" if place.is_dir() else place).is_file():
         raise NotYetError(
             f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
-            "or a .pt or .safetensors file"
+            "or a .pt or .safetensors file",
+            Path(job.train.init),
         )
     train = job.train.model_copy(update={"init": str(place.absolute())})
     return job.model_copy(update={"train": train})
@@ -305,7 +306,9 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
     section, path = job.evaluate, Path(job.evaluate.run)
     runs = [run for run in find_runs(path) if not _is_evaluation(run)]
     if not runs:
-        raise NotYetError(f"{job.name}: evaluate.run: {path}: no run there; one has to be done")
+        raise NotYetError(
+            f"{job.name}: evaluate.run: {path}: no run there; one has to be done", path
+        )
     update: dict[str, object] = {}
     if section.classifier is not None:
         asked = f"{job.name}: evaluate.classifier"
@@ -330,7 +333,7 @@ def _finished(job: Evaluation, run: RunDir) -> Job:
     except RunDirError as error:
         raise JobError(f"{job.name}: evaluate.run: {error}") from None
     if state != "done":
-        raise NotYetError(f"{job.name}: evaluate.run: {run.path} is {state}, not done")
+        raise NotYetError(f"{job.name}: evaluate.run: {run.path} is {state}, not done", run.path)
     (trained,) = load_jobs(run.path / "job.yaml")
     if not isinstance(trained, Job):
         raise JobError(

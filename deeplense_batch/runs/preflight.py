@@ -38,6 +38,8 @@ _LEAST_FREE_GB = 5.0
 class UnfitError(RuntimeError):
     """This node cannot carry out the run; another may."""
 
+    exit_code = 4
+
 
 def preflight(directory: Path, job: Job, world: World) -> None:
     """Look at device, run directory and shards on every process, and let the processes meet.

@@ -21,7 +21,6 @@ KINDS: dict[str, Callable[..., ImageGenerator]] = {
     "diffusion": Diffusion,
     "super_resolution": SuperResolution,
 }
-_FLAGS = {"changes": "set"}  # options that a person gives by another name
 
 
 def simulate(
@@ -47,7 +46,7 @@ def simulate(
         part: Which part of the shards this process makes, from 0.
         parts: Into how many parts they are divided. Who finds all shards made completes the set.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
-        options: Of the kind: ``preset``, ``changes``, ``size`` and ``device`` of `Substructure`.
+        options: Of the kind: ``preset``, ``set_``, ``size`` and ``device`` of `Substructure`.
 
     Raises:
         ShardError: An argument is not one of those possible, or `out` holds other shards, or
@@ -74,7 +73,7 @@ def check(
     takes = {name: set(inspect.signature(made).parameters) for name, made in KINDS.items()}
     for name in options:
         if name not in takes[kind]:
-            flag = _FLAGS.get(name, name)
+            flag = name.removesuffix("_")
             others = ", ".join(one for one, known in takes.items() if name in known) or "none"
             raise ShardError(
                 f"simulate: --{flag}: is not for a set of kind {kind}; it is for {others}"

@@ -12,6 +12,8 @@ __all__ = ["Precision", "PrecisionError"]
 class PrecisionError(RuntimeError):
     """This device has no such arithmetic."""
 
+    exit_code = 4
+
 
 class Precision:
     """Autocast and gradient scaling of a training; evaluation is always float32.

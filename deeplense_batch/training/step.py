@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 class DivergedError(RuntimeError):
     """The loss is no number any more."""
 
+    exit_code = 6
+
 
 class Stepper:
     """A model with all that changes its weights."""

@@ -39,6 +39,8 @@ _KINDS = {
 class ImageError(ValueError):
     """A file holds no image that can be packed; the text is the reason alone."""
 
+    exit_code = 1  # always caught: its reader names the file
+
 
 @contextmanager
 def expansion(most: float) -> Iterator[None]:
