@@ -7,7 +7,6 @@ shown to a network that was trained on the real set.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import logging
 import math
@@ -36,6 +35,7 @@ from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.scenes import as_batch, deflection, draw_scene, lens_radius, render
 from deeplense_batch.simulation.simulate import KINDS, simulate
 from deeplense_batch.simulation.substructure import Substructure
+from research import fit_common_test_1 as fits
 
 NAMES = tuple(PRESETS)
 
@@ -614,7 +614,6 @@ class TestPhysics:
 
     def test_the_fits_have_the_model_of_the_preset(self):
         """The script that settled the preset renders the scenes that the preset draws."""
-        fits = load_script("fit_common_test_1")
         preset = PRESETS["common_test_1"]
         for target in range(3):
             scene = scenes_of(preset, target, 1)[0]
@@ -641,15 +640,6 @@ class TestPhysics:
     def test_readout_grain_is_far_below_the_noise(self):
         camera = PRESETS["benchmark"].camera
         assert 1 / (12 * camera.counts_per_sky_sd**2) < 1e-4
-
-
-def load_script(name: str):
-    path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where its dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

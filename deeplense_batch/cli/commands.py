@@ -143,7 +143,6 @@ class Commands(ClusterCommands):
         *jobs: str,
         steps: int | str = 5,
         repeats: int | str = 5,
-        runs: int | str = 1000,
         device: str = "",
         out: str = "",
         **overrides: bool | str,
@@ -151,11 +150,9 @@ class Commands(ClusterCommands):
         """Measure the models of recipes and the data plane on this device, as ratios.
 
         Args:
-            jobs: Recipes, by default jobs/demo.yaml; or the word simulate, for the simulator, or
-                collect, for the collector.
+            jobs: Recipes, by default jobs/demo.yaml.
             steps: Training steps of one measurement.
             repeats: Measurements of each number; medians are told.
-            runs: Of bench collect: how many runs are planned, looked at and collected.
             device: cpu or cuda, in place of what the jobs ask for.
             out: A JSON file for the numbers.
             overrides: Fields of the jobs, such as --data.size=224.
@@ -165,24 +162,13 @@ class Commands(ClusterCommands):
             "steps": words.integer("steps", steps),
             "repeats": words.integer("repeats", repeats),
         }
-        made = words.integer("runs", runs)
-        if not all((made, *counts.values())):
-            raise words.UsageError("--steps, --repeats and --runs: should be 1 or more")
+        if not all(counts.values()):
+            raise words.UsageError("--steps and --repeats: should be 1 or more")
         on = words.choice("device", device, ("cpu", "cuda")) if device else None
-        if jobs == ("collect",):
-            if fields or on or counts != {"steps": 5, "repeats": 5}:
-                raise words.UsageError("bench collect: takes --runs and --out alone")
-            return Plan(lambda: _bench_collect(made, out))
-        if made != 1000:
-            raise words.UsageError("--runs: is for bench collect")
-        if jobs == ("simulate",):
-            if fields or counts["steps"] != 5:
-                raise words.UsageError("bench simulate: takes --repeats, --device and --out alone")
-            return Plan(lambda: _bench_simulation(counts["repeats"], on or "cpu", out))
         found = [job for path in jobs or ["jobs/demo.yaml"] for job in load_jobs(path, fields)]
         loaded = [job for job in found if isinstance(job, Job)]
         if len(loaded) < len(found):
-            raise words.UsageError("bench: a recipe simulates; bench simulate measures that")
+            raise words.UsageError("bench: measures trainings, and one of the recipes simulates")
 
         def act() -> int:
             from deeplense_batch.runs.bench import bench
@@ -220,18 +206,6 @@ class Commands(ClusterCommands):
             return 0
 
         return Plan(act)
-
-
-def _bench_simulation(repeats: int, device: str, out: str) -> int:
-    from deeplense_batch.runs.bench_simulation import bench_simulation
-
-    return _show(bench_simulation(repeats=repeats, device=device), out)
-
-
-def _bench_collect(runs: int, out: str) -> int:
-    from deeplense_batch.runs.bench_collect import bench_collect
-
-    return _show(bench_collect(runs=runs), out)
 
 
 def _show(report: Any, out: str) -> int:

@@ -5,7 +5,7 @@ rays. Nothing that could make a class easier to tell is drawn by class: only the
 
 ``common_test_1``
     The public DeepLense Common Test I, recovered by fits to its own images
-    (``scripts/fit_common_test_1.py``): isothermal sphere in strong shear, Sersic source, photon
+    (``research/fit_common_test_1.py``): isothermal sphere in strong shear, Sersic source, photon
     counts. It looks like the real set and a network trained on the real set reads it; it also
     has the faults of its generator, which `Preset.slips` names.
 ``benchmark``

@@ -1,6 +1,6 @@
 """Draw the pictures of the README: what each preset of the simulator looks like.
 
-python scripts/gallery.py [FOLDER]
+python -m research.gallery [FOLDER]
 """
 
 from __future__ import annotations

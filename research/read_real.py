@@ -5,7 +5,7 @@ harder way. A residual network of 0.56 M parameters sees `common_test_1` without
 pixels, with new Poisson noise and reflections every epoch. It learns nothing for ten epochs of
 plain training, so that it first sees substructure four and two times as heavy.
 
-    DEEPLENSE_REAL_DATA=<folder> python scripts/read_real.py [--images 7200] [--epochs 17]
+    DEEPLENSE_REAL_DATA=<folder> python -m research.read_real [--images 7200] [--epochs 17]
 
 A quarter of an hour on one core. No number of the training is chosen by the real images, and what
 is printed last, after the last epoch, is the result.
@@ -128,6 +128,7 @@ def main() -> None:
     sets.append(expected(preset, arguments.images))
     indices = range(300)
     made = Substructure("common_test_1").make("val", indices, seed=2)
+    assert made.scale is not None
     held = stretched(torch.from_numpy(made.images / made.scale[:, :, None, None]).float())
     held_targets = np.array(indices) % len(CLASSES)
 

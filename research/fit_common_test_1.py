@@ -14,7 +14,8 @@ each image and hypothesis:
     sphere  smooth lens, then point masses, one by one where the residuals ask for them most
     vort    smooth lens, then a straight line of mass, then strings of equal points
 
-Use: DEEPLENSE_REAL_DATA=<folder> python scripts/fit_common_test_1.py [--quick] [--classes no,vort]
+    DEEPLENSE_REAL_DATA=<folder> python -m research.fit_common_test_1 [--quick] [--classes no,vort]
+
 Minutes for all of it on one core; `--quick` takes two images of each class and fewer starts.
 """
 
