@@ -1,4 +1,4 @@
-"""Fit real images of Common Test I, to settle the laws of the preset `common_test_1`.
+"""Fit real images of Common Test I, to settle the distributions of `common_test_1`.
 
 Every image is an array of photon counts above its smallest one, over their maximum. The number of
 levels gives the counts back, and the mean of the corners tells whether the smallest was 0 or 1, so

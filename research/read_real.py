@@ -23,7 +23,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.simulation.overrides import changed
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, PhotonCamera, Preset
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
 from deeplense_batch.simulation.substructure import Substructure
@@ -66,7 +66,7 @@ def heavier(preset: Preset, times: float) -> Preset:
     """The preset with heavier substructure."""
     mass = {"law": "PowerLaw", "exponent": -0.9, "low": times * 1e6, "high": times * 1e10}
     low, high = preset.vort.mass.range
-    return changed(preset, {"sphere.mass": mass, "vort.mass": [times * low, times * high]})
+    return with_overrides(preset, {"sphere.mass": mass, "vort.mass": [times * low, times * high]})
 
 
 def expected(preset: Preset, images: int) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,7 @@ class DataCommands:
                 ("parts", parts),
             )
         }
-        options: dict[str, Any] = {"changes": words.settings("set", set)} if set else {}
+        options: dict[str, Any] = {"overrides": words.settings("set", set)} if set else {}
         options |= {"preset": preset} if preset else {}
         options |= {"size": words.integer("size", size)} if size else {}
         options |= {"device": words.choice("device", device, ("cpu", "cuda"))} if device else {}

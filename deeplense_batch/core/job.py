@@ -257,7 +257,7 @@ class SimulateSection(_Section):
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
-        given = {"preset": self.preset or None, "size": self.size, "changes": self.set or None}
+        given = {"preset": self.preset or None, "size": self.size, "overrides": self.set or None}
         return {name: value for name, value in given.items() if value is not None}
 
     @property

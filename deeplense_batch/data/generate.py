@@ -114,7 +114,7 @@ class ImageGenerator(Protocol):
         """What the images come from, in a few words."""
 
     @property
-    def slips(self) -> tuple[str, ...]:
+    def known_faults(self) -> tuple[str, ...]:
         """Faults that the images have on purpose."""
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
@@ -125,7 +125,7 @@ class ImageGenerator(Protocol):
         """
 
     def described(self) -> dict[str, Any]:
-        """All its laws, as JSON."""
+        """All settings that an image depends on, as JSON."""
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate images. Image j of class c of K has the index j K + c; it is a function of
@@ -282,7 +282,7 @@ class GenerateReport:
     root: Path
     about: str
     counts: Mapping[str, Mapping[str, int]]  # split -> class -> images
-    slips: tuple[str, ...]  # faults that the images have on purpose
+    known_faults: tuple[str, ...]  # faults that the images have on purpose
     made: int  # images that this process made
     seconds: float
     digest: str | None  # None while shards are missing that others make
@@ -300,7 +300,7 @@ class GenerateReport:
         for split, classes in self.counts.items():
             each = ", ".join(f"{count} {name}" for name, count in classes.items())
             lines.append(f"  {split}: {sum(classes.values())} ({each})")
-        if self.slips:
+        if self.known_faults:
             lines.append("  unphysical on purpose; manifest.json names the faults")
         return "\n".join(lines)
 
@@ -335,7 +335,7 @@ def generate_dataset(
     if not 0 <= part < parts:
         raise ShardError(f"{kind}: part: expected 0 to {parts - 1}, of {parts}; got {part}")
     plan = {"kind": kind, "seed": seed, "shard_size": shard_size, "counts": counts}
-    plan |= {"slips": content.slips} | content.described()
+    plan |= {"slips": content.known_faults} | content.described()
     plan = json.loads(json.dumps(plan))  # as it will be read again
     made = 0
     if not _is_complete(root, plan):
@@ -364,7 +364,7 @@ def generate_dataset(
         root=root,
         about=content.about,
         counts=counts,
-        slips=content.slips,
+        known_faults=content.known_faults,
         made=made,
         seconds=time.perf_counter() - started,
         digest=data_digest(root) if complete else None,

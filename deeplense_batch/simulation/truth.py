@@ -2,7 +2,7 @@
 
 Maps are on the pixel grid of the images, (H, W) float64, at the middle of each pixel; rows are y,
 columns x, and row 0 is the most negative y. The smooth lens with its shear and the substructure
-stand apart; their sum deflects the light.
+are separate; their sum deflects the light.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from deeplense_batch.simulation.scenes import (
     squared_radii,
     without_substructure,
 )
-from deeplense_batch.simulation.substructure import laws_of
+from deeplense_batch.simulation.substructure import preset_of
 
 __all__ = ["Truth", "detectability", "write_truth"]
 
@@ -72,7 +72,7 @@ class Truth:
     """
 
     def __init__(self, root: Path | str, slice_: str) -> None:
-        self.preset = laws_of(Path(root))
+        self.preset = preset_of(Path(root))
         self.split: Split = open_split(root, slice_ or f"{next(iter(read_splits(root)))}[:100]")
         self.size = self.split.info.shape[-1]
         self._scenes: Scenes = {
@@ -81,11 +81,11 @@ class Truth:
             if name != "index"
         }
 
-    def maps(self, number: int) -> dict[str, np.ndarray]:
+    def maps(self, index: int) -> dict[str, np.ndarray]:
         """Maps of one image.
 
         Arguments:
-            number: Its place in the slice.
+            index: Of the image in the slice.
 
         Returns:
             ``deflection`` (2, H, W) arcsec, x and y; ``convergence`` and ``potential`` (H, W), the
@@ -94,7 +94,7 @@ class Truth:
             source's intensity; ``source_plane`` (H, W), the source in the same unit on pixels of
             half the width, around the origin.
         """
-        one, preset = self._scene(number), self.preset
+        one, preset = self._scene(index), self.preset
         x, y = fine_grid(self.size, preset.pixel_scale, 1)
         whole = torch.cat(deflection(preset, one, x, y))
         lens = torch.cat(lens_deflection(preset, one, x, y))
@@ -114,33 +114,34 @@ class Truth:
             fields[f"{name}_convergence"] = torch.broadcast_to(convergence, shape)
         return {name: field.double().numpy() for name, field in fields.items()}
 
-    def numbers(self, number: int) -> dict[str, np.ndarray]:
+    def numbers(self, index: int) -> dict[str, np.ndarray]:
         """Numbers of one image.
 
         Arguments:
-            number: Its place in the slice.
+            index: Of the image in the slice.
 
         Returns:
             All that is stored (`scenes.Scene`), with ``lens_theta_e``, the Einstein radius that
             substructure leaves to the smooth lens, arcsec, and ``delta_chi2``, `detectability`.
         """
-        one = self._scene(number)
+        one = self._scene(index)
         stored = {name: values[0].numpy() for name, values in one.items()}
         return stored | {
             "lens_theta_e": lens_radius(self.preset, one)[0].numpy(),
             "delta_chi2": np.asarray(detectability(self.preset, one, self.size)),
         }
 
-    def _scene(self, number: int) -> Scenes:
-        return {name: values[number : number + 1] for name, values in self._scenes.items()}
+    def _scene(self, index: int) -> Scenes:
+        """A batch of one scene."""
+        return {name: values[index : index + 1] for name, values in self._scenes.items()}
 
 
 def detectability(preset: Preset, scene: Scenes, size: int) -> float:
-    """What substructure changes in an image beyond what a smooth lens could make up for.
+    """How far an image with substructure is from any image of a smooth lens, as a delta chi^2.
 
-    delta chi^2 between the image and the best smooth model, to first order: the difference to the
-    smooth model of the same Einstein radius, less its projection on the derivatives with respect
-    to the 14 parameters of lens, shear and source. An upper bound on what a full fit leaves.
+    Between the image and the best smooth model, to first order: the difference to the smooth model
+    of the same Einstein radius, less its projection on the derivatives with respect to the 14
+    parameters of lens, shear and source. An upper bound on what a full fit would leave.
 
     Arguments:
         preset: What the scene was drawn from.
@@ -194,8 +195,8 @@ def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
         source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
         **_MEANINGS,
     )
-    for number, name in enumerate(truth.split.ids()):
-        arrays = truth.maps(number) | truth.numbers(number)
+    for index, name in enumerate(truth.split.ids()):
+        arrays = truth.maps(index) | truth.numbers(index)
         check_room(path, sum(values.nbytes for values in arrays.values()))
         group = file.create_group(name)
         for key, values in arrays.items():
@@ -209,11 +210,11 @@ def _moved(smooth: Scenes) -> Iterator[Scenes]:
     ellipticity of the source. With the brightness of the source they are fourteen.
     """
     yield smooth | {"theta_e": smooth["theta_e"] + _STEP}
-    for name, places, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
-                                  ("source", (0, 1, 2, 3), 4)):  # fmt: skip
-        for place in places:
+    for name, columns, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
+                                   ("source", (0, 1, 2, 3), 4)):  # fmt: skip
+        for column in columns:
             moved = smooth[name].clone()
-            moved[:, place] += _STEP
+            moved[:, column] += _STEP
             yield smooth | {name: moved}
         if ellipse is None:
             continue
@@ -254,21 +255,21 @@ def _substructure_fields(
     for squared, (_, cx, cy) in zip(halos, one["halos"][0], strict=True):
         if squared <= 0:
             continue
-        place = (x - cx)[0], (y - cy)[0]
+        offset = (x - cx)[0], (y - cy)[0]
         if preset.sphere.profile == "point":
-            potential = potential + point_potential(*place, squared)
+            potential = potential + point_potential(*offset, squared)
         else:
             radii = tidal_radii(squared, one["theta_e"][0])
-            potential = potential + pseudo_jaffe_potential(*place, *radii)
-            convergence = convergence + pseudo_jaffe_convergence(*place, *radii)
+            potential = potential + pseudo_jaffe_potential(*offset, *radii)
+            convergence = convergence + pseudo_jaffe_convergence(*offset, *radii)
     if vortex > 0:
         _, cx, cy, angle, length = one["vortex"][0].unbind()
         points = preset.vort.points
         if points is None:
             line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
             return potential + line, convergence
-        places = points_on_line(cx[None], cy[None], angle[None], length[None], points)
-        for px, py in zip(*(place[0] for place in places), strict=True):
+        positions = points_on_line(cx[None], cy[None], angle[None], length[None], points)
+        for px, py in zip(*(coordinate[0] for coordinate in positions), strict=True):
             part = point_potential((x - px)[0], (y - py)[0], vortex / points)
             potential = potential + part
     return potential, convergence

@@ -143,7 +143,7 @@ class _Drawn:
     folders: ClassVar[str] = "{split}/{name}"
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    slips: ClassVar[tuple[str, ...]] = ()
+    known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self.trained.model.to(self.device)

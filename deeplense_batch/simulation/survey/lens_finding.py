@@ -37,7 +37,7 @@ class LensFinding:
     pixel_scale: ClassVar[float] = PIXEL_SCALE
     batch: ClassVar[int] = 4
     about: ClassVar[str] = "lens_finding, bands g, r, i"
-    slips: ClassVar[tuple[str, ...]] = ()
+    known_faults: ClassVar[tuple[str, ...]] = ()
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in ``train`` and ``test``.
@@ -49,7 +49,7 @@ class LensFinding:
         return class_counts(images)
 
     def described(self) -> dict[str, Any]:
-        """All its laws, as JSON."""
+        """All settings that an image depends on, as JSON."""
         return {"laws": described()}
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
