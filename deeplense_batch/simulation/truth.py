@@ -172,7 +172,7 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
         ShardError: As `Truth`; or there is a file of that name.
     """
     truth, out = Truth(root, slice_), Path(out)
-    if out.exists() or out.is_symlink():  # be it a link to nothing
+    if out.exists() or out.is_symlink():  # even a broken link
         raise ShardError(f"{out}: is there already; name another file")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
