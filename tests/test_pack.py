@@ -638,7 +638,7 @@ def test_where_nothing_can_be_written(tmp_path, place):
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     common_test(tmp_path / "source", per_class=30)
     monkeypatch.setattr(one_pass, "_CHUNK", 4)
-    take, taken = one_pass.Attempt._take, []
+    take, taken = one_pass.OnePass._take, []
 
     def interrupted(self, split, *chunk):
         taken.append(split)
