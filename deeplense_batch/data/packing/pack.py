@@ -33,7 +33,7 @@ from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.data.sources.untrusted import expansion
-from deeplense_batch.data.writer import ShardWriter, alone, make_folder, refuse_shards
+from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 
 __all__ = ["PackReport", "pack"]
 
@@ -181,7 +181,7 @@ def _folder(root: Path) -> Iterator[None]:
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         make_folder(root)
-        with alone(root):
+        with own_folder(root):
             yield
     except BaseException:
         with suppress(OSError):  # never made, or another program put something there
