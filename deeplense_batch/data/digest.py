@@ -282,8 +282,8 @@ def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
     sums = np.zeros((2, arrays["images"].shape[1]))
     for i, image in enumerate(arrays["images"]):
         for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
-            one = 1.0 if scale is None else scale[i, c]
+            unit = 1.0 if scale is None else scale[i, c]
             # Not `values @ values`: BLAS takes cores for it that the readers need.
             square = np.einsum("i,i", values, values)
-            sums[:, c] += values.sum() / one, square / one**2
+            sums[:, c] += values.sum() / unit, square / unit**2
     return sums

@@ -1,7 +1,7 @@
 """Draw the scenes of a preset and trace their rays.
 
 A scene is a handful of named numbers, drawn from one stream of random numbers per image: first all
-that has nothing to do with the class, then the substructure, last the noise. A batch of scenes
+that is independent of the class, then the substructure, last the noise. A batch of scenes
 becomes images without noise by the lens equation,
 
     beta = theta - alpha_lens - alpha_shear - alpha_substructure    image = A source(beta) A^T
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -89,7 +90,7 @@ _EXACT = torch.float32  # of sums over masses, by operations that are the same o
 _RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
-def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scene:
+def draw_scene(preset: Preset, target: int, random: Generator) -> Scene:
     """Draw one scene.
 
     Arguments:
@@ -129,11 +130,7 @@ def without_substructure(scenes: Scenes) -> Scenes:
 
 
 def render(
-    preset: Preset,
-    scenes: Scenes,
-    size: int,
-    *,
-    device: torch.device | str = "cpu",
+    preset: Preset, scenes: Scenes, size: int, *, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Images without noise and sky.
 
@@ -179,14 +176,11 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     if len(rows):
         cx, cy = scenes["halos"][rows][:, used, 1:].to(x).unbind(2)
         masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
-        parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
-        for total, part in zip(alpha, parts, strict=True):
-            total.index_add_(0, rows.to(total.device), part.to(total))
+        _add_to_rows(alpha, rows, _halo_deflection(preset, x, y, cx, cy, masses, theta_e))
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
         line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
-        for total, part in zip(alpha, line, strict=True):
-            total.index_add_(0, rows.to(total.device), part.to(total))
+        _add_to_rows(alpha, rows, line)
     return alpha
 
 
@@ -247,6 +241,14 @@ def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: 
     return total / _RING
 
 
+def _add_to_rows(
+    totals: tuple[Tensor, Tensor], rows: Tensor, fields: tuple[Tensor, Tensor]
+) -> None:
+    """Add fields of some scenes of a batch to those of all."""
+    for total, field in zip(totals, fields, strict=True):
+        total.index_add_(0, rows.to(total.device), field.to(total))
+
+
 def _halo_deflection(
     preset: Preset, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, masses: Tensor, theta_e: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -260,7 +262,7 @@ def observe(
     preset: Preset,
     scene: Scene,
     image: NDArray[np.float64],
-    random: np.random.Generator,
+    random: Generator,
     *,
     binned: int = 1,
 ) -> tuple[NDArray[np.uint16], float]:
@@ -293,11 +295,7 @@ def observe(
 
 
 def _exposed(
-    preset: Preset,
-    scene: Scene,
-    image: NDArray[np.float64],
-    random: np.random.Generator,
-    binned: int,
+    preset: Preset, scene: Scene, image: NDArray[np.float64], random: Generator, binned: int
 ) -> NDArray[np.int64]:
     """Counts of an exposure, noise included; arguments as of `observe`."""
     camera, size = preset.camera, len(image) // binned
@@ -334,7 +332,7 @@ def _vortex(
     return point_masses(x, y, *positions, masses, _EXACT)
 
 
-def _draw_smooth(preset: Preset, random: np.random.Generator) -> dict[str, Any]:
+def _draw_smooth(preset: Preset, random: Generator) -> dict[str, Any]:
     """Draw all numbers of a scene but those of its substructure."""
     draw = partial(draw_one, random=random)
     lens, source, camera = preset.lens, preset.source, preset.camera
@@ -344,21 +342,16 @@ def _draw_smooth(preset: Preset, random: np.random.Generator) -> dict[str, Any]:
     modulus, twice = draw(lens.shear), 2 * draw(lens.shear_angle)
     galaxy = [*source.place.draw(random, 1)[0]]
     galaxy += [draw(source.radius), draw(source.n), draw(source.q), draw(source.phi)]
-    numbers: dict[str, Any] = {
-        "z_l": z_l,
-        "z_s": z_s,
-        "theta_e": theta_e,
-        "lens": ellipse,
-        "shear": (modulus * np.cos(twice), modulus * np.sin(twice)),
-        "source": galaxy,
-    }
+    numbers: dict[str, Any] = {"z_l": z_l, "z_s": z_s, "theta_e": theta_e, "lens": ellipse}
+    numbers["shear"] = modulus * np.cos(twice), modulus * np.sin(twice)
+    numbers["source"] = galaxy
     if isinstance(camera, ReadoutCamera):
         numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
     return numbers
 
 
 def _draw_substructure(
-    preset: Preset, name: str, theta_e: float, share: float | None, random: np.random.Generator
+    preset: Preset, name: str, theta_e: float, share: float | None, random: Generator
 ) -> Scene:
     most = int(preset.sphere.count.range[1])
     halos, vortex = np.zeros((most, 3)), np.zeros(5)

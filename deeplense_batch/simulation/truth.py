@@ -94,20 +94,20 @@ class Truth:
             source's intensity; ``source_plane`` (H, W), the source in the same unit on pixels of
             half the width, around the origin.
         """
-        one, preset = self._scene(index), self.preset
+        scene, preset = self._scene(index), self.preset
         x, y = fine_grid(self.size, preset.pixel_scale, 1)
-        whole = torch.cat(deflection(preset, one, x, y))
-        lens = torch.cat(lens_deflection(preset, one, x, y))
+        whole = torch.cat(deflection(preset, scene, x, y))
+        lens = torch.cat(lens_deflection(preset, scene, x, y))
         fine = fine_grid(self.size, preset.pixel_scale * _SOURCE_PIXEL, 1)
         fields = {
             "lens_deflection": lens,
             "substructure_deflection": whole - lens,
-            "image": render(preset, one, self.size)[0],
-            "source_plane": source_light(preset, one, *fine)[0],
+            "image": render(preset, scene, self.size)[0],
+            "source_plane": source_light(preset, scene, *fine)[0],
         }
         for name, (potential, convergence) in {
-            "lens": _lens_fields(preset, one, x, y),
-            "substructure": _substructure_fields(preset, one, x, y),
+            "lens": _lens_fields(preset, scene, x, y),
+            "substructure": _substructure_fields(preset, scene, x, y),
         }.items():
             shape = (self.size, self.size)
             fields[f"{name}_potential"] = torch.broadcast_to(potential, shape)
@@ -124,11 +124,11 @@ class Truth:
             All that is stored (`scenes.Scene`), with ``lens_theta_e``, the Einstein radius that
             substructure leaves to the smooth lens, arcsec, and ``delta_chi2``, `detectability`.
         """
-        one = self._scene(index)
-        stored = {name: values[0].numpy() for name, values in one.items()}
+        scene = self._scene(index)
+        stored = {name: values[0].numpy() for name, values in scene.items()}
         return stored | {
-            "lens_theta_e": lens_radius(self.preset, one)[0].numpy(),
-            "delta_chi2": np.asarray(detectability(self.preset, one, self.size)),
+            "lens_theta_e": lens_radius(self.preset, scene)[0].numpy(),
+            "delta_chi2": np.asarray(detectability(self.preset, scene, self.size)),
         }
 
     def _scene(self, index: int) -> Scenes:
@@ -238,32 +238,32 @@ def _noise(preset: Preset, scene: Scenes, image: Tensor) -> Tensor:
     return unit * torch.sqrt(rate / scene["exposure"] + (camera.peak / scene["snr"]) ** 2)
 
 
-def _lens_fields(preset: Preset, one: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _lens_fields(preset: Preset, scene: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Potential and convergence of the smooth lens and its shear."""
-    radius, (cx, cy, q, phi) = lens_radius(preset, one)[0], one["lens"][0].unbind()
-    g1, g2 = one["shear"][0].unbind()
+    radius, (cx, cy, q, phi) = lens_radius(preset, scene)[0], scene["lens"][0].unbind()
+    g1, g2 = scene["shear"][0].unbind()
     potential = sie_potential(x - cx, y - cy, radius, q, phi) + shear_potential(x, y, g1, g2)
     return potential[0], sie_convergence(x - cx, y - cy, radius, q, phi)[0]
 
 
 def _substructure_fields(
-    preset: Preset, one: Scenes, x: Tensor, y: Tensor
+    preset: Preset, scene: Scenes, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Potential and convergence of halos and line; zero where all mass is in points."""
-    (halos,), (vortex,) = squared_radii(preset, one)
+    (halos,), (vortex,) = squared_radii(preset, scene)
     potential = convergence = torch.zeros(y.shape[1], x.shape[2], dtype=torch.float64)
-    for squared, (_, cx, cy) in zip(halos, one["halos"][0], strict=True):
+    for squared, (_, cx, cy) in zip(halos, scene["halos"][0], strict=True):
         if squared <= 0:
             continue
         offset = (x - cx)[0], (y - cy)[0]
         if preset.sphere.profile == "point":
             potential = potential + point_potential(*offset, squared)
         else:
-            radii = tidal_radii(squared, one["theta_e"][0])
+            radii = tidal_radii(squared, scene["theta_e"][0])
             potential = potential + pseudo_jaffe_potential(*offset, *radii)
             convergence = convergence + pseudo_jaffe_convergence(*offset, *radii)
     if vortex > 0:
-        _, cx, cy, angle, length = one["vortex"][0].unbind()
+        _, cx, cy, angle, length = scene["vortex"][0].unbind()
         points = preset.vort.points
         if points is None:
             line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)

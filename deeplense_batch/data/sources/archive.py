@@ -63,7 +63,7 @@ class Tree(Protocol):
     def open(self, name: str) -> IO[bytes]: ...
 
     def path(self, name: str) -> Path:
-        """The file on disk that holds one."""
+        """The file on disk that holds it."""
 
     def check(self, names: Collection[str]) -> None:
         """Refuse files that cannot be read by what holds them.
@@ -281,7 +281,7 @@ def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], 
     """Files by their cleaned names, without hidden ones; and the names of these.
 
     Raises:
-        ShardError: Two files have one name, or a name is not UTF-8.
+        ShardError: Two files have the same name, or a name is not UTF-8.
     """
     kept: dict[str, T] = {}
     hidden, twice = [], []
@@ -297,7 +297,7 @@ def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], 
     if twice:
         raise ShardError(
             f"{root}: {len(twice)} of its files have the name of another, such as {twice[0]}; "
-            "which one is meant? Make it anew, each name once"
+            "which one is meant? Make it again with every name once"
         )
     return kept, tuple(hidden)
 
@@ -329,7 +329,7 @@ def _check_text(root: Path, name: str) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise ShardError(f"{root}: the file name {name!r} is not UTF-8; rename it") from error
-    if not name.isprintable() and any(unicodedata.category(one) == "Cc" for one in name):
+    if not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name):
         raise ShardError(
             f"{root}: the file name {name!r} has a line break or another control character; "
             "rename it"

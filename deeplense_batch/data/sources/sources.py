@@ -167,14 +167,7 @@ def open_source(
     """
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
-        names = short_ids(images)
-        read = _read_sets if _hold_sets(root, tree, names) else _read_folders
-        listing = read(root, tree, names)
-        if any(not sample.split for sample in listing.samples):
-            listing.samples = _split_four_to_one(listing.samples, seed)
-            listing.notes.append(
-                f"no split given: each class split 4:1 into train and val, seed {seed}"
-            )
+        listing = _list_samples(root, tree, images, seed)
         yield Source(
             root=root,
             layout=listing.layout,
@@ -193,6 +186,19 @@ def open_source(
             mask_value=mask_value,
             _tree=tree,
         )
+
+
+def _list_samples(root: Path, tree: Tree, images: Sequence[str], seed: int) -> _Listing:
+    """All samples with their splits and classes."""
+    ids = short_ids(images)
+    read = _read_sets if _hold_sets(root, tree, ids) else _read_folders
+    listing = read(root, tree, ids)
+    if any(not sample.split for sample in listing.samples):
+        listing.samples = _split_four_to_one(listing.samples, seed)
+        listing.notes.append(
+            f"no split given: each class split 4:1 into train and val, seed {seed}"
+        )
+    return listing
 
 
 def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:
@@ -303,9 +309,9 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
     doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
     named = meanings(root, set(doubled.values()))
     classes = tuple(sorted({class_ for _, class_ in named.values() if class_}, key=natural))
-    for one, other in alike(classes):
+    for name, other in alike(classes):
         raise ShardError(
-            f"{root}: its classes {one!r} and {other!r} differ by case, spaces or the writing of "
+            f"{root}: its classes {name!r} and {other!r} differ by case, spaces or the writing of "
             "letters alone; give one class one name"
         )
     if classes and set(classes) <= set(_LENSES):
@@ -353,7 +359,9 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
         except Exception as error:  # a broken file makes its reader raise anything at all
             raise ShardError(f"{_file_of(root, id_)}: {error}") from error
         class_lists.add(classes)
-        unread += [f"{one} of {id_}" for one in _arrays(root, tree, name) if one not in _READ]
+        unread += [
+            f"{array} of {id_}" for array in _arrays(root, tree, name) if array not in _READ
+        ]
         split = meaning(PurePosixPath(id_).stem)[0]
         if not split and (labels < 0).all():
             split = "train"

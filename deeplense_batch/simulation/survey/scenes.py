@@ -219,11 +219,9 @@ def _draw_arc(
     Returns:
         Counts of what is lensed, (3, P, P), and its part of the truth.
     """
-    settings, visible = survey.lens, survey.visible
-    q = float(np.clip(red.q + draw_one(settings.q, random), *settings.q_bounds))
-    phi = red.phi + draw_one(settings.phi, random)
-    g1, g2 = settings.shear.draw(random, 2).tolist()
-    beta_x, beta_y = _source_plane(survey, centre, red.theta_e, (q, phi), (g1, g2))
+    visible = survey.visible
+    ellipse, g = _draw_mass(survey, red, random)
+    beta_x, beta_y = _source_plane(survey, centre, red.theta_e, ellipse, g)
     front = _framed(galaxy, survey)[0]
     for tries in range(1, visible.tries + 1):
         source = draw_source(survey, red.theta_e, random)
@@ -236,12 +234,23 @@ def _draw_arc(
         pixels = pixels_of(spectrum * flux * psf)
         seen = _visibility(_framed(pixels, survey)[0], front, float(sky_sd[0]), survey)
         if _is_visible(seen, survey):
-            truth = _arc_truth(source, red, (q, phi), (g1, g2))
+            truth = _arc_truth(source, red, ellipse, g)
             return pixels, truth | _seen_truth(seen, magnification, tries)
     raise RuntimeError(
         f"survey: none of {visible.tries} sources behind a lens of Einstein radius "
         f"{red.theta_e:.2f} arcsec was visible; the settings give too few bright sources"
     )
+
+
+def _draw_mass(
+    survey: Survey, red: RedGalaxy, random: np.random.Generator
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Draw axis ratio and direction of the mass of a lens, and the two components of its shear."""
+    settings = survey.lens
+    q = float(np.clip(red.q + draw_one(settings.q, random), *settings.q_bounds))
+    phi = red.phi + draw_one(settings.phi, random)
+    g1, g2 = settings.shear.draw(random, 2).tolist()
+    return (q, phi), (g1, g2)
 
 
 def _source_plane(
