@@ -1,8 +1,8 @@
 """The smooth lens as seven numbers that a network can learn: ellipsoid and shear.
 
 An axis ratio and a direction make a poor target: the direction jumps by pi, and says nothing of a
-round lens. The ellipticity e = (1 - q) / (1 + q) (cos 2 phi, sin 2 phi) has neither fault. The seven,
-in this order, are
+round lens. The ellipticity e = (1 - q) / (1 + q) (cos 2 phi, sin 2 phi) has neither fault. The
+seven, in this order, are
 
     theta_E, e1, e2, x, y, g1, g2
 
