@@ -319,7 +319,7 @@ def test_broken_sets_are_refused(tmp_path):
     second.write_bytes(whole)
     write(tmp_path / "one", 10, shard_size=10)
     (tmp_path / "one" / "train-00000-of-00001.h5").rename(tmp_path / "train-00000-of-00001.h5")
-    with pytest.raises(ShardError, match="split train is there twice, in two packings"):
+    with pytest.raises(ShardError, match="has split train twice, in two packings"):
         read_splits(tmp_path)
 
 
