@@ -264,15 +264,18 @@ def verify(split: SplitInfo) -> None:
         if (digest := own.hexdigest()) != packed:
             raise ShardError(
                 f"{path}: is damaged or was changed after it was packed (content {digest[:12]}, "
-                f"packed as {packed[:12]}); pack it anew"
+                f"packed as {packed[:12]}); pack it again"
             )
     root = split.files[0].parent
     if whole is None or whole.hexdigest() != split.content:
-        raise ShardError(f"{root}: split {split.name} has not the digest that it names")
+        raise ShardError(
+            f"{root}: the content of split {split.name} has another digest than its files say; "
+            "pack it again"
+        )
     if counts.tolist() != list(split.class_counts):
         raise ShardError(
-            f"{root}: split {split.name} has {counts.tolist()} samples of its classes, and names "
-            f"{list(split.class_counts)}"
+            f"{root}: split {split.name} has {counts.tolist()} samples of its classes; its files "
+            f"say {list(split.class_counts)}"
         )
 
 

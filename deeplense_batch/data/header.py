@@ -118,7 +118,7 @@ def validated(path: Path, kind: type[Description], fields: Mapping[str, Any]) ->
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise ShardError(
-                f"{path}: has no attribute '{name}'; make these shards anew"
+                f"{path}: has no attribute '{name}'; make these shards again"
             ) from None
         what = f"attribute '{name}' is {str(first['input'])[:60]!r}: " if name else ""
         raise ShardError(f"{path}: is damaged or no shard ({what}{first['msg']})") from None
@@ -174,7 +174,7 @@ def read_head(path: Path) -> Head | None:
         raise ShardError(f"{path}: its head is damaged")
     head: Head = validated(path, Head, json.loads(line))
     if head.size != size:
-        raise ShardError(f"{path}: has {size} bytes, written were {head.size}; copy it again")
+        raise ShardError(f"{path}: has {size} bytes of {head.size} written; copy it again")
     return head
 
 
@@ -186,7 +186,7 @@ def open_regular(path: Path) -> IO[bytes]:
         OSError: It cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ShardError(f"{path}: is no file of bytes, but a folder, pipe, socket or device")
+        raise ShardError(f"{path}: is not a regular file but a folder, pipe, socket or device")
     return path.open("rb")
 
 
@@ -211,7 +211,7 @@ def check_bytes(path: Path, head: Head) -> None:
     if digest != head.bytes:
         raise ShardError(
             f"{path}: is damaged or was changed after it was packed (bytes {digest[:12]}, "
-            f"packed as {head.bytes[:12]}); pack it anew"
+            f"packed as {head.bytes[:12]}); pack it again"
         )
     if time.time_ns() - max(times) > _SETTLED_NS:
         _checked.add(state)

@@ -74,7 +74,9 @@ def describe_file(path: Path) -> Description:
         raise ShardError(f"{path}: shard format {fields.get('format')}, expected 1 or 2")
     digests = fields.get("digests")
     if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
-        raise ShardError(f"{path}: has no attribute 'digests' of texts; make these shards anew")
+        raise ShardError(
+            f"{path}: has no attribute 'digests', a list of texts; make these shards again"
+        )
     description: Description = validated(
         path, Description, fields | {"packing": packing_of(digests)}
     )
@@ -98,7 +100,7 @@ def open_shard(path: Path) -> h5py.File:
             images = file["images"]
             form = (len(images), [*images.shape[1:]], str(images.dtype))
             if head and form != (head.count, head.shape, head.stored):
-                raise ShardError(f"{path}: its head does not belong to its images")
+                raise ShardError(f"{path}: its head describes other images than it holds")
     except BaseException:
         file.close()
         raise
@@ -216,14 +218,16 @@ def refuse_half_named(root: Path) -> None:
 
 def _check_arrays(path: Path, file: h5py.File) -> None:
     if "truth" in file and not isinstance(_own_part(path, file, "truth"), h5py.Group):
-        raise ShardError(f"{path}: 'truth' is no group of arrays")
+        raise ShardError(f"{path}: 'truth' is not a group of arrays")
     for name in ("images", "targets", "ids"):
         if name not in file:
             raise ShardError(f"{path}: has no '{name}'")
     arrays = {name: _own_part(path, file, name) for name in array_names(file)}
     count, images = len(arrays["targets"]), arrays["images"]
     if ("scale" in arrays) != (images.dtype == np.uint16):
-        raise ShardError(f"{path}: counts need a 'scale', and nothing else does")
+        raise ShardError(
+            f"{path}: 'scale' goes with uint16 images and no others; these are {images.dtype}"
+        )
     for name, array in arrays.items():
         form = {"images": 4, "targets": 1, "ids": 1, "scale": 2}.get(name, array.ndim)
         if array.ndim != form or array.shape[:1] != (count,) or not _typed(name, array):
@@ -232,7 +236,9 @@ def _check_arrays(path: Path, file: h5py.File) -> None:
             )
         _check_storage(path, name, array)
     if "scale" in arrays and arrays["scale"].shape != images.shape[:2]:
-        raise ShardError(f"{path}: 'scale' is not of the channels of 'images'")
+        raise ShardError(
+            f"{path}: 'scale' has the shape {arrays['scale'].shape}, expected {images.shape[:2]}"
+        )
 
 
 def _own_part(path: Path, file: h5py.File, name: str) -> Any:
@@ -240,10 +246,10 @@ def _own_part(path: Path, file: h5py.File, name: str) -> Any:
     for parent in (name.rpartition("/")[0], name):
         link = file.get(parent, getlink=True) if parent else None
         if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
-            raise ShardError(f"{path}: '{parent}' is a link to another place")
+            raise ShardError(f"{path}: '{parent}' is a link; all parts of a shard are in its file")
     part = file[name]
     if name != "truth" and not isinstance(part, h5py.Dataset):
-        raise ShardError(f"{path}: '{name}' is no array")
+        raise ShardError(f"{path}: '{name}' is not an array")
     return part
 
 
@@ -259,11 +265,13 @@ def _typed(name: str, array: h5py.Dataset) -> bool:
 def _check_storage(path: Path, name: str, array: h5py.Dataset) -> None:
     """Refuse values in other files, of an unknown filter, or more than the file stores."""
     if array.is_virtual or array.external:
-        raise ShardError(f"{path}: '{name}' lies in other files")
+        raise ShardError(f"{path}: the values of '{name}' are in other files")
     plan = array.id.get_create_plist()
     filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
     if missing := [code for code in filters if not h5py.h5z.filter_avail(code)]:
-        raise ShardError(f"{path}: '{name}' is packed by a filter that is not here ({missing[0]})")
+        raise ShardError(
+            f"{path}: '{name}' is compressed by HDF5 filter {missing[0]}, which is not installed"
+        )
     stored = array.id.get_storage_size()
     if array.nbytes > stored * (_MOST_EXPANSION if filters else 1):
         raise ShardError(f"{path}: '{name}' is {array.nbytes} bytes, of which {stored} are stored")

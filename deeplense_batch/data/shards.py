@@ -329,12 +329,16 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
     first, digests = shards[0], tuple(shard.digest for shard in shards)
     for i, (path, own) in enumerate(zip(files, shards, strict=True)):
         if own.split != split:
-            raise ShardError(f"{path}: holds split {own.split}, not {split}; give it its old name")
+            raise ShardError(
+                f"{path}: holds split {own.split}, not {split}; give the file its old name"
+            )
         if (own.shard, own.shards, _shared(own)) != (i, len(files), _shared(first)):
             raise ShardError(f"{path}: belongs to another packing than {files[0].name}")
     counts = tuple(shard.count for shard in shards)
     if packing_of(digests) != first.packing or sum(counts) != first.samples or not min(counts):
-        raise ShardError(f"{files[0].parent}: the files of split {split} are not of one packing")
+        raise ShardError(
+            f"{files[0].parent}: the files of split {split} come from several packings"
+        )
     return SplitInfo(
         name=split,
         files=tuple(files),

@@ -159,10 +159,12 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
             f"shard_size: got {size!r}; it is a number of images from 1 to {_MOST_IMAGES}"
         )
     if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
-        raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
+        raise ShardError(
+            f"pixel_scale: got {scale!r}; it is a number of arcsec per pixel, above 0"
+        )
     most = options["max_expansion"]
     if not (isinstance(most, int | float) and 1 <= most < inf):
-        raise ShardError(f"max_expansion: got {most!r}; it is how many times, from 1")
+        raise ShardError(f"max_expansion: got {most!r}; it is a factor of at least 1")
     if not isinstance(options["mask_value"], int | float | None):
         raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
