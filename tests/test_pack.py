@@ -591,7 +591,7 @@ def test_compression_keeps_content_and_digest(tmp_path):
         ({"compression": "zip"}, "compression: got 'zip'; it is one of None, gzip, lzf"),
         ({"shard_size": 0}, "shard_size: got 0; it is a number of images from 1"),
         ({"shard_size": "many"}, "shard_size: got 'many'"),
-        ({"pixel_scale": -0.05}, "pixel_scale: got -0.05; it is arcsec per pixel"),
+        ({"pixel_scale": -0.05}, "pixel_scale: got -0.05; it is a number of arcsec per pixel"),
         ({"seed": -1}, "seed: got -1"),
     ],
 )
