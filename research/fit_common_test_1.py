@@ -269,7 +269,7 @@ def fit_points(image: Image, smooth: Fit, most: int) -> Fit:
         names = [f"mass_{n}", f"x_{n}", f"y_{n}"]
         starts = [
             found.values | dict(zip(names, (mass, x, y), strict=True))
-            for x, y in likely_places(model, found, free, names)
+            for x, y in likely_positions(model, found, free, names)
             for mass in (0.003, 0.009)
         ]
         more = best_fit(model, starts, [*free, *names], keep=2, trial=5)
@@ -279,7 +279,7 @@ def fit_points(image: Image, smooth: Fit, most: int) -> Fit:
     return found
 
 
-def likely_places(
+def likely_positions(
     model: Model, found: Fit, free: Sequence[str], names: Sequence[str]
 ) -> list[tuple[float, float]]:
     """Where one more light point mass would gain most, the other parameters following."""

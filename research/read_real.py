@@ -97,7 +97,7 @@ def scores(net: nn.Module, images: Tensor) -> np.ndarray:
     return (probabilities / probabilities.sum(1, keepdim=True)).numpy()
 
 
-def told(targets: np.ndarray, probabilities: np.ndarray) -> str:
+def summary(targets: np.ndarray, probabilities: np.ndarray) -> str:
     right = probabilities.argmax(1) == targets
     auc = roc_auc_score(targets, probabilities, multi_class="ovr")
     accuracy = accuracy_score(targets, probabilities.argmax(1))
@@ -153,8 +153,8 @@ def main() -> None:
             optimizer.step()
             schedule.step()
         print(
-            f"epoch {epoch} of {len(plan)}: simulated {told(held_targets, scores(net, held))}; "
-            f"real {told(real_targets, scores(net, real))}",
+            f"epoch {epoch} of {len(plan)}: simulated {summary(held_targets, scores(net, held))}; "
+            f"real {summary(real_targets, scores(net, real))}",
             flush=True,
         )
 
