@@ -9,8 +9,7 @@ import pytest
 import yaml
 from conftest import typed
 
-from deeplense_batch.runs.bench_collect import bench_collect
-from deeplense_batch.runs.bench_simulation import bench_simulation, their_image
+from benchmarks import collect, simulation
 from deeplense_batch.runs.preflight import examine
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
@@ -57,17 +56,18 @@ def test_what_is_wrong_is_usage(flag, capsys):
     assert typed(capsys, "bench", flag)[0] == 2
 
 
-def test_the_simulator_beside_lenstronomy():
-    report = bench_simulation(repeats=1, device="cpu")
-    speeds = json.loads(json.dumps(report.as_json()))["speeds"]
+def test_the_simulator_beside_lenstronomy(tmp_path, capsys):
+    simulation.main(["--repeats=1", f"--out={tmp_path}/b.json"])
+    shown = capsys.readouterr().out
+    speeds = json.loads((tmp_path / "b.json").read_text())["speeds"]
     assert len(speeds) == 9 and all(speed["images_per_s"] > 0 for speed in speeds)
     beside = [speed for speed in speeds if speed["ratio"] is not None]
     assert {speed["preset"] for speed in beside} == {"parity"} and len(beside) == 3
-    assert "times lenstronomy" in str(report)
+    assert "times lenstronomy" in shown
 
 
 def test_the_collector_on_made_up_runs():
-    report = bench_collect(runs=10, samples=300)
+    report = collect.bench_collect(runs=10, samples=300)
     assert report.collect_seconds > report.status_seconds > 0 and report.plan_seconds > 0
     assert report.peak_memory_gb > 0 and report.page_mb > 0
     assert "10 runs of 300 test samples" in str(report) and report.as_json()["schema"] == 1
@@ -79,7 +79,7 @@ def test_both_sides_make_the_same_image(target):
     pytest.importorskip("lenstronomy")
     preset = PRESETS["parity"]
     scene = draw_scene(preset, target, np.random.default_rng(5))
-    theirs = their_image(preset, scene)
+    theirs = simulation.their_image(preset, scene)
     ours = render(preset, as_batch([scene]), 150)[0].numpy()
     error = np.abs(ours / ours.max() - theirs / theirs.max())
     assert np.sqrt((error**2).mean()) < 3e-3

@@ -591,7 +591,7 @@ def test_compression_keeps_content_and_digest(tmp_path):
         ({"compression": "zip"}, "compression: got 'zip'; it is one of None, gzip, lzf"),
         ({"shard_size": 0}, "shard_size: got 0; it is a number of images from 1"),
         ({"shard_size": "many"}, "shard_size: got 'many'"),
-        ({"pixel_scale": -0.05}, "pixel_scale: got -0.05; it is arcsec per pixel"),
+        ({"pixel_scale": -0.05}, "pixel_scale: got -0.05; it is a number of arcsec per pixel"),
         ({"seed": -1}, "seed: got -1"),
     ],
 )
@@ -638,7 +638,7 @@ def test_where_nothing_can_be_written(tmp_path, place):
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     common_test(tmp_path / "source", per_class=30)
     monkeypatch.setattr(one_pass, "_CHUNK", 4)
-    take, taken = one_pass.Attempt._take, []
+    take, taken = one_pass.OnePass._take, []
 
     def interrupted(self, split, *chunk):
         taken.append(split)
@@ -647,7 +647,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         take(self, split, *chunk)
 
-    monkeypatch.setattr(one_pass.Attempt, "_take", interrupted)
+    monkeypatch.setattr(one_pass.OnePass, "_take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(tmp_path / "source", tmp_path / "deep" / "out", shard_size=8)
     assert not (tmp_path / "deep").exists()
@@ -658,13 +658,13 @@ def test_a_killed_packing_leaves_nothing_final_and_the_next_one_cleans_up(tmp_pa
     out = tmp_path / "out"
     code = (
         "import sys, time\n"
-        "from deeplense_batch.data.packing import one_pass as attempt\n"
+        "from deeplense_batch.data.packing import one_pass\n"
         "from deeplense_batch.data.packing.pack import pack\n"
-        "take = attempt.Attempt._take\n"
+        "take = one_pass.OnePass._take\n"
         "def slow(*chunk):\n"
         "    take(*chunk)\n"
         "    time.sleep(0.05)\n"
-        "attempt.Attempt._take, attempt._CHUNK, attempt.cores = slow, 4, lambda: 2\n"
+        "one_pass.OnePass._take, one_pass._CHUNK, one_pass.cores = slow, 4, lambda: 2\n"
         "pack(sys.argv[1], sys.argv[2], shard_size=8)\n"
     )
     command = [sys.executable, "-c", code, tmp_path / "source", out]

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.simulate import KINDS
+from deeplense_batch.simulation.simulate import KINDS, generator_class
 
 SETS = {f"substructure {name}": ("substructure", {"preset": name}) for name in PRESETS}
 SETS |= {kind: (kind, {}) for kind in KINDS if kind != "substructure"}
@@ -52,7 +52,7 @@ TODAY = {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
 
 def digest(kind: str, options: dict[str, object]) -> str:
     """Of images, their scale and all truth, by name."""
-    content = KINDS[kind](**options)
+    content = generator_class(kind)(**options)
     split = next(iter(content.counts(600)))
     made = content.make(split, range(IMAGES), seed=5)
     arrays = {"images": made.images} | dict(made.truth)

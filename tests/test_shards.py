@@ -310,7 +310,7 @@ def test_broken_sets_are_refused(tmp_path):
     with pytest.raises(ShardError, match=r"2 of 3 shards; train-00001-of-00003.h5 is missing"):
         read_splits(tmp_path)
     second.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ShardError, match=r"00001-of-00003.h5: has \d+ bytes, written were \d+"):
+    with pytest.raises(ShardError, match=r"00001-of-00003.h5: has \d+ bytes of \d+ written"):
         read_splits(tmp_path)
     write(tmp_path / "other", 10, seed=1)
     second.write_bytes((tmp_path / "other" / second.name).read_bytes())
@@ -319,7 +319,7 @@ def test_broken_sets_are_refused(tmp_path):
     second.write_bytes(whole)
     write(tmp_path / "one", 10, shard_size=10)
     (tmp_path / "one" / "train-00000-of-00001.h5").rename(tmp_path / "train-00000-of-00001.h5")
-    with pytest.raises(ShardError, match="split train is there twice, in two packings"):
+    with pytest.raises(ShardError, match="has split train twice, in two packings"):
         read_splits(tmp_path)
 
 

@@ -7,7 +7,6 @@ shown to a network that was trained on the real set.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import logging
 import math
@@ -31,11 +30,12 @@ from deeplense_batch.data.shards import ShardError, Split, open_split, read_spli
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
 from deeplense_batch.simulation.distributions import PowerLaw
-from deeplense_batch.simulation.overrides import changed
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.scenes import as_batch, deflection, draw_scene, lens_radius, render
-from deeplense_batch.simulation.simulate import KINDS, simulate
+from deeplense_batch.simulation.simulate import generator_class, simulate
 from deeplense_batch.simulation.substructure import Substructure
+from research import fit_common_test_1 as fits
 
 NAMES = tuple(PRESETS)
 
@@ -262,7 +262,7 @@ IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
 @pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion", "super_resolution"])
 def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     first = simulate(kind, tmp_path / "a", images=40, seed=6)
-    monkeypatch.setattr(KINDS[kind], "batch", 3)
+    monkeypatch.setattr(generator_class(kind), "batch", 3)
     for part in range(2):
         last = simulate(kind, tmp_path / "b", images=40, seed=6, shard_size=9, part=part, parts=2)
     assert last.digest == first.digest
@@ -500,7 +500,7 @@ class TestPhysics:
     @pytest.mark.parametrize("target", range(3))
     def test_compensation_of_wide_halos(self, target):
         """The same for tidally cut halos and a lens off the origin; q = 1."""
-        preset = changed(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.04})
+        preset = with_overrides(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.04})
         for scene in scenes_of(preset, target, 3):
             one = as_batch([scene])
             theta_e, (x0, y0) = float(scene["theta_e"]), scene["lens"][:2]
@@ -509,7 +509,7 @@ class TestPhysics:
             total = 0.0
             for c, s in zip(cos.split(200), sin.split(200), strict=True):
                 ax, ay = deflection(
-                    changed(preset, {"lens.shear": 0.0}),
+                    with_overrides(preset, {"lens.shear": 0.0}),
                     one | {"shear": torch.zeros(1, 2, dtype=torch.float64)},
                     x0 + theta_e * c.view(1, 1, -1),
                     y0 + theta_e * s.view(1, -1, 1),
@@ -552,7 +552,7 @@ class TestPhysics:
         total = radius**2 / (1 - scenes["substructure_fraction"])
         assert torch.allclose(total.sqrt(), scenes["theta_e"], rtol=1e-12)
 
-    def test_common_test_1_keeps_its_slips(self):
+    def test_common_test_1_keeps_its_known_faults(self):
         scenes = as_batch(scenes_of(PRESETS["common_test_1"], 0, 2000))
         g1, g2 = scenes["shear"].unbind(1)
         assert (g1 >= 0).all() and (g2 <= 0).all()
@@ -612,7 +612,6 @@ class TestPhysics:
 
     def test_the_fits_have_the_model_of_the_preset(self):
         """The script that settled the preset renders the scenes that the preset draws."""
-        fits = load_script("fit_common_test_1")
         preset = PRESETS["common_test_1"]
         for target in range(3):
             scene = scenes_of(preset, target, 1)[0]
@@ -639,15 +638,6 @@ class TestPhysics:
     def test_readout_grain_is_far_below_the_noise(self):
         camera = PRESETS["benchmark"].camera
         assert 1 / (12 * camera.counts_per_sky_sd**2) < 1e-4
-
-
-def load_script(name: str):
-    path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where its dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

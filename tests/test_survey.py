@@ -1,4 +1,4 @@
-"""Lens finding: the blur and the profiles against closed forms, and the images against their laws.
+"""Lens finding: blur and profiles against closed forms, the images against their settings.
 
 With `$DEEPLENSE_REAL_DATA` they are also held against the real cutouts of the public set.
 """
@@ -9,11 +9,15 @@ import dataclasses
 import json
 import math
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from scipy import stats
 from scipy.integrate import quad
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +27,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deeplense_batch.lensing.camera import fine_grid
-from deeplense_batch.simulation.distributions import Fixed, LogNormal, NumberCounts, Within
+from deeplense_batch.simulation.distributions import Fixed
+from deeplense_batch.simulation.survey.distributions import LogNormal, NumberCounts, Within
 from deeplense_batch.simulation.survey.galaxies import (
     clump,
     edge_on,
@@ -56,6 +61,7 @@ from deeplense_batch.simulation.survey.settings import (
     described,
 )
 
+PACKAGE = REPOSITORY / "deeplense_batch"
 NONLENS, LENS = 0, 1
 SIZE = SHAPE[-1] + 2 * SURVEY.margin
 
@@ -64,8 +70,8 @@ def stream(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-def laws(part: str = "", **changes) -> Survey:
-    """The laws with one part changed."""
+def survey_with(part: str = "", **changes) -> Survey:
+    """The settings with one part changed."""
     if not part:
         return dataclasses.replace(SURVEY, **changes)
     changed = dataclasses.replace(getattr(SURVEY, part), **changes)
@@ -99,6 +105,37 @@ def sample() -> dict[int, tuple[np.ndarray, dict[str, np.ndarray]]]:
     return found
 
 
+def test_the_package_works_without_the_folder(tmp_path):
+    """Deleted whole, it leaves all other kinds of sets, and one sentence for its own."""
+    package = tmp_path / "deeplense_batch"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("survey", "__pycache__"))
+    assert not (package / "simulation" / "survey").exists()
+
+    def simulate(kind: str) -> subprocess.CompletedProcess:
+        words = [kind, str(tmp_path / kind), "--images=6"]
+        return subprocess.run(
+            [sys.executable, "-m", "deeplense_batch", "simulate", *words],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    assert simulate("substructure").returncode == 0
+    refused = simulate("lens_finding")
+    assert refused.returncode == 3
+    assert refused.stderr == (
+        "simulate: KIND: 'lens_finding' is not installed here, "
+        "deeplense_batch.simulation.survey is missing; installed are substructure, diffusion, "
+        "super_resolution\n"
+    )
+    assert not (tmp_path / "lens_finding").exists()
+
+
+def test_nothing_else_imports_the_folder():
+    outside = [p for p in PACKAGE.rglob("*.py") if "survey" not in p.parts]
+    named = [p.name for p in outside if "simulation.survey" in p.read_text()]
+    assert named == ["simulate.py"]
+
+
 class TestMoffat:
     @pytest.mark.parametrize("beta", (2.5, 3.0, 4.8))
     def test_light_within_an_ellipse(self, beta):
@@ -125,15 +162,15 @@ class TestMoffat:
         area = 1 / float((light**2).sum() * 0.02**2)
         assert float(moffat_noise_area(*numbers(0.7, 3.3))) == pytest.approx(area, rel=1e-6)
 
-    @pytest.mark.parametrize("place", [(0.0, 0.0), (0.31, -0.47), (-2.001, 3.3)])
-    def test_flux_and_centroid_of_a_point(self, place):
-        pixels = pixels_of(point_spectrum(*place, SIZE, PIXEL_SCALE) * blur())[0].double()
+    @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.31, -0.47), (-2.001, 3.3)])
+    def test_flux_and_centroid_of_a_point(self, centre):
+        pixels = pixels_of(point_spectrum(*centre, SIZE, PIXEL_SCALE) * blur())[0].double()
         x, y = fine_grid(SIZE, PIXEL_SCALE, 1)
         assert float(pixels.sum()) == pytest.approx(1, abs=1e-5)
         # Light of the wings beyond one edge of the torus comes in at the other.
-        near = torch.hypot(x[0] - place[0], y[0] - place[1]) < 2.0
+        near = torch.hypot(x[0] - centre[0], y[0] - centre[1]) < 2.0
         total = (pixels * near).sum()
-        for axis, expected in zip((x[0], y[0]), place, strict=True):
+        for axis, expected in zip((x[0], y[0]), centre, strict=True):
             centre = float(((axis - expected) * pixels * near).sum() / total)
             assert abs(centre) < 0.02 * PIXEL_SCALE
 
@@ -149,7 +186,7 @@ class TestMoffat:
     def test_three_samples_a_pixel_are_enough(self):
         def seen(supersampling: int) -> torch.Tensor:
             x, y = (v.float() for v in fine_grid(SIZE, PIXEL_SCALE, supersampling))
-            sky = clump(x, y, place=(0.31, -0.47), sigma=0.04)
+            sky = clump(x, y, centre=(0.31, -0.47), sigma=0.04)
             return pixels_of(sky_spectrum(sky, supersampling, PIXEL_SCALE) * blur())[0]
 
         fine = seen(9)
@@ -178,7 +215,7 @@ class TestMoffat:
 def test_a_profile_has_a_total_of_one(profile, options, tolerance):
     step = 0.025
     x, y = fine_grid(480, step, 1)
-    light = profile(x, y, place=(0.013, -0.21), **options)
+    light = profile(x, y, centre=(0.013, -0.21), **options)
     assert (light >= 0).all() and torch.isfinite(light).all()
     assert float(light.sum()) * step**2 == pytest.approx(1, abs=tolerance)
 
@@ -235,21 +272,26 @@ class TestLaws:
             assert sd.median == pytest.approx(noise, rel=0.02)
 
     def test_brightness_and_colours_of_ellipticals(self):
-        law = SURVEY.galaxy
+        settings = SURVEY.galaxy
         drawn = [draw_red_galaxy(SURVEY, stream(4, i)) for i in range(300)]
         residuals = []
         for galaxy in drawn:
             distance = quad(lambda z: 1 / math.sqrt(0.3 * (1 + z) ** 3 + 0.7), 0, galaxy.z)[0]
             distance *= 299792.458 / 70
             modulus = 5 * math.log10(distance * (1 + galaxy.z) * 1e5)
-            absolute = law.m_i - 10 * math.log10(galaxy.sigma_v / 220) + law.m_i_per_z * galaxy.z
+            absolute = (
+                settings.m_i
+                - 10 * math.log10(galaxy.sigma_v / 220)
+                + settings.m_i_per_z * galaxy.z
+            )
             g, r, i = galaxy.magnitudes
             assert i == pytest.approx(absolute + modulus, abs=1e-6)
             expected = [
-                np.interp(galaxy.z, law.colours.z, c) for c in (law.colours.g_r, law.colours.r_i)
+                np.interp(galaxy.z, settings.colours.z, c)
+                for c in (settings.colours.g_r, settings.colours.r_i)
             ]
             residuals.append([g - r - expected[0], r - i - expected[1]])
-            assert law.theta_e[0] <= galaxy.theta_e <= law.theta_e[1]
+            assert settings.theta_e[0] <= galaxy.theta_e <= settings.theta_e[1]
         assert np.abs(np.mean(residuals, 0)).max() < 4 * 0.07 / math.sqrt(300)
         assert np.std(residuals, 0) == pytest.approx([0.07, 0.07], rel=0.2)
 
@@ -271,17 +313,17 @@ class TestRender:
         assert np.ptp(ratio) < 1e-4
 
     def test_a_light_within_its_reach_is_the_light(self):
-        flux, place = np.full(3, 100.0), (-4.9, 1.3)
+        flux, centre = np.full(3, 100.0), (-4.9, 1.3)
 
         def shape(x, y):
-            return soft_sersic(x, y, place=place, radius=0.2, n=1.0, q=0.5, phi=1.0, core=0.01)
+            return soft_sersic(x, y, centre=centre, radius=0.2, n=1.0, q=0.5, phi=1.0, core=0.01)
 
-        whole, part = (render([Light(place, flux, shape, r)], self.psf) for r in (math.inf, 2.8))
+        whole, part = (render([Light(centre, flux, shape, r)], self.psf) for r in (math.inf, 2.8))
         assert float((whole - part).abs().max() / whole.max()) < 1e-4
 
     def test_nothing_comes_from_far_outside(self):
         def shape(x, y):
-            return clump(x, y, place=(30.0, 0.0), sigma=0.1)
+            return clump(x, y, centre=(30.0, 0.0), sigma=0.1)
 
         sky = render([Light((30.0, 0.0), np.full(3, 1e6), shape, 1.0)], self.psf)
         assert float(sky.abs().max()) == 0
@@ -331,7 +373,7 @@ class TestImages:
     def test_a_star_has_its_magnitudes(self, monkeypatch):
         monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
         for i in range(10):
-            image, truth = make(NONLENS, stream(9, i), laws("field", density=0.0))
+            image, truth = make(NONLENS, stream(9, i), survey_with("field", density=0.0))
             near = counts(image, truth)[:, 14:50, 14:50].sum((1, 2))
             expected = counts_of(truth["object_magnitudes"])
             noise = 2 * 36 * truth["sky_sd"]  # correlated
@@ -339,7 +381,7 @@ class TestImages:
 
     def test_total_of_a_lens_and_of_its_source(self):
         for i in range(10):
-            image, truth = make(LENS, stream(10, i), laws("field", density=0.0))
+            image, truth = make(LENS, stream(10, i), survey_with("field", density=0.0))
             flux = counts(image, truth).sum((1, 2))
             expected = counts_of(truth["object_magnitudes"])
             # The frame holds three quarters of the largest ellipticals.
@@ -350,7 +392,7 @@ class TestImages:
             "deeplense_batch.simulation.survey.scenes.FRACTIONS", {"elliptical": 1.0}
         )
         dark = dataclasses.replace(
-            laws("field", density=0.0), galaxy=laws("galaxy", m_i=0.0).galaxy
+            survey_with("field", density=0.0), galaxy=survey_with("galaxy", m_i=0.0).galaxy
         )
         scaled, expected, measured = [], [], []
         for i in range(60):
@@ -369,9 +411,9 @@ class TestImages:
         monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
         silent = tuple(Fixed(1e-6) for _ in BANDS)
         usual = tuple(Fixed(sd) for sd in (0.042, 0.061, 0.080))
-        sky = laws("camera", electrons=1e12, sky_sd=usual)
-        both = laws("camera", electrons=3000.0, sky_sd=usual)
-        none = laws("camera", electrons=1e12, sky_sd=silent)
+        sky = survey_with("camera", electrons=1e12, sky_sd=usual)
+        both = survey_with("camera", electrons=3000.0, sky_sd=usual)
+        none = survey_with("camera", electrons=1e12, sky_sd=silent)
         a, b, c = (counts(*make(NONLENS, stream(12), given))[2] for given in (sky, both, none))
         clear = np.abs(a - c) > 0.1  # counts are rounded to 0.080 / 64
         ratio = np.sqrt(1 + np.maximum(c, 0) / 3000 / 0.080**2)
@@ -401,12 +443,14 @@ class TestLenses:
         """Of a small source at beta: 2 theta_e / beta, both images together."""
         given = dataclasses.replace(
             SURVEY,
-            galaxy=laws("galaxy", q=Fixed(1.0)).galaxy,
-            lens=laws("lens", q=Fixed(0.0), q_bounds=(1.0, 1.0), shear=Fixed(0.0)).lens,
-            source=laws(
+            galaxy=survey_with("galaxy", q=Fixed(1.0)).galaxy,
+            lens=survey_with("lens", q=Fixed(0.0), q_bounds=(1.0, 1.0), shear=Fixed(0.0)).lens,
+            source=survey_with(
                 "source", radius=Fixed(0.08), n=Fixed(1.0), q=Fixed(1.0), most_clumps=0
             ).source,
-            visible=laws("visible", snr=0.0, contrast=0.0, share=-1.0, magnification=0.0).visible,
+            visible=survey_with(
+                "visible", snr=0.0, contrast=0.0, share=-1.0, magnification=0.0
+            ).visible,
         )
         ratios = []
         for i in range(60):
@@ -421,7 +465,7 @@ class TestLenses:
 
     def test_an_arc_that_is_never_seen_is_an_error(self):
         with pytest.raises(RuntimeError, match=r"none of 3 sources .* was visible"):
-            make(LENS, stream(1), laws("visible", snr=1e9, tries=3))
+            make(LENS, stream(1), survey_with("visible", snr=1e9, tries=3))
 
 
 class TestNoShortcut:

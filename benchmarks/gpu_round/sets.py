@@ -17,7 +17,7 @@ from benchmarks.gpu_round.record import NotTested, Round
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.simulate import KINDS, simulate
+from deeplense_batch.simulation.simulate import KINDS, generator_class, simulate
 
 __all__ = ["CLASSES", "MAIN", "VARIED", "data", "digests", "simulation"]
 
@@ -69,7 +69,7 @@ def digests(round_: Round) -> None:
 
 
 def _same_digest(round_: Round, name: str, options: dict[str, Any]) -> str:
-    kind = KINDS[options["kind"]]
+    kind = generator_class(options["kind"])
     takes = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     images = round_.sized(60, 6)
     roots = [Path("digests", name, side) for side in ("processor", "device")]

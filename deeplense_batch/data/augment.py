@@ -34,7 +34,7 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     Arguments:
         seed: Seed of the run.
         epoch: Number of the epoch.
-        index: Places of the samples in their slice, (B,) int64.
+        index: Indices of the samples in their slice, (B,) int64.
         count: Numbers a sample.
 
     Returns:
@@ -81,7 +81,7 @@ def apply(
         augment: What may happen to an image.
         seed: Seed of the run.
         epoch: Number of the epoch.
-        index: Places of the samples in their slice, (B,) int64.
+        index: Indices of the samples in their slice, (B,) int64.
         size: Pixels of the result; None for as they are.
 
     Returns:
@@ -89,24 +89,28 @@ def apply(
     """
     if augment == Augment():
         return resize(images, size)
-    reflects = augment.flips or augment.dihedral
-    transposes = augment.dihedral and images.shape[-1] == images.shape[-2]
     u = uniforms(seed, epoch, index, _DRAWS)
-    bits = (u[:, :3] < 0.5) & reflects  # swap the axes, flip the vertical one, the horizontal one
-    bits[:, 0] &= transposes
-    if augment.degrees or augment.translate or augment.scale != (1.0, 1.0):
-        if size is None or max(images.shape[-2:]) > size:  # to sample fewer points would alias
-            images = resize(images, size)
-        images = _warp(images, augment, bits, u[:, 3:7], size)
-    else:
-        if reflects:
-            images = _reflect(images, bits, transpose=transposes)
-        images = resize(images, size)
+    images = _move(images, augment, u, size)
     if augment.blur:
         images = _blur(images, u[:, 7] * augment.blur, augment.blur)
     if augment.noise:
         images = images + augment.noise * _normals(images, seed, epoch, index)
     return images
+
+
+def _move(images: Tensor, augment: Augment, u: Tensor, size: int | None) -> Tensor:
+    """Reflect, turn, shift, zoom and resize, by the uniform numbers (B, _DRAWS) of the samples."""
+    reflects = augment.flips or augment.dihedral
+    transposes = augment.dihedral and images.shape[-1] == images.shape[-2]
+    bits = (u[:, :3] < 0.5) & reflects  # swap the axes, flip the vertical one, the horizontal one
+    bits[:, 0] &= transposes
+    if augment.degrees or augment.translate or augment.scale != (1.0, 1.0):
+        if size is None or max(images.shape[-2:]) > size:  # to sample fewer points would alias
+            images = resize(images, size)
+        return _warp(images, augment, bits, u[:, 3:7], size)
+    if reflects:
+        images = _reflect(images, bits, transpose=transposes)
+    return resize(images, size)
 
 
 def _reflect(images: Tensor, bits: Tensor, *, transpose: bool) -> Tensor:
@@ -147,7 +151,7 @@ def _warp(images: Tensor, augment: Augment, bits: Tensor, u: Tensor, size: int |
 
 
 def _matrix(augment: Augment, bits: Tensor, u: Tensor, *, aspect: float) -> Tensor:
-    """From places of the result to places of the images, both in [-1, 1]: (B, 2, 3) float32.
+    """From positions in the result to positions in the images, both in [-1, 1]: (B, 2, 3) float32.
 
     Rows and columns are (x, y) and (x, y, 1); `aspect` is height / width.
     """

@@ -20,9 +20,9 @@ from deeplense_batch.data.shard_file import (
     array_names,
     check_room,
     describe_file,
+    fields_of,
     open_shard,
     reading,
-    said_in,
     writing,
 )
 from deeplense_batch.data.shards import ShardError, SplitInfo
@@ -49,7 +49,7 @@ def sha256(values: Array) -> bytes:
 
 
 class Form(NamedTuple):
-    """What is true of all samples of a split and changes what is learnt from them."""
+    """What all samples of a split share, and what changes what is learnt from them."""
 
     dtype: str  # of the values before packing
     classes: Sequence[str]
@@ -57,7 +57,7 @@ class Form(NamedTuple):
     format: int = 2  # of the shard
 
     def __str__(self) -> str:
-        if self.format == 1:  # which left the pixels' width out
+        if self.format == 1:  # it left out the width of a pixel
             return f"{self.dtype} {list(self.classes)}"
         known = self.pixel_scale is not None and not math.isnan(self.pixel_scale)
         scale = self.pixel_scale if known else None
@@ -77,7 +77,7 @@ class ContentHash:
         self._arrays: dict[str, tuple[str, Any]] = {}  # type and shape of a sample; running hash
 
     def add(self, arrays: Mapping[str, Array], image_digests: Sequence[bytes]) -> None:
-        """Go on with samples, whose images have those digests."""
+        """Add samples: their arrays by name, and the sha256 of each image."""
         self._samples += len(arrays["images"])
         for name, values in arrays.items():
             form = f"{values.dtype} {values.shape[1:]}"
@@ -136,7 +136,7 @@ class SplitStatistics:
 
 
 def complete(path: Path, shard: int, whole: SplitStatistics) -> None:
-    """Write what is true of the whole split into a file of it, and seal it with its head.
+    """Write the attributes of the whole split into a file of it, and seal it with its head.
 
     Raises:
         OSError: There is no room.
@@ -145,7 +145,7 @@ def complete(path: Path, shard: int, whole: SplitStatistics) -> None:
         check_room(path)
         with h5py.File(path, "r+", locking=False) as file:
             file.attrs.update(whole.attributes(), shard=shard)
-            fields, room = said_in(file), file.userblock_size
+            fields, room = fields_of(file), file.userblock_size
         write_head(path, room, fields | {"packing": packing_of(whole.digests)})
 
 
@@ -164,9 +164,9 @@ def file_digest(path: Path) -> str:
 def describe_split(
     paths: Sequence[Path], *, simulation: str | None, on_batch: Callable[[], None]
 ) -> None:
-    """Write what is true of a whole split into each of its files, in order.
+    """Write the attributes of a whole split into each of its files, in order.
 
-    They are read again, and held against their digests; a file that says it already is let alone.
+    They are read again and checked by their digests; a file that has the attributes is left alone.
 
     Arguments:
         paths: The files.
@@ -180,29 +180,36 @@ def describe_split(
     whole: SplitStatistics | None = None
     for path in paths:
         try:
-            said = describe_file(path)
-            own, whole = ContentHash(form_of(said)), whole or SplitStatistics(form_of(said))
-            for arrays, digests in read_again(path):
-                own.add(arrays, digests)
-                whole.add(arrays, digests)
+            description = describe_file(path)
+            whole = whole or SplitStatistics(form_of(description))
+            content = _add_file(whole, path, form_of(description))
             with open_shard(path) as file, reading(path):
                 made_by = file.attrs.get("simulation")
         except ShardError as error:
             raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
-        if own.hexdigest() != said.digest:
+        if content != description.digest:
             raise DamagedPieceError(path, "its content has another digest")
-        if said.format != FORMAT:
+        if description.format != FORMAT:
             raise DamagedPieceError(path, "an earlier version made it")
         if made_by != simulation:
             raise ShardError(f"{path}: was made by another simulation; remove it")
-        whole.digests.append(said.digest)
+        whole.digests.append(content)
         on_batch()
     assert whole is not None
     packing = packing_of(whole.digests)
     for i, path in enumerate(paths):
-        said = describe_file(path)
-        if (said.shard, said.shards, said.packing) != (i, len(paths), packing):
+        written = describe_file(path)
+        if (written.shard, written.shards, written.packing) != (i, len(paths), packing):
             complete(path, i, whole)
+
+
+def _add_file(whole: SplitStatistics, path: Path, form: Form) -> str:
+    """Read a file, and add its samples to those of its split; gives the digest of its content."""
+    content = ContentHash(form)
+    for arrays, digests in read_again(path):
+        content.add(arrays, digests)
+        whole.add(arrays, digests)
+    return content.hexdigest()
 
 
 def form_of(description: Description) -> Form:
@@ -213,7 +220,7 @@ def form_of(description: Description) -> Form:
 
 
 def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
-    """All arrays of a shard, a few images at a time, and the digests of the images.
+    """All arrays of a shard, a few images at a time, with the digests of the images.
 
     Raises:
         ShardError: It cannot be read.
@@ -231,7 +238,7 @@ def verify(split: SplitInfo) -> None:
     """Compute the digests of a split and of its files anew, and count its classes; reads it whole.
 
     Raises:
-        ShardError: A file is not what was packed, or does not say what it holds.
+        ShardError: A file is not what was packed, or its attributes are not those of its samples.
     """
     whole: ContentHash | None = None
     counts = np.zeros(len(split.classes), np.int64)
@@ -242,22 +249,25 @@ def verify(split: SplitInfo) -> None:
             own.add(arrays, digests)
             whole.add(arrays, digests)
             labels = arrays["targets"][arrays["targets"] >= 0]
-            found = np.bincount(labels, minlength=len(counts))
-            if len(found) > len(counts):
-                raise ShardError(f"{path}: has class {len(found) - 1} of {len(counts)} classes")
-            counts += found
+            here = np.bincount(labels, minlength=len(counts))
+            if len(here) > len(counts):
+                raise ShardError(f"{path}: has class {len(here) - 1} of {len(counts)} classes")
+            counts += here
         if (digest := own.hexdigest()) != packed:
             raise ShardError(
                 f"{path}: is damaged or was changed after it was packed (content {digest[:12]}, "
-                f"packed as {packed[:12]}); pack it anew"
+                f"packed as {packed[:12]}); pack it again"
             )
     root = split.files[0].parent
     if whole is None or whole.hexdigest() != split.content:
-        raise ShardError(f"{root}: split {split.name} has not the digest that it names")
+        raise ShardError(
+            f"{root}: the content of split {split.name} has another digest than its files say; "
+            "pack it again"
+        )
     if counts.tolist() != list(split.class_counts):
         raise ShardError(
-            f"{root}: split {split.name} has {counts.tolist()} samples of its classes, and names "
-            f"{list(split.class_counts)}"
+            f"{root}: split {split.name} has {counts.tolist()} samples of its classes; its files "
+            f"say {list(split.class_counts)}"
         )
 
 
@@ -267,8 +277,8 @@ def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
     sums = np.zeros((2, arrays["images"].shape[1]))
     for i, image in enumerate(arrays["images"]):
         for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
-            one = 1.0 if scale is None else scale[i, c]
+            unit = 1.0 if scale is None else scale[i, c]
             # Not `values @ values`: BLAS takes cores for it that the readers need.
             square = np.einsum("i,i", values, values)
-            sums[:, c] += values.sum() / one, square / one**2
+            sums[:, c] += values.sum() / unit, square / unit**2
     return sums

@@ -1,7 +1,7 @@
 """The head of a shard: what it is, in a line of JSON, and the digest of every byte that follows.
 
-HDF5 may crash, hang or read nonsense where a file is damaged. So a shard carries a head of its
-own, in the block before its content that HDF5 leaves to its users: from it a set is described
+HDF5 may crash, hang or read nonsense where a file is damaged. So a shard has a head of its own, in
+the block before its content that HDF5 leaves to its users: a set can be described from the heads
 without HDF5, and HDF5 opens no file before its bytes are known to be those that were written.
 
 ::
@@ -31,11 +31,11 @@ __all__ = [
     "Head",
     "ShardError",
     "check_bytes",
-    "described",
     "head_room",
     "open_regular",
     "packing_of",
     "read_head",
+    "validated",
     "write_head",
 ]
 
@@ -46,11 +46,11 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"  # a file of format 1 begins with it
 _LONGEST = 1 << 24  # bytes of the line
 _LEAST_ROOM = 4096
 _BLOCK = 1 << 20  # bytes hashed at a time
-_SETTLED_NS = 2_000_000_000  # younger files may change and keep their time of change
+_SETTLED_NS = 2_000_000_000  # a file may change again within its clock's resolution
 
 _LONG = ("simulation", "digests")  # attributes that are left to HDF5
 
-_whole: set[tuple[int, ...]] = set()  # states of files whose bytes this process has checked
+_checked: set[tuple[int, ...]] = set()  # states of files whose bytes this process has checked
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -63,7 +63,7 @@ class ShardError(ValueError):
 
 
 class Description(BaseModel):
-    """What a shard says of itself and of its split; `shards` tells what each means."""
+    """The attributes of a shard and of its split; `shards` says what each means."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -89,7 +89,7 @@ class Description(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        """What no type can say."""
+        """Check what the types of the fields cannot."""
         if not re.fullmatch(r"u?int(8|16|32|64)|float(16|32|64)", self.dtype):
             raise ValueError(f"dtype is {self.dtype!r}, no type of numbers")
         if len(self.class_counts) != len(self.classes):
@@ -100,18 +100,18 @@ class Description(BaseModel):
 
 
 class Head(Description):
-    """A description, and what belongs to the file as bytes."""
+    """A description, and the extent and digest of the bytes of the file."""
 
     head: Count  # bytes before the content
     size: Count  # of the whole file
     bytes: Digest  # sha256 of the file from `head` on
 
 
-def described(path: Path, kind: type[Description], fields: Mapping[str, Any]) -> Any:
-    """Check what a file says of itself, as a `kind` of description.
+def validated(path: Path, kind: type[Description], fields: Mapping[str, Any]) -> Any:
+    """Check the fields of a file as a `kind` of description.
 
     Raises:
-        ShardError: Something is missing or odd.
+        ShardError: A field is missing, or has no such value.
     """
     try:
         return kind.model_validate(fields)
@@ -120,7 +120,7 @@ def described(path: Path, kind: type[Description], fields: Mapping[str, Any]) ->
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise ShardError(
-                f"{path}: has no attribute '{name}'; make these shards anew"
+                f"{path}: has no attribute '{name}'; make these shards again"
             ) from None
         what = f"attribute '{name}' is {str(first['input'])[:60]!r}: " if name else ""
         raise ShardError(f"{path}: is damaged or no shard ({what}{first['msg']})") from None
@@ -174,21 +174,21 @@ def read_head(path: Path) -> Head | None:
         raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
     if hashlib.sha256(line).hexdigest().encode() != digest:
         raise ShardError(f"{path}: its head is damaged")
-    head: Head = described(path, Head, json.loads(line))
+    head: Head = validated(path, Head, json.loads(line))
     if head.size != size:
-        raise ShardError(f"{path}: has {size} bytes, written were {head.size}; copy it again")
+        raise ShardError(f"{path}: has {size} bytes of {head.size} written; copy it again")
     return head
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes; what is no file, such as a pipe, would be waited for.
+    """Open a regular file to read its bytes; opening a pipe would wait for its other end.
 
     Raises:
-        ShardError: It is something else.
+        ShardError: It is no regular file.
         OSError: It cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ShardError(f"{path}: is no file of bytes, but a folder, pipe, socket or device")
+        raise ShardError(f"{path}: is not a regular file but a folder, pipe, socket or device")
     return path.open("rb")
 
 
@@ -202,20 +202,21 @@ def check_bytes(path: Path, head: Head) -> None:
     """
     try:
         with open_regular(path) as file:
-            at = os.fstat(file.fileno())
-            state = (at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-            if state in _whole:
+            stat_ = os.fstat(file.fileno())
+            times = stat_.st_mtime_ns, stat_.st_ctime_ns
+            state = (stat_.st_dev, stat_.st_ino, stat_.st_size, *times)
+            if state in _checked:
                 return
-            found = _digest(file, head.head)
+            digest = _digest(file, head.head)
     except OSError as error:
         raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
-    if found != head.bytes:
+    if digest != head.bytes:
         raise ShardError(
-            f"{path}: is damaged or was changed after it was packed (bytes {found[:12]}, "
-            f"packed as {head.bytes[:12]}); pack it anew"
+            f"{path}: is damaged or was changed after it was packed (bytes {digest[:12]}, "
+            f"packed as {head.bytes[:12]}); pack it again"
         )
-    if time.time_ns() - max(at.st_mtime_ns, at.st_ctime_ns) > _SETTLED_NS:
-        _whole.add(state)
+    if time.time_ns() - max(times) > _SETTLED_NS:
+        _checked.add(state)
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Which sample stands where in an epoch: a function of (seed, epoch) and nothing else."""
+"""The order of the samples in an epoch: a function of (seed, epoch) and nothing else."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 __all__ = ["balanced", "balancing_weights", "order", "share_of", "shuffled"]
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-def shuffled(samples: int, *, seed: int, epoch: int) -> Places:
+def shuffled(samples: int, *, seed: int, epoch: int) -> Indices:
     """Every sample once, in random order: (N,) int64."""
     return np.random.default_rng((seed, epoch)).permutation(samples)
 
 
-def balanced(targets: NDArray[np.int64], *, seed: int, epoch: int) -> Places:
+def balanced(targets: NDArray[np.int64], *, seed: int, epoch: int) -> Indices:
     """As many draws as there are samples, every class equally often: (N,) int64.
 
     Rare classes repeat, and some samples of common ones are left out of the epoch.
@@ -36,15 +36,15 @@ def balanced(targets: NDArray[np.int64], *, seed: int, epoch: int) -> Places:
 
 def balancing_weights(targets: NDArray[np.int64]) -> NDArray[np.float32]:
     """Weights of the samples, mean 1, that give every class present the same sum: (N,) float32."""
-    classes, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    return (len(targets) / (len(classes) * counts))[place].astype(np.float32)
+    classes, class_index, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    return (len(targets) / (len(classes) * counts))[class_index].astype(np.float32)
 
 
-def order(places: Places, batch_size: int) -> list[Places]:
+def order(indices: Indices, batch_size: int) -> list[Indices]:
     """Cut an epoch into global batches that differ by one sample at most."""
-    return np.array_split(places, math.ceil(len(places) / batch_size))
+    return np.array_split(indices, math.ceil(len(indices) / batch_size))
 
 
-def share_of(batch: Places, *, rank: int, world: int) -> Places:
+def share_of(batch: Indices, *, rank: int, world: int) -> Indices:
     """The part of a global batch that one process computes."""
     return batch[rank::world]

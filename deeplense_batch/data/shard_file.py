@@ -1,13 +1,13 @@
-"""A shard, opened: all that is read from it is checked; and how a set gets its names.
+"""Open a shard, with everything in it checked; and give the shards of a set their names.
 
 A file of format 2 is opened by HDF5 only if its bytes are those that were written. Of format 1,
 which has no such digest, and of files of other programs, all that is read is checked: attributes,
-and of arrays their place, type, shape and whether they are there at all.
+and the type, shape and storage of arrays.
 
 Shards get their final names one by one, and a process may be killed meanwhile. From the first name
 until ``manifest.json`` is written, ``.naming.json`` beside them lists them: a folder that has it
-and no manifest is not complete. No reader takes it for a set, the next packing starts it over, and
-a simulation goes on with it.
+and no manifest is not complete. Readers refuse it, the next packing starts over, and a simulation
+goes on with it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from deeplense_batch.data.header import (
     Description,
     ShardError,
     check_bytes,
-    described,
     packing_of,
     read_head,
+    validated,
 )
 
 __all__ = [
@@ -44,12 +44,12 @@ __all__ = [
     "check_room",
     "describe_file",
     "done_with",
+    "fields_of",
     "half_named",
     "naming",
     "open_shard",
     "reading",
     "refuse_half_named",
-    "said_in",
     "writing",
 ]
 
@@ -61,7 +61,7 @@ _STARTED = time.time_ns()  # of this process, against numbers of processes that 
 
 
 def describe_file(path: Path) -> Description:
-    """Read what a shard says of itself; HDF5 is not needed for format 2.
+    """Read the description of a shard; HDF5 is not needed for format 2.
 
     Raises:
         ShardError: It cannot be read, or is damaged or no shard.
@@ -69,13 +69,15 @@ def describe_file(path: Path) -> Description:
     if head := read_head(path):
         return head
     with open_shard(path) as file, reading(path):
-        fields = said_in(file)
+        fields = fields_of(file)
     if fields.get("format") != 1:
         raise ShardError(f"{path}: shard format {fields.get('format')}, expected 1 or 2")
     digests = fields.get("digests")
-    if not isinstance(digests, list) or not all(isinstance(one, str) for one in digests):
-        raise ShardError(f"{path}: has no attribute 'digests' of texts; make these shards anew")
-    description: Description = described(
+    if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
+        raise ShardError(
+            f"{path}: has no attribute 'digests', a list of texts; make these shards again"
+        )
+    description: Description = validated(
         path, Description, fields | {"packing": packing_of(digests)}
     )
     return description
@@ -96,9 +98,9 @@ def open_shard(path: Path) -> h5py.File:
         with reading(path):
             _check_arrays(path, file)
             images = file["images"]
-            found = (len(images), [*images.shape[1:]], str(images.dtype))
-            if head and found != (head.count, head.shape, head.stored):
-                raise ShardError(f"{path}: its head does not belong to its images")
+            form = (len(images), [*images.shape[1:]], str(images.dtype))
+            if head and form != (head.count, head.shape, head.stored):
+                raise ShardError(f"{path}: its head describes other images than it holds")
     except BaseException:
         file.close()
         raise
@@ -107,7 +109,7 @@ def open_shard(path: Path) -> h5py.File:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Tell what goes wrong while a shard is read as its fault: HDF5 raises anything at all.
+    """Turn any error while a shard is read into one sentence about it: HDF5 raises many kinds.
 
     Raises:
         ShardError: Something went wrong.
@@ -123,7 +125,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say what was being written when there was no room for it: HDF5's own words are many.
+    """Name the file in errors while it is written; HDF5's own messages are long and do not.
 
     Raises:
         OSError: The disk is full, or fails.
@@ -131,8 +133,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        found = re.search(r"errno = (\d+)", str(error))
-        number = getattr(error, "errno", None) or (int(found[1]) if found else 0)
+        match = re.search(r"errno = (\d+)", str(error))
+        number = getattr(error, "errno", None) or (int(match[1]) if match else 0)
         if not number:
             raise
         text = f"{os.strerror(number)} while it was written; make room, or name another folder"
@@ -153,8 +155,8 @@ def check_room(path: Path, size: int = 0) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def said_in(file: h5py.File) -> dict[str, Any]:
-    """What an open shard says of itself, in types of Python and by the names of `Description`."""
+def fields_of(file: h5py.File) -> dict[str, Any]:
+    """The fields of the `Description` of an open shard, in types of Python."""
     fields = {name: _plain(value) for name, value in file.attrs.items()}
     images, scale = file["images"], fields.get("pixel_scale")
     if isinstance(scale, float) and math.isnan(scale):
@@ -170,58 +172,62 @@ def array_names(file: h5py.File) -> list[str]:
 
 @contextlib.contextmanager
 def naming(root: Path, names: Sequence[str]) -> Iterator[None]:
-    """Give shards of a folder their names, and write the manifest; then the set is complete.
+    """Within it, shards of a folder get their names and the manifest is written.
 
     Arguments:
         root: The folder, which this process owns.
         names: Of all shards.
     """
     (root / "manifest.json").unlink(missing_ok=True)  # of a set that is no longer there
-    files.replace(root / _MARK, json.dumps({"shards": list(names), "by": _me()}))
+    files.replace(root / _MARK, json.dumps({"shards": list(names), "by": _this_process()}))
     yield
     done_with(root)
 
 
 def done_with(root: Path) -> None:
-    """Say that a set is complete; its manifest does so already."""
+    """Remove the mark of a set that is not complete, once its manifest is there."""
     (root / _MARK).unlink(missing_ok=True)
 
 
 def half_named(root: Path) -> list[str] | None:
-    """Names that a process which was killed, or is at work, gives shards; None where none does."""
+    """The shards that another process is giving names, or was when killed; None if none is."""
     mark = root / _MARK
     if not mark.is_file() or (root / "manifest.json").exists():
         return None
     try:
         content = json.loads(mark.read_text(encoding="utf-8"))
-        return None if content["by"] == _me() else [str(name) for name in content["shards"]]
+        return (
+            None if content["by"] == _this_process() else [str(name) for name in content["shards"]]
+        )
     except (ValueError, KeyError, TypeError):
         raise ShardError(f"{mark}: is damaged; remove it, and shards without a manifest") from None
 
 
 def refuse_half_named(root: Path) -> None:
-    """Refuse a set of which some shards may not be there yet.
+    """Refuse a set of which some shards may be missing still.
 
     Raises:
-        ShardError: It is one.
+        ShardError: Some may.
     """
     if half_named(root) is not None:
         raise ShardError(
-            f"{root}: these shards are not complete: who made them was killed, or is not done; "
+            f"{root}: these shards are not complete: what made them was killed, or is not done; "
             "pack or simulate them again"
         )
 
 
 def _check_arrays(path: Path, file: h5py.File) -> None:
-    if "truth" in file and not isinstance(_own(path, file, "truth"), h5py.Group):
-        raise ShardError(f"{path}: 'truth' is no group of arrays")
+    if "truth" in file and not isinstance(_own_part(path, file, "truth"), h5py.Group):
+        raise ShardError(f"{path}: 'truth' is not a group of arrays")
     for name in ("images", "targets", "ids"):
         if name not in file:
             raise ShardError(f"{path}: has no '{name}'")
-    arrays = {name: _own(path, file, name) for name in array_names(file)}
+    arrays = {name: _own_part(path, file, name) for name in array_names(file)}
     count, images = len(arrays["targets"]), arrays["images"]
     if ("scale" in arrays) != (images.dtype == np.uint16):
-        raise ShardError(f"{path}: counts need a 'scale', and nothing else does")
+        raise ShardError(
+            f"{path}: 'scale' goes with uint16 images and no others; these are {images.dtype}"
+        )
     for name, array in arrays.items():
         form = {"images": 4, "targets": 1, "ids": 1, "scale": 2}.get(name, array.ndim)
         if array.ndim != form or array.shape[:1] != (count,) or not _typed(name, array):
@@ -230,18 +236,20 @@ def _check_arrays(path: Path, file: h5py.File) -> None:
             )
         _check_storage(path, name, array)
     if "scale" in arrays and arrays["scale"].shape != images.shape[:2]:
-        raise ShardError(f"{path}: 'scale' is not of the channels of 'images'")
+        raise ShardError(
+            f"{path}: 'scale' has the shape {arrays['scale'].shape}, expected {images.shape[:2]}"
+        )
 
 
-def _own(path: Path, file: h5py.File, name: str) -> Any:
-    """A part of a file, which must lie in this file."""
+def _own_part(path: Path, file: h5py.File, name: str) -> Any:
+    """A part of a file; refused if it is a link to another file."""
     for parent in (name.rpartition("/")[0], name):
         link = file.get(parent, getlink=True) if parent else None
         if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
-            raise ShardError(f"{path}: '{parent}' is a link to another place")
+            raise ShardError(f"{path}: '{parent}' is a link; all parts of a shard are in its file")
     part = file[name]
     if name != "truth" and not isinstance(part, h5py.Dataset):
-        raise ShardError(f"{path}: '{name}' is no array")
+        raise ShardError(f"{path}: '{name}' is not an array")
     return part
 
 
@@ -255,13 +263,15 @@ def _typed(name: str, array: h5py.Dataset) -> bool:
 
 
 def _check_storage(path: Path, name: str, array: h5py.Dataset) -> None:
-    """Refuse values that lie elsewhere, cannot be unpacked, or are only claimed."""
+    """Refuse values in other files, of an unknown filter, or more than the file stores."""
     if array.is_virtual or array.external:
-        raise ShardError(f"{path}: '{name}' lies in other files")
+        raise ShardError(f"{path}: the values of '{name}' are in other files")
     plan = array.id.get_create_plist()
     filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
     if missing := [code for code in filters if not h5py.h5z.filter_avail(code)]:
-        raise ShardError(f"{path}: '{name}' is packed by a filter that is not here ({missing[0]})")
+        raise ShardError(
+            f"{path}: '{name}' is compressed by HDF5 filter {missing[0]}, which is not installed"
+        )
     stored = array.id.get_storage_size()
     if array.nbytes > stored * (_MOST_EXPANSION if filters else 1):
         raise ShardError(f"{path}: '{name}' is {array.nbytes} bytes, of which {stored} are stored")
@@ -272,9 +282,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _me() -> str:
+def _this_process() -> str:
     return f"{socket.gethostname()} {os.getpid()} {_STARTED}"

@@ -1,8 +1,8 @@
 """The shard format: images in HDF5, exact, self-describing, one writer, never appended.
 
 A data set is a folder of files ``<split>-<i>-of-<n>.h5`` (five digits each, i from 0), such as
-``train-00003-of-00012.h5``. Format 2 of a file is a head (`header`: what the file is, and the
-sha256 of all bytes that follow) and HDF5, in whose user block the head lies:
+``train-00003-of-00012.h5``. A file of format 2 is HDF5 with a head in its user block (`header`:
+what the file is, and the sha256 of all bytes that follow):
 
 =================  ==================  ==========================================================
 data set           shape, type         meaning
@@ -27,19 +27,19 @@ attribute                     meaning
 ``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
 ``pixel_scale``               arcsec per pixel, NaN where unknown
 ``source``, ``seed``          what the images come from, and the seed of their order
-``simulation``                optional: what simulated the images, JSON: kind, all laws, whether
-                              they are ``unphysical`` and by which ``slips``
-``digest``                    sha256 of the content of this file (see `content`)
+``simulation``                optional: what simulated the images, JSON: kind, settings, whether
+                              they are ``unphysical`` and by which known faults, ``slips``
+``digest``                    sha256 of the content of this file (see `digest`)
 ``digests``                   the digests of all files of the split, (shards,) text
 ``content``                   sha256 of the content of the whole split, the same however the split
                               is cut into files; `data_digest` names a set by it
 ============================  ===================================================================
 
-The head says the same, but for ``simulation`` and ``digests``, and besides: ``count`` (samples of
+The head has the same but for ``simulation`` and ``digests``, and further: ``count`` (samples of
 the file), ``shape`` (C, H, W), ``stored`` (type of the images), ``packing`` (sha256 of the lines
 of ``digests``), ``head`` and ``size`` (bytes of the head and of the file), ``bytes`` (the sha256).
-A set is planned with, named and counted by its heads alone. The bytes of a file are hashed once
-in a process before HDF5 opens it, and again if the file has changed.
+To plan with a set, only its heads are read. A process hashes the bytes of a file once before HDF5
+opens it, and again if the file has changed.
 
 The content is all that changes what is learnt: the arrays, ``dtype``, ``classes`` and
 ``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks ``pixel_scale``.
@@ -51,10 +51,6 @@ stratified sample and still one contiguous read.
 
 Files are written under a temporary name (``.<split>-<i>.tmp.h5``) and renamed when the whole set
 is complete. They are opened with ``locking=False``: they never change.
-
-Whether a job can be carried out: all that can be known of it before anything runs.
-
-Nothing here loads torch, but for a model name outside the table: `submit` answers at once.
 """
 
 from __future__ import annotations
@@ -64,8 +60,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -75,9 +72,6 @@ from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
 from deeplense_batch.data.shard_file import describe_file, open_shard, reading, refuse_half_named
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "FORMAT",
@@ -219,7 +213,7 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
             f"{root}: no such folder of shards; make one with 'pack SOURCE {root}' or "
             f"'simulate substructure {root}'"
         )
-    found: dict[str, dict[int, Path]] = {}
+    by_packing: dict[str, dict[int, Path]] = {}
     try:
         paths = sorted(root.iterdir())
     except OSError as error:
@@ -227,11 +221,11 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
     for path in paths:
         if match := NAME.match(path.name):
             key = f"{match['split']}-of-{match['shards']}"
-            found.setdefault(key, {})[int(match["shard"])] = path
-    if not found:
+            by_packing.setdefault(key, {})[int(match["shard"])] = path
+    if not by_packing:
         raise ShardError(f"{root}: holds no shards, files such as train-00000-of-00001.h5")
     infos: dict[str, SplitInfo] = {}
-    for key, files in found.items():
+    for key, files in by_packing.items():
         split, _, shards = key.partition("-of-")
         missing = set(range(int(shards))) - set(files)
         if missing:
@@ -241,7 +235,7 @@ def read_splits(root: Path | str) -> dict[str, SplitInfo]:
                 f"{name} is missing"
             )
         if split in infos:
-            raise ShardError(f"{root}: split {split} is there twice, in two packings")
+            raise ShardError(f"{root}: has split {split} twice, in two packings")
         infos[split] = _describe(split, [files[i] for i in sorted(files)])
     return infos
 
@@ -254,7 +248,7 @@ def open_split(
     Arguments:
         root: Folder of shards.
         slice_: ``train``, ``train[:10%]``, ``val[50%:]`` or ``train[100:200]``.
-        splits: Those of the folder, where they have been read.
+        splits: Those of the folder, if they have been read already.
 
     Raises:
         ShardError: As `read_splits`; or no such split, a malformed or an empty slice.
@@ -275,8 +269,8 @@ def open_split(
     for edge in (match["start"], match["stop"]):
         if edge and edge.endswith("%") and int(edge[:-1]) > 100:
             raise ShardError(f"{root}: '{slice_}' goes to {edge}; percentages end at 100%")
-    start = _position(match["start"] or "0", len(info))
-    stop = _position(match["stop"] or "100%", len(info))
+    start = _edge(match["start"] or "0", len(info))
+    stop = _edge(match["stop"] or "100%", len(info))
     if start >= stop:
         raise ShardError(f"{root}: '{slice_}' holds none of the {len(info)} samples of the split")
     return Split(info, start, stop)
@@ -298,7 +292,7 @@ def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict
 
     Arguments:
         job: The job.
-        splits: Those of its data, where they have been read.
+        splits: Those of its data, if they have been read already.
 
     Raises:
         ShardError: The data or a slice are not there, or the crop is larger than the images.
@@ -307,15 +301,14 @@ def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict
     root = job.data.root
     splits = read_splits(root) if splits is None else splits
     slices = {use: open_split(root, getattr(job.data, use), splits) for use in _USES}
-    for i, one in enumerate(_USES):
-        for other in _USES[i + 1 :]:
-            a, b = slices[one], slices[other]
-            same = a.info.name == b.info.name
-            if same and max(a.start, b.start) < min(a.stop, b.stop):
-                raise JobError(
-                    f"{job.name}: data.{one} '{getattr(job.data, one)}' and data.{other} "
-                    f"'{getattr(job.data, other)}' share samples; no image may be in two of them"
-                )
+    for use, other in combinations(_USES, 2):
+        a, b = slices[use], slices[other]
+        same_split = a.info.name == b.info.name
+        if same_split and max(a.start, b.start) < min(a.stop, b.stop):
+            raise JobError(
+                f"{job.name}: data.{use} '{getattr(job.data, use)}' and data.{other} "
+                f"'{getattr(job.data, other)}' share samples; no image may be in two of them"
+            )
     shape = slices["train"].info.shape
     for split in slices.values():
         if split.info.shape != shape or split.info.classes != slices["train"].info.classes:
@@ -332,16 +325,20 @@ def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict
 
 
 def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
-    said = [describe_file(path) for path in files]
-    first, digests = said[0], tuple(one.digest for one in said)
-    for i, (path, one) in enumerate(zip(files, said, strict=True)):
-        if one.split != split:
-            raise ShardError(f"{path}: holds split {one.split}, not {split}; give it its old name")
-        if (one.shard, one.shards, _shared(one)) != (i, len(files), _shared(first)):
+    shards = [describe_file(path) for path in files]
+    first, digests = shards[0], tuple(shard.digest for shard in shards)
+    for i, (path, own) in enumerate(zip(files, shards, strict=True)):
+        if own.split != split:
+            raise ShardError(
+                f"{path}: holds split {own.split}, not {split}; give the file its old name"
+            )
+        if (own.shard, own.shards, _shared(own)) != (i, len(files), _shared(first)):
             raise ShardError(f"{path}: belongs to another packing than {files[0].name}")
-    counts = tuple(one.count for one in said)
+    counts = tuple(shard.count for shard in shards)
     if packing_of(digests) != first.packing or sum(counts) != first.samples or not min(counts):
-        raise ShardError(f"{files[0].parent}: the files of split {split} are not of one packing")
+        raise ShardError(
+            f"{files[0].parent}: the files of split {split} come from several packings"
+        )
     return SplitInfo(
         name=split,
         files=tuple(files),
@@ -361,13 +358,13 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
     )
 
 
-def _shared(said: Description) -> dict[str, Any]:
-    """What all files of a split say alike."""
+def _shared(description: Description) -> dict[str, Any]:
+    """The fields that are the same in all files of a split."""
     own = {"shard", "count", "digest", "head", "size", "bytes"}
-    return said.model_dump(exclude=own)
+    return description.model_dump(exclude=own)
 
 
-def _position(text: str, samples: int) -> int:
+def _edge(text: str, samples: int) -> int:
     if text.endswith("%"):
         return samples * int(text[:-1]) // 100
     return min(int(text), samples)

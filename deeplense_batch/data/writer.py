@@ -27,8 +27,8 @@ from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
 __all__ = [
     "ShardWriter",
-    "alone",
     "make_folder",
+    "own_folder",
     "refuse_packing",
     "refuse_shards",
     "stratified_order",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def refuse_shards(root: Path) -> None:
-    """Shards are never written over; those of a packing that was killed are none yet.
+    """Refuse to write over shards; those of a killed packing do not count.
 
     Raises:
         ShardError: `root` holds shards already, or is a file.
@@ -51,10 +51,10 @@ def refuse_shards(root: Path) -> None:
 
 
 def make_folder(root: Path) -> None:
-    """Make a folder and those above it, and prove that files can be written there.
+    """Make a folder and those above it, and make sure that files can be written there.
 
     Raises:
-        ShardError: That cannot be.
+        ShardError: They cannot.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -68,18 +68,18 @@ def make_folder(root: Path) -> None:
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Be the only one that packs into a folder, and sweep what a killed one left there.
+def own_folder(root: Path) -> Iterator[None]:
+    """Be the only process that packs into a folder, and remove what a killed one left there.
 
     Raises:
-        ShardError: Another is at work there, or a simulation was begun there.
+        ShardError: Another process packs there, or a simulation was begun there.
     """
     mark = RunDir(root / ".packing")
     with ExitStack() as stack:
         try:
             mark.path.mkdir(exist_ok=True)
             stack.enter_context(mark.claim())
-        except (RunBusyError, FileNotFoundError) as error:  # or the other has just ended
+        except (RunBusyError, FileNotFoundError) as error:  # or the other process has just ended
             raise ShardError(
                 f"{root}: another pack is at work there ({error}); wait for it, or name another "
                 "folder"
@@ -95,7 +95,7 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def refuse_simulation(root: Path) -> None:
-    """A simulation that was begun is gone on with, not mixed with other images.
+    """Refuse to mix other images into a simulation that was begun.
 
     Raises:
         ShardError: `root` holds one.
@@ -110,7 +110,7 @@ def refuse_simulation(root: Path) -> None:
 
 
 def refuse_packing(root: Path) -> None:
-    """Images are not simulated among those that are being packed.
+    """Refuse to simulate into a folder that is being packed into.
 
     Raises:
         ShardError: A living process packs into `root`.
@@ -123,7 +123,7 @@ def refuse_packing(root: Path) -> None:
 def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
     """Shuffle once so that every slice of the result has the class shares of the whole.
 
-    Each class is shuffled; its i-th of n samples then stands at the place (i + u) / n, u uniform.
+    Each class is shuffled; its i-th of n samples then gets the position (i + u) / n, u uniform.
 
     Arguments:
         targets: Class numbers, (N,).
@@ -134,12 +134,12 @@ def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
     """
     random = np.random.default_rng(seed)
     classes = np.asarray(targets, dtype=np.int64)
-    place = np.empty(len(classes))
+    position = np.empty(len(classes))
     for c in np.unique(classes):
         members = np.flatnonzero(classes == c)
         ranks = random.permutation(len(members))
-        place[members] = (ranks + random.random(len(members))) / len(members)
-    return np.argsort(place, kind="stable")
+        position[members] = (ranks + random.random(len(members))) / len(members)
+    return np.argsort(position, kind="stable")
 
 
 @dataclass
@@ -173,11 +173,11 @@ class ShardWriter:
     _finished: bool = False
     _image_digests: list[bytes] = field(default_factory=list, repr=False)  # of the buffer
     _form: Form = field(init=False, repr=False)
-    _facts: SplitStatistics = field(init=False, repr=False)  # of what is written
+    _statistics: SplitStatistics = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
         self._form = Form(str(self.dtype), list(self.classes), self.pixel_scale)
-        self._facts = SplitStatistics(self._form)
+        self._statistics = SplitStatistics(self._form)
         make_folder(self.root)
 
     def __enter__(self) -> Self:
@@ -212,19 +212,7 @@ class ShardWriter:
             truth: Further quantities by name, each (n, ...) float64.
             digests: sha256 of each of `images`, n, where they are known already.
         """
-        assert images.shape[1:] == self.shape and images.dtype == self.stored
-        assert (scale is not None) == (self.stored == COUNTS)
-        arrays: dict[str, Array] = {
-            "images": images,
-            "targets": np.asarray(targets, np.int64),
-            "ids": np.asarray(ids, object),
-        }
-        if scale is not None:
-            arrays["scale"] = scale.astype(np.float64)
-        for name, values in (truth or {}).items():
-            arrays[f"truth/{name}"] = np.asarray(values, np.float64)
-        assert {len(values) for values in arrays.values()} == {len(images)}
-        assert not self._buffer or set(self._buffer) == set(arrays)
+        arrays = self._arrays(images, targets, ids, scale, truth or {})
         digests = [sha256(image) for image in images] if digests is None else digests
         first = 0
         while first < len(images):
@@ -235,6 +223,30 @@ class ShardWriter:
             if self._buffered == self.shard_size:
                 self._write()
 
+    def _arrays(
+        self,
+        images: Array,
+        targets: Sequence[int] | NDArray[np.int64],
+        ids: Sequence[str],
+        scale: NDArray[np.float64] | None,
+        truth: Mapping[str, NDArray[np.float64]],
+    ) -> dict[str, Array]:
+        """The data sets of some samples by name; arguments as of `append`."""
+        assert images.shape[1:] == self.shape and images.dtype == self.stored
+        assert (scale is not None) == (self.stored == COUNTS)
+        arrays: dict[str, Array] = {
+            "images": images,
+            "targets": np.asarray(targets, np.int64),
+            "ids": np.asarray(ids, object),
+        }
+        if scale is not None:
+            arrays["scale"] = scale.astype(np.float64)
+        for name, values in truth.items():
+            arrays[f"truth/{name}"] = np.asarray(values, np.float64)
+        assert {len(values) for values in arrays.values()} == {len(images)}
+        assert not self._buffer or set(self._buffer) == set(arrays)
+        return arrays
+
     def finish(self) -> None:
         """Write what is buffered and the attributes that need the whole split."""
         if self._finished:
@@ -243,7 +255,7 @@ class ShardWriter:
         if self._buffered:
             self._write()
         for i, path in enumerate(self._temporary()):
-            complete(path, i, self._facts)
+            complete(path, i, self._statistics)
 
     def publish(self) -> None:
         """Finish, then give every file its final name."""
@@ -253,7 +265,7 @@ class ShardWriter:
 
     def names(self) -> list[str]:
         """The final names of all files that were written."""
-        count = len(self._facts.digests)
+        count = len(self._statistics.digests)
         return [f"{self.split}-{i:05d}-of-{count:05d}.h5" for i in range(count)]
 
     def discard(self) -> None:
@@ -262,7 +274,7 @@ class ShardWriter:
             path.unlink()
 
     def _temporary(self) -> list[Path]:
-        return [self._temporary_name(i) for i in range(len(self._facts.digests))]
+        return [self._temporary_name(i) for i in range(len(self._statistics.digests))]
 
     def _temporary_name(self, shard: int) -> Path:
         return self.root / f".{self.split}-{shard:05d}.tmp.h5"
@@ -281,12 +293,12 @@ class ShardWriter:
         arrays = {name: values[: self._buffered] for name, values in self._buffer.items()}
         own = ContentHash(self._form)
         own.add(arrays, self._image_digests)
-        self._facts.add(arrays, self._image_digests)
-        shard, digest = len(self._facts.digests), own.hexdigest()
+        self._statistics.add(arrays, self._image_digests)
+        shard, digest = len(self._statistics.digests), own.hexdigest()
         path = self._temporary_name(shard)
         with writing(path):
             self._fill(path, arrays, self._attributes(shard, digest))
-        self._facts.digests.append(digest)
+        self._statistics.digests.append(digest)
         self._buffered = 0
         self._image_digests.clear()
 

@@ -13,8 +13,8 @@ brightness, at the edges too.
 Some generators average the samples of a pixel and then convolve with the Gaussian as it is at the
 middles of pixels, cut off to a small square; `kernel_matrix` is the A of those.
 
-Noise comes from a generator handed in, one for each image, so that an image does not depend on
-what is simulated beside it.
+Noise comes from the random generator of each image, so that an image does not depend on what else
+is simulated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The smooth lens as seven numbers that a network can learn: ellipsoid and shear.
 
 An axis ratio and a direction make a poor target: the direction jumps by pi, and says nothing of a
-round lens. The ellipticity e = (1 - q) / (1 + q) (cos 2 phi, sin 2 phi) does neither. The seven,
-in this order, are
+round lens. The ellipticity e = (1 - q) / (1 + q) (cos 2 phi, sin 2 phi) has neither fault. The
+seven, in this order, are
 
     theta_E, e1, e2, x, y, g1, g2
 
@@ -97,7 +97,7 @@ def macro_convergence(numbers: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _fields(numbers: Tensor, x: Tensor, y: Tensor) -> list[Tensor]:
-    """theta_E, q, phi, places from the middle, g1, g2, to go with fields of (B, H, W)."""
+    """theta_E, q, phi, positions from the middle, g1, g2, to go with fields of (B, H, W)."""
     theta_e, e1, e2, middle_x, middle_y, g1, g2 = numbers[:, :, None, None].unbind(1)
     e = torch.sqrt(e1 * e1 + e2 * e2 + _LEAST_ELLIPTICITY**2)
     # Of a round lens any direction is right; atan2(0, 0) has no gradient in older torch.

@@ -237,7 +237,7 @@ def line_mass(
 def points_on_line(
     centre_x: Tensor, centre_y: Tensor, angle: Tensor, length: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Middles of the equal parts of straight lines, as places for `point_masses`.
+    """Middles of the equal parts of straight lines, as positions for `point_masses`.
 
     Arguments:
         centre_x, centre_y: Middle of each line, (B,) float, arcsec.

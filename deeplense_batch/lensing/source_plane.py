@@ -6,7 +6,7 @@ four source pixels around it,
 
     S(s) = sum_i w_si I_i / sum_i w_si
 
-and where several images show one place of the source, S is their mean. Read at beta again, the
+and where several images show one point of the source, S is their mean. Read at beta again, the
 source gives the image that the lens makes of it. What one lens cannot explain stays as a
 residual. (To read the *image* at beta, as published codes do, lenses it twice.)
 
@@ -39,9 +39,9 @@ def splat(images: Tensor, beta: Tensor, size: int) -> Tensor:
         The source, (B, C, size, size) float; 0 where no ray comes from.
     """
     samples, channels = images.shape[:2]
-    place = ((beta.flatten(2) + 1) * (size / 2) - 0.5).clamp(0, size - 1)
-    low = place.detach().floor().clamp(max=size - 2)
-    share = place - low
+    position = ((beta.flatten(2) + 1) * (size / 2) - 0.5).clamp(0, size - 1)
+    low = position.detach().floor().clamp(max=size - 2)
+    share = position - low
     column, row = low.long().unbind(1)
     light = torch.cat([images, torch.ones_like(images[:, :1])], 1).flatten(2)
     total = light.new_zeros(samples, channels + 1, size * size)

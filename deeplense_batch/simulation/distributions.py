@@ -1,7 +1,7 @@
-"""Laws from which a number or a place in a simulated scene is drawn.
+"""Probability distributions of the numbers and positions in a simulated scene.
 
-A law is its parameters, the least and the most it can give, and a `draw` from the stream of random
-numbers that is handed in.
+A distribution is its parameters, its `range` (the least and the greatest value that it can give),
+and `draw`, which takes values from a generator of random numbers.
 """
 
 from __future__ import annotations
@@ -9,40 +9,45 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "AnyDistribution",
+    "Bounded",
     "Cartesian",
     "Distribution",
+    "Drawable",
     "Fixed",
-    "LogNormal",
     "LogUniform",
     "Normal",
-    "NumberCounts",
-    "Place",
     "Poisson",
     "Polar",
+    "Position",
     "PowerLaw",
     "Rayleigh",
     "Uniform",
-    "Within",
-    "one",
-    "plain",
+    "as_json",
+    "draw_one",
     "rounded",
 ]
 
 
-def _check(right: bool, sentence: str) -> None:
-    if not right:
-        raise ValueError(sentence)
+class Drawable(Protocol):
+    """What numbers can be drawn from."""
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Values, (count,) float64."""
 
 
-class _Between:
-    """A law that ends at two of its parameters."""
+def _check(valid: bool, message: str) -> None:
+    if not valid:
+        raise ValueError(message)
+
+
+class Bounded:
+    """A distribution whose range is from `low` to `high`."""
 
     low: float
     high: float
@@ -54,7 +59,7 @@ class _Between:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Always the same; takes nothing from the stream."""
+    """Always the same; no random number is used up."""
 
     value: float
 
@@ -67,7 +72,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Uniform(_Between):
+class Uniform(Bounded):
     """Uniform in [low, high)."""
 
     low: float
@@ -78,7 +83,7 @@ class Uniform(_Between):
 
 
 @dataclass(frozen=True)
-class LogUniform(_Between):
+class LogUniform(Bounded):
     """Uniform in the logarithm, from low to high."""
 
     low: float
@@ -110,7 +115,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class PowerLaw(_Between):
+class PowerLaw(Bounded):
     """Density p(m) ~ m^exponent from low to high, by inversion; the exponent is not -1.
 
     Of exponent 1 from 0 on, as a radius it is uniform in area.
@@ -152,7 +157,7 @@ class Rayleigh:
 
 @dataclass(frozen=True)
 class Poisson:
-    """A count of mean `mean`, at least 1 and at most `most`, which hardly any draw reaches."""
+    """A count of mean `mean`, cut to 1 and `most`; `most` is so large that few draws reach it."""
 
     mean: float
     most: int
@@ -169,57 +174,6 @@ class Poisson:
 
 
 Distribution = Fixed | Uniform | LogUniform | Normal | PowerLaw | Rayleigh | Poisson
-
-
-@dataclass(frozen=True)
-class LogNormal:
-    """Its logarithm is Gaussian; `scatter` is the standard deviation of the natural one."""
-
-    median: float
-    scatter: float
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return 0.0, math.inf
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        return self.median * np.exp(random.normal(0.0, self.scatter, count))
-
-
-@dataclass(frozen=True)
-class NumberCounts:
-    """Magnitudes of objects whose number grows as 10^(slope m), from `bright` to `faint`."""
-
-    slope: float
-    bright: float
-    faint: float
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.bright, self.faint
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        least, most = 10 ** (self.slope * self.bright), 10 ** (self.slope * self.faint)
-        return np.log10(least + random.random(count) * (most - least)) / self.slope
-
-
-@dataclass(frozen=True)
-class Within(_Between):
-    """A law of which only values from low to high are kept; others are drawn again."""
-
-    of: Distribution | LogNormal
-    low: float
-    high: float
-
-    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
-        values = self.of.draw(random, count)
-        while (outside := (values < self.low) | (values > self.high)).any():
-            values[outside] = self.of.draw(random, int(outside.sum()))
-        return values
-
-
-# Those of the survey among them; a preset takes a `Distribution`.
-AnyDistribution = Distribution | LogNormal | NumberCounts | Within
 
 
 @dataclass(frozen=True)
@@ -247,27 +201,34 @@ class Polar:
         return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
 
 
-Place = Cartesian | Polar
+Position = Cartesian | Polar
 
 
-def one(law: AnyDistribution, random: np.random.Generator) -> float:
-    """One number from a law."""
-    return float(law.draw(random, 1)[0])
+def draw_one(distribution: Drawable, random: np.random.Generator) -> float:
+    """One number from a distribution."""
+    return float(distribution.draw(random, 1)[0])
 
 
 def rounded(values: object) -> NDArray[np.float64]:
-    """Numbers as float32 holds them, in float64: what is below depends on the machine."""
+    """Numbers as float32 holds them, in float64: the digits below depend on the machine."""
     return np.asarray(values, np.float32).astype(np.float64)
 
 
-def plain(part: object) -> Any:
-    """Laws, and what is made of them, as JSON: a mapping each, laws and places with their name."""
+def as_json(part: object) -> Any:
+    """Settings as JSON: a mapping for each dataclass, with its class where that can be drawn from.
+
+    A distribution is marked by ``law``, a position by ``place``; a field is called what its
+    metadata says, if it has a ``json`` name of its own.
+    """
     if isinstance(part, tuple):
-        return [plain(each) for each in part]
+        return [as_json(item) for item in part]
     if not dataclasses.is_dataclass(part):
         return part
-    fields = {f.name: plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    for kind, known in (("law", AnyDistribution), ("place", Place)):
-        if isinstance(part, known):
-            return {kind: type(part).__name__} | fields
-    return fields
+    fields = {
+        f.metadata.get("json", f.name): as_json(getattr(part, f.name))
+        for f in dataclasses.fields(part)
+    }
+    if not hasattr(part, "draw"):
+        return fields
+    kind = "place" if isinstance(part, Position) else "law"
+    return {kind: type(part).__name__} | fields

@@ -1,4 +1,4 @@
-"""Presets with some of their laws changed, checked before anything is computed."""
+"""Presets with some of their fields overridden, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,41 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.distributions import Distribution, Fixed, Place, Polar, Uniform
+from deeplense_batch.simulation.distributions import (
+    Distribution,
+    Fixed,
+    Polar,
+    Position,
+    Uniform,
+)
 from deeplense_batch.simulation.presets import PhotonCamera, Preset
 
-__all__ = ["changed", "check"]
+__all__ = ["check_preset", "with_overrides"]
 
-_LAWS = {law.__name__: law for law in get_args(Distribution)}
-_PLACES = {place.__name__: place for place in get_args(Place)}
+_DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
+_POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
-_KNOWN = {"name", "version", "slips"}  # not to be changed: they say what the rest is
+_FIXED = {"name", "version", "known_faults"}  # these describe the preset and are not overridden
 
 
-def changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
-    """Change fields of a preset.
+def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
+    """Override fields of a preset.
 
     Arguments:
-        preset: What is changed.
-        changes: Values by dotted field, such as ``{"sphere.count": 30}``. A law may be a number,
-            ``[low, high]`` for a uniform one, or ``{law: Normal, mean: 0, sd: 0.5}``; a place is
-            ``{place: Polar, radius: [0, 1]}`` or ``{place: Cartesian, x: 0, y: 0}``.
+        preset: Where all other fields come from.
+        overrides: Values by dotted field, such as ``{"sphere.count": 30}``. A distribution may be
+            a number, ``[low, high]`` for a uniform one, or ``{law: Normal, mean: 0, sd: 0.5}``; a
+            position is ``{place: Polar, radius: [0, 1]}`` or ``{place: Cartesian, x: 0, y: 0}``.
 
     Raises:
         ShardError: A field does not exist, or takes no such value.
     """
-    for field, value in _dotted(changes):
+    for field, value in _dotted(overrides):
         preset = _replaced(preset, field.split("."), value, f"preset {preset.name}: {field}")
     return preset
 
 
-def check(preset: Preset, size: int) -> None:
+def check_preset(preset: Preset, size: int) -> None:
     """Make sure that every scene of a preset can be made.
 
     Raises:
@@ -46,16 +52,33 @@ def check(preset: Preset, size: int) -> None:
             its range, or a frame of `size` pixels too small for the blur.
     """
     where = f"preset {preset.name}"
-    least_source, most_lens = preset.z_s.range[0], preset.z_l.range[1]
-    if preset.z_l.range[0] <= 0 or least_source <= most_lens:
+    _check_redshifts(preset, where)
+    for name, value in _positive_numbers(preset):
+        if not 0 < value < math.inf:
+            raise ShardError(f"{where}: {name}: should be above 0, got {value:g}")
+    _check_masses(preset, where)
+    for name, distribution, least, most in _bounded(preset):
+        low, high = distribution.range
+        if not (low <= high and least <= low and high <= most):
+            raise ShardError(
+                f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
+            )
+    _check_blur(preset, size, where)
+
+
+def _check_redshifts(preset: Preset, where: str) -> None:
+    nearest_source, farthest_lens = preset.z_s.range[0], preset.z_l.range[1]
+    if preset.z_l.range[0] <= 0 or nearest_source <= farthest_lens:
         raise ShardError(
-            f"{where}: z_s from {least_source:g} and z_l up to {most_lens:g}: "
+            f"{where}: z_s from {nearest_source:g} and z_l up to {farthest_lens:g}: "
             "a source should lie behind its lens, and a lens before us"
         )
-    for name, value, least in _plain_numbers(preset):
-        if not least < value < math.inf:
-            raise ShardError(f"{where}: {name}: should be above {least:g}, got {value:g}")
-    shares = {"sphere": _most_mass(preset) / preset.lens.mass}
+
+
+def _check_masses(preset: Preset, where: str) -> None:
+    """Refuse substructure as heavy as the lens that it is taken from."""
+    most_in_halos = preset.sphere.count.range[1] * preset.sphere.mass.range[1]
+    shares = {"sphere": most_in_halos / preset.lens.mass}
     shares["vort"] = preset.vort.mass.range[1] / preset.lens.mass
     if preset.fraction is not None:
         shares = {"fraction": preset.fraction.range[1]}
@@ -65,12 +88,9 @@ def check(preset: Preset, size: int) -> None:
                 f"{where}: {name}: up to {share:.3g} of the lens in substructure leaves no lens; "
                 "it should stay below 1"
             )
-    for name, law, least, most in _bounded(preset):
-        low, high = law.range
-        if not (low <= high and least <= low and high <= most):
-            raise ShardError(
-                f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
-            )
+
+
+def _check_blur(preset: Preset, size: int, where: str) -> None:
     kernel = getattr(preset.camera, "kernel_size", None)
     if kernel and (kernel % 2 == 0 or kernel > size):
         raise ShardError(
@@ -84,35 +104,31 @@ def check(preset: Preset, size: int) -> None:
         )
 
 
-def _dotted(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields by dotted name, though some stand in sections, as a recipe may have them."""
-    for name, value in changes.items():
+def _dotted(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by dotted name; a recipe may also give them in nested sections."""
+    for name, value in overrides.items():
         if isinstance(value, Mapping) and not {"law", "place"} & set(value):
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _most_mass(preset: Preset) -> float:
-    return preset.sphere.count.range[1] * preset.sphere.mass.range[1]
-
-
-def _plain_numbers(preset: Preset) -> Iterator[tuple[str, float, float]]:
-    """Numbers that are no laws, and what they should be above."""
+def _positive_numbers(preset: Preset) -> Iterator[tuple[str, float]]:
+    """Fields that are single numbers, not distributions."""
     camera = preset.camera
-    yield "lens.mass", preset.lens.mass, 0.0
-    yield "source.intensity", preset.source.intensity, 0.0
-    yield "pixel_scale", preset.pixel_scale, 0.0
-    yield "camera.psf_sigma", camera.psf_sigma, 0.0
+    yield "lens.mass", preset.lens.mass
+    yield "source.intensity", preset.source.intensity
+    yield "pixel_scale", preset.pixel_scale
+    yield "camera.psf_sigma", camera.psf_sigma
     if isinstance(camera, PhotonCamera):
-        yield "camera.sky", camera.sky, 0.0
+        yield "camera.sky", camera.sky
     else:
-        yield "camera.peak", camera.peak, 0.0
-        yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd, 0.0
+        yield "camera.peak", camera.peak
+        yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd
 
 
 def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]:
-    """Laws whose numbers have a range of their own."""
+    """Distributions, and the least and the greatest value that they may give."""
     tiny = 1e-6
     yield "lens.q", preset.lens.q, 0.05, 1.0
     yield "lens.shear", preset.lens.shear, 0.0, 1.0 - tiny
@@ -134,9 +150,10 @@ def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]
 
 
 def _replaced(part: Any, path: list[str], value: Any, where: str) -> Any:
+    """A dataclass with one field, which may lie deeper, read from `value`."""
     name, *rest = path
     hints = get_type_hints(type(part))
-    allowed = sorted(set(hints) - _KNOWN)
+    allowed = sorted(set(hints) - _FIXED)
     if name not in allowed:
         raise ShardError(f"{where}: no such field; {nearest(name, allowed)}")
     old = getattr(part, name)
@@ -155,54 +172,56 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     if Fixed in kinds:
-        return _law(value, where)
+        return _read_distribution(value, where)
     if Polar in kinds:
-        return _place(value, where)
+        return _read_position(value, where)
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
         raise ShardError(f"{where}: got {value!r}; {nearest(str(value), get_args(hint))}")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number and math.isfinite(value):
+    if hint is float and _is_number(value) and math.isfinite(value):
         return float(value)
-    if int in kinds and number and value == int(value) and value > 0:
+    if int in kinds and _is_number(value) and value == int(value) and value > 0:
         return int(value)
-    asked = "a whole number above 0" if int in kinds else "one of its fields"
-    asked = "a number" if hint is float else asked
-    raise ShardError(f"{where}: expected {asked}, got {value!r}")
+    expected = "a whole number above 0" if int in kinds else "one of its fields"
+    expected = "a number" if hint is float else expected
+    raise ShardError(f"{where}: expected {expected}, got {value!r}")
 
 
-def _law(value: Any, where: str) -> Distribution:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read_distribution(value: Any, where: str) -> Distribution:
+    if _is_number(value) and math.isfinite(value):
         return Fixed(float(value))
     if isinstance(value, list | tuple) and len(value) == 2:
-        return _made(Uniform, {"low": value[0], "high": value[1]}, where)
-    if isinstance(value, Mapping) and value.get("law") in _LAWS:
+        return _create(Uniform, {"low": value[0], "high": value[1]}, where)
+    if isinstance(value, Mapping) and value.get("law") in _DISTRIBUTIONS:
         fields = {name: item for name, item in value.items() if name != "law"}
-        return _made(_LAWS[value["law"]], fields, where)
+        return _create(_DISTRIBUTIONS[value["law"]], fields, where)
     raise ShardError(
         f"{where}: expected a number, [low, high] or {{law: ..., ...}} with one of "
-        f"{', '.join(_LAWS)}; got {value!r}"
+        f"{', '.join(_DISTRIBUTIONS)}; got {value!r}"
     )
 
 
-def _place(value: Any, where: str) -> Place:
-    if isinstance(value, Mapping) and value.get("place") in _PLACES:
-        parts = {name: _law(v, where) for name, v in value.items() if name != "place"}
-        kind = _PLACES[value["place"]]
+def _read_position(value: Any, where: str) -> Position:
+    if isinstance(value, Mapping) and value.get("place") in _POSITIONS:
+        fields = {n: _read_distribution(v, where) for n, v in value.items() if n != "place"}
+        kind = _POSITIONS[value["place"]]
         names = {field.name for field in dataclasses.fields(kind)}
-        if set(parts) <= names and (kind is Polar or set(parts) == names) and parts:
-            return kind(**parts)
+        if set(fields) <= names and (kind is Polar or set(fields) == names) and fields:
+            return kind(**fields)
     raise ShardError(
         f"{where}: expected {{place: Polar, radius: ...}} or {{place: Cartesian, x: ..., "
         f"y: ...}}; got {value!r}"
     )
 
 
-def _made(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
+def _create(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
     names = [field.name for field in dataclasses.fields(kind)]
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in fields.values()]
-    if sorted(fields) != sorted(names) or not all(numbers):
+    if sorted(fields) != sorted(names) or not all(map(_is_number, fields.values())):
         raise ShardError(
             f"{where}: {kind.__name__} takes numbers for {', '.join(names)}; got {dict(fields)}"
         )

@@ -1,13 +1,14 @@
-"""What is simulated, as data: a law for every parameter of a substructure set.
+"""What is simulated, as data: a distribution for every parameter of a substructure set.
 
-A preset says from which law each number of a scene is drawn; `scenes` draws them and traces the
-rays. Nothing that could make a class easier to tell is drawn by class: only the substructure is.
+A preset says from which distribution each number of a scene is drawn; `scenes` draws them and
+traces the rays. Only the substructure depends on the class: nothing else that is drawn gives the
+class away.
 
 ``common_test_1``
     The public DeepLense Common Test I, recovered by fits to its own images
-    (``scripts/fit_common_test_1.py``): isothermal sphere in strong shear, Sersic source, photon
+    (``research/fit_common_test_1.py``): isothermal sphere in strong shear, Sersic source, photon
     counts. It looks like the real set and a network trained on the real set reads it; it also
-    has the faults of its generator, which `Preset.slips` names.
+    has the faults of its generator, which `Preset.known_faults` names.
 ``benchmark``
     One fixed lens without those faults, and substructure whose mass is taken out of the lens, so
     that the ring has one size whatever the class. Its halos keep the masses of DeepLenseSim
@@ -19,7 +20,7 @@ rays. Nothing that could make a class easier to tell is drawn by class: only the
     `benchmark` with a lens and a source that vary from image to image.
 ``physical``
     `varied` with halos as cold dark matter has them: masses p(m) ~ m^-1.9, tidally cut profiles,
-    and 1 to 4 % of the mass in substructure, drawn from one law for both classes.
+    and 1 to 4 % of the mass in substructure, drawn from one distribution for both classes.
 ``null``
     `physical` without any substructure in all three classes: what a network learns here, it
     learns from something that it should not see.
@@ -34,7 +35,7 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deeplense_batch.simulation.distributions import (
@@ -43,9 +44,9 @@ from deeplense_batch.simulation.distributions import (
     Fixed,
     LogUniform,
     Normal,
-    Place,
     Poisson,
     Polar,
+    Position,
     PowerLaw,
     Rayleigh,
     Uniform,
@@ -79,14 +80,14 @@ class Lens:
     phi: Distribution
     shear: Distribution  # its modulus
     shear_angle: Distribution
-    centre: Place = _ORIGIN
+    centre: Position = _ORIGIN
 
 
 @dataclass(frozen=True)
 class Source:
     """Sersic galaxy."""
 
-    place: Place
+    place: Position
     intensity: float  # at `radius`; a camera with a fixed peak scales it
     radius: Distribution  # geometric mean of the half-light semi-axes
     n: Distribution
@@ -100,7 +101,7 @@ class Halos:
 
     count: Distribution
     mass: Distribution
-    place: Place  # around the lens
+    place: Position  # around the lens
     unit: Literal["arcsec", "theta_e"] = "arcsec"  # of the place
     profile: Literal["point", "pseudo_jaffe"] = "point"
 
@@ -112,7 +113,7 @@ class Vortex:
     mass: Distribution
     length: Distribution
     angle: Distribution
-    centre: Place
+    centre: Position
     points: int | None = None  # None for the line itself
 
 
@@ -145,29 +146,31 @@ class Preset:
     z_l: Distribution
     z_s: Distribution
     distances: Literal["angular", "luminosity by mistake"]
-    # How the lens pays for its substructure: `shared` leaves the total mass, theta_E^2 of the
-    # lens times 1 - fraction; `compensated` leaves the mean deflection over the Einstein ring.
-    # `added` leaves the lens as it is.
+    # Where the mass of substructure comes from. `shared`: from the lens, whose theta_E^2 is
+    # multiplied by 1 - fraction, so that the total mass is kept. `compensated`: from the lens, so
+    # that the mean deflection over the Einstein ring is kept. `added`: the lens is left as it is.
     budget: Literal["shared", "compensated", "added"]
     lens: Lens
     source: Source
     sphere: Halos
     vort: Vortex
     camera: PhotonCamera | ReadoutCamera
-    # Share of `lens.mass` to which the masses of substructure are brought; None leaves them.
+    # Total mass of substructure as a share of `lens.mass`, to which the masses drawn are scaled;
+    # None: they are not scaled.
     fraction: Distribution | None = None
-    slips: tuple[str, ...] = ()  # faults of the imitated generator, kept on purpose
+    # Faults of the imitated generator, kept on purpose.
+    known_faults: tuple[str, ...] = field(default=(), metadata={"json": "slips"})
     pixel_scale: float = 0.05
     supersampling: int = 2  # rms error 3e-4 of the peak, a hundredth of the noise
 
     @property
     def unphysical(self) -> bool:
         """Whether the images break known physics on purpose."""
-        return bool(self.slips)
+        return bool(self.known_faults)
 
 
-# Degrees where radians were drawn, and rows counted upwards: all near the x axis, below it.
-_DEGREES_SLIP = Uniform(-math.radians(_TURN), 0.0)
+# Drawn in degrees and used as radians, rows counted upwards: directions just below the x axis.
+_DEGREES_AS_RADIANS = Uniform(-math.radians(_TURN), 0.0)
 # A density of m^-0.9, where the slope of the cumulative count was meant: m^-1.9.
 _HEAVY_MASSES = PowerLaw(-0.9, 1e6, 1e10)
 
@@ -184,7 +187,7 @@ COMMON_TEST_1 = Preset(
         q=Fixed(1.0),
         phi=Fixed(0.0),
         shear=Uniform(0.0, 0.3),
-        shear_angle=_DEGREES_SLIP,
+        shear_angle=_DEGREES_AS_RADIANS,
     ),
     source=Source(
         place=Polar(Uniform(0.0, 0.5)),
@@ -192,16 +195,16 @@ COMMON_TEST_1 = Preset(
         radius=Fixed(0.5),
         n=Fixed(1.5),
         q=Uniform(0.4, 1.0),
-        phi=_DEGREES_SLIP,
+        phi=_DEGREES_AS_RADIANS,
     ),
     # Masses found in six images spread over 0.14 to 1.05 e10 and 0.1 to 1.9 arcsec; 24 are above
-    # 4.3e9, where this law has 20. Count and lower ends are those of DeepLenseSim. The least
-    # radius is not settled: 4 of 25 heavy halos of six real images lie within 0.2 arcsec, which
-    # prefers U(0, 2) by 10 in -2 log L; the network trained on the real set prefers this one
-    # (macro AUC 0.967 against 0.957, 400 images a class).
+    # 4.3e9, where this distribution has 20. Count and lower ends are those of DeepLenseSim. The
+    # least radius is uncertain: 4 of 25 heavy halos of six real images lie within 0.2 arcsec,
+    # which prefers U(0, 2) by 10 in -2 log L; the network trained on the real set prefers this
+    # one (macro AUC 0.967 against 0.957, 400 images a class).
     sphere=Halos(count=Fixed(25), mass=_HEAVY_MASSES, place=Polar(Uniform(0.25, 2.0))),
     # Six strings have 3.0 to 4.35 e10, 1.4 to 3.0 arcsec, and middles 0.2 to 1.3 arcsec off. By
-    # -2 log L 12 points fit worse than 25 by 37, and 50 or 100 by 6 to 9, which does not tell.
+    # -2 log L 12 points fit worse than 25 by 37, and 50 or 100 by 6 to 9, which decides nothing.
     vort=Vortex(
         mass=Uniform(3e10, 4.5e10),
         length=Uniform(1.0, 3.0),
@@ -214,7 +217,7 @@ COMMON_TEST_1 = Preset(
     # 7e-4 of the peak.
     camera=PhotonCamera(psf_sigma=0.087, sky=10.0, kernel_size=11),
     supersampling=1,
-    slips=(
+    known_faults=(
         "Einstein radii from luminosity distances, D_ls = D_s - D_l",
         "directions of shear and source drawn in degrees as if radians: within 6.3 degrees of x",
         "halo masses drawn with p(m) ~ m^-0.9 instead of m^-1.9: 3.8% of the lens, not 0.03%",
@@ -266,7 +269,7 @@ PARITY = replace(
     BENCHMARK,
     name="parity",
     budget="added",
-    slips=(
+    known_faults=(
         "halo masses drawn with p(m) ~ m^-0.9 instead of m^-1.9: 3.8% of the lens, not 0.03%",
         "always 25 halos, where a Poisson number was meant",
         "substructure added to a fixed lens: the size of the ring tells the class",

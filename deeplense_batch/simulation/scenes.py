@@ -1,7 +1,7 @@
 """Draw the scenes of a preset and trace their rays.
 
 A scene is a handful of named numbers, drawn from one stream of random numbers per image: first all
-that has nothing to do with the class, then the substructure, last the noise. A batch of scenes
+that is independent of the class, then the substructure, last the noise. A batch of scenes
 becomes images without noise by the lens equation,
 
     beta = theta - alpha_lens - alpha_shear - alpha_substructure    image = A source(beta) A^T
@@ -10,21 +10,23 @@ with A the camera's matrix. ``theta_e`` of a scene is the Einstein radius of len
 together; `lens_radius` says what is left for the lens alone.
 
 Images are the same on every machine. Libraries round their last digit in their own way, by
-processor, thread and version, so no result may hang on it:
+processor, thread and version, so no result may depend on it:
 
 - numbers of a scene are rounded to float32 before they are used and stored;
 - fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
-  754 rounds in one way only; counts drawn from them differ where a last digit of float64 decides,
-  by estimate once in some 1e12 pixels.
+  754 rounds in one way only. Counts drawn from them differ where the last digit of a float64
+  decides: by estimate, in one of 1e12 pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -55,7 +57,7 @@ from deeplense_batch.lensing.profiles import (
     sis,
     tidal_radii,
 )
-from deeplense_batch.simulation.distributions import one, rounded
+from deeplense_batch.simulation.distributions import draw_one, rounded
 from deeplense_batch.simulation.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
 
 __all__ = [
@@ -88,37 +90,20 @@ _EXACT = torch.float32  # of sums over masses, by operations that are the same o
 _RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
-def draw_scene(preset: Preset, target: int, random: np.random.Generator) -> Scene:
+def draw_scene(preset: Preset, target: int, random: Generator) -> Scene:
     """Draw one scene.
 
     Arguments:
-        preset: The laws.
+        preset: The distributions.
         target: Number of the class in `CLASSES`.
         random: The stream of this image; noise is drawn from what is left of it.
 
     Returns:
         The scene; without halos or a vortex their masses are zero.
     """
-
-    draw = partial(one, random=random)
-    lens, source, camera = preset.lens, preset.source, preset.camera
-    z_l, z_s = draw(preset.z_l), draw(preset.z_s)
-    theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else draw(lens.theta_e)
-    ellipse = [*lens.centre.draw(random, 1)[0], draw(lens.q), draw(lens.phi)]
-    modulus, twice = draw(lens.shear), 2 * draw(lens.shear_angle)
-    galaxy = [*source.place.draw(random, 1)[0]]
-    galaxy += [draw(source.radius), draw(source.n), draw(source.q), draw(source.phi)]
-    numbers: dict[str, object] = {
-        "z_l": z_l,
-        "z_s": z_s,
-        "theta_e": theta_e,
-        "lens": ellipse,
-        "shear": (modulus * np.cos(twice), modulus * np.sin(twice)),
-        "source": galaxy,
-    }
-    if isinstance(camera, ReadoutCamera):
-        numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
-    share = None if preset.fraction is None else draw(preset.fraction)
+    numbers = _draw_smooth(preset, random)
+    theta_e = numbers["theta_e"]
+    share = None if preset.fraction is None else draw_one(preset.fraction, random)
     scene = {name: rounded(value) for name, value in numbers.items()}
     for _ in range(_TRIES):
         drawn = _draw_substructure(preset, CLASSES[target], theta_e, share, random)
@@ -145,11 +130,7 @@ def without_substructure(scenes: Scenes) -> Scenes:
 
 
 def render(
-    preset: Preset,
-    scenes: Scenes,
-    size: int,
-    *,
-    device: torch.device | str = "cpu",
+    preset: Preset, scenes: Scenes, size: int, *, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Images without noise and sky.
 
@@ -157,7 +138,7 @@ def render(
         preset: What the scenes were drawn from.
         scenes: A batch of B.
         size: Pixels along a side.
-        device: Of the computation on fields; what is a number per scene stays on the CPU.
+        device: Where fields are computed; the numbers of a scene stay on the CPU.
 
     Returns:
         Brightness, (B, size, size) float64 on `device`, in the unit of the source's intensity.
@@ -170,21 +151,11 @@ def render(
 
 
 def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
-    """Brightness of the sources at places of the source plane, (B, H, W) of the type of `x`."""
-    centre_x, centre_y, radius, n, q, phi = (
-        v[:, None, None] for v in scenes["source"].to(x).unbind(1)
-    )
-    return sersic(
-        x,
-        y,
-        centre_x=centre_x,
-        centre_y=centre_y,
-        intensity=preset.source.intensity,
-        radius=radius,
-        n=n,
-        q=q,
-        phi=phi,
-    )
+    """Brightness of the sources at positions of the source plane, (B, H, W) of the type of `x`."""
+    names = ("centre_x", "centre_y", "radius", "n", "q", "phi")
+    numbers = scenes["source"].to(x)[..., None, None].unbind(1)
+    galaxy = dict(zip(names, numbers, strict=True))
+    return sersic(x, y, intensity=preset.source.intensity, **galaxy)
 
 
 def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,14 +176,11 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     if len(rows):
         cx, cy = scenes["halos"][rows][:, used, 1:].to(x).unbind(2)
         masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
-        parts = _halo_deflection(preset, x, y, cx, cy, masses, theta_e)
-        for total, part in zip(alpha, parts, strict=True):
-            total.index_add_(0, rows.to(total.device), part.to(total))
+        _add_to_rows(alpha, rows, _halo_deflection(preset, x, y, cx, cy, masses, theta_e))
     rows = torch.nonzero(vortex)[:, 0]
     if len(rows):
         line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
-        for total, part in zip(alpha, line, strict=True):
-            total.index_add_(0, rows.to(total.device), part.to(total))
+        _add_to_rows(alpha, rows, line)
     return alpha
 
 
@@ -254,7 +222,7 @@ def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: 
 
     Arguments:
         preset: Whose profile they have.
-        x, y: Their places from the middle of the circle, (B, N) float64, arcsec.
+        x, y: Their positions from the middle of the circle, (B, N) float64, arcsec.
         halos: Their squared Einstein radii, (B, N) float64, arcsec^2.
         ring: Radius of the circle, (B,) float64, arcsec.
     """
@@ -273,6 +241,14 @@ def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: 
     return total / _RING
 
 
+def _add_to_rows(
+    totals: tuple[Tensor, Tensor], rows: Tensor, fields: tuple[Tensor, Tensor]
+) -> None:
+    """Add fields of some scenes of a batch to those of all."""
+    for total, field in zip(totals, fields, strict=True):
+        total.index_add_(0, rows.to(total.device), field.to(total))
+
+
 def _halo_deflection(
     preset: Preset, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, masses: Tensor, theta_e: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -286,7 +262,7 @@ def observe(
     preset: Preset,
     scene: Scene,
     image: NDArray[np.float64],
-    random: np.random.Generator,
+    random: Generator,
     *,
     binned: int = 1,
 ) -> tuple[NDArray[np.uint16], float]:
@@ -307,18 +283,7 @@ def observe(
     Raises:
         ShardError: The counts are none, or more than 16 bits hold.
     """
-    camera, size = preset.camera, len(image) // binned
-    signal = image.reshape(size, binned, size, binned).sum((1, 3))
-    if isinstance(camera, PhotonCamera):
-        counts = photon_counts(signal, camera.sky * binned**2, random)
-    else:
-        counts = readout_counts(
-            signal * (camera.peak / image.max()),
-            exposure=float(scene["exposure"]),
-            sky_sd=binned * camera.peak / float(scene["snr"]),
-            counts_per_sky_sd=camera.counts_per_sky_sd,
-            random=random,
-        )
+    counts = _exposed(preset, scene, image, random, binned)
     counts -= counts.min()
     most = int(counts.max())
     if not 0 < most <= np.iinfo(np.uint16).max:
@@ -327,6 +292,23 @@ def observe(
             f"and no more than {np.iinfo(np.uint16).max}: change the source or the camera"
         )
     return counts.astype(np.uint16), float(most)
+
+
+def _exposed(
+    preset: Preset, scene: Scene, image: NDArray[np.float64], random: Generator, binned: int
+) -> NDArray[np.int64]:
+    """Counts of an exposure, noise included; arguments as of `observe`."""
+    camera, size = preset.camera, len(image) // binned
+    signal = image.reshape(size, binned, size, binned).sum((1, 3))
+    if isinstance(camera, PhotonCamera):
+        return photon_counts(signal, camera.sky * binned**2, random)
+    return readout_counts(
+        signal * (camera.peak / image.max()),
+        exposure=float(scene["exposure"]),
+        sky_sd=binned * camera.peak / float(scene["snr"]),
+        counts_per_sky_sd=camera.counts_per_sky_sd,
+        random=random,
+    )
 
 
 def _blur(preset: Preset, size: int) -> Tensor:
@@ -345,27 +327,45 @@ def _vortex(
     squared = squared.to(x)
     if points is None:
         return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
-    places = points_on_line(cx, cy, angle, length, points)
+    positions = points_on_line(cx, cy, angle, length, points)
     masses = (squared / points)[:, None].expand(-1, points)
-    return point_masses(x, y, *places, masses, _EXACT)
+    return point_masses(x, y, *positions, masses, _EXACT)
+
+
+def _draw_smooth(preset: Preset, random: Generator) -> dict[str, Any]:
+    """Draw all numbers of a scene but those of its substructure."""
+    draw = partial(draw_one, random=random)
+    lens, source, camera = preset.lens, preset.source, preset.camera
+    z_l, z_s = draw(preset.z_l), draw(preset.z_s)
+    theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else draw(lens.theta_e)
+    ellipse = [*lens.centre.draw(random, 1)[0], draw(lens.q), draw(lens.phi)]
+    modulus, twice = draw(lens.shear), 2 * draw(lens.shear_angle)
+    galaxy = [*source.place.draw(random, 1)[0]]
+    galaxy += [draw(source.radius), draw(source.n), draw(source.q), draw(source.phi)]
+    numbers: dict[str, Any] = {"z_l": z_l, "z_s": z_s, "theta_e": theta_e, "lens": ellipse}
+    numbers["shear"] = modulus * np.cos(twice), modulus * np.sin(twice)
+    numbers["source"] = galaxy
+    if isinstance(camera, ReadoutCamera):
+        numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
+    return numbers
 
 
 def _draw_substructure(
-    preset: Preset, name: str, theta_e: float, share: float | None, random: np.random.Generator
+    preset: Preset, name: str, theta_e: float, share: float | None, random: Generator
 ) -> Scene:
     most = int(preset.sphere.count.range[1])
     halos, vortex = np.zeros((most, 3)), np.zeros(5)
     if name == "sphere":
-        laws = preset.sphere
-        count = int(laws.count.draw(random, 1)[0])
-        halos[:count, 0] = laws.mass.draw(random, count)
-        unit = theta_e if laws.unit == "theta_e" else 1.0
-        halos[:count, 1:] = unit * laws.place.draw(random, count)
+        sphere = preset.sphere
+        count = int(draw_one(sphere.count, random))
+        halos[:count, 0] = sphere.mass.draw(random, count)
+        unit = theta_e if sphere.unit == "theta_e" else 1.0
+        halos[:count, 1:] = unit * sphere.place.draw(random, count)
     elif name == "vort":
         line = preset.vort
-        vortex[0] = line.mass.draw(random, 1)[0]
+        vortex[0] = draw_one(line.mass, random)
         vortex[1:3] = line.centre.draw(random, 1)[0]
-        vortex[3:] = line.angle.draw(random, 1)[0], line.length.draw(random, 1)[0]
+        vortex[3:] = draw_one(line.angle, random), draw_one(line.length, random)
     total = halos[:, 0].sum() + vortex[0]
     if share is not None and total:
         for masses in (halos[:, 0], vortex[:1]):
@@ -394,6 +394,6 @@ def squared_radii(preset: Preset, scenes: Scenes) -> tuple[Tensor, Tensor]:
 
 
 def _per_solar_mass(preset: Preset, z_l: Tensor, z_s: Tensor) -> Tensor:
-    slip = preset.distances == "luminosity by mistake"
-    distances = luminosity_distances_by_mistake if slip else angular_distances
+    mistaken = preset.distances == "luminosity by mistake"
+    distances = luminosity_distances_by_mistake if mistaken else angular_distances
     return einstein_radius_squared(1.0, distances(z_l, z_s))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +12,16 @@ from typing import Any
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GenerateReport, ImageGenerator, generate_dataset
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.substructure import Diffusion, Substructure, SuperResolution
-from deeplense_batch.simulation.survey.lens_finding import LensFinding
 
-__all__ = ["KINDS", "check", "simulate"]
+__all__ = ["KINDS", "check", "generator_class", "simulate"]
 
-KINDS: dict[str, Callable[..., ImageGenerator]] = {
-    "substructure": Substructure,
-    "lens_finding": LensFinding,
-    "diffusion": Diffusion,
-    "super_resolution": SuperResolution,
+# Module and class of each kind of set. A module that is not installed is missed only where its
+# kind is asked for.
+KINDS = {
+    "substructure": "deeplense_batch.simulation.substructure:Substructure",
+    "lens_finding": "deeplense_batch.simulation.survey.lens_finding:LensFinding",
+    "diffusion": "deeplense_batch.simulation.substructure:Diffusion",
+    "super_resolution": "deeplense_batch.simulation.substructure:SuperResolution",
 }
 
 
@@ -44,8 +46,9 @@ def simulate(
         seed: Seed of every random number.
         shard_size: Images in a shard.
         part: Which part of the shards this process makes, from 0.
-        parts: Into how many parts they are divided. Who finds all shards made completes the set.
-        on_batch: Called after each batch; what it raises ends the work, to go on later.
+        parts: Into how many parts they are divided. The process that finds all shards made joins
+            them to the set.
+        on_batch: Called after every few images; what it raises ends the work, to go on later.
         options: Of the kind: ``preset``, ``set_``, ``size`` and ``device`` of `Substructure`.
 
     Raises:
@@ -53,38 +56,67 @@ def simulate(
             those of another simulation that is not complete. Nothing has been computed then.
     """
     _check_numbers(images=images, seed=seed, shard_size=shard_size, parts=parts)
-    content, counts = check(kind, images=images, **options)
+    generator, counts = check(kind, images=images, **options)
     return generate_dataset(
-        "simulate", content, kind, counts, Path(out), seed=seed, shard_size=shard_size, part=part,
-        parts=parts, on_batch=on_batch,
+        "simulate", generator, kind, counts, Path(out), seed=seed, shard_size=shard_size,
+        part=part, parts=parts, on_batch=on_batch,
     )  # fmt: skip
 
 
 def check(
     kind: str, *, images: int, **options: Any
 ) -> tuple[ImageGenerator, dict[str, dict[str, int]]]:
-    """Find out what would be made: its kind, and images by split and class.
+    """Find out what would be made: the generator, and images by split and class.
 
     Raises:
         ShardError: As `simulate`, of the arguments.
     """
+    generator_of_kind = generator_class(kind)
+    for option in options:
+        if option not in inspect.signature(generator_of_kind).parameters:
+            flag = option.removesuffix("_")
+            raise ShardError(
+                f"simulate: --{flag}: is not for a set of kind {kind}; it is for "
+                f"{', '.join(_kinds_with(option)) or 'none'}"
+            )
+    generator = generator_of_kind(**options)
+    return generator, generator.counts(images)
+
+
+def generator_class(kind: str) -> Callable[..., ImageGenerator]:
+    """The class that makes the images of a kind of set.
+
+    Raises:
+        ShardError: There is no such kind, or its module is not installed.
+    """
     if kind not in KINDS:
         raise ShardError(f"simulate: KIND: got '{kind}'; {nearest(kind, KINDS)}")
-    takes = {name: set(inspect.signature(made).parameters) for name, made in KINDS.items()}
-    for name in options:
-        if name not in takes[kind]:
-            flag = name.removesuffix("_")
-            others = ", ".join(one for one, known in takes.items() if name in known) or "none"
-            raise ShardError(
-                f"simulate: --{flag}: is not for a set of kind {kind}; it is for {others}"
-            )
-    content = KINDS[kind](**options)
-    return content, content.counts(images)
+    module, _, name = KINDS[kind].partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # a dependency of the module
+        raise ShardError(
+            f"simulate: KIND: '{kind}' is not installed here, {error.name} is missing; installed "
+            f"are {', '.join(other for other in KINDS if _is_installed(other))}"
+        ) from None
 
 
-def _check_numbers(**given: object) -> None:
+def _kinds_with(option: str) -> list[str]:
+    """The kinds, among those that are installed, that take an option."""
+    installed = filter(_is_installed, KINDS)
+    return [k for k in installed if option in inspect.signature(generator_class(k)).parameters]
+
+
+def _is_installed(kind: str) -> bool:
+    package, _, _ = KINDS[kind].partition(":")[0].rpartition(".")
+    return importlib.util.find_spec(package) is not None
+
+
+def _check_numbers(**numbers: object) -> None:
     ranges = {"images": (1, 10**7), "seed": (0, 2**63 - 1)}
-    for name, value in given.items():
+    for name, value in numbers.items():
         least, most = ranges.get(name, (1, 10**9))
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ShardError(

@@ -1,9 +1,9 @@
 """The substructure set: lenses of a preset, in classes that differ by their substructure alone.
 
-Image j of class c has the index i = 3 j + c and draws from a stream of its own, made from (seed,
-number of the split, i): first the scene, then its noise. It is the same image whatever else is
-simulated, in whatever batches, shards and processes, on whatever processor (`scenes` says how),
-and a larger set holds a smaller one.
+Image j of class c has the index i = 3 j + c and a random stream of its own, made from (seed,
+number of the split, i), from which first the scene is drawn, then its noise. It is the same image
+whatever else is simulated, in whatever batches, shards and processes, on whatever processor
+(`scenes` says how), and a larger set holds a smaller one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.distributions import plain
-from deeplense_batch.simulation.overrides import changed, check
+from deeplense_batch.simulation.distributions import as_json
+from deeplense_batch.simulation.overrides import check_preset, with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scene, observe, render
 
-__all__ = ["Diffusion", "Substructure", "SuperResolution", "laws_of"]
+__all__ = ["Diffusion", "Substructure", "SuperResolution", "preset_of"]
 
 Truths = dict[str, NDArray[np.float64]]
 
@@ -44,7 +44,7 @@ class Substructure:
     """One substructure set, but for how many images.
 
     Arguments:
-        preset: Name of the laws, of `PRESETS`.
+        preset: Name of the distributions, of `PRESETS`.
         set_: Values by dotted field of the preset, in place of its own.
         size: Pixels along a side of an image; their width is the preset's.
         device: ``cpu`` or ``cuda``, on which rays are traced; the images are the same.
@@ -75,13 +75,13 @@ class Substructure:
             raise ShardError(
                 f"simulate: size: expected {_SIZES[0]} to {_SIZES[-1]} pixels; got {self.size}"
             )
-        check(self.laws, self.size)
+        check_preset(self.distributions, self.size)
         device_of(self.device)
 
     @property
-    def laws(self) -> Preset:
-        """The preset with its changes."""
-        return changed(PRESETS[self.preset], self.set_)
+    def distributions(self) -> Preset:
+        """The preset with its overrides."""
+        return with_overrides(PRESETS[self.preset], self.set_)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,7 +91,7 @@ class Substructure:
     @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec."""
-        return self.laws.pixel_scale
+        return self.distributions.pixel_scale
 
     @property
     def batch(self) -> int:
@@ -101,14 +101,14 @@ class Substructure:
     @property
     def about(self) -> str:
         """What the images come from, in a few words."""
-        laws = self.laws
-        changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
-        return f"{self.kind}, preset {laws.name} (version {laws.version}){changes}"
+        preset = self.distributions
+        overrides = "".join(f", {field} = {value}" for field, value in self.set_.items())
+        return f"{self.kind}, preset {preset.name} (version {preset.version}){overrides}"
 
     @property
     def known_faults(self) -> tuple[str, ...]:
         """Faults that the images have on purpose."""
-        return self.laws.slips
+        return self.distributions.known_faults
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in each split: 4 : 1, classes equal to one image.
@@ -124,29 +124,29 @@ class Substructure:
         return {"train": train, "val": valid}
 
     def described(self) -> dict[str, Any]:
-        """All its laws, as JSON."""
+        """All settings that an image depends on, as JSON."""
         return {
-            "preset": plain(self.laws),
+            "preset": as_json(self.distributions),
             "changes": dict(self.set_),
-            "unphysical": self.laws.unphysical,
+            "unphysical": self.distributions.unphysical,
             "size": self.size,
         }
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
-        laws, number = self.laws, self.splits.index(split)
+        preset, number = self.distributions, self.splits.index(split)
         streams = [np.random.default_rng([seed, number, i]) for i in indices]
         scenes = [
-            draw_scene(laws, i % len(CLASSES), stream)
+            draw_scene(preset, i % len(CLASSES), stream)
             for i, stream in zip(indices, streams, strict=True)
         ]
-        on = device_of(self.device)
-        rendered = render(laws, as_batch(scenes), self.size, device=on).cpu().numpy()
+        device = device_of(self.device)
+        rendered = render(preset, as_batch(scenes), self.size, device=device).cpu().numpy()
         # Beside a GPU noise would be the slowest part; numpy draws it without Python's lock.
         threads = 1 if self.device == "cpu" else cores()
         with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
             observed = list(
-                (pool.map if pool else map)(partial(observe, laws), scenes, rendered, streams)
+                (pool.map if pool else map)(partial(observe, preset), scenes, rendered, streams)
             )
         truth = {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
         truth |= {"index": np.asarray(indices, np.float64)}
@@ -154,17 +154,17 @@ class Substructure:
         return GeneratedBatch(
             images=np.stack([counts[None] for counts, _ in observed]),
             scale=np.array([[scale] for _, scale in observed]),
-            truth=truth | self._more(laws, scenes, rendered, streams),
+            truth=truth | self._more(preset, scenes, rendered, streams),
         )
 
     def _more(
         self,
-        laws: Preset,
+        preset: Preset,
         scenes: Sequence[Scene],
         rendered: NDArray[np.float64],
         streams: Sequence[np.random.Generator],
     ) -> Truths:
-        """What else is kept of images, drawn from what is left of their streams."""
+        """Further truth of the images, drawn from what is left of their streams; none here."""
         return {}
 
 
@@ -186,7 +186,7 @@ class Diffusion(Substructure):
 
 @dataclass(frozen=True)
 class SuperResolution(Substructure):
-    """Pairs of one sky: the images, and ``truth/low_resolution``, (N, 1, H/2, W/2) from 0 to 1.
+    """Pairs of one sky: an image, and ``truth/low_resolution``, (N, 1, H/2, W/2) from 0 to 1.
 
     The second is the same telescope with pixels of twice the width, and noise of its own.
     """
@@ -202,35 +202,35 @@ class SuperResolution(Substructure):
 
     def _more(
         self,
-        laws: Preset,
+        preset: Preset,
         scenes: Sequence[Scene],
         rendered: NDArray[np.float64],
         streams: Sequence[np.random.Generator],
     ) -> Truths:
-        seen = [
-            observe(laws, scene, image, stream, binned=2)
+        observed = [
+            observe(preset, scene, image, stream, binned=2)
             for scene, image, stream in zip(scenes, rendered, streams, strict=True)
         ]
-        return {"low_resolution": np.stack([counts[None] / scale for counts, scale in seen])}
+        return {"low_resolution": np.stack([counts[None] / scale for counts, scale in observed])}
 
 
-def laws_of(root: Path) -> Preset:
-    """The preset from which a folder of shards was simulated.
+def preset_of(root: Path) -> Preset:
+    """The preset, overrides included, from which a folder of shards was simulated.
 
     Raises:
         ShardError: It was not simulated here, or by another version of its preset.
     """
     try:
         manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-        laws = changed(PRESETS[manifest["preset"]["name"]], manifest["changes"])
+        preset = with_overrides(PRESETS[manifest["preset"]["name"]], manifest["changes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{root}: was not simulated from a preset of substructure") from error
-    if json.loads(json.dumps(plain(laws))) != manifest["preset"]:
+    if json.loads(json.dumps(as_json(preset))) != manifest["preset"]:
         raise ShardError(
-            f"{root}: was simulated from another version of preset {laws.name}; "
+            f"{root}: was simulated from another version of preset {preset.name}; "
             "its truth needs the program that made it"
         )
-    return laws
+    return preset
 
 
 def _axion_mass(vortex: NDArray[np.float64]) -> NDArray[np.float64]:

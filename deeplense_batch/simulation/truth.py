@@ -2,7 +2,7 @@
 
 Maps are on the pixel grid of the images, (H, W) float64, at the middle of each pixel; rows are y,
 columns x, and row 0 is the most negative y. The smooth lens with its shear and the substructure
-stand apart; their sum deflects the light.
+are separate; their sum deflects the light.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from deeplense_batch.simulation.scenes import (
     squared_radii,
     without_substructure,
 )
-from deeplense_batch.simulation.substructure import laws_of
+from deeplense_batch.simulation.substructure import preset_of
 
 __all__ = ["Truth", "detectability", "write_truth"]
 
@@ -72,7 +72,7 @@ class Truth:
     """
 
     def __init__(self, root: Path | str, slice_: str) -> None:
-        self.preset = laws_of(Path(root))
+        self.preset = preset_of(Path(root))
         self.split: Split = open_split(root, slice_ or f"{next(iter(read_splits(root)))}[:100]")
         self.size = self.split.info.shape[-1]
         self._scenes: Scenes = {
@@ -81,11 +81,11 @@ class Truth:
             if name != "index"
         }
 
-    def maps(self, number: int) -> dict[str, np.ndarray]:
+    def maps(self, index: int) -> dict[str, np.ndarray]:
         """Maps of one image.
 
         Arguments:
-            number: Its place in the slice.
+            index: Of the image in the slice.
 
         Returns:
             ``deflection`` (2, H, W) arcsec, x and y; ``convergence`` and ``potential`` (H, W), the
@@ -94,53 +94,54 @@ class Truth:
             source's intensity; ``source_plane`` (H, W), the source in the same unit on pixels of
             half the width, around the origin.
         """
-        one, preset = self._scene(number), self.preset
+        scene, preset = self._scene(index), self.preset
         x, y = fine_grid(self.size, preset.pixel_scale, 1)
-        whole = torch.cat(deflection(preset, one, x, y))
-        lens = torch.cat(lens_deflection(preset, one, x, y))
+        whole = torch.cat(deflection(preset, scene, x, y))
+        lens = torch.cat(lens_deflection(preset, scene, x, y))
         fine = fine_grid(self.size, preset.pixel_scale * _SOURCE_PIXEL, 1)
         fields = {
             "lens_deflection": lens,
             "substructure_deflection": whole - lens,
-            "image": render(preset, one, self.size)[0],
-            "source_plane": source_light(preset, one, *fine)[0],
+            "image": render(preset, scene, self.size)[0],
+            "source_plane": source_light(preset, scene, *fine)[0],
         }
         for name, (potential, convergence) in {
-            "lens": _lens_fields(preset, one, x, y),
-            "substructure": _substructure_fields(preset, one, x, y),
+            "lens": _lens_fields(preset, scene, x, y),
+            "substructure": _substructure_fields(preset, scene, x, y),
         }.items():
             shape = (self.size, self.size)
             fields[f"{name}_potential"] = torch.broadcast_to(potential, shape)
             fields[f"{name}_convergence"] = torch.broadcast_to(convergence, shape)
         return {name: field.double().numpy() for name, field in fields.items()}
 
-    def numbers(self, number: int) -> dict[str, np.ndarray]:
+    def numbers(self, index: int) -> dict[str, np.ndarray]:
         """Numbers of one image.
 
         Arguments:
-            number: Its place in the slice.
+            index: Of the image in the slice.
 
         Returns:
             All that is stored (`scenes.Scene`), with ``lens_theta_e``, the Einstein radius that
             substructure leaves to the smooth lens, arcsec, and ``delta_chi2``, `detectability`.
         """
-        one = self._scene(number)
-        stored = {name: values[0].numpy() for name, values in one.items()}
+        scene = self._scene(index)
+        stored = {name: values[0].numpy() for name, values in scene.items()}
         return stored | {
-            "lens_theta_e": lens_radius(self.preset, one)[0].numpy(),
-            "delta_chi2": np.asarray(detectability(self.preset, one, self.size)),
+            "lens_theta_e": lens_radius(self.preset, scene)[0].numpy(),
+            "delta_chi2": np.asarray(detectability(self.preset, scene, self.size)),
         }
 
-    def _scene(self, number: int) -> Scenes:
-        return {name: values[number : number + 1] for name, values in self._scenes.items()}
+    def _scene(self, index: int) -> Scenes:
+        """A batch of one scene."""
+        return {name: values[index : index + 1] for name, values in self._scenes.items()}
 
 
 def detectability(preset: Preset, scene: Scenes, size: int) -> float:
-    """What substructure changes in an image beyond what a smooth lens could make up for.
+    """How far an image with substructure is from any image of a smooth lens, as a delta chi^2.
 
-    delta chi^2 between the image and the best smooth model, to first order: the difference to the
-    smooth model of the same Einstein radius, less its projection on the derivatives with respect
-    to the 14 parameters of lens, shear and source. An upper bound on what a full fit leaves.
+    Between the image and the best smooth model, to first order: the difference to the smooth model
+    of the same Einstein radius, less its projection on the derivatives with respect to the 14
+    parameters of lens, shear and source. An upper bound on what a full fit would leave.
 
     Arguments:
         preset: What the scene was drawn from.
@@ -171,7 +172,7 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
         ShardError: As `Truth`; or there is a file of that name.
     """
     truth, out = Truth(root, slice_), Path(out)
-    if out.exists() or out.is_symlink():  # be it a link to nothing
+    if out.exists() or out.is_symlink():  # even a broken link
         raise ShardError(f"{out}: is there already; name another file")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -194,8 +195,8 @@ def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
         source_pixel_scale=truth.preset.pixel_scale * _SOURCE_PIXEL,
         **_MEANINGS,
     )
-    for number, name in enumerate(truth.split.ids()):
-        arrays = truth.maps(number) | truth.numbers(number)
+    for index, name in enumerate(truth.split.ids()):
+        arrays = truth.maps(index) | truth.numbers(index)
         check_room(path, sum(values.nbytes for values in arrays.values()))
         group = file.create_group(name)
         for key, values in arrays.items():
@@ -209,11 +210,11 @@ def _moved(smooth: Scenes) -> Iterator[Scenes]:
     ellipticity of the source. With the brightness of the source they are fourteen.
     """
     yield smooth | {"theta_e": smooth["theta_e"] + _STEP}
-    for name, places, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
-                                  ("source", (0, 1, 2, 3), 4)):  # fmt: skip
-        for place in places:
+    for name, columns, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
+                                   ("source", (0, 1, 2, 3), 4)):  # fmt: skip
+        for column in columns:
             moved = smooth[name].clone()
-            moved[:, place] += _STEP
+            moved[:, column] += _STEP
             yield smooth | {name: moved}
         if ellipse is None:
             continue
@@ -237,38 +238,38 @@ def _noise(preset: Preset, scene: Scenes, image: Tensor) -> Tensor:
     return unit * torch.sqrt(rate / scene["exposure"] + (camera.peak / scene["snr"]) ** 2)
 
 
-def _lens_fields(preset: Preset, one: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _lens_fields(preset: Preset, scene: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Potential and convergence of the smooth lens and its shear."""
-    radius, (cx, cy, q, phi) = lens_radius(preset, one)[0], one["lens"][0].unbind()
-    g1, g2 = one["shear"][0].unbind()
+    radius, (cx, cy, q, phi) = lens_radius(preset, scene)[0], scene["lens"][0].unbind()
+    g1, g2 = scene["shear"][0].unbind()
     potential = sie_potential(x - cx, y - cy, radius, q, phi) + shear_potential(x, y, g1, g2)
     return potential[0], sie_convergence(x - cx, y - cy, radius, q, phi)[0]
 
 
 def _substructure_fields(
-    preset: Preset, one: Scenes, x: Tensor, y: Tensor
+    preset: Preset, scene: Scenes, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Potential and convergence of halos and line; zero where all mass is in points."""
-    (halos,), (vortex,) = squared_radii(preset, one)
+    (halos,), (vortex,) = squared_radii(preset, scene)
     potential = convergence = torch.zeros(y.shape[1], x.shape[2], dtype=torch.float64)
-    for squared, (_, cx, cy) in zip(halos, one["halos"][0], strict=True):
+    for squared, (_, cx, cy) in zip(halos, scene["halos"][0], strict=True):
         if squared <= 0:
             continue
-        place = (x - cx)[0], (y - cy)[0]
+        offset = (x - cx)[0], (y - cy)[0]
         if preset.sphere.profile == "point":
-            potential = potential + point_potential(*place, squared)
+            potential = potential + point_potential(*offset, squared)
         else:
-            radii = tidal_radii(squared, one["theta_e"][0])
-            potential = potential + pseudo_jaffe_potential(*place, *radii)
-            convergence = convergence + pseudo_jaffe_convergence(*place, *radii)
+            radii = tidal_radii(squared, scene["theta_e"][0])
+            potential = potential + pseudo_jaffe_potential(*offset, *radii)
+            convergence = convergence + pseudo_jaffe_convergence(*offset, *radii)
     if vortex > 0:
-        _, cx, cy, angle, length = one["vortex"][0].unbind()
+        _, cx, cy, angle, length = scene["vortex"][0].unbind()
         points = preset.vort.points
         if points is None:
             line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
             return potential + line, convergence
-        places = points_on_line(cx[None], cy[None], angle[None], length[None], points)
-        for px, py in zip(*(place[0] for place in places), strict=True):
+        positions = points_on_line(cx[None], cy[None], angle[None], length[None], points)
+        for px, py in zip(*(coordinate[0] for coordinate in positions), strict=True):
             part = point_potential((x - px)[0], (y - py)[0], vortex / points)
             potential = potential + part
     return potential, convergence

@@ -1,6 +1,6 @@
-"""What a packing did: as text for a person, and as `manifest.json` beside the shards.
+"""The report of a packing: as text for a person, and as `manifest.json` beside the shards.
 
-The manifest is information only. Readers ask the shards.
+The manifest is for information only: readers go by the shards.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Duplicate:
     """Samples with equal images."""
 
     ids: tuple[str, ...]
-    leak: bool  # they stand in more than one split
+    leak: bool  # they are in more than one split
     contradictory: bool  # they have more than one label
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ class PackReport:
 
 
 def about_ignored(names: Sequence[str]) -> str:
-    """Say which files were left aside, since they are no images."""
+    """Say which files were left out, since they are no images."""
     more = ", ..." if len(names) > 3 else ""
     return f"{_count(len(names), 'file')} ignored, no image: {', '.join(names[:3])}{more}"
 
@@ -148,7 +148,7 @@ def about_ignored(names: Sequence[str]) -> str:
 def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> list[str]:
     """What makes the scores of a set wrong or undefined."""
     train = "no model can learn it"
-    found = [
+    messages = [
         f"split {split.name} has no sample of class {name}: "
         f"{train if split.name == 'train' else 'its scores will be undefined'}"
         for split in splits
@@ -156,21 +156,25 @@ def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> 
         if not count
     ]
     if labels := sum(same.contradictory for same in duplicates):
-        found.append(f"{_count(labels, 'image')} with contradictory labels: one of them is wrong")
+        messages.append(
+            f"{_count(labels, 'image')} with contradictory labels: one of them is wrong"
+        )
     if leaks := sum(same.leak for same in duplicates):
-        found.append(f"{_count(leaks, 'image')} in more than one split: scores will be too good")
-    return found
+        messages.append(
+            f"{_count(leaks, 'image')} in more than one split: scores will be too good"
+        )
+    return messages
 
 
-def about_doubts(found: Sequence[tuple[str, Doubt]]) -> list[str]:
+def about_doubts(doubts: Sequence[tuple[str, Doubt]]) -> list[str]:
     """Warn of values that are probably no light: how many images have them, and the first.
 
     Arguments:
-        found: Ids and what is doubted in them.
+        doubts: The id of an image, and the doubt about it.
     """
     lines = []
     for kind, words in _DOUBTS.items():
-        if same := sorted((natural(id_), id_, one) for id_, one in found if one.kind == kind):
+        if same := sorted((natural(id_), id_, d) for id_, d in doubts if d.kind == kind):
             _, first, doubt = same[0]
             have = "image has" if len(same) == 1 else "images have"
             advice = f"; if it is no light, --mask_value {doubt.value:g} fills such pixels"
@@ -183,18 +187,18 @@ def about_doubts(found: Sequence[tuple[str, Doubt]]) -> list[str]:
 
 def kinds(reasons: Sequence[str]) -> str:
     """Count the reasons of bad images by kind, the most frequent first."""
-    found = [_KIND.match(_NUMBERS.sub("", reason)) for reason in reasons]
-    counts = Counter(kind[0].strip() for kind in found if kind)
+    matches = [_KIND.match(_NUMBERS.sub("", reason)) for reason in reasons]
+    counts = Counter(match[0].strip() for match in matches if match)
     listed = [f"{count} x {kind}" for kind, count in counts.most_common(_KINDS)]
     return ", ".join([*listed, "..."] if len(counts) > _KINDS else listed)
 
 
-def _list(noun: str, what: str, things: Sequence[object]) -> list[str]:
+def _list(noun: str, description: str, things: Sequence[object]) -> list[str]:
     if not things:
         return []
     more = len(things) - _SHOWN
     rest = [f"  and {more} more, in manifest.json"] if more > 0 else []
-    title = f"{_count(len(things), noun)} {what}:"
+    title = f"{_count(len(things), noun)} {description}:"
     return [title, *(f"  {thing}" for thing in things[:_SHOWN]), *rest]
 
 

@@ -1,7 +1,7 @@
-"""One attempt at packing: every image of a source to shards, in one storage.
+"""One pass over a source: every image is read, encoded in one storage, and written to shards.
 
-Reading and encoding use all cores, and are taken in order: two attempts at one source write the
-same shards.
+Reading and encoding use all cores; results are taken in order, so that two passes over one source
+write the same shards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.storage import (
-    Bad,
+    BadImage,
     ImageRecord,
     Shape,
     Storage,
@@ -34,10 +34,10 @@ from deeplense_batch.data.sources.doubts import Doubt
 from deeplense_batch.data.sources.sources import Sample, Source
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 
-__all__ = ["Attempt"]
+__all__ = ["OnePass"]
 
 _CHUNK = 32  # images of one task: enough to make its own cost small
-_MOST_PROCESSES = 8  # beyond, they wait for the one that writes
+_MOST_PROCESSES = 8  # more would wait for the one that writes
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -45,15 +45,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Chunk:
-    """What is known of the images of a block, and of those that are not there."""
+    """The outcome of the images of one task; the pixels of those packed are in its block."""
 
-    packed: list[tuple[int, ImageRecord]] = field(default_factory=list)  # number in the split
-    bad: list[Bad] = field(default_factory=list)
-    wider: Storage | None = None  # an image needs this one: begin again
+    packed: list[tuple[int, ImageRecord]] = field(default_factory=list)  # index in the split
+    bad: list[BadImage] = field(default_factory=list)
+    wider: Storage | None = None  # what an image needs: begin again with it
 
 
 @dataclass
-class Attempt:
+class OnePass:
     """Pack a source in one storage, until an image needs another.
 
     Used as a context manager: leaving it without `publish` removes what was written.
@@ -61,12 +61,12 @@ class Attempt:
 
     source: Source
     storage: Storage
-    writer: Callable[[str, Storage], ShardWriter]  # for the name of a split
+    new_writer: Callable[[str, Storage], ShardWriter]  # of a split
     seed: int
     skip_bad: bool
 
-    bad: list[Bad] = field(default_factory=list)
-    contents: dict[bytes, list[Sample]] = field(default_factory=dict)  # samples of equal images
+    bad: list[BadImage] = field(default_factory=list)
+    same_images: dict[bytes, list[Sample]] = field(default_factory=dict)  # by their content
     ranges: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     doubts: list[tuple[Sample, Doubt]] = field(default_factory=list)
     masked: list[int] = field(default_factory=list)  # pixels, of each image that has any
@@ -82,9 +82,9 @@ class Attempt:
     def run(self) -> Storage | None:
         """Read all images, and write them under temporary names while none is bad.
 
-        `bad` lists the bad ones, `contents` groups the samples by image, and `ranges` holds the
-        least and the greatest value and the largest error of each split that has a good image;
-        `doubts` lists values that are probably no light.
+        Afterwards `bad` lists the bad ones, `same_images` groups the samples by image, `ranges`
+        has the least and the greatest value and the largest error of each split with a good
+        image, and `doubts` lists values that are probably no light.
 
         Returns:
             None, or the storage to begin again with.
@@ -96,11 +96,17 @@ class Attempt:
                     for chunk, block in chunks:
                         if chunk.wider is not None:
                             return chunk.wider
-                        self._take(split, chunk, block)
+                        self.bad += chunk.bad
+                        if chunk.packed:
+                            self._take(split, chunk.packed, block)
                         advance(len(chunk.packed) + len(chunk.bad))
         if (shape := self._usual_shape()) != self.storage.shape:
             return first_storage(self.source, self.storage.asked, shape=shape)
         return None
+
+    def sorted_bad(self) -> list[BadImage]:
+        """The bad images, by their ids."""
+        return sorted(self.bad, key=lambda bad: bad.sample.id)
 
     def finish(self) -> list[str]:
         """Finish the shards of all splits; gives the names that they will have."""
@@ -114,7 +120,7 @@ class Attempt:
             writer.publish()
 
     def _convert(self, split: str) -> Generator[tuple[_Chunk, Array], None, None]:
-        """Images of a split in packed order."""
+        """Images of a split in packed order, (n, C, H, W) as stored, a chunk at a time."""
         samples = self.source.splits[split]
         order = stratified_order([sample.target for sample in samples], self.seed)
         self.source.hold(split)
@@ -126,11 +132,11 @@ class Attempt:
                 if isinstance(outcome, Storage):
                     chunk.wider = outcome
                     break
-                if isinstance(outcome, Bad):
+                if isinstance(outcome, BadImage):
                     chunk.bad.append(outcome)
                 else:
                     block[len(chunk.packed)] = outcome.stored
-                    chunk.packed.append((i, outcome.facts))
+                    chunk.packed.append((i, outcome.record))
             return chunk
 
         return map_in_order(
@@ -141,39 +147,43 @@ class Attempt:
             dtype=self.storage.stored[split],
         )
 
-    def _take(self, split: str, chunk: _Chunk, block: Array) -> None:
-        self.bad += chunk.bad
-        if not chunk.packed:
-            return
-        samples = [self.source.splits[split][i] for i, _ in chunk.packed]
-        facts = [facts for _, facts in chunk.packed]
-        for sample, one in zip(samples, facts, strict=True):
-            self.contents.setdefault(one.content, []).append(sample)
-            self.doubts += [(sample, doubt) for doubt in one.doubts]
-            self.masked += [one.masked] if one.masked else []
+    def _take(self, split: str, packed: list[tuple[int, ImageRecord]], block: Array) -> None:
+        """Note what is known about some images, and write them unless the packing will fail."""
+        samples = [self.source.splits[split][i] for i, _ in packed]
+        records = [record for _, record in packed]
+        for sample, record in zip(samples, records, strict=True):
+            self.same_images.setdefault(record.content, []).append(sample)
+            self.doubts += [(sample, doubt) for doubt in record.doubts]
+            self.masked += [record.masked] if record.masked else []
         least, most, error = self.ranges.get(split, (inf, -inf, 0.0))
         self.ranges[split] = (
-            min(least, *(one.least for one in facts)),
-            max(most, *(one.most for one in facts)),
-            max(error, *(one.error for one in facts)),
+            min(least, *(record.least for record in records)),
+            max(most, *(record.most for record in records)),
+            max(error, *(record.error for record in records)),
         )
-        if self.bad and not self.skip_bad:
-            return
+        if self.skip_bad or not self.bad:
+            self._write(split, samples, records, block[: len(samples)])
+
+    def _write(
+        self, split: str, samples: list[Sample], records: list[ImageRecord], images: Array
+    ) -> None:
         if split not in self._writers:
-            self._writers[split] = self._stack.enter_context(self.writer(split, self.storage))
-        scales = [one.scale for one in facts if one.scale is not None]
-        masses = np.array([one.axion_mass_ev for one in facts])
+            writer = self.new_writer(split, self.storage)
+            self._writers[split] = self._stack.enter_context(writer)
+        scales = [record.scale for record in records if record.scale is not None]
+        masses = np.array([record.axion_mass_ev for record in records])
         self._writers[split].append(
-            block[: len(samples)],
+            images,
             targets=[sample.target for sample in samples],
             ids=[sample.id for sample in samples],
             scale=np.array(scales) if scales else None,
-            truth={"axion_mass_ev": masses} if self.storage.masses else None,
-            digests=[one.digest for one in facts],
+            truth={"axion_mass_ev": masses} if self.storage.has_masses else None,
+            digests=[record.digest for record in records],
         )
 
     def _usual_shape(self) -> Shape:
-        good = sum(map(len, self.contents.values()))
+        """The most frequent shape of an image."""
+        good = sum(map(len, self.same_images.values()))
         shapes = Counter[Shape]({self.storage.shape: good})
         shapes.update(bad.shape for bad in self.bad if bad.shape)
         return shapes.most_common(1)[0][0]
@@ -181,25 +191,21 @@ class Attempt:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on a terminal, a line in the log now and then elsewhere."""
+    """Show how many images are done: a bar on a terminal, a line in the log now and then else."""
     if sys.stderr.isatty():
         with tqdm(total=total, unit="image", leave=False) as bar:
             yield bar.update
-    else:
-        yield _Lines(total).advance
+        return
+    started = logged = time.monotonic()
+    done = 0
 
-
-@dataclass
-class _Lines:
-    total: int
-    done: int = 0
-    started: float = field(default_factory=time.monotonic)
-    logged: float = field(default_factory=time.monotonic)
-
-    def advance(self, images: int) -> None:
-        self.done += images
+    def advance(images: int) -> None:
+        nonlocal done, logged
+        done += images
         now = time.monotonic()
-        if now - self.logged >= _LOG_SECONDS:
-            self.logged = now
-            rate = self.done / (now - self.started)
-            _log.info("packed %d of %d images, %.0f images/s", self.done, self.total, rate)
+        if now - logged >= _LOG_SECONDS:
+            logged = now
+            rate = done / (now - started)
+            _log.info("packed %d of %d images, %.0f images/s", done, total, rate)
+
+    yield advance

@@ -11,7 +11,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from math import inf, isfinite
+from functools import partial
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from deeplense_batch.data.packing.manifest import (
     kinds,
     warnings,
 )
-from deeplense_batch.data.packing.one_pass import Attempt
+from deeplense_batch.data.packing.one_pass import OnePass
 from deeplense_batch.data.packing.storage import Storage, first_storage
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
-from deeplense_batch.data.sources.sources import open_source
+from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.data.sources.untrusted import expansion
-from deeplense_batch.data.writer import ShardWriter, alone, make_folder, refuse_shards
+from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 
 __all__ = ["PackReport", "pack"]
 
@@ -78,7 +79,7 @@ def pack(
             median of the rest of their channel, and are counted. None where there is none.
 
     Returns:
-        What was done; `str` gives it as text. The same stands in ``out/manifest.json``.
+        What was done; `str` gives it as text. ``out/manifest.json`` holds the same.
 
     Raises:
         ShardError: An argument is none of those above, `source` has no images in a known layout,
@@ -97,42 +98,49 @@ def pack(
         "mask_value": mask_value,
     }
     _check(source, out, seed, options)
-
-    def writer(split: str, storage: Storage) -> ShardWriter:
-        channels, height, width = storage.shape
-        return ShardWriter(
-            out,
-            split=split,
-            shape=(channels, height, width),
-            stored=storage.stored[split],
-            dtype=storage.dtype,
-            classes=found.classes,
-            source=str(source),
-            seed=seed,
-            pixel_scale=float("nan") if pixel_scale is None else pixel_scale,
-            shard_size=min(shard_size, max(map(len, found.splits.values()))),
-            compression=compression,
-        )
-
-    reading: dict[str, Any] = {"allow_pickle": allow_pickle, "mask_value": mask_value}
     with (
         expansion(max_expansion),
-        open_source(source, seed=seed, **reading) as found,
+        open_source(source, seed=seed, allow_pickle=allow_pickle, mask_value=mask_value) as images,
         _folder(out),
     ):
-        storage: Storage | None = first_storage(
-            found, None if dtype == "exact" else np.dtype(dtype)
-        )
-        while storage is not None:
-            with Attempt(found, storage, writer, seed=seed, skip_bad=skip_bad) as attempt:
-                storage = attempt.run()
+        new_writer = partial(_new_writer, images, out, seed, options)
+        asked = None if dtype == "exact" else np.dtype(dtype)
+        storage: Storage | None = first_storage(images, asked)
+        while storage is not None:  # until every image fits
+            with OnePass(images, storage, new_writer, seed=seed, skip_bad=skip_bad) as one_pass:
+                storage = one_pass.run()
                 if storage is None:
-                    _refuse_bad(attempt)
-                    with naming(out, attempt.finish()):
-                        attempt.publish()
-                        report = _report(attempt, out, options, time.monotonic() - started)
-                        with writing(out / "manifest.json"):
-                            report.write(out)
+                    _refuse_bad(one_pass)
+                    report = _publish(one_pass, out, options, started)
+    return report
+
+
+def _new_writer(
+    source: Source, out: Path, seed: int, options: dict[str, Any], split: str, storage: Storage
+) -> ShardWriter:
+    scale, (channels, height, width) = options["pixel_scale"], storage.shape
+    return ShardWriter(
+        out,
+        split=split,
+        shape=(channels, height, width),
+        stored=storage.stored[split],
+        dtype=storage.dtype,
+        classes=source.classes,
+        source=str(source.root),
+        seed=seed,
+        pixel_scale=nan if scale is None else scale,
+        shard_size=min(options["shard_size"], max(map(len, source.splits.values()))),
+        compression=options["compression"],
+    )
+
+
+def _publish(one_pass: OnePass, out: Path, options: dict[str, Any], started: float) -> PackReport:
+    """Give the shards their names, and write the manifest beside them."""
+    with naming(out, one_pass.finish()):
+        one_pass.publish()
+        report = _report(one_pass, out, options, time.monotonic() - started)
+        with writing(out / "manifest.json"):
+            report.write(out)
     return report
 
 
@@ -151,10 +159,12 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
             f"shard_size: got {size!r}; it is a number of images from 1 to {_MOST_IMAGES}"
         )
     if scale is not None and not (isinstance(scale, int | float) and 0 < scale < inf):
-        raise ShardError(f"pixel_scale: got {scale!r}; it is arcsec per pixel, above 0")
+        raise ShardError(
+            f"pixel_scale: got {scale!r}; it is a number of arcsec per pixel, above 0"
+        )
     most = options["max_expansion"]
     if not (isinstance(most, int | float) and 1 <= most < inf):
-        raise ShardError(f"max_expansion: got {most!r}; it is how many times, from 1")
+        raise ShardError(f"max_expansion: got {most!r}; it is a factor of at least 1")
     if not isinstance(options["mask_value"], int | float | None):
         raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
@@ -166,67 +176,67 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
 
 @contextmanager
 def _folder(root: Path) -> Iterator[None]:
-    """A folder without what a killed packing left; if it was not there, it is gone on failure."""
+    """Own the folder of the shards, cleared of what a killed packing left.
+
+    On failure the folders that were made for it are removed.
+    """
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         make_folder(root)
-        with alone(root):
+        with own_folder(root):
             yield
     except BaseException:
-        with suppress(OSError):  # never made, or somebody else put something there
+        with suppress(OSError):  # never made, or another program put something there
             for folder in made:
                 folder.rmdir()
         raise
 
 
-def _refuse_bad(attempt: Attempt) -> None:
+def _refuse_bad(one_pass: OnePass) -> None:
     """Refuse bad images unless they are to be skipped, and splits of which nothing is left."""
-    root, bad = attempt.source.root, sorted(attempt.bad, key=lambda bad: bad.sample.id)
-    total = sum(map(len, attempt.source.splits.values()))
-    listed = "".join(f"\n  {one.sample.id}: {one.reason}" for one in bad)
+    root, bad = one_pass.source.root, one_pass.sorted_bad()
+    total = sum(map(len, one_pass.source.splits.values()))
+    listed = "".join(f"\n  {image.sample.id}: {image.reason}" for image in bad)
     count = f"{len(bad)} of {total} images cannot be packed"
-    last = f"{count} ({kinds([one.reason for one in bad])})"  # the first line may scroll away
-    if bad and not attempt.skip_bad:
+    last = f"{count} ({kinds([image.reason for image in bad])})"  # the first line may scroll away
+    if bad and not one_pass.skip_bad:
         raise ShardError(
             f"{root}: {count}:{listed}\n{last}; mend or remove them, or leave them out by "
             "--skip_bad"
         )
-    for split in attempt.source.splits:
-        if split not in attempt.ranges:
+    for split in one_pass.source.splits:
+        if split not in one_pass.ranges:
             raise ShardError(
                 f"{root}: no image of split {split} can be packed:{listed}\n{last}, and none of "
                 f"split {split} is left"
             )
 
 
-def _report(attempt: Attempt, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
-    source, splits, duplicates = attempt.source, _splits(attempt, out), _duplicates(attempt)
-    doubted = about_doubts([(sample.id, doubt) for sample, doubt in attempt.doubts])
+def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: float) -> PackReport:
+    source, splits, duplicates = one_pass.source, _splits(one_pass, out), _duplicates(one_pass)
+    doubted = about_doubts([(sample.id, doubt) for sample, doubt in one_pass.doubts])
     return PackReport(
         source=str(source.root),
         out=str(out),
         layout=source.layout,
         classes=source.classes,
-        seed=attempt.seed,
+        seed=one_pass.seed,
         options=options | {"mask_value": _as_json(options["mask_value"])},
-        bands=attempt.storage.bands,
+        bands=one_pass.storage.bands,
         digest=data_digest(out),
         splits=splits,
         duplicates=duplicates,
-        skipped=tuple(
-            Skipped(bad.sample.id, bad.reason)
-            for bad in sorted(attempt.bad, key=lambda bad: bad.sample.id)
-        ),
+        skipped=tuple(Skipped(bad.sample.id, bad.reason) for bad in one_pass.sorted_bad()),
         ignored=source.ignored,
         warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
-        notes=(*source.notes, *_notes(attempt, options)),
+        notes=(*source.notes, *_notes(one_pass, options)),
         seconds=seconds,
     )
 
 
-def _splits(attempt: Attempt, out: Path) -> tuple[SplitReport, ...]:
+def _splits(one_pass: OnePass, out: Path) -> tuple[SplitReport, ...]:
     infos, splits = read_splits(out), []
-    for split, (least, most, error) in attempt.ranges.items():
+    for split, (least, most, error) in one_pass.ranges.items():
         info = infos[split]
         splits.append(
             SplitReport(
@@ -249,17 +259,19 @@ def _splits(attempt: Attempt, out: Path) -> tuple[SplitReport, ...]:
     return tuple(splits)
 
 
-def _duplicates(attempt: Attempt) -> tuple[Duplicate, ...]:
-    found = [
+def _duplicates(one_pass: OnePass) -> tuple[Duplicate, ...]:
+    duplicates = [
         Duplicate(
             tuple(sorted(s.id for s in same)),
             leak=len({s.split for s in same}) > 1,
             contradictory=len({s.target for s in same}) > 1,
         )
-        for same in attempt.contents.values()
+        for same in one_pass.same_images.values()
         if len(same) > 1
     ]
-    return tuple(sorted(found, key=lambda same: (not same.contradictory, not same.leak, same.ids)))
+    return tuple(
+        sorted(duplicates, key=lambda same: (not same.contradictory, not same.leak, same.ids))
+    )
 
 
 def _as_json(value: float | None) -> float | str | None:
@@ -267,21 +279,21 @@ def _as_json(value: float | None) -> float | str | None:
     return value if value is None or isfinite(value) else str(value)
 
 
-def _notes(attempt: Attempt, options: dict[str, Any]) -> list[str]:
-    """What a person should know about how the values were read and stored."""
-    storage, notes = attempt.storage, []
+def _notes(one_pass: OnePass, options: dict[str, Any]) -> list[str]:
+    """Remarks about how the values were read and stored."""
+    storage, notes = one_pass.storage, []
     if storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
     if options["mask_value"] is not None:
         notes.append(
-            f"{sum(attempt.masked)} pixels had the mask value {options['mask_value']:g}, in "
-            f"{len(attempt.masked)} of the images: they are the median of the rest of their "
+            f"{sum(one_pass.masked)} pixels had the mask value {options['mask_value']:g}, in "
+            f"{len(one_pass.masked)} of the images: they are the median of the rest of their "
             "channel"
         )
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
     if options["allow_pickle"]:
         notes.append("--allow_pickle was given: a pickled file can run any code when it is read")
-    if storage.masses:
+    if storage.has_masses:
         notes.append("axion masses are kept as truth 'axion_mass_ev', NaN where there is none")
     return notes

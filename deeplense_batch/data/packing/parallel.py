@@ -1,8 +1,8 @@
 """A map over forked processes that keeps the order, and holds little in memory.
 
 Threads do not pay here: an image costs a dozen numpy calls of some microseconds, each of which
-lets go of the interpreter and must fight to get it back. (Measured on two cores: two threads took
-twice the processor time of none, and no less wall time.)
+releases the interpreter's lock and has to wait for it again. (Measured on two cores: two threads
+took twice the processor time of one, and no less wall time.)
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def map_in_order(
     end when the generator is closed, and when this process is killed.
 
     Arguments:
-        work: Does the task of a number: fills the block, and returns what is small and pickles.
-            It may be any closure.
-        tasks: How many there are.
-        processes: How many to fork; below two, all is done in this one.
+        work: Carries out the task of a number: fills the block, and returns something small that
+            pickles. It may be any closure.
+        tasks: Number of tasks.
+        processes: Processes to fork; below two, all is done in this one.
         shape: Of a block.
         dtype: Of a block.
 
@@ -57,11 +57,22 @@ def map_in_order(
             here.
     """
     processes = min(processes, tasks)
-    if processes < 2:
-        block = np.empty(shape, dtype)
-        for task in range(tasks):
-            yield work(task, block), block
+    if processes >= 2:
+        yield from _forked(work, tasks, processes, shape, dtype)
         return
+    block = np.empty(shape, dtype)
+    for task in range(tasks):
+        yield work(task, block), block
+
+
+def _forked(
+    work: Callable[[int, Array], T],
+    tasks: int,
+    processes: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> Generator[tuple[T, Array], None, None]:
+    """The same over several processes, each with a few blocks of shared memory."""
     size = max(math.prod(shape) * dtype.itemsize, 1)
     shared = mmap.mmap(-1, processes * _AHEAD * size)
     blocks = [np.ndarray(shape, dtype, shared, i * size) for i in range(processes * _AHEAD)]

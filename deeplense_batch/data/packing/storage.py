@@ -1,9 +1,9 @@
 """What the images of a set are stored as, found out while they are packed.
 
-Nobody says beforehand whether images are integer counts, or what type and shape they share. So a
-packing starts from what the first image is and the smallest form; the first image that does not
-fit names the storage it needs, and the packing begins again. Storage only ever widens (uint16
-counts, float32, float64), and real sets need one or two tries: every file is read once.
+Whether images are integer counts, and what type and shape they share, is not known beforehand. So
+packing starts with the type and shape of the first image and the smallest storage; the first image
+that does not fit says which storage it needs, and packing begins again with that. Storage only
+ever widens (uint16 counts, float32, float64), so that real sets need one or two passes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deeplense_batch.data.sources.doubts import Doubt, doubts
 from deeplense_batch.data.sources.images import Image, ImageError
 from deeplense_batch.data.sources.sources import Sample, Source
 
-__all__ = ["Bad", "ImageRecord", "Packed", "Shape", "Storage", "convert", "first_storage"]
+__all__ = ["BadImage", "ImageRecord", "Packed", "Shape", "Storage", "convert", "first_storage"]
 
 Shape = tuple[int, ...]  # C, H, W
 
@@ -37,12 +37,12 @@ class Storage:
     dtype: np.dtype  # of the values, wide enough for all files
     stored: dict[str, np.dtype]  # by split
     asked: np.dtype | None = None  # the stored type, where one was asked for, exact or not
-    masses: bool = False  # whether some image comes with an axion mass
+    has_masses: bool = False  # whether some image comes with an axion mass
     bands: tuple[str, ...] = ()  # of the channels, where names say them
 
 
 class ImageRecord(NamedTuple):
-    """What is known of a packed image besides its pixels."""
+    """What is known about a packed image besides its pixels."""
 
     scale: tuple[float, ...] | None  # counts of value 1 of each channel
     least: float
@@ -59,16 +59,16 @@ class Packed(NamedTuple):
     """One image as it is stored."""
 
     stored: Array  # (C, H, W)
-    facts: ImageRecord
+    record: ImageRecord
 
 
 @dataclass(frozen=True)
-class Bad:
+class BadImage:
     """One image that cannot be packed."""
 
     sample: Sample
     reason: str
-    shape: Shape | None = None  # where it could be read
+    shape: Shape | None = None  # None where it could not be read
 
 
 def first_storage(
@@ -78,11 +78,11 @@ def first_storage(
 
     Arguments:
         source: The images.
-        asked: Type that they shall be stored as; None for the smallest that is exact.
+        asked: Type in which they shall be stored; None for the smallest that is exact.
         shape: C, H, W, or None for any.
 
     Returns:
-        The storage; one that no image fits if no image is good.
+        The storage; if no image is good, one of an empty shape, which none has.
     """
     stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
     for split, samples in source.splits.items():
@@ -96,7 +96,7 @@ def first_storage(
     return Storage((), COUNTS, stored, asked)
 
 
-def convert(source: Source, sample: Sample, storage: Storage) -> Packed | Bad | Storage:
+def convert(source: Source, sample: Sample, storage: Storage) -> Packed | BadImage | Storage:
     """Read one image and bring it to its stored form.
 
     Returns:
@@ -109,18 +109,23 @@ def convert(source: Source, sample: Sample, storage: Storage) -> Packed | Bad | 
         if shape != storage.shape:
             raise ImageError(f"shape {shape}, most images have {storage.shape}")
         if image.bands != storage.bands:
-            here, there = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
-            raise ImageError(f"bands {here}, those of the first image are {there}")
+            own, first = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
+            raise ImageError(f"bands {own}, those of the first image are {first}")
         dtype = np.result_type(storage.dtype, image.pixels.dtype)
-        masses = storage.masses or not math.isnan(image.axion_mass_ev)
-        if (dtype, masses) != (storage.dtype, storage.masses):
-            return replace(storage, dtype=dtype, masses=masses)
+        has_masses = storage.has_masses or not math.isnan(image.axion_mass_ev)
+        if (dtype, has_masses) != (storage.dtype, storage.has_masses):
+            return replace(storage, dtype=dtype, has_masses=has_masses)
         return _encode(sample, image, storage)
     except ImageError as error:
-        return Bad(sample, str(error), shape)
+        return BadImage(sample, str(error), shape)
 
 
 def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
+    """Bring one image to its stored form; or give the wider storage that it needs.
+
+    Raises:
+        ImageError: No stored type is exact for it, or the one asked for loses too much.
+    """
     if image.pixels.dtype != storage.dtype and not is_exact(image.pixels, storage.dtype):
         raise ImageError(f"{image.pixels.dtype} values beyond 2^53, beside {storage.dtype} images")
     values = image.pixels.astype(storage.dtype, copy=False)
@@ -143,7 +148,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         stored = values.astype(form, copy=False)
     hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
     digest = content[:32] if hashed else _sha256(stored)
-    facts = ImageRecord(
+    record = ImageRecord(
         scale,
         image.least,
         image.most,
@@ -154,7 +159,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         image.masked,
         tuple(d for d in doubts(values) if not (image.masked and d.kind in ("edge", "repeated"))),
     )
-    return Packed(stored, facts)
+    return Packed(stored, record)
 
 
 def _sha256(values: Array) -> bytes:
@@ -162,7 +167,7 @@ def _sha256(values: Array) -> bytes:
 
 
 def _cast(values: Array, dtype: np.dtype) -> tuple[Array, float]:
-    """Cast to a type that was asked for by name; tells the largest error, of the image's range.
+    """Cast to the type asked for; gives the largest error too, as a share of the image's range.
 
     Raises:
         ImageError: Values become infinite or zero, or nearly all of their range is lost.

@@ -1,18 +1,18 @@
-"""Shards back to the files that other people's programs read: a .npy for each image, by its id."""
+"""Write shards back to files that other programs read: a .npy for each image, by its id."""
 
 from __future__ import annotations
 
 import io
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from deeplense_batch.data.shard_file import writing
-from deeplense_batch.data.shards import ShardError, Split, read_splits
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo, read_splits
 from deeplense_batch.data.sources.images import SUFFIXES
 
 __all__ = ["unpack"]
@@ -37,43 +37,47 @@ def unpack(root: Path | str, out: Path | str) -> int:
         How many files were written.
 
     Raises:
-        ShardError: `out` is there already, or two samples would be one file.
+        ShardError: `out` exists already, or two samples would be one file.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it a link to nothing
-        raise ShardError(f"{out}: is there already; name another place")
+    if out.exists() or out.is_symlink():  # even a broken link
+        raise ShardError(f"{out}: is there already; name another folder or .zip")
     splits = read_splits(root)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.unlink(missing_ok=True)
-    names: set[str] = set()
     try:
         with writing(out), (_zip if out.suffix == ".zip" else _folder)(temporary) as put:
-            for info in splits.values():
-                for first in range(0, len(info), _BLOCK):
-                    part = Split(info, first, min(first + _BLOCK, len(info)))
-                    for name, image in _named(part):
-                        if name in names:
-                            raise ShardError(f"{root}: two samples would be the file {name}")
-                        names.add(name)
-                        put(name, _npy(image))
+            count = _write_images(Path(root), splits.values(), put)
         temporary.replace(out)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write_images(root: Path, splits: Iterable[SplitInfo], put: Put) -> int:
+    names: set[str] = set()
+    for info in splits:
+        for first in range(0, len(info), _BLOCK):
+            for name, image in _named(Split(info, first, min(first + _BLOCK, len(info)))):
+                if name in names:
+                    raise ShardError(f"{root}: two samples would be the file {name}")
+                names.add(name)
+                put(name, _npy(image))
     return len(names)
 
 
-def _named(part: Split) -> Iterator[tuple[str, np.ndarray]]:
+def _named(images: Split) -> Iterator[tuple[str, np.ndarray]]:
     """The images of a slice with the names of their files."""
-    classes = part.info.classes
-    for id_, target, image in zip(part.ids(), part.targets(), part.images(), strict=True):
-        ending = next((one for one in SUFFIXES if id_.lower().endswith(one)), "")
+    classes = images.info.classes
+    for id_, target, image in zip(images.ids(), images.targets(), images.images(), strict=True):
+        ending = next((suffix for suffix in SUFFIXES if id_.lower().endswith(suffix)), "")
         path = PurePosixPath(id_[: len(id_) - len(ending)])
         parts = [piece for piece in path.parts if piece not in ("/", "..", ".")]
-        split, name = part.info.name, classes[target] if target >= 0 else None
+        split, name = images.info.name, classes[target] if target >= 0 else None
         if name is not None and parts[0] not in (split, f"{split}_{name}"):
             parts = [split, *([] if parts[0] == name else [name]), *parts]
         yield "/".join(parts) + ".npy", image
@@ -88,9 +92,9 @@ def _npy(image: np.ndarray) -> bytes:
 @contextmanager
 def _folder(path: Path) -> Iterator[Put]:
     def put(name: str, content: bytes) -> None:
-        place = path / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
 
     path.mkdir()
     yield put

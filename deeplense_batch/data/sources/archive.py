@@ -55,15 +55,15 @@ class Tree(Protocol):
         """Names of the files left out, which are hidden or in a hidden folder."""
 
     @property
-    def again(self) -> tuple[str, ...]:
-        """Folders left out since they are links to others that are here."""
+    def repeated(self) -> tuple[str, ...]:
+        """Folders left out, since they are links to others of the tree."""
 
     def read(self, name: str) -> bytes: ...
 
     def open(self, name: str) -> IO[bytes]: ...
 
     def path(self, name: str) -> Path:
-        """The file on disk that holds one."""
+        """The file on disk that holds it."""
 
     def check(self, names: Collection[str]) -> None:
         """Refuse files that cannot be read by what holds them.
@@ -78,27 +78,27 @@ def open_tree(root: Path) -> Iterator[Tree]:
     """Open a folder, a zip, or a single .npz file as a tree of one.
 
     Raises:
-        ShardError: There is no such thing, it is another file, or its names cannot be kept.
+        ShardError: It does not exist, is a file of another kind, or has names that cannot be kept.
     """
     if root.is_dir():
-        paths, folders, again = _walk(root)
+        paths, folders, repeated = _walk(root)
         files, hidden = _cleaned(root, ((path, path) for path in paths))
-        yield _Folder(files, _folders(root, folders), hidden, _folders(root, again), root)
+        yield _Folder(files, _folders(root, folders), hidden, _folders(root, repeated), root)
     elif root.suffix.lower() == ".npz" and root.is_file():
         yield _Folder({root.name: root.name}, (), (), (), root.parent)
     elif root.exists() and not root.is_file():
-        raise ShardError(f"{root}: {_what(root)}")
+        raise ShardError(f"{root}: {_why_no_source(root)}")
     elif zipfile.is_zipfile(root):
         with root.open("rb") as file, _archive(root, file) as archive:
             members = [(info.filename.replace("\\", "/"), info) for info in archive.infolist()]
-            here = [(name, info) for name, info in members if not name.endswith("/")]
-            if any(info.flag_bits & 1 for _, info in here):
+            plain = [(name, info) for name, info in members if not name.endswith("/")]
+            if any(info.flag_bits & 1 for _, info in plain):
                 raise ShardError(f"{root}: is encrypted; decrypt it first")
             folders = [name for name, _ in members if name.endswith("/")]
-            infos, hidden = _cleaned(root, here)
+            infos, hidden = _cleaned(root, plain)
             yield _Archive(infos, _folders(root, folders), hidden, (), root, archive)
     elif root.exists():
-        raise ShardError(f"{root}: {_what(root)}")
+        raise ShardError(f"{root}: {_why_no_source(root)}")
     else:
         raise ShardError(f"{root}: no such folder or file")
 
@@ -122,7 +122,7 @@ class _Folder:
     files: Mapping[str, str]  # path below the root, by name
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
-    again: tuple[str, ...]
+    repeated: tuple[str, ...]
     root: Path
 
     @property
@@ -139,7 +139,7 @@ class _Folder:
         return self.root / self.files[name]
 
     def check(self, names: Collection[str]) -> None:
-        pass  # a file of a folder is read as it is
+        pass  # files of a folder are not compressed by it
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class _Archive:
     files: Mapping[str, zipfile.ZipInfo]
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
-    again: tuple[str, ...]
+    repeated: tuple[str, ...]
     root: Path
     archive: zipfile.ZipFile
 
@@ -181,11 +181,11 @@ class _Archive:
 
 
 class _Positioned(io.RawIOBase):
-    """A file with a place of its own in every process: forks share that of a descriptor."""
+    """A file with an offset of its own in every process: forks share that of a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._place = 0
+        self._offset = 0
 
     def readable(self) -> bool:
         return True
@@ -194,18 +194,18 @@ class _Positioned(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._place
+        return self._offset
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size()}[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._size()}[whence]
         if start + offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        self._place = start + offset
-        return self._place
+        self._offset = start + offset
+        return self._offset
 
     def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self._descriptor, [buffer], self._place)
-        self._place += count
+        count = os.preadv(self._descriptor, [buffer], self._offset)
+        self._offset += count
         return count
 
     def _size(self) -> int:
@@ -225,7 +225,7 @@ def _archive(root: Path, file: IO[bytes]) -> zipfile.ZipFile:
     return archive
 
 
-def _what(root: Path) -> str:
+def _why_no_source(root: Path) -> str:
     """Why a file is no source, and what to do about it."""
     suffix = root.suffix.lower()
     if suffix == ".npy":
@@ -244,10 +244,10 @@ def _what(root: Path) -> str:
 
 
 def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """All files and folders, also behind links; and folders that were entered by another name."""
+    """All files and folders, behind links too; and folders already entered by another name."""
     names: list[str] = []
     below_root: list[str] = []
-    again: list[str] = []
+    repeated: list[str] = []
     entered = set()
 
     def refuse(error: OSError) -> None:
@@ -263,17 +263,17 @@ def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
         below = Path(folder).relative_to(root).as_posix()
         if real in entered:
             folders.clear()
-            again.append(below)
+            repeated.append(below)
             continue
         entered.add(real)
         folders[:] = _links_last(folder, folders)
         names += files if below == "." else [f"{below}/{name}" for name in files]
         below_root += [] if below == "." else [below]
-    return names, below_root, again
+    return names, below_root, repeated
 
 
 def _links_last(folder: str, names: list[str]) -> list[str]:
-    """The same on every machine, and a folder by its own name before a link to it."""
+    """An order that is the same on every machine; a folder comes before a link to it."""
     return sorted(names, key=lambda name: (Path(folder, name).is_symlink(), name))
 
 
@@ -281,7 +281,7 @@ def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], 
     """Files by their cleaned names, without hidden ones; and the names of these.
 
     Raises:
-        ShardError: Two files have one name, or a name is not UTF-8.
+        ShardError: Two files have the same name, or a name is not UTF-8.
     """
     kept: dict[str, T] = {}
     hidden, twice = [], []
@@ -297,16 +297,16 @@ def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], 
     if twice:
         raise ShardError(
             f"{root}: {len(twice)} of its files have the name of another, such as {twice[0]}; "
-            "which one is meant? Make it anew, each name once"
+            "which one is meant? Make it again with every name once"
         )
     return kept, tuple(hidden)
 
 
 def _folders(root: Path, names: Iterable[str]) -> tuple[str, ...]:
-    found = dict.fromkeys(map(_clean, names))
-    for name in found:
+    cleaned = dict.fromkeys(map(_clean, names))
+    for name in cleaned:
         _check_text(root, name)
-    return tuple(name for name in found if name and not _is_hidden(name))
+    return tuple(name for name in cleaned if name and not _is_hidden(name))
 
 
 def _clean(name: str) -> str:
@@ -329,7 +329,7 @@ def _check_text(root: Path, name: str) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raise ShardError(f"{root}: the file name {name!r} is not UTF-8; rename it") from error
-    if not name.isprintable() and any(unicodedata.category(one) == "Cc" for one in name):
+    if not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name):
         raise ShardError(
             f"{root}: the file name {name!r} has a line break or another control character; "
             "rename it"

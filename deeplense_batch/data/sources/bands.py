@@ -50,8 +50,8 @@ class Joined(NamedTuple):
     warning: str = ""
 
 
-class _Place(NamedTuple):
-    """A file whose name has bands in it."""
+class _BandFile(NamedTuple):
+    """A file whose name says a band."""
 
     id: str
     split: str
@@ -74,12 +74,12 @@ def bands_of_names(names: Sequence[str]) -> dict[str, str] | None:
     Arguments:
         names: Such as those of the extensions of a FITS file.
     """
-    found = {name: _without_bands(name) for name in names}
-    keys = {key for key, _ in found.values()}
-    if len(names) < 2 or len(keys) > 1 or not all(bands for _, bands in found.values()):
+    split_names = {name: _without_bands(name) for name in names}
+    keys = {key for key, _ in split_names.values()}
+    if len(names) < 2 or len(keys) > 1 or not all(bands for _, bands in split_names.values()):
         return None
-    bands = _differing([bands for _, bands in found.values()])
-    one_each = len({band.lower() for band in bands}) == len(names) == len(found)
+    bands = _differing([bands for _, bands in split_names.values()])
+    one_each = len({band.lower() for band in bands}) == len(names) == len(split_names)
     return dict(zip(names, bands, strict=True)) if one_each else None
 
 
@@ -95,27 +95,22 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
 
     Raises:
         ShardError: They are named for bands, but not every object has the same ones, or an object
-            stands in two splits.
+            is in two splits.
     """
     alone = {id_: (name,) for name, id_ in ids.items()}
-    groups: dict[str, list[_Place]] = {}
-    for id_ in ids.values():
-        key, bands = _without_bands(stem(id_))
-        if bands:
-            split, below = _apart(key)
-            groups.setdefault(below, []).append(_Place(id_, split, bands))
-    several = {key: places for key, places in groups.items() if _are_bands(places)}
+    groups = _by_name_without_bands(ids.values())
+    several = {key: files for key, files in groups.items() if _are_bands(files)}
     if not several:
         return Joined(alone, ())
     for key in [key for key in groups if _is_companion(key, several)]:
         del groups[key]
         several.pop(key, None)
-    others = set(ids.values()) - {place.id for places in groups.values() for place in places}
+    others = set(ids.values()) - {file.id for files in groups.values() for file in files}
     words = {word for id_ in others for word in _words_in_place_of_bands(id_, several)}
     if words - COMPANIONS:
         return Joined(alone, ())  # x_1, y_1, z_1: letters of another kind
     if others and 2 * sum(map(len, several.values())) < len(ids):
-        first, second = (place.id for place in next(iter(several.values()))[:2])
+        first, second = (file.id for file in next(iter(several.values()))[:2])
         return Joined(
             alone,
             (),
@@ -126,10 +121,28 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
     return _joined(root, groups, sorted(others, key=natural), names)
 
 
+def _by_name_without_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
+    """Files named for bands, by what is left of their names without band and split."""
+    groups: dict[str, list[_BandFile]] = {}
+    for id_ in ids:
+        key, bands = _without_bands(stem(id_))
+        if bands:
+            split, below = _apart(key)
+            groups.setdefault(below, []).append(_BandFile(id_, split, bands))
+    return groups
+
+
 def _joined(
-    root: object, groups: Mapping[str, Sequence[_Place]], others: list[str], names: dict[str, str]
+    root: object,
+    groups: Mapping[str, Sequence[_BandFile]],
+    others: list[str],
+    names: dict[str, str],
 ) -> Joined:
-    """Join what `_are_bands` found, or say why that cannot be done."""
+    """Join the files that `_are_bands`.
+
+    Raises:
+        ShardError: Not every object has the same bands, or other files lie among them.
+    """
     objects, labels = _objects(root, groups)
     if not 2 <= len(labels) <= _MOST_BANDS:
         raise _refused(root, f"one object would have {len(labels)} bands")
@@ -137,7 +150,7 @@ def _joined(
     if others:
         why = f"{others[0]} is of none of these ({len(others)} such files)"
         raise _refused(root, why, order)
-    if lacking := [found for found in objects if set(found) != set(labels)]:
+    if lacking := [by_band for by_band in objects if set(by_band) != set(labels)]:
         missing = ", ".join(band for band in order if _filter(band) not in lacking[0])
         raise _refused(
             root,
@@ -145,31 +158,31 @@ def _joined(
             f"({len(lacking)} of {len(objects)} objects are not whole)",
             order,
         )
-    rows = [tuple(found[_filter(band)] for band in order) for found in objects]
+    rows = [tuple(by_band[_filter(band)] for band in order) for by_band in objects]
     files = {id_: tuple(names[one] for one in row) for id_, row in _object_ids(rows).items()}
     return Joined(files, tuple(order))
 
 
 def _objects(
-    root: object, groups: Mapping[str, Sequence[_Place]]
+    root: object, groups: Mapping[str, Sequence[_BandFile]]
 ) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The file of each object in each band; and what the bands are called."""
+    """The file of each object by band; and the name of each band as files write it."""
     objects: list[dict[str, str]] = []
     labels: dict[str, str] = {}
-    for places in groups.values():
-        splits = dict.fromkeys(place.split for place in places)
-        if len(splits) > 1 and len({place.bands for place in places}) == len(places):
-            one, other = places[0].id, places[-1].id
+    for files in groups.values():
+        splits = dict.fromkeys(file.split for file in files)
+        if len(splits) > 1 and len({file.bands for file in files}) == len(files):
+            one, other = files[0].id, files[-1].id
             raise _refused(root, f"{one} and {other} are one object in two splits")
         for split in splits:
-            here = [place for place in places if place.split == split]
-            bands = _differing([place.bands for place in here])
-            found = {_filter(band): place.id for band, place in zip(bands, here, strict=True)}
-            if len(found) < len(here):
+            here = [file for file in files if file.split == split]
+            bands = _differing([file.bands for file in here])
+            by_band = {_filter(band): file.id for band, file in zip(bands, here, strict=True)}
+            if len(by_band) < len(here):
                 one, other = here[0].id, here[-1].id
                 raise _refused(root, f"{one} and {other} are one object twice in one band")
             labels |= {_filter(band): band for band in bands}
-            objects.append(found)
+            objects.append(by_band)
     return objects, labels
 
 
@@ -182,9 +195,9 @@ def _refused(root: object, why: str, bands: Sequence[str] = ()) -> ShardError:
     )
 
 
-def _are_bands(places: Sequence[_Place]) -> bool:
+def _are_bands(files: Sequence[_BandFile]) -> bool:
     """Whether files of equal names differ by their bands, be it in one split or across two."""
-    words = {tuple(map(_filter, place.bands)) for place in places}
+    words = {tuple(map(_filter, file.bands)) for file in files}
     colours = {word for one in words for word in one} & _COLOUR_WORDS
     return len(words) > 1 and colours in (set(), _COLOUR_WORDS)  # red and blue may be classes
 
@@ -227,7 +240,7 @@ def _differing(bands: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _filter(band: str) -> str:
-    """A band by which to compare: HSC-G, G and g are one."""
+    """A band as it is compared with others: G and g are one."""
     return band.lower()
 
 

@@ -1,4 +1,4 @@
-"""What lies beside images and is not read: other pictures, archives, tables of labels."""
+"""Warnings about files beside the images that are not read: pictures, archives, tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pyarrow.parquet
 
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.images import SUFFIXES
-from deeplense_batch.data.sources.layouts import KNOWN
+from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
 
-__all__ = ["about_hidden", "about_sets", "left_out", "no_images"]
+__all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images"]
 
 _PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
@@ -43,7 +43,7 @@ _ADVICE = {
 
 
 def no_images(others: Sequence[str], hidden: Sequence[str]) -> str:
-    """Say what is there in place of images, what is expected, and what can be done."""
+    """Say what was found in place of images, what is expected, and what can be done."""
     expected = f"images are {', '.join(SUFFIXES)}"
     if not others:
         but = f" but for {len(hidden)} hidden, such as {hidden[0]}" if hidden else ""
@@ -64,10 +64,12 @@ def left_out(tree: Tree, others: Sequence[str], images: int, *, labelled: bool) 
         images: How many are.
         labelled: Whether the images have labels.
     """
-    found = (
-        about_others(others, images) + about_links(tree, others) + about_disguised(tree, others)
-    )
-    return found if labelled else found + about_tables(tree, others)
+    warnings = [
+        *about_others(others, images),
+        *about_links(tree, others),
+        *about_disguised(tree, others),
+    ]
+    return warnings if labelled else [*warnings, *about_tables(tree, others)]
 
 
 def about_others(others: Sequence[str], images: int) -> list[str]:
@@ -96,16 +98,16 @@ def about_disguised(tree: Tree, others: Sequence[str]) -> list[str]:
         tree: Holds the files.
         others: Names of those that are not read.
     """
-    told = tuple(ending for endings in _ADVICE for ending in endings)
-    longer = [n for n in others if _LONGER.search(n) and not n.lower().endswith(told)]
+    reported = tuple(ending for endings in _ADVICE for ending in endings)  # by `about_others`
+    longer = [n for n in others if _LONGER.search(n) and not n.lower().endswith(reported)]
     bare = [name for name in others if not PurePosixPath(name).suffix]
-    found = longer + [name for name in bare[:_MOST_OPENED] if _begins_as_image(tree, name)]
-    if not found:
+    images = longer + [name for name in bare[:_MOST_OPENED] if _begins_as_image(tree, name)]
+    if not images:
         return []
-    more = f" ({len(found)} such, or more)" if len(found) > 1 else ""
+    more = f" ({len(images)} such, or more)" if len(images) > 1 else ""
     return [
-        f"{found[0]} seems to be an image under another name{more}, and is left out: end its name "
-        f"with {', '.join(SUFFIXES)}, or copy or unpack it again, or the set lacks it"
+        f"{images[0]} seems to be an image under another name{more}, and is left out: end its "
+        f"name with {', '.join(SUFFIXES)}, or copy or unpack it again, or the set lacks it"
     ]
 
 
@@ -124,8 +126,20 @@ def about_links(tree: Tree, others: Sequence[str]) -> list[str]:
     """
     lost = [name for name in others if not tree.path(name).exists()]
     more = f" ({len(lost)} such)" if len(lost) > 1 else ""
-    what = f"is a link to nothing{more}: what it should hold is missing"
-    return [f"{lost[0]} {what}"] if lost else []
+    warning = f"is a link to nothing{more}: what it should hold is missing"
+    return [f"{lost[0]} {warning}"] if lost else []
+
+
+def about_folders(tree: Tree, images: Sequence[str]) -> list[str]:
+    """Warn of folders without images, and of links to folders that are read already."""
+    empty = [
+        f"folder {name} holds no images: if it is a class or a split, the set lacks it"
+        for name in empty_folders(tree.folders, images)
+    ]
+    return empty + [
+        f"folder {name} is a link to one that is read already, and is left out"
+        for name in tree.repeated
+    ]
 
 
 def about_hidden(names: Sequence[str]) -> list[str]:
@@ -175,8 +189,8 @@ def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
         "all into an .npz with 'images' and 'labels'"
     )
     these = "a table, which is" if len(tables) == 1 else "tables, which are"
-    said = f"beside images without labels lies {these} not read: {shown}{more}; {advice}"
-    return [said] if tables else []
+    warning = f"beside images without labels lies {these} not read: {shown}{more}; {advice}"
+    return [warning] if tables else []
 
 
 def _is_table(name: str) -> bool:
@@ -220,9 +234,9 @@ def _columns(suffix: str, data: bytes) -> list[str]:
 def _keys(text: str) -> list[str]:
     """Keys of the first record of a JSON file, or of a line of it."""
     try:
-        found = json.loads(text)
+        record = json.loads(text)
     except json.JSONDecodeError:
-        found = json.loads(text.splitlines()[0])
-    while isinstance(found, list) and found:
-        found = found[0]
-    return [str(key) for key in found] if isinstance(found, dict) else []
+        record = json.loads(text.splitlines()[0])
+    while isinstance(record, list) and record:
+        record = record[0]
+    return [str(key) for key in record] if isinstance(record, dict) else []

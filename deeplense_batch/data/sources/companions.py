@@ -1,4 +1,4 @@
-"""Files that belong to an image and are none themselves: its mask, weights, noise or PSF.
+"""Files that belong to an image but are no image: its mask, weights, noise or PSF.
 
 ``7.npy 7_mask.npy``, ``images/7.npy masks/7.npy`` and ``7_sci.fits 7_wht.fits`` are all one image
 and what is known about it. A name is taken for that of a companion only where the image is there
@@ -27,7 +27,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def refuse_companions(root: object, ids: Iterable[str]) -> None:
-    """Make sure that no file would be packed as an image that is the mask or the like of another.
+    """Make sure that no mask, noise map or the like would be packed as an image of its own.
 
     Arguments:
         root: Named in errors.
@@ -38,18 +38,18 @@ def refuse_companions(root: object, ids: Iterable[str]) -> None:
     """
     names = {stem(id_): id_ for id_ in ids}
     images = {bare: id_ for name, id_ in names.items() for bare in _without(name, _IMAGES)} | names
-    found = {
+    companions = {
         id_: images[bare]
         for name, id_ in names.items()
         for bare in _without(name, COMPANIONS)
         if bare in images
     }
-    if found:
-        companion, image = next(iter(found.items()))
+    if companions:
+        companion, image = next(iter(companions.items()))
         raise ShardError(
             f"{root}: {companion} is named as the mask, noise or the like of {image} "
-            f"({len(found)} such files), and would be an image of its own; move these elsewhere, "
-            "or rename them if they are images"
+            f"({len(companions)} such files), and would be an image of its own; move these "
+            "elsewhere, or rename them if they are images"
         )
 
 

@@ -1,4 +1,4 @@
-"""Values that no image of the sky has: marks of bad pixels, padding, bands that are not there.
+"""Values that no image of the sky has: marks of bad pixels, padding, missing bands.
 
 They are found by their shape alone, whatever the unit of the light: a value far from all others,
 or one value again and again where noise or light would vary. Ordinary images have neither: their
@@ -41,11 +41,11 @@ def doubts(pixels: Array) -> tuple[Doubt, ...]:
     Arguments:
         pixels: (C, H, W), finite.
     """
-    found: dict[str, Doubt] = {}
+    by_kind: dict[str, Doubt] = {}
     for number, channel in enumerate(pixels):
         for doubt in _of_channel(number, channel):
-            found.setdefault(doubt.kind, doubt)
-    return tuple(found.values())
+            by_kind.setdefault(doubt.kind, doubt)
+    return tuple(by_kind.values())
 
 
 def is_masked(pixels: Array, value: float) -> NDArray[np.bool_]:
@@ -77,21 +77,21 @@ def _of_channel(number: int, channel: Array) -> list[Doubt]:
         return [
             Doubt("constant", float(least), f"channel {number} is constant, all {least + 0:g}")
         ]
-    found = _marks(channel) or _edge(channel) or _repeated(channel)
-    return [found] if found else []
+    doubt = _marks(channel) or _edge(channel) or _repeated(channel)
+    return [doubt] if doubt else []
 
 
 def _marks(channel: Array) -> Doubt | None:
-    """The greatest or the least value, where it stands apart from all others."""
+    """The greatest or the least value, where it is far from all others."""
     pixels = channel.ravel()
     for extreme in (pixels.max(), pixels.min()):
         few = _sample(pixels)
-        if not _stands_apart(extreme, 2, few[few != extreme], _APART / 2):
-            continue  # cheaply told for ordinary images: the next value is nearer still
+        if not _is_far(extreme, 2, few[few != extreme], _APART / 2):
+            continue  # a cheap test for ordinary images: the next value is nearer still
         equal = pixels == extreme
         count, others = int(np.count_nonzero(equal)), pixels[~equal]
         marked = count > 1 or extreme in _MARKS or abs(float(extreme)) >= _MARKS_FROM
-        if _stands_apart(extreme, count, others, _APART if marked else _APART_ALONE):
+        if _is_far(extreme, count, others, _APART if marked else _APART_ALONE):
             return Doubt(
                 "apart",
                 float(extreme),
@@ -101,7 +101,7 @@ def _marks(channel: Array) -> Doubt | None:
     return None
 
 
-def _stands_apart(value: float, count: int, others: Array, enough: float) -> bool:
+def _is_far(value: float, count: int, others: Array, enough: float) -> bool:
     """Whether a value, the largest or the smallest of a channel, is far from the others."""
     if not others.size:
         return True

@@ -1,6 +1,6 @@
 """Image files, whatever they are, as checked arrays (C, H, W); and sets of them in an .npz.
 
-What stands in a file is untrusted: nothing is unpickled unless asked for, and whatever cannot be
+The content of a file is untrusted: nothing is unpickled unless asked for, and whatever cannot be
 an image is refused with a reason that a person can act on.
 """
 
@@ -62,7 +62,7 @@ _PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's
 
 
 class Part(NamedTuple):
-    """What a file holds, as yet unchecked."""
+    """The array of a file, not yet checked."""
 
     array: Array
     bands: tuple[str, ...] = ()  # of its channels, where the file names them
@@ -108,7 +108,7 @@ def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
     """Read what a file holds; arguments and errors as of `read_image`."""
     if not data:
         raise ImageError("empty file")
-    with warnings.catch_warnings():  # readers warn of damage before they raise; one is told
+    with warnings.catch_warnings():  # readers warn of damage before they raise
         warnings.simplefilter("ignore")
         return _read(name, data, allow_pickle)
 
@@ -222,9 +222,9 @@ def array_names(file: IO[bytes]) -> tuple[str, ...]:
 
 def _refuse_twice(names: Sequence[str]) -> None:
     """Refuse an .npz that holds two arrays of one name, of which one would be lost."""
-    again = [name for name, count in Counter(names).items() if count > 1]
-    if again:
-        raise ImageError(f"holds several arrays named {again[0].removesuffix('.npy')}")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ImageError(f"holds several arrays named {twice[0].removesuffix('.npy')}")
 
 
 def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -240,7 +240,7 @@ def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         arrays = read_arrays(file, only={"labels", "classes"})
         with zipfile.ZipFile(file) as archive, archive.open("images.npy") as images:
             shape, _, dtype = _header(images)
-            there = archive.getinfo("images.npy").file_size
+            available = archive.getinfo("images.npy").file_size
     except ImageError:
         raise
     except Exception as error:
@@ -248,7 +248,7 @@ def read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if (
         min(shape, default=0) < 0
         or 0 in shape[1:]
-        or np.prod(shape, dtype=object) * dtype.itemsize > there
+        or np.prod(shape, dtype=object) * dtype.itemsize > available
     ):
         raise ImageError(f"'images' of shape {shape} and {dtype} are cut short, or none")
     if len(shape) not in (3, 4):
@@ -272,11 +272,11 @@ def _read_npy(data: bytes, allow_pickle: bool) -> Array:
             raise ImageError("a pickled object, which may run code; --allow_pickle reads it")
         return np.load(io.BytesIO(data), allow_pickle=True)
     size = int(np.prod(shape, dtype=object))
-    there = len(data) - start
-    if there < size * dtype.itemsize:
-        raise ImageError(f"cut short: {there} of {size * dtype.itemsize} bytes")
-    if there > size * dtype.itemsize:  # np.save appends to a file that is open
-        raise ImageError(f"holds {there - size * dtype.itemsize} bytes after its array")
+    expected, available = size * dtype.itemsize, len(data) - start
+    if available < expected:
+        raise ImageError(f"cut short: {available} of {expected} bytes")
+    if available > expected:  # np.save appends to a file that is open
+        raise ImageError(f"holds {available - expected} bytes after its array")
     values = np.frombuffer(data, dtype, size, start)
     return values.reshape(shape, order="F" if fortran else "C")
 
@@ -342,7 +342,7 @@ def _read_fits(data: bytes) -> Part:
         named = [(name, part) for name, part in images if name.upper() in _LIGHT]
         light = named if len(named) == 1 else images
         if len(light) > 1:  # WHT_G and the like
-            light = [one for one in light if not _NO_LIGHT & set(one[0].upper().split("_"))]
+            light = [(n, part) for n, part in light if not _NO_LIGHT & set(n.upper().split("_"))]
         if not light:
             tables = [part.columns.names for part in parts if hasattr(part, "columns")]
             columns = f", but a table of {', '.join(tables[0][:12])}" if tables else ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import alike
 from deeplense_batch.data.sources.untrusted import ImageError
 
-__all__ = ["check_labels", "class_names"]
+__all__ = ["check_labels", "class_names", "classes_of_sets"]
 
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
@@ -41,6 +42,26 @@ def class_names(classes: Array) -> tuple[str, ...]:
     names = tuple(str(name).strip() for name in classes.ravel().tolist())
     if "" in names or not all(map(str.isprintable, names)):
         raise ImageError(f"'classes' are {', '.join(map(repr, names[:8]))}; a class needs a name")
-    if again := alike(names) or [(one, one) for one in names if names.count(one) > 1]:
-        raise ImageError(f"'classes' has one name twice, {again[0][0]!r} and {again[0][1]!r}")
+    if same := alike(names) or [(one, one) for one in names if names.count(one) > 1]:
+        raise ImageError(f"'classes' has one name twice, {same[0][0]!r} and {same[0][1]!r}")
     return names
+
+
+def classes_of_sets(
+    root: object, names: tuple[str, ...], most: int
+) -> tuple[tuple[str, ...], list[str]]:
+    """Class names of sets with class numbers up to `most`, and a note where none are given.
+
+    Raises:
+        ShardError: There are more classes than names.
+    """
+    if names and most >= len(names):
+        raise ShardError(f"{root}: has label {most}, but names only {len(names)} classes")
+    if names or most < 0:
+        return names, []
+    numbers = tuple(str(i) for i in range(most + 1))
+    note = (
+        f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
+        "GravLensNet's own order was no, vort, sphere"
+    )
+    return numbers, [note]

@@ -16,8 +16,8 @@ __all__ = [
     "empty_folders",
     "is_lens",
     "meaning",
+    "meanings",
     "natural",
-    "places",
     "short_ids",
     "undoubled",
 ]
@@ -46,21 +46,21 @@ def short_ids(names: Sequence[str]) -> dict[str, str]:
     folders = {path[:-1] for path in parts.values()}
     skip = 0
     for level in zip(*folders, strict=False):
-        last = any(len(path) == skip + 1 for path in folders)
-        meant = level[0].lower() in SPLITS or (last and _AFFIX.match(level[0]))
-        if len(set(level)) > 1 or meant:
+        is_last = any(len(path) == skip + 1 for path in folders)
+        has_meaning = level[0].lower() in SPLITS or (is_last and _AFFIX.match(level[0]))
+        if len(set(level)) > 1 or has_meaning:
             break
         skip += 1
     return {name: "/".join(path[skip:]) for name, path in parts.items()}
 
 
 def is_lens(class_: str) -> bool:
-    """Whether a class is named as what a search is for: its number is 1, that of the other 0."""
+    """Whether a class is what lens finding searches for: its number is 1, the other's 0."""
     return class_.casefold() in ("lens", "lenses")
 
 
 def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:
-    """Folders without an image that stand where a class or a split is expected.
+    """Folders without an image, at a depth where a class or a split is expected.
 
     Arguments:
         folders: Names of all folders.
@@ -68,17 +68,17 @@ def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:
     """
     holding = {path_parts(name)[:-1] for name in images}
     full = {folder[:depth] for folder in holding for depth in range(len(folder) + 1)}
-    found = []
+    empty = []
     for name in folders:
         parts = path_parts(name)
         expected = len(parts) in map(len, holding) or parts[-1].lower() in SPLITS
         if parts not in full and parts[:-1] in full and expected:
-            found.append(name)
-    return sorted(found, key=natural)
+            empty.append(name)
+    return sorted(empty, key=natural)
 
 
-def _place(folders: Folders) -> tuple[str, str] | None:
-    """Split and class that folders name, "" where they do not; None where they make no sense."""
+def _meaning_of_path(folders: Folders) -> tuple[str, str] | None:
+    """Split and class that nested folders name, "" for none; None where they make no sense."""
     if not folders:
         return "", ""
     split = SPLITS.get(folders[0].lower(), "")
@@ -88,7 +88,7 @@ def _place(folders: Folders) -> tuple[str, str] | None:
 
 
 def meaning(name: str) -> tuple[str, str]:
-    """Split and class that one name stands for, "" where it does not."""
+    """Split and class that one name stands for, "" for none."""
     if split := SPLITS.get(name.lower(), ""):
         return split, ""
     if match := _AFFIX.match(name):
@@ -96,29 +96,33 @@ def meaning(name: str) -> tuple[str, str]:
     return "", name
 
 
-def places(root: object, folders: Collection[Folders]) -> dict[Folders, tuple[str, str]]:
-    """What every folder stands for, if that makes sense together.
+def meanings(root: object, folders: Collection[Folders]) -> dict[Folders, tuple[str, str]]:
+    """Split and class of every folder, if together they make a known layout.
+
+    Arguments:
+        root: Named in errors.
+        folders: All folders that hold images, as the names from the root down.
 
     Raises:
-        ShardError: It does not; `root` is named.
+        ShardError: They make none.
     """
-    found = {parts: where for parts in folders if (where := _place(parts)) is not None}
-    splits = {split for split, _ in found.values()}
-    labelled = {bool(class_) for _, class_ in found.values()}
+    known = {parts: named for parts in folders if (named := _meaning_of_path(parts)) is not None}
+    splits = {split for split, _ in known.values()}
+    labelled = {bool(class_) for _, class_ in known.values()}
     half_split = "" in splits and bool({"train", "val"} & splits)
     pairs = {parts[-1].lower() for parts in folders if parts} >= _RESOLUTIONS
-    if len(found) < len(folders) or len(labelled) > 1 or half_split or pairs:
+    if len(known) < len(folders) or len(labelled) > 1 or half_split or pairs:
         given = sorted(("/".join(parts) or "." for parts in folders), key=natural)
         more = f" and {len(given) - 6} more" if len(given) > 6 else ""
         names = ", ".join(given[:6]) + more + (" (pairs for super-resolution)" if pairs else "")
         raise ShardError(f"{root}: unknown layout, images in the folders {names}; {KNOWN}")
-    return found
+    return known
 
 
 def undoubled(root: object, folders: Collection[Folders]) -> dict[Folders, Folders]:
-    """Folders as they are meant: lens/lens, of a zip for each class, is lens.
+    """Folders without doubled names: lens/lens, from a zip for each class, is lens.
 
-    What makes sense as it stands is kept, unless all are doubled: ``val/val`` is no class.
+    A known layout is kept as it is, unless all are doubled: ``val/val`` is no class.
     """
     plain = {parts: tuple(p for p, q in zip(parts, ("", *parts), strict=False) if p != q)
              for parts in folders}  # fmt: skip
@@ -126,17 +130,17 @@ def undoubled(root: object, folders: Collection[Folders]) -> dict[Folders, Folde
     if all(parts != meant for parts, meant in plain.items()):
         return plain
     try:
-        places(root, folders)
+        meanings(root, folders)
     except ShardError:
         with suppress(ShardError):
-            places(root, set(plain.values()))
+            meanings(root, set(plain.values()))
             return plain
     return as_given
 
 
-def describe(found: Mapping[Folders, tuple[str, str]]) -> str:
-    """The layout in words."""
-    depth = max(map(len, found))
-    if depth == 1 and any(split for split, _ in found.values()):
-        return "{split}_{class}/" if any(class_ for _, class_ in found.values()) else "{split}/"
+def describe(folders: Mapping[Folders, tuple[str, str]]) -> str:
+    """The layout in words, from the `meanings` of its folders."""
+    depth = max(map(len, folders))
+    if depth == 1 and any(split for split, _ in folders.values()):
+        return "{split}_{class}/" if any(class_ for _, class_ in folders.values()) else "{split}/"
     return {0: "images side by side", 1: "{class}/", 2: "{split}/{class}/"}[depth]

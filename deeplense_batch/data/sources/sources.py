@@ -33,7 +33,13 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree, alike, open_tree, path_parts
 from deeplense_batch.data.sources.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.sources.beside import about_hidden, about_sets, left_out, no_images
+from deeplense_batch.data.sources.beside import (
+    about_folders,
+    about_hidden,
+    about_sets,
+    left_out,
+    no_images,
+)
 from deeplense_batch.data.sources.companions import refuse_companions
 from deeplense_batch.data.sources.images import (
     SUFFIXES,
@@ -48,14 +54,14 @@ from deeplense_batch.data.sources.images import (
     read_arrays,
     read_labels,
 )
+from deeplense_batch.data.sources.labels import classes_of_sets
 from deeplense_batch.data.sources.layouts import (
     KNOWN,
     describe,
-    empty_folders,
     is_lens,
     meaning,
+    meanings,
     natural,
-    places,
     short_ids,
     undoubled,
 )
@@ -70,7 +76,7 @@ _READ = ("images", "labels", "classes")  # arrays of a set
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where one image stands, and what it is."""
+    """One image: its files, its split and its class."""
 
     id: str
     files: tuple[str, ...]  # names in the tree, one a band where bands are files
@@ -147,7 +153,7 @@ class Source:
 def open_source(
     root: Path, *, seed: int = 0, allow_pickle: bool = False, mask_value: float | None = None
 ) -> Iterator[Source]:
-    """Find out what stands in a folder, a zip or an .npz file; no image is read for it.
+    """Find out what a folder, a zip or an .npz file holds; no image is read for it.
 
     Arguments:
         root: The folder or file.
@@ -160,47 +166,55 @@ def open_source(
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     with open_tree(root) as tree:
-        images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
-        others = sorted(set(tree.names) - set(images), key=natural)
-        if not images:
-            raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
-        if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
-            raise ShardError(
-                f"{root}: .fits files need astropy: pip install deeplense-batch[fits]"
-            )
-        tree.check(images)
-        names = short_ids(images)
-        found = (_read_sets if _hold_sets(root, tree, names) else _read_folders)(root, tree, names)
-        if any(not sample.split for sample in found.samples):
-            found.samples = _split_four_to_one(found.samples, seed)
-            found.notes.append(
-                f"no split given: each class split 4:1 into train and val, seed {seed}"
-            )
+        images, others = _images_and_others(root, tree)
+        listing = _list_samples(root, tree, images, seed)
         yield Source(
             root=root,
-            layout=found.layout,
-            classes=found.classes,
-            splits=_by_split(found.samples),
+            layout=listing.layout,
+            classes=listing.classes,
+            splits=_by_split(listing.samples),
             ignored=tuple(others),
-            notes=(*found.notes, *about_hidden(tree.hidden)),
+            notes=(*listing.notes, *about_hidden(tree.hidden)),
             warnings=(
-                *found.warnings,
-                *_about_names(images, found),
-                *(
-                    f"folder {name} holds no images: if it is a class or a split, the set lacks it"
-                    for name in empty_folders(tree.folders, images)
-                ),
-                *(
-                    f"folder {name} is a link to one that is read already, and is left out"
-                    for name in tree.again
-                ),
-                *left_out(tree, others, len(images), labelled=bool(found.classes)),
+                *listing.warnings,
+                *_about_names(images, listing),
+                *about_folders(tree, images),
+                *left_out(tree, others, len(images), labelled=bool(listing.classes)),
             ),
-            bands=found.bands,
+            bands=listing.bands,
             allow_pickle=allow_pickle,
             mask_value=mask_value,
             _tree=tree,
         )
+
+
+def _list_samples(root: Path, tree: Tree, images: Sequence[str], seed: int) -> _Listing:
+    """All samples with their splits and classes."""
+    ids = short_ids(images)
+    read = _read_sets if _hold_sets(root, tree, ids) else _read_folders
+    listing = read(root, tree, ids)
+    if any(not sample.split for sample in listing.samples):
+        listing.samples = _split_four_to_one(listing.samples, seed)
+        listing.notes.append(
+            f"no split given: each class split 4:1 into train and val, seed {seed}"
+        )
+    return listing
+
+
+def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:
+    """Names of the files that are images, and of the others.
+
+    Raises:
+        ShardError: There is no image, or there are some that cannot be read here.
+    """
+    images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
+    others = sorted(set(tree.names) - set(images), key=natural)
+    if not images:
+        raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
+    if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
+        raise ShardError(f"{root}: .fits files need astropy: pip install deeplense-batch[fits]")
+    tree.check(images)
+    return images, others
 
 
 def _in_two_splits(samples: Sequence[Sample]) -> list[tuple[str, str]]:
@@ -216,8 +230,8 @@ def _in_two_splits(samples: Sequence[Sample]) -> list[tuple[str, str]]:
 
 
 @dataclass
-class _Found:
-    """What the names of a source say."""
+class _Listing:
+    """The samples of a source and their classes, as the names of its files say."""
 
     samples: list[Sample]
     classes: tuple[str, ...]
@@ -227,25 +241,25 @@ class _Found:
     bands: tuple[str, ...] = ()
 
 
-def _about_names(images: Sequence[str], found: _Found) -> list[str]:
-    """Doubt names that cannot be told apart, objects in two splits, and classes that are none."""
+def _about_names(images: Sequence[str], listing: _Listing) -> list[str]:
+    """Warn of names that look the same, objects in two splits, and classes that may be none."""
     warnings = []
     if same := alike(images):
         warnings.append(
             f"{' and '.join(map(repr, same[0]))} differ by case, spaces or the writing of letters "
             f"alone ({len(same)} such): is that one image twice?"
         )
-    if again := _in_two_splits(found.samples):
+    if pairs := _in_two_splits(listing.samples):
         warnings.append(
-            f"{' and '.join(again[0])} are one object by their names, in two splits "
-            f"({len(again)} such): scores will be too good"
+            f"{' and '.join(pairs[0])} are one object by their names, in two splits "
+            f"({len(pairs)} such): scores will be too good"
         )
-    if named_for_bands(found.classes):
+    if named_for_bands(listing.classes):
         warnings.append(
-            f"the classes {', '.join(found.classes)} are named as bands are: if they are bands, "
+            f"the classes {', '.join(listing.classes)} are named as bands are: if they are bands, "
             "put those of an object into one array, channels first"
         )
-    if 2 < len(found.classes) == len(found.samples):
+    if 2 < len(listing.classes) == len(listing.samples):
         warnings.append("every class has one image: are the folders those of objects?")
     return warnings
 
@@ -259,7 +273,7 @@ def _hold_sets(root: Path, tree: Tree, ids: dict[str, str]) -> bool:
     packed = [name for name in ids if name.lower().endswith(".npz")]
     alone = not root.is_dir() and root.name in packed
     must = [name for name in packed if alone or meaning(PurePosixPath(name).stem)[1] == ""]
-    with suppress(ShardError):  # a damaged image among others is told when it is read
+    with suppress(ShardError):  # a damaged image among others is reported when it is read
         if packed and "images" in _arrays(root, tree, packed[0]):
             must = packed
     for name in must:
@@ -277,27 +291,27 @@ def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
         with tree.open(name) as file:
             return array_names(file)
     except ImageError as error:
-        raise ShardError(f"{_where(root, name)}: {error}") from error
+        raise ShardError(f"{_file_of(root, name)}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{_where(root, name)}: cannot be read ({error})") from error
+        raise ShardError(f"{_file_of(root, name)}: cannot be read ({error})") from error
 
 
-def _where(root: Path, name: str) -> str:
-    """A file of a source, which may be the source itself."""
+def _file_of(root: Path, name: str) -> str:
+    """A file of a source, as errors name it; it may be the source itself."""
     return str(root) if root.name == name else f"{root}: {name}"
 
 
-def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
+def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
     """Split and class of every image, or of every object in several bands, from its folders."""
     refuse_companions(root, ids.values())
     joined = join_bands(root, ids)
     names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
     doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
-    found = places(root, set(doubled.values()))
-    classes = tuple(sorted({class_ for _, class_ in found.values() if class_}, key=natural))
-    for one, other in alike(classes):
+    named = meanings(root, set(doubled.values()))
+    classes = tuple(sorted({class_ for _, class_ in named.values() if class_}, key=natural))
+    for name, other in alike(classes):
         raise ShardError(
-            f"{root}: its classes {one!r} and {other!r} differ by case, spaces or the writing of "
+            f"{root}: its classes {name!r} and {other!r} differ by case, spaces or the writing of "
             "letters alone; give one class one name"
         )
     if classes and set(classes) <= set(_LENSES):
@@ -306,17 +320,17 @@ def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
         classes = classes[::-1]
     samples = []
     for key, id_ in names.items():
-        split, class_ = found[doubled[path_parts(id_)[:-1]]]
+        split, class_ = named[doubled[path_parts(id_)[:-1]]]
         target = classes.index(class_) if class_ else -1
-        where = split or ("" if class_ else "train")
-        samples.append(Sample(id_, joined.files[key], where, target))
-    result = _Found(samples, classes, describe(found), bands=joined.bands)
-    result.warnings += [joined.warning] if joined.warning else []
+        split = split or ("" if class_ else "train")
+        samples.append(Sample(id_, joined.files[key], split, target))
+    listing = _Listing(samples, classes, describe(named), bands=joined.bands)
+    listing.warnings += [joined.warning] if joined.warning else []
     folded = sorted("/".join(parts) for parts, plain in doubled.items() if parts != plain)
     if folded:
         more = f" and {len(folded) - 1} more" if len(folded) > 1 else ""
-        result.notes.append(f"doubled folders are read as one: {folded[0]}{more}")
-    return result
+        listing.notes.append(f"doubled folders are read as one: {folded[0]}{more}")
+    return listing
 
 
 def _refuse_band_sets(root: Path, ids: Collection[str]) -> None:
@@ -328,11 +342,11 @@ def _refuse_band_sets(root: Path, ids: Collection[str]) -> None:
         )
 
 
-def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
-    """Samples of .npz sets, their classes, and what was decided about them."""
+def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
+    """Samples of .npz sets, and their classes."""
     _refuse_band_sets(root, ids.values())
     samples: list[Sample] = []
-    named: set[tuple[str, ...]] = set()
+    class_lists: set[tuple[str, ...]] = set()
     unread: list[str] = []
     for name, id_ in ids.items():
         if not name.lower().endswith(".npz"):
@@ -343,32 +357,25 @@ def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Found:
             with tree.open(name) as file:
                 labels, classes = read_labels(file)
         except Exception as error:  # a broken file makes its reader raise anything at all
-            raise ShardError(f"{_where(root, id_)}: {error}") from error
-        named.add(classes)
-        unread += [f"{one} of {id_}" for one in _arrays(root, tree, name) if one not in _READ]
+            raise ShardError(f"{_file_of(root, id_)}: {error}") from error
+        class_lists.add(classes)
+        unread += [
+            f"{array} of {id_}" for array in _arrays(root, tree, name) if array not in _READ
+        ]
         split = meaning(PurePosixPath(id_).stem)[0]
         if not split and (labels < 0).all():
             split = "train"
         samples += [
             Sample(f"{id_}[{i}]", (name,), split, t, i) for i, t in enumerate(labels.tolist())
         ]
-    if len(named) > 1:
+    if len(class_lists) > 1:
         raise ShardError(f"{root}: its .npz files name different classes")
     splits = {sample.split for sample in samples}
     if ("" in splits and len(splits) > 1) or not splits:
         raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {KNOWN}")
-    classes, most = named.pop(), max(sample.target for sample in samples)
-    if classes and most >= len(classes):
-        raise ShardError(f"{root}: has label {most}, but names only {len(classes)} classes")
     warnings = about_sets([sample.target for sample in samples], unread, _READ)
-    if classes or most < 0:
-        return _Found(samples, classes, "{split}.npz", warnings=warnings)
-    numbers = tuple(str(i) for i in range(most + 1))
-    note = (
-        f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
-        "GravLensNet's own order was no, vort, sphere"
-    )
-    return _Found(samples, numbers, "{split}.npz", [note], warnings)
+    classes, notes = classes_of_sets(root, class_lists.pop(), max(s.target for s in samples))
+    return _Listing(samples, classes, "{split}.npz", notes, warnings)
 
 
 def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""Files of unknown origin: read without waiting for a pipe, or being filled by a bomb.
+"""Read files of unknown origin, without waiting for a pipe or unpacking a bomb.
 
 A bomb is a small file that says it is huge: compressed zeros, or a hole in a file. What takes up
 more than 100 times its own size (`expansion`), and more than any small image, is refused before it
@@ -120,8 +120,8 @@ def gunzip(data: bytes) -> bytes:
     most = int(max(_SMALL, _most.get() * len(data)))
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         unpacked = file.read(most + 1)
-    said = int.from_bytes(data[-4:], "little")  # of the last part, modulo 2^32
-    check_expansion(max(len(unpacked), said if len(unpacked) > most else 0), len(data))
+    declared = int.from_bytes(data[-4:], "little")  # size of the last part, modulo 2^32
+    check_expansion(max(len(unpacked), declared if len(unpacked) > most else 0), len(data))
     return unpacked
 
 

@@ -1,8 +1,8 @@
-"""Surface brightness of what else is in the sky: discs, arms, rings, tails and clumps.
+"""Surface brightness of galaxies and their parts: discs, arms, rings, tails and clumps.
 
-Every profile has a total of one, in closed form, so that a flux times a profile has that flux
-whatever its shape. A profile is given positions, and lensing it is giving it source-plane
-positions. With u along the major axis and v along the minor one,
+The integral of every profile is one, in closed form, so that a flux times a profile has that flux
+whatever its shape. A profile is evaluated at positions; to lens it, give it those of the source
+plane. With u along the major axis and v along the minor one,
 
     soft_sersic    exp{-b_n [((R^2 + s^2) / R_e^2)^(1 / 2n)]}         R^2 = q u^2 + v^2 / q
     exponential    exp(-R / h)                                        R^2 = u^2 + v^2 / q^2
@@ -38,18 +38,18 @@ def soft_sersic(
     x: Tensor,
     y: Tensor,
     *,
-    place: tuple[float, float],
+    centre: tuple[float, float],
     radius: float,
     n: float,
     q: float,
     phi: float,
     core: float,
 ) -> Tensor:
-    """Sersic profile whose cusp is flat within `core`, so that samples near it can hold its flux.
+    """Sersic profile with a cusp that is flat within `core`, so that pixels can sample its flux.
 
     Arguments:
         x, y: Position, broadcastable float, arcsec.
-        place: Centre, arcsec.
+        centre: Centre, arcsec.
         radius: R_e, geometric mean of the half-light semi-axes, arcsec.
         n: Sersic index, above 0.36.
         q: Axis ratio, in (0, 1].
@@ -59,7 +59,7 @@ def soft_sersic(
     Returns:
         Broadcast float, per arcsec^2.
     """
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     index = torch.tensor(n, dtype=torch.float64)
     total = float(sersic_flux(1.0, torch.tensor(radius, dtype=torch.float64), index))
     b = float(sersic_b(index))
@@ -68,10 +68,10 @@ def soft_sersic(
 
 
 def exponential(
-    x: Tensor, y: Tensor, *, place: tuple[float, float], length: float, q: float, phi: float
+    x: Tensor, y: Tensor, *, centre: tuple[float, float], length: float, q: float, phi: float
 ) -> Tensor:
     """Thin disc of scale length h; arguments as in `soft_sersic`, `q` its cosine."""
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     return torch.exp(-torch.sqrt(u * u + v * v / q**2) / length) / _disc_total(length, q)
 
 
@@ -79,7 +79,7 @@ def spiral_arms(
     x: Tensor,
     y: Tensor,
     *,
-    place: tuple[float, float],
+    centre: tuple[float, float],
     length: float,
     q: float,
     phi: float,
@@ -90,12 +90,12 @@ def spiral_arms(
     """The light of a disc gathered in logarithmic arms, dark between them.
 
     Arguments:
-        x, y, place, length, q, phi: As in `exponential`.
+        x, y, centre, length, q, phi: As in `exponential`.
         arms: Their number m.
         pitch: Angle p between an arm and the circle it crosses, rad.
         phase: Angle that is added to `phi`, rad.
     """
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     v = v / q
     squared = u * u + (v * v + _TINY)
     wound = torch.log(squared / length**2) * (0.5 / math.tan(pitch))
@@ -104,10 +104,10 @@ def spiral_arms(
 
 
 def edge_on(
-    x: Tensor, y: Tensor, *, place: tuple[float, float], length: float, height: float, phi: float
+    x: Tensor, y: Tensor, *, centre: tuple[float, float], length: float, height: float, phi: float
 ) -> Tensor:
     """Disc seen from its side, of scale length h and scale height z_0, arcsec."""
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     along = torch.sqrt(u * u + _TINY) / length
     light = along * torch.special.modified_bessel_k1(along) / torch.cosh(v / height) ** 2
     return light / (2 * math.pi * length * height)
@@ -117,14 +117,14 @@ def ring(
     x: Tensor,
     y: Tensor,
     *,
-    place: tuple[float, float],
+    centre: tuple[float, float],
     radius: float,
     width: float,
     q: float,
     phi: float,
 ) -> Tensor:
     """Gaussian ring of radius r_0 and width w, arcsec, seen at an inclination of cosine `q`."""
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     distance = torch.sqrt(u * u + v * v / q**2) - radius
     ratio = radius / width
     across = math.sqrt(math.pi / 2) * ratio * (1 + math.erf(ratio / math.sqrt(2)))
@@ -136,7 +136,7 @@ def tail(
     x: Tensor,
     y: Tensor,
     *,
-    place: tuple[float, float],
+    centre: tuple[float, float],
     radius: float,
     width: float,
     phi: float,
@@ -147,28 +147,28 @@ def tail(
     Its flux is one to 1e-2 for a radius above three widths and an opening below 1 rad.
 
     Arguments:
-        x, y, place: As in `ring`.
+        x, y, centre: As in `ring`.
         radius: r_0, arcsec.
         width: w, arcsec.
         phi: Direction from the centre to its middle, rad.
         opening: s, standard deviation of the angle, rad.
     """
-    u, v = _axes(x, y, place, phi)
+    u, v = _axes(x, y, centre, phi)
     distance, angle = torch.sqrt(u * u + v * v + _TINY) - radius, torch.atan2(v, u)
     light = torch.exp(distance**2 / (-2 * width**2) - angle**2 / (2 * opening**2))
     return light / (2 * math.pi * radius * width * opening)
 
 
-def clump(x: Tensor, y: Tensor, *, place: tuple[float, float], sigma: float) -> Tensor:
+def clump(x: Tensor, y: Tensor, *, centre: tuple[float, float], sigma: float) -> Tensor:
     """Round Gaussian of standard deviation `sigma`, arcsec."""
-    dx, dy = x - place[0], y - place[1]
+    dx, dy = x - centre[0], y - centre[1]
     light = torch.exp((dx * dx + dy * dy) / (-2 * sigma**2))
     return light / (2 * math.pi * sigma**2)
 
 
-def _axes(x: Tensor, y: Tensor, place: tuple[float, float], phi: float) -> tuple[Tensor, Tensor]:
+def _axes(x: Tensor, y: Tensor, centre: tuple[float, float], phi: float) -> tuple[Tensor, Tensor]:
     """Position along the axes of an ellipse."""
-    dx, dy = x - place[0], y - place[1]
+    dx, dy = x - centre[0], y - centre[1]
     cos, sin = math.cos(phi), math.sin(phi)
     return cos * dx + sin * dy, cos * dy - sin * dx
 

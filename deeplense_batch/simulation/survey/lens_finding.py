@@ -49,7 +49,7 @@ class LensFinding:
         return class_counts(images)
 
     def described(self) -> dict[str, Any]:
-        """All its laws, as JSON."""
+        """All settings that an image depends on, as JSON."""
         return {"laws": described()}
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:

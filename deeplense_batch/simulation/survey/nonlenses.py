@@ -1,4 +1,4 @@
-"""Draw what a survey may take for a lens: spirals, rings, mergers, groups, neighbours, stars."""
+"""Draw objects that are easily taken for a lens: spirals, rings, mergers, groups, stars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from deeplense_batch.simulation.distributions import one
+from deeplense_batch.simulation.distributions import draw_one
 from deeplense_batch.simulation.survey.galaxies import (
     edge_on,
     exponential,
@@ -18,7 +18,7 @@ from deeplense_batch.simulation.survey.galaxies import (
 )
 from deeplense_batch.simulation.survey.objects import (
     Light,
-    Place,
+    Position,
     RedGalaxy,
     around,
     blue_magnitudes,
@@ -36,78 +36,80 @@ __all__ = ["draw_nonlens"]
 
 
 def draw_nonlens(
-    kind: str, laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    kind: str, survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
     """Draw an object that is no lens.
 
     Arguments:
         kind: One of `FRACTIONS`.
-        laws: All laws.
+        survey: All settings.
         red: The elliptical of this image: the object itself, its nucleus, or the galaxy whose
             brightness it has.
-        place: Where it stands, arcsec.
+        centre: Its position, arcsec.
         random: The stream of the image.
     """
-    return _KINDS[kind](laws, red, place, random)
+    return _KINDS[kind](survey, red, centre, random)
 
 
 def _spiral(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    law = laws.spiral
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
-    length, q = one(law.length, random), one(law.cos_inclination, random)
+    settings = survey.spiral
+    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
+    length, q = draw_one(settings.length, random), draw_one(settings.cos_inclination, random)
     phi, bulge, contrast = (
-        one(laws.angle, random),
-        one(law.bulge, random),
-        one(law.contrast, random),
+        draw_one(survey.angle, random),
+        draw_one(settings.bulge, random),
+        draw_one(settings.contrast, random),
     )
     old = counts_of(red.magnitudes - red.magnitudes[2] + i)
-    disc = counts_of(coloured(i, law.colours, random)) * (1 - bulge)
-    bluer = one(law.arms_bluer, random)
+    disc = counts_of(coloured(i, settings.colours, random)) * (1 - bulge)
+    bluer = draw_one(settings.arms_bluer, random)
     young = disc * 10 ** (0.4 * np.array([1.5 * bluer, 0.5 * bluer, 0.0]))
-    smooth = partial(exponential, place=place, length=length, q=q, phi=phi)
+    smooth = partial(exponential, centre=centre, length=length, q=q, phi=phi)
     wound = partial(
         spiral_arms,
-        place=place,
+        centre=centre,
         length=length,
         q=q,
         phi=phi,
-        arms=whole_number(law.arms, random),
-        pitch=one(law.pitch, random),
-        phase=one(laws.angle, random),
+        arms=whole_number(settings.arms, random),
+        pitch=draw_one(settings.pitch, random),
+        phase=draw_one(survey.angle, random),
     )
     return [
         sersic_light(
-            laws,
-            place,
+            survey,
+            centre,
             old * bulge,
-            radius=length * one(law.bulge_radius, random),
+            radius=length * draw_one(settings.bulge_radius, random),
             n=2.0,
             q=0.5 + 0.5 * q,
             phi=phi,
         ),
-        Light(place, disc * (1 - contrast), smooth),
-        Light(place, young * contrast, wound),
+        Light(centre, disc * (1 - contrast), smooth),
+        Light(centre, young * contrast, wound),
     ]
 
 
 def _neighbours(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    for _ in range(whole_number(law.neighbours, random)):
-        flux = counts_of(blue_magnitudes(one(law.neighbour_g, random), law.blue, random))
+    settings = survey.mimics
+    lights = [light_of(survey, red, centre)]
+    for _ in range(whole_number(settings.neighbours, random)):
+        flux = counts_of(
+            blue_magnitudes(draw_one(settings.neighbour_g, random), settings.blue, random)
+        )
         lights.append(
             sersic_light(
-                laws,
-                around(place, one(law.neighbour_distance, random), laws, random),
+                survey,
+                around(centre, draw_one(settings.neighbour_distance, random), survey, random),
                 flux,
-                radius=one(law.neighbour_radius, random),
-                n=one(laws.source.n, random),
-                q=one(laws.source.q, random),
-                phi=one(laws.angle, random),
+                radius=draw_one(settings.neighbour_radius, random),
+                n=draw_one(survey.source.n, random),
+                q=draw_one(survey.source.q, random),
+                phi=draw_one(survey.angle, random),
                 compact=True,
             )
         )
@@ -115,84 +117,94 @@ def _neighbours(
 
 
 def _merger(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    fainter = one(law.merger_fainter, random)
-    other = around(place, one(law.merger_distance, random), laws, random)
-    lights.append(_companion(laws, red, other, fainter, random))
-    for _ in range(whole_number(law.merger_tails, random)):
-        i = red.magnitudes[2] - 2.5 * math.log10(one(law.tail_share, random))
-        flux = counts_of(coloured(i, law.tail_colours, random))
+    settings = survey.mimics
+    lights = [light_of(survey, red, centre)]
+    fainter = draw_one(settings.merger_fainter, random)
+    other = around(centre, draw_one(settings.merger_distance, random), survey, random)
+    lights.append(_companion(survey, red, other, fainter, random))
+    for _ in range(whole_number(settings.merger_tails, random)):
+        i = red.magnitudes[2] - 2.5 * math.log10(draw_one(settings.tail_share, random))
+        flux = counts_of(coloured(i, settings.tail_colours, random))
         shape = partial(
             tail,
-            place=place,
-            radius=one(law.tail_radius, random),
-            width=one(law.tail_width, random),
-            phi=one(laws.angle, random),
-            opening=one(law.tail_opening, random),
+            centre=centre,
+            radius=draw_one(settings.tail_radius, random),
+            width=draw_one(settings.tail_width, random),
+            phi=draw_one(survey.angle, random),
+            opening=draw_one(settings.tail_opening, random),
         )
-        lights.append(Light(place, flux, shape))
+        lights.append(Light(centre, flux, shape))
     return lights
 
 
-def _ring(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    law = laws.mimics
-    radius = one(law.ring_radius, random)
-    flux = counts_of(blue_magnitudes(one(law.ring_g, random), law.blue, random))
+def _ring(
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
+) -> list[Light]:
+    settings = survey.mimics
+    radius = draw_one(settings.ring_radius, random)
+    flux = counts_of(blue_magnitudes(draw_one(settings.ring_g, random), settings.blue, random))
     shape = partial(
         ring,
-        place=place,
+        centre=centre,
         radius=radius,
-        width=radius * one(law.ring_width, random),
-        q=one(law.ring_cosine, random),
-        phi=one(laws.angle, random),
+        width=radius * draw_one(settings.ring_width, random),
+        q=draw_one(settings.ring_cosine, random),
+        phi=draw_one(survey.angle, random),
     )
-    return [light_of(laws, red, place), Light(place, flux, shape)]
+    return [light_of(survey, red, centre), Light(centre, flux, shape)]
 
 
 def _edge_on(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    law = laws.mimics
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
+    settings = survey.mimics
+    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
     bulge, length, phi = (
-        one(law.edge_on_bulge, random),
-        one(law.edge_on_length, random),
-        one(laws.angle, random),
+        draw_one(settings.edge_on_bulge, random),
+        draw_one(settings.edge_on_length, random),
+        draw_one(survey.angle, random),
     )
-    disc = counts_of(coloured(i, law.edge_on_colours, random)) * (1 - bulge)
-    height = length * one(law.edge_on_height, random)
+    disc = counts_of(coloured(i, settings.edge_on_colours, random)) * (1 - bulge)
+    height = length * draw_one(settings.edge_on_height, random)
     old = counts_of(red.magnitudes - red.magnitudes[2] + i) * bulge
     return [
-        sersic_light(laws, place, old, radius=0.4 * length, n=2.0, q=0.7, phi=phi),
-        Light(place, disc, partial(edge_on, place=place, length=length, height=height, phi=phi)),
+        sersic_light(survey, centre, old, radius=0.4 * length, n=2.0, q=0.7, phi=phi),
+        Light(
+            centre, disc, partial(edge_on, centre=centre, length=length, height=height, phi=phi)
+        ),
     ]
 
 
-def _group(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    law = laws.mimics
-    lights = [light_of(laws, red, place)]
-    for _ in range(whole_number(law.group, random)):
-        other = around(place, one(law.group_distance, random), laws, random)
-        lights.append(_companion(laws, red, other, one(law.group_fainter, random), random))
+def _group(
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
+) -> list[Light]:
+    settings = survey.mimics
+    lights = [light_of(survey, red, centre)]
+    for _ in range(whole_number(settings.group, random)):
+        other = around(centre, draw_one(settings.group_distance, random), survey, random)
+        lights.append(
+            _companion(survey, red, other, draw_one(settings.group_fainter, random), random)
+        )
     return lights
 
 
 def _elliptical(
-    laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    return [light_of(laws, red, place)]
+    return [light_of(survey, red, centre)]
 
 
-def _star(laws: Survey, red: RedGalaxy, place: Place, random: np.random.Generator) -> list[Light]:
-    i = red.magnitudes[2] + one(laws.brightness_scatter, random)
-    magnitudes = star_magnitudes(i, one(laws.mimics.star_g_i, random))
-    return [Light(place, counts_of(magnitudes), None)]
+def _star(
+    survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
+) -> list[Light]:
+    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
+    magnitudes = star_magnitudes(i, draw_one(survey.mimics.star_g_i, random))
+    return [Light(centre, counts_of(magnitudes), None)]
 
 
-_KINDS: Mapping[str, Callable[[Survey, RedGalaxy, Place, np.random.Generator], list[Light]]] = {
+_KINDS: Mapping[str, Callable[[Survey, RedGalaxy, Position, np.random.Generator], list[Light]]] = {
     "elliptical": _elliptical,
     "spiral": _spiral,
     "neighbours": _neighbours,
@@ -205,17 +217,17 @@ _KINDS: Mapping[str, Callable[[Survey, RedGalaxy, Place, np.random.Generator], l
 
 
 def _companion(
-    laws: Survey, red: RedGalaxy, place: Place, fainter: float, random: np.random.Generator
+    survey: Survey, red: RedGalaxy, centre: Position, fainter: float, random: np.random.Generator
 ) -> Light:
     """A smaller elliptical at the redshift of another."""
-    law = laws.galaxy
+    settings = survey.galaxy
     i = red.magnitudes[2] + fainter
     return sersic_light(
-        laws,
-        place,
-        counts_of(red_magnitudes(laws, red.z, i, random)),
+        survey,
+        centre,
+        counts_of(red_magnitudes(survey, red.z, i, random)),
         radius=red.radius * 10 ** (-0.25 * fainter),  # R_e ~ L^0.6
-        n=one(law.n, random),
-        q=one(law.q, random),
-        phi=one(law.phi, random),
+        n=draw_one(settings.n, random),
+        q=draw_one(settings.q, random),
+        phi=draw_one(settings.phi, random),
     )

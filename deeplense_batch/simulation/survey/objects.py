@@ -1,8 +1,7 @@
-"""Draw what stands in one cutout of the survey: galaxies, sources and the field (and `mimics`).
+"""Draw the objects in one cutout of the survey: galaxies, sources and the field.
 
 An object is made of lights. A light has a shape of total one and a flux in each band, in counts;
-one without a shape is a point. What is drawn does not know about pixels, blur and noise: `survey`
-does.
+one without a shape is a point. Pixels, blur and noise are the business of `scenes`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
-from deeplense_batch.simulation.distributions import one
+from deeplense_batch.simulation.distributions import draw_one
 from deeplense_batch.simulation.survey.galaxies import clump, soft_sersic
 from deeplense_batch.simulation.survey.settings import (
     PIXEL_SCALE,
@@ -31,7 +30,7 @@ from deeplense_batch.simulation.survey.settings import (
 __all__ = [
     "Light",
     "Magnitudes",
-    "Place",
+    "Position",
     "RedGalaxy",
     "SourceGalaxy",
     "around",
@@ -49,7 +48,7 @@ __all__ = [
     "whole_number",
 ]
 
-Place = tuple[float, float]
+Position = tuple[float, float]
 Magnitudes = NDArray[np.float64]  # (3,), in the order of the bands
 
 _FAR = math.inf
@@ -57,9 +56,9 @@ _FAR = math.inf
 
 @dataclass(frozen=True)
 class Light:
-    """One part of an object; its shape is computed within `reach` of its place."""
+    """One part of an object; its shape is computed within `reach` of its centre."""
 
-    place: Place
+    centre: Position
     flux: NDArray[np.float64]  # (3,) counts
     shape: Callable[[Tensor, Tensor], Tensor] | None  # None for a point
     reach: float = _FAR  # arcsec
@@ -82,9 +81,9 @@ class RedGalaxy:
 
 @dataclass(frozen=True)
 class SourceGalaxy:
-    """What is lensed; its place is counted from the lens."""
+    """What is lensed; its centre is counted from the lens."""
 
-    place: Place
+    centre: Position
     radius: float
     n: float
     q: float
@@ -96,11 +95,18 @@ class SourceGalaxy:
         """Shape of total one at a position of the source plane, per arcsec^2."""
         smooth = 1 - float(self.clumps[:, 3].sum())
         light = smooth * soft_sersic(
-            x, y, place=self.place, radius=self.radius, n=self.n, q=self.q, phi=self.phi, core=0.0
+            x,
+            y,
+            centre=self.centre,
+            radius=self.radius,
+            n=self.n,
+            q=self.q,
+            phi=self.phi,
+            core=0.0,
         )
         for clump_x, clump_y, sigma, share in self.clumps.tolist():
             if share:
-                light += share * clump(x, y, place=(clump_x, clump_y), sigma=sigma)
+                light += share * clump(x, y, centre=(clump_x, clump_y), sigma=sigma)
         return light
 
 
@@ -114,62 +120,69 @@ def magnitudes_of(counts: NDArray[np.float64]) -> Magnitudes:
     return ZERO_POINT - 2.5 * np.log10(counts)
 
 
-def draw_red_galaxy(laws: Survey, random: np.random.Generator) -> RedGalaxy:
+def draw_red_galaxy(survey: Survey, random: np.random.Generator) -> RedGalaxy:
     """Draw the elliptical that both classes share, whatever happens in its image."""
-    law = laws.galaxy
+    settings = survey.galaxy
     theta_e = -1.0
-    while not law.theta_e[0] <= theta_e <= law.theta_e[1]:
-        z, sigma_v = one(law.z, random), one(law.sigma_v, random)
-        z_s = z + one(law.behind, random)
+    while not settings.theta_e[0] <= theta_e <= settings.theta_e[1]:
+        z, sigma_v = draw_one(settings.z, random), draw_one(settings.sigma_v, random)
+        z_s = z + draw_one(settings.behind, random)
         distances = angular_distances(*torch.tensor([z, z_s], dtype=torch.float64))
         theta_e = float(einstein_radius_of_dispersion(sigma_v, distances))
     modulus = 5 * math.log10(float(distances.lens) * (1 + z) ** 2 * 1e5)  # of 10 pc
-    i = law.m_i + law.m_i_per_dex * math.log10(sigma_v / 220) + law.m_i_per_z * z + modulus
+    i = (
+        settings.m_i
+        + settings.m_i_per_dex * math.log10(sigma_v / 220)
+        + settings.m_i_per_z * z
+        + modulus
+    )
     return RedGalaxy(
         z=z,
         z_s=z_s,
         sigma_v=sigma_v,
         theta_e=theta_e,
-        radius=one(law.radius, random),
-        n=one(law.n, random),
-        q=one(law.q, random),
-        phi=one(law.phi, random),
-        magnitudes=red_magnitudes(laws, z, i, random),
+        radius=draw_one(settings.radius, random),
+        n=draw_one(settings.n, random),
+        q=draw_one(settings.q, random),
+        phi=draw_one(settings.phi, random),
+        magnitudes=red_magnitudes(survey, z, i, random),
     )
 
 
-def draw_source(laws: Survey, theta_e: float, random: np.random.Generator) -> SourceGalaxy:
+def draw_source(survey: Survey, theta_e: float, random: np.random.Generator) -> SourceGalaxy:
     """Draw a galaxy behind a lens.
 
     Arguments:
-        laws: All laws.
+        survey: All settings.
         theta_e: Einstein radius of the lens, arcsec.
         random: The stream of the image.
     """
-    law = laws.source
-    magnitudes = blue_magnitudes(one(law.g, random), law.colours, random)
-    place = around((0.0, 0.0), law.disc * theta_e * math.sqrt(random.random()), laws, random)
-    radius = one(law.radius, random)
-    clumps = np.zeros((law.most_clumps, 4))
-    for row in clumps[: random.integers(law.most_clumps + 1)]:
-        row[:2] = around(place, radius * math.sqrt(random.random()), laws, random)
-        row[2:] = one(law.clump_sigma, random), one(law.clump_share, random)
+    settings = survey.source
+    magnitudes = blue_magnitudes(draw_one(settings.g, random), settings.colours, random)
+    centre = around(
+        (0.0, 0.0), settings.disc * theta_e * math.sqrt(random.random()), survey, random
+    )
+    radius = draw_one(settings.radius, random)
+    clumps = np.zeros((settings.most_clumps, 4))
+    for row in clumps[: random.integers(settings.most_clumps + 1)]:
+        row[:2] = around(centre, radius * math.sqrt(random.random()), survey, random)
+        row[2:] = draw_one(settings.clump_sigma, random), draw_one(settings.clump_share, random)
     return SourceGalaxy(
-        place=place,
+        centre=centre,
         radius=radius,
-        n=one(law.n, random),
-        q=one(law.q, random),
-        phi=one(laws.angle, random),
+        n=draw_one(settings.n, random),
+        q=draw_one(settings.q, random),
+        phi=draw_one(survey.angle, random),
         magnitudes=magnitudes,
         clumps=clumps,
     )
 
 
-def light_of(laws: Survey, galaxy: RedGalaxy, place: Place) -> Light:
+def light_of(survey: Survey, galaxy: RedGalaxy, centre: Position) -> Light:
     """The light of an elliptical."""
     return sersic_light(
-        laws,
-        place,
+        survey,
+        centre,
         counts_of(galaxy.magnitudes),
         radius=galaxy.radius,
         n=galaxy.n,
@@ -178,32 +191,32 @@ def light_of(laws: Survey, galaxy: RedGalaxy, place: Place) -> Light:
     )
 
 
-def draw_field(laws: Survey, random: np.random.Generator) -> list[Light]:
+def draw_field(survey: Survey, random: np.random.Generator) -> list[Light]:
     """Draw the unrelated objects in and around a frame."""
-    law = laws.field
+    settings = survey.field
     half = SHAPE[-1] / 2 * PIXEL_SCALE
-    side = half + law.margin
+    side = half + settings.margin
     lights = []
-    for _ in range(random.poisson(law.density * (2 * side) ** 2)):
-        place = random.uniform(-side, side), random.uniform(-side, side)
-        i, star = one(law.i, random), random.random() < law.stars
+    for _ in range(random.poisson(settings.density * (2 * side) ** 2)):
+        centre = random.uniform(-side, side), random.uniform(-side, side)
+        i, star = draw_one(settings.i, random), random.random() < settings.stars
         if star:
-            flux = counts_of(star_magnitudes(i, one(law.star_g_i, random)))
+            flux = counts_of(star_magnitudes(i, draw_one(settings.star_g_i, random)))
             # A point beyond the margin of the frame would come back in on its other side.
-            if max(map(abs, place)) < half + laws.margin * PIXEL_SCALE:
-                lights.append(Light(place, flux, None))
+            if max(map(abs, centre)) < half + survey.margin * PIXEL_SCALE:
+                lights.append(Light(centre, flux, None))
             continue
-        flux = counts_of(coloured(i, law.colours, random))
-        scale = 10 ** (law.radius_per_magnitude * (i - 22))
+        flux = counts_of(coloured(i, settings.colours, random))
+        scale = 10 ** (settings.radius_per_magnitude * (i - 22))
         lights.append(
             sersic_light(
-                laws,
-                place,
+                survey,
+                centre,
                 flux,
-                radius=one(law.radius_at_22, random) * scale,
-                n=one(law.n, random),
-                q=one(law.q, random),
-                phi=one(laws.angle, random),
+                radius=draw_one(settings.radius_at_22, random) * scale,
+                n=draw_one(settings.n, random),
+                q=draw_one(settings.q, random),
+                phi=draw_one(survey.angle, random),
                 compact=True,
             )
         )
@@ -211,8 +224,8 @@ def draw_field(laws: Survey, random: np.random.Generator) -> list[Light]:
 
 
 def sersic_light(
-    laws: Survey,
-    place: Place,
+    survey: Survey,
+    centre: Position,
     flux: NDArray[np.float64],
     *,
     radius: float,
@@ -221,30 +234,30 @@ def sersic_light(
     phi: float,
     compact: bool = False,
 ) -> Light:
-    core = laws.core if n > laws.core_above else 0.0
-    shape = partial(soft_sersic, place=place, radius=radius, n=n, q=q, phi=phi, core=core)
+    core = survey.core if n > survey.core_above else 0.0
+    shape = partial(soft_sersic, centre=centre, radius=radius, n=n, q=q, phi=phi, core=core)
     # Of n = 2.5 and q = 0.3, 1% of the light lies further out; of n = 1 less than 1e-6.
-    return Light(place, flux, shape, max(1.0, 14 * radius) if compact else _FAR)
+    return Light(centre, flux, shape, max(1.0, 14 * radius) if compact else _FAR)
 
 
-def red_magnitudes(laws: Survey, z: float, i: float, random: np.random.Generator) -> Magnitudes:
-    law = laws.galaxy.colours
+def red_magnitudes(survey: Survey, z: float, i: float, random: np.random.Generator) -> Magnitudes:
+    settings = survey.galaxy.colours
     g_r, r_i = (
-        float(np.interp(z, law.z, colour)) + one(law.scatter, random)
-        for colour in (law.g_r, law.r_i)
+        float(np.interp(z, settings.z, colour)) + draw_one(settings.scatter, random)
+        for colour in (settings.g_r, settings.r_i)
     )
     return np.array([i + r_i + g_r, i + r_i, i])
 
 
 def coloured(i: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
     """Magnitudes by that in the last band."""
-    g_r, r_i = one(colours.g_r, random), one(colours.r_i, random)
+    g_r, r_i = draw_one(colours.g_r, random), draw_one(colours.r_i, random)
     return np.array([i + r_i + g_r, i + r_i, i])
 
 
 def blue_magnitudes(g: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
     """Magnitudes by that in the first band."""
-    g_r, r_i = one(colours.g_r, random), one(colours.r_i, random)
+    g_r, r_i = draw_one(colours.g_r, random), draw_one(colours.r_i, random)
     return np.array([g, g - g_r, g - g_r - r_i])
 
 
@@ -258,6 +271,8 @@ def whole_number(bounds: tuple[int, int], random: np.random.Generator) -> int:
     return int(random.integers(bounds[0], bounds[1] + 1))
 
 
-def around(place: Place, distance: float, laws: Survey, random: np.random.Generator) -> Place:
-    angle = one(laws.angle, random)
-    return place[0] + distance * math.cos(angle), place[1] + distance * math.sin(angle)
+def around(
+    centre: Position, distance: float, survey: Survey, random: np.random.Generator
+) -> Position:
+    angle = draw_one(survey.angle, random)
+    return centre[0] + distance * math.cos(angle), centre[1] + distance * math.sin(angle)

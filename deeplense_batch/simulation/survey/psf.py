@@ -108,10 +108,10 @@ def sky_spectrum(sky: Tensor, supersampling: int, pixel_scale: float) -> Tensor:
 
 
 def point_spectrum(x: float, y: float, size: int, pixel_scale: float) -> Tensor:
-    """Transform of a point of flux one, integrated over pixels, wherever between them it stands.
+    """Transform of a point of flux one, integrated over pixels, wherever it lies between them.
 
     Arguments:
-        x, y: Its place, from the middle of the frame, arcsec.
+        x, y: Its position from the middle of the frame, arcsec.
         size: Pixels along a side of the torus.
         pixel_scale: Their width, arcsec.
 
@@ -119,8 +119,8 @@ def point_spectrum(x: float, y: float, size: int, pixel_scale: float) -> Tensor:
         (size, size // 2 + 1) complex128.
     """
 
-    def axis(place: float, frequency: Tensor) -> Tensor:
-        turns = -2 * math.pi * frequency * (place / pixel_scale + (size - 1) / 2)
+    def axis(position: float, frequency: Tensor) -> Tensor:
+        turns = -2 * math.pi * frequency * (position / pixel_scale + (size - 1) / 2)
         return torch.polar(torch.sinc(frequency), turns)
 
     rows = torch.fft.fftfreq(size, dtype=torch.float64)

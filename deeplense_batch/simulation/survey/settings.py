@@ -2,7 +2,7 @@
 
 Cutouts of 64 x 64 pixels in three bands, as from the coadds of Hyper Suprime-Cam's Wide layer, in
 the form and the proportions of the public set of DeepLense (Test II), which is made of real
-images. This one stands in for it and is not it: scores on the two are not to be compared.
+images. This one replaces it where it is not at hand: scores on the two are not comparable.
 
 Magnitudes are AB, angles on the sky arcsec, directions rad counted from x towards y, colours and
 bands in the order of `BANDS`. That order, blue first, is also the one in which the public files
@@ -25,14 +25,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deeplense_batch.simulation.distributions import (
+from deeplense_batch.simulation.distributions import Normal, Uniform, as_json
+from deeplense_batch.simulation.survey.distributions import (
     AnyDistribution,
     LogNormal,
-    Normal,
     NumberCounts,
-    Uniform,
     Within,
-    plain,
 )
 
 __all__ = [
@@ -86,7 +84,7 @@ _TURN = 2 * math.pi
 
 @dataclass(frozen=True)
 class Camera:
-    """Atmosphere, detector and coadd; one law a band where there are three.
+    """Atmosphere, detector and coadd; one distribution a band where there are three.
 
     The sky's sd follows from the depth for points of 5 sigma, 26.6, 26.2 and 26.2, and the
     survey's median seeing, 0.77, 0.76 and 0.58; three thousand electrons a count make that sd out
@@ -242,7 +240,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Survey:
-    """All laws of the set."""
+    """All settings of the set."""
 
     name: str
     version: int  # goes up with every change that changes an image
@@ -388,12 +386,12 @@ SURVEY = Survey(
 )
 
 
-def described(laws: Survey = SURVEY) -> dict[str, object]:
-    """All of this file that an image depends on, ready for JSON; laws with their name."""
+def described(survey: Survey = SURVEY) -> dict[str, object]:
+    """All of this file that an image depends on, as JSON."""
     return {
         "bands": list(BANDS),
         "pixel_scale": PIXEL_SCALE,
         "zero_point": ZERO_POINT,
         "fractions": dict(FRACTIONS),
-        "laws": plain(laws),
+        "laws": as_json(survey),
     }

@@ -4,10 +4,13 @@ The same physics on both sides: isothermal ellipsoid with shear, substructure as
 of a vortex as 100 of them, as DeepLenseSim has it), Sersic source, two samples along a pixel,
 Gaussian blur, noise, 150 pixels, one core. Lenstronomy runs in a process of its own, with memory
 allocated as in any other program of its users.
+
+    python -m benchmarks.simulation [--repeats 5] [--device cuda] [--out FILE.json]
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import multiprocessing
@@ -20,6 +23,7 @@ from multiprocessing.pool import Pool
 import numpy as np
 import torch
 
+from benchmarks.output import show
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import device_of, processor
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset, ReadoutCamera
@@ -185,3 +189,19 @@ def their_image(preset: Preset, scene: Scene) -> np.ndarray:
         kwargs_numerics={"supersampling_factor": 2, "supersampling_convolution": True},
     )
     return model.image(numbers, [source])
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure with the options of the command line, or of `words`."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=40, help="of one measurement")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each number")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", default="", help="a JSON file for the numbers")
+    options = vars(parser.parse_args(words))
+    out = options.pop("out")
+    show(bench_simulation(**options), out)
+
+
+if __name__ == "__main__":
+    main()

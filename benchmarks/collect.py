@@ -2,16 +2,20 @@
 
 The runs are made up: folders as a finished run leaves them, with answers to a test slice. Each
 program that is measured runs in a process of its own, so that its memory is its own.
+
+    python -m benchmarks.collect [--runs 1000] [--samples 3750] [--out FILE.json]
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +23,7 @@ import numpy as np
 import yaml
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.output import show
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import processor
 from deeplense_batch.core.job import Job
@@ -178,3 +183,18 @@ def _bootstrap_ratio(targets: np.ndarray, logits: np.ndarray) -> float:
         for k in range(len(_CLASSES)):
             roc_auc_score(targets[drawn] == k, scores[drawn, k])
     return (time.perf_counter() - started) / _LOOPED / ours
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure with the options of the command line, or of `words`."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=1000, help="planned, looked at and collected")
+    parser.add_argument("--samples", type=int, default=3750, help="of the test slice")
+    parser.add_argument("--out", default="", help="a JSON file for the numbers")
+    options = vars(parser.parse_args(words))
+    out = options.pop("out")
+    show(bench_collect(**options), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Fit real images of Common Test I, to settle the laws of the preset `common_test_1`.
+"""Fit real images of Common Test I, to settle the distributions of `common_test_1`.
 
 Every image is an array of photon counts above its smallest one, over their maximum. The number of
 levels gives the counts back, and the mean of the corners tells whether the smallest was 0 or 1, so
@@ -14,7 +14,8 @@ each image and hypothesis:
     sphere  smooth lens, then point masses, one by one where the residuals ask for them most
     vort    smooth lens, then a straight line of mass, then strings of equal points
 
-Use: DEEPLENSE_REAL_DATA=<folder> python scripts/fit_common_test_1.py [--quick] [--classes no,vort]
+    DEEPLENSE_REAL_DATA=<folder> python -m research.fit_common_test_1 [--quick] [--classes no,vort]
+
 Minutes for all of it on one core; `--quick` takes two images of each class and fewer starts.
 """
 
@@ -268,7 +269,7 @@ def fit_points(image: Image, smooth: Fit, most: int) -> Fit:
         names = [f"mass_{n}", f"x_{n}", f"y_{n}"]
         starts = [
             found.values | dict(zip(names, (mass, x, y), strict=True))
-            for x, y in likely_places(model, found, free, names)
+            for x, y in likely_positions(model, found, free, names)
             for mass in (0.003, 0.009)
         ]
         more = best_fit(model, starts, [*free, *names], keep=2, trial=5)
@@ -278,7 +279,7 @@ def fit_points(image: Image, smooth: Fit, most: int) -> Fit:
     return found
 
 
-def likely_places(
+def likely_positions(
     model: Model, found: Fit, free: Sequence[str], names: Sequence[str]
 ) -> list[tuple[float, float]]:
     """Where one more light point mass would gain most, the other parameters following."""

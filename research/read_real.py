@@ -5,7 +5,7 @@ harder way. A residual network of 0.56 M parameters sees `common_test_1` without
 pixels, with new Poisson noise and reflections every epoch. It learns nothing for ten epochs of
 plain training, so that it first sees substructure four and two times as heavy.
 
-    DEEPLENSE_REAL_DATA=<folder> python scripts/read_real.py [--images 7200] [--epochs 17]
+    DEEPLENSE_REAL_DATA=<folder> python -m research.read_real [--images 7200] [--epochs 17]
 
 A quarter of an hour on one core. No number of the training is chosen by the real images, and what
 is printed last, after the last epoch, is the result.
@@ -23,7 +23,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.simulation.overrides import changed
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, PhotonCamera, Preset
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
 from deeplense_batch.simulation.substructure import Substructure
@@ -66,7 +66,7 @@ def heavier(preset: Preset, times: float) -> Preset:
     """The preset with heavier substructure."""
     mass = {"law": "PowerLaw", "exponent": -0.9, "low": times * 1e6, "high": times * 1e10}
     low, high = preset.vort.mass.range
-    return changed(preset, {"sphere.mass": mass, "vort.mass": [times * low, times * high]})
+    return with_overrides(preset, {"sphere.mass": mass, "vort.mass": [times * low, times * high]})
 
 
 def expected(preset: Preset, images: int) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,7 @@ def scores(net: nn.Module, images: Tensor) -> np.ndarray:
     return (probabilities / probabilities.sum(1, keepdim=True)).numpy()
 
 
-def told(targets: np.ndarray, probabilities: np.ndarray) -> str:
+def summary(targets: np.ndarray, probabilities: np.ndarray) -> str:
     right = probabilities.argmax(1) == targets
     auc = roc_auc_score(targets, probabilities, multi_class="ovr")
     accuracy = accuracy_score(targets, probabilities.argmax(1))
@@ -128,6 +128,7 @@ def main() -> None:
     sets.append(expected(preset, arguments.images))
     indices = range(300)
     made = Substructure("common_test_1").make("val", indices, seed=2)
+    assert made.scale is not None
     held = stretched(torch.from_numpy(made.images / made.scale[:, :, None, None]).float())
     held_targets = np.array(indices) % len(CLASSES)
 
@@ -152,8 +153,8 @@ def main() -> None:
             optimizer.step()
             schedule.step()
         print(
-            f"epoch {epoch} of {len(plan)}: simulated {told(held_targets, scores(net, held))}; "
-            f"real {told(real_targets, scores(net, real))}",
+            f"epoch {epoch} of {len(plan)}: simulated {summary(held_targets, scores(net, held))}; "
+            f"real {summary(real_targets, scores(net, real))}",
             flush=True,
         )
 

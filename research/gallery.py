@@ -1,6 +1,6 @@
 """Draw the pictures of the README: what each preset of the simulator looks like.
 
-python scripts/gallery.py [FOLDER]
+python -m research.gallery [FOLDER]
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.simulate import generator_class
 from deeplense_batch.simulation.substructure import Substructure
-from deeplense_batch.simulation.survey.lens_finding import LensFinding
 
 COLUMNS = 6
 
@@ -30,9 +30,9 @@ def sheet(rows: dict[str, list[np.ndarray]]) -> Figure:
     axes = figure.subplots(len(rows), COLUMNS, squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(name, fontsize=9)
-        for place, image in zip(line, images, strict=True):
-            place.imshow(image, origin="lower", cmap="magma", vmin=0, vmax=1)
-            place.set(xticks=[], yticks=[])
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(image, origin="lower", cmap="magma", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
     figure.subplots_adjust(0.06, 0.01, 0.995, 0.99, 0.03, 0.03)
     return figure
 
@@ -41,18 +41,20 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     for name in PRESETS:
-        content, rows = Substructure(name), {}
-        for target, kind in enumerate(content.classes):
-            made = content.make("val", [3 * j + target for j in range(COLUMNS)], seed=0)
-            rows[kind] = [stretched(image[0].astype(float)) for image in made.images]
+        generator, rows = Substructure(name), {}
+        for target, class_ in enumerate(generator.classes):
+            made = generator.make("val", [3 * j + target for j in range(COLUMNS)], seed=0)
+            rows[class_] = [stretched(image[0].astype(float)) for image in made.images]
         sheet(rows).savefig(folder / f"{name}.jpg")
-    survey, rows = LensFinding(), {}
-    for target, kind in enumerate(survey.classes):
+    survey, rows = generator_class("lens_finding")(), {}
+    for target, class_ in enumerate(survey.classes):
         made = survey.make("train", [2 * j + target for j in range(COLUMNS)], seed=1)
         scale = made.truth["scale"]  # counts at 0 and at 1, by which colours are true again
         counts = made.images * (scale[..., 1] - scale[..., 0])[..., None, None]
         white = counts[:, ::-1] * np.array([1.0, 1.5, 3.0])[:, None, None]  # r g b are i r g
-        rows[kind] = [np.clip(stretched(image, 0.05).transpose(1, 2, 0), 0, 1) for image in white]
+        rows[class_] = [
+            np.clip(stretched(image, 0.05).transpose(1, 2, 0), 0, 1) for image in white
+        ]
     sheet(rows).savefig(folder / "lens_finding.jpg")
 
 
