@@ -19,11 +19,11 @@ from deeplense_batch.core.scoring import metrics
 from deeplense_batch.core.scoring.figures import save
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.compare import Compared
+from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.pages.compose import compose, compose_hardest, search, searches
 from deeplense_batch.report.plots.hardest import hardest
 from deeplense_batch.report.plots.pictures import FUNCTIONS, Picture, draw, redraw, write
-from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError
 
 NASTY = "<script>alert('$x$_&%')</script>\n$y$\x01\udc80--"
@@ -167,9 +167,9 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
     chance = 1 / (1 + np.exp(-scores))
     ids = np.arange(len(positive)).astype(str)
     pair = np.stack([1 - chance, chance], axis=1)
-    samples = Outcomes(ids, positive.astype(np.int64), ("other", "lens"), pair)
+    samples = Predictions(ids, positive.astype(np.int64), ("other", "lens"), pair)
     runs = [{"task": "detection", "valid_score": v, "more": {"threshold": v}} for v in (0.2, 0.9)]
-    known, other = Compared("a", runs), Compared("b", runs)
+    known, other = ModelRuns("a", runs), ModelRuns("b", runs)
     found, none = searches([known, other], {"a": samples})
     called = chance >= 0.9
     assert found.point == (called[positive].mean(), positive[called].mean()) and none is None
@@ -177,7 +177,7 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
         ("classification", samples),
         ("detection", replace(samples, targets=0 * samples.targets)),
     ):
-        one = Compared("a", [run | {"task": task} for run in runs])
+        one = ModelRuns("a", [run | {"task": task} for run in runs])
         assert searches([one], {"a": answers}) == [None]
 
 
@@ -252,13 +252,15 @@ def answers(rows, targets=(0, 1, 2, 0, -1)):
     ids = np.array(list("abcde")[: len(rows)])
     probabilities = np.full((len(rows), 3), 0.1)
     probabilities[np.arange(len(rows)), rows] = 0.8
-    return Outcomes(ids, np.array(targets[: len(rows)]), ("no", "sphere", "vort"), probabilities)
+    return Predictions(
+        ids, np.array(targets[: len(rows)]), ("no", "sphere", "vort"), probabilities
+    )
 
 
 def shuffled(samples, seed):
     order = np.random.default_rng(seed).permutation(len(samples.ids))
     ids, targets = samples.ids[order], samples.targets[order]
-    return Outcomes(ids, targets, samples.classes, samples.probabilities[order])
+    return Predictions(ids, targets, samples.classes, samples.probabilities[order])
 
 
 def test_the_hardest_are_those_that_the_most_models_get_wrong():
@@ -288,8 +290,8 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     split = open_split(shards, "val[50%:]")
     ids, targets = np.array(split.ids()), split.targets()
     models = [
-        Outcomes(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets + (targets == 1)]),
-        Outcomes(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets]),
+        Predictions(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets + (targets == 1)]),
+        Predictions(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets]),
     ]
     place = (str(shards), data_digest(shards), "val[50%:]")
     (picture,), notes = compose_hardest(2, models, *place)
@@ -322,7 +324,7 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
 def test_images_that_are_not_at_hand_are_a_note(shards, change, reason):
     split = open_split(shards, "val")
     ids, targets = np.array(split.ids()), split.targets()
-    wrong = Outcomes(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
+    wrong = Predictions(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
     place = {"root": str(shards), "digest": data_digest(shards), "test": "val"} | change
     pictures, (note,) = compose_hardest(1, [wrong], **place)
     assert pictures == []
