@@ -64,7 +64,7 @@ def profile(**fields: object) -> None:
         ("[gpu]", "expected fields and values, got list"),
         ("a: b: c", "line 1: not valid YAML (mapping values are not allowed"),
         ("account: a\naccount: b", "line 2: not valid YAML (key 'account' twice)"),
-        ("account: &a [*a]", "an alias stands inside of what it stands for"),
+        ("account: &a [*a]", "an alias is inside the value that it repeats"),
         (f"setup: [{'[' * 50}{']' * 50}]", "nested more than 40 deep"),
     ],
 )

@@ -108,7 +108,10 @@ def test_of_very_many_models_the_best_are_shown_and_the_rest_told_of():
     for name in ("auc", "accuracy", "differences"):
         shown = pictures[name].arguments["models"]
         assert [model["label"] for model in shown] == [f"net_{k}" for k in range(40)]
-        assert "shown are the first 40 of the table, which has 20 more." in pictures[name].caption
+        assert (
+            "it shows the first 40 models of the table and leaves out 20."
+            in pictures[name].caption
+        )
     points = [
         model for device in pictures["auc_time"].arguments["devices"] for model in device["models"]
     ]
@@ -283,7 +286,9 @@ def test_models_of_different_samples_have_no_common_hardest():
     one = answers([0, 1, 2])
     for other in (answers([0, 1]), replace(one, classes=("x", "y", "z"))):
         pictures, (note,) = compose_hardest(1, [one, other], "", "", "")
-        assert pictures == [] and note.endswith("other samples or classes than others")
+        assert pictures == [] and note.endswith(
+            "the models were tested on different samples or classes"
+        )
 
 
 def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):

@@ -209,7 +209,7 @@ class Job(_Named):
 
     @property
     def label(self) -> str:
-        """What tells it from the other runs of its job, with the seed."""
+        """What distinguishes it from the other runs of its job, with the seed."""
         return self.model.name
 
     @property
@@ -220,7 +220,7 @@ class Job(_Named):
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
 
-        The name, judge, engine, resources and the place of the data do not count; the data's
+        The name, judge, engine, resources and the folder of the data do not count; the data's
         content does, and the name of the run, or the content of the file, that it starts from.
 
         Raises:
@@ -276,7 +276,7 @@ class Simulation(_Named):
 
     @property
     def label(self) -> str:
-        """What tells it from other simulations."""
+        """What distinguishes it from other simulations."""
         return self.simulate.label
 
     @property
@@ -285,7 +285,7 @@ class Simulation(_Named):
         return 1
 
     def run_name(self, data_digest: str) -> str:
-        """Name the folder of the run; the place of the set counts, and no data do."""
+        """Name the folder of the run; the folder of the set counts; it has no data."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
         name = self.simulate.preset or self.simulate.kind
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"

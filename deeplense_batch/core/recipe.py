@@ -28,7 +28,7 @@ __all__ = ["first_fault", "load_jobs", "parse_value", "read_section"]
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
 
-_INTERNAL = re.compile(r"function-|\[key\]$")  # parts of a place that pydantic adds
+_INTERNAL = re.compile(r"function-|\[key\]$")  # parts of a field's path that pydantic adds
 _EXPECTED = {  # by the type of pydantic's error
     "float_type": "a number",
     "int_type": "a whole number",
@@ -50,7 +50,7 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     Arguments:
         path: YAML file.
         overrides: Values by dotted field, such as ``{"train.lr": 1e-3}``. An override of a field
-            of the grid takes the place of that axis; ``grid.train.lr`` sets an axis.
+            of the grid replaces that axis; ``grid.train.lr`` sets an axis.
 
     Raises:
         JobError: The file, one of its fields, or an override (`OverrideError`) is wrong; the
