@@ -116,7 +116,10 @@ def test_of_very_many_models_the_best_are_shown_and_the_rest_told_of():
         model for device in pictures["auc_time"].arguments["devices"] for model in device["models"]
     ]
     assert len(points) == 60 and sum(point["named"] for point in points) == 16
-    assert "the first 16 of the table, of 60." in pictures["auc_time"].caption
+    assert (
+        "labels name the Pareto front and the first 16 of 60 models."
+        in pictures["auc_time"].caption
+    )
     assert len(pictures["roc_low_fpr"].arguments["models"]) == 8
     assert "which has 52 more" in pictures["precision_recall"].caption
 
