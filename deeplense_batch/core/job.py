@@ -182,7 +182,7 @@ class Resources(_Section):
         return self.gpus or self.processes or 1
 
 
-class _Named(_Section):
+class _Run(_Section):
     """What every run has."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
@@ -193,7 +193,7 @@ class _Named(_Section):
         return yaml_text.dump(self.model_dump(mode="json"))
 
 
-class Job(_Named):
+class Job(_Run):
     """One training: a recipe with nothing left open.
 
     `run_name` and `identity` need the digest of the data (`data.shards.data_digest`).
@@ -229,7 +229,7 @@ class Job(_Named):
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         del fields["data"]["root"]
         if self.train.init is not None:
-            fields["train"]["init"] = _named(Path(self.train.init))
+            fields["train"]["init"] = _weights_name(Path(self.train.init))
         return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
@@ -266,7 +266,7 @@ class SimulateSection(_Section):
         return f"{self.kind} {self.preset}" if self.preset else self.kind
 
 
-class Simulation(_Named):
+class Simulation(_Run):
     """One part of a simulation, as a run; whoever makes the last part completes the set."""
 
     simulate: SimulateSection
@@ -281,7 +281,7 @@ class Simulation(_Named):
 
     @property
     def epochs(self) -> int:
-        """A simulation is done in one go."""
+        """One: a simulation has no epochs."""
         return 1
 
     def run_name(self, data_digest: str) -> str:
@@ -299,8 +299,8 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _named(weights: Path) -> str:
-    """What weights are, wherever they lie."""
+def _weights_name(weights: Path) -> str:
+    """The name of a run, or the digest of a file, whose weights a run starts from."""
     if weights.is_dir():
         return weights.name
     try:
@@ -312,7 +312,7 @@ def _named(weights: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(weights: Path, *unchanged: int) -> str:
-    """Of a file, which every run of a grid may start from: read once while it is unchanged."""
+    """SHA-256 of a file; every run of a grid may ask, so it is read once while unchanged."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,7 @@
 
 One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR``,
 ``MASTER_PORT``, set by torchrun, by `launch` or from srun's own. Other programs set some of them
-too: a pod of Kubeflow that has several GPUs gets rank 0 of 1.
+too: a pod of Kubeflow that has several GPUs is told that it is rank 0 of 1.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ import deeplense_batch
 __all__ = ["SHARED", "Energy", "commit", "host_memory_gb", "versions"]
 
 
+SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
+
+
 def versions() -> dict[str, str]:
     """Versions of everything that a number may depend on."""
     names = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "h5py")
@@ -29,9 +32,6 @@ def versions() -> dict[str, str]:
         "deeplense_batch": deeplense_batch.__version__,
         "python": platform.python_version(),
     } | known
-
-
-SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
 
 
 def commit() -> str | None:

@@ -48,7 +48,7 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 class WeightsError(RuntimeError):
-    """Weights are not to be had here."""
+    """Weights are missing, damaged, or of another network."""
 
 
 def folder() -> Path:
@@ -98,7 +98,7 @@ def fetch(name: str) -> Path:
     """Bring the published weights of a model into the folder; nothing, if they are there.
 
     Raises:
-        WeightsError: Nobody has published any, or they cannot be had from here.
+        WeightsError: Nobody has published any, or they cannot be downloaded from here.
     """
     path = folder() / f"{name}.safetensors"
     if path.is_file() and _sums().get(path.name) == _sha256(path):
@@ -110,9 +110,9 @@ def fetch(name: str) -> Path:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # whatever a download can meet
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"fetch: weights of '{name}' cannot be had from here ({reason})") from (
-            error
-        )
+        raise WeightsError(
+            f"fetch: weights of '{name}' cannot be downloaded from here ({reason})"
+        ) from (error)
     folder().mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     # Not `save_file`, which makes a file that nobody else may read.

@@ -33,13 +33,13 @@ __all__ = [
     "agreement",
     "calibration",
     "confusion",
+    "fix_layout",
     "history",
     "panels_of",
     "plain",
     "precision_recall",
     "roc",
     "save",
-    "settle",
 ]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -247,8 +247,8 @@ def save(figure: Figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def settle(figure: Figure) -> None:
-    """Find the layout of a figure and keep it: drawn again, in several formats, it is the same."""
+def fix_layout(figure: Figure) -> None:
+    """Compute the layout of a figure once: drawn again, in several formats, it stays the same."""
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # "none" would leave one that costs a drawing for each file
 

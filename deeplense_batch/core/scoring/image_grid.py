@@ -116,8 +116,7 @@ def map_sheet(
         width, len(images) * 2.1 + room, columns=columns, ratios=(1,) * len(images)
     )
     for axes in panels:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
     coloured = None
     for row, (image, name, of_image) in enumerate(zip(images, names, maps, strict=True)):

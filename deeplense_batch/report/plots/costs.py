@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring.figures import DPI, GREY, panels_of, plain, settle
+from deeplense_batch.core.scoring.figures import DPI, GREY, fix_layout, panels_of, plain
 from deeplense_batch.report.columns import time_unit
 from deeplense_batch.report.compare import pareto
 from deeplense_batch.report.plots.charts import MEAN, SEED, explain
@@ -118,7 +118,7 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
     if any(panel.comparable for panel in panels):
         marks["Pareto front: none is better for less"] = Line2D([], [], **_FRONT)
     explain(figure, marks)
-    settle(figure)  # labels are placed in pixels
+    fix_layout(figure)  # labels are placed in pixels
     for arguments in drawn:
         _put_labels(*arguments)
     return figure

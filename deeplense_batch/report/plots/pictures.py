@@ -118,7 +118,7 @@ def redraw(folder: Path | str, formats: Sequence[str] = _WRITTEN) -> list[Path]:
 
 def _save(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
     """Write a figure in several formats: `path` with the suffix of each."""
-    figures.settle(figure)
+    figures.fix_layout(figure)
     paths = [path.with_name(f"{path.name}.{kind}") for kind in formats]
     for one in paths:
         figures.save(figure, one)
