@@ -15,7 +15,6 @@ import deeplense_batch
 
 __all__ = ["SHARED", "Energy", "commit", "host_memory_gb", "versions"]
 
-
 SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
 
 

@@ -112,7 +112,7 @@ def fetch(name: str) -> Path:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"fetch: weights of '{name}' cannot be downloaded from here ({reason})"
-        ) from (error)
+        ) from error
     folder().mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     # Not `save_file`, which makes a file that nobody else may read.

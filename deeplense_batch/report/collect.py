@@ -154,9 +154,9 @@ def _comparison(
     models, predictions, gaps = infer(compared)
     first = models[0].runs[0]
     root, digest, test = first["data_root"], first["data_digest"], first["test"]
-    hardest, faults = [], list[str]()
-    if root:
-        hardest, faults = compose_hardest(number, [*predictions.values()], root, digest, test)
+    hardest, faults = (
+        compose_hardest(number, [*predictions.values()], root, digest, test) if root else ([], [])
+    )
     comparison = {
         "number": number,
         "heading": heading(models),

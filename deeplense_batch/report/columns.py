@@ -123,8 +123,8 @@ def _differences(models: Sequence[Model]) -> list[Column]:
     """How far every model is from the best, and whether that is more than noise."""
     bounds = ("difference", "difference_low", "difference_high")
     differences = [with_interval(*map(model.get, bounds), signed=True) for model in models]
-    apart = [{True: "no", False: "yes"}.get(model.get("tied")) for model in models]
-    apart[0] = None  # it is the best
+    tied = [None, *(model.get("tied") for model in models[1:])]  # the first is the best
+    apart = [None if tie is None else "no" if tie else "yes" for tie in tied]
     return [
         _column("difference", "difference to the best", differences, models),
         _p_values("p_value", "p", models),
