@@ -67,6 +67,7 @@ def comparison(models: list[dict], **fields: object) -> dict:
     """Those models on one test slice."""
     return {
         "number": 1, "heading": "Data 1a2b, test slice val[50%:]", "task": "classification",
+        "score": "auc", "more": [],
         "classes": [*CLASSES], "test_samples": 3750, "models": models,
         "sentences": [
             f"Best by validation: {models[0]['label']}, validation AUC 0.9912, test AUC 0.9902.",

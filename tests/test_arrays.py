@@ -59,14 +59,14 @@ def profile(**fields: object) -> None:
     ("text", "sentence"),
     [
         ("partion: gpu", "partion: unknown; did you mean 'partition'?"),
-        ("partition: 7", "partition: input should be a valid string, got 7"),
+        ("partition: 7", "partition: expected text, got 7"),
         ('account: "a\\nb"', r"account: should be one line of text, got 'a\nb'"),
-        ("warn_seconds: 0", "warn_seconds: input should be greater than or equal to 1, got 0"),
-        ("modules: cuda", "modules: input should be a valid list, got 'cuda'"),
+        ("warn_seconds: 0", "warn_seconds: should be greater than or equal to 1, got 0"),
+        ("modules: cuda", "modules: expected a list, got 'cuda'"),
         ("[gpu]", "expected fields and values, got list"),
         ("a: b: c", "line 1: not valid YAML (mapping values are not allowed"),
         ("account: a\naccount: b", "line 2: not valid YAML (key 'account' twice)"),
-        ("account: &a [*a]", "an alias stands inside of what it stands for"),
+        ("account: &a [*a]", "an alias is inside the value that it repeats"),
         (f"setup: [{'[' * 50}{']' * 50}]", "nested more than 40 deep"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 def test_a_settled_figure_keeps_its_layout():
     figure = figures.confusion([[1, 0], [0, 1]], ("lens", "nonlens"))
-    figures.settle(figure)
+    figures.fix_layout(figure)
     place = figure.axes[0].get_position().bounds
     figure.axes[0].set_title("a line\nand another\nthat came too late")
     figure.draw_without_rendering()

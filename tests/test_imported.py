@@ -71,7 +71,7 @@ def test_predictions_are_compared_without_runs(tmp_path, capsys, monkeypatch):
         np.save(tmp_path / name / "all_preds.npy", skill * np.eye(3)[targets] + shared)
     words = ("collect", "--predictions", "a=good", "--predictions=b=poor", "--classes")
     code, out, _ = typed(capsys, *words, "no,sphere,vort", "--out", "report")
-    assert code == 0 and "Best by test, since nothing was validated, which flatters it: a" in out
+    assert code == 0 and "since no run has a validation score: a, AUC" in out
     best, other = csv.DictReader((tmp_path / "report" / "models.csv").open())
     assert best["model"] == "a" and other["tied"] == "False"
     assert float(other["difference_high"]) < 0 and float(other["delong_p_value_vort"]) < 0.01

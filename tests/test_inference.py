@@ -10,7 +10,7 @@ from test_collect import make_run
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants, pareto
-from deeplense_batch.report.predictions import OutcomesError, read_outcomes
+from deeplense_batch.report.predictions import PredictionsError, read_predictions
 from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.significance import infer
 
@@ -173,11 +173,11 @@ def test_pareto_front():
 def test_predictions_of_another_program_are_read(tmp_path):
     np.save(tmp_path / "all_labels.npy", TARGETS)
     np.save(tmp_path / "all_preds.npy", softmax(answers(2.0)))
-    samples = read_outcomes(tmp_path)
+    samples = read_predictions(tmp_path)
     assert samples.classes == ("0", "1", "2") and samples.targets.tolist() == TARGETS.tolist()
     assert np.allclose(samples.probabilities, softmax(answers(2.0)))
     np.save(tmp_path / "all_preds.npy", answers(2.0))  # logits
-    assert np.allclose(read_outcomes(tmp_path).probabilities, samples.probabilities)
+    assert np.allclose(read_predictions(tmp_path).probabilities, samples.probabilities)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_predictions_of_another_program_are_read(tmp_path):
 def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence):
     np.save(tmp_path / "all_labels.npy", labels)
     np.save(tmp_path / "all_preds.npy", scores)
-    with pytest.raises(OutcomesError, match=sentence):
-        read_outcomes(tmp_path)
+    with pytest.raises(PredictionsError, match=sentence):
+        read_predictions(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence
      ("pi_resnet_preprocessed", 0.96507, 0.82293)],
 )  # fmt: skip
 def test_real_predictions_give_the_published_scores(real_data, model, auc, accuracy):
-    samples = read_outcomes(real_data / "predictions" / model)
+    samples = read_predictions(real_data / "predictions" / model)
     areas = [roc_auc_score(samples.targets == k, samples.probabilities[:, k]) for k in range(3)]
     assert round(float(np.mean(areas)), 5) == auc
     right = (samples.probabilities.argmax(1) == samples.targets).mean()

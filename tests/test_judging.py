@@ -38,7 +38,7 @@ from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.models import INCEPTION
 from deeplense_batch.models.weights import WeightsError, backbone
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.compare import Compared
+from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.runs.evaluation_run import draw_and_measure, evaluate_run, open_critic
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
@@ -446,7 +446,7 @@ def test_several_processes_draw_the_images_of_one(judged, generator, critic, tmp
 
 def test_of_two_seeds_validation_picks_the_better_though_both_are_below_nothing():
     rows = [{"valid_score": score, "run": name} for score, name in ((-3.0, "a"), (-1.0, "b"))]
-    assert Compared("unet", [*rows, {"run": "c"}]).picked["run"] == "b"
+    assert ModelRuns("unet", [*rows, {"run": "c"}]).picked["run"] == "b"
 
 
 def test_a_section_judge_of_an_earlier_recipe_changes_nothing(shards, place, caplog):

@@ -90,7 +90,7 @@ def test_options_of_sbatch_that_submit_sets_are_refused(tmp_path, name):
 
 def test_a_fault_of_a_profile_is_told_in_its_own_words(tmp_path):
     (tmp_path / "profile.yaml").write_text("sbatch: {qos: }\n")
-    with pytest.raises(JobError, match=r"sbatch\.qos: input should be") as error:
+    with pytest.raises(JobError, match=r"sbatch\.qos: expected text, got None") as error:
         load_profile(tmp_path / "profile.yaml")
     assert "function" not in str(error.value)
 

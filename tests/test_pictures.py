@@ -19,11 +19,11 @@ from deeplense_batch.core.scoring import metrics
 from deeplense_batch.core.scoring.figures import save
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.compare import Compared
+from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.pages.compose import compose, compose_hardest, search, searches
 from deeplense_batch.report.plots.hardest import hardest
 from deeplense_batch.report.plots.pictures import FUNCTIONS, Picture, draw, redraw, write
-from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError
 
 NASTY = "<script>alert('$x$_&%')</script>\n$y$\x01\udc80--"
@@ -108,12 +108,18 @@ def test_of_very_many_models_the_best_are_shown_and_the_rest_told_of():
     for name in ("auc", "accuracy", "differences"):
         shown = pictures[name].arguments["models"]
         assert [model["label"] for model in shown] == [f"net_{k}" for k in range(40)]
-        assert "shown are the first 40 of the table, which has 20 more." in pictures[name].caption
+        assert (
+            "it shows the first 40 models of the table and leaves out 20."
+            in pictures[name].caption
+        )
     points = [
         model for device in pictures["auc_time"].arguments["devices"] for model in device["models"]
     ]
     assert len(points) == 60 and sum(point["named"] for point in points) == 16
-    assert "the first 16 of the table, of 60." in pictures["auc_time"].caption
+    assert (
+        "labels name the Pareto front and the first 16 of 60 models."
+        in pictures["auc_time"].caption
+    )
     assert len(pictures["roc_low_fpr"].arguments["models"]) == 8
     assert "which has 52 more" in pictures["precision_recall"].caption
 
@@ -167,9 +173,9 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
     chance = 1 / (1 + np.exp(-scores))
     ids = np.arange(len(positive)).astype(str)
     pair = np.stack([1 - chance, chance], axis=1)
-    samples = Outcomes(ids, positive.astype(np.int64), ("other", "lens"), pair)
+    samples = Predictions(ids, positive.astype(np.int64), ("other", "lens"), pair)
     runs = [{"task": "detection", "valid_score": v, "more": {"threshold": v}} for v in (0.2, 0.9)]
-    known, other = Compared("a", runs), Compared("b", runs)
+    known, other = ModelRuns("a", runs), ModelRuns("b", runs)
     found, none = searches([known, other], {"a": samples})
     called = chance >= 0.9
     assert found.point == (called[positive].mean(), positive[called].mean()) and none is None
@@ -177,7 +183,7 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
         ("classification", samples),
         ("detection", replace(samples, targets=0 * samples.targets)),
     ):
-        one = Compared("a", [run | {"task": task} for run in runs])
+        one = ModelRuns("a", [run | {"task": task} for run in runs])
         assert searches([one], {"a": answers}) == [None]
 
 
@@ -252,13 +258,15 @@ def answers(rows, targets=(0, 1, 2, 0, -1)):
     ids = np.array(list("abcde")[: len(rows)])
     probabilities = np.full((len(rows), 3), 0.1)
     probabilities[np.arange(len(rows)), rows] = 0.8
-    return Outcomes(ids, np.array(targets[: len(rows)]), ("no", "sphere", "vort"), probabilities)
+    return Predictions(
+        ids, np.array(targets[: len(rows)]), ("no", "sphere", "vort"), probabilities
+    )
 
 
 def shuffled(samples, seed):
     order = np.random.default_rng(seed).permutation(len(samples.ids))
     ids, targets = samples.ids[order], samples.targets[order]
-    return Outcomes(ids, targets, samples.classes, samples.probabilities[order])
+    return Predictions(ids, targets, samples.classes, samples.probabilities[order])
 
 
 def test_the_hardest_are_those_that_the_most_models_get_wrong():
@@ -281,15 +289,17 @@ def test_models_of_different_samples_have_no_common_hardest():
     one = answers([0, 1, 2])
     for other in (answers([0, 1]), replace(one, classes=("x", "y", "z"))):
         pictures, (note,) = compose_hardest(1, [one, other], "", "", "")
-        assert pictures == [] and note.endswith("other samples or classes than others")
+        assert pictures == [] and note.endswith(
+            "the models were tested on different samples or classes"
+        )
 
 
 def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     split = open_split(shards, "val[50%:]")
     ids, targets = np.array(split.ids()), split.targets()
     models = [
-        Outcomes(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets + (targets == 1)]),
-        Outcomes(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets]),
+        Predictions(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets + (targets == 1)]),
+        Predictions(ids, targets, ("no", "sphere", "vort"), np.eye(3)[targets]),
     ]
     place = (str(shards), data_digest(shards), "val[50%:]")
     (picture,), notes = compose_hardest(2, models, *place)
@@ -322,7 +332,7 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
 def test_images_that_are_not_at_hand_are_a_note(shards, change, reason):
     split = open_split(shards, "val")
     ids, targets = np.array(split.ids()), split.targets()
-    wrong = Outcomes(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
+    wrong = Predictions(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
     place = {"root": str(shards), "digest": data_digest(shards), "test": "val"} | change
     pictures, (note,) = compose_hardest(1, [wrong], **place)
     assert pictures == []

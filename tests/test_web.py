@@ -15,7 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from deeplense_batch.report.columns import interval, number, p_value, score_names, time_unit
+from deeplense_batch.report.columns import number, p_value, score_names, time_unit, with_interval
 from deeplense_batch.report.pages.html import web_page
 
 MINUS = "\N{MINUS SIGN}"
@@ -55,17 +55,17 @@ class Elements(HTMLParser):
 
 
 def test_scores_are_written_with_the_digits_that_mean_something():
-    assert interval(0.98752, 0.98511, 0.98999) == "0.9875 [0.985, 0.990]"
-    assert interval(0.99941, 0.99902, 0.99978) == "0.9994 [0.9990, 0.9998]"
+    assert with_interval(0.98752, 0.98511, 0.98999) == "0.9875 [0.985, 0.990]"
+    assert with_interval(0.99941, 0.99902, 0.99978) == "0.9994 [0.9990, 0.9998]"
     assert (
-        interval(-0.00121, -0.0031, 0.00004, signed=True)
+        with_interval(-0.00121, -0.0031, 0.00004, signed=True)
         == f"{MINUS}0.0012 [{MINUS}0.0031, +0.0000]"
     )
-    assert interval(1.0, 1.0, 1.0) == "1.0000 [1.000, 1.000]"
-    assert interval(0.5, None, None) == "0.5000" and interval(None, None, None) == "-"
+    assert with_interval(1.0, 1.0, 1.0) == "1.0000 [1.000, 1.000]"
+    assert with_interval(0.5, None, None) == "0.5000" and with_interval(None, None, None) == "-"
     assert [number(None), number(-2.5, 1), number(0.0, 0)] == ["-", f"{MINUS}2.5", "0"]
     assert [p_value(p) for p in (None, 0.0004, 0.0496, 1.0)] == ["-", "<0.001", "0.050", "1.000"]
-    assert [time_unit([seconds])[0] for seconds in (100, 200, 8000)] == ["s", "min", "h"]
+    assert [time_unit(seconds)[0] for seconds in (100, 200, 8000)] == ["s", "min", "h"]
     assert score_names([{"auc_mean": None, "r2_mean": 0.5}, {"r2_mean": 0.1, "place": 1}]) == [
         "r2"
     ]
@@ -130,13 +130,13 @@ def test_what_no_model_knows_has_no_column_and_the_rest_is_a_dash(figures):
     unknown = {name: None for name in model(1, "a") if name not in ("place", "label")}
     scores = {"r2_mean": 0.9123, "r2_low": 0.901, "r2_high": 0.923, "rmse_mean": 0.25}
     models = [model(1, "a", **unknown | scores | {"valid_score": 0.9}), model(2, "b", **unknown)]
-    page = page_of(content([comparison(models, classes=[])], [row(0)]), figures)
+    page = page_of(content([comparison(models, classes=[], score="r2")], [row(0)]), figures)
     table = page[page.index("<table>") : page.index("</table>")]
     heads = re.findall(r"<th scope=\"col\".*?<button type=\"button\">(.*?)</button>", table)
-    assert heads == ["#", "model", "seeds", "valid score", "R2", "rmse"]
+    assert heads == ["#", "model", "seeds", "valid R2", "R2", "rmse"]
     cells = re.findall(r"<td.*?>(.*?)</td>", table)
     assert cells == ["1", "-", "0.9000", "0.9123 [0.901, 0.923]", "0.2500", "2", *"----"]
-    assert "<strong>a</strong>: validation score 0.9000" in page
+    assert "<strong>a</strong>: validation R2 0.9000" in page
 
 
 def test_without_a_validation_score_no_model_is_the_best(figures):

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from deeplense_batch.core import yaml_text
-from deeplense_batch.core.job import JobError, nearest
+from deeplense_batch.core.job import JobError
+from deeplense_batch.core.recipe import first_fault
 
 __all__ = ["Profile", "load_profile"]
 
@@ -106,12 +107,5 @@ def load_profile(path: Path | str | None = None) -> Profile:
     try:
         return Profile.model_validate(content or {})
     except ValidationError as error:
-        raise JobError(f"{file}: {_sentence(error.errors()[0])}") from error
-
-
-def _sentence(fault: Any) -> str:
-    field = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
-    if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown; {nearest(field, Profile.model_fields)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{field}: {message[0].lower()}{message[1:]}, got {fault['input']!r}"
+        field, sentence = first_fault(error, Profile)
+        raise JobError(f"{file}: {field}: {sentence}") from error

@@ -151,31 +151,8 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     if size == 1:
         yield World(0, 1, device_of(kind))
         return
-    # All end alike where one has no device: else the others wait for it until they are killed.
-    place = meeting_place()
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has one open
-    tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    try:
-        met = dist.TCPStore(*place, size, is_master=is_main() and not agent, timeout=_TIMEOUT)
-    except (RuntimeError, ValueError) as error:  # a port that is taken, a host that is not found
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise DeviceError(
-            f"{platform.node()}: process {rank()} of {size} cannot meet the others at "
-            f"MASTER_ADDR={place[0]}, MASTER_PORT={place[1]} ({reason})"
-        ) from error
-    store = dist.PrefixStore(f"try {tries}", met)
-    chosen, lacking = None, ""
-    try:
-        chosen = device_of(kind)
-    except DeviceError as error:
-        lacking = str(error)
-    store.set(f"lacking/{rank()}", lacking)
-    told = [store.get(f"lacking/{i}").decode() for i in range(size)]
-    if chosen is None or any(told):
-        store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
-        if is_main():
-            store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
-        raise DeviceError("; ".join(sorted({text for text in told if text})))
+    store = _meet(size)
+    chosen = _agree_on_devices(store, kind, size)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # by which NCCL sends objects: else all are on the first
     dist.init_process_group(
@@ -184,13 +161,59 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     )  # fmt: skip
     try:
         yield World(rank(), size, chosen)
-        if not is_main():  # NCCL wants all to leave together, and the first judges alone, for long
+        if (
+            not is_main()
+        ):  # NCCL wants all to leave together, and the first works on alone, for long
             with contextlib.suppress(dist.DistNetworkError):  # it has left, and the store with it
                 store.wait(["over"], _LONGEST)
     finally:
         if is_main():
             store.set("over", "")
         dist.destroy_process_group()
+
+
+def _meet(size: int) -> dist.Store:
+    """The store by which the processes of a run find each other.
+
+    Raises:
+        DeviceError: The first process is not reached.
+    """
+    host, port = meeting_place()
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun has one open
+    tries = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        is_master = is_main() and not agent
+        store = dist.TCPStore(host, port, size, is_master=is_master, timeout=_TIMEOUT)
+    except (RuntimeError, ValueError) as error:  # a port that is taken, a host that is not found
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise DeviceError(
+            f"{platform.node()}: process {rank()} of {size} cannot meet the others at "
+            f"MASTER_ADDR={host}, MASTER_PORT={port} ({reason})"
+        ) from error
+    return dist.PrefixStore(f"try {tries}", store)
+
+
+def _agree_on_devices(store: dist.Store, kind: str, size: int) -> torch.device:
+    """The device of this process, once every process has one.
+
+    All end alike where one has none: the others would wait for it until they are killed.
+
+    Raises:
+        DeviceError: This process, or another, has none.
+    """
+    device, fault = None, ""
+    try:
+        device = device_of(kind)
+    except DeviceError as error:
+        fault = str(error)
+    store.set(f"lacking/{rank()}", fault)
+    faults = [store.get(f"lacking/{i}").decode() for i in range(size)]
+    if device is None or any(faults):
+        store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
+        if is_main():
+            store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
+        raise DeviceError("; ".join(sorted({text for text in faults if text})))
+    return device
 
 
 def device_of(kind: str | None) -> torch.device:

@@ -47,9 +47,9 @@ def unsupported(error: OSError) -> bool:
 
 
 def no_file(path: Path) -> str:
-    """What stands where a file should, in words; nothing for a file, and where nothing is.
+    """Say what is at a path instead of a file; empty for a file, and where there is nothing.
 
-    To open a pipe would take for ever.
+    Ask before opening: to open a pipe would take for ever.
 
     Raises:
         OSError: The disk does not say.

@@ -201,7 +201,7 @@ class Resources(_Section):
         return self.gpus or self.processes or 1
 
 
-class _Named(_Section):
+class _Run(_Section):
     """What every run has."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
@@ -212,7 +212,7 @@ class _Named(_Section):
         return yaml_text.dump(self.model_dump(mode="json"))
 
 
-class Job(_Named):
+class Job(_Run):
     """One training: a recipe with nothing left open.
 
     `run_name` and `identity` need the digest of the data (`data.shards.data_digest`).
@@ -228,7 +228,7 @@ class Job(_Named):
 
     @property
     def label(self) -> str:
-        """What tells it from the other runs of its job, with the seed."""
+        """What distinguishes it from the other runs of its job, with the seed."""
         return self.model.name
 
     @property
@@ -239,7 +239,7 @@ class Job(_Named):
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result of the run: 10 hex digits.
 
-        The name, judge, engine, resources and the place of the data do not count; the data's
+        The name, judge, engine, resources and the folder of the data do not count; the data's
         content does, and the name of the run, or the content of the file, that it starts from.
 
         Raises:
@@ -248,7 +248,7 @@ class Job(_Named):
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         del fields["data"]["root"]
         if self.train.init is not None:
-            fields["train"]["init"] = _named(Path(self.train.init))
+            fields["train"]["init"] = _weights_name(Path(self.train.init))
         return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
@@ -285,7 +285,7 @@ class SimulateSection(_Section):
         return f"{self.kind} {self.preset}" if self.preset else self.kind
 
 
-class Simulation(_Named):
+class Simulation(_Run):
     """One part of a simulation, as a run; whoever makes the last part completes the set."""
 
     simulate: SimulateSection
@@ -295,16 +295,16 @@ class Simulation(_Named):
 
     @property
     def label(self) -> str:
-        """What tells it from other simulations."""
+        """What distinguishes it from other simulations."""
         return self.simulate.label
 
     @property
     def epochs(self) -> int:
-        """A simulation is done in one go."""
+        """One: a simulation has no epochs."""
         return 1
 
     def run_name(self, data_digest: str) -> str:
-        """Name the folder of the run; the place of the set counts, and no data do."""
+        """Name the folder of the run; the folder of the set counts; it has no data."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
         name = self.simulate.preset or self.simulate.kind
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
@@ -324,7 +324,7 @@ class EvaluateSection(DrawSection):
     data: EvaluatedData = EvaluatedData()
 
 
-class Evaluation(_Named):
+class Evaluation(_Run):
     """One evaluation of one finished run."""
 
     evaluate: EvaluateSection
@@ -367,8 +367,8 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _named(weights: Path) -> str:
-    """What weights are, wherever they lie."""
+def _weights_name(weights: Path) -> str:
+    """The name of a run, or the digest of a file, whose weights a run starts from."""
     if weights.is_dir():
         return weights.name
     try:
@@ -380,7 +380,7 @@ def _named(weights: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(weights: Path, *unchanged: int) -> str:
-    """Of a file, which every run of a grid may start from: read once while it is unchanged."""
+    """SHA-256 of a file; every run of a grid may ask, so it is read once while unchanged."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,23 +15,22 @@ import deeplense_batch
 
 __all__ = ["SHARED", "Energy", "commit", "host_memory_gb", "versions"]
 
+SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
+
 
 def versions() -> dict[str, str]:
     """Versions of everything that a number may depend on."""
     names = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "h5py")
-    found = {name: importlib.metadata.version(name) for name in names}
+    known = {name: importlib.metadata.version(name) for name in names}
     torch = sys.modules.get("torch")  # where it is not loaded, nothing ran on a GPU
     if torch is not None and torch.cuda.is_available():
-        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+        known |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
         if nvml := _nvml():
-            found["driver"] = str(nvml.nvmlSystemGetDriverVersion())
+            known["driver"] = str(nvml.nvmlSystemGetDriverVersion())
     return {
         "deeplense_batch": deeplense_batch.__version__,
         "python": platform.python_version(),
-    } | found
-
-
-SHARED = "DEEPLENSE_SHARED_GPU"  # set where runs share a GPU: its energy is nobody's own
+    } | known
 
 
 def commit() -> str | None:

@@ -6,7 +6,7 @@ Without them a recipe is one run. A recipe with a section ``simulate`` holds the
 `job.Simulation`; it is as many runs as it has ``parts``. One with a section ``evaluate`` holds
 those of `job.Evaluation`.
 
-How numbers, truth values and text are told apart says `yaml_text`.
+`yaml_text` says what is a number, a truth value or text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -32,12 +32,24 @@ from deeplense_batch.core.job import (
     nearest,
 )
 
-__all__ = ["load_jobs", "parse_value", "read_section"]
+__all__ = ["first_fault", "load_jobs", "parse_value", "read_section"]
 
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
 
 _KINDS: dict[str, type[AnyJob]] = {"simulate": Simulation, "evaluate": Evaluation}  # else Job
+_INTERNAL = re.compile(r"function-|\[key\]$")  # parts of a field's path that pydantic adds
+_EXPECTED = {  # by the type of pydantic's error
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "list_type": "a list",
+    "tuple_type": "a list of two numbers",
+    "finite_number": "a finite number",
+}
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -48,7 +60,7 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     Arguments:
         path: YAML file.
         overrides: Values by dotted field, such as ``{"train.lr": 1e-3}``. An override of a field
-            of the grid takes the place of that axis; ``grid.train.lr`` sets an axis.
+            of the grid replaces that axis; ``grid.train.lr`` sets an axis.
 
     Raises:
         JobError: The file, one of its fields, or an override (`OverrideError`) is wrong; the
@@ -57,11 +69,34 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
     path = Path(path)
     raw = _read(path)
     raw.setdefault("name", path.stem)
+    grid = _grid(path, raw, overrides or {})
+    runs = sum(math.prod(map(len, axes.values())) for axes in grid)
+    if runs > _MOST_RUNS:
+        raise JobError(f"{path}: grid: {runs:,} runs; a recipe is at most {_MOST_RUNS:,}")
+    kind = next((kind for section, kind in _KINDS.items() if section in raw), Job)
+    jobs: list[AnyJob] = []
+    for point in _points(grid):
+        fields = json.loads(json.dumps(raw))
+        for field, value in point.items():
+            _set(fields, field, value, f"{path}: grid.{field}")
+        job = _validate(kind, fields, str(path), set(overrides or {}))
+        jobs += _parts(path, job, fields) if isinstance(job, Simulation) else [job]
+    return jobs
+
+
+def _grid(
+    path: Path, raw: dict[str, Any], overrides: Mapping[str, Any]
+) -> list[dict[str, list[Any]]]:
+    """Take ``grid`` and ``seeds`` out of a recipe and put the overrides into both.
+
+    Returns:
+        Axes, values by dotted field, whose products are the runs; seeds are one of them.
+    """
     grid = _axes(path, raw.pop("grid", {}))
     seeds = raw.pop("seeds", None)
     if seeds is not None and "seed" in raw:
-        raise JobError(f"{path}: seed and seeds are both given; one of them is meant")
-    for field, value in (overrides or {}).items():
+        raise JobError(f"{path}: seed and seeds are both given; expected one of them")
+    for field, value in overrides.items():
         if field == "seeds":
             _check_list("--seeds", value)
             seeds = value
@@ -75,24 +110,19 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
         for axes in grid:
             axes.pop(field, None)
         _set(raw, field, value, f"--{field}")
-    if seeds is not None:
-        _check_list(f"{path}: seeds", seeds)
-        grid = [axes | {"seed": seeds} for axes in grid]
-    points = sum(math.prod(map(len, axes.values())) for axes in grid)
-    if points > _MOST_RUNS:
-        raise JobError(f"{path}: grid: {points:,} runs; a recipe is at most {_MOST_RUNS:,}")
-    kind = next((kind for section, kind in _KINDS.items() if section in raw), Job)
-    jobs: list[AnyJob] = []
-    for point in _points(grid):
-        resolved = json.loads(json.dumps(raw))
-        for field, value in point.items():
-            _set(resolved, field, value, f"{path}: grid.{field}")
-        job = _validate(kind, resolved, str(path), set(overrides or {}))
-        if isinstance(job, Simulation) and job.parts > _MOST_RUNS:
-            raise JobError(f"{path}: parts: {job.parts:,}; at most {_MOST_RUNS:,}")
-        parts = job.parts if isinstance(job, Simulation) and "part" not in resolved else 1
-        jobs += [job.model_copy(update={"part": i}) for i in range(parts)] if parts > 1 else [job]
-    return jobs
+    if seeds is None:
+        return grid
+    _check_list(f"{path}: seeds", seeds)
+    return [axes | {"seed": seeds} for axes in grid]
+
+
+def _parts(path: Path, simulation: Simulation, fields: Mapping[str, Any]) -> list[Simulation]:
+    """The runs of a simulation, one a part, or the one part that its fields name."""
+    if simulation.parts > _MOST_RUNS:
+        raise JobError(f"{path}: parts: {simulation.parts:,}; at most {_MOST_RUNS:,}")
+    if "part" in fields:
+        return [simulation]
+    return [simulation.model_copy(update={"part": i}) for i in range(simulation.parts)]
 
 
 def read_section(kind: type[Section], values: Mapping[str, Any]) -> Section:
@@ -144,7 +174,7 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _axes(path: Path, grid: Any) -> list[dict[str, Any]]:
+def _axes(path: Path, grid: Any) -> list[dict[str, list[Any]]]:
     union = grid if isinstance(grid, list) else [grid]
     for axes in union:
         if not isinstance(axes, dict):
@@ -181,54 +211,59 @@ def _set(raw: dict[str, Any], field: str, value: Any, where: str) -> None:
 
 
 def _validate(
-    kind_of_job: type[Section], raw: dict[str, Any], where: str, overridden: set[str]
+    model: type[Section], raw: dict[str, Any], where: str, overridden: set[str]
 ) -> Section:
     try:
-        return kind_of_job.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field, sentence = first_fault(error, model)
         typed = any(f"{name}.".startswith(f"{field}.") for name in overridden)
-        place = f"--{field}" if typed else f"{where}: {field}"
         kind = OverrideError if typed else JobError
-        raise kind(f"{place}: {_sentence(kind_of_job, first)}") from None
+        raise kind(f"{f'--{field}' if typed else f'{where}: {field}'}: {sentence}") from None
 
 
-def _sentence(job: Any, error: Any) -> str:
-    """Say what came and what is allowed, for one error of pydantic."""
-    kind, came, context = error["type"], _shown(error["input"]), error.get("ctx", {})
+def first_fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Say what is wrong with the first of the fields that pydantic has refused.
+
+    Arguments:
+        error: What it raised.
+        model: The model whose fields they are.
+
+    Returns:
+        The dotted field, and what came and what is allowed.
+    """
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"] if not _INTERNAL.match(str(part))]
+    return ".".join(path), _sentence(model, path, first)
+
+
+def _sentence(model: type[BaseModel], path: Sequence[str], fault: Any) -> str:
+    kind, came = fault["type"], _shown(fault["input"])
     if kind == "extra_forbidden":
-        *section, name = error["loc"]
-        return f"unknown; {nearest(str(name), _fields(job, section))}"
+        return f"unknown; {nearest(path[-1], _fields(model, path[:-1]))}"
     if kind == "missing":
         return "missing"
     if kind == "literal_error":
-        allowed = [text.strip("'") for text in re.findall(r"'[^']*'", context["expected"])]
-        return f"got {came}; {nearest(str(error['input']), allowed)}"
-    expected = {
-        "float_type": "a number",
-        "int_type": "a whole number",
-        "bool_type": "true or false",
-        "string_type": "text",
-        "dict_type": "a mapping",
-        "model_type": "a mapping",
-        "tuple_type": "a list of two numbers",
-        "finite_number": "a finite number",
-    }.get(kind)
-    if expected:
-        return f"expected {expected}, got {came}"
+        allowed = [text.strip("'") for text in re.findall(r"'[^']*'", fault["ctx"]["expected"])]
+        return f"got {came}; {nearest(str(fault['input']), allowed)}"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, got {came}"
     if kind == "string_pattern_mismatch":
         return f"got {came}; allowed are letters, digits, '_', '.' and '-', a letter first"
-    said = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return f"{said}, got {came}"
+    message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{message}, got {came}"
 
 
-def _fields(job: Any, section: Iterable[Any]) -> list[str]:
-    model = job
-    for part in section:
-        annotation = model.model_fields[part].annotation
-        model = next(iter(get_args(annotation)), annotation)  # of `JudgeSection | None` the first
-    return [*model.model_fields, *(("grid", "seeds") if model is job else ())]
+def _fields(model: Any, path: Sequence[str]) -> list[str]:
+    """The fields of a section; a recipe has two more than the job that it becomes."""
+    section = model
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        section = next(
+            iter(get_args(annotation)), annotation
+        )  # of `JudgeSection | None` the first
+    fields = [*section.model_fields]
+    return fields + ["grid", "seeds"] * (section in get_args(AnyJob))
 
 
 def _shown(value: Any) -> str:

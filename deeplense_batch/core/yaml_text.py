@@ -159,7 +159,7 @@ def _wrong(problem: str, node: Any) -> yaml.YAMLError:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Count what a document adds up to, each alias as what it stands for.
+    """Count what a document adds up to, each alias as the value that it repeats.
 
     How deep the text itself may nest, libyaml limits before a node is built.
     """
@@ -168,7 +168,7 @@ def _check_size(root: yaml.Node) -> None:
 
     def size(node: yaml.CollectionNode, depth: int) -> int:
         if id(node) in inside:
-            raise _wrong("an alias stands inside of what it stands for", node)
+            raise _wrong("an alias is inside the value that it repeats", node)
         if depth > _MOST_DEPTH:
             raise _wrong(f"nested more than {_MOST_DEPTH} deep, with what aliases repeat", node)
         if id(node) not in sizes:

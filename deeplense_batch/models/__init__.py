@@ -185,7 +185,6 @@ def build(
         ModelError: Unknown name or option, or a size the model cannot take.
         WeightsError: Pretrained weights were asked for and are not here, or do not fit.
     """
-    import numpy as np
     import timm
 
     for module in _OURS:  # makes their models known to timm
@@ -211,8 +210,7 @@ def build(
             f"options {options} ({' '.join(str(error).split())[:200]})"
         ) from error
     if pretrained and adapt == "mean" and channels == 1 and not own:
-        assert cfg is not None and cfg.first_conv  # nothing without them has published weights
-        adapt_mean(model, str(np.atleast_1d(cfg.first_conv)[0]), cfg.input_size[0])
+        adapt_mean(model, cfg)
     return model
 
 

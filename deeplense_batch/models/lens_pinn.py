@@ -47,7 +47,7 @@ class LensPinn(nn.Module):
         in_chans: Channels C of the images.
         num_classes: Logits K.
         encoder: timm name of the backbone that sees the lens.
-        classifier: timm name of the backbone that tells the class.
+        classifier: timm name of the backbone that predicts the class.
         hidden: Width of the head of the seven numbers.
         correction: Whether there is a delta psi.
         width: Channels of its decoder.
@@ -86,7 +86,7 @@ class LensPinn(nn.Module):
         )
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models tell it."""
+        """The last layer, as timm's models give it."""
         return self.classifier.get_classifier()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -105,14 +105,14 @@ class LensPinn(nn.Module):
             ``relensed``      (B, C, N, N), made again with the correction too
         """
         x, y = pixel_grid(images.shape[-1], images)
-        places = torch.stack(torch.broadcast_tensors(x, y), 1)  # (1, 2, N, N)
-        seen = torch.cat([images, places.to(images).expand(len(images), -1, -1, -1)], 1)
+        theta = torch.stack(torch.broadcast_tensors(x, y), 1)  # (1, 2, N, N)
+        seen = torch.cat([images, theta.to(images).expand(len(images), -1, -1, -1)], 1)
         raw = self.head(self.encoder(seen))
         with torch.autocast(images.device.type, enabled=False):
             image = images.float()
             parameters = _bounded(raw.float())
             deflection = macro_deflection(parameters, x, y, least=2 / images.shape[-1])
-            smooth = _made_again(image, places - deflection)
+            smooth = _made_again(image, theta - deflection)
         residual = image - smooth
         potential = self._correction(torch.cat([image, residual], 1))
         with torch.autocast(images.device.type, enabled=False):
@@ -120,7 +120,7 @@ class LensPinn(nn.Module):
             extra = divergence(correction) / 2
             relensed = smooth
             if self.decoder is not None:
-                relensed = _made_again(image, places - deflection - correction)
+                relensed = _made_again(image, theta - deflection - correction)
         return {
             "logits": self.classifier(torch.cat([image, residual, extra[:, None]], 1)),
             "parameters": parameters,
@@ -154,9 +154,9 @@ def _decoder(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers, last)
 
 
-def _window(place: Tensor) -> Tensor:
+def _window(theta: Tensor) -> Tensor:
     """1 in the frame, 0 at its edges, with no kink between: its slope bends no light."""
-    share = ((1 - place.abs() - 4 / place.numel()) / _EDGE).clamp(0, 1)  # two pixels of nothing
+    share = ((1 - theta.abs() - 4 / theta.numel()) / _EDGE).clamp(0, 1)  # two pixels of nothing
     return share * share * (3 - 2 * share)
 
 

@@ -46,7 +46,7 @@ class LensVitPinn(nn.Module):
         img_size: Pixels N of the images.
         encoder: timm name of a vision transformer. One that starts from published weights gets
             the mean over the colours of its patch embedding.
-        classifier: timm name of the backbone that tells the class.
+        classifier: timm name of the backbone that predicts the class.
         slope: Put the modulus of the gradient in place of the image: the preprocessing that the
             seed tried and gave up (mean AUC 0.8786).
         drop_rate: Of the features before alpha.
@@ -85,7 +85,7 @@ class LensVitPinn(nn.Module):
         self.classifier = timm.create_model(classifier, in_chans=2, num_classes=num_classes)
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models tell it."""
+        """The last layer, as timm's models give it."""
         return self.classifier.get_classifier()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class SmallResNet(nn.Module):
         return self.head(self.dropout(features.mean((2, 3))))
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models tell it."""
+        """The last layer, as timm's models give it."""
         return self.head
 
 
@@ -90,7 +90,7 @@ class _SimpleCNN(nn.Module):
         return self.head(self.dropout(functional.relu(self.hidden(self.features(images)))))
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, as timm's models tell it."""
+        """The last layer, as timm's models give it."""
         return self.head
 
 

@@ -33,13 +33,22 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _SUMS = "SHA256SUMS"
-_PLACES = ("model", "model_state_dict", "state_dict", "net", "network", "params", "weights", "ema")
+_USUAL_NAMES = (
+    "model",
+    "model_state_dict",
+    "state_dict",
+    "net",
+    "network",
+    "params",
+    "weights",
+    "ema",
+)
 _DEEPEST = 8  # levels of dictionaries
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 class WeightsError(RuntimeError):
-    """Weights are not to be had here."""
+    """Weights are missing, damaged, or of another network."""
 
     exit_code = 4
 
@@ -91,7 +100,7 @@ def fetch(name: str) -> Path:
     """Bring the published weights of a model into the folder; nothing, if they are there.
 
     Raises:
-        WeightsError: Nobody has published any, or they cannot be had from here.
+        WeightsError: Nobody has published any, or they cannot be downloaded from here.
     """
     path = folder() / f"{name}.safetensors"
     if path.is_file() and _sums().get(path.name) == _sha256(path):
@@ -103,9 +112,9 @@ def fetch(name: str) -> Path:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # whatever a download can meet
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"fetch: weights of '{name}' cannot be had from here ({reason})") from (
-            error
-        )
+        raise WeightsError(
+            f"fetch: weights of '{name}' cannot be downloaded from here ({reason})"
+        ) from error
     folder().mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     # Not `save_file`, which makes a file that nobody else may read.
@@ -132,21 +141,8 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
     Raises:
         WeightsError: There are none.
     """
-    file = path / "best.pt" if path.is_dir() else path
     try:
-        _check_start(file)
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return {"": load_file(file)}
-        import torch
-
-        from deeplense_batch.models import checkpoint
-
-        if path.is_dir():  # what this program wrote has checksums
-            found: Any = checkpoint.load(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+        content = _read(path)
     except Exception as error:  # a foreign file makes its reader raise anything at all
         reason = " ".join(str(error).split()) or type(error).__name__
         if "weights_only" in reason or "Unsupported" in reason:
@@ -157,10 +153,27 @@ def read(path: Path) -> dict[str, dict[str, Tensor]]:
         raise WeightsError(
             f"train.init: {path}: no weights can be read ({reason[:200]})"
         ) from error
-    states = dict(sorted(_states(found), key=lambda pair: _likeliness(pair[0])))
+    states = dict(sorted(_states(content), key=lambda pair: _likeliness(pair[0])))
     if not states:
         raise WeightsError(f"train.init: {path}: holds no state dictionary of a network")
     return states
+
+
+def _read(path: Path) -> Any:
+    """What a run directory or a file holds."""
+    file = path / "best.pt" if path.is_dir() else path
+    _check_start(file)
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    if path.is_dir():
+        from deeplense_batch.models import checkpoint
+
+        return checkpoint.load(file)  # what this program wrote has checksums
+    import torch
+
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_start(file: Path) -> None:
@@ -178,7 +191,7 @@ def _check_start(file: Path) -> None:
 def start_from(model: nn.Module, path: Path) -> list[str]:
     """Give a network the weights in a file; a classifier of another size keeps its own.
 
-    What stands before the names (``module.``, ``_orig_mod.``, ``model.backbone.``) is found out.
+    Prefixes of the names (``module.``, ``_orig_mod.``, ``model.backbone.``) are recognised.
 
     Arguments:
         model: Is changed.
@@ -194,15 +207,17 @@ def start_from(model: nn.Module, path: Path) -> list[str]:
     get = getattr(model, "get_classifier", None)
     last = {id(p) for p in get().parameters()} if callable(get) else set()
     head = {name for name, p in model.named_parameters() if id(p) in last}
-    matches = {place: _match(state, own, head) for place, state in read(path).items()}
+    matches = {name: _match(state, own, head) for name, state in read(path).items()}
     best = min(matches.values(), key=lambda match: len(match.wrong))
-    fitting = [place for place, match in matches.items() if not match.wrong]
+    fitting = [name for name, match in matches.items() if not match.wrong]
     if len(fitting) > 1:
         _log.warning(
             "%s holds %s, which all fit: %s is taken", path, ", ".join(fitting), fitting[0]
         )
     if best.wrong:
-        raise WeightsError(f"train.init: {path}: are weights of another network; {best.told(own)}")
+        raise WeightsError(
+            f"train.init: {path}: are weights of another network; {best.faults(own)}"
+        )
     model.load_state_dict(best.fits, strict=False)
     return sorted(head - set(best.fits))
 
@@ -220,7 +235,8 @@ class _Match:
     def wrong(self) -> list[str]:
         return [*self.missing, *self.reshaped, *self.unknown]
 
-    def told(self, own: Mapping[str, Tensor]) -> str:
+    def faults(self, own: Mapping[str, Tensor]) -> str:
+        """What does not fit, in words."""
         parts = []
         if self.missing:
             parts.append(f"{len(self.missing)} of its {len(own)} tensors are missing"
@@ -272,46 +288,48 @@ def _unwrapped(name: str, own: Mapping[str, Tensor]) -> str:
 def _prefixes(name: str) -> Iterator[str]:
     """Every start of a dotted name, the empty one too."""
     yield ""
-    for place, letter in enumerate(name):
+    for index, letter in enumerate(name):
         if letter == ".":
-            yield name[: place + 1]
+            yield name[: index + 1]
 
 
-def _states(found: Any, place: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dictionary of named tensors in a nest of dictionaries."""
+def _states(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary of named tensors in a nest of dictionaries, with its dotted path."""
     import torch
 
-    if not isinstance(found, dict) or place.count(".") > _DEEPEST:
+    if not isinstance(content, dict) or path.count(".") > _DEEPEST:
         return
-    tensors = {n: v for n, v in found.items() if isinstance(n, str) and torch.is_tensor(v)}
+    tensors = {n: v for n, v in content.items() if isinstance(n, str) and torch.is_tensor(v)}
     if tensors and any(value.ndim for value in tensors.values()):
-        yield place, tensors
-    for name, inner in found.items():
+        yield path, tensors
+    for name, inner in content.items():
         if isinstance(name, str):
-            yield from _states(inner, f"{place}.{name}".lstrip("."))
+            yield from _states(inner, f"{path}.{name}".lstrip("."))
 
 
-def _likeliness(place: str) -> int:
-    """How likely a place is meant, low first: the trained network before its moving average."""
-    return next((i for i, name in enumerate(_PLACES) if name in place.split(".")), len(_PLACES))
+def _likeliness(path: str) -> int:
+    """How likely a path is meant, low first: the trained network before its moving average."""
+    return next(
+        (i for i, name in enumerate(_USUAL_NAMES) if name in path.split(".")), len(_USUAL_NAMES)
+    )
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
-def adapt_mean(model: nn.Module, first: str, colours: int) -> None:
+def adapt_mean(model: nn.Module, cfg: Any) -> None:
     """Make the mean over the colours of what timm has summed over them, in the first layer.
 
     Arguments:
         model: A network for one channel, with weights of one for several.
-        first: Name of its first layer.
-        colours: How many channels the weights were published for.
+        cfg: timm's description of the published weights, which names the layer and the colours.
     """
     import torch
 
+    first = cfg.first_conv if isinstance(cfg.first_conv, str) else cfg.first_conv[0]
     with torch.no_grad():
-        model.get_parameter(f"{first}.weight").div_(colours)
+        model.get_parameter(f"{first}.weight").div_(cfg.input_size[0])
 
 
 def _sums() -> dict[str, str]:

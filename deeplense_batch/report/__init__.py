@@ -1,6 +1,10 @@
-"""What a comparison is written as: tables, pages, figures, all of them from one content.
+"""The comparison of runs: tables, pages and figures, from the files in run directories alone.
 
-That content is `results.json`, schema 2; a number that is not known is null::
+It loads no network and no images but the few that it shows. Open `collect` first, then `run_table`
+(a run as a row) and `compare` (rows as models).
+
+All that is written comes from one content, `results.json`, schema 2; a number that is not known is
+null::
 
     schema       2
     made         when the newest run changed, UTC
@@ -8,32 +12,18 @@ That content is `results.json`, schema 2; a number that is not known is null::
     missing      a sentence where they are not, else empty
     counts       a sentence: how many runs are in each state
     copies       sentences: directories that hold a run which counts once (`copies`)
-    rows         one a run, done or not: the columns of `rows.COLUMNS`, auc_<class>, and under
-                 "more" the scores that only its task has
-    comparisons  one for each data digest, test slice, task and thing that it learns:
+    rows         one a run, done or not: the columns of `run_table.COLUMNS`, auc_<class>, and
+                 under "more" the scores that only its task has
+    comparisons  one for each data digest, test slice, task and target:
       number, heading, task, data, test, test_samples, classes, sentences
-      score      the score that picks models: auc, r2
+      score      name of the score that picks models: auc, r2
       more       names of the scores that only its task has
       models     the best by validation first:
         place, label, job, model, variant, runs (of how many seeds), run (that validation picks)
         valid_score, <score>_mean, _sd (n - 1), _min, _max     over the seeds
         <score>_low, _high, interval                           95%, of the test sample, and how
-        difference, _low, _high, p_value, seed_p_value, tied   to the best (`inference.infer`)
+        difference, _low, _high, p_value, seed_p_value, tied   to the best (`significance.infer`)
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
       figures    name (of the files), caption
 """
-
-__all__ = [
-    "charts",
-    "compose",
-    "costs",
-    "hardest",
-    "latex",
-    "lines",
-    "markdown",
-    "pictures",
-    "scores",
-    "tables",
-    "web",
-]

@@ -23,7 +23,7 @@ from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, read_ro
 if TYPE_CHECKING:  # they take a second to load
     import pandas as pd
 
-    from deeplense_batch.report.compare import Compared
+    from deeplense_batch.report.compare import ModelRuns
     from deeplense_batch.report.plots.pictures import Picture
 
 __all__ = ["CollectError", "Report", "collect"]
@@ -61,83 +61,74 @@ def collect(
     Arguments:
         root: Folder of the runs, or None for the results of other programs alone.
         out: Folder of the report.
-        import_: Folder of published results (`imported.published_rows`).
+        import_: Folder of published results (`predictions.published_rows`).
         predictions: Folders of predictions, by the name of their model.
-        classes: Class names of these (`imported.prediction_rows`).
+        classes: Class names of these (`predictions.prediction_rows`).
         bench: What ``bench --out`` wrote, for hours on one device.
 
     Raises:
         CollectError: There is nothing to compare, or `out` is not a folder.
     """
     from deeplense_batch.report.compare import add_reference_hours
-    from deeplense_batch.report.pages.html import web_page
-    from deeplense_batch.report.pages.latex import latex_table
-    from deeplense_batch.report.pages.markdown import page
-    from deeplense_batch.report.plots.pictures import write
     from deeplense_batch.report.predictions import prediction_rows, published_rows
 
-    folder = RunDir(out)  # for its way of replacing a file
-    if folder.path.exists() and not folder.path.is_dir():
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
         raise CollectError(f"{out}: not a folder")
     rows, copies = ([], []) if root is None else one_of_each(read_rows(root))
     rows += published_rows(import_) if import_ else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
-    content, pictures = _compared(rows, notes)
-    content["copies"] = copies
-    folder.path.mkdir(parents=True, exist_ok=True)
-    drawn = write(folder.path, pictures)
+    content, pictures = _content(rows, copies, notes)
+    folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
-    folder.write_text("results.csv", _csv(table))
-    folder.write_text("models.csv", _csv(models))
-    folder.write_json("results.json", content)
-    folder.write_text("report.md", page(content))
-    folder.write_text(
-        "report.html", web_page(content, folder.path, _details(content, folder.path))
-    )
-    folder.write_text("models.tex", latex_table(content))
-    names = ("report.html", "report.md", "results.csv", "models.csv", "models.tex", "results.json")
-    paths = (*(folder.path / name for name in names), *drawn)
-    said = [content["missing"], content["counts"], *copies, *_best(content)]
-    said.append(f"report: {paths[0]}")
-    return Report(table, models, paths, content["complete"], "\n".join(filter(None, said)))
+    paths = _write(folder, content, pictures, table, models)
+    lines = [content["missing"], content["counts"], *copies, *_best(content)]
+    lines.append(f"report: {paths[0]}")
+    return Report(table, models, paths, content["complete"], "\n".join(filter(None, lines)))
 
 
-def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], list[Picture]]:
-    """Everything that is written, and the figures."""
+def _write(
+    folder: Path,
+    content: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    table: pd.DataFrame,
+    models: pd.DataFrame,
+) -> tuple[Path, ...]:
+    """Write every file of a report: the page first, then the tables, then the figures."""
+    from deeplense_batch.report.pages.html import web_page
+    from deeplense_batch.report.pages.latex import latex_table
+    from deeplense_batch.report.pages.markdown import page
+    from deeplense_batch.report.plots.pictures import write
+
+    files = RunDir(folder)  # for its way of replacing a file
+    drawn = write(folder, pictures)  # the page holds them
+    texts = {
+        "report.html": web_page(content, folder, _details(content, folder)),
+        "report.md": page(content),
+        "results.csv": _csv(table),
+        "models.csv": _csv(models),
+        "models.tex": latex_table(content),
+    }
+    for name, text in texts.items():
+        files.write_text(name, text)
+    files.write_json("results.json", content)
+    return (*(folder / name for name in (*texts, "results.json")), *drawn)
+
+
+def _content(
+    rows: list[Row], copies: Sequence[str], notes: Sequence[str]
+) -> tuple[dict[str, Any], list[Picture]]:
+    """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
-    from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
-    from deeplense_batch.report.significance import infer
-    from deeplense_batch.report.text import heading, sentences
 
     name_variants(rows)
     comparisons: list[Row] = []
-    drawn: list[Picture] = []
-    for number, plain in enumerate(compare(rows), start=1):
-        models, answers, notes = infer(plain)
-        first = models[0].runs[0]
-        place = (first["data_root"], first["data_digest"], first["test"])
-        hardest, faults = (
-            compose_hardest(number, [*answers.values()], *place) if place[0] else ([], [])
-        )
-        comparison = {
-            "number": number,
-            "heading": heading(models),
-            "task": first["task"],
-            "data": Path(first["data_root"] or first["job"]).name,
-            "score": models[0].monitor,
-            "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
-            "more": list(dict.fromkeys(n for model in models for n in model.more)),
-            "test": first["test"],
-            "test_samples": first["test_samples"],
-            "sentences": sentences(models, [*notes, *faults, *said]),
-            "models": _numbered(models),
-        }
-        runs = [model.runs for model in models]
-        pictures = [*compose(comparison, runs, searches(models, answers)), *hardest]
-        drawn += pictures
-        comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
+    pictures: list[Picture] = []
+    for number, models in enumerate(compare(rows), start=1):
+        comparison, own = _comparison(number, models, notes)
         comparisons.append(comparison)
+        pictures += own
     missing = missing_runs(rows)
     content = {
         "schema": _SCHEMA,
@@ -147,8 +138,42 @@ def _compared(rows: list[Row], said: Sequence[str]) -> tuple[dict[str, Any], lis
         "counts": state_counts(rows),
         "rows": rows,
         "comparisons": comparisons,
+        "copies": copies,
     }
-    return content, drawn
+    return content, pictures
+
+
+def _comparison(
+    number: int, compared: Sequence[ModelRuns], notes: Sequence[str]
+) -> tuple[Row, list[Picture]]:
+    """One comparison of `results.json`, and its figures."""
+    from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
+    from deeplense_batch.report.significance import infer
+    from deeplense_batch.report.text import heading, sentences
+
+    models, predictions, gaps = infer(compared)
+    first = models[0].runs[0]
+    root, digest, test = first["data_root"], first["data_digest"], first["test"]
+    hardest, faults = (
+        compose_hardest(number, [*predictions.values()], root, digest, test) if root else ([], [])
+    )
+    comparison = {
+        "number": number,
+        "heading": heading(models),
+        "task": first["task"],
+        "data": Path(root or first["job"]).name,
+        "score": models[0].monitor,
+        "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
+        "more": list(dict.fromkeys(n for model in models for n in model.more)),
+        "test": test,
+        "test_samples": first["test_samples"],
+        "sentences": sentences(models, [*gaps, *faults, *notes]),
+        "models": _numbered(models),
+    }
+    runs = [model.runs for model in models]
+    pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
+    comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
+    return comparison, pictures
 
 
 def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
@@ -158,34 +183,36 @@ def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, An
     """
     from deeplense_batch.report.pages.html import OPENED
 
-    found: dict[str, dict[str, Any]] = {}
     for old in (folder / _MODELS).glob("[0-9]*-[0-9]*/*.png"):
         old.unlink()
-    models = [(each["number"], m) for each in content["comparisons"] for m in each["models"]]
+    details: dict[str, dict[str, Any]] = {}
+    models = [
+        (comp["number"], model) for comp in content["comparisons"] for model in comp["models"]
+    ]
     for number, model in models[:OPENED]:
-        run, place = RunDir(model["run"]), f"{_MODELS}/{number}-{model['place']}"
-        details: dict[str, Any] = {"figures": _brought(run.figures, folder, place)}
+        run, below = RunDir(model["run"]), f"{_MODELS}/{number}-{model['place']}"
+        shown: dict[str, Any] = {"figures": _copy_figures(run.figures, folder, below)}
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            details["recipe"] = (run.path / "job.yaml").read_text(encoding="utf-8")
+            shown["recipe"] = (run.path / "job.yaml").read_text(encoding="utf-8")
         if (run.path / "log.txt").exists():
-            details["log"] = str(run.path / "log.txt")
-        found[str(run.path)] = details
-    return found
+            shown["log"] = str(run.path / "log.txt")
+        details[str(run.path)] = shown
+    return details
 
 
-def _brought(figures: Path, folder: Path, place: str) -> dict[str, str]:
-    """Copy the figures of a run to a place in a folder; their addresses there, by name."""
-    found = {}
+def _copy_figures(figures: Path, folder: Path, below: str) -> dict[str, str]:
+    """Copy the figures of a run below a folder; their addresses there, by name."""
+    addresses = {}
     for path in sorted(figures.glob("*.png")):
-        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / below).mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # the page says which is missing
-            shutil.copyfile(path, folder / place / path.name)
-        found[path.stem] = f"{place}/{quote(path.name)}"
-    return found
+            shutil.copyfile(path, folder / below / path.name)
+        addresses[path.stem] = f"{below}/{quote(path.name)}"
+    return addresses
 
 
-def _numbered(models: Sequence[Compared]) -> list[Row]:
-    """A flat row for each model, with its place and whether another is as good and cheaper."""
+def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
+    """A flat row for each model, with its place and whether it is on its device's Pareto front."""
     from deeplense_batch.report.compare import pareto
 
     rows: list[Row] = [{"place": place, **m.row()} for place, m in enumerate(models, start=1)]
@@ -193,8 +220,8 @@ def _numbered(models: Sequence[Compared]) -> list[Row]:
         own = [row for row in rows if row["device"] == device]
         score = f"{models[0].monitor}_mean"
         front = pareto((row["train_seconds"] if device else None, row[score]) for row in own)
-        for row, on_it in zip(own, front, strict=True):
-            row["pareto"] = on_it
+        for row, on_front in zip(own, front, strict=True):
+            row["pareto"] = on_front
     return [row.pop("more") | row for row in rows]
 
 
@@ -202,30 +229,32 @@ def _best(content: Mapping[str, Any]) -> list[str]:
     """The best model of each comparison, and the data where there are several."""
     several = len(content["comparisons"]) > 1
     return [
-        each["sentences"][0].removesuffix(".")
-        + (f" ({each['test']} of {each['data']})" if several else "")
-        for each in content["comparisons"]
+        comparison["sentences"][0].removesuffix(".")
+        + (f" ({comparison['test']} of {comparison['data']})" if several else "")
+        for comparison in content["comparisons"]
     ]
 
 
 def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs and the models, a row each."""
     import pandas as pd
 
     rows = content["rows"]
     classes = dict.fromkeys(name for row in rows for name in row if name.startswith("auc_"))
     more = dict.fromkeys(name for row in rows for name in row.get("more") or ())
-    place, end = COLUMNS.index("auc") + 1, COLUMNS.index("nll") + 1
-    plain = [
+    after_auc, after_nll = COLUMNS.index("auc") + 1, COLUMNS.index("nll") + 1
+    flat = [
         row | (row.get("more") or {}) | {"notes": "; ".join(row["notes"] or ()) or None}
         for row in rows
     ]
-    names = [*COLUMNS[:place], *classes, *COLUMNS[place:end], *more, *COLUMNS[end:]]
+    names = [*COLUMNS[:after_auc], *classes, *COLUMNS[after_auc:after_nll], *more]
     models = [
-        {"comparison": each["number"]} | _flat(model)
-        for each in content["comparisons"]
-        for model in each["models"]
+        {"comparison": comparison["number"]} | _flat(model)
+        for comparison in content["comparisons"]
+        for model in comparison["models"]
     ]
-    return pd.DataFrame(plain, columns=names), pd.DataFrame(models)
+    runs = pd.DataFrame(flat, columns=[*names, *COLUMNS[after_nll:]])
+    return runs, pd.DataFrame(models)
 
 
 def _csv(table: pd.DataFrame) -> str:

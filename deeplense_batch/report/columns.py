@@ -1,4 +1,9 @@
-"""Scores as columns: which there are, their names, and how many digits; `-` is unknown."""
+"""The tables of a report: which columns there are, and how a number is written in one.
+
+A score keeps its name from `metrics.json` to a cell: ``test.scores.r2`` of a run is ``r2`` in its
+row, ``r2_mean`` (``_sd``, ``_low``, ``_high``) of its model, and the column ``r2``. The pages in
+HTML, Markdown and LaTeX render one list of columns (`model_columns`). A `-` is unknown.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,28 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from deeplense_batch.report.run_table import STATES, Row
+from deeplense_batch.report.run_table import STATES, Row, score_of
 
 __all__ = [
-    "beside_real",
-    "interval",
+    "Cell",
+    "Column",
     "missing_runs",
+    "model_columns",
     "number",
     "p_value",
     "padded",
-    "score",
     "score_name",
     "score_names",
+    "score_text",
     "state_counts",
     "table_cells",
     "time_unit",
-    "with_real",
+    "with_interval",
 ]
+
+Model = Mapping[str, Any]  # one of the `models` of a comparison in `results.json`
 
 _ADVICE = {
     "failed": "submit --retry tries it again",
@@ -33,17 +41,170 @@ _ADVICE = {
     "lost": "submit goes on with it",
 }
 _NAMES = {
-    **{"auc": "AUC", "r2": "R2", "snr_db": "SNR (dB)", "fid": "FID", "kid": "KID"},
-    **{"fid_inception": "FID by Inception", "useful_auc": "useful AUC"},
+    **{"auc": "AUC", "r2": "R2", "snr_db": "SNR (dB)", "fid": "FID", "kid": "KID", "ece": "ECE"},
+    **{"ece_calibrated": "ECE, calibrated", "fid_inception": "FID by Inception"},
+    "useful_auc": "useful AUC",
 }
+_MORE_IS_BETTER = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names
 
 
-def score_name(monitor: str) -> str:
-    """The name of a score in a sentence."""
-    return _NAMES.get(monitor, monitor.replace("_", " "))
+class Cell(NamedTuple):
+    """What one model has in a column."""
+
+    text: str
+    value: float | None = None  # what it is sorted by, where that is a number
+    group: str | None = None  # sorted by before: seconds of two devices do not compare
 
 
-def score_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
+class Column(NamedTuple):
+    """One number of every model."""
+
+    name: str  # of the score or the cost, as in `results.json`
+    head: str
+    cells: Sequence[Cell]
+    first: str = "descending"  # how the first click on its head sorts; or ascending
+    unit: str = ""
+    is_text: bool = False
+
+    @property
+    def title(self) -> str:
+        """The head, with the unit."""
+        return f"{self.head}, {self.unit}" if self.unit else self.head
+
+    @property
+    def known(self) -> bool:
+        """Whether it says anything of any model."""
+        return any(cell.text != "-" for cell in self.cells)
+
+
+def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
+    """The columns of a comparison's models, left to right; what no model knows is left out.
+
+    Arguments:
+        comparison: One of `results.json`.
+    """
+    models, classes = comparison["models"], comparison["classes"]
+    monitor = comparison["score"]
+    ordinary = {"auc", "accuracy", *(f"auc_{name}" for name in classes)}
+    own = [name for name in score_names(models) if name not in ordinary]
+    valid_auc = [] if monitor == "auc" else [_plain("valid_auc", "valid AUC", models)]
+    columns = [
+        _text("job", "job", [model.get("job") for model in models]),
+        _plain("valid_score", f"valid {score_name(monitor)}", models),
+        *valid_auc,
+        *_score("auc", "test AUC", models),
+        *_differences(models),
+        *_score("accuracy", "accuracy", models),
+        *(column for name in own for column in _score(name, score_name(name), models)),
+        *_generated(models),
+        _plain("ece", score_name("ece"), models, "ascending"),
+        _plain("ece_calibrated", score_name("ece_calibrated"), models, "ascending"),
+        *_costs(models),
+        *(
+            _plain(f"auc_{name}", f"AUC {name}", models, key=f"auc_{name}_mean")
+            for name in classes
+        ),
+    ]
+    return [column for column in columns if column.known]
+
+
+def _score(name: str, head: str, models: Sequence[Model]) -> list[Column]:
+    """A score with its interval, and its sd over the seeds."""
+    cells = []
+    for model in models:
+        mean, low, high = (model.get(f"{name}_{part}") for part in ("mean", "low", "high"))
+        by_size = name == "auc" and model.get("interval") == "Hanley-McNeil"
+        cells.append(Cell(with_interval(mean, low, high) + "*" * by_size, mean))
+    sd = f"{head.removeprefix('test ')} sd"
+    return [Column(name, head, cells), _plain(f"{name}_sd", sd, models, "ascending")]
+
+
+def _differences(models: Sequence[Model]) -> list[Column]:
+    """How far every model is from the best, and whether that is more than noise."""
+    bounds = ("difference", "difference_low", "difference_high")
+    differences = [with_interval(*map(model.get, bounds), signed=True) for model in models]
+    tied = [None, *(model.get("tied") for model in models[1:])]  # the first is the best
+    apart = [None if tie is None else "no" if tie else "yes" for tie in tied]
+    return [
+        _column("difference", "difference to the best", differences, models),
+        _p_values("p_value", "p", models),
+        _p_values("seed_p_value", "p of the seeds", models),
+        _text("tied", "distinguishable from the best", apart),
+    ]
+
+
+def _p_values(name: str, head: str, models: Sequence[Model]) -> Column:
+    return _column(name, head, [p_value(model.get(name)) for model in models], models, "ascending")
+
+
+def _generated(models: Sequence[Model]) -> list[Column]:
+    """Scores of generated images and, in brackets, of real ones: ``10.5 (1.6)``."""
+    names = dict.fromkeys(key for model in models for key in model)
+    columns = []
+    for name in names:
+        if (real := f"{name}_real") not in names:
+            continue
+        texts = [
+            "-" if model.get(name) is None else f"{model[name]:.3g} ({_short(model.get(real))})"
+            for model in models
+        ]
+        first = "descending" if name.endswith(_MORE_IS_BETTER) else "ascending"
+        columns.append(_column(name, f"{score_name(name)} (real)", texts, models, first))
+    return columns
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _costs(models: Sequence[Model]) -> list[Column]:
+    """Seconds of training, in the unit that suits them, with their device; and what has none."""
+    known = [m["train_seconds"] for m in models if m["train_seconds"] is not None]
+    unit, length = time_unit(max(known, default=0.0))
+    times = [
+        Cell("-")
+        if (seconds := model["train_seconds"]) is None
+        else Cell(number(seconds / length, 1), seconds, model["device"])
+        for model in models
+    ]
+    hours = "reference GPU\N{NON-BREAKING HYPHEN}hours"
+    return [
+        Column("train_seconds", "training", times, "ascending", unit),
+        _text("device", "device", [model["device"] for model in models]),
+        _plain("reference_hours", hours, models, "ascending", digits=3),
+        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M"),
+        _plain("gflops", "GFLOPs", models, "ascending", digits=2),
+    ]
+
+
+def _plain(
+    name: str, head: str, models: Sequence[Model], first: str = "descending",
+    *, key: str | None = None, digits: int = 4, unit: str = "",
+) -> Column:  # fmt: skip
+    """A number without an interval."""
+    values = [model.get(key or name) for model in models]
+    cells = [Cell(number(value, digits), value) for value in values]
+    return Column(name, head, cells, first, unit)
+
+
+def _column(
+    name: str, head: str, texts: Sequence[str], models: Sequence[Model], first: str = "descending"
+) -> Column:
+    """Numbers that are already written."""
+    cells = [Cell(text, model.get(name)) for text, model in zip(texts, models, strict=True)]
+    return Column(name, head, cells, first)
+
+
+def _text(name: str, head: str, texts: Sequence[str | None]) -> Column:
+    return Column(name, head, [Cell(text or "-") for text in texts], "ascending", is_text=True)
+
+
+def score_name(name: str) -> str:
+    """What a score is called in a sentence."""
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def score_names(models: Sequence[Model]) -> list[str]:
     """Names of the scores that any model has: those whose ``<name>_mean`` is known."""
     names = dict.fromkeys(
         key.removesuffix("_mean")
@@ -54,20 +215,6 @@ def score_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(names)
 
 
-def with_real(models: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the scores of generated images that stand beside those of real ones."""
-    names = dict.fromkeys(key for model in models for key in model)
-    return [name for name in names if f"{name}_real" in names]
-
-
-def beside_real(model: Mapping[str, Any], name: str) -> str:
-    """Write a score of generated images and, in brackets, of real ones: ``10.5 (1.6)``."""
-    value, real = model.get(name), model.get(f"{name}_real")
-    if value is None:
-        return "-"
-    return f"{value:.3g} ({'-' if real is None else f'{real:.3g}'})"
-
-
 def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
     """Write a number with some digits behind the point, and a true minus sign."""
     if value is None:
@@ -75,12 +222,12 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")  # noqa: RUF001
 
 
-def score(value: float) -> str:
+def score_text(value: float | None) -> str:
     """Write any score: with four digits, or with an exponent where all of them would be zero."""
-    return f"{value:.1e}" if value and abs(value) < 5e-5 else f"{value:.4f}"
+    return f"{value:.1e}" if value and abs(value) < 5e-5 else number(value)
 
 
-def interval(
+def with_interval(
     mean: float | None, low: float | None, high: float | None, *, signed: bool = False
 ) -> str:
     """Write a score and its interval: ``0.9875 [0.985, 0.990]``.
@@ -102,17 +249,16 @@ def p_value(p: float | None) -> str:
     return "<0.001" if p is not None and p < 0.0005 else number(p, 3)
 
 
-def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
-    """The unit in which times read best side by side, and its seconds."""
-    longest = max(seconds)
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit in which times read best side by side, by the longest in seconds; its seconds."""
     return ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
 
 
 def state_counts(rows: Sequence[Row]) -> str:
     """Say how many runs are in each state."""
     counts = Counter(row["state"] for row in rows)
-    found = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    return f"{len(rows)} run{'s' if len(rows) > 1 else ''}: {found}"
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    return f"{len(rows)} run{'s' if len(rows) > 1 else ''}: {states}"
 
 
 def missing_runs(rows: Sequence[Row]) -> str:
@@ -125,29 +271,25 @@ def missing_runs(rows: Sequence[Row]) -> str:
     return f"incomplete: {done} of {len(rows)} runs done" if done < len(rows) else ""
 
 
-def table_cells(
-    rows: Sequence[Row], columns: Sequence[str], heads: Mapping[str, str] | None = None
-) -> list[list[str]]:
-    """Give a table as text, its head first: the name of the column, or another of `heads`."""
-    heads = heads or {}
-    head = [heads.get(name, name.replace("_", " ")) for name in columns]
-    return [head, *([_cell(row, name) for name in columns] for row in rows)]
+def table_cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
+    """Write columns of the table of runs (`run_table.COLUMNS`, and ``epoch``), the head first."""
+    head = [name.replace("_", " ") for name in columns]
+    return [head, *([_run_cell(row, name) for name in columns] for row in rows)]
 
 
-def padded(cells: Sequence[Sequence[str]]) -> list[list[str]]:
+def padded(lines: Sequence[Sequence[str]]) -> list[list[str]]:
     """Fill up the cells of a table to the widths of its columns."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [[c.ljust(width) for c, width in zip(line, widths, strict=True)] for line in cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [[c.ljust(width) for c, width in zip(line, widths, strict=True)] for line in lines]
 
 
-def _cell(row: Row, name: str) -> str:
+def _run_cell(row: Row, name: str) -> str:
     if name == "epoch":
-        return f"{_cell(row, 'epochs')}/{_cell(row, 'planned_epochs')}"
-    value = row[name]
-    if name in ("valid_auc", "auc") and row.get("monitor", "auc") != "auc":  # it knows none
-        more = row.get("more") or {}
-        value = row["valid_score"] if name == "valid_auc" else more.get(row["monitor"])
-        return "-" if value is None else f"{score_name(row['monitor'])} {score(value)}"
+        return f"{_run_cell(row, 'epochs')}/{_run_cell(row, 'planned_epochs')}"
+    value, monitor = row[name], row.get("monitor", "auc")
+    if name in ("valid_auc", "auc") and monitor != "auc":  # its task has none: its own score
+        value = row["valid_score"] if name == "valid_auc" else score_of(row, monitor)
+        return "-" if value is None else f"{score_name(monitor)} {score_text(value)}"
     if name == "reason":
         text = " ".join(str(value or "").split())
         cut = text if len(text) <= 160 else f"{text[:157]}..."
@@ -155,5 +297,5 @@ def _cell(row: Row, name: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.1f}" if name.endswith("_seconds") else score(value)
+        return f"{value:.1f}" if name.endswith("_seconds") else score_text(value)
     return " ".join(str(Path(value).name if name == "run" else value).split())

@@ -1,11 +1,11 @@
-"""Models side by side: finished runs grouped into what may be compared.
+"""Models side by side: finished runs, grouped by what may be compared.
 
-Only runs tested on the same samples are: those of one data digest, one test slice, one task and
-one thing to learn, such as the number that is regressed.
-Runs of one job and model that differ in a setting are variants; those that differ in the seed
-alone are one model. The best comes first, picked by validation.
+Runs are compared if they were tested on the same samples for the same purpose: one data digest,
+one test slice, one task and one target. Runs of one job and model that differ in a setting are
+variants; those that differ in the seed alone are one model. The best by validation comes first.
 
-Training time on one reference device, so that runs of several devices can be compared.
+`add_reference_hours` makes costs of several devices comparable, `pareto` finds the models that no
+other beats at less cost.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-from deeplense_batch.report.run_table import CollectError, Row
+from deeplense_batch.report.run_table import CollectError, Row, score_of
 
-__all__ = ["Compared", "add_reference_hours", "compare", "name_variants", "pareto", "short_label"]
+__all__ = ["ModelRuns", "add_reference_hours", "compare", "name_variants", "pareto", "short_label"]
 
 _LONGEST = 48  # characters of a label in a figure
 _SHARED = ("job", "task", "learns", "model", "variant", "data_digest", "test", "test_samples")
@@ -32,17 +32,17 @@ _MEANS = ("train_seconds", "reference_hours", "parameters_m", "gflops")
 
 
 @dataclass(frozen=True)
-class Compared:
+class ModelRuns:
     """The finished runs of one model, of several seeds perhaps."""
 
     label: str
     runs: Sequence[Row]
-    inferred: Row = field(default_factory=dict)  # intervals and differences (`inference.infer`)
+    inferred: Row = field(default_factory=dict)  # intervals and differences (`significance.infer`)
 
     def values(self, name: str) -> list[float]:
-        """One number for each run that has it."""
-        found = [run.get(name, (run.get("more") or {}).get(name)) for run in self.runs]
-        return [value for value in found if value is not None]
+        """One score, or another number of a row, for each run that has it."""
+        values = [score_of(run, name) for run in self.runs]
+        return [value for value in values if value is not None]
 
     def mean(self, name: str) -> float | None:
         """The mean of a number over the runs that have it."""
@@ -97,9 +97,9 @@ class Compared:
 
 
 def name_variants(rows: Sequence[Row]) -> None:
-    """Tell the runs of one job and model apart by the fields that differ: they are no seeds.
+    """Fill in ``variant``: the fields in which runs of one job and model differ, but for the seed.
 
-    What a finished run differs in from those that it is not compared with does not count.
+    A finished run is named by what differs among the runs that it is compared with.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -119,19 +119,19 @@ def name_variants(rows: Sequence[Row]) -> None:
         del row["recipe"]
 
 
-def compare(rows: Sequence[Row]) -> list[list[Compared]]:
+def compare(rows: Sequence[Row]) -> list[list[ModelRuns]]:
     """Group finished runs by what they were tested on, then by model; the best model first."""
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
     for row in rows:
         if row["state"] == "done" and row["test"]:
-            what = (row["data_digest"], row["test"], row["task"] or "", row["learns"] or "")
-            group = groups.setdefault(what, {})
+            purpose = (row["data_digest"], row["test"], row["task"] or "", row["learns"] or "")
+            group = groups.setdefault(purpose, {})
             group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
     comparisons = []
     for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):
         jobs = Counter(names[:2] for names in group)
         models = [
-            Compared(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
+            ModelRuns(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
             for names, runs in group.items()
         ]
         models.sort(key=_rank)
@@ -140,9 +140,9 @@ def compare(rows: Sequence[Row]) -> list[list[Compared]]:
 
 
 def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
-    """Which of (cost, score) no other beats: none is as cheap and better, or as good and cheaper.
+    """Which of (cost, score) are on the Pareto front: no other costs less and scores as high.
 
-    A point without both numbers is none of them.
+    A point that lacks a number is not.
     """
     points = list(points)
     known = [(c, -s, i) for i, (c, s) in enumerate(points) if c is not None and s is not None]
@@ -154,7 +154,7 @@ def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
 
 
 def short_label(label: str, place: int) -> str:
-    """A label that fits a figure: one that is too long is cut, and ends in its place."""
+    """A label that fits a figure: a long one is cut, and ends in its place in the table."""
     number = f"… #{place}"
     return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
 
@@ -187,12 +187,12 @@ def add_reference_hours(rows: Sequence[Row], bench: Path | str) -> str:
             row["reference_hours"] = seen / rates[row["model"]] / 3600
             known += 1
     return (
-        f"Reference hours are those of {device.removesuffix(' x1')}: images seen over its "
-        f"images/s ({known} of {len(rows)} runs)"
+        f"Reference hours are those of {device.removesuffix(' x1')}: images seen, divided by the "
+        f"images/s that it reached ({known} of {len(rows)} runs)"
     )
 
 
-def _rank(model: Compared) -> tuple[float, float]:
+def _rank(model: ModelRuns) -> tuple[float, float]:
     """By validation; models that were never validated, by test."""
     if model.valid_score is not None:
         return -model.valid_score, 0.0

@@ -1,6 +1,7 @@
-"""What a model answered on each test sample, as a finished run or another program left it.
+"""What a model predicted for each test sample, as a finished run or another program left it.
 
-Another program's answers, as predictions or as published scores, become rows of the comparison.
+Results of other programs become rows of the comparison too: predictions (`prediction_rows`), or
+published scores alone (`published_rows`).
 """
 
 from __future__ import annotations
@@ -19,58 +20,120 @@ from numpy.typing import NDArray
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row
 
-__all__ = ["Outcomes", "OutcomesError", "prediction_rows", "published_rows", "read_outcomes"]
+__all__ = [
+    "Predictions",
+    "PredictionsError",
+    "prediction_rows",
+    "published_rows",
+    "read_predictions",
+]
 
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
 
 
-class OutcomesError(ValueError):
-    """The answers of a model cannot be read."""
+class PredictionsError(ValueError):
+    """The predictions of a model cannot be read."""
 
     exit_code = 1  # always caught: its reader names the file
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Answers on one test slice: probabilities of classes, or numbers."""
+class Predictions:
+    """Of one test slice: probabilities of classes, or numbers."""
 
     ids: NDArray[np.str_]  # (N,)
     targets: NDArray[np.int64]  # (N,) class numbers
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64] | None = None  # (N, K)
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
-    searched: int = 1  # number of the class that is searched for, of two
+    positive: int = 1  # number of the class that a detection searches for, of two
 
 
-def read_outcomes(folder: Path | str) -> Outcomes:
+def read_predictions(folder: Path | str) -> Predictions:
     """Read `outputs.npz` of a run, or `all_labels.npy` and `all_preds.npy` of another program.
 
     These hold class numbers, (N,), and logits or probabilities, (N, K); they name neither samples
     nor classes, which are numbered.
 
     Raises:
-        OutcomesError: A file is missing, damaged or foreign; the message names it.
+        PredictionsError: A file is missing, damaged or foreign; the message names it.
     """
     folder = Path(folder)
     if (folder / "all_preds.npy").exists():
-        return _predictions(folder)
+        return _read_numbered(folder)
     if folder.is_file():
-        raise OutcomesError(f"{folder.name} holds no answers to single samples")
+        raise PredictionsError(f"{folder.name} holds no predictions of single samples")
     path = folder / "outputs.npz"
-    found = _loaded(path, _unzipped)
+    arrays = _load(path, _unzip)
     try:
-        ids, targets = np.asarray(found["ids"], str), np.asarray(found["targets"], np.int64)
-        classes = tuple(np.asarray(found["classes"], str).tolist())
-        if "logits" in found:
-            scores = _scores(found["logits"], targets, path)
-            return Outcomes(ids, targets, classes, _softmax(scores, path))
-        if "errors" in found:  # of restored images, by level of noise
-            raise OutcomesError("a generator gives no answers to single samples")
-        numbers = np.stack([found["true"], found["predicted"]], axis=1).astype(np.float64)
-        return Outcomes(ids, targets, classes, numbers=numbers)
+        ids, targets = np.asarray(arrays["ids"], str), np.asarray(arrays["targets"], np.int64)
+        classes = tuple(np.asarray(arrays["classes"], str).tolist())
+        if "logits" in arrays:
+            scores = _scores(arrays["logits"], targets, path)
+            return Predictions(ids, targets, classes, _softmax(scores, path))
+        if "errors" in arrays:  # of restored images, by level of noise
+            raise PredictionsError("a generator makes no predictions of single samples")
+        numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
+        return Predictions(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:
-        raise OutcomesError(f"{path.name} holds no {error} of a test slice") from None
+        raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
+
+
+def _read_numbered(folder: Path) -> Predictions:
+    """What another program left: its samples and classes have numbers for names."""
+    targets = _load(folder / "all_labels.npy", np.load)
+    path = folder / "all_preds.npy"
+    scores = _scores(_load(path, np.load), targets, path)
+    are_probabilities = (scores >= 0).all() and (
+        np.abs(scores.sum(axis=1) - 1) < _SUMS_TO_ONE
+    ).all()
+    probabilities = scores if are_probabilities else _softmax(scores, path)
+    if targets.dtype.kind not in "iu" or targets.min() < 0:
+        raise PredictionsError("all_labels.npy: expected class numbers from 0")
+    if targets.max() >= probabilities.shape[1]:
+        known = probabilities.shape[1]
+        raise PredictionsError(
+            f"all_labels.npy: labels up to {targets.max()}, scores of {known} classes"
+        )
+    ids = np.arange(len(targets)).astype(str)
+    names = tuple(str(k) for k in range(probabilities.shape[1]))
+    return Predictions(ids, targets.astype(np.int64), names, probabilities)
+
+
+def _scores(values: NDArray, targets: NDArray, path: Path) -> NDArray[np.float64]:
+    if values.ndim != 2 or targets.shape != (len(values),) or not len(values):
+        raise PredictionsError(
+            f"{path.name}: expected scores of shape (N, K) and N labels, got {values.shape} and "
+            f"{targets.shape}"
+        )
+    return values.astype(np.float64)
+
+
+def _softmax(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    try:
+        return softmax(values)
+    except ValueError as error:
+        raise PredictionsError(f"{path.name}: {error}") from None
+
+
+def _unzip(path: Path) -> dict[str, NDArray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _load(path: Path, load: Callable[[Path], Any]) -> Any:
+    """Load arrays; a foreign file may hold, and so raise, anything."""
+    if path.exists() and not path.is_file():
+        raise PredictionsError(f"{path.name} is no file")
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise PredictionsError(f"{path.name} is missing") from None
+    except Exception as error:
+        raise PredictionsError(
+            f"{path.name} is damaged or foreign ({type(error).__name__})"
+        ) from None
 
 
 def published_rows(folder: Path | str) -> list[Row]:
@@ -79,8 +142,8 @@ def published_rows(folder: Path | str) -> list[Row]:
     Such a file holds ``model_desc``, ``status``, ``config``, ``best_epoch``, ``best_val_auc``,
     ``val_aucs``, ``training_time_s`` and ``test_results``: ``accuracy``, ``auc_ovr_macro``, the
     ``report`` of scikit-learn as text, and ``roc_curve_data`` with the ``auc`` of each class. It
-    names no device, and no answers to single samples. A file of another kind
-    is a row that says so.
+    names no device, and holds no predictions of single samples. A file of another kind is a row
+    that says so.
 
     Raises:
         CollectError: There is no such folder, or no such file in it.
@@ -95,7 +158,7 @@ def published_rows(folder: Path | str) -> list[Row]:
 
 
 def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> list[Row]:
-    """Read folders of ``all_labels.npy`` and ``all_preds.npy`` (`outcomes.read_outcomes`).
+    """Read folders of ``all_labels.npy`` and ``all_preds.npy`` (`read_predictions`).
 
     Those with the same labels are of one test set.
 
@@ -109,8 +172,8 @@ def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> l
     rows = []
     for name, folder in named.items():
         try:
-            samples = read_outcomes(folder)
-        except OutcomesError as error:
+            samples = read_predictions(folder)
+        except PredictionsError as error:
             raise CollectError(f"--predictions: {name}: {folder}: {error}") from None
         names = tuple(classes) or samples.classes
         if samples.probabilities is None or len(names) != samples.probabilities.shape[1]:
@@ -130,59 +193,6 @@ def prediction_rows(named: Mapping[str, Path], classes: Sequence[str] = ()) -> l
     return rows
 
 
-def _predictions(folder: Path) -> Outcomes:
-    targets = _loaded(folder / "all_labels.npy", np.load)
-    path = folder / "all_preds.npy"
-    scores = _scores(_loaded(path, np.load), targets, path)
-    probable = (scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < _SUMS_TO_ONE).all()
-    probabilities = scores if probable else _softmax(scores, path)
-    if targets.dtype.kind not in "iu" or targets.min() < 0:
-        raise OutcomesError("all_labels.npy: expected class numbers from 0")
-    if targets.max() >= probabilities.shape[1]:
-        known = probabilities.shape[1]
-        raise OutcomesError(
-            f"all_labels.npy: labels up to {targets.max()}, scores of {known} classes"
-        )
-    ids = np.arange(len(targets)).astype(str)
-    names = tuple(str(k) for k in range(probabilities.shape[1]))
-    return Outcomes(ids, targets.astype(np.int64), names, probabilities)
-
-
-def _scores(values: NDArray, targets: NDArray, path: Path) -> NDArray[np.float64]:
-    if values.ndim != 2 or targets.shape != (len(values),) or not len(values):
-        raise OutcomesError(
-            f"{path.name}: expected scores of shape (N, K) and N labels, got {values.shape} and "
-            f"{targets.shape}"
-        )
-    return values.astype(np.float64)
-
-
-def _softmax(values: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    try:
-        return softmax(values)
-    except ValueError as error:
-        raise OutcomesError(f"{path.name}: {error}") from None
-
-
-def _unzipped(path: Path) -> dict[str, NDArray]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
-    """Load arrays; a foreign file may hold, and so raise, anything."""
-    if path.exists() and not path.is_file():
-        raise OutcomesError(f"{path.name} is no file")
-    try:
-        return load(path)
-    except FileNotFoundError:
-        raise OutcomesError(f"{path.name} is missing") from None
-    except Exception as error:
-        raise OutcomesError(
-            f"{path.name} is damaged or foreign ({type(error).__name__})"
-        ) from None
-
-
 def _published(file: Path) -> Row:
     row = _blank(file.parent.name, file.stem.removeprefix("results_"), file)
     try:
@@ -198,14 +208,11 @@ def _published(file: Path) -> Row:
         for k, name in enumerate(counts):
             row[f"auc_{name}"] = float(test["roc_curve_data"][str(k)]["auc"])
         row |= {"auc": float(test["auc_ovr_macro"]), "accuracy": float(test["accuracy"])}
+        row |= dict.fromkeys(("valid_auc", "valid_score"), float(content["best_val_auc"]))
         row |= {"best_epoch": int(content["best_epoch"])}
-        row |= {"valid_auc": float(content["best_val_auc"])}
-        row |= {
-            "valid_score": row["valid_auc"],
-            "train_seconds": float(content["training_time_s"]),
-        }
+        row |= {"train_seconds": float(content["training_time_s"])}
         row |= {"test_samples": sum(counts.values()), "class_counts": counts}
-        row["notes"] = ["seconds are of hardware that the files do not name, of several kinds"]
+        row["notes"] = ["the files do not name the hardware of the training times, which differs"]
         return row | {"data_digest": "published", "test": "published", "state": "done"}
     except Exception as error:  # a foreign file may hold, and so raise, anything
         detail = " ".join(f"{type(error).__name__}: {error}".split())
@@ -220,8 +227,8 @@ def _supports(report: str) -> dict[str, int]:
     return {match[1]: int(match[2].split()[-1]) for match in lines}
 
 
-def _blank(job: str, model: str, place: Path) -> Row:
-    row: Row = dict.fromkeys(COLUMNS) | {"job": job, "model": model, "run": str(place)}
+def _blank(job: str, model: str, path: Path) -> Row:
+    """A row of which nothing else is known."""
+    row: Row = dict.fromkeys(COLUMNS) | {"job": job, "model": model, "run": str(path)}
     row |= {"task": "classification", "state": "unreadable"}
-    known: dict[str, Any] = {"monitor": "auc", "valid_score": None, "recipe": {}, "more": {}}
-    return row | known
+    return row | {"monitor": "auc", "valid_score": None, "recipe": {}, "more": {}}

@@ -9,45 +9,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core import yaml_text
+from deeplense_batch.core.job import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 
-__all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row"]
+__all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row", "score_of"]
 
 Row = dict[str, Any]
 
 STATES = ("done", "running", "queued", "planned", "stopped", "failed", "lost", "unreadable")
 COLUMNS = (
-    *(
-        "job",
-        "task",
-        "learns",
-        "model",
-        "variant",
-        "seed",
-        "state",
-        "reason",
-        "attempts",
-        "epochs",
-    ),
-    *("planned_epochs", "best_epoch", "valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
+    *("job", "task", "learns", "model", "variant", "seed", "state", "reason", "attempts"),
+    *("epochs", "planned_epochs", "best_epoch"),
+    *("valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
     *("train_seconds", "images_per_s", "device", "reference_hours", "parameters_m", "gflops"),
-    *(
-        "data_digest",
-        "test",
-        "test_samples",
-        "notes",
-        "data_root",
-        "commit",
-        "updated",
-        "run",
-        "log",
-    ),
+    *("data_digest", "test", "test_samples", "notes", "data_root", "commit", "updated"),
+    *("run", "log"),
 )
 
 _KINDS = {
@@ -56,8 +38,9 @@ _KINDS = {
     "history.jsonl": "history",
     "metrics.json": "result",
 }
-_UNCOUNTED = ("name", "seed", "data.root", "judge")  # fields that make no variant
-_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"
+_NO_VARIANT = ("name", "seed", "data.root", "judge")  # fields that tell no variant from another
+_NO_VARIANT_SECTIONS = ("resources.", "judge.")
+_COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
 
 
 class CollectError(ValueError):
@@ -89,6 +72,12 @@ def read_rows(root: Path | str) -> list[Row]:
     if not rows:
         raise CollectError(f"{root}: no runs here (expected <job>/<run>/job.yaml)")
     return rows
+
+
+def score_of(row: Row, name: str) -> float | None:
+    """A test score of a run by its name in `metrics.json`; None where it has none."""
+    more: Row = row.get("more") or {}
+    return row.get(name, more.get(name))
 
 
 def _read(run: RunDir) -> Row:
@@ -128,21 +117,28 @@ def _fault(path: Path, error: Exception) -> str:
 
 def _read_job(run: RunDir) -> Row:
     job = yaml_text.load((run.path / "job.yaml").read_text(encoding="utf-8"))
+    row: Row = {"job": str(job["name"]), "seed": int(job["seed"]), "recipe": _settings(job)}
     if "simulate" in job:
-        made = job["simulate"]
-        names = {"job": str(job["name"]), "seed": int(job["seed"]), "planned_epochs": 1}
-        label = " ".join(filter(None, (made["kind"], made["preset"])))
-        return names | {"model": label, "simulates": True, "recipe": dict(_flat(job))}
+        section = job["simulate"]
+        label = " ".join(filter(None, (section["kind"], section["preset"])))
+        return row | {"model": label, "simulates": True, "planned_epochs": 1}
     if "evaluate" in job:
         section = job["evaluate"]
-        names = {"job": str(job["name"]), "planned_epochs": 1, "evaluates": str(section["run"])}
         model, _, seed = re.sub(r"-[0-9a-f]{10}$", "", Path(section["run"]).name).rpartition("-s")
-        names |= {"model": model, "seed": int(seed), "test": section["data"]["slice"]}
-        return names | {"data_root": str(section["data"]["root"]), "recipe": dict(_flat(job))}
-    names = {"job": str(job["name"]), "model": str(job["model"]["name"]), "seed": int(job["seed"])}
-    counts = {"planned_epochs": int(job["train"]["epochs"]), "test": str(job["data"]["test"])}
-    place = {"data_root": str(job["data"]["root"]), "task": str(job["task"]["name"])}
-    return names | counts | place | {"recipe": dict(_flat(job))}
+        return row | {
+            "model": model,
+            "seed": int(seed),
+            "data_root": str(section["data"]["root"]),
+            "test": str(section["data"]["slice"]),
+            "planned_epochs": 1,
+        }
+    return row | {
+        "task": str(job["task"]["name"]),
+        "model": str(job["model"]["name"]),
+        "data_root": str(job["data"]["root"]),
+        "test": str(job["data"]["test"]),
+        "planned_epochs": int(job["train"]["epochs"]),
+    }
 
 
 def _read_status(run: RunDir) -> Row:
@@ -150,10 +146,9 @@ def _read_status(run: RunDir) -> Row:
     if status.state not in STATES:
         raise ValueError(f"unknown state {status.state!r}")
     reason = ": ".join(text for text in (status.reason, status.message) if text)
-    numbers = {"attempts": int(status.attempt), "epochs": int(status.epoch)}
-    element = {"element": status.element} if status.element else {}
-    told = {"state": status.state, "reason": reason or None, "updated": status.updated}
-    return numbers | told | element
+    row: Row = {"state": status.state, "reason": reason or None, "updated": status.updated}
+    row |= {"attempts": int(status.attempt), "epochs": int(status.epoch)}
+    return row | ({"element": status.element} if status.element else {})
 
 
 def _read_history(run: RunDir) -> Row:
@@ -168,34 +163,39 @@ def _read_history(run: RunDir) -> Row:
 
 def _read_metrics(run: RunDir) -> Row:
     metrics = read_metrics(run)
-    if "simulate_seconds" in metrics["cost"]:  # it made data, and has no scores
-        return {"images_per_s": _number(metrics["cost"]["images_per_s"]), "epochs": 1}
-    data, device, cost = metrics["data"], metrics["device"], metrics["cost"]
-    scores = {name: _number(value) for name, value in metrics["test"]["scores"].items()}
-    row: Row = {name: scores[name] for name in scores if re.fullmatch(_SCORES, name)}
+    data, cost = metrics["data"], metrics["cost"]
+    if "simulate_seconds" in cost:  # it made data, and has no scores
+        return {"images_per_s": _number(cost["images_per_s"]), "epochs": 1}
+    valid, test = metrics["valid"], metrics["test"]
+    scores = {name: _number(value) for name, value in test["scores"].items()}
+    row: Row = {name: scores[name] for name in scores if re.fullmatch(_COMMON_SCORES, name)}
     row["more"] = {n: v for n, v in scores.items() if n not in row and n != "loss"}
-    row |= {name: _number(cost[name]) for name in ("train_seconds", "images_per_s")}
-    row["device"] = f"{device['name']} x{device['count']}".removesuffix(" x1")
-    row |= {"data_digest": str(data["digest"]), "test": str(data["test"])}
-    if counts := metrics["test"].get("class_counts"):
+    if counts := test.get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
-    scored = metrics["test"].get("scored", data["samples"]["test"])
-    row |= {"test_samples": int(scored), "epochs": int(cost["epochs"])}
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
-    row["learns"] = metrics.get("learns")
-    row["train_samples"] = int(data["samples"].get("train", 0)) or None
-    row["notes"] = [str(note) for note in metrics["test"].get("notes") or ()] or None
-    row["commit"] = metrics.get("commit")
-    row["parameters_m"] = int(cost["parameters"]) / 1e6
-    row["gflops"] = _number(cost.get("gflops"))
-    if evaluated := metrics.get("evaluated"):  # its model, and the recipe of that
-        row |= {"model": str(metrics["model"]), "task": str(evaluated["task"]), "epochs": 1}
-        kept = {n: v for n, v in evaluated["recipe"].items() if _counts(n)}
-        row["recipe"] = kept
-    row["valid_auc"] = _number(metrics["valid"]["scores"].get("auc"))
-    row["monitor"] = str(metrics["valid"].get("monitor", "auc"))
-    row["valid_score"] = _number(metrics["valid"]["scores"].get(row["monitor"]))
-    return row | {"best_epoch": int(metrics["valid"]["epoch"])}
+    if evaluated := metrics.get("evaluated"):  # what may tell its model from others is its recipe
+        row |= {"model": metrics["model"], "task": str(evaluated["task"])}
+        row["recipe"] = _settings(evaluated["recipe"])
+    monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
+    return row | {
+        "train_samples": int(data["samples"].get("train", 0)) or None,
+        "learns": metrics.get("learns"),
+        "monitor": monitor,
+        "valid_score": _number(valid["scores"].get(monitor)),
+        "valid_auc": _number(valid["scores"].get("auc")),
+        "best_epoch": int(valid["epoch"]),
+        "epochs": 1 if evaluated else int(cost["epochs"]),
+        "train_seconds": _number(cost["train_seconds"]),
+        "images_per_s": _number(cost["images_per_s"]),
+        "device": f"{device['name']} x{device['count']}".removesuffix(" x1"),
+        "parameters_m": int(cost["parameters"]) / 1e6,
+        "gflops": _number(cost.get("gflops")),
+        "data_digest": str(data["digest"]),
+        "test": str(data["test"]),
+        "test_samples": int(test.get("scored", data["samples"]["test"])),
+        "notes": [str(note) for note in test.get("notes") or ()] or None,
+        "commit": metrics.get("commit"),
+    }
 
 
 _READERS = {
@@ -206,17 +206,13 @@ _READERS = {
 }
 
 
-def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif _counts(f"{prefix}{key}"):
-            yield f"{prefix}{key}", value
-
-
-def _counts(field: str) -> bool:
-    """Whether a field of a recipe makes a variant."""
-    return field not in _UNCOUNTED and not field.startswith(("resources.", "judge."))
+def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What may tell one variant of a model from another, by dotted field."""
+    return {
+        field: value
+        for field, value in flat_fields(job)
+        if field not in _NO_VARIANT and not field.startswith(_NO_VARIANT_SECTIONS)
+    }
 
 
 def _number(value: Any) -> float | None:

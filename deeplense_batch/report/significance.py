@@ -1,10 +1,10 @@
 """Which differences between models are more than noise: intervals, and tests against the best.
 
-Two kinds of noise stand side by side and are never mixed. That of the *test sample*: another draw
-of test images would give other scores; a paired stratified bootstrap tells how much. That of
-*training*: another seed would give another network; the spread over seeds tells. A model is set
-apart from the best where the test sample says so (Holm over the models) and, where both have
-several seeds, the seeds say so too (Welch's test, Holm over the models).
+There are two kinds of noise, which are reported separately. That of the *test sample*: another
+draw of test images would give other scores; a paired stratified bootstrap measures how much. That
+of *training*: another seed would give another network; the spread over seeds measures how much. A
+model is distinguishable from the best if the test sample says so (Holm over the models) and, where
+both have several seeds, the seeds say so too (Welch's test, Holm over the models).
 
 The best is picked by validation, so its test score is not the highest of many.
 
@@ -22,15 +22,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata, ttest_ind
 
 from deeplense_batch.report import bootstrap
-from deeplense_batch.report.compare import Compared
-from deeplense_batch.report.predictions import Outcomes, OutcomesError, read_outcomes
+from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.predictions import Predictions, PredictionsError, read_predictions
 from deeplense_batch.report.run_table import Row
 
 __all__ = [
@@ -51,39 +50,40 @@ _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
 
 
-def infer(models: Sequence[Compared]) -> tuple[list[Compared], dict[str, Outcomes], list[str]]:
-    """Put intervals and differences beside the scores of a comparison.
+def infer(
+    models: Sequence[ModelRuns],
+) -> tuple[list[ModelRuns], dict[str, Predictions], list[str]]:
+    """Add intervals and differences to the scores of a comparison.
 
     Arguments:
         models: Of one comparison, the best first.
 
     Returns:
-        The models with, under `Compared.inferred`: ``<score>_low`` and ``_high``, 95% intervals;
+        The models with, under `ModelRuns.inferred`: ``<score>_low`` and ``_high``, 95% intervals;
         ``interval``, how they were found; ``difference`` of the score that picks models to that
         of the best, ``difference_low``, ``_high``; ``p_value`` and ``seed_p_value``, both after
-        Holm; ``tied``, whether the model is not told from the best; ``delong``, by class the
-        difference in AUC of the picked runs, its error and its p-value. The answers of each
-        model's picked run, by label. And notes on what could not be had.
+        Holm; ``tied``, whether the model is not distinguishable from the best; ``delong``, by
+        class the difference in AUC of the picked runs, its error and its p-value. The predictions
+        of each model's picked run, by label. And notes on what could not be computed.
     """
-    answers, notes = _answers(models)
-    if not answers:
+    predictions, notes = _predictions(models)
+    if not predictions:
         return [replace(model, inferred=_by_size(model)) for model in models], {}, notes
-    resampled = _resampled(answers)
+    resampled = _resampled(predictions)
     inferred = [
-        _by_samples(resampled, model) if model.runs[0]["run"] in answers else _by_size(model)
+        _by_samples(resampled, model) if model.runs[0]["run"] in predictions else _by_size(model)
         for model in models
     ]
-    best, first = models[0], models[0].picked["run"]
-    if best.runs[0]["run"] in answers:
+    best = models[0].picked["run"]
+    if best in predictions:
         _differences(models, inferred, resampled)
         for model, row in zip(models[1:], inferred[1:], strict=True):
-            if model.picked["run"] in answers:
-                row["delong"] = _delong(
-                    answers[model.picked["run"]], answers[first], model.classes
-                )
-    found = {m.label: answers[m.picked["run"]] for m in models if m.picked["run"] in answers}
+            if (run := model.picked["run"]) in predictions:
+                row["delong"] = _delong(predictions[run], predictions[best], model.classes)
+    picked = {model.label: model.picked["run"] for model in models}
     changed = [replace(m, inferred=row) for m, row in zip(models, inferred, strict=True)]
-    return changed, found, notes
+    kept = {label: predictions[run] for label, run in picked.items() if run in predictions}
+    return changed, kept, notes
 
 
 def auc_standard_error(auc: float, positives: float, negatives: float) -> float:
@@ -149,9 +149,9 @@ def delong_difference(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests so that one false alarm in all is as rare as in one."""
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, number in enumerate(np.argsort(p_values, kind="stable")):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[number]))
-        adjusted[number] = highest
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
     return adjusted
 
 
@@ -171,54 +171,55 @@ def sign_p_value(differences: NDArray[np.float64]) -> float:
     return min(1.0, 2 * (rarer + 1) / (len(differences) + 1))
 
 
-def _answers(models: Sequence[Compared]) -> tuple[dict[str, Outcomes], list[str]]:
-    """The answers of every run, by its folder; of a model with all its runs, or none."""
-    answers: dict[str, Outcomes] = {}
+def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], list[str]]:
+    """The predictions of every run, by its folder; of a model with all its runs, or none."""
+    predictions: dict[str, Predictions] = {}
     faults: dict[str, list[str]] = {}
-    first: Outcomes | None = None
+    first: Predictions | None = None
     for model in models:
         own = {}
         try:
             for run in model.runs:
-                samples = read_outcomes(Path(run["run"]))
+                samples = read_predictions(Path(run["run"]))
                 if run["learns"] in samples.classes:
-                    samples = replace(samples, searched=samples.classes.index(run["learns"]))
+                    samples = replace(samples, positive=samples.classes.index(run["learns"]))
                 first = first or samples
                 _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
-        except OutcomesError as error:
+        except PredictionsError as error:
             faults.setdefault(str(error), []).append(model.label)
             continue
-        answers |= own
-    return answers, [_fault(reason, whose, models) for reason, whose in faults.items()]
+        predictions |= own
+    return predictions, [_fault(reason, whose, models) for reason, whose in faults.items()]
 
 
-def _fault(reason: str, whose: Sequence[str], models: Sequence[Compared]) -> str:
+def _fault(reason: str, whose: Sequence[str], models: Sequence[ModelRuns]) -> str:
     if len(whose) == len(models):
         return f"no bootstrap interval: {reason} (all models)"
     more = f"; and {len(whose) - _NAMED} more" if len(whose) > _NAMED else ""
     return f"no bootstrap interval: {reason} ({'; '.join(whose[:_NAMED])}{more})"
 
 
-def _check_same(samples: Outcomes, first: Outcomes) -> None:
+def _check_same(samples: Predictions, first: Predictions) -> None:
     same = (samples.ids, first.ids), (samples.targets, first.targets)
     if not all(np.array_equal(one, other) for one, other in same):
-        raise OutcomesError("its test samples are not those of the others")
+        raise PredictionsError("its test samples are not those of the others")
 
 
-def _resampled(answers: Mapping[str, Outcomes]) -> Resampled:
+def _resampled(predictions: Mapping[str, Predictions]) -> Resampled:
     """Scores on the same resamples, (B,), by run and name."""
-    asked = [(run, *one) for run, samples in answers.items() for one in _statistics(samples)]
-    first = next(iter(answers.values()))
+    wanted = [(run, *one) for run, samples in predictions.items() for one in _statistics(samples)]
+    first = next(iter(predictions.values()))
     strata = first.targets if first.probabilities is not None else np.zeros(_known(first).sum())
-    values = bootstrap.bootstrap([statistic for _, _, statistic in asked], strata)
-    found: Resampled = {run: {} for run in answers}
-    for (run, name, _), row in zip(asked, values, strict=True):
-        found[run][name] = row
-    return found
+    values = bootstrap.bootstrap([statistic for _, _, statistic in wanted], strata)
+    resampled: Resampled = {run: {} for run in predictions}
+    for (run, name, _), row in zip(wanted, values, strict=True):
+        resampled[run][name] = row
+    return resampled
 
 
-def _statistics(samples: Outcomes) -> list[tuple[str, Any]]:
+def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
+    """The scores that get an interval, by name."""
     targets, scores = samples.targets, samples.probabilities
     if scores is None:
         assert samples.numbers is not None
@@ -227,39 +228,38 @@ def _statistics(samples: Outcomes) -> list[tuple[str, Any]]:
             ("r2", bootstrap.r2(true, predicted)),
             ("mae", bootstrap.mean_of(np.abs(predicted - true))),
         ]
-    found = [("accuracy", bootstrap.accuracy(targets, scores))]
+    statistics = [("accuracy", bootstrap.accuracy(targets, scores))]
     if len(np.unique(targets)) > 1:
-        found.append(("auc", bootstrap.macro_auc(targets, scores)))
-    k = samples.searched
+        statistics.append(("auc", bootstrap.macro_auc(targets, scores)))
     if scores.shape[1] == 2 and 0 < targets.sum() < len(targets):
-        found.append(
-            ("average_precision", bootstrap.average_precision(targets == k, scores[:, k]))
-        )
-    return found
+        k = samples.positive
+        area = bootstrap.average_precision(targets == k, scores[:, k])
+        statistics.append(("average_precision", area))
+    return statistics
 
 
-def _known(samples: Outcomes) -> NDArray[np.bool_]:
+def _known(samples: Predictions) -> NDArray[np.bool_]:
     """Samples whose true number is known, (N,)."""
     assert samples.numbers is not None
     return np.isfinite(samples.numbers[:, 0])
 
 
-def _of_model(resampled: Resampled, model: Compared, name: str) -> NDArray[np.float64]:
+def _of_model(resampled: Resampled, model: ModelRuns, name: str) -> NDArray[np.float64]:
     """The mean over a model's seeds on every resample, (B,)."""
     return np.mean([resampled[run["run"]][name] for run in model.runs], axis=0)
 
 
-def _by_samples(resampled: Resampled, model: Compared) -> Row:
+def _by_samples(resampled: Resampled, model: ModelRuns) -> Row:
     row: Row = {"interval": "bootstrap"}
     for name in resampled[model.runs[0]["run"]]:
         low, high = interval(_of_model(resampled, model, name))
-        if low < high:  # else all resamples are alike, and say nothing of how sure it is
+        if low < high:  # else all resamples are alike, and say nothing of the noise
             row[f"{name}_low"], row[f"{name}_high"] = low, high
     return row
 
 
-def _by_size(model: Compared) -> Row:
-    """The interval of an AUC from the number of samples alone, where no answers were kept."""
+def _by_size(model: ModelRuns) -> Row:
+    """The interval of an AUC from the number of samples alone, where no predictions were kept."""
     auc, run = model.mean("auc"), model.runs[0]
     classes = sum(name.startswith("auc_") for name in run)
     if auc is None or not run["test_samples"] or not 2 <= classes <= run["test_samples"]:
@@ -272,11 +272,11 @@ def _by_size(model: Compared) -> Row:
 
 
 def _differences(
-    models: Sequence[Compared],
+    models: Sequence[ModelRuns],
     inferred: Sequence[Row],
     resampled: Resampled,
 ) -> None:
-    """Hold every model against the first; `inferred` of each is filled in."""
+    """Compare every model with the first, the best; `inferred` of each is filled in."""
     best, name = models[0], models[0].monitor
     if name not in resampled[best.runs[0]["run"]]:
         return
@@ -306,22 +306,16 @@ def _differences(
 
 
 def _delong(
-    samples: Outcomes, best: Outcomes, classes: Sequence[str]
+    samples: Predictions, best: Predictions, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """By class, the difference in one-vs-rest AUC of two runs, its error and p-value."""
     if samples.probabilities is None or best.probabilities is None:
         return {}
-    found = {}
+    tests = {}
     for k, name in enumerate(classes):
         positive = samples.targets == k
         if min(positive.sum(), (~positive).sum()) > 1:
-            found[name] = dict(
-                zip(
-                    ("difference", "error", "p_value"),
-                    delong_difference(
-                        positive, samples.probabilities[:, k], best.probabilities[:, k]
-                    ),
-                    strict=True,
-                )
-            )
-    return found
+            scores = samples.probabilities[:, k], best.probabilities[:, k]
+            difference, error, p_value = delong_difference(positive, *scores)
+            tests[name] = {"difference": difference, "error": error, "p_value": p_value}
+    return tests

@@ -1,7 +1,7 @@
-"""What a comparison has to say in words, for the terminal and for every kind of page.
+"""The sentences of a comparison, for the terminal and for every kind of page.
 
-A page is read far from the runs: it says what the data are, who made the numbers, how sure they
-are, and what they do not tell.
+Whoever reads a page may not have the runs at hand: it says what the data are, which code made the
+numbers, how certain they are, and what they do not show.
 """
 
 from __future__ import annotations
@@ -11,29 +11,32 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.report.compare import Compared
+from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.run_table import Row
 
 __all__ = ["FAIRNESS", "best_model", "heading", "sentences"]
 
 FAIRNESS = (
-    "Models are ranked by their validation score. Runs tested on other data (digest), on another "
-    "test slice or for another task stand in separate sections and are never ranked together, nor "
-    "are seconds of different devices. A model has one run for each seed: its numbers are means "
-    "over its runs, and the sd is over them (n - 1), the noise of training. Intervals are 95% and "
-    "of the test sample alone: a paired bootstrap within classes, 2,000 resamples, the same for "
-    "all models; those marked Hanley-McNeil come from the number of samples, where no answers "
-    "were kept. Differences are to the best model by validation; p-values are Holm's. DeLong's "
-    "test of single classes holds the one run of a model that validation picks against that of "
-    "the best, without a correction for their number, and so may differ from both."
+    "Models are ranked by their validation score. Only runs tested on the same data (digest), the "
+    "same test slice and the same task are ranked together; others have sections of their own. "
+    "Seconds are compared on one device only. A model has one run for each seed: its scores are "
+    "means over its runs, and sd is the standard deviation over them (n - 1), which is the noise "
+    "of training. Brackets give 95% intervals, which are the noise of the test sample: a paired "
+    "bootstrap within classes, 2,000 resamples, the same for all models. An interval with a * "
+    "follows from the number of test samples alone (Hanley and McNeil), because no predictions "
+    "were kept. Differences are to the best model by validation; p-values are adjusted for the "
+    "number of models (Holm). DeLong's test of single classes compares only the run that "
+    "validation picks of each model with that of the best, and is not adjusted for the number of "
+    "classes, so it may disagree with both."
 )
 _BESIDE_REAL = (
-    "Generated images are held against held-out ones; in brackets stands real against real, as "
-    "many training images against the same held-out ones: what a perfect generator would have."
+    "Scores of generated images compare them with held-out real images. The number in brackets is "
+    "that of as many real training images, compared with the same held-out ones: what a perfect "
+    "generator would reach."
 )
 
 
-def heading(models: Sequence[Compared]) -> str:
+def heading(models: Sequence[ModelRuns]) -> str:
     """Name a comparison: its data, slice, and its task where that is not the usual one."""
     first = models[0].runs[0]
     task = "" if first["task"] in (None, "classification") else f", {first['task']}"
@@ -41,29 +44,30 @@ def heading(models: Sequence[Compared]) -> str:
     return f"Data {first['data_digest']}, test slice {first['test']}{task}"
 
 
-def best_model(models: Sequence[Compared]) -> str:
+def best_model(models: Sequence[ModelRuns]) -> str:
     """Say which model of a comparison validation picks, and how good it is."""
     best, name = models[0], score_name(models[0].monitor)
     row = best.row()
     test = row[f"{best.monitor}_mean"]
     low, high = (row.get(f"{best.monitor}_{end}") for end in ("low", "high"))
-    sure = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+    interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
     if best.valid_score is None:
         if test is None:
-            return f"No {name} to pick a model by"
+            return f"No model has a {name} by which to pick the best"
         return (
-            f"Best by test, since nothing was validated, which flatters it: {best.label}, "
-            f"{name} {test:.4f}{sure} on {row['test_samples']} samples"
+            f"Best by its test score, which is therefore too optimistic, since no run has a "
+            f"validation score: {best.label}, {name} {test:.4f}{interval} on "
+            f"{row['test_samples']} samples"
         )
     return (
         f"Best by validation: {best.label}, validation {name} {best.valid_score:.4f}, "
-        f"test {name} {'-' if test is None else f'{test:.4f}'}{sure} on {row['test_samples']} "
+        f"test {name} {'-' if test is None else f'{test:.4f}'}{interval} on {row['test_samples']} "
         "samples"
     )
 
 
-def sentences(models: Sequence[Compared], notes: Sequence[str] = ()) -> list[str]:
-    """All that is to be said of a comparison, in plain text."""
+def sentences(models: Sequence[ModelRuns], notes: Sequence[str] = ()) -> list[str]:
+    """Everything a comparison says in words, as plain text; `notes` end with no full stop."""
     return [
         f"{best_model(models)}.",
         *_equals(models),
@@ -76,19 +80,21 @@ def sentences(models: Sequence[Compared], notes: Sequence[str] = ()) -> list[str
     ]
 
 
-def _equals(models: Sequence[Compared]) -> list[str]:
-    """Say which models the test does not tell from the best."""
+def _equals(models: Sequence[ModelRuns]) -> list[str]:
+    """Say which models are not distinguishable from the best."""
     tested = [model for model in models[1:] if "tied" in model.inferred]
     if not tested:
         return []
     tied = [model.label for model in tested if model.inferred["tied"]]
     if not tied:
-        return [f"All {len(tested)} other models are told from it."]
+        if len(tested) == 1:
+            return ["The other model is distinguishable from it."]
+        return [f"All {len(tested)} other models are distinguishable from it."]
     some = "; ".join(tied[:12]) + (f"; and {len(tied) - 12} more" if len(tied) > 12 else "")
-    return [f"Not distinguishable from it, {len(tied)} of {len(tested)} others: {some}."]
+    return [f"Not distinguishable from it: {len(tied)} of {len(tested)} others ({some})."]
 
 
-def _data(models: Sequence[Compared]) -> str:
+def _data(models: Sequence[ModelRuns]) -> str:
     """Say what the data of a comparison are."""
     first = models[0].runs[0]
     runs = [run for model in models for run in model.runs]
@@ -100,7 +106,7 @@ def _data(models: Sequence[Compared]) -> str:
     named = f"; classes {classes}" if classes else ""
     counts = (first.get("class_counts") or {}).items()
     shares = f" ({', '.join(f'{count} {name}' for name, count in counts)})" if counts else ""
-    where = f"folder {folders}" if folders else "of another program"
+    where = f"folder {folders}" if folders else "those of another program"
     return f"Data: {where}{made}{named}; {first['test_samples']} test samples{shares}."
 
 
@@ -116,7 +122,7 @@ def _source(root: str, digest: str) -> str | None:
     return None
 
 
-def _run_notes(models: Sequence[Compared]) -> list[str]:
+def _run_notes(models: Sequence[ModelRuns]) -> list[str]:
     """What the runs say about their scores: a line for each note, and whose it is."""
     whose: dict[str, dict[str, None]] = {}
     for model in models:
@@ -125,12 +131,12 @@ def _run_notes(models: Sequence[Compared]) -> list[str]:
     return [f"Note: {note} ({_whose(labels, models)})." for note, labels in whose.items()]
 
 
-def _unlike(models: Sequence[Compared]) -> list[str]:
-    """Say where runs of one model differ in what their names do not say (`resolved`)."""
+def _unlike(models: Sequence[ModelRuns]) -> list[str]:
+    """Say where runs of one model ran under different conditions (`training.resolved`)."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for run in [run for model in models for run in model.runs if run.get("resolved")]:
         groups.setdefault((run["model"], run["variant"] or ""), []).append(run)
-    found = []
+    notes = []
     for names, runs in groups.items():
         fields = dict.fromkeys(field for run in runs for field in run["resolved"])
         values = {f: Counter(_shown(run["resolved"].get(f)) for run in runs) for f in fields}
@@ -140,23 +146,23 @@ def _unlike(models: Sequence[Compared]) -> list[str]:
             if len(counts) > 1
         ]
         if unlike:
-            found.append(
-                f"Note: runs of {' '.join(filter(None, names))} were not carried out alike, which "
-                f"their identity does not name and which may change a score: {'; '.join(unlike)}."
+            notes.append(
+                f"Note: runs of {' '.join(filter(None, names))} were carried out differently, "
+                f"which is not part of their name and may change a score: {'; '.join(unlike)}."
             )
-    return found
+    return notes
 
 
 def _shown(value: object) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _whose(labels: Collection[str], models: Sequence[Compared]) -> str:
+def _whose(labels: Collection[str], models: Sequence[ModelRuns]) -> str:
     return "all models" if len(labels) == len(models) else "; ".join(labels)
 
 
-def _provenance(models: Sequence[Compared]) -> str:
-    """By which code the runs were made, and when."""
+def _provenance(models: Sequence[ModelRuns]) -> str:
+    """Which code made the runs, and when."""
     runs = [run for model in models for run in model.runs]
     commits = ", ".join(sorted({run["commit"] or "of unknown commit" for run in runs}))
     days = sorted({str(run["updated"])[:10] for run in runs if run["updated"]})

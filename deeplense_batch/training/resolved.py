@@ -1,9 +1,9 @@
-"""What a run was carried out with that its recipe leaves open, and that may change its result.
+"""What a recipe leaves to the machine, and what the machine made of it.
 
 The number of processes, smaller micro-batches after an out-of-memory, the precision that `auto`
-became, the kind of device and compilation are no part of a run's identity. They are told in
-`metrics.json` under ``resolved``; and where they change a result by more than rounding, in a note
-beside the score.
+became, the kind of device and compilation are not part of a run's identity, though they may change
+its result. `metrics.json` records them under ``resolved``; where they change a result by more than
+rounding, a note says so beside the score.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["of_pieces", "resolved"]
 
 
 def resolved(job: Job, world: World, stepper: Stepper, attempts: Sequence[int]) -> dict[str, Any]:
-    """What was made of the recipe on this machine.
+    """What this machine made of the recipe.
 
     Arguments:
         job: The recipe.
@@ -42,7 +42,7 @@ def resolved(job: Job, world: World, stepper: Stepper, attempts: Sequence[int]) 
 
 
 def of_pieces(job: Job, world: World, stepper: Stepper) -> str | None:
-    """Say where the result depends on how a batch was shared out, though the name does not.
+    """Say where the result depends on how a batch was split, which the run's name does not show.
 
     None where every image goes through the network alone, or where the recipe by itself, on one
     process, makes the same pieces.
@@ -55,9 +55,13 @@ def of_pieces(job: Job, world: World, stepper: Stepper) -> str | None:
     if at_once == asked or not parts:
         return None
     cause = f"{world.size} processes" if world.size > 1 else "micro-batches halved"
-    remedy = "" if "batch norm" not in parts else "; on GPUs train.sync_bn: true takes them whole"
+    remedy = (
+        ""
+        if "batch norm" not in parts
+        else "; on GPUs train.sync_bn: true makes it work on the whole batch"
+    )
     return (
-        f"{' and '.join(parts)} worked on {at_once} images of a batch at a time and not on "
+        f"{' and '.join(parts)} worked on {at_once} images of a batch at a time instead of "
         f"{asked} ({cause}), which changes the weights and is not part of the run's name{remedy}"
     )
 
@@ -74,17 +78,17 @@ def _synced(job: Job, world: World) -> bool:
 
 
 def _dependent(model: nn.Module, job: Job) -> list[str]:
-    """Parts of a network that see a piece of a batch as a whole, or draw anew for each."""
-    found = []
+    """What depends on the pieces of a batch: it works on a piece as a whole, or draws for each."""
+    parts = []
     trained = [module for module in model.modules() if _is_trained(module)]
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained):
-        found.append("batch norm")
+        parts.append("batch norm")
     drawn = [getattr(m, "p", None) or getattr(m, "drop_prob", None) or 0.0 for m in trained]
     if any(isinstance(rate, float) and rate > 0 for rate in drawn):
-        found.append("dropout")
+        parts.append("dropout")
     if job.task.name == "generation":
-        found.append("the noise of diffusion")
-    return found
+        parts.append("the noise of diffusion")
+    return parts
 
 
 def _is_trained(module: nn.Module) -> bool:

@@ -50,7 +50,7 @@ class Trainer:
     train: Loader
     valid: Loader
     interrupt: Interrupt
-    beat: Callable[[int], None]  # told the finished epochs, often
+    beat: Callable[[int], None]  # called often, with the number of finished epochs
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the epoch under way
@@ -87,13 +87,13 @@ class Trainer:
         fault = self._fault(state) if self.world.main else None
         if fault := self.world.broadcast(fault):
             raise checkpoint.CheckpointError(fault)
-        if self.world.main:  # an epoch is told before it is saved
-            told = self.run.read_lines("history.jsonl")
-            self.run.write_lines("history.jsonl", told[: state["epoch"] if state else 0])
-            if told and state is None:
+        if self.world.main:  # the history has an epoch before the checkpoint has
+            lines = self.run.read_lines("history.jsonl")
+            self.run.write_lines("history.jsonl", lines[: state["epoch"] if state else 0])
+            if lines and state is None:
                 _log.warning(
                     "%s: no checkpoint can be read: the training starts again from its first "
-                    "epoch, and ends as it would have", self.run.path,
+                    "epoch; the result will be the same", self.run.path,
                 )  # fmt: skip
         if state is None:
             return
@@ -115,15 +115,15 @@ class Trainer:
         """What keeps a run from going on as if it had never been cut off."""
         if state is None:
             return None
-        place = self.run.path / checkpoint.CHECKPOINT
+        path = self.run.path / checkpoint.CHECKPOINT
         # Earlier versions did not choose by loss.
         if lacking := {*_COUNTERS, "model", "sums"} - {*state, "by_loss"}:
-            return f"{place}: has no {min(lacking)}; another program wrote it"
-        told = len(self.run.read_lines("history.jsonl"))
-        if told < state["epoch"]:
+            return f"{path}: has no {min(lacking)}; another program wrote it"
+        epochs = len(self.run.read_lines("history.jsonl"))
+        if epochs < state["epoch"]:
             return (
-                f"{self.run.path}/history.jsonl: has {told} of the {state['epoch']} epochs that "
-                f"{place.name} has; 'submit --force' starts the run over"
+                f"{self.run.path}/history.jsonl: has {epochs} of the {state['epoch']} epochs that "
+                f"{path.name} has; 'submit --force' starts the run over"
             )
         if state["best_epoch"]:
             return self._fault_of_best(state["best_epoch"])
@@ -131,13 +131,13 @@ class Trainer:
 
     def _fault_of_best(self, epoch: int) -> str | None:
         """What keeps the weights of the best epoch so far from being used."""
-        place = self.run.path / BEST
+        path = self.run.path / BEST
         try:
-            if checkpoint.load(place).get("epoch", 0) >= epoch:
+            if checkpoint.load(path).get("epoch", 0) >= epoch:
                 return None
-            fault = f"{place}: is older than the best epoch"
+            fault = f"{path}: is older than the best epoch"
         except FileNotFoundError:
-            fault = f"{place}: is missing"
+            fault = f"{path}: is missing"
         except checkpoint.CheckpointError as error:
             fault = str(error)
         return f"{fault}; 'submit --force' starts the run over"
@@ -156,13 +156,13 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         seed, epoch, train = self.job.seed, self.epoch, self.job.train
-        places = (
+        samples = (
             balanced(self._targets, seed=seed, epoch=epoch)
             if train.balance == "sampler"
             else shuffled(len(self.train), seed=seed, epoch=epoch)
         )
-        places = places[self._trainable[places]]
-        steps = order(places, train.batch_size)
+        samples = samples[self._trainable[samples]]
+        steps = order(samples, train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
         for batch in self._batches(steps[self.step :]):
@@ -183,11 +183,11 @@ class Trainer:
         self._epoch_seconds += time.perf_counter() - started
 
     def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
-        """This process's share of each step, mixed with its partners if so asked."""
+        """This process's share of each step, mixed with its partners where the job says so."""
         seed, epoch, alpha = self.job.seed, self.epoch, self.job.train.mixup
         rank, world = self.world.rank, self.world.size
         asked = [share_of(step, rank=rank, world=world) for step in steps]
-        if alpha:  # a sample's partner is the one at its place from the other end of the batch
+        if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
         fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
@@ -201,7 +201,7 @@ class Trainer:
             yield batch
 
     def _look_up(self, started: float, steps: int) -> float:
-        """Between steps: stop if told to, save if it is time; that is no time of training."""
+        """Between steps: stop after a signal, save when due; neither counts as training time."""
         if self.world.size > 1 and self.step % _AGREE_STEPS and self.step < steps:
             return started
         due = time.monotonic() - self._saved > self.job.engine.checkpoint_minutes * 60
@@ -330,18 +330,20 @@ def evaluate(
     parts: dict[str, list[NDArray[Any]]] = {}
     asked = list(loader.in_order(rank=world.rank, world=world.size))
     with torch.inference_mode():
-        for images, targets, place in loader.batches(asked):
-            batch = Batch(images, targets, place, truth=loader.truth_of(place))
+        for images, targets, index in loader.batches(asked):
+            batch = Batch(images, targets, index, truth=loader.truth_of(index))
             for name, values in outputs_of(task, model, batch, tta=tta).items():
                 parts.setdefault(name, []).append(values.cpu().numpy())
-            parts.setdefault("index", []).append(place.cpu().numpy())
+            parts.setdefault("index", []).append(index.cpu().numpy())
     gathered = world.gather({name: np.concatenate(v) for name, v in parts.items()})
     if gathered is None:
         return None
-    index = gathered.pop("index")
-    places = np.argsort(index)
-    assert np.array_equal(index[places], np.arange(len(loader))), "a sample is missing or doubled"
-    outputs = {name: values[places] for name, values in gathered.items()}
+    indices = gathered.pop("index")
+    by_index = np.argsort(indices)
+    assert np.array_equal(indices[by_index], np.arange(len(loader))), (
+        "a sample lacks or is doubled"
+    )
+    outputs = {name: values[by_index] for name, values in gathered.items()}
     return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
 
 

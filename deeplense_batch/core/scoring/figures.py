@@ -1,7 +1,7 @@
-"""Figures of one run: arrays in, `Figure` out; the numbers a reader needs stand beside the marks.
+"""Figures of one run: arrays in, `Figure` out; with the numbers a reader needs beside the marks.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; in grey, line
-style, marker and order tell the same. pyplot's global state is never touched. One figure gives one
+Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; in grey,
+line style, marker and order do. pyplot's global state is never touched. One figure gives one
 file, byte for byte, however often it is drawn.
 """
 
@@ -33,13 +33,13 @@ __all__ = [
     "agreement",
     "calibration",
     "confusion",
+    "fix_layout",
     "history",
     "panels_of",
     "plain",
     "precision_recall",
     "roc",
     "save",
-    "settle",
 ]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -50,7 +50,7 @@ COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
 DPI = 150
-FORMATS: dict[str, dict[str, Any]] = {  # and what matplotlib would write into each of the time
+FORMATS: dict[str, dict[str, Any]] = {  # and the times that matplotlib would write into each
     "png": {},
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
@@ -107,7 +107,7 @@ def calibration(bins: Mapping[str, Reliability], errors: Mapping[str, float]) ->
     upper.tick_params(labelbottom=False)
     upper.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
     lower.set(xlabel="confidence: probability of the class answered", ylabel="samples")
-    lower.set(yscale="log", ylim=(0.7, None))  # few samples are told from many
+    lower.set(yscale="log", ylim=(0.7, None))  # so that few samples are seen beside many
     return figure
 
 
@@ -247,8 +247,8 @@ def save(figure: Figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def settle(figure: Figure) -> None:
-    """Find the layout of a figure and keep it: drawn again, in several formats, it is the same."""
+def fix_layout(figure: Figure) -> None:
+    """Compute the layout of a figure once: drawn again, in several formats, it stays the same."""
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # "none" would leave one that costs a drawing for each file
 

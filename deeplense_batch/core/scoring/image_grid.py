@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.figures import panels_of, plain
@@ -106,7 +107,7 @@ def map_sheet(
         maps: Of each image, (h, w) by name; their pixels cover the image, whatever their number.
         title: Of the sheet; a long one is broken into lines.
         common: What the colours mean, in maps that share one scale from 0 to the row's largest.
-        own: Names of maps that have a scale of their own; theirs is told below each.
+        own: Names of maps that have a scale of their own; its range is written below each.
     """
     columns = 1 + len(maps[0])
     width = columns * 1.9 + 0.6
@@ -115,31 +116,38 @@ def map_sheet(
         width, len(images) * 2.1 + room, columns=columns, ratios=(1,) * len(images)
     )
     for axes in panels:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
-    shown = None
+    coloured = None
     for row, (image, name, of_image) in enumerate(zip(images, names, maps, strict=True)):
         first, *others = panels[row * columns : (row + 1) * columns]
         _show(first, image)
         first.set_title(_short(name), fontsize=7, pad=3)
-        extent = (-0.5, image.shape[2] - 0.5, image.shape[1] - 0.5, -0.5)
-        largest = max((float(v.max()) for k, v in of_image.items() if k not in own), default=1.0)
-        for axes, (label, values) in zip(others, of_image.items(), strict=True):
-            if label in own:
-                axes.imshow(values, cmap="viridis", extent=extent)
-                axes.set_xlabel(f"{values.min():.3g} to {values.max():.3g}", fontsize=6.5)
-            else:
-                shown = axes.imshow(
-                    values / (largest or 1.0), cmap="inferno", vmin=0, vmax=1, extent=extent
-                )
-            axes.set_title(label, fontsize=7, pad=3)
-    if shown is not None:
-        bar = figure.colorbar(shown, ax=panels, shrink=0.6, aspect=40, pad=0.02)
+        coloured = _show_maps(others, of_image, image.shape[1:], own) or coloured
+    if coloured is not None:
+        bar = figure.colorbar(coloured, ax=panels, shrink=0.6, aspect=40, pad=0.02)
         bar.set_label(common, fontsize=7)
         bar.ax.tick_params(labelsize=6)
     figure.suptitle(title, fontsize=8)
     return figure
+
+
+def _show_maps(
+    panels: Sequence[Axes], maps: Mapping[str, NDArray], size: Sequence[int], own: Sequence[str]
+) -> AxesImage | None:
+    """Show the maps of one image, of ``size`` (H, W); one of those that share a scale."""
+    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+    largest = max((float(v.max()) for k, v in maps.items() if k not in own), default=1.0)
+    shared = None
+    for axes, (label, values) in zip(panels, maps.items(), strict=True):
+        if label in own:
+            axes.imshow(values, cmap="viridis", extent=extent)
+            axes.set_xlabel(f"{values.min():.3g} to {values.max():.3g}", fontsize=6.5)
+        else:
+            scaled = values / (largest or 1.0)
+            shared = axes.imshow(scaled, cmap="inferno", vmin=0, vmax=1, extent=extent)
+        axes.set_title(label, fontsize=7, pad=3)
+    return shared
 
 
 def _show(axes: Axes, image: NDArray, like: Sequence[NDArray] = ()) -> None:

@@ -1,1 +1,4 @@
-"""A comparison as a page: one content (`compose`), rendered as HTML, Markdown and LaTeX."""
+"""The pages of a report in HTML, Markdown and LaTeX, and the list of their figures (`compose`).
+
+All three render one list of columns, `columns.model_columns`. Open `markdown` first.
+"""

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import metrics
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.report.compare import Compared, short_label
+from deeplense_batch.report.compare import ModelRuns, short_label
 from deeplense_batch.report.plots.hardest import find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
-from deeplense_batch.report.predictions import Outcomes
-from deeplense_batch.report.run_table import CollectError, Row
+from deeplense_batch.report.predictions import Predictions
+from deeplense_batch.report.run_table import CollectError, Row, score_of
 
 __all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
 
 _MOST_ROWS = 40  # more cannot be read
 _MOST_NAMES = 16  # of points
-_UNNAMED = "hardware not named, perhaps of several kinds: these do not compare"
+_UNNAMED = "hardware not named, perhaps of several kinds: times are not comparable"
 
 Model = Mapping[str, Any]  # one of `models` of a comparison
 
@@ -49,41 +49,43 @@ def search(
     Arguments:
         positive: Whether a sample is a lens, (N,).
         scores: Higher means more likely, (N,).
-        threshold: The stated one; what has it or more is called a lens.
+        threshold: The stated one; what scores as high or higher is called a lens.
 
     Raises:
         ValueError: All samples are of one kind.
     """
     steps = metrics.precision_recall(positive, scores)
-    called = np.zeros_like(positive) if threshold is None else scores >= threshold
-    found = float(positive[called].sum())
+    selected = np.zeros_like(positive) if threshold is None else scores >= threshold
+    hits = float(positive[selected].sum())
     return Search(
         roc=metrics.thinned(metrics.roc(positive, scores)),
         precision_recall=metrics.thinned(steps),
         average_precision=float(np.sum(np.diff(steps[0]) * steps[1][1:])),
         share=float(positive.mean()),
-        point=(found / float(positive.sum()), found / float(called.sum())) if found else None,
+        point=(hits / float(positive.sum()), hits / float(selected.sum())) if hits else None,
     )
 
 
-def searches(models: Sequence[Compared], answers: Mapping[str, Outcomes]) -> list[Search | None]:
-    """Follow the search of each model of a detection; None where its answers are not at hand.
+def searches(
+    models: Sequence[ModelRuns], predictions: Mapping[str, Predictions]
+) -> list[Search | None]:
+    """Follow the search of each model of a detection; None where its predictions are not at hand.
 
     Arguments:
         models: Of one comparison.
-        answers: Of the run of each that validation picks, by label (`inference.infer`).
+        predictions: Of the run of each that validation picks, by label (`significance.infer`).
     """
-    found: list[Search | None] = []
-    for model in models:
-        samples = answers.get(model.label) if model.runs[0]["task"] == "detection" else None
-        scores = None if samples is None else samples.probabilities
-        if samples is None or scores is None or not 0 < samples.targets.sum() < len(samples.ids):
-            found.append(None)
-            continue
-        threshold = (model.picked.get("more") or {}).get("threshold")
-        k = samples.searched
-        found.append(search(samples.targets == k, scores[:, k], threshold))
-    return found
+    return [_search_of(model, predictions.get(model.label)) for model in models]
+
+
+def _search_of(model: ModelRuns, samples: Predictions | None) -> Search | None:
+    if samples is None or samples.probabilities is None or model.runs[0]["task"] != "detection":
+        return None
+    k = samples.positive
+    if not 0 < samples.targets.sum() < len(samples.ids):
+        return None
+    threshold = score_of(model.picked, "threshold")
+    return search(samples.targets == k, samples.probabilities[:, k], threshold)
 
 
 def compose(
@@ -91,11 +93,11 @@ def compose(
     runs: Sequence[Sequence[Row]],
     searched: Sequence[Search | None] = (),
 ) -> list[Picture]:
-    """Say which figures a comparison has; one with nothing to show is left out.
+    """List the figures of a comparison; one with nothing to show is left out.
 
     Arguments:
         comparison: As in `results.json`; the best model by validation first.
-        runs: The runs of each model (`rows`).
+        runs: The runs of each model (`run_table`).
         searched: Of each model, where something rare is searched for (`searches`).
     """
     labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
@@ -103,9 +105,9 @@ def compose(
         dict(model) | {"label": label, "rows": rows}
         for label, model, rows in zip(labels, comparison["models"], runs, strict=True)
     ]
-    for place, model in enumerate(models):
-        model |= {"shown": place < _MOST_ROWS, "named": place < _MOST_NAMES, "best": not place}
-    made = [
+    for index, model in enumerate(models):
+        model |= {"shown": index < _MOST_ROWS, "named": index < _MOST_NAMES, "best": index == 0}
+    pictures = [
         *_scores(comparison, models),
         *_differences(comparison, models),
         *_generated(models),
@@ -115,28 +117,28 @@ def compose(
         *_searches(labels, searched),
     ]
     suffix = _suffix(comparison["number"])
-    return [replace(picture, name=f"{picture.name}{suffix}") for picture in made]
+    return [replace(picture, name=f"{picture.name}{suffix}") for picture in pictures]
 
 
 def compose_hardest(
-    number: int, answers: Sequence[Outcomes], root: str, digest: str, test: str
+    number: int, predictions: Sequence[Predictions], root: str, digest: str, test: str
 ) -> tuple[list[Picture], list[str]]:
-    """Say which test images the most models of a comparison get wrong.
+    """Show the test images that the most models of a comparison get wrong.
 
     Arguments:
         number: Of the comparison.
-        answers: Of each model, those of the run that validation picks.
+        predictions: Of each model, those of the run that validation picks.
         root: Folder of shards.
         digest: Of the data that the models were tested on.
         test: The slice.
 
     Returns:
-        The figure, and no note; or, where the images are not at hand, none and why. Neither where
-        no model is wrong anywhere.
+        The figure and no note; or no figure and a note, where the images are not at hand; or
+        neither, where no model is wrong anywhere.
     """
-    classed = [each for each in answers if each.probabilities is not None]
+    classified = [samples for samples in predictions if samples.probabilities is not None]
     try:
-        samples = hardest(classed) if classed else []
+        samples = hardest(classified) if classified else []
         if samples:
             find_images(root, digest, test, [sample["id"] for sample in samples])
     except CollectError as error:
@@ -243,7 +245,7 @@ def _times(models: Sequence[Model]) -> Iterator[Picture]:
             known = device != _UNNAMED
             scored.append({"device": device, "comparable": known, "models": points})
     others = _others(models, [model for model in models if model["shown"]])
-    apart = "; devices stand apart, their seconds do not compare" if len(devices) > 1 else ""
+    apart = "; times on different devices are not comparable" if len(devices) > 1 else ""
     if timed:
         caption = f"Training time of each model{apart}{others}"
         yield Picture("time", "time_bars", {"devices": timed}, caption)
@@ -259,11 +261,11 @@ def _costs(models: Sequence[Model]) -> Iterator[Picture]:
         _cost(models, "gflops", "GFLOPs an image"),
     ]
     reference = [_cost(models, "reference_hours", "GPU-hours on the reference device")]
-    for name, found, words in (
+    for name, costs, words in (
         ("auc_cost", size, "size and arithmetic"),
         ("auc_reference", reference, "training time on one reference device"),
     ):
-        panels = [panel for panel in found if len(panel["models"]) > 1]
+        panels = [panel for panel in costs if len(panel["models"]) > 1]
         if panels:
             caption = f"Test AUC against {words}{_unnamed(models)}"
             yield Picture(name, "auc_against_cost", {"costs": panels}, caption)
@@ -296,17 +298,17 @@ def _shares(models: Sequence[Model]) -> Iterator[Picture]:
 
 
 def _searches(labels: Sequence[str], searched: Sequence[Search | None]) -> Iterator[Picture]:
-    known = [(label, found) for label, found in zip(labels, searched, strict=False) if found]
+    known = [(label, search) for label, search in zip(labels, searched, strict=False) if search]
     shown = known[:MOST_LINES]
     if not shown:
         return
     roc, steps = [], []
-    for label, found in shown:
-        roc.append({"label": label, "x": found.roc[0].tolist(), "y": found.roc[1].tolist()})
-        recall, precision = found.precision_recall
-        point = None if found.point is None else list(found.point)
+    for label, one in shown:
+        roc.append({"label": label, "x": one.roc[0].tolist(), "y": one.roc[1].tolist()})
+        recall, precision = one.precision_recall
+        point = None if one.point is None else list(one.point)
         steps.append({"label": label, "x": recall.tolist(), "y": precision.tolist(),
-                      "area": found.average_precision, "point": point})  # fmt: skip
+                      "area": one.average_precision, "point": point})  # fmt: skip
     of = "of the run of each model that validation picks" + _others(known, shown)
     caption = f"Completeness at low rates of false positives, {of}"
     yield Picture("roc_low_fpr", "roc_low_fpr", {"models": roc}, caption)
@@ -321,7 +323,7 @@ def _suffix(number: int) -> str:
 
 
 def _mark(model: Model) -> str:
-    """How a model stands to the best, of `charts.MARKS`."""
+    """How a model compares with the best: one of `charts.MARKS`."""
     if model["best"]:
         return "best"
     tied = model.get("tied")
@@ -330,8 +332,8 @@ def _mark(model: Model) -> str:
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:
     """One number for each run that has it."""
-    found = [row.get(name, (row.get("more") or {}).get(name)) for row in rows]
-    return [value for value in found if value is not None]
+    values = [score_of(row, name) for row in rows]
+    return [value for value in values if value is not None]
 
 
 def _words(name: str) -> str:
@@ -353,12 +355,12 @@ def _others(known: Sequence[Any], shown: Sequence[Any]) -> str:
     more = len(known) - len(shown)
     if not more:
         return "."
-    return f"; shown are the first {len(shown)} of the table, which has {more} more."
+    return f"; it shows the first {len(shown)} models of the table and leaves out {more}."
 
 
 def _unnamed(models: Sequence[Model]) -> str:
-    """Say at the end of a caption that points are without a label."""
+    """Say at the end of a caption which points have a label."""
     most = sum(model["named"] for model in models)
     if most == len(models):
         return "."
-    return f"; named are the Pareto front and the first {most} of the table, of {len(models)}."
+    return f"; labels name the Pareto front and the first {most} of {len(models)} models."

@@ -12,20 +12,18 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from deeplense_batch.report.columns import (
-    beside_real,
-    interval,
+    Cell,
+    Column,
+    model_columns,
     number,
-    p_value,
     score_name,
-    score_names,
     table_cells,
-    time_unit,
-    with_real,
+    with_interval,
 )
 from deeplense_batch.report.run_table import Row
 
@@ -42,22 +40,9 @@ _RUN_COLUMNS = {  # and their heads
     **{"train_seconds": "training, s", "device": "device", "run": "run"},
 }
 
-_HIGH = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names; more is better
+_SEEN_OTHERWISE = ("job", "seed_p_value", "tied")  # by the mark beside the name; or in models.csv
 
 Model = Mapping[str, Any]
-
-
-class _Cell(NamedTuple):
-    text: str
-    value: float | None = None  # what it is sorted by, where that is a number
-    group: str | None = None  # sorted by before: seconds of two devices do not compare
-
-
-class _Column(NamedTuple):
-    head: str
-    first: str  # how the first click sorts: ascending or descending
-    cells: Sequence[_Cell]
-    is_text: bool = False
 
 
 def web_page(
@@ -75,13 +60,6 @@ def web_page(
     Raises:
         OSError: A figure of a comparison is not there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style, script = ((_HERE / f"template.{kind}").read_text() for kind in ("css", "js"))
     rows = content["rows"]
     broken = [row for row in rows if row["state"] in _BROKEN]
@@ -90,7 +68,7 @@ def web_page(
     for comparison in content["comparisons"]:
         sections.append(_section(comparison, folder, details, left))
         left -= len(comparison["models"])
-    page = environment.get_template("template.html").render(
+    page = _template().render(
         content=content,
         sections=sections,
         broken=[[*cells] for cells in table_cells(broken, _BROKEN_COLUMNS)],
@@ -102,6 +80,18 @@ def web_page(
         script_hash=_hash(script),
     )
     return page.encode("utf-8", "backslashreplace").decode()  # a path may hold what is no text
+
+
+def _template() -> Template:
+    """The page without its content; every text put into it is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")
 
 
 def _section(
@@ -118,12 +108,15 @@ def _section(
         "id": f"comparison-{comparison['number']}",
         "picked": best["valid_score"] is not None,  # published results may know no validation
         "best": best["label"],
-        "score": _headline(best),
+        "score": _headline(best, comparison["score"]),
         "tied": sum(bool(model["tied"]) for model in models[1:]),
         "pareto": any(model["pareto"] for model in models),
         "devices": len({model["device"] for model in models if model["device"]}),
         "figures": [(_figure(folder, f["name"]), f["caption"]) for f in comparison["figures"]],
-        "columns": _model_columns(models, comparison["classes"]),
+        "columns": [
+            column for column in model_columns(comparison) if column.name not in _SEEN_OTHERWISE
+        ],
+        "by_size": any(model.get("interval") == "Hanley-McNeil" for model in models),
         "models": [
             _opened(model, details.get(model["run"], {})) if place < opened else {"model": model}
             for place, model in enumerate(models)
@@ -131,109 +124,31 @@ def _section(
     }
 
 
-def _headline(best: Model) -> str:
+def _headline(best: Model, monitor: str) -> str:
     """The test AUC of the best; of a task without one, the score that it was picked by."""
     if best.get("auc_mean") is not None:
-        return f"test AUC {interval(*_bounds(best, 'auc'))}"
-    return f"validation score {number(best['valid_score'])}"
+        bounds = (best.get(f"auc_{part}") for part in ("mean", "low", "high"))
+        return f"test AUC {with_interval(*bounds)}"
+    return f"validation {score_name(monitor)} {number(best['valid_score'])}"
 
 
-def _model_columns(models: Sequence[Model], classes: Sequence[str]) -> list[_Column]:
-    """The numbers of the models; a column that knows none is left out."""
-    named = {"auc", "accuracy", *(f"auc_{name}" for name in classes)}
-    own = [name for name in score_names(models) if name not in named]
-    differs = any(model["valid_score"] != model["valid_auc"] for model in models)
-    differences = [
-        interval(m["difference"], m["difference_low"], m["difference_high"], signed=True)
-        for m in models
-    ]
-    p_values = _cells([p_value(model["p_value"]) for model in models], models, "p_value")
-    columns = [
-        *([_numbers("valid score", models, "valid_score")] if differs else []),
-        _numbers("valid AUC", models, "valid_auc"),
-        *_scores("test AUC", models, "auc"),
-        _Column("difference to the best", "descending", _cells(differences, models, "difference")),
-        _Column("p", "ascending", p_values),
-        *_scores("accuracy", models, "accuracy"),
-        *(column for name in own for column in _scores(score_name(name), models, name)),
-        *(
-            _Column(
-                f"{score_name(name)} (real)",
-                "descending" if name.endswith(_HIGH) else "ascending",
-                _cells([beside_real(model, name) for model in models], models, name),
-            )
-            for name in with_real(models)
-        ),
-        _numbers("ECE", models, "ece", "ascending"),
-        _numbers("ECE, calibrated", models, "ece_calibrated", "ascending"),
-        *_costs(models),
-        *(_numbers(f"AUC {name}", models, f"auc_{name}_mean") for name in classes),
-    ]
-    return [column for column in columns if any(cell.text != "-" for cell in column.cells)]
-
-
-def _scores(head: str, models: Sequence[Model], name: str) -> list[_Column]:
-    """A score with its interval, and its sd."""
-    texts = [interval(*_bounds(model, name)) for model in models]
-    return [
-        _Column(head, "descending", _cells(texts, models, f"{name}_mean")),
-        _numbers(f"{head.removeprefix('test ')} sd", models, f"{name}_sd", "ascending"),
-    ]
-
-
-def _costs(models: Sequence[Model]) -> list[_Column]:
-    """Seconds of training, in the unit that suits them, with their device; and what has none."""
-    known = [m["train_seconds"] for m in models if m["train_seconds"] is not None]
-    unit, length = time_unit(known or [0.0])
-    times = [
-        _Cell(number(seconds / length, 1), seconds, model["device"])
-        if (seconds := model["train_seconds"]) is not None
-        else _Cell("-")
-        for model in models
-    ]
-    devices = [_Cell(model["device"] or "-") for model in models]
-    return [
-        _Column(f"training, {unit}", "ascending", times),
-        _Column("device", "ascending", devices, is_text=True),
-        _numbers(
-            "reference GPU\N{NON-BREAKING HYPHEN}hours", models, "reference_hours", "ascending", 3
-        ),
-        _numbers("parameters, M", models, "parameters_m", "ascending", 1),
-        _numbers("GFLOPs", models, "gflops", "ascending", 2),
-    ]
-
-
-def _run_columns(rows: Sequence[Row]) -> list[_Column]:
+def _run_columns(rows: Sequence[Row]) -> list[Column]:
     """The table of all runs."""
     _, *lines = table_cells(rows, [*_RUN_COLUMNS])
     columns = []
-    for place, (name, head) in enumerate(_RUN_COLUMNS.items()):
-        values = [row["epochs" if name == "epoch" else name] for row in rows]
-        devices = [row["device"] if name == "train_seconds" else None for row in rows]
+    for (name, head), texts in zip(_RUN_COLUMNS.items(), zip(*lines, strict=True), strict=True):
         is_text = name in ("job", "model", "variant", "state", "device", "run")
         first = "descending" if name in ("valid_auc", "auc", "accuracy") else "ascending"
         cells = [
-            _Cell(line[place], None if is_text else value, device)
-            for line, value, device in zip(lines, values, devices, strict=True)
+            Cell(
+                text,
+                None if is_text else row["epochs" if name == "epoch" else name],
+                row["device"] if name == "train_seconds" else None,
+            )
+            for text, row in zip(texts, rows, strict=True)
         ]
-        columns.append(_Column(head, first, cells, is_text))
+        columns.append(Column(name, head, cells, first, is_text=is_text))
     return columns
-
-
-def _numbers(
-    head: str, models: Sequence[Model], name: str, first: str = "descending", digits: int = 4
-) -> _Column:
-    return _Column(
-        head, first, _cells([number(m.get(name), digits) for m in models], models, name)
-    )
-
-
-def _bounds(model: Model, name: str) -> tuple[float | None, ...]:
-    return tuple(model.get(f"{name}_{part}") for part in ("mean", "low", "high"))
-
-
-def _cells(texts: Sequence[str], models: Sequence[Model], name: str) -> list[_Cell]:
-    return [_Cell(text, model.get(name)) for text, model in zip(texts, models, strict=True)]
 
 
 def _opened(model: Model, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from string import ascii_lowercase
-from typing import Any, NamedTuple
+from typing import Any
 
-from deeplense_batch.report.columns import interval, number, score_names, time_unit
+from deeplense_batch.report.columns import Column, model_columns, number, score_names
 
 __all__ = ["latex_table"]
 
@@ -26,6 +26,7 @@ _LETTERS = 18  # of a line of a name, about
 _SIGN = re.compile(r"[_=,/>-]|\.(?=\D)")  # after which a name may go on in the next line
 _LIGATURE = re.compile(r"-(?=-)")  # two hyphens are not to become a dash
 _OTHERS = 3  # scores of a task that has no AUC
+_SHORT = {"auc_sd": "sd", "difference": "difference", "parameters_m": "par."}  # heads
 
 _ESCAPES = {
     **{sign: f"\\{sign}" for sign in "&%$#{}"},
@@ -63,13 +64,6 @@ _PLAIN = frozenset(
 _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c")
 
 
-class _Column(NamedTuple):
-    head: str
-    cells: Sequence[str]  # of each model
-    align: str = "r"
-    bold: bool = False  # for the best and its equals
-
-
 def latex_table(content: Mapping[str, Any]) -> str:
     r"""Write `models.tex`: a ``table*`` for each comparison, to \input beside booktabs.
 
@@ -86,31 +80,51 @@ def latex_table(content: Mapping[str, Any]) -> str:
 def _table(comparison: Mapping[str, Any], missing: str) -> str:
     models = _fitting(comparison["models"])
     devices = sorted({model["device"] for model in models if model["device"]})
-    columns = [
-        _Column("model", [_name(m["label"]) for m in models], "p{28mm}", bold=True),
-        _Column("seeds", [number(model["runs"], 0) for model in models]),
-        *_scores(models),
-        _Column("par. (M)", [number(model["parameters_m"], 1) for model in models]),
-        *_times(models, devices),
-    ]
-    columns = [column for column in columns if any(cell != "-" for cell in column.cells)]
+    columns = _columns(comparison, models)
+    heads = ["model", "seeds", *map(_head, columns)]
+    bold = (0, 2) if score_names(models) else (0,)  # the name and the first score
     lines = [
         r"\begin{table*}",
         rf"\caption{{{_caption(comparison, missing, devices)}}}",
         rf"\label{{tab:models-{comparison['number']}}}\smallskip",
         r"\centering\footnotesize\setlength{\tabcolsep}{2.5pt}",
-        rf"\begin{{tabular}}{{@{{}}{''.join(column.align for column in columns)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}p{{28mm}}{'r' * (len(heads) - 1)}@{{}}}}",
         r"\toprule",
-        _line([column.head for column in columns]),
+        _line(heads),
         r"\midrule",
     ]
-    for place, model in enumerate(models):
-        best = model["tied"] or (place == 0 and model["valid_score"] is not None)
-        cells = [
-            rf"\textbf{{{c.cells[place]}}}" if best and c.bold else c.cells[place] for c in columns
-        ]
+    for index, model in enumerate(models):
+        cells = [_name(model["label"]), number(model["runs"], 0)]
+        cells += [_cell(column, index, devices) for column in columns]
+        if model["tied"] or (index == 0 and model["valid_score"] is not None):
+            cells = [rf"\textbf{{{c}}}" if i in bold else c for i, c in enumerate(cells)]
         lines.append(r"\raggedright " + _line(cells))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}"])
+
+
+def _columns(comparison: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """AUC with its sd and difference to the best, and accuracy; else the scores of the task."""
+    names = score_names(models)
+    scores = names[:_OTHERS]
+    if "auc" in names:
+        scores = ["auc", "auc_sd", "difference", "accuracy"]
+    wanted = (*scores, "parameters_m", "train_seconds")
+    by_name = {column.name: column for column in model_columns({**comparison, "models": models})}
+    return [by_name[name] for name in wanted if name in by_name]
+
+
+def _head(column: Column) -> str:
+    head = "time" if column.name == "train_seconds" else _SHORT.get(column.name, column.head)
+    return _escaped(f"{head} ({column.unit})" if column.unit else head)
+
+
+def _cell(column: Column, index: int, devices: Sequence[str]) -> str:
+    """The cell of a model; a time is marked by its device where there are several."""
+    text, value, device = column.cells[index]
+    if column.name == "accuracy":
+        return number(value)  # an interval more would not fit
+    mark = _mark(devices.index(device)) if device and len(devices) > 1 else ""
+    return f"{_escaped(text)}{mark}"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -123,75 +137,36 @@ def _fitting(models: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]
     return models[: sum(line <= _LINES for line in lines) or 1]
 
 
-def _scores(models: Sequence[Mapping[str, Any]]) -> list[_Column]:
-    """AUC with its sd and difference to the best, and accuracy; else the scores of the task."""
-    names = score_names(models)
-    if "auc" not in names:
-        heads = [_escaped(name.replace("_", " ")) for name in names[:_OTHERS]]
-        return [
-            _Column(head, _intervals(models, name), bold=not place)
-            for place, (head, name) in enumerate(zip(heads, names, strict=False))
-        ]
-    differences = [
-        interval(m["difference"], m["difference_low"], m["difference_high"], signed=True)
-        for m in models
-    ]
-    return [
-        _Column("test AUC", _intervals(models, "auc"), bold=True),
-        _Column("sd", [number(model["auc_sd"]) for model in models]),
-        _Column("difference", [_escaped(text) for text in differences]),
-        _Column("accuracy", [number(model["accuracy_mean"]) for model in models]),
-    ]
-
-
-def _intervals(models: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    keys = (f"{name}_mean", f"{name}_low", f"{name}_high")
-    return [_escaped(interval(*map(model.get, keys))) for model in models]
-
-
-def _times(models: Sequence[Mapping[str, Any]], devices: Sequence[str]) -> list[_Column]:
-    """Training times, marked by their device where there are several."""
-    known = [model["train_seconds"] for model in models if model["train_seconds"] is not None]
-    if not known:
-        return []
-    unit, length = time_unit(known)
-    cells = []
-    for model in models:
-        seconds = model["train_seconds"]
-        cell = number(None if seconds is None else seconds / length, 1)
-        marked = seconds is not None and len(devices) > 1 and model["device"]
-        cells.append(f"{cell}{_mark(devices.index(model['device']))}" if marked else cell)
-    return [_Column(f"time ({unit})", cells)]
-
-
 def _caption(comparison: Mapping[str, Any], missing: str, devices: Sequence[str]) -> str:
     models = comparison["models"]
     shown, samples = _fitting(models), comparison["test_samples"]
     picked = models[0]["valid_score"] is not None  # published results may know no validation
     brackets = any(m.get(f"{n}_low") is not None for m in shown for n in score_names(shown))
+    by_size = any(m.get("interval") == "Hanley-McNeil" for m in shown)
     parts = [
         f"{missing[:1].upper()}{missing[1:]}." if missing else "",
         f"{comparison['heading']}{'' if samples is None else f'; {samples} test samples'}.",
-        "Models in the order of validation, the best first." if picked else "",
-        "Scores of the test slice, means over the seeds.",
+        "Models are ordered by their validation score." if picked else "",
+        "Scores are of the test slice, means over the seeds.",
         "Brackets: 95% intervals by the test samples." if brackets else "",
+        "*: by their number alone (Hanley and McNeil)." if by_size else "",
         "The sd is over the seeds." if any(model["auc_sd"] is not None for model in shown) else "",
         "Differences are in AUC, to the best; bold: not distinguishable from it."
-        if any(model["difference"] is not None for model in shown)
+        if "auc" in score_names(shown) and any(m["difference"] is not None for m in shown)
         else "",
         f"The first {len(shown)} of {len(models)} models." if len(models) > len(shown) else "",
     ]
     text = _escaped(" ".join(filter(None, parts)))
     if len(devices) == 1:
         return f"{text} Training on {_escaped(devices[0])}."
-    marked = [f"{_mark(place)}{_escaped(device)}" for place, device in enumerate(devices)]
-    named = f" Training times of different devices do not compare: {'; '.join(marked)}."
+    marked = [f"{_mark(index)}{_escaped(device)}" for index, device in enumerate(devices)]
+    named = f" Training times are not comparable between devices: {'; '.join(marked)}."
     return text + named if devices else text
 
 
-def _mark(place: int) -> str:
+def _mark(index: int) -> str:
     """The letter of a device, raised; after z comes aa."""
-    return rf"\textsuperscript{{{ascii_lowercase[place % 26] * (place // 26 + 1)}}}"
+    return rf"\textsuperscript{{{ascii_lowercase[index % 26] * (index // 26 + 1)}}}"
 
 
 def _escaped(text: str) -> str:

@@ -6,8 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deeplense_batch.report.columns import beside_real, padded, score_name, table_cells, with_real
-from deeplense_batch.report.run_table import Row
+from deeplense_batch.report.columns import (
+    model_columns,
+    number,
+    padded,
+    score_name,
+    score_text,
+    table_cells,
+)
 from deeplense_batch.report.text import FAIRNESS
 
 __all__ = ["page"]
@@ -29,93 +35,63 @@ def page(content: Mapping[str, Any]) -> str:
     for comparison in content["comparisons"]:
         parts += [f"## {_escaped(comparison['heading'])}"]
         parts += [_escaped(sentence) for sentence in comparison["sentences"]]
-        parts += [_model_table(comparison), *_more_table(comparison), *_class_table(comparison)]
+        parts += _tables(comparison)
         for figure in comparison["figures"]:
             parts.append(f"![{_escaped(figure['caption'])}]({figure['name']}.png)")
     unfinished = [row for row in content["rows"] if row["state"] != "done"]
     if unfinished:
-        parts += ["## Runs that are not done", _markdown(unfinished, _UNFINISHED)]
-    return "\n\n".join([*parts, "## All runs", _markdown(content["rows"], _ALL)]) + "\n"
+        parts += ["## Runs that are not done", _table(table_cells(unfinished, _UNFINISHED))]
+    return "\n\n".join([*parts, "## All runs", _table(table_cells(content["rows"], _ALL))]) + "\n"
 
 
-def _model_table(comparison: Mapping[str, Any]) -> str:
-    """A row for each model; a column that says nothing of any is left out."""
-    score = comparison["score"]
-    name, told = score_name(score), dict[str, str]()
-    told |= {"place": "#", "label": "model", "job": "job", "runs": "runs (seeds)"}
-    told |= {"valid_score": f"valid {name}", score: f"test {name} [95%]"}
-    told |= {f"{score}_sd": "sd of seeds"}
-    told |= {f"auc_{c}_mean": f"AUC {c}" for c in comparison["classes"]}
-    told |= {"accuracy": "accuracy [95%]", "accuracy_sd": "sd of seeds "}
-    told |= {"difference": "difference [95%]", "p_value": "p", "seed_p_value": "p of seeds"}
-    told |= {"tied": "told from the best", "ece": "ECE", "ece_calibrated": "ECE calibrated"}
-    told |= {"train_seconds": "train seconds", "reference_hours": "reference GPU-hours"}
-    told |= {"parameters_m": "parameters, M", "gflops": "GFLOPs", "device": "device"}
-    rows = [
-        model
-        | {"tied": {True: "no", False: "yes"}.get(model.get("tied"))}
-        | {cell: _with_interval(model, cell) for cell in (score, "accuracy", "difference")}
-        for model in comparison["models"]
-    ]
-    rows[0]["tied"] = None  # it is the best
-    kept = {n: head for n, head in told.items() if any(row.get(n) is not None for row in rows)}
-    return _markdown([dict.fromkeys(kept) | row for row in rows], [*kept], kept)
+def _tables(comparison: Mapping[str, Any]) -> list[str]:
+    """The models: their columns, the other scores of their task, and class by class."""
+    models, columns = comparison["models"], model_columns(comparison)
+    heads = ["#", "model", "seeds", *(column.title for column in columns)]
+    rows = zip(*([cell.text for cell in column.cells] for column in columns), strict=True)
+    seeds = [number(model["runs"], 0) for model in models]
+    lines = [[*_name(m), n, *row] for m, n, row in zip(models, seeds, rows, strict=True)]
+    shown = {column.name for column in columns}
+    others = [
+        name for name in comparison["more"]
+        if name not in shown and name.removesuffix("_real") not in shown
+    ]  # fmt: skip
+    tables = [[heads, *lines]]
+    if others:
+        scores = [[*_name(m), *(score_text(m.get(name)) for name in others)] for m in models]
+        tables.append([["#", "model", *map(score_name, others)], *scores])
+    return [_table(table) for table in [*tables, *_class_table(models)]]
 
 
-def _with_interval(model: Mapping[str, Any], name: str) -> str | None:
-    value = model.get(f"{name}_mean", model.get(name))
-    if value is None:
-        return None
-    sign = "+" if name == "difference" else ""
-    low, high = (model.get(f"{name}_{end}") for end in ("low", "high"))
-    marked = "*" if name == "auc" and model.get("interval") == "Hanley-McNeil" else ""
-    sure = "" if low is None else f" [{low:{sign}.4f}, {high:{sign}.4f}]{marked}"
-    return f"{value:{sign}.4f}{sure}"
-
-
-def _more_table(comparison: Mapping[str, Any]) -> list[str]:
-    """The scores that only this task has, where there are any: means over the runs."""
-    told = {"place": "#", "label": "model"}
-    judged = {name: f"{name}_real" for name in with_real(comparison["models"])}
-    plain = [n for n in comparison["more"] if n not in {*judged, *judged.values()}]
-    tables = []
-    if plain:
-        columns = [*told, *plain]
-        rows = [dict.fromkeys(columns) | model for model in comparison["models"]]
-        tables.append(_markdown(rows, columns, told))
-    if judged:
-        rows = [
-            {name: model[name] for name in told}
-            | {name: beside_real(model, name) for name in judged}
-            for model in comparison["models"]
-        ]
-        heads = {name: f"{score_name(name)} (real)" for name in judged}
-        tables.append(_markdown(rows, [*told, *judged], told | heads))
-    return tables
-
-
-def _class_table(comparison: Mapping[str, Any]) -> list[str]:
+def _class_table(models: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
     """Differences to the best class by class, where single runs were tested."""
-    told = {"place": "#", "label": "model"}
-    rows = []
-    for model in comparison["models"]:
-        row = {"place": model["place"], "label": model["label"]}
-        for name, test in (model.get("delong") or {}).items():
-            told[name] = f"AUC {name}, difference to the best (p of DeLong)"
-            row[name] = f"{test['difference']:+.4f} ± {test['error']:.4f} ({test['p_value']:.2g})"
-        rows.append(row)
-    return (
-        [_markdown([dict.fromkeys(told) | r for r in rows], [*told], told)]
-        if len(told) > 2
-        else []
-    )
+    names = dict.fromkeys(name for model in models for name in model.get("delong") or ())
+    if not names:
+        return []
+    heads = [f"AUC {name}, difference to the best (DeLong's p)" for name in names]
+    lines = []
+    for model in models:
+        tests = [(model.get("delong") or {}).get(name) for name in names]
+        lines.append([*_name(model), *map(_test, tests)])
+    return [[["#", "model", *heads], *lines]]
 
 
-def _markdown(
-    rows: Sequence[Row], columns: Sequence[str], heads: Mapping[str, str] | None = None
-) -> str:
-    cells = [[_escaped(cell) for cell in line] for line in table_cells(rows, columns, heads)]
-    head, *body = [f"| {' | '.join(line)} |" for line in padded(cells)]
+def _test(test: Mapping[str, float] | None) -> str:
+    """A difference, its standard error, and its p-value."""
+    if test is None:
+        return "-"
+    difference, error = number(test["difference"], signed=True), number(test["error"])
+    return f"{difference} ± {error} ({test['p_value']:.2g})"
+
+
+def _name(model: Mapping[str, Any]) -> tuple[str, str]:
+    return str(model["place"]), " ".join(model["label"].split())
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the head first."""
+    cells = padded([[_escaped(cell) for cell in line] for line in lines])
+    head, *body = [f"| {' | '.join(line)} |" for line in cells]
     return "\n".join([head, re.sub(r"[^|]", "-", head), *body])
 
 

@@ -1,1 +1,4 @@
-"""The figures of a comparison, each drawn from `results.json`."""
+"""The figures of a report, each drawn from the numbers that `figures.json` keeps.
+
+Open `pictures` first, which names them all.
+"""

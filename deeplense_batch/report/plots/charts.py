@@ -1,8 +1,8 @@
 """Rows of a comparison: a score, a difference or a time of every model, one below the other.
 
-Scores that crowd near 1 are marks on a zoomed axis: a bar's length would lie there. Seconds are
-bars from zero, and each device has a panel of its own, since seconds of two devices do not
-compare. Every figure says what its marks are; shape and filling tell them apart, not colour alone.
+Scores that crowd near 1 are marks on a zoomed axis, where the length of a bar would mislead.
+Seconds are bars from zero, and each device has a panel of its own, since times on two devices are
+not comparable. Every figure has a legend; marks differ in shape and filling, not in colour alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from deeplense_batch.core.scoring.figures import BLUE, GREY, ORANGE, SKY, panels_of, plain
+from deeplense_batch.report.columns import time_unit
 
 __all__ = [
     "INTERVALS",
@@ -30,28 +31,27 @@ __all__ = [
     "explain",
     "score_dots",
     "time_bars",
-    "time_unit",
 ]
 
 MEAN: dict[str, Any] = {"marker": "D", "ls": "", "color": BLUE, "mec": "black", "mew": 0.6}
 MEAN |= {"ms": 5.5, "zorder": 3}
 SEED: dict[str, Any] = {"marker": "o", "ls": "", "color": "white", "mec": "black", "mew": 0.7}
 SEED |= {"ms": 2.8, "zorder": 4}  # on top: a mean hides no seed
-MARKS: dict[str, tuple[str, dict[str, Any]]] = {  # by how a model stands to the best
+MARKS: dict[str, tuple[str, dict[str, Any]]] = {  # by how a model compares with the best
     "best": ("best by {by}", MEAN | {"marker": "*", "ms": 10, "color": ORANGE}),
     "tied": ("{score} not distinguishable from the best", MEAN),
     "apart": ("{score} distinguishable from the best", MEAN | {"color": "white"}),
     "unknown": ("difference to the best not known", MEAN | {"marker": "s", "color": SKY}),
 }
-INTERVALS: dict[str, tuple[str, dict[str, Any]]] = {  # by how they were found
+INTERVALS: dict[str, tuple[str, dict[str, Any]]] = {  # by how they were computed
     "bootstrap": ("95% interval, bootstrap over the test samples", {"ls": "-"}),
     "Hanley-McNeil": ("95% interval by the number of samples, Hanley-McNeil", {"ls": ":"}),
 }
 _BAR: dict[str, Any] = {"facecolor": SKY, "edgecolor": "black", "lw": 0.6}
 _WHISKER: dict[str, Any] = {"color": GREY, "lw": 1.2}
-_BELOW = 0.27  # of a row: where the seeds stand, beside the mean that would cover them
+_BELOW = 0.27  # of a row: how far the seeds are below the mean, which would cover them
 _LETTER = 5.0  # points of a letter of the numbers
-_LEGEND = 64  # letters that stand in one line below a figure
+_LEGEND = 64  # letters that fit in one line below a figure
 
 
 def score_dots(models: Sequence[Mapping[str, Any]], score: str, compared: str, by: str) -> Figure:
@@ -61,7 +61,7 @@ def score_dots(models: Sequence[Mapping[str, Any]], score: str, compared: str, b
         models: ``label``, ``mean``, ``low``, ``high`` and ``interval`` (of `INTERVALS`; None where
             unknown), ``seeds`` (one value a run) and ``mark`` (of `MARKS`) of each.
         score: What it is, in words.
-        compared: The score by which models are held against the best.
+        compared: The score by which models are compared with the best.
         by: What picked the best.
     """
     rows = sorted(models, key=lambda model: model["mean"])
@@ -122,7 +122,7 @@ def beside_real(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
         axes.set_xscale("log")
     _rows(axes, rows, [()] * len(rows), numbers)
     axes.set_xlabel(score, fontsize=9)
-    words = ("generated images", "as many training images: real against real")
+    words = ("generated images", "as many real training images")
     marks = (Line2D([], [], **style) for style in kinds.values())
     explain(figure, dict(zip(words, marks, strict=True)))
     return figure
@@ -162,20 +162,15 @@ def explain(figure: Figure, marks: Mapping[str, Artist]) -> None:
     )  # fmt: skip
 
 
-def time_unit(seconds: float) -> tuple[str, float]:
-    """The unit in which a time reads best, and its seconds."""
-    return ("s", 1.0) if seconds < 120 else ("min", 60.0) if seconds < 7200 else ("h", 3600.0)
-
-
 def _marks(
     axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, **words: str
 ) -> dict[str, Artist]:
     """Mark one number of every row; what the marks are."""
     shown: dict[str, Artist] = {}
     for mark, (meaning, style) in MARKS.items():
-        places = [place for place, row in enumerate(rows) if row["mark"] == mark]
-        if places:
-            axes.plot([rows[place][name] for place in places], places, **style)
+        marked = [index for index, row in enumerate(rows) if row["mark"] == mark]
+        if marked:
+            axes.plot([rows[index][name] for index in marked], marked, **style)
             shown[meaning.format(**words)] = Line2D([], [], **style)
     return shown
 
@@ -185,8 +180,8 @@ def _whiskers(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> dict[str, Artist
     shown: dict[str, Artist] = {}
     for kind, (meaning, style) in INTERVALS.items():
         ends = [
-            (place, row["low"], row["high"])
-            for place, row in enumerate(rows)
+            (index, row["low"], row["high"])
+            for index, row in enumerate(rows)
             if row["interval"] == kind and None not in (row["low"], row["high"])
         ]
         if ends:
@@ -207,12 +202,12 @@ def _rows(
     style: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": 8}
     style |= {"textcoords": "offset points"}
     for head, cells in numbers.items():
-        for place, text in (*enumerate(cells), (top, head)):
-            axes.annotate(text, (1, place), (left, 0), **style)
+        for height, text in (*enumerate(cells), (top, head)):
+            axes.annotate(text, (1, height), (left, 0), **style)
         left += _LETTER * (max(map(len, (head, *cells))) + 2)
-    for place, values in enumerate(seeds):
+    for index, values in enumerate(seeds):
         if len(values) > 1:
-            axes.plot(values, [place - below] * len(values), **SEED)
+            axes.plot(values, [index - below] * len(values), **SEED)
     axes.set_yticks(range(len(rows)), [plain(row["label"]) for row in rows], fontsize=8)
     axes.set_ylim(-0.7, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)

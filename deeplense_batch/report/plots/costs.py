@@ -1,7 +1,7 @@
 """What a score costs: test AUC against time, size and arithmetic, every model a labelled point.
 
-Models that no other beats at less cost are joined by steps, the Pareto front. Seconds of two
-devices do not compare, so each device has a panel and a front of its own.
+Models that no other beats at less cost are joined by steps, the Pareto front. Times on two devices
+are not comparable, so each device has a panel and a front of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring.figures import DPI, GREY, panels_of, plain, settle
+from deeplense_batch.core.scoring.figures import DPI, GREY, fix_layout, panels_of, plain
+from deeplense_batch.report.columns import time_unit
 from deeplense_batch.report.compare import pareto
-from deeplense_batch.report.plots.charts import MEAN, SEED, explain, time_unit
+from deeplense_batch.report.plots.charts import MEAN, SEED, explain
 
 __all__ = ["auc_against_cost", "auc_against_time"]
 
@@ -97,8 +98,8 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
         seeds = np.array([run for model in models for run in model["runs"]], np.float64) / unit
         means = np.array([np.mean(model["runs"], axis=0) for model in models]) / unit
         front = _front(means) if panel.comparable else []
-        told = set(front[:: -(-len(front) // _MOST_OF_FRONT) or 1])
-        named = [place for place, model in enumerate(models) if model["named"] or place in told]
+        labelled = set(front[:: -(-len(front) // _MOST_OF_FRONT) or 1])
+        named = [i for i, model in enumerate(models) if model["named"] or i in labelled]
         axes.plot(*means[named].T, **(MEAN if panel.filled else _HOLLOW))
         if len(named) < len(models):  # a crowd: its seeds would cover all
             crowd, seeds = True, means
@@ -117,16 +118,16 @@ def _scatter(panels: Sequence[_Panel], *, log: bool, columns: int) -> Figure:
     if any(panel.comparable for panel in panels):
         marks["Pareto front: none is better for less"] = Line2D([], [], **_FRONT)
     explain(figure, marks)
-    settle(figure)  # labels are placed in pixels
+    fix_layout(figure)  # labels are placed in pixels
     for arguments in drawn:
-        _place(*arguments)
+        _put_labels(*arguments)
     return figure
 
 
 def _front(points: Points) -> list[int]:
-    """Places of the points that none beats for less, the cheapest first."""
+    """Numbers of the points that none beats for less, the cheapest first."""
     known = np.flatnonzero(pareto(points.tolist()))
-    return sorted(known.tolist(), key=lambda place: points[place, 0])
+    return sorted(known.tolist(), key=lambda index: points[index, 0])
 
 
 def _steps(front: Points, end: float) -> Points:
@@ -166,7 +167,7 @@ def _meanings(several: bool, crowd: bool, others: bool) -> dict[str, Artist]:
     return marks
 
 
-def _place(
+def _put_labels(
     axes: Axes, points: Points, seeds: Points, steps: Points, labels: Mapping[int, str]
 ) -> None:
     """Write labels beside points, tied to them where far, at the place of the lowest cost.
@@ -174,8 +175,8 @@ def _place(
     The cost is the distance in pixels, and more for what the label or its tie would cover.
     """
     spots, corners = axes.transData.transform(points), axes.transData.transform(steps)
-    each = max(_ALONG // max(len(corners) - 1, 1), 2)
-    line = np.linspace(corners[:-1], corners[1:], min(each, 40)).reshape(-1, 2)
+    per_step = max(_ALONG // max(len(corners) - 1, 1), 2)
+    line = np.linspace(corners[:-1], corners[1:], min(per_step, 40)).reshape(-1, 2)
     taken = _boxes(spots, 4 * _POINT)
     minor = _boxes(axes.transData.transform(seeds), 2.5 * _POINT)
     minor = np.concatenate([minor, _boxes(line, 0.5 * _POINT)])
@@ -186,14 +187,14 @@ def _place(
         text.set_in_layout(False)
         half = np.array(Text.get_window_extent(text).size) / 2 + _POINT
         centres = spot + (half + reaches[:, None]) * np.tile(_AROUND, (28, 1))
-        places, ties = _boxes(centres, half), np.linspace(spot, centres, 12)[3:]
-        inside = (places[:, :2] > axes.bbox.min) & (places[:, 2:] < axes.bbox.max)
+        boxes, ties = _boxes(centres, half), np.linspace(spot, centres, 12)[3:]
+        inside = (boxes[:, :2] > axes.bbox.min) & (boxes[:, 2:] < axes.bbox.max)
         cost = reaches + 1e6 * ~inside.all(axis=1)
-        cost += 200 * _overlaps(places, taken) + 20 * _overlaps(places, minor)
+        cost += 200 * _overlaps(boxes, taken) + 20 * _overlaps(boxes, minor)
         cost += sum(5 * _overlaps(_boxes(step, 0), taken[len(spots) :]) for step in ties)
         best = cost.argmin()
         text.xyann = tuple((centres[best] - spot) / _POINT)
-        taken = np.concatenate([taken, places[best : best + 1]])
+        taken = np.concatenate([taken, boxes[best : best + 1]])
         minor = np.concatenate([minor, _boxes(ties[:, best], _POINT)])
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
-from deeplense_batch.report.predictions import Outcomes
+from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError
 
 __all__ = ["find_images", "hardest", "sheet"]
@@ -21,22 +21,22 @@ _MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
 
 
-def hardest(models: Sequence[Outcomes], most: int = _MOST) -> list[dict[str, Any]]:
+def hardest(models: Sequence[Predictions], most: int = _MOST) -> list[dict[str, Any]]:
     """Find the samples that the most models get wrong, of one run each.
 
-    Of those that as many get wrong, the one whose true class has the lowest mean probability comes
-    first, then by id.
+    Among samples that equally many get wrong, the one whose true class has the lowest mean
+    probability comes first, then by id.
 
     Arguments:
-        models: Classes answered on the same samples, in any order.
+        models: Their predictions of classes on the same samples, in any order.
         most: How many to find.
 
     Returns:
-        ``id``, ``truth``, ``said`` (the wrong class most often answered), ``wrong`` (models)
+        ``id``, ``truth``, ``said`` (the wrong class most often predicted), ``wrong`` (models)
         and ``of`` (all models) of each; none that all models get right.
 
     Raises:
-        CollectError: The models answer for different samples or classes.
+        CollectError: The models were tested on different samples or classes.
     """
     classes, first = models[0].classes, np.argsort(models[0].ids)
     ids, targets = models[0].ids[first], models[0].targets[first]
@@ -44,26 +44,21 @@ def hardest(models: Sequence[Outcomes], most: int = _MOST) -> list[dict[str, Any
     true = np.zeros(len(ids))
     said = np.zeros((len(ids), len(classes)), np.int64)
     for model in models:
-        order = np.argsort(model.ids)
-        if not np.array_equal(model.ids[order], ids) or model.classes != classes:
-            raise CollectError(f"{_NONE}: models answer for other samples or classes than others")
+        by_id = np.argsort(model.ids)
+        if not np.array_equal(model.ids[by_id], ids) or model.classes != classes:
+            raise CollectError(f"{_NONE}: the models were tested on different samples or classes")
         assert model.probabilities is not None
-        probabilities = model.probabilities[order]
+        probabilities = model.probabilities[by_id]
         said[samples, probabilities.argmax(axis=1)] += 1
         true += probabilities[samples, targets] / count
     said[samples, targets] = 0
     wrong = np.where(targets >= 0, said.sum(axis=1), 0)
-    places = np.lexsort((ids, true, -wrong))[:most]
+    order = np.lexsort((ids, true, -wrong))[:most]
     return [
-        {
-            "id": str(ids[place]),
-            "truth": classes[targets[place]],
-            "said": classes[said[place].argmax()],
-            "wrong": int(wrong[place]),
-            "of": count,
-        }
-        for place in places
-        if wrong[place]
+        {"id": str(ids[i]), "truth": classes[targets[i]], "said": classes[said[i].argmax()]}
+        | {"wrong": int(wrong[i]), "of": count}
+        for i in order
+        if wrong[i]
     ]
 
 
@@ -77,8 +72,8 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         if data_digest(root) != digest:
             raise ShardError(f"{root} holds other data now")
         slice_ = open_split(root, test)
-        places = {name: place for place, name in enumerate(slice_.ids(), start=slice_.start)}
-        return [Split(slice_.info, places[id_], places[id_] + 1) for id_ in ids]
+        indices = {name: index for index, name in enumerate(slice_.ids(), start=slice_.start)}
+        return [Split(slice_.info, indices[id_], indices[id_] + 1) for id_ in ids]
     except KeyError as error:
         raise CollectError(f"{_NONE}: {root} has no {error}") from error
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Lines of a comparison, one a model, told apart by dashes and markers, not colour alone."""
+"""Lines of a comparison, one a model, which differ in dashes and markers, not in colour alone."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def auc_against_labels(models: Sequence[Model]) -> Figure:
     lines = []
     for model, style in zip(models, _styles(), strict=False):
         values = np.array(sorted(model["runs"]), dtype=np.float64)
-        images, place = np.unique(values[:, 0], return_inverse=True)
-        means = np.bincount(place, values[:, 1]) / np.bincount(place)
+        images, group = np.unique(values[:, 0], return_inverse=True)
+        means = np.bincount(group, values[:, 1]) / np.bincount(group)
         seeds = {"marker": style["marker"], "mec": style["color"], "mew": 0.8}
         axes.plot(*values.T, ls="", ms=3, mfc="white", **seeds)
         lines += axes.plot(images, means, ms=5, **style)
@@ -51,7 +51,7 @@ def roc_low_fpr(models: Sequence[Model]) -> Figure:
     least = min(positive) / 1.5
     lines = []
     for model, style in zip(models, _styles(), strict=False):
-        rates = np.maximum(model["x"], least)  # none at all has its place at the left edge
+        rates = np.maximum(model["x"], least)  # none at all is drawn at the left edge
         lines += axes.plot(rates, model["y"], **style, markevery=0.12, ms=4)
     axes.set(xscale="log", xlim=(least, 1.05), ylim=(-0.01, 1.02))
     axes.set(xlabel="false positive rate (left edge: none)")

@@ -62,7 +62,7 @@ def draw(picture: Picture) -> Figure:
 def write(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     """Draw figures into a folder, each as PNG and SVG, with the numbers to draw them again.
 
-    Other files of the figures that were told of before show old numbers, and are removed.
+    Figures of an earlier report that are no longer written are removed: they show old numbers.
 
     Returns:
         The files, `figures.json` first.
@@ -118,7 +118,7 @@ def redraw(folder: Path | str, formats: Sequence[str] = _WRITTEN) -> list[Path]:
 
 def _save(figure: Figure, path: Path, formats: Sequence[str]) -> list[Path]:
     """Write a figure in several formats: `path` with the suffix of each."""
-    figures.settle(figure)
+    figures.fix_layout(figure)
     paths = [path.with_name(f"{path.name}.{kind}") for kind in formats]
     for one in paths:
         figures.save(figure, one)
@@ -132,7 +132,7 @@ def _read(folder: Path) -> list[Picture]:
         content = RunDir(folder).read_json(_FILE)
         if content["schema"] != _SCHEMA:
             raise ValueError(f"schema {content['schema']!r}, expected {_SCHEMA}")
-        pictures = [Picture(**each) for each in content["figures"]]
+        pictures = [Picture(**figure) for figure in content["figures"]]
         for picture in pictures:
             if not _NAME.fullmatch(picture.name) or picture.function not in FUNCTIONS:
                 raise ValueError(f"no such figure: {picture.name!r} by {picture.function!r}")

@@ -1,0 +1,67 @@
+"""The columns of the models: one list, which every page renders."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from report_content import comparison, content, draw, model, row
+
+from deeplense_batch.report.columns import model_columns, score_text
+from deeplense_batch.report.pages.html import web_page
+from deeplense_batch.report.pages.latex import latex_table
+from deeplense_batch.report.pages.markdown import page
+from deeplense_batch.report.run_table import score_of
+
+
+def columns_of(models, **fields):
+    return {column.name: column for column in model_columns(comparison(models, **fields))}
+
+
+def texts(column):
+    return [cell.text for cell in column.cells]
+
+
+def test_a_score_keeps_its_name_from_a_run_to_a_cell():
+    run = {"auc": 0.9, "more": {"r2": 0.7, "threshold": None}}
+    assert [score_of(run, name) for name in ("auc", "r2", "threshold", "mae")] == [
+        0.9, 0.7, None, None,
+    ]  # fmt: skip
+    models = [model(1, "a", r2_mean=0.71, r2_low=0.65, r2_high=0.75, valid_score=0.8)]
+    columns = columns_of(models, score="r2")
+    assert texts(columns["r2"]) == ["0.7100 [0.650, 0.750]"] and columns["r2"].head == "R2"
+    assert columns["valid_score"].title == "valid R2"
+    assert columns["valid_auc"].title == "valid AUC"
+
+
+def test_every_page_writes_a_cell_alike(tmp_path):
+    models = [model(1, "a"), model(2, "b", interval="Hanley-McNeil", seed_p_value=0.0001)]
+    made = content([comparison(models)], [row(0)])
+    draw(tmp_path, "auc")
+    pages = page(made), web_page(made, tmp_path, {}), latex_table(made)
+    columns = columns_of(models)
+    for text in texts(columns["auc"]):
+        plain = [re.sub(r"\\", "", one) for one in pages]
+        assert all(text in one for one in plain)
+    assert texts(columns["auc"])[1].endswith("*")  # and each page says what the star is
+    assert all("Hanley and McNeil" in one for one in pages)
+    assert texts(columns["seed_p_value"]) == ["-", "<0.001"]
+    assert texts(columns["tied"]) == ["-", "no"]  # the best is not compared with itself
+
+
+def test_what_no_model_knows_is_no_column():
+    unknown = {name: None for name in model(1, "a") if name not in ("place", "label", "job")}
+    assert list(columns_of([model(1, "a", **unknown)], classes=[])) == ["job"]
+
+
+def test_generated_images_are_beside_real_ones():
+    columns = columns_of([model(1, "a", fid=10.52, fid_real=1.6), model(2, "b", fid_real=None)])
+    assert texts(columns["fid"]) == ["10.5 (1.6)", "-"]
+    assert columns["fid"].first == "ascending" and columns["fid"].title == "FID (real)"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0.0000"), (2e-5, "2.0e-05"), (0.91, "0.9100"), (None, "-")]
+)
+def test_a_tiny_score_is_not_written_as_zero(value, text):
+    assert score_text(value) == text
