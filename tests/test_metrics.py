@@ -14,19 +14,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from deeplense_batch.core.scoring.calibration import expected_calibration_error, reliability
+from deeplense_batch.core.scoring.curves import macro_roc, precision_recall, roc, thinned
+from deeplense_batch.core.scoring.detection import detection_scores, threshold_of_purity
 from deeplense_batch.core.scoring.metrics import (
     classification_scores,
     confusion,
-    detection_scores,
-    expected_calibration_error,
-    macro_roc,
-    precision_recall,
     regression_scores,
-    reliability,
-    roc,
     softmax,
-    thinned,
-    threshold_of_purity,
 )
 from deeplense_batch.report.significance import auc_standard_error
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring import metrics
+from deeplense_batch.core.scoring import curves, metrics
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import Compared, short_label
 from deeplense_batch.report.plots.hardest import find_images, hardest
@@ -54,12 +54,12 @@ def search(
     Raises:
         ValueError: All samples are of one kind.
     """
-    steps = metrics.precision_recall(positive, scores)
+    steps = curves.precision_recall(positive, scores)
     called = np.zeros_like(positive) if threshold is None else scores >= threshold
     found = float(positive[called].sum())
     return Search(
-        roc=metrics.thinned(metrics.roc(positive, scores)),
-        precision_recall=metrics.thinned(steps),
+        roc=curves.thinned(curves.roc(positive, scores)),
+        precision_recall=curves.thinned(steps),
         average_precision=float(np.sum(np.diff(steps[0]) * steps[1][1:])),
         share=float(positive.mean()),
         point=(found / float(positive.sum()), found / float(called.sum())) if found else None,
