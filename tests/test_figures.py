@@ -125,7 +125,7 @@ def test_save_replaces_whole_and_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_one_figure_is_one_file_whenever_it_is_drawn(tmp_path):
     code = """import sys
 from pathlib import Path
-from deeplense_batch import figures
+from deeplense_batch.core.scoring import figures
 for kind in figures.FORMATS:
     drawn = figures.confusion([[1, 2], [3, 4]], ("a", "b"))
     figures.save(drawn, Path(sys.argv[1]) / f"x.{kind}")"""

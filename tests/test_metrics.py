@@ -250,7 +250,7 @@ def test_steps_of_precision_have_the_area_average_precision():
         area = np.sum(np.diff(recall) * precision[1:])
         assert area == pytest.approx(average_precision_score(positive, scores))
     for same in (np.ones(4), np.zeros(4)):
-        with pytest.raises(ValueError, match="of the class and of another"):
+        with pytest.raises(ValueError, match="of the class and samples of another"):
             precision_recall(same, np.arange(4))
 
 

@@ -1,7 +1,7 @@
 """New images from a finished run of the task generation, as ordinary shards.
 
 An image is a function of the seed and its index, never of who makes it, so that processes and
-array elements share a set, and one that was cut off goes on (`data.simulate.make_set`).
+array elements share a set, and one that was cut off goes on (`data.generate`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def sample(
 ) -> GenerateReport:
     """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
 
-    Images of all classes are equally many; without classes they are unlabelled. A network that is
-    told Einstein radii gets those of its training set, and they are kept as truth.
+    There are equally many images of each class; without classes they are unlabelled. A network
+    that takes Einstein radii gets those of its training set, and they are kept as truth.
 
     Arguments:
         run: Run directory of a finished run.
@@ -60,8 +60,8 @@ def sample(
         class_: Of this class alone.
         sampler: One of `samplers.SAMPLERS`.
         steps: Of the sampler.
-        guidance: How far to go from what the network draws untold to what it draws when told: 1
-            is told, more is clearer and less varied (Ho and Salimans 2022, arXiv:2207.12598).
+        guidance: Weight of the class and radius against an unconditional draw: 1 is as trained,
+            more is clearer and less varied (Ho and Salimans 2022, arXiv:2207.12598).
         seed: Of all noise.
         device: ``cpu`` or ``cuda``; by default a GPU where there is one.
         shard_size: Images in a shard.
@@ -74,11 +74,10 @@ def sample(
         ShardError: An argument is not one of those possible, or `out` holds other shards.
         DeviceError: A GPU was asked for and there is none.
     """
-    place = device_of(device)
     return draw(
         open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
-        guidance=guidance, seed=seed, device=place, shard_size=shard_size, part=part, parts=parts,
-        on_batch=on_batch,
+        guidance=guidance, seed=seed, device=device_of(device), shard_size=shard_size, part=part,
+        parts=parts, on_batch=on_batch,
     )  # fmt: skip
 
 
@@ -104,15 +103,34 @@ def draw(
         raise TrainedError(
             f"{trained.run.path}: its task, {trained.job.task.name}, generates no images"
         )
-    told = trained.classes if "class" in task.told else ()
-    if class_ and class_ not in told:
-        known = nearest(class_, told) if told else "the network is told no classes"
+    classes = trained.classes if "class" in task.told else ()
+    _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
+    generator = _Sampler(trained, task, classes, class_, sampler, steps, guidance, device)
+    return generate_dataset(
+        "sample", generator, "sample", generator.counts(images), Path(out), seed=seed,
+        shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
+    )  # fmt: skip
+
+
+def _check(
+    trained: Trained,
+    classes: Sequence[str],
+    *,
+    images: int,
+    class_: str,
+    sampler: str,
+    steps: int,
+) -> None:
+    """Refuse what cannot be drawn by a network that knows these classes."""
+    if class_ and class_ not in classes:
+        known = nearest(class_, classes) if classes else "the network is told no classes"
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
     if sampler not in SAMPLERS:
         raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")
-    if images < max(len(told), 1) or steps < 1:
+    least = max(len(classes), 1)
+    if images < least or steps < 1:
         raise ShardError(
-            f"sample: images and steps: expected {max(len(told), 1)} images and 1 step or more; "
+            f"sample: images and steps: expected {least} images and 1 step or more; "
             f"got {images} and {steps}"
         )
     if trained.job.data.stretch != "linear":
@@ -120,16 +138,11 @@ def draw(
             f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
             "cannot be given back; train with data.stretch: linear"
         )
-    content = _Drawn(trained, task, told, class_, sampler, steps, guidance, device)
-    return generate_dataset(
-        "sample", content, "sample", content.counts(images), Path(out), seed=seed,
-        shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """The images of a run, as `data.kind.Kind` wants them told."""
+class _Sampler:
+    """Draws the images of a set (`ImageGenerator`) with the network of a run."""
 
     trained: Trained
     task: Generation
@@ -174,8 +187,8 @@ class _Drawn:
         if self.only:
             return {_SPLIT: {name: images * (name == self.only) for name in self.classes}}
         names = self.classes or ("",)
-        share, rest = divmod(images, len(names))
-        return {_SPLIT: {name: share + (k < rest) for k, name in enumerate(names)}}
+        whole, rest = divmod(images, len(names))
+        return {_SPLIT: {name: whole + (k < rest) for k, name in enumerate(names)}}
 
     def described(self) -> dict[str, Any]:
         """The run and how it is asked, as JSON."""
@@ -213,23 +226,24 @@ class _Drawn:
         """Einstein radii drawn from those of the training set, arcsec, (B,)."""
         if not self.task.radii:
             return None
-        table = np.asarray(self.task.radii)
+        quantiles = np.asarray(self.task.radii)
         drawn = [float(torch.rand((), generator=g)) for g in generators]
-        return torch.from_numpy(
-            np.interp(drawn, np.linspace(0, 1, len(table)), table).astype(np.float32)
-        )
+        radii = np.interp(drawn, np.linspace(0, 1, len(quantiles)), quantiles)
+        return torch.from_numpy(radii.astype(np.float32))
 
     def _restore(
         self, x: Tensor, sigma: float, *, labels: Tensor | None, radii: Tensor | None
     ) -> Tensor:
-        """The image in a noisy one, guided."""
+        """The image in a noisy one, by classifier-free guidance."""
         levels = x.new_full((len(x),), math.atan(sigma) * 2 / math.pi)
         noisy, process = x / math.hypot(1, sigma), self.task.process
-        told = process.image(self.trained.model(noisy, levels, labels, radii), noisy, levels)
+        conditional = process.image(
+            self.trained.model(noisy, levels, labels, radii), noisy, levels
+        )
         if self.guidance == 1 or not self.task.told:
-            return told
-        untold = process.image(self.trained.model(noisy, levels), noisy, levels)
-        return untold + self.guidance * (told - untold)
+            return conditional
+        unconditional = process.image(self.trained.model(noisy, levels), noisy, levels)
+        return unconditional + self.guidance * (conditional - unconditional)
 
     def _values(self, images: Tensor) -> NDArray[np.float32]:
         """Values as they were packed, (B, C, H, W): the normalisation is undone."""
@@ -242,6 +256,6 @@ class _Drawn:
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
-    """A stream of one image."""
+    """The random numbers of one image."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) >> 1)

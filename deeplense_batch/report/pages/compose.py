@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring import curves, metrics
+from deeplense_batch.core.scoring import curves
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import Compared, short_label
 from deeplense_batch.report.plots.hardest import find_images, hardest
@@ -34,8 +34,8 @@ Model = Mapping[str, Any]  # one of `models` of a comparison
 class Search:
     """How one model of a comparison finds rare objects: of the run that validation picks."""
 
-    roc: metrics.Curve
-    precision_recall: metrics.Curve
+    roc: curves.Curve
+    precision_recall: curves.Curve
     average_precision: float
     share: float  # of positives among the test samples
     point: tuple[float, float] | None  # recall and precision at the stated threshold
