@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from deeplense_batch.core.scoring import figures, metrics
+from deeplense_batch.core.scoring import calibration, curves, figures, metrics
 
 CLASSES = ("no", "sphere", "vort")
 
@@ -40,14 +40,14 @@ def test_roc_labels_areas_and_enlarges_the_corner_where_curves_pass():
         logits = random.normal(size=(300, 3)) + skill * np.eye(3)[targets]
         scores, _ = metrics.classification_scores(targets, logits, CLASSES)
         p = metrics.softmax(logits)
-        curves = {name: metrics.roc(targets == k, p[:, k]) for k, name in enumerate(CLASSES)}
-        figure = drawn(figures.roc(curves, metrics.macro_roc(curves), scores))
+        roc_curves = {name: curves.roc(targets == k, p[:, k]) for k, name in enumerate(CLASSES)}
+        figure = drawn(figures.roc(roc_curves, curves.macro_roc(roc_curves), scores))
         assert f"macro average, AUC {scores['auc']:.4f}" in texts(figure)
         assert f"sphere, AUC {scores['auc_sphere']:.4f}" in texts(figure)
         assert len(figure.axes[0].child_axes) == corners
         styles = {line.get_linestyle() for line in figure.axes[0].lines[1:4]}
         assert len(styles) == 3  # told apart without colour
-    drawn(figures.roc({}, metrics.macro_roc({}), {"auc": None}))
+    drawn(figures.roc({}, curves.macro_roc({}), {"auc": None}))
 
 
 def test_history_marks_the_best_epoch():
@@ -68,7 +68,10 @@ def test_history_marks_the_best_epoch():
 def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
     random = np.random.default_rng(0)
     targets, p = random.integers(0, 3, 500), metrics.softmax(3 * random.normal(size=(500, 3)))
-    bins = {"as trained": metrics.reliability(targets, p), "T = 3": metrics.reliability([], p[:0])}
+    bins = {
+        "as trained": calibration.reliability(targets, p),
+        "T = 3": calibration.reliability([], p[:0]),
+    }
     figure = drawn(figures.calibration(bins, {"as trained": 0.25, "T = 3": 0.125}))
     assert "as trained: expected calibration error 0.2500" in texts(figure)
     assert "T = 3: expected calibration error 0.1250" in texts(figure)
@@ -81,7 +84,7 @@ def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
 
 
 def test_precision_is_drawn_in_steps_with_the_threshold():
-    curve = metrics.precision_recall([1, 0, 1, 0], [4, 3, 2, 1])
+    curve = curves.precision_recall([1, 0, 1, 0], [4, 3, 2, 1])
     figure = drawn(figures.precision_recall(curve, 0.8333, 0.5, (2.0, 1.0, 0.6667)))
     found = {"average precision 0.8333", "chance, 0.5"}
     assert {*found, "threshold 2: recall 1.0000, precision 0.6667"} <= set(texts(figure))

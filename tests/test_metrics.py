@@ -14,19 +14,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from deeplense_batch.core.scoring.calibration import expected_calibration_error, reliability
+from deeplense_batch.core.scoring.curves import macro_roc, precision_recall, roc, thinned
+from deeplense_batch.core.scoring.detection import detection_scores, threshold_of_purity
 from deeplense_batch.core.scoring.metrics import (
     classification_scores,
     confusion,
-    detection_scores,
-    expected_calibration_error,
-    macro_roc,
-    precision_recall,
     regression_scores,
-    reliability,
-    roc,
     softmax,
-    thinned,
-    threshold_of_purity,
 )
 from deeplense_batch.report.significance import auc_standard_error
 
@@ -255,7 +250,7 @@ def test_steps_of_precision_have_the_area_average_precision():
         area = np.sum(np.diff(recall) * precision[1:])
         assert area == pytest.approx(average_precision_score(positive, scores))
     for same in (np.ones(4), np.zeros(4)):
-        with pytest.raises(ValueError, match="of the class and of another"):
+        with pytest.raises(ValueError, match="of the class and samples of another"):
             precision_recall(same, np.arange(4))
 
 

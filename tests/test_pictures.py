@@ -15,7 +15,7 @@ from test_charts import explained
 from test_collect import make_run
 from test_figures import drawn, texts
 
-from deeplense_batch.core.scoring import metrics
+from deeplense_batch.core.scoring import detection
 from deeplense_batch.core.scoring.figures import save
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.report.collect import collect
@@ -162,7 +162,7 @@ def test_a_search_is_followed_through_all_thresholds():
     called = scores >= 2.5
     assert found.point == (called[positive].mean(), positive[called].mean())
     assert found.share == positive.mean() and len(found.roc[0]) <= 400
-    detected, _ = metrics.detection_scores(positive, scores, threshold=None, prevalence=0.01)
+    detected, _ = detection.detection_scores(positive, scores, threshold=None, prevalence=0.01)
     assert found.average_precision == pytest.approx(detected["average_precision"])
     assert search(positive, scores, None).point is None
     assert search(positive, scores, 1e9).point is None

@@ -31,7 +31,7 @@ from PIL import Image
 
 from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.core.scoring import metrics
+from deeplense_batch.core.scoring import calibration, metrics
 from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -115,13 +115,13 @@ def test_the_temperature_of_a_known_answer():
     """Two logits a apart, right with probability q: the odds q / (1 - q) are exp(a / T)."""
     logits = np.tile([3.0, 0.0], (10, 1))
     targets = np.array([0] * 8 + [1] * 2)
-    assert metrics.temperature(targets, logits) == pytest.approx(3 / np.log(4), rel=1e-8)
+    assert calibration.temperature(targets, logits) == pytest.approx(3 / np.log(4), rel=1e-8)
     random = np.random.default_rng(0)
     honest = random.normal(size=(20_000, 3))
     drawn = (metrics.softmax(honest).cumsum(1) > random.random((20_000, 1))).argmax(1)
-    assert metrics.temperature(drawn, 2.5 * honest) == pytest.approx(2.5, rel=0.05)
-    assert metrics.temperature([0, 0], logits[:2]) == 0.05  # all right: as sure as may be
-    assert metrics.temperature([1, 1], logits[:2]) == 20.0
+    assert calibration.temperature(drawn, 2.5 * honest) == pytest.approx(2.5, rel=0.05)
+    assert calibration.temperature([0, 0], logits[:2]) == 0.05  # all right: as sure as may be
+    assert calibration.temperature([1, 1], logits[:2]) == 20.0
 
 
 def test_parts_make_the_table_of_one_process(done, shards, tmp_path, small_pieces):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 import numpy as np
@@ -113,12 +112,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._files:
             self._files.popitem()[1].close()
 

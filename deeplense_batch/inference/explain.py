@@ -8,13 +8,15 @@ are no map, such as a Vision Transformer, gets integrated gradients instead (Sun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,7 +34,8 @@ __all__ = ["explain", "feature_layer"]
 _MOST = 48  # images on a sheet
 _STEPS = 32  # of an integral
 _AT_ONCE = 32  # images of a step of an integral
-_LEAST_SIDE = 4  # of a feature map: a few pixels tell no place
+_BATCH = 8  # images at once
+_LEAST_SIDE = 4  # of a feature map: fewer pixels do not say where
 
 Map = NDArray[np.float32]
 
@@ -66,9 +69,9 @@ def explain(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it a link to nothing
+    if os.path.lexists(out):  # be it a link to nothing
         raise FileExistsError(f"{out}: is there already; name another file")
-    place = device_of(device)
+    chosen = device_of(device)
     trained = open_trained(run)
     if not trained.classifies:
         raise TrainedError(
@@ -78,33 +81,41 @@ def explain(
         raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
     if not data:
         trained.slice("test")  # raises where other data are in the place of its own
-    chosen = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
-    trained.model.to(place)
-    inputs = torch.cat([_prepared(split, trained, place) for split in chosen])
-    answer = _answer(trained.model, inputs)
-    way, of_class = _maps(trained, inputs, of)
-    scores = answer["logits"].softmax(1).cpu().numpy()
-    fields = _fields(answer)
-    rows = [
-        {
-            f"{name}, score {scores[i, trained.classes.index(name)]:.3f}": values[i]
-            for name, values in of_class.items()
+    samples = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
+    trained.model.to(chosen)
+    inputs = torch.cat([_prepared(sample, trained, chosen) for sample in samples])
+    outputs = _outputs(trained.model, inputs)
+    method, maps = _maps(trained, inputs, of)
+    figures.save(_sheet(trained, samples, outputs, maps, f"{trained.run.name}\n{method}"), out)
+
+
+def _sheet(
+    trained: Trained,
+    samples: Sequence[Split],
+    outputs: Mapping[str, Tensor],
+    maps: Mapping[str, Map],
+    title: str,
+) -> Figure:
+    """Each image beside its maps by class, and beside the other fields that the network gives."""
+    scores = outputs["logits"].softmax(1).cpu().numpy()
+    fields = _fields(outputs)
+    names, rows = [], []
+    for i, sample in enumerate(samples):
+        predicted = trained.classes[int(scores[i].argmax())]
+        names.append(f"{sample.ids()[0]}\n{_caption(sample, predicted)}")
+        of_class = {
+            f"{name}, score {scores[i, trained.classes.index(name)]:.3f}": map_[i]
+            for name, map_ in maps.items()
         }
-        | {name: values[i] for name, values in fields.items()}
-        for i in range(len(inputs))
-    ]
-    figure = map_sheet(
-        [central_crop(split.images()[0], trained.transform.crop) for split in chosen],
-        [
-            f"{split.ids()[0]}\n{_says(split, trained.classes[int(score.argmax())])}"
-            for split, score in zip(chosen, scores, strict=True)
-        ],
+        rows.append(of_class | {name: field[i] for name, field in fields.items()})
+    return map_sheet(
+        [central_crop(sample.images()[0], trained.transform.crop) for sample in samples],
+        names,
         rows,
-        f"{trained.run.name}\n{way}",
+        title,
         common="evidence for the class, of the row's largest",
         own=list(fields),
     )
-    figures.save(figure, out)
 
 
 def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] | None:
@@ -116,20 +127,20 @@ def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] |
 
     Returns:
         Name and module whose output is (B, channels, h, w) with h and w of 4 or more: of the
-        levels that a timm backbone lists, or else the last module with such an output. None where
-        there is none, or attention comes after it: then a pixel of the map is no place any more.
+        levels that a timm backbone names, or else the last module with such an output. None where
+        there is none, or attention comes after it, which mixes all places of the image.
     """
-    channels = _feature_channels(network)
-    seen: list[tuple[str, nn.Module, Tensor]] = []
+    channels_of = _levels(network)
+    candidates: list[tuple[str, nn.Module, Tensor]] = []
 
     def look(name: str, module: nn.Module, output: Any) -> None:
-        if not channels and "attention" in type(module).__name__.lower():
-            seen.clear()
+        if not channels_of and "attention" in type(module).__name__.lower():
+            candidates.clear()
         if not isinstance(output, Tensor) or output.ndim != 4 or not output.requires_grad:
             return
-        fits = output.shape[1] == channels.get(name) if channels else True
+        fits = output.shape[1] == channels_of.get(name) if channels_of else True
         if fits and min(output.shape[2:]) >= _LEAST_SIDE:
-            seen.append((name, module, output))
+            candidates.append((name, module, output))
 
     def hook(name: str) -> Any:
         return lambda module, inputs, output: look(name, module, output)
@@ -140,50 +151,64 @@ def feature_layer(network: nn.Module, images: Tensor) -> tuple[str, nn.Module] |
     finally:
         for handle in handles:
             handle.remove()
-    if not seen:
+    if not candidates:
         return None
-    outputs = [output for *_, output in seen]
+    outputs = [output for *_, output in candidates]
     gradients = torch.autograd.grad(logits.sum(), outputs, allow_unused=True)
-    leading = [one[:2] for one, g in zip(seen, gradients, strict=True) if g is not None]
+    leading = [
+        (name, module)
+        for (name, module, _), gradient in zip(candidates, gradients, strict=True)
+        if gradient is not None
+    ]
     return leading[-1] if leading else None
 
 
-def _feature_channels(network: nn.Module) -> dict[str, int]:
-    """Channels of the feature levels that timm lists of a backbone in a network, by module."""
-    channels = {}
+def _levels(network: nn.Module) -> dict[str, int]:
+    """Channels of the feature levels that timm names of a backbone in a network, by module."""
+    levels = {}
     for prefix, module in network.named_modules():
-        levels = getattr(module, "feature_info", None)
-        for level in () if levels is None or callable(levels) else levels:  # of blocks a method
-            channels[f"{prefix}.{level['module']}".lstrip(".")] = level["num_chs"]
-    return channels
+        feature_info = getattr(module, "feature_info", None)
+        if feature_info is None or callable(feature_info):  # of blocks it is a method
+            continue
+        for level in feature_info:
+            levels[f"{prefix}.{level['module']}".lstrip(".")] = level["num_chs"]
+    return levels
 
 
 def _maps(trained: Trained, inputs: Tensor, of: str) -> tuple[str, dict[str, Map]]:
     """What was done, in words; and maps, (B, h, w), of each class."""
-    network = Logits(trained.model)
-    targets = [trained.classes.index(of)] if of else range(len(trained.classes))
-    found = feature_layer(trained.model, inputs[:1])
-    maps: dict[str, Map] = {}
-    if found is None:
-        integral = IntegratedGradients(network)
-        for k in targets:
-            parts = [
-                integral.attribute(one, target=k, n_steps=_STEPS, internal_batch_size=_AT_ONCE)
-                for one in inputs.split(1)
-            ]
-            maps[trained.classes[k]] = _positive(torch.cat(parts).sum(1))
+    targets = {name: k for k, name in enumerate(trained.classes) if of in ("", name)}
+    layer = feature_layer(trained.model, inputs[:1])
+    if layer is None:
+        maps = {
+            name: _integrated_gradients(trained.model, inputs, k) for name, k in targets.items()
+        }
         return (
             f"integrated gradients: {trained.job.model.name} has no convolutional feature layer "
             "for Grad-CAM",
             maps,
         )
-    name, layer = found
-    cam = LayerGradCam(network, layer)
-    for k in targets:
-        parts = [cam.attribute(one, target=k, relu_attributions=True) for one in inputs.split(8)]
-        maps[trained.classes[k]] = _positive(torch.cat(parts)[:, 0])
+    name_of_layer, module = layer
+    maps = {name: _grad_cam(trained.model, module, inputs, k) for name, k in targets.items()}
     height, width = next(iter(maps.values())).shape[1:]
-    return f"Grad-CAM at layer {name}, {height} x {width} pixels", maps
+    return f"Grad-CAM at layer {name_of_layer}, {height} x {width} pixels", maps
+
+
+def _grad_cam(network: nn.Module, layer: nn.Module, inputs: Tensor, target: int) -> Map:
+    cam = LayerGradCam(Logits(network), layer)
+    parts = [
+        cam.attribute(part, target=target, relu_attributions=True) for part in inputs.split(_BATCH)
+    ]
+    return _positive(torch.cat(parts)[:, 0])
+
+
+def _integrated_gradients(network: nn.Module, inputs: Tensor, target: int) -> Map:
+    integral = IntegratedGradients(Logits(network))
+    parts = [
+        integral.attribute(image, target=target, n_steps=_STEPS, internal_batch_size=_AT_ONCE)
+        for image in inputs.split(1)
+    ]
+    return _positive(torch.cat(parts).sum(1))
 
 
 def _positive(values: Tensor) -> Map:
@@ -191,23 +216,23 @@ def _positive(values: Tensor) -> Map:
 
 
 @torch.no_grad()
-def _answer(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def _outputs(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """All that the network gives, by name."""
     parts = []
-    for some in inputs.split(8):
-        answer = network(some)
-        parts.append(answer if isinstance(answer, dict) else {"logits": answer})
+    for part in inputs.split(_BATCH):
+        outputs = network(part)
+        parts.append(outputs if isinstance(outputs, dict) else {"logits": outputs})
     return {name: torch.cat([part[name] for part in parts]).float() for name in parts[0]}
 
 
-def _fields(answer: dict[str, Tensor]) -> dict[str, Map]:
-    """Maps that the network gives beside its logits, (B, H, W) by what they are."""
+def _fields(outputs: Mapping[str, Tensor]) -> dict[str, Map]:
+    """Maps that the network gives beside its logits, (B, H, W), by what they are."""
     fields = {}
-    if "deflection" in answer:  # of lens_pinn
-        fields["deflection, modulus"] = answer["deflection"].norm(dim=1).cpu().numpy()
-    if "smooth" in answer:
-        left = (answer["image"] - answer["smooth"]).abs().mean(1)
-        fields["what the smooth lens leaves, modulus"] = left.cpu().numpy()
+    if "deflection" in outputs:  # of lens_pinn
+        fields["deflection, modulus"] = outputs["deflection"].norm(dim=1).cpu().numpy()
+    if "smooth" in outputs:
+        residual = (outputs["image"] - outputs["smooth"]).abs().mean(1)
+        fields["what the smooth lens leaves, modulus"] = residual.cpu().numpy()
     return fields
 
 
@@ -215,35 +240,39 @@ def _choose(
     root: Path, shape: tuple[int, int, int], ids: Sequence[str], slice_: str
 ) -> list[Split]:
     """The samples asked for, each as a slice of one."""
-    if slice_:
-        split = open_split(root, slice_)
-        found = [Split(split.info, i, i + 1) for i in range(split.start, split.stop)]
-    else:
-        places = {
-            name: Split(info, i, i + 1)
-            for info in read_splits(root).values()
-            for i, name in enumerate(Split(info, 0, len(info)).ids())
-        }
-        for name in ids:
-            if name not in places:
-                raise ShardError(f"{root}: has no sample '{name}'; {nearest(name, places)}")
-        found = [places[name] for name in ids]
-    if len(found) > _MOST:
-        raise ShardError(f"explain: {len(found)} images; a sheet holds {_MOST} at most")
-    if found[0].info.shape != shape:
-        came, allowed = (" x ".join(map(str, one)) for one in (found[0].info.shape, shape))
-        raise ShardError(f"{root}: has images of {came}, this network takes {allowed}")
-    return found
+    samples = _samples_of_slice(root, slice_) if slice_ else _samples_by_id(root, ids)
+    if len(samples) > _MOST:
+        raise ShardError(f"explain: {len(samples)} images; a sheet holds {_MOST} at most")
+    if samples[0].info.shape != shape:
+        found, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
+        raise ShardError(f"{root}: has images of {found}, this network takes {allowed}")
+    return samples
 
 
-def _prepared(split: Split, trained: Trained, device: torch.device) -> Tensor:
-    loader = Loader(split, transform=trained.transform, device=device, resident="off")
+def _samples_of_slice(root: Path, slice_: str) -> list[Split]:
+    split = open_split(root, slice_)
+    return [Split(split.info, i, i + 1) for i in range(split.start, split.stop)]
+
+
+def _samples_by_id(root: Path, ids: Sequence[str]) -> list[Split]:
+    samples = {
+        id_: Split(info, i, i + 1)
+        for info in read_splits(root).values()
+        for i, id_ in enumerate(Split(info, 0, len(info)).ids())
+    }
+    for id_ in ids:
+        if id_ not in samples:
+            raise ShardError(f"{root}: has no sample '{id_}'; {nearest(id_, samples)}")
+    return [samples[id_] for id_ in ids]
+
+
+def _prepared(sample: Split, trained: Trained, device: torch.device) -> Tensor:
+    loader = Loader(sample, transform=trained.transform, device=device, resident="off")
     return next(loader.batches([np.arange(1)]))[0]
 
 
-def _says(split: Split, predicted: str) -> str:
-    target = int(split.targets()[0])
+def _caption(sample: Split, predicted: str) -> str:
+    target = int(sample.targets()[0])
     if target < 0:
         return f"predicted {predicted}"
-    truth = split.info.classes[target]
-    return f"true {truth}, predicted {predicted}"
+    return f"true {sample.info.classes[target]}, predicted {predicted}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def export(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if out.exists() or out.is_symlink():  # be it a link to nothing
+    if os.path.lexists(out):  # be it a link to nothing
         raise FileExistsError(f"{out}: is there already; name another folder")
     wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
     if "onnx" in wanted:
@@ -73,13 +74,13 @@ def export(
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    ways: dict[str, Callable[[], str]] = {
+    writers: dict[str, Callable[[], str]] = {
         "safetensors": lambda: _safetensors(trained, temporary / "weights.safetensors"),
         "json": lambda: _json(trained, temporary / "weights.json", schema),
         "onnx": lambda: _onnx(trained, temporary / "model.onnx"),
     }
     try:
-        files = {name: text for kind in wanted for name, text in [ways[kind]().split(": ", 1)]}
+        files = {name: text for kind in wanted for name, text in [writers[kind]().split(": ", 1)]}
         (temporary / "README.md").write_text(card(trained, files), encoding="utf-8")
         temporary.rename(out)
     finally:
@@ -107,7 +108,7 @@ def read_json_weights(path: Path | str) -> dict[str, Tensor]:
     return {name: _tensor(f"{path}: {name}", value) for name, value in content.items()}
 
 
-def _tensor(place: str, value: Any) -> Tensor:
+def _tensor(name: str, value: Any) -> Tensor:
     try:
         if isinstance(value, Mapping):
             array = np.asarray(value["data"], dtype=np.dtype(value["dtype"]))
@@ -117,7 +118,7 @@ def _tensor(place: str, value: Any) -> Tensor:
         return torch.from_numpy(array.astype(np.int64 if whole else np.float32))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{place}: expected nested lists, or data, shape and dtype ({error})"
+            f"{name}: expected nested lists, or data, shape and dtype ({error})"
         ) from error
 
 
@@ -150,20 +151,20 @@ def _json(trained: Trained, path: Path, schema: str) -> str:
 
 
 def _need_onnx() -> None:
-    lacking = [
+    missing = [
         name
         for name in ("onnx", "onnxscript", "onnxruntime")
         if importlib.util.find_spec(name) is None
     ]
-    if lacking:
+    if missing:
         raise ExtraError(
-            f"--format onnx: needs {', '.join(lacking)}: pip install 'deeplense-batch[export]', "
+            f"--format onnx: needs {', '.join(missing)}: pip install 'deeplense-batch[export]', "
             "or choose --format safetensors or json"
         )
 
 
 def _onnx(trained: Trained, path: Path) -> str:
-    """Write the network as ONNX, and hold it against torch."""
+    """Write the network as ONNX, and compare its logits with torch's."""
     network = Logits(trained.model).eval()
     images, kind = _samples(trained)
     programme = torch.onnx.export(
@@ -201,14 +202,14 @@ def _difference(network: nn.Module, path: Path, images: Tensor) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["logits"], {"images": images.numpy()})
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
     with torch.no_grad():
         expected = network(images).numpy()
-    return float(np.abs(found - expected).max())
+    return float(np.abs(logits - expected).max())
 
 
 def _samples(trained: Trained) -> tuple[Tensor, str]:
-    """Prepared images to try a network on: real ones where the data are here, else random ones."""
+    """Prepared images to try a network on: of the validation slice if it is here, else random."""
     try:
         split = trained.slice("valid")
         few = Split(split.info, split.start, min(split.start + _CHECKED, split.stop))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from deeplense_batch.core.processes import world_size
-from deeplense_batch.core.scoring import figures, metrics
+from deeplense_batch.core.scoring import calibration, curves, figures, metrics
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 
 __all__ = ["Classification", "logits_of"]
@@ -76,7 +76,7 @@ class Classification(Task):
         return {"logits": logits_of(model(batch.images))}
 
     def calibrate(self, outputs: Arrays) -> None:
-        self.temperature = metrics.temperature(outputs["targets"], outputs["logits"])
+        self.temperature = calibration.temperature(outputs["targets"], outputs["logits"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"temperature": self.temperature}
@@ -91,14 +91,16 @@ class Classification(Task):
         if self.temperature is not None and len(targets):
             scores["temperature"] = self.temperature
             for name, values in (("ece", logits), ("ece_calibrated", logits / self.temperature)):
-                scores[name] = metrics.expected_calibration_error(targets, metrics.softmax(values))
+                scores[name] = calibration.expected_calibration_error(
+                    targets, metrics.softmax(values)
+                )
         return scores, notes
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         targets, probabilities = outputs["targets"], metrics.softmax(outputs["logits"])
         counts = metrics.confusion(targets, probabilities.argmax(1), self.classes)
-        curves = {
-            name: metrics.roc(targets == k, probabilities[:, k])
+        roc_curves = {
+            name: curves.roc(targets == k, probabilities[:, k])
             for k, name in enumerate(self.classes)
             if self.spec.target_name
             in (None, name)  # of two, the curve of one is that of the other
@@ -110,11 +112,11 @@ class Classification(Task):
         honest = {n: metrics.softmax(outputs["logits"] / t) for n, t in temperatures.items()}
         return {
             "calibration": figures.calibration(
-                {n: metrics.reliability(targets, p) for n, p in honest.items()},
-                {n: metrics.expected_calibration_error(targets, p) for n, p in honest.items()},
+                {n: calibration.reliability(targets, p) for n, p in honest.items()},
+                {n: calibration.expected_calibration_error(targets, p) for n, p in honest.items()},
             ),
             "confusion": figures.confusion(counts, self.classes),
-            "roc": figures.roc(curves, metrics.macro_roc(curves), self.score(outputs)[0]),
+            "roc": figures.roc(roc_curves, curves.macro_roc(roc_curves), self.score(outputs)[0]),
             "history": figures.history(history),
         }
 

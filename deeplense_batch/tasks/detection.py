@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.scoring import figures, metrics
+from deeplense_batch.core.scoring import curves, detection, figures, metrics
 from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Scores
@@ -59,7 +59,7 @@ class Detection(Classification):
 
     def calibrate(self, outputs: Arrays) -> None:
         super().calibrate(outputs)
-        self._threshold = metrics.threshold_of_purity(
+        self._threshold = detection.threshold_of_purity(
             *self._search(outputs), purity=self.purity, prevalence=self.prevalence
         )
 
@@ -73,7 +73,7 @@ class Detection(Classification):
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = super().score(outputs)
         lens, probability = self._search(outputs)
-        found, more = metrics.detection_scores(
+        found, more = detection.detection_scores(
             lens, probability, threshold=self._threshold, prevalence=self.prevalence
         )
         return scores | found, notes + more
@@ -91,7 +91,7 @@ class Detection(Classification):
         assert average is not None
         return drawn | {
             "precision_recall": figures.precision_recall(
-                metrics.precision_recall(lens, probability), average, lens.mean(), threshold
+                curves.precision_recall(lens, probability), average, lens.mean(), threshold
             )
         }
 

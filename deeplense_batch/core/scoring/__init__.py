@@ -1,1 +1,1 @@
-"""Scores and figures of predictions: arrays in, numbers and pictures out."""
+"""Scores and figures of predictions: arrays in, numbers and pictures out; open `metrics` first."""

@@ -84,7 +84,7 @@ def calibration(bins: Mapping[str, Reliability], errors: Mapping[str, float]) ->
 
     Arguments:
         bins: By what they are of, such as ``as trained`` and ``temperature 1.31``: confidence,
-            accuracy and count of each bin (`metrics.reliability`).
+            accuracy and count of each bin (`calibration.reliability`).
         errors: The expected calibration errors, by the same names.
     """
     figure, panels = panels_of(4.6, 5.2, ratios=(3.4, 1))
@@ -146,7 +146,7 @@ def precision_recall(
     """Draw the precision at every recall of a search.
 
     Arguments:
-        curve: Recall and precision (`metrics.precision_recall`).
+        curve: Recall and precision (`curves.precision_recall`).
         average_precision: The area below its steps.
         share: Of positives among the samples: the precision of chance.
         threshold: The stated one, and recall and precision there.
@@ -169,8 +169,8 @@ def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | 
     """Draw a ROC curve for each class, their macro average, and the top left corner enlarged.
 
     Arguments:
-        curves: False and true positive rate by class (`metrics.roc`), where defined.
-        macro: Their average (`metrics.macro_roc`), drawn where there are several.
+        curves: False and true positive rate by class (`curves.roc`), where defined.
+        macro: Their average (`curves.macro_roc`), drawn where there are several.
         scores: Holds the areas, ``auc`` and ``auc_<class>`` (`metrics.classification_scores`).
     """
     figure, panels = panels_of(5.6, 5.6 + 0.1 * len(curves))

@@ -1,8 +1,8 @@
-"""What is found of generated images: three sets in, numbers, notes and figures out.
+"""How good generated images are: three sets of images in, numbers, notes and figures out.
 
-Every number stands beside the same number of ``real`` images: as many of the training set against
-the held-out ones. A perfect generator would have that, and a number without it means nothing; a
-higher precision or class accuracy is lost variety.
+Beside every number is the same number of ``real`` images: as many of the training set, compared
+with the held-out ones. That is what a perfect generator would reach, and without it a number means
+nothing; a higher precision or class accuracy than it is lost variety.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ GENERATED, TRAINING, HELD_OUT = "generated", "training", "held-out"
 _BLOCK = 1024  # training images in memory
 _LEAST = 8  # images of a set that can be judged
 _SHOWN = 8  # images of a class in a sheet
-_YARDSTICK = {"generated": GENERATED, "real": TRAINING}  # what is held against held-out images
+_COMPARED = {"generated": GENERATED, "real": TRAINING}  # what is compared with held-out images
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found of the images of a generator."""
+    """What was measured of the images of a generator."""
 
     numbers: dict[str, Any]  # JSON; of each measure that of ``generated`` and of ``real`` images
     notes: list[str]
@@ -50,11 +50,11 @@ class Judgement:
 
     @property
     def scores(self) -> Scores:
-        """Every measure as ``<name>``, and its yardstick as ``<name>_real``."""
+        """Every measure as ``<name>``, and that of real images as ``<name>_real``."""
         scores: Scores = {}
-        for name, found in self.numbers.items():
-            if isinstance(found, dict) and "generated" in found:
-                scores |= {name: found["generated"], f"{name}_real": found["real"]}
+        for name, number in self.numbers.items():
+            if isinstance(number, dict) and "generated" in number:
+                scores |= {name: number["generated"], f"{name}_real": number["real"]}
         return scores
 
     def write(self, run: RunDir, title: str) -> None:
@@ -85,11 +85,11 @@ def measure(
     loaders: Mapping[str, Loader],
     on_batch: Callable[[], None],
 ) -> Judgement:
-    """Measure all that can be told of the images of a generator.
+    """Measure the images of a generator.
 
     Arguments:
         trained: The generator.
-        critic: The classifier that judges; without one, what needs none is measured.
+        critic: The classifier that judges; without one, all is measured that needs no classifier.
         loaders: Of values as packed, as the generator sees them, by the names `GENERATED`,
             `TRAINING` and `HELD_OUT`.
         on_batch: Called now and then; what it raises ends it.
@@ -98,7 +98,7 @@ def measure(
         ShardError: There are too few images.
         TrainedError: A generated image is not finite.
     """
-    sets = _alike(trained, loaders)
+    sets = _equal_sets(trained, loaders)
     return _Measuring(trained, critic, sets, loaders[TRAINING], on_batch).all()
 
 
@@ -108,7 +108,7 @@ class _Sets:
 
     images: Mapping[str, Images]  # (N, C, H, W)
     targets: Mapping[str, NDArray[np.int64]]  # (N,)
-    classes: tuple[str, ...]  # that the generator was told; none, if it was not
+    classes: tuple[str, ...]  # that images were drawn by; empty where they were not
 
     @property
     def generated(self) -> Images:
@@ -164,40 +164,41 @@ class _Measuring:
         self._numbers |= {"classifier": judge.run.name, "classifier_auc": auc}
         sure = "" if auc is None else f", whose test AUC is {auc:.4f}"
         self._notes.append(f"judged in the features of {judge.run.name}{sure}")
-        seen = {}
+        features, logits = {}, {}
         for name, images in self._sets.images.items():
-            seen[name] = self._critic(images)
+            features[name], logits[name] = self._critic(images)
             self._on_batch()
-        features = {name: found[0] for name, found in seen.items()}
+        self._numbers |= self._feature_distances(features)
+        if self._sets.classes:
+            self._numbers["class_accuracy"] = self._fidelity(self._critic, logits)
+
+    def _feature_distances(self, features: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
         held_out = features[HELD_OUT]
-        found: dict[str, dict[str, Any]] = {
+        numbers: dict[str, dict[str, Any]] = {
             name: {} for name in ("fid", "kid", "precision", "recall", "diversity")
         }
-        for name, set_ in _YARDSTICK.items():
+        for name, set_ in _COMPARED.items():
             of = features[set_]
-            found["fid"][name] = distances.fid(of, held_out)
-            found["kid"][name], found["kid"][f"{name}_sd"] = distances.kid(of, held_out)
-            among = distances.precision_recall(of, held_out)
-            found["precision"][name], found["recall"][name] = among
-            found["diversity"][name] = distances.spread(of) / distances.spread(held_out)
+            numbers["fid"][name] = distances.fid(of, held_out)
+            numbers["kid"][name], numbers["kid"][f"{name}_sd"] = distances.kid(of, held_out)
+            precision, recall = distances.precision_recall(of, held_out)
+            numbers["precision"][name], numbers["recall"][name] = precision, recall
+            numbers["diversity"][name] = distances.spread(of) / distances.spread(held_out)
             self._on_batch()
-        self._numbers |= found
-        if self._sets.classes:
-            self._numbers["class_accuracy"] = self._fidelity(
-                self._critic, {name: logits for name, (_, logits) in seen.items()}
-            )
+        return numbers
 
     def _fidelity(self, critic: Critic, logits: Mapping[str, Floats]) -> dict[str, Any]:
-        """How often the classifier sees the class that was asked for, or is there."""
-        found: dict[str, Any] = {"classes": {name: {} for name in self._sets.classes}}
+        """How often the classifier gives the class asked for, or the label of a real image."""
+        numbers: dict[str, Any] = {"classes": {name: {} for name in self._sets.classes}}
         for name, set_ in (("generated", GENERATED), ("real", HELD_OUT)):
             targets = self._sets.targets[set_]
             right = logits[set_].argmax(1) == critic.numbers(targets, self._sets.classes)
-            found[name] = float(right.mean())
+            numbers[name] = float(right.mean())
             for number, class_ in enumerate(self._sets.classes):
                 of_class = right[targets == number]
-                found["classes"][class_][name] = float(of_class.mean()) if len(of_class) else None
-        return found
+                share = float(of_class.mean()) if len(of_class) else None
+                numbers["classes"][class_][name] = share
+        return numbers
 
     def _inception(self) -> None:
         """FID by the features of Inception, where its weights are here."""
@@ -211,7 +212,7 @@ class _Measuring:
         features = {name: look(images) for name, images in self._sets.images.items()}
         self._numbers["fid_inception"] = {
             name: distances.fid(features[set_], features[HELD_OUT])
-            for name, set_ in _YARDSTICK.items()
+            for name, set_ in _COMPARED.items()
         }
         self._notes.append(
             "fid_inception: by torchvision's weights, which gives other numbers than the usual "
@@ -222,12 +223,15 @@ class _Measuring:
         """Power spectrum, pixels, Einstein radii, fluxes and peaks."""
         sky = image_statistics.sky_of(self._sets.held_out)
         sets = {name: image_statistics.measure(v, sky) for name, v in self._sets.images.items()}
-        away = {
+        distances_of = {
             name: image_statistics.distances(sets[set_], sets[HELD_OUT], self._scale)
-            for name, set_ in _YARDSTICK.items()
+            for name, set_ in _COMPARED.items()
         }
-        found = {name: {k: away[k][name] for k in _YARDSTICK} for name in away["real"]}
-        self._numbers |= found
+        numbers = {
+            statistic: {name: distances_of[name][statistic] for name in _COMPARED}
+            for statistic in distances_of["real"]
+        }
+        self._numbers |= numbers
         self._numbers["einstein_radius"] |= {
             "unit": "arcsec" if np.isfinite(self._scale) else "pixels",
             "found": {n: float(np.isfinite(s.einstein_radii).mean()) for n, s in sets.items()},
@@ -235,24 +239,24 @@ class _Measuring:
         for name, of in sets.items():
             values = {k: v for k, v in vars(of).items() if k != "pixels"}  # too many
             self._arrays |= {f"{name.replace('-', '_')}_{k}": v for k, v in values.items()}
-        arguments = (sets, found, self._scale)
+        arguments = (sets, numbers, self._scale)
         self._figures["power_spectrum"] = figures.power_spectra(*arguments)
         self._figures["distributions"] = figures.distributions(*arguments)
 
     def _copies(self) -> None:
         """Nearest training neighbours of generated and of held-out images."""
-        self._numbers["copied"], near, places, views = self._nearest(_pixels)
+        self._numbers["copied"], ratios, neighbours, views = self._nearest(_pixels)
         if self._critic is not None:
             critic = self._critic
             self._numbers["copied_features"], *_ = self._nearest(lambda x: critic(x)[0])
-        shown = np.argsort(near)[:_SHOWN]
+        shown = np.argsort(ratios)[:_SHOWN]
         turned = [
             self._views(self._sets.generated[i : i + 1])[views[i]][0] for i in shown.tolist()
         ]
-        neighbours = _images(self._pool, places[shown])
-        self._arrays |= {"nearest_generated": np.stack(turned), "nearest_training": neighbours}
+        nearest = _images(self._pool, neighbours[shown])
+        self._arrays |= {"nearest_generated": np.stack(turned), "nearest_training": nearest}
         self._figures["neighbours"] = figures.neighbour_sheet(
-            turned, list(neighbours), near[shown].tolist(),
+            turned, list(nearest), ratios[shown].tolist(),
             f"generated images that are nearest to a training image, {self._trained.run.name}\n"
             "ratio: this distance over the median of that of held-out images",
         )  # fmt: skip
@@ -264,23 +268,23 @@ class _Measuring:
 
         Returns:
             Numbers; and of each generated image, (N,): the distance over the median of held-out
-            images, the place of the neighbour, and the symmetry under which it is that near.
+            images, the number of the neighbour, and the symmetry under which it is that near.
         """
         sets = (self._sets.generated, self._sets.held_out)
         queries = []
         for view in [view for images in sets for view in self._views(images)]:
             queries.append(look(view))
             self._on_batch()
-        away, places = distances.nearest(
+        distance, neighbour = distances.nearest(
             np.concatenate(queries), (look(block) for block in self._blocks())
         )
-        away = away.reshape(2, -1, len(sets[0]))
-        places = places.reshape(away.shape)
-        view = away[0].argmin(0)
-        generated, held_out = away.min(1)
-        own = places[0][view, np.arange(len(view))]
+        distance = distance.reshape(2, -1, len(sets[0]))  # by set, view and image
+        neighbour = neighbour.reshape(distance.shape)
+        view = distance[0].argmin(0)
+        generated, held_out = distance.min(1)
+        nearest = neighbour[0][view, np.arange(len(view))]
         usual = max(float(np.median(held_out)), 1e-12)
-        return distances.copied(generated, held_out), generated / usual, own, view
+        return distances.copied(generated, held_out), generated / usual, nearest, view
 
     def _views(self, images: Images) -> list[Images]:
         """Images under the symmetries that training showed them in."""
@@ -309,8 +313,8 @@ class _Measuring:
         self._figures["samples"] = figures.sample_sheet(rows, title)
 
 
-def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
-    """Equally many of all sets, and of each class, where images were drawn by class.
+def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
+    """Equally many images of all sets, and of each class where images were drawn by class.
 
     Raises:
         ShardError: There are too few.
@@ -319,16 +323,7 @@ def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
     assert isinstance(trained.task, Generation)
     classes = trained.classes if "class" in trained.task.conditions else ()
     targets = {name: loader.targets.cpu().numpy() for name, loader in loaders.items()}
-    places: dict[str, list[NDArray[np.int64]]] = {name: [] for name in loaders}
-    for number in range(max(len(classes), 1)):
-        own = {
-            name: np.flatnonzero(t == number) if classes else np.arange(len(t))
-            for name, t in targets.items()
-        }
-        count = min(map(len, own.values()))
-        for name, some in own.items():
-            places[name].append(some[:count])
-    chosen = {name: np.sort(np.concatenate(some)) for name, some in places.items()}
+    chosen = _equally_many(targets, len(classes))
     count = len(chosen[GENERATED])
     if count < _LEAST:
         raise ShardError(
@@ -342,9 +337,25 @@ def _alike(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
     return _Sets(images, {name: targets[name][chosen[name]] for name in chosen}, classes)
 
 
-def _images(loader: Loader, places: NDArray[np.int64]) -> Images:
+def _equally_many(
+    targets: Mapping[str, NDArray[np.int64]], classes: int
+) -> dict[str, NDArray[np.int64]]:
+    """Sorted indices of as many samples of each class, or without classes, of every set."""
+    chosen: dict[str, list[NDArray[np.int64]]] = {name: [] for name in targets}
+    for number in range(max(classes, 1)):
+        of_class = {
+            name: np.flatnonzero(t == number) if classes else np.arange(len(t))
+            for name, t in targets.items()
+        }
+        count = min(map(len, of_class.values()))
+        for name, indices in of_class.items():
+            chosen[name].append(indices[:count])
+    return {name: np.sort(np.concatenate(indices)) for name, indices in chosen.items()}
+
+
+def _images(loader: Loader, indices: NDArray[np.int64]) -> Images:
     """Some images of a loader, (N, C, H, W)."""
-    parts = np.array_split(places, -(-len(places) // 256))
+    parts = np.array_split(indices, -(-len(indices) // 256))
     return np.concatenate([images.cpu().numpy() for images, _, _ in loader.batches(parts)])
 
 

@@ -50,8 +50,8 @@ def sample(
 ) -> GenerateReport:
     """Draw images into a folder of shards, split ``train``; go on with it if it was cut off.
 
-    Images of all classes are equally many; without classes they are unlabelled. A network that
-    draws by Einstein radius gets radii of its training set, and they are kept as truth.
+    There are equally many images of each class; without classes they are unlabelled. A network
+    that takes Einstein radii gets those of its training set, and they are kept as truth.
 
     Arguments:
         run: Run directory of a finished run.
@@ -75,11 +75,10 @@ def sample(
         ShardError: An argument is not one of those possible, or `out` holds other shards.
         DeviceError: A GPU was asked for and there is none.
     """
-    place = device_of(device)
     return draw(
         open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
-        guidance=guidance, seed=seed, device=place, shard_size=shard_size, part=part, parts=parts,
-        on_batch=on_batch,
+        guidance=guidance, seed=seed, device=device_of(device), shard_size=shard_size, part=part,
+        parts=parts, on_batch=on_batch,
     )  # fmt: skip
 
 
@@ -106,6 +105,24 @@ def draw(
             f"{trained.run.path}: its task, {trained.job.task.name}, generates no images"
         )
     classes = trained.classes if "class" in task.conditions else ()
+    _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
+    generator = _Sampler(trained, task, classes, class_, sampler, steps, guidance, device)
+    return generate_dataset(
+        "sample", generator, "sample", generator.counts(images), Path(out), seed=seed,
+        shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
+    )  # fmt: skip
+
+
+def _check(
+    trained: Trained,
+    classes: Sequence[str],
+    *,
+    images: int,
+    class_: str,
+    sampler: str,
+    steps: int,
+) -> None:
+    """Refuse what cannot be drawn by a network that knows these classes."""
     if class_ and class_ not in classes:
         known = nearest(class_, classes) if classes else "the network is told no classes"
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
@@ -122,16 +139,11 @@ def draw(
             f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
             "cannot be given back; train with data.stretch: linear"
         )
-    content = _Drawn(trained, task, classes, class_, sampler, steps, guidance, device)
-    return generate_dataset(
-        "sample", content, "sample", content.counts(images), Path(out), seed=seed,
-        shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """The images of a run, as a `data.generate.ImageGenerator`."""
+class _Sampler:
+    """Draws the images of a set (`ImageGenerator`) with the network of a run."""
 
     trained: Trained
     task: Generation
@@ -175,8 +187,8 @@ class _Drawn:
         if self.only:
             return {_SPLIT: {name: images * (name == self.only) for name in self.classes}}
         names = self.classes or ("",)
-        share, rest = divmod(images, len(names))
-        return {_SPLIT: {name: share + (k < rest) for k, name in enumerate(names)}}
+        whole, rest = divmod(images, len(names))
+        return {_SPLIT: {name: whole + (k < rest) for k, name in enumerate(names)}}
 
     def described(self) -> dict[str, Any]:
         """The run and how it is asked, as JSON."""
@@ -214,11 +226,10 @@ class _Drawn:
         """Einstein radii drawn from those of the training set, arcsec, (B,)."""
         if not self.task.radii:
             return None
-        table = np.asarray(self.task.radii)
+        quantiles = np.asarray(self.task.radii)
         drawn = [float(torch.rand((), generator=g)) for g in generators]
-        return torch.from_numpy(
-            np.interp(drawn, np.linspace(0, 1, len(table)), table).astype(np.float32)
-        )
+        radii = np.interp(drawn, np.linspace(0, 1, len(quantiles)), quantiles)
+        return torch.from_numpy(radii.astype(np.float32))
 
     def _restore(
         self, x: Tensor, sigma: float, *, labels: Tensor | None, radii: Tensor | None
@@ -243,6 +254,6 @@ class _Drawn:
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
-    """A stream of one image."""
+    """The random numbers of one image."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) >> 1)

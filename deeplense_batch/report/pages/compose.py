@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring import metrics
+from deeplense_batch.core.scoring import curves
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns, short_label
 from deeplense_batch.report.plots.hardest import find_images, hardest
@@ -34,8 +34,8 @@ Model = Mapping[str, Any]  # one of `models` of a comparison
 class Search:
     """How one model of a comparison finds rare objects: of the run that validation picks."""
 
-    roc: metrics.Curve
-    precision_recall: metrics.Curve
+    roc: curves.Curve
+    precision_recall: curves.Curve
     average_precision: float
     share: float  # of positives among the test samples
     point: tuple[float, float] | None  # recall and precision at the stated threshold
@@ -54,12 +54,12 @@ def search(
     Raises:
         ValueError: All samples are of one kind.
     """
-    steps = metrics.precision_recall(positive, scores)
+    steps = curves.precision_recall(positive, scores)
     selected = np.zeros_like(positive) if threshold is None else scores >= threshold
     hits = float(positive[selected].sum())
     return Search(
-        roc=metrics.thinned(metrics.roc(positive, scores)),
-        precision_recall=metrics.thinned(steps),
+        roc=curves.thinned(curves.roc(positive, scores)),
+        precision_recall=curves.thinned(steps),
         average_precision=float(np.sum(np.diff(steps[0]) * steps[1][1:])),
         share=float(positive.mean()),
         point=(hits / float(positive.sum()), hits / float(selected.sum())) if hits else None,
