@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data.augment import apply, resize, uniforms
+from deeplense_batch.data.augment import apply, central_crop, resize, uniforms
 from deeplense_batch.data.loader import Loader, Transform
 from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
@@ -214,6 +214,15 @@ def test_counts_above_the_signed_range_survive(tmp_path):
 def test_a_crop_larger_than_the_images_is_a_sentence(shards):
     with pytest.raises(ShardError, match="25 pixels asked, the images have 24 x 24"):
         Loader(open_split(shards, "train"), transform=Transform(25, None, "linear"), device=CPU)
+
+
+@pytest.mark.parametrize(("edge", "first"), [(6, 1), (7, 1), (8, 2), (4, 0)])
+def test_the_central_crop_leaves_out_the_smaller_half_of_an_odd_margin_first(edge, first):
+    images = np.arange(2 * edge * 9).reshape(2, 1, edge, 9)
+    cropped = central_crop(images, 4)
+    assert np.array_equal(cropped, images[:, :, first : first + 4, 2:6])
+    assert np.shares_memory(cropped, images) and central_crop(images, None) is images
+    assert np.array_equal(central_crop(torch.from_numpy(images), 4).numpy(), cropped)
 
 
 def test_resizing_keeps_the_mean():
