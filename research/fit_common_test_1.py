@@ -7,7 +7,7 @@ that each pixel has a known Poisson variance and hypotheses can be told apart by
     objective = sum over pixels of (counts - model)^2 / model + log(model)
 
 which is -2 log L but for a constant. The models are the package's own lensing functions, and the
-minimum is found by Levenberg-Marquardt steps with numerical derivatives. One line is printed for
+minimum is best by Levenberg-Marquardt steps with numerical derivatives. One line is printed for
 each image and hypothesis:
 
     no      cameras: samples in a pixel, blur exact or by a sampled kernel of some size
@@ -159,8 +159,8 @@ class Model:
             total = p["line_mass"] * squared
             if self.points:
                 each = (total / self.points)[:, None].expand(-1, self.points)
-                places = points_on_line(cx, cy, angle, length, self.points)
-                parts.append(point_masses(self.x, self.y, *places, each))
+                positions = points_on_line(cx, cy, angle, length, self.points)
+                parts.append(point_masses(self.x, self.y, *positions, each))
             else:
                 line = map(_field, (cx, cy, angle, length, total))
                 parts.append(line_mass(self.x, self.y, *line))
@@ -225,8 +225,8 @@ def fit_smooth(image: Image) -> Fit:
     starts = []
     for _ in range(40):
         r, turn, strength = random.uniform((0, 0, 0), (0.5, 2 * math.pi, 0.3))
-        place = {"x": r * math.cos(turn), "y": r * math.sin(turn), "g1": strength}
-        starts.append(START | place | {"theta_e": random.uniform(0.9, 1.6)})
+        position = {"x": r * math.cos(turn), "y": r * math.sin(turn), "g1": strength}
+        starts.append(START | position | {"theta_e": random.uniform(0.9, 1.6)})
     starts.sort(key=lambda s: model.objective(model([s])[0])[0])
     return best_fit(model, starts[:4], SMOOTH, keep=1)
 
@@ -234,8 +234,8 @@ def fit_smooth(image: Image) -> Fit:
 def fit_cameras(image: Image, smooth: Fit) -> Iterator[tuple[str, Fit, str]]:
     """The width of the blur is free: kernels of another size mean another width."""
     for camera in CAMERAS:
-        found = fit(Model(image, camera), smooth.values, (*SMOOTH, "sigma"))
-        yield str(camera), found, f"sigma {found.values['sigma']:.4f}"
+        best = fit(Model(image, camera), smooth.values, (*SMOOTH, "sigma"))
+        yield str(camera), best, f"sigma {best.values['sigma']:.4f}"
 
 
 def fit_line(image: Image, smooth: Fit, starts: int) -> Fit:
@@ -263,41 +263,42 @@ def fit_string(image: Image, line: Fit, points: int, starts: int, camera: Camera
 
 
 def fit_points(image: Image, smooth: Fit, most: int) -> Fit:
-    """Point masses of free mass and place, added while each gains `LEAST_GAIN`."""
-    model, found, free = Model(image), smooth, list(SMOOTH)
+    """Point masses of free mass and position, added while each gains `LEAST_GAIN`."""
+    model, best, free = Model(image), smooth, list(SMOOTH)
     for n in range(most):
         names = [f"mass_{n}", f"x_{n}", f"y_{n}"]
         starts = [
-            found.values | dict(zip(names, (mass, x, y), strict=True))
-            for x, y in likely_positions(model, found, free, names)
+            best.values | dict(zip(names, (mass, x, y), strict=True))
+            for x, y in likely_positions(model, best, free, names)
             for mass in (0.003, 0.009)
         ]
         more = best_fit(model, starts, [*free, *names], keep=2, trial=5)
-        if found.objective - more.objective < LEAST_GAIN:
+        if best.objective - more.objective < LEAST_GAIN:
             break
-        found, free = more, [*free, *names]
-    return found
+        best, free = more, [*free, *names]
+    return best
 
 
 def likely_positions(
-    model: Model, found: Fit, free: Sequence[str], names: Sequence[str]
+    model: Model, best: Fit, free: Sequence[str], names: Sequence[str]
 ) -> list[tuple[float, float]]:
     """Where one more light point mass would gain most, the other parameters following."""
-    weight = (found.model + model.image.floor).clamp_min(3.0).rsqrt().flatten()
-    basis, _ = torch.linalg.qr((model.derivatives(found.values, free, found.model) * weight).T)
-    residual = (model.image.counts - found.model).flatten() * weight
+    weight = (best.model + model.image.floor).clamp_min(3.0).rsqrt().flatten()
+    basis, _ = torch.linalg.qr((model.derivatives(best.values, free, best.model) * weight).T)
+    residual = (model.image.counts - best.model).flatten() * weight
     side = np.arange(-2.1, 2.11, 0.1)
-    places = [(float(x), float(y)) for x in side for y in side if x * x + y * y < 2.1**2]
+    positions = [(float(x), float(y)) for x in side for y in side if x * x + y * y < 2.1**2]
     gains = []
-    for i in range(0, len(places), 16):
+    for i in range(0, len(positions), 16):
         tried = [
-            found.values | dict(zip(names, (0.003, *at), strict=True)) for at in places[i : i + 16]
+            best.values | dict(zip(names, (0.003, *at), strict=True))
+            for at in positions[i : i + 16]
         ]
-        change = (model(tried) - found.model).flatten(1) * weight
+        change = (model(tried) - best.model).flatten(1) * weight
         change -= (change @ basis) @ basis.T
         amount = (change @ residual).clamp_min(0.0)
         gains += (amount**2 / (change**2).sum(1)).tolist()
-    order = [places[i] for i in np.argsort(gains)[::-1]]
+    order = [positions[i] for i in np.argsort(gains)[::-1]]
     apart: list[tuple[float, float]] = []
     for at in order:
         if all(math.dist(at, other) > 0.25 for other in apart):
@@ -305,8 +306,8 @@ def likely_positions(
     return apart[:5]
 
 
-def describe_line(found: Fit) -> str:
-    v = found.values
+def describe_line(best: Fit) -> str:
+    v = best.values
     share = v["line_mass"] / (1 + v["line_mass"])  # of lens and line together
     return (
         f"fraction {share:.4f}  length {abs(v['line_length']):.2f}  "
@@ -315,8 +316,8 @@ def describe_line(found: Fit) -> str:
     )
 
 
-def describe_points(found: Fit) -> str:
-    v = found.values
+def describe_points(best: Fit) -> str:
+    v = best.values
     points = sorted(
         (
             (v[k], math.hypot(v[k.replace("mass", "x")], v[k.replace("mass", "y")]))
@@ -336,14 +337,14 @@ def hypotheses(image: Image, name: str, quick: bool) -> Iterator[tuple[str, Fit,
     if name == "no":
         yield from fit_cameras(image, smooth)
     elif name == "sphere":
-        found = fit_points(image, smooth, most=3 if quick else 9)
-        yield "point masses", found, describe_points(found)
+        best = fit_points(image, smooth, most=3 if quick else 9)
+        yield "point masses", best, describe_points(best)
     else:
         line = fit_line(image, smooth, starts=40 if quick else 150)
         yield "line", line, describe_line(line)
         for points in (25,) if quick else (12, 25, 50, 100):
-            found = fit_string(image, line, points, starts=4 if quick else 10)
-            yield f"string of {points}", found, describe_line(found)
+            best = fit_string(image, line, points, starts=4 if quick else 10)
+            yield f"string of {points}", best, describe_line(best)
         finer = fit_string(image, line, 25, starts=4 if quick else 10, camera=Camera(2, 11))
         yield "string of 25, 2 samples", finer, describe_line(finer)
 
@@ -364,13 +365,13 @@ def main() -> None:
             for path in paths[: 2 if options.quick else None]:
                 image = Image.read(path, 150 if name == "no" else CROP)
                 first: float | None = None
-                for what, found, remarks in hypotheses(image, name, options.quick):
-                    first = found.objective if first is None else first
-                    gain = first - found.objective
+                for what, best, remarks in hypotheses(image, name, options.quick):
+                    first = best.objective if first is None else first
+                    gain = first - best.objective
                     gains.setdefault((name, what), []).append(gain)
                     print(
                         f"{image.name:9} {what:24} gain {gain:8.1f}  "
-                        f"chi2/pixel {found.chi_squared:.4f}  {remarks}",
+                        f"chi2/pixel {best.chi_squared:.4f}  {remarks}",
                         flush=True,
                     )
     for (name, what), all_gains in gains.items():

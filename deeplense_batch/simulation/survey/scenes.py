@@ -391,18 +391,9 @@ def _window(axis: Tensor, centre: float, reach: float) -> slice:
 
 def _no_arc(survey: Survey) -> Truth:
     """The part of the truth that only a lens has, as zeros."""
-    shapes = {
-        "z_s": (),
-        "theta_e": (),
-        "source": (6,),
-        "clumps": (survey.source.most_clumps, 4),
-        "source_magnitudes": (3,),
-        "lens": (2,),
-        "shear": (2,),
-        "magnification": (),
-        "arc_snr": (),
-        "arc_contrast": (),
-        "arc_share": (),
-        "tries": (),
-    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "z_s": (), "theta_e": (), "source": (6,), "clumps": (survey.source.most_clumps, 4),
+        "source_magnitudes": (3,), "lens": (2,), "shear": (2,), "magnification": (),
+        "arc_snr": (), "arc_contrast": (), "arc_share": (), "tries": (),
+    }  # fmt: skip
     return {name: np.zeros(shape) for name, shape in shapes.items()}
