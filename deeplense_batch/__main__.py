@@ -16,13 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-import fire
-
 import deeplense_batch
-from deeplense_batch.commands import Commands, Plan
+from deeplense_batch.cli.parse import Verb
+from deeplense_batch.cli.verbs import read
 from deeplense_batch.memory import keep_freed_memory
 from deeplense_batch.surroundings import settle
-from deeplense_batch.words import quoted
 
 __all__ = ["main"]
 
@@ -45,15 +43,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(0)
     _log_to_stderr()
     keep_freed_memory()
-    plan: Plan | None = None
+    verb: Verb | None = None
     try:
         settle()
-        plan = fire.Fire(
-            Commands(), command=quoted(typed, Commands), name="deeplense-batch", serialize=_nothing
-        )
-        if not isinstance(plan, Plan):
-            sys.exit(2)
-        code = plan.act()
+        verb = read(typed)
+        code = verb.act()
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -63,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         code = _exit_code(error)
         if code == 1:
             raise
-        _complain(_sentence(error, plan))
+        _complain(_sentence(error, verb))
     sys.exit(code)
 
 
@@ -81,7 +75,7 @@ def _exit_code(error: Exception) -> int:
     return int(getattr(error, "exit_code", 1))
 
 
-def _sentence(error: Exception, plan: Plan | None) -> str:
+def _sentence(error: Exception, verb: Verb | None) -> str:
     """What went wrong, in words that name the place."""
     if isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}"
@@ -89,11 +83,11 @@ def _sentence(error: Exception, plan: Plan | None) -> str:
         return f"{error.path}: cannot be loaded ({error}); is there memory for it?"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    place = error.filename or _place(error, plan)
+    place = error.filename or _place(error, verb)
     return f"{place}: {error.strerror}" if place else str(error)
 
 
-def _place(error: OSError, plan: Plan | None) -> object:
+def _place(error: OSError, verb: Verb | None) -> object:
     """What an error without a file's name is about."""
     try:
         Path.cwd()
@@ -106,7 +100,7 @@ def _place(error: OSError, plan: Plan | None) -> object:
     except (OSError, ValueError):
         _write_no_more(sys.stdout)
         return "standard output"
-    return plan.writes if plan else None
+    return verb.writes if verb else None
 
 
 def _complain(text: str) -> None:
@@ -121,10 +115,6 @@ def _write_no_more(stream: TextIO) -> None:
     """Let go what a stream still holds: Python would try to write it when it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _nothing(_: object) -> None:
-    """Fire prints what this gives for what a verb returned."""
 
 
 def _log_to_stderr() -> None:

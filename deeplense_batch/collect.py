@@ -47,7 +47,7 @@ def collect(
     root: Path | str | None,
     out: Path | str = "report",
     *,
-    published: Path | str | None = None,
+    import_: Path | str | None = None,
     predictions: Mapping[str, Path] | None = None,
     classes: Sequence[str] = (),
     bench: Path | str | None = None,
@@ -61,7 +61,7 @@ def collect(
     Arguments:
         root: Folder of the runs, or None for the results of other programs alone.
         out: Folder of the report.
-        published: Folder of published results (`imported.published_rows`).
+        import_: Folder of published results (`imported.published_rows`).
         predictions: Folders of predictions, by the name of their model.
         classes: Class names of these (`imported.prediction_rows`).
         bench: What ``bench --out`` wrote, for hours on one device.
@@ -80,7 +80,7 @@ def collect(
     if folder.path.exists() and not folder.path.is_dir():
         raise CollectError(f"{out}: not a folder")
     rows, copies = ([], []) if root is None else one_of_each(read_rows(root))
-    rows += published_rows(published) if published else []
+    rows += published_rows(import_) if import_ else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
     content, pictures = _compared(rows, notes)

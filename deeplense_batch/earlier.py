@@ -49,7 +49,7 @@ def find_classifier(place: Path, asked: str) -> Path:
         raise JobError(f"{asked}: {error}") from None
     if not done:
         raise NotYetError(
-            f"{asked}: {place}: no finished run there; expected that of a classifier"
+            f"{asked}: {place}: no finished run there; expected that of a classifier", place
         )
     (job,) = load_jobs(runs[0].path / "job.yaml")
     if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
@@ -80,7 +80,8 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     if not (place / "best.pt" if place.is_dir() else place).is_file():
         raise NotYetError(
             f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
-            "or a .pt or .safetensors file"
+            "or a .pt or .safetensors file",
+            Path(job.train.init),
         )
     train = job.train.model_copy(update={"init": str(place.absolute())})
     return job.model_copy(update={"train": train})

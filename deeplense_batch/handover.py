@@ -55,7 +55,7 @@ def hand_over(
     *,
     parallel: int | None = None,
     device: str | None = None,
-    links: int = 0,
+    chain: int = 0,
     report: Path | None = None,
 ) -> None:
     """Hand runs to SLURM; each says what it waits for before SLURM hears of it.
@@ -66,7 +66,7 @@ def hand_over(
         out: Folder of the run directories.
         parallel: Elements of an array at a time; by default as many as SLURM likes.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-        links: Jobs that wait behind each array to go on with what it leaves.
+        chain: Jobs that wait behind each array to go on with what it leaves.
         report: Folder of a report, which a job makes when all have ended.
 
     Raises:
@@ -95,12 +95,12 @@ def hand_over(
     freeze(folder, frozen, **told)
     for k, (group, script) in enumerate(zip(groups, scripts, strict=True)):
         (folder / str(k)).mkdir()
-        chain = [script.hand_over()]
-        for _ in range(links):
-            script.after(f"afternotok:{chain[-1]}")
-            chain.append(script.hand_over())
-        _log.info("job %s: %s", " then ".join(chain), group)
-        ids += chain
+        linked = [script.hand_over()]
+        for _ in range(chain):
+            script.after(f"afternotok:{linked[-1]}")
+            linked.append(script.hand_over())
+        _log.info("job %s: %s", " then ".join(linked), group)
+        ids += linked
     if report is not None:
         (folder / "collect").mkdir()
         last = arrays.collect_script(f"{token}-collect", profile, folder / "collect", out, report)

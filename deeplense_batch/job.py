@@ -51,7 +51,16 @@ class JobError(ValueError):
 
 
 class NotYetError(JobError):
-    """A run needs another that has not trained yet."""
+    """A run needs another that has not trained yet.
+
+    Arguments:
+        message: One sentence.
+        folder: Of that run or its job, as it was named.
+    """
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class OverrideError(JobError):
@@ -261,7 +270,7 @@ class SimulateSection(_Section):
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
-        given = {"preset": self.preset or None, "size": self.size, "changes": self.set or None}
+        given = {"preset": self.preset or None, "size": self.size, "set_": self.set or None}
         return {name: value for name, value in given.items() if value is not None}
 
     @property

@@ -132,7 +132,7 @@ def submit(
     parallel: int | None = None,
     jobs_per_gpu: int = 1,
     device: str | None = None,
-    links: int = 0,
+    chain: int = 0,
     report: Path | None = None,
 ) -> None:
     """Carry out what a submission has to do; returns when this machine is through with it.
@@ -149,7 +149,7 @@ def submit(
             or cores, and as many as SLURM likes.
         jobs_per_gpu: Runs that share a GPU of this machine.
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
-        links: SLURM only: jobs that wait behind each array to go on with what it leaves, where
+        chain: SLURM only: jobs that wait behind each array to go on with what it leaves, where
             nodes cannot requeue.
         report: SLURM only: folder of a report, which a job makes when all have ended.
 
@@ -177,7 +177,7 @@ def submit(
         each = zip(submission.planned, submission.elements, submission.actions, strict=True)
         handover.hand_over(
             [(item, seen) for item, seen, action in each if action != "skip"], folder, out,
-            parallel=parallel, device=device, links=links, report=report,
+            parallel=parallel, device=device, chain=chain, report=report,
         )  # fmt: skip
         return
     todo = submission.todo

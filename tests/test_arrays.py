@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import PATIENCE, REPOSITORY, require_programs, typed
 
-from deeplense_batch import cluster_commands
+from deeplense_batch.cli import cluster_verbs
 from deeplense_batch.job import JobError, Resources
 from deeplense_batch.plan import plan
 from deeplense_batch.profile import Profile, load_profile
@@ -379,7 +379,7 @@ def test_watch_looks_until_no_run_is_at_work(recipe, capsys, monkeypatch):
         if len(looks) == 2:
             run.write_status(Status(state="failed", epoch=1, reason="oom", message="too large"))
 
-    monkeypatch.setattr(cluster_commands.time, "sleep", wait)
+    monkeypatch.setattr(cluster_verbs.time, "sleep", wait)
     code, shown, _ = typed(capsys, "status", "--watch", "--check")
     assert code == 5 and looks == [30, 30]
     assert shown.count("1 run: 1 running") == 2 and shown.count("1:30 h") == 2

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import make_job, typed
+from conftest import REPOSITORY, make_job, typed
 
+from deeplense_batch.cli import cluster_verbs, data_verbs, inference_verbs, run_verbs
+from deeplense_batch.cli.parse import NEEDED, Device, describe, parse
+from deeplense_batch.cli.recipes import one_of_several
+from deeplense_batch.cli.verbs import GROUPS, VERBS, read
+from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, Status
-
-VERBS = ("simulate", "pack", "run", "submit", "status", "collect", "models")
 
 
 @pytest.fixture
@@ -67,21 +74,135 @@ def test_a_misspelt_word_is_usage_and_nothing_happens(runs, words, capsys):
     assert (code, shown) == (2, "")
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
+def test_the_bare_program_lists_every_verb_by_what_it_is_for(words, capsys):
+    code, shown, error = typed(capsys, *words)
+    assert (code, error) == (0, "")
+    for group, verbs in GROUPS.items():
+        section = shown.split(f"{group}\n")[1].split("\n\n")[0]
+        names = [line.split()[0] for line in section.splitlines() if line[2] != " "]
+        assert names == [verb.__name__ for verb in verbs]
+
+
+def test_every_verb_has_its_row():
+    """A function that a file of verbs offers, and that no group has, could not be typed."""
+    offered = {
+        getattr(module, name)
+        for module in (cluster_verbs, data_verbs, inference_verbs, run_verbs)
+        for name in module.__all__
+    }
+    listed = [verb for verbs in GROUPS.values() for verb in verbs]
+    assert set(listed) == offered and len(listed) == len(offered) == len(VERBS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("width", [50, 90])
+def test_every_verb_describes_itself_with_an_example(name, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, shown, error = typed(capsys, name, "--help")
+    assert (code, error) == (0, "") and shown.isascii()
+    known = describe(VERBS[name])
+    example = shown.split("Example:\n")[1].splitlines()[0]
+    for line in shown.splitlines()[1:]:
+        assert len(line) <= width or line == example, line
+    flat = " ".join(shown.split())
+    for parameter in known.parameters:
+        assert parameter.about and parameter.about in flat and parameter.typed in flat, parameter
+    program, words = example.strip().split(f"{name}", 1)
+    assert program == "python -m deeplense_batch "
+    verb = read([name, *shlex.split(words)])
+    assert verb.function is VERBS[name]
+    for word in shlex.split(words):
+        assert not word.startswith("jobs/") or (REPOSITORY / word).is_file(), word
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("line", "says"),
     [
-        [],
-        *(
-            [v, "--help"]
-            for v in ["simulate", "pack", "run", "submit", "status", "collect", "models"]
-        ),
+        ("stats", "stats: no such verb; did you mean 'status'?"),
+        ("--out x status", "--out: a verb comes first; --help lists them"),
+        ("predict RUN RUN DATA", "predict: takes RUN DATA; 'DATA' is one word too many"),
+        ("models x", "models: takes no words; 'x' is one word too many"),
+        ("export RUN", "export: OUT is missing, folder that is made; 'export --help' shows an"),
+        ("export RUN out --run other", "RUN: is given twice, as 'other' and as 'RUN'"),
+        ("export RUN out --format json --format onnx", "--format: is given twice, as 'json' and"),
+        ("pack a b --seed", "--seed: needs a value, N"),
+        ("pack a b --seed --skip_bad", "--seed: needs a value, N"),
+        ("pack a b --s 3", "--s: may be --shard_size or --seed or --skip_bad of pack; write it"),
+        ("pack a b --skip_bad=perhaps", "--skip_bad: is a flag, true or false, got 'perhaps'"),
+        ("pack a b --dtype=float8", "--dtype: got 'float8'; allowed: exact, float16, float32"),
+        ("pack a b --seed=-1", "--seed: expected a whole number, 0 or more, got '-1'"),
+        ("bench --repeats=0", "--repeats: expected a whole number, 1 or more, got '0'"),
+        ("clean --older=old", "--older: expected a number, got 'old'"),
+        ("cancel --state queued,done", "--state: got 'done'; allowed: queued, running"),
+        ("collect --predictions a", "--predictions: expected NAME=FOLDER, got 'a'"),
+        ("collect --out=", "--out: a path is needed, got ''; an unset variable?"),
+        ("explain RUN --out a.jpg", "--out: a name that ends in .png, got 'a.jpg'"),
+        ("submit --epochs=3", "--epochs: no such flag of submit; did you mean"),
     ],
-    ids=str,
 )
-def test_every_verb_describes_itself(words, capsys):
-    code, shown, also = typed(capsys, *words)
-    assert code == 0 and "SYNOPSIS" in shown + also
-    assert "FIRE" not in shown + also
+def test_what_is_wrong_with_a_line_is_one_sentence(line, says, capsys):
+    code, shown, error = typed(capsys, *line.split())
+    assert (code, shown) == (2, "") and error.startswith(says) and error.count("\n") == 1
+
+
+def every_kind(
+    first: Path,
+    *more: str,
+    switch: bool = False,
+    count: int = 1,
+    share: float | None = 0.5,
+    device: Device | None = None,
+    names: tuple[str, ...] = (),
+    set_: dict[str, Any] | None = None,
+    import_: Path | None = None,
+    **fields: Any,
+) -> int:
+    """Take a value of every kind."""
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("a --switch", {"switch": True}),
+        ("--switch a", {"switch": True}),
+        ("a --switch=False", {"switch": False}),
+        ("a -c 7", {"count": 7}),
+        ("a --share 1e-3", {"share": 0.001}),
+        ("a --share -1", {"share": -1.0}),
+        ("a --share=none", {"share": None}),
+        ("a --device cuda", {"device": "cuda"}),
+        ("a --device=", {"device": None}),
+        ("a --names x,y", {"names": ("x", "y")}),
+        ("a --set p.q=1 --set=r=[1,2]", {"set_": {"p.q": 1, "r": [1, 2]}}),
+        ("a --import b", {"import_": Path("b")}),
+        ("a --train.lr 3e-5 --model.name=12", {"train.lr": 3e-5, "model.name": 12}),
+        ("a --data.augment.flips", {"data.augment.flips": True}),
+        ("12e45678", {"first": Path("12e45678")}),
+        ("--first=a", {}),
+    ],
+)
+def test_values_are_read_by_the_annotation_of_their_parameter(line, values):
+    found = parse(every_kind, line.split())
+    assert {"first": Path("a")} | values == found.values and found.words == ()
+    for name, value in values.items():
+        assert type(found.values[name]) is type(value)
+
+
+def test_words_without_a_name_of_their_own_keep_their_order():
+    found = parse(every_kind, ["a", "--switch", "c", "--count=2", "b"])
+    assert found.words == ("c", "b") and found.values["first"] == Path("a")
+
+
+def test_a_description_is_what_the_documentation_is_made_from():
+    known = describe(VERBS["simulate"])
+    by_name = {parameter.name: parameter for parameter in known.parameters}
+    assert known.example.startswith("simulate substructure ")
+    assert [p.typed for p in known.parameters[:3]] == ["KIND", "OUT", "--preset"]
+    assert by_name["out"].default is NEEDED and by_name["images"].default == 600
+    assert (by_name["set_"].typed, by_name["set_"].value) == ("--set", "FIELD=VALUE")
+    assert by_name["device"].value == "cpu|cuda" and by_name["device"].optional
 
 
 def test_a_misspelt_flag_names_the_nearest(capsys):
@@ -112,9 +233,43 @@ def test_run_takes_one_run_only(tmp_path, capsys):
     path = tmp_path / "two.yaml"
     path.write_text("model: {name: resnet18}\ndata: {root: d}\nseeds: [0, 1]\n")
     code, _, error = typed(capsys, "run", path)
-    assert code == 2 and "holds 2 runs" in error
+    says = f"{path}: holds 2 runs; '--seed=0' takes one of them, 'submit --grid {path}' all\n"
+    assert (code, error) == (2, says)
     code, _, error = typed(capsys, "run", path, "--seed=0")
     assert code == 3 and "no such folder of shards" in error
+    code, _, error = typed(capsys, "submit", path)
+    says = f"{path}: holds 2 runs; --grid submits them all, '--seed=0' one of them\n"
+    assert (code, error) == (2, says)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "jobs").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_flags_that_take_one_run_of_a_recipe_do(path):
+    jobs = load_jobs(path)
+    if len(jobs) > 1:
+        flags = shlex.split(one_of_several(path, jobs, {}).strip("'"))
+        verb = read(["run", str(path), *flags])
+        fields = {name: value for name, value in verb.values.items() if name != "job"}
+        assert load_jobs(path, fields) == jobs[:1]
+
+
+def test_all_jobs_of_a_fresh_clone_lead_with_what_brings_most(tmp_path, monkeypatch, capsys):
+    """Nothing is there: one sentence with one command, then a line for each thing that lacks."""
+    shutil.copytree(REPOSITORY / "jobs", tmp_path / "jobs")
+    monkeypatch.chdir(tmp_path)
+    for verb in ("submit", "sbatch"):
+        code, shown, error = typed(capsys, verb, "--grid")
+        assert code == 3 and error.startswith(
+            "no recipe in jobs/ has what it needs here; 'submit jobs/simulate.yaml' brings "
+            "data/common_test_1, which "
+        )
+        assert error.count("\n") == 1 and len(shown.splitlines()) <= 6
+        recipes = [path for path in Path("jobs").glob("*.yaml") if path.stem != "simulate"]
+        assert f"of {len(recipes)} lack" in error
+        for path in recipes:
+            assert re.search(rf"\b{path.stem}\b", shown), path
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_reader_may_leave_early(runs):

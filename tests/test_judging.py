@@ -223,7 +223,7 @@ class TestStatistics:
         """To a pixel, where source and lens are on the axis and nearly round."""
         simulate(
             "substructure", tmp_path / "set", preset="varied", images=60,
-            changes={
+            set_={
                 "source.place.x": 0.0, "source.place.y": 0.0, "lens.q": 0.95, "lens.shear": 0.0,
             },
         )  # fmt: skip

@@ -32,8 +32,7 @@ FLOORS = {
     "trained": 3, "answers": 3, "predict": 3, "sample": 3,
     "card": 3, "export": 3, "explain": 3, "preflight": 3, "judging": 3,
     "local": 4, "arrays": 4, "handover": 4, "forecast": 4, "submit": 4, "watch": 4,
-    "words": 5, "data_commands": 5, "model_commands": 5,
-    "cluster_commands": 5, "commands": 5, "__main__": 5,
+    "cli": 5, "__main__": 6,
 }  # fmt: skip
 
 

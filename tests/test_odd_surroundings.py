@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import typed
 
-from deeplense_batch import data_commands
+from deeplense_batch.cli import data_verbs
 from deeplense_batch.data import pack as packing
 from deeplense_batch.job import JobError
 from deeplense_batch.models.weights import WeightsError, read, start_from
@@ -57,7 +57,7 @@ def test_an_error_of_the_program_is_not_taken_for_one_of_the_machine(
 ):
     monkeypatch.setattr(packing, "pack", failing(ImportError("cannot import name 'x'")))
     with pytest.raises(ImportError):
-        data_commands.DataCommands().pack(str(tmp_path), "out").act()
+        data_verbs.pack(tmp_path, Path("out"))
     with pytest.raises(ImportError):
         typed(capsys, "pack", tmp_path, "out")
 

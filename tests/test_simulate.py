@@ -192,7 +192,7 @@ class TestRefused:
                 "--device: is not for a set of kind lens_finding; it is for substructure, diffus",
             ),
             ({"kind": "lens_finding", "size": 64}, "--size: is not for a set of kind lens_find"),
-            ({"kind": "lens_finding", "changes": {"z_s": 2}}, "simulate: --set: is not for a set"),
+            ({"kind": "lens_finding", "set_": {"z_s": 2}}, "simulate: --set: is not for a set"),
             ({"sise": 64}, "--sise: is not for a set of kind substructure; it is for none"),
             ({"kind": "substucture"}, "did you mean 'substructure'"),
             ({"preset": "common_test"}, "did you mean 'common_test_1'"),
@@ -207,34 +207,34 @@ class TestRefused:
             ({"kind": "lens_finding", "preset": "varied"}, "--preset: is not for a set of kind"),
             ({"kind": "super_resolution", "size": 75}, "pairs need an even number; got 75"),
             ({"kind": "lens_finding", "images": 3}, "images: expected a whole number from 4"),
-            ({"changes": {"z_s": 0.5}}, "a source should lie behind its lens"),
-            ({"changes": {"sphere.cuont": 3}}, "no such field; did you mean 'count'"),
-            ({"changes": {"sphere.mass": 1e11}}, "2.5 of the lens in substructure leaves no lens"),
-            ({"changes": {"source.q": [0.5, 1.5]}}, "0.5 to 1.5; should rise within"),
-            ({"changes": {"source.q": "thin"}}, "expected a number, .low, high. or"),
-            ({"changes": {"lens.mass": 0}}, "lens.mass: should be above 0, got 0"),
-            ({"changes": {"camera.sky": -1}}, "camera.sky: should be above 0, got -1"),
-            ({"changes": {"source.intensity": 0}}, "source.intensity: should be above 0"),
-            ({"changes": {"lens.q": 1e-4}}, "should rise within 0.05 to 1"),
+            ({"set_": {"z_s": 0.5}}, "a source should lie behind its lens"),
+            ({"set_": {"sphere.cuont": 3}}, "no such field; did you mean 'count'"),
+            ({"set_": {"sphere.mass": 1e11}}, "2.5 of the lens in substructure leaves no lens"),
+            ({"set_": {"source.q": [0.5, 1.5]}}, "0.5 to 1.5; should rise within"),
+            ({"set_": {"source.q": "thin"}}, "expected a number, .low, high. or"),
+            ({"set_": {"lens.mass": 0}}, "lens.mass: should be above 0, got 0"),
+            ({"set_": {"camera.sky": -1}}, "camera.sky: should be above 0, got -1"),
+            ({"set_": {"source.intensity": 0}}, "source.intensity: should be above 0"),
+            ({"set_": {"lens.q": 1e-4}}, "should rise within 0.05 to 1"),
             (
-                {"preset": "varied", "changes": {"camera.counts_per_sky_sd": 5000}},
+                {"preset": "varied", "set_": {"camera.counts_per_sky_sd": 5000}},
                 "camera.snr: 15 to 30; should rise within 1e-06 to 6.5536",
             ),
             (
                 {
-                    "changes": {
+                    "set_": {
                         "sphere.mass": {"law": "PowerLaw", "exponent": -1, "low": 1, "high": 2}
                     }
                 },
                 "PowerLaw: exponent should not be -1",
             ),
-            ({"changes": {"source.n": {"law": "Normal", "mean": 1, "sd": -1}}}, "sd should be 0"),
-            ({"changes": {"camera.psf_sigma": 0.5}, "size": 32}, "does not fit a frame of 32"),
-            ({"changes": {"sphere.profile": "nfw"}}, "allowed: point, pseudo_jaffe"),
-            ({"changes": {"name": "mine"}}, "no such field"),
-            ({"changes": {"z_s.low": 0.1}}, "a source should lie behind its lens"),
-            ({"changes": {"vort.centre": 0}}, "expected {place: Polar"),
-            ({"changes": {"source.n": {"law": "Normal"}}}, "Normal takes numbers for mean, sd"),
+            ({"set_": {"source.n": {"law": "Normal", "mean": 1, "sd": -1}}}, "sd should be 0"),
+            ({"set_": {"camera.psf_sigma": 0.5}, "size": 32}, "does not fit a frame of 32"),
+            ({"set_": {"sphere.profile": "nfw"}}, "allowed: point, pseudo_jaffe"),
+            ({"set_": {"name": "mine"}}, "no such field"),
+            ({"set_": {"z_s.low": 0.1}}, "a source should lie behind its lens"),
+            ({"set_": {"vort.centre": 0}}, "expected {place: Polar"),
+            ({"set_": {"source.n": {"law": "Normal"}}}, "Normal takes numbers for mean, sd"),
         ],
     )
     def test_before_anything_is_written(self, change, says, tmp_path):
@@ -397,9 +397,7 @@ class TestInParts:
 
     def test_counts_that_do_not_fit_are_a_sentence(self, tmp_path):
         with pytest.raises(ShardError, match=r"an image has counts from 0 to .* 65535"):
-            simulate(
-                "substructure", tmp_path, images=6, size=32, changes={"source.intensity": 1e5}
-            )
+            simulate("substructure", tmp_path, images=6, size=32, set_={"source.intensity": 1e5})
 
     def test_what_is_left_of_a_making_is_no_licence(self, tmp_path):
         simulate("substructure", tmp_path, images=6, size=32)

@@ -314,10 +314,12 @@ def test_submit_without_a_recipe_takes_all_of_jobs(recipe, capsys):
     Path("jobs/other.yaml").write_text("model: {name: lcnet_050}\ndata: {root: nowhere}\n")
     code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run")
     assert code == 0 and "2 runs, 2 to do" in shown
-    assert "left out jobs/other.yaml: other: nowhere: no such folder" in shown
+    assert "left out 1 for want of what 'pack', 'simulate' or another job makes" in shown
+    assert shown.index("to do") < shown.index("nowhere (other)")
     Path("jobs/small.yaml").unlink()
-    code, _, error = typed(capsys, "submit", "--grid", "--dry_run")
-    assert code == 3 and "no recipe in jobs/ has what it needs here" in error
+    code, shown, error = typed(capsys, "submit", "--grid", "--dry_run")
+    assert (code, error) == (3, "no recipe in jobs/ has what it needs here\n")
+    assert "nowhere (other)" in shown
     Path("jobs/other.yaml").unlink()
     assert "there are no recipes here" in typed(capsys, "submit", "--grid")[2]
 

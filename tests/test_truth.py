@@ -71,9 +71,7 @@ def test_substructure_that_weighs_more_is_easier_to_detect(tmp_path):
     medians = []
     for fraction in (0.003, 0.01, 0.03):
         root = tmp_path / str(fraction)
-        simulate(
-            "substructure", root, preset="physical", images=36, changes={"fraction": fraction}
-        )
+        simulate("substructure", root, preset="physical", images=36, set_={"fraction": fraction})
         truth = Truth(root, "train")
         lines = [i for i, t in enumerate(truth.split.targets()) if t == 2][:9]
         medians.append(np.median([truth.numbers(i)["delta_chi2"] for i in lines]))

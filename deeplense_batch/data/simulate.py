@@ -45,7 +45,6 @@ KINDS: dict[str, Callable[..., Kind]] = {
     "super_resolution": SuperResolution,
 }
 
-_FLAGS = {"changes": "set"}  # options that a person gives by another name
 _LOG_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ def simulate(
         part: Which part of the shards this process makes, from 0.
         parts: Into how many parts they are divided. Who finds all shards made completes the set.
         each: Called after every few images; what it raises ends the simulation, to go on later.
-        options: Of the kind: ``preset``, ``changes``, ``size`` and ``device`` of `Substructure`.
+        options: Of the kind: ``preset``, ``set_``, ``size`` and ``device`` of `Substructure`.
 
     Raises:
         ShardError: An argument is not one of those possible, or `out` holds other shards, or
@@ -196,8 +195,8 @@ def check(kind: str, *, images: int, **options: Any) -> tuple[Kind, dict[str, di
     takes = {name: set(inspect.signature(made).parameters) for name, made in KINDS.items()}
     for name in options:
         if name not in takes[kind]:
-            flag = _FLAGS.get(name, name)
             others = ", ".join(one for one, known in takes.items() if name in known) or "none"
+            flag = name.removesuffix("_")
             raise ShardError(
                 f"simulate: --{flag}: is not for a set of kind {kind}; it is for {others}"
             )

@@ -45,7 +45,7 @@ class Substructure:
 
     Arguments:
         preset: Name of the laws, of `PRESETS`.
-        changes: Values by dotted field of the preset, in place of its own.
+        set_: Values by dotted field of the preset, in place of its own.
         size: Pixels along a side of an image; their width is the preset's.
         device: ``cpu`` or ``cuda``, on which rays are traced; the images are the same.
 
@@ -55,7 +55,7 @@ class Substructure:
     """
 
     preset: str = "common_test_1"
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    set_: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 150
     device: str = "cpu"
 
@@ -81,7 +81,7 @@ class Substructure:
     @property
     def laws(self) -> Preset:
         """The preset with its changes."""
-        return changed(PRESETS[self.preset], self.changes)
+        return changed(PRESETS[self.preset], self.set_)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,7 +102,7 @@ class Substructure:
     def about(self) -> str:
         """What the images come from, in a few words."""
         laws = self.laws
-        changes = "".join(f", {field} = {value}" for field, value in self.changes.items())
+        changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
         return f"{self.kind}, preset {laws.name} (version {laws.version}){changes}"
 
     @property
@@ -127,7 +127,7 @@ class Substructure:
         """All its laws, as JSON."""
         return {
             "preset": plain(self.laws),
-            "changes": dict(self.changes),
+            "changes": dict(self.set_),
             "unphysical": self.laws.unphysical,
             "size": self.size,
         }

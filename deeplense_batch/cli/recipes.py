@@ -1,0 +1,184 @@
+"""The recipes that a command line names: their runs, and what those in jobs/ still need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deeplense_batch.cli.parse import UsageError
+from deeplense_batch.job import AnyJob, Job, JobError, NotYetError, Simulation, flat_fields
+from deeplense_batch.recipe import load_jobs, parse_value
+
+if TYPE_CHECKING:
+    from deeplense_batch.plan import Planned
+
+__all__ = ["Recipes", "one_of_several", "runs_folder"]
+
+
+def runs_folder(named: Path | None) -> Path:
+    """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
+    return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
+
+
+def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
+    """The flags that take the first of a recipe's runs: the fields in which they differ."""
+    flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
+    first = {n: v for n, v in flat[0].items() if any(other.get(n) != v for other in flat)}
+    flags = [shlex.quote(f"--{name}={_typed(value)}") for name, value in first.items()]
+    try:
+        one = load_jobs(path, {**given, **first})
+    except JobError:
+        one = []
+    if len(one) == 1 and one[0] == jobs[0]:
+        return f"'{' '.join(flags)}'"
+    return "a value for each field of its grid, such as --seed=0,"
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed behind a flag."""
+    plain = isinstance(value, str) and parse_value(value) == value
+    return value if plain else json.dumps(value)
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What recipes lack here; nothing else is said where `verb` is none that brings it."""
+
+    what: str
+    verb: str = ""
+    recipe: str = ""  # that the verb takes; by default those that lack it
+
+    def brought(self, lacking: Sequence[Path]) -> str:
+        """The command that brings it."""
+        return f"{self.verb} {self.recipe or ' '.join(map(str, lacking))}"
+
+
+@dataclass
+class Recipes:
+    """The runs of the recipes that were named, or of all in jobs/ that train.
+
+    Arguments:
+        jobs: By recipe.
+        all_of_jobs: None was named; those that lack something are left out.
+        makers: What a recipe in jobs/ makes, a folder, and how it is named to `submit`.
+    """
+
+    jobs: dict[Path, list[AnyJob]]
+    all_of_jobs: bool = False
+    makers: dict[Path, str] = field(default_factory=dict)
+    _lacking: dict[_Need, list[Path]] = field(default_factory=dict)
+    _wrong: list[str] = field(default_factory=list)  # sentences on recipes that lack nothing
+
+    @classmethod
+    def load(
+        cls, verb: str, paths: Sequence[Path], fields: Mapping[str, Any], *, grid: bool
+    ) -> Recipes:
+        """Read recipes; with `grid` and no paths, those in jobs/.
+
+        Raises:
+            UsageError: There are none, or one holds several runs and `grid` is not given.
+            JobError: One is wrong.
+        """
+        if not paths and not grid:
+            raise UsageError(f"{verb}: which job? name recipes, or --grid for all in jobs/")
+        if not paths:
+            return cls._all_of_jobs(verb, fields)
+        found = {path: load_jobs(path, fields) for path in paths}
+        for path, jobs in found.items():
+            if not grid and len(jobs) > getattr(jobs[0], "parts", 1):
+                raise UsageError(
+                    f"{path}: holds {len(jobs)} runs; --grid submits them all, "
+                    f"{one_of_several(path, jobs, fields)} one of them"
+                )
+        return cls(found)
+
+    @classmethod
+    def _all_of_jobs(cls, verb: str, fields: Mapping[str, Any]) -> Recipes:
+        found = {path: load_jobs(path) for path in sorted(Path("jobs").glob("*.yaml"))}
+        if not found:
+            raise UsageError(f"{verb} --grid: there are no recipes here, jobs/*.yaml; name some")
+        makers, trained = {}, []
+        for path, (job, *others) in found.items():
+            if isinstance(job, Simulation):
+                makers[Path(job.simulate.out)] = str(path)
+            else:
+                makers[Path("runs", job.name)] = f"--grid {path}" if others else str(path)
+                trained.append(path)
+        jobs = {path: load_jobs(path, fields) if fields else found[path] for path in trained}
+        return cls(jobs, all_of_jobs=True, makers=makers)
+
+    def planned(self, folder: Path) -> list[Planned]:
+        """Plan the runs; of all in jobs/, those whose recipes lack nothing.
+
+        Raises:
+            JobError, ModelError, WeightsError, ShardError: As `plan`, for recipes that were named.
+        """
+        from deeplense_batch.data.shards import ShardError
+        from deeplense_batch.models.weights import WeightsError
+        from deeplense_batch.plan import plan
+
+        planned: list[Planned] = []
+        for path, jobs in self.jobs.items():
+            try:
+                planned += plan(jobs, folder)
+            except (NotYetError, ShardError, WeightsError) as error:
+                if not self.all_of_jobs:
+                    raise
+                need = self._need(jobs, error)
+                if isinstance(error, WeightsError):
+                    need = _Need("published weights", "fetch")
+                if need:
+                    self._lacking.setdefault(need, []).append(path)
+                else:
+                    self._wrong.append(f"left out {path}: {error}")
+        return planned
+
+    def _need(self, jobs: Sequence[AnyJob], error: Exception) -> _Need | None:
+        """The run or data that a recipe waits for; None where it waits for none."""
+        folders = [Path(job.data.root) for job in jobs if isinstance(job, Job)]
+        absent = [folder for folder in folders if not folder.exists()]
+        if isinstance(error, NotYetError):
+            absent = [error.folder]
+        if not absent:
+            return None
+        recipe = self.makers.get(absent[0], "")
+        return _Need(str(absent[0]), "submit" if recipe else "", recipe)
+
+    def left_out(self) -> list[str]:
+        """What was left out of jobs/, a line for each thing that recipes lack."""
+        lines, unknown = [], []
+        for need, paths in self._by_count():
+            names = ", ".join(path.stem for path in paths)
+            if need.verb:
+                lines.append(f"left out {len(paths)} for want of {need.what}, which "
+                             f"'{need.brought(paths)}' brings: {names}")  # fmt: skip
+            else:
+                unknown.append(f"{need.what} ({names})")
+        if unknown:
+            count = sum(len(paths) for need, paths in self._lacking.items() if not need.verb)
+            lines.append(
+                f"left out {count} for want of what 'pack', 'simulate' or another job makes, see "
+                f"the top of each: {'; '.join(unknown)}"
+            )
+        return lines + self._wrong
+
+    def _by_count(self) -> list[tuple[_Need, list[Path]]]:
+        return sorted(self._lacking.items(), key=lambda item: -len(item[1]))
+
+    def tell_none(self) -> int:
+        """Say that nothing can be run here, and what brings most; gives the exit code."""
+        known = [(need, paths) for need, paths in self._by_count() if need.verb]
+        best = ""
+        if known:
+            need, paths = known[0]
+            best = (f"; '{need.brought(paths)}' brings {need.what}, which {len(paths)} of "
+                    f"{len(self.jobs)} lack")  # fmt: skip
+        print(f"no recipe in jobs/ has what it needs here{best}", file=sys.stderr, flush=True)
+        print(*self.left_out(), sep="\n")
+        return 3

@@ -1,0 +1,176 @@
+"""The verbs that carry out one run, compare all, and look at the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from deeplense_batch.cli.parse import Device, Positive, UsageError
+from deeplense_batch.cli.recipes import one_of_several, runs_folder
+from deeplense_batch.job import Job, Simulation
+from deeplense_batch.recipe import load_jobs
+
+__all__ = ["bench", "collect", "doctor", "models", "redraw", "run"]
+
+
+def run(
+    job: Path,
+    *,
+    out: Path | None = None,
+    device: Device | None = None,
+    processes: int = 0,
+    force: bool = False,
+    slurm: bool = False,
+    **fields: Any,
+) -> int:
+    """Carry out one run, start to end; go on with it if it was cut off.
+
+    Example: run jobs/baseline_resnet18.yaml --seed=0 --device cpu
+
+    Arguments:
+        job: A recipe that is one run, or a run directory.
+        out: Folder of the run directories, by default runs.
+        device: cpu or cuda, in place of what the job asks for.
+        processes: Processes on this machine; 0 is one for each GPU the job asks for.
+        force: Put aside what is there and start over.
+        slurm: This is one of the processes that srun started for the run.
+        fields: Fields of the job, such as --train.lr=1e-3.
+    """
+    directory = job.is_dir()
+    if directory and (fields or out):
+        raise UsageError(f"{job}: is a run directory; its job and place are fixed")
+    jobs = [] if directory else load_jobs(job, fields)
+    if (device or processes) and jobs and isinstance(jobs[0], Simulation):
+        raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
+    if len(jobs) > 1:
+        raise UsageError(
+            f"{job}: holds {len(jobs)} runs; {one_of_several(job, jobs, fields)} takes one of "
+            f"them, 'submit --grid {job}' all"
+        )
+    from deeplense_batch.launch import carry_out
+    from deeplense_batch.plan import plan, reopen
+    from deeplense_batch.processes import is_main
+    from deeplense_batch.slurm import ranks
+
+    if slurm:
+        os.environ.update(ranks(os.environ))
+    planned = reopen(job) if directory else plan(jobs, runs_folder(out))[0]
+    code = carry_out(planned, device=device, processes=processes or None, force=force)
+    if code == 0 and is_main():
+        metrics = planned.run.read_json("metrics.json")
+        scores = metrics.get("test", {}).get("scores", {}).items()
+        shown = ", ".join(f"{name} {score:.4f}" for name, score in scores if score is not None)
+        print(f"{planned.run.path}: done; {f'test {shown}' if shown else metrics['summary']}")
+    return code
+
+
+def collect(
+    runs: Path | None = None,
+    *,
+    out: Path = Path("report"),
+    import_: Path | None = None,
+    predictions: dict[str, Path] | None = None,
+    classes: tuple[str, ...] = (),
+    bench: Path | None = None,
+) -> int:
+    """Compare runs: tables, figures and a report; exit 5 while runs are missing.
+
+    Example: collect demo/runs --out demo/report
+
+    Arguments:
+        runs: Folder, by default runs; none, where results of other programs are named.
+        out: Folder of the report.
+        import_: Folder of published results, results_MODEL.json.
+        predictions: FOLDER has all_labels.npy and all_preds.npy; may be given again.
+        classes: Names of their classes, as no,sphere,vort.
+        bench: File of bench --out, for training hours on one device.
+    """
+    if classes and not predictions:
+        raise UsageError("--classes: names those of --predictions, which are not given")
+    from deeplense_batch.collect import collect
+
+    root = None if (import_ or predictions) and not runs else runs_folder(runs)
+    report = collect(
+        root, out, import_=import_, predictions=predictions, classes=classes, bench=bench
+    )
+    print(report.summary)
+    return 0 if report.complete else 5
+
+
+def redraw(report: Path, *, format_: tuple[str, ...] = ("png",)) -> int:
+    """Draw the figures of a report again, from the numbers in its figures.json.
+
+    Example: redraw report --format pdf,svg
+
+    Arguments:
+        report: Folder of a report.
+        format_: png, svg or pdf; several with commas.
+    """
+    from deeplense_batch.report.pictures import redraw
+
+    print(*redraw(report, format_), sep="\n")
+    return 0
+
+
+def bench(
+    *jobs: Path,
+    steps: Positive = 5,
+    repeats: Positive = 5,
+    device: Device | None = None,
+    out: Path | None = None,
+    **fields: Any,
+) -> int:
+    """Measure the models of recipes and the data plane on this device, as ratios.
+
+    Example: bench jobs/demo.yaml --repeats 3 --out bench.json
+
+    Arguments:
+        jobs: Recipes, by default jobs/demo.yaml.
+        steps: Training steps of one measurement.
+        repeats: Measurements of each number; medians are shown.
+        device: cpu or cuda, in place of what the jobs ask for.
+        out: A JSON file for the numbers.
+        fields: Fields of the jobs, such as --data.size=224.
+    """
+    found = [job for path in jobs or [Path("jobs/demo.yaml")] for job in load_jobs(path, fields)]
+    loaded = [job for job in found if isinstance(job, Job)]
+    if len(loaded) < len(found):
+        raise UsageError("bench: measures trainings, and a recipe given simulates")
+    from deeplense_batch.bench import bench
+
+    report = bench(loaded, steps=steps, repeats=repeats, device=device)
+    print(report)
+    if out:
+        out.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    return 0
+
+
+def doctor(runs: Path | None = None, *, data: Path | None = None) -> int:
+    """Look at what this machine can do; exit 4 where something is unfit.
+
+    Example: doctor --data data/common_test_1
+
+    Arguments:
+        runs: Folder of the run directories, by default runs.
+        data: A folder of shards to open.
+    """
+    from deeplense_batch.doctor import examine
+
+    findings = examine(runs_folder(runs), data)
+    print(*findings, sep="\n")
+    return 0 if all(finding.fit for finding in findings) else 4
+
+
+def models() -> int:
+    """List the models; any other name that timm knows works too.
+
+    Example: models
+    """
+    from deeplense_batch.models import MODELS
+
+    width = max(map(len, MODELS))
+    for name, row in MODELS.items():
+        print(f"{name:<{width}}  {row.parameters_m:7.3f} M  {row.about}")
+    return 0
