@@ -217,7 +217,8 @@ def fetch(*jobs: Path) -> int:
     Arguments:
         jobs: Recipes; those without model.pretrained: true or a section judge need none.
     """
-    from deeplense_batch.models import INCEPTION, published, weights
+    from deeplense_batch.models import INCEPTION, published
+    from deeplense_batch.models.weights import fetch as fetched
 
     found = [job for path in jobs for job in load_jobs(path, {}) if isinstance(job, Job)]
     asked = [job.model for job in found if job.model.pretrained]
@@ -226,6 +227,6 @@ def fetch(*jobs: Path) -> int:
     if not names:
         raise UsageError("fetch: no job given has model.pretrained: true, or is judged")
     for name in sorted(names):
-        path = weights.fetch(name)
+        path = fetched(name)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0

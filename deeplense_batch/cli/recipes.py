@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipes", "one_of_several", "runs_folder"]
 
+_TRIED = 100  # runs of a grid that is a list, for one that flags can tell from the others
+
 
 def runs_folder(named: Path | None) -> Path:
     """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
@@ -27,17 +30,14 @@ def runs_folder(named: Path | None) -> Path:
 
 
 def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
-    """The flags that take the first of a recipe's runs: the fields in which they differ."""
+    """The flags that take one of a recipe's runs: the fields in which they differ."""
     flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
-    first = {n: v for n, v in flat[0].items() if any(other.get(n) != v for other in flat)}
-    flags = [shlex.quote(f"--{name}={_typed(value)}") for name, value in first.items()]
-    try:
-        one = load_jobs(path, {**given, **first})
-    except JobError:
-        one = []
-    if len(one) == 1 and one[0] == jobs[0]:
-        return f"'{' '.join(flags)}'"
-    return "a value for each field of its grid, such as --seed=0,"
+    for job, fields in zip(jobs[:_TRIED], flat, strict=False):  # the first, but for odd grids
+        own = {n: v for n, v in fields.items() if any(other.get(n) != v for other in flat)}
+        with suppress(JobError):
+            if all(one == job for one in load_jobs(path, {**given, **own})):
+                return " ".join(shlex.quote(f"--{name}={_typed(v)}") for name, v in own.items())
+    return "a flag for each field of its grid, such as --seed=0,"
 
 
 def _typed(value: Any) -> str:
@@ -91,10 +91,11 @@ class Recipes:
             return cls._all_of_jobs(verb, fields)
         found = {path: load_jobs(path, fields) for path in paths}
         for path, jobs in found.items():
-            if not grid and len(jobs) > getattr(jobs[0], "parts", 1):
+            differ = any(job != jobs[0] for job in jobs)  # lists of a grid may have one in common
+            if not grid and differ and len(jobs) > getattr(jobs[0], "parts", 1):
                 raise UsageError(
-                    f"{path}: holds {len(jobs)} runs; --grid submits them all, "
-                    f"{one_of_several(path, jobs, fields)} one of them"
+                    f"{path}: holds {len(jobs)} runs; add --grid to take them all, or "
+                    f"{one_of_several(path, jobs, fields)} to take one"
                 )
         return cls(found)
 

@@ -44,10 +44,10 @@ def run(
     jobs = [] if directory else load_jobs(job, fields)
     if (device or processes) and jobs and isinstance(jobs[0], Simulation):
         raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
-    if len(jobs) > 1:
+    if any(one != jobs[0] for one in jobs):
         raise UsageError(
-            f"{job}: holds {len(jobs)} runs; {one_of_several(job, jobs, fields)} takes one of "
-            f"them, 'submit --grid {job}' all"
+            f"{job}: holds {len(jobs)} runs; add {one_of_several(job, jobs, fields)} to take one, "
+            f"or type 'submit --grid {job}' for all"
         )
     from deeplense_batch.launch import carry_out
     from deeplense_batch.plan import plan, reopen
