@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/write_docs.py
 
-A page holds ``<!-- NAME -->`` and ``<!-- end of NAME -->`` where the table NAME of `PARTS` belongs;
-the lines between are replaced, all others are kept. A field means what the comment beside or above
-it in its class says. Run this after a change of a field, a task's option, a model or a verb.
+A page holds ``<!-- NAME -->`` and ``<!-- end of NAME -->`` where table NAME of `PARTS` belongs.
+The lines between are replaced, all others are kept. The meaning of a field is the comment beside
+or above it in its class. Run this after a change of a field, a task's option, a model or a verb.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _TYPES = {
 }  # fmt: skip
 _LIMITS = {  # by the names that pydantic gives the rules of a field
     "ge": "{:g} or more", "gt": "above {:g}", "le": "{:g} at most", "lt": "below {:.10g}",
-    "pattern": "letters, digits, `_`, `.`, `-`; a letter first", "max_length": "{} characters at most",
+    "pattern": "letters, digits, `_`, `.`, `-`; a letter first",
+    "max_length": "{} characters at most",
 }  # fmt: skip
 _PART = re.compile(r"<!-- (?P<name>[\w-]+) -->\n.*?<!-- end of (?P=name) -->", re.S)
 

@@ -560,7 +560,7 @@ def recipe_without(recipe):
     return recipe
 
 
-def test_the_readme_lists_every_field_of_the_section_with_its_default():
-    readme = (REPOSITORY / "README.md").read_text()
-    told = yaml.safe_load(re.search(r"```yaml\n(judge:.*?)```", readme, re.S)[1])["judge"]
-    assert told == JudgeSection(classifier="runs/judge").model_dump()
+def test_the_docs_list_every_field_of_the_section_with_its_default():
+    page = (REPOSITORY / "docs" / "generation.md").read_text()
+    listed = yaml.safe_load(re.search(r"```yaml\n(judge:.*?)```", page, re.S)[1])["judge"]
+    assert listed == JudgeSection(classifier="runs/judge").model_dump()
