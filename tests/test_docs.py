@@ -12,6 +12,7 @@ import pytest
 from conftest import REPOSITORY
 
 from deeplense_batch.cli.verbs import VERBS, read
+from deeplense_batch.recipe import load_jobs
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -105,6 +106,16 @@ def test_every_command_line_can_be_typed(page):
         if words.startswith("VERB"):
             continue
         assert read(shlex.split(words)).function is VERBS[words.split()[0]], words
+
+
+def test_the_recipes_that_are_shown_can_be_loaded(tmp_path):
+    shown = re.findall(r"```yaml\n(.*?)```", (DOCS / "jobs.md").read_text(), re.S)
+    assert len(shown) == 2
+    runs = []
+    for text in shown:
+        (tmp_path / "mine.yaml").write_text(text)
+        runs.append(len(load_jobs(tmp_path / "mine.yaml")))
+    assert runs == [1, 6]
 
 
 def test_readme_links_every_page():
