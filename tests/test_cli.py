@@ -15,8 +15,9 @@ import pytest
 from conftest import REPOSITORY, make_job, typed
 
 from deeplense_batch.cli import cluster_verbs, data_verbs, inference_verbs, run_verbs
-from deeplense_batch.cli.parse import NEEDED, Device, describe, parse
+from deeplense_batch.cli.parse import NEEDED, describe, parse
 from deeplense_batch.cli.recipes import one_of_several
+from deeplense_batch.cli.values import Device
 from deeplense_batch.cli.verbs import GROUPS, VERBS, read
 from deeplense_batch.recipe import load_jobs
 from deeplense_batch.rundir import RunDir, Status
@@ -124,7 +125,7 @@ def test_every_verb_describes_itself_with_an_example(name, width, monkeypatch, c
         ("predict RUN RUN DATA", "predict: takes RUN DATA; 'DATA' is one word too many"),
         ("models x", "models: takes no words; 'x' is one word too many"),
         ("export RUN", "export: OUT is missing, folder that is made; 'export --help' shows an"),
-        ("export RUN out --run other", "RUN: is given twice, as 'RUN' and by flag"),
+        ("export RUN out --run other", "RUN: is given twice, as 'RUN' and by its flag"),
         ("export RUN out --format json --format onnx", "--format: is given twice, as 'json' and"),
         ("pack a b --seed", "--seed: needs a value, N"),
         ("pack a b --seed --skip_bad", "--seed: needs a value, N"),
@@ -140,6 +141,7 @@ def test_every_verb_describes_itself_with_an_example(name, width, monkeypatch, c
         ("cancel --state queued,done", "--state: got 'done'; allowed: queued, running"),
         ("collect --predictions a", "--predictions: expected NAME=FOLDER, got 'a'"),
         ("collect --out=", "--out: a path is needed, got ''; an unset variable?"),
+        ("collect --predictions a=x --predictions a=y", "--predictions: 'a' is given twice"),
         ("explain RUN --out a.jpg", "--out: a name that ends in .png, got 'a.jpg'"),
         ("submit --epochs=3", "--epochs: no such flag of submit; did you mean"),
     ],
@@ -205,7 +207,7 @@ def test_a_description_is_what_the_documentation_is_made_from():
     assert [p.typed for p in known.parameters[:3]] == ["KIND", "OUT", "--preset"]
     assert by_name["out"].default is NEEDED and by_name["images"].default == 600
     assert (by_name["set_"].typed, by_name["set_"].value) == ("--set", "FIELD=VALUE")
-    assert by_name["device"].value == "cpu|cuda" and by_name["device"].optional
+    assert by_name["device"].value == "cpu|cuda"
 
 
 def test_a_misspelt_flag_names_the_nearest(capsys):

@@ -314,7 +314,7 @@ def test_submit_without_a_recipe_takes_all_of_jobs(recipe, capsys):
     Path("jobs/other.yaml").write_text("model: {name: lcnet_050}\ndata: {root: nowhere}\n")
     code, shown, _ = typed(capsys, "submit", "--grid", "--dry_run")
     assert code == 0 and "2 runs, 2 to do" in shown
-    assert "left out 1 for want of what 'pack', 'simulate' or another job makes" in shown
+    assert "left out, lacking what 'pack', 'simulate' or another job makes" in shown
     assert shown.index("to do") < shown.index("nowhere (other)")
     Path("jobs/small.yaml").unlink()
     code, shown, error = typed(capsys, "submit", "--grid", "--dry_run")

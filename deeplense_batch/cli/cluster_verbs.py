@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from deeplense_batch.cli.parse import Device, Positive, UsageError
 from deeplense_batch.cli.recipes import Recipes, runs_folder
+from deeplense_batch.cli.values import Device, Positive, UsageError
 
 __all__ = ["cancel", "clean", "sbatch", "status", "submit"]
 

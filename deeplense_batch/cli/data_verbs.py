@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from deeplense_batch.cli.parse import Device
+from deeplense_batch.cli.values import Device
 
 __all__ = ["pack", "simulate", "truth", "unpack"]
 

@@ -33,22 +33,25 @@ def overview(groups: Mapping[str, Iterable[Callable[..., int]]]) -> str:
 def verb_help(verb: Callable[..., int]) -> str:
     """What a verb does, an example, its words and its flags."""
     known = describe(verb)
-    words = [p for p in known.parameters if not p.typed.startswith("--")]
-    flags = [p for p in known.parameters if p.typed.startswith("--")]
-    usage = [_optional(p.typed, p.default is not NEEDED) for p in words]
-    usage += [f"{p.typed} {p.value}" for p in flags if p.default is NEEDED and p.value]
-    usage += ["[FLAGS]"] if any(p.default is not NEEDED or not p.value for p in flags) else []
+    words, flags = known.of("word", "words"), known.of("flag", "fields")
+    usage = [
+        p.typed if p.default is NEEDED and p.form == "word" else f"[{p.typed}]" for p in words
+    ]
+    needed = [p for p in flags if p.default is NEEDED and p.form == "flag"]
+    usage += [f"{p.typed} {p.value}" for p in needed]
+    usage += ["[FLAGS]"] if len(flags) > len(needed) else []
     parts = [" ".join([PROGRAM, known.name, *usage]), _filled(known.summary)]
     parts += [_filled(known.details)] if known.details else []
     parts.append(f"Example:\n  {PROGRAM} {known.example}")
     for title, those in (("Arguments", words), ("Flags", flags)):
-        rows = [(f"{p.typed} {p.value}".strip(), p.about + _default(p)) for p in those]
+        rows = [(_left(p), p.about + _default(p)) for p in those]
         parts += [f"{title}:\n{_table(rows, width=_NAMES)}"] if rows else []
     return "\n\n".join(parts)
 
 
-def _optional(word: str, free: bool) -> str:
-    return f"[{word}]" if free or word.endswith("...") else word
+def _left(parameter: Parameter) -> str:
+    value = f" {parameter.value}" if parameter.form == "flag" and parameter.value else ""
+    return f"{parameter.typed}{value}"
 
 
 def _default(parameter: Parameter) -> str:

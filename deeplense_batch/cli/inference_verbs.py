@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from deeplense_batch.cli.parse import Device, Ending, Positive, UsageError
+from deeplense_batch.cli.values import Device, Ending, Positive, UsageError
 from deeplense_batch.job import Job, JudgeSection
 from deeplense_batch.recipe import load_jobs, read_section
 

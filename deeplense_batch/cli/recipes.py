@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.cli.parse import UsageError
+from deeplense_batch.cli.values import UsageError
 from deeplense_batch.job import AnyJob, Job, JobError, NotYetError, Simulation, flat_fields
 from deeplense_batch.recipe import load_jobs, parse_value
 
@@ -131,9 +131,8 @@ class Recipes:
             except (NotYetError, ShardError, WeightsError) as error:
                 if not self.all_of_jobs:
                     raise
-                need = self._need(jobs, error)
-                if isinstance(error, WeightsError):
-                    need = _Need("published weights", "fetch")
+                weights = isinstance(error, WeightsError)
+                need = _Need("published weights", "fetch") if weights else self._need(jobs, error)
                 if need:
                     self._lacking.setdefault(need, []).append(path)
                 else:
@@ -157,15 +156,14 @@ class Recipes:
         for need, paths in self._by_count():
             names = ", ".join(path.stem for path in paths)
             if need.verb:
-                lines.append(f"left out {len(paths)} for want of {need.what}, which "
-                             f"'{need.brought(paths)}' brings: {names}")  # fmt: skip
+                brought = need.brought(paths)
+                lines.append(f"left out, lacking {need.what}, which '{brought}' brings: {names}")
             else:
                 unknown.append(f"{need.what} ({names})")
         if unknown:
-            count = sum(len(paths) for need, paths in self._lacking.items() if not need.verb)
             lines.append(
-                f"left out {count} for want of what 'pack', 'simulate' or another job makes, see "
-                f"the top of each: {'; '.join(unknown)}"
+                "left out, lacking what 'pack', 'simulate' or another job makes (see the top of "
+                f"each recipe): {'; '.join(unknown)}"
             )
         return lines + self._wrong
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deeplense_batch.cli.parse import Device, Positive, UsageError
 from deeplense_batch.cli.recipes import one_of_several, runs_folder
+from deeplense_batch.cli.values import Device, Positive, UsageError
 from deeplense_batch.job import Job, Simulation
 from deeplense_batch.recipe import load_jobs
 

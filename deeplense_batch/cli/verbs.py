@@ -8,8 +8,9 @@ from deeplense_batch.cli.cluster_verbs import cancel, clean, sbatch, status, sub
 from deeplense_batch.cli.data_verbs import pack, simulate, truth, unpack
 from deeplense_batch.cli.help import overview, verb_help
 from deeplense_batch.cli.inference_verbs import explain, export, fetch, judge, predict, sample
-from deeplense_batch.cli.parse import UsageError, Verb, parse
+from deeplense_batch.cli.parse import Verb, parse
 from deeplense_batch.cli.run_verbs import bench, collect, doctor, models, redraw, run
+from deeplense_batch.cli.values import UsageError
 from deeplense_batch.job import nearest
 
 __all__ = ["GROUPS", "VERBS", "read"]
@@ -35,14 +36,14 @@ def read(typed: Sequence[str]) -> Verb:
     """
     help_asked = bool({"-h", "--help"} & set(typed))
     if not typed or (help_asked and typed[0].startswith("-")):
-        return Verb(lambda: _show(overview(GROUPS)), (), {})
+        return Verb(lambda: _show(overview(GROUPS)))
     name, *words = typed
     if name.startswith("-"):
         raise UsageError(f"{name}: a verb comes first; --help lists them")
     if name not in VERBS:
         raise UsageError(f"{name}: no such verb; {nearest(name, VERBS)}")
     if help_asked:
-        return Verb(lambda: _show(verb_help(VERBS[name])), (), {})
+        return Verb(lambda: _show(verb_help(VERBS[name])))
     return parse(VERBS[name], words)
 
 
