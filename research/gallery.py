@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: what each preset of the simulator looks like.
+"""Draw the pictures of docs/simulation.md: what each preset of the simulator looks like.
 
 python -m research.gallery [FOLDER]
 """

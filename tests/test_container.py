@@ -227,22 +227,22 @@ def test_the_script_says_what_is_wrong(fake_podman):
 
 @pytest.fixture
 def batch_script(tmp_path: Path) -> Path:
-    """The batch script of the README, for a cluster without GPUs."""
-    text = (REPOSITORY / "README.md").read_text()
+    """The batch script of docs/containers.md, for a cluster without GPUs."""
+    text = (REPOSITORY / "docs" / "containers.md").read_text()
     (block,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", text, re.S)
     path = tmp_path / "run.sbatch"
     path.write_text(block.replace("--gpus=1 --cpus-per-task=4", "--ntasks=1"))
     return path
 
 
-def test_the_batch_script_of_the_readme_is_sound(batch_script):
+def test_the_batch_script_of_the_docs_is_sound(batch_script):
     require_programs("shellcheck")
     checked = subprocess.run(["shellcheck", batch_script], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.slurm
-def test_the_batch_script_of_the_readme_is_requeued_and_finished(
+def test_the_batch_script_of_the_docs_is_requeued_and_finished(
     batch_script, shards, tmp_path, tmp_path_factory
 ):
     require_programs(*slurm_cluster.TOOLS)

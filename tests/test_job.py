@@ -136,13 +136,13 @@ def test_every_recipe_loads_and_says_how_it_is_run(path):
     assert f"jobs/{path.name}" in path.read_text()
 
 
-def test_the_readme_lists_every_field_with_its_default(tmp_path):
-    text = re.search(r"```yaml\n(name: mine.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
-    path = tmp_path / "mine.yaml"
-    path.write_text(text[1])
-    told = load_jobs(path)[0]
-    fields = {"name": "mine", "model": {"name": "resnet18"}, "seed": 0}
-    assert told == Job.model_validate(fields | {"data": {"root": "data/common_test_1"}})
-    assert {name for name, _ in flat_fields(told.model_dump())} == {
-        name for name, _ in flat_fields(yaml.safe_load(told.to_yaml()))
-    }
+def test_the_docs_list_every_field_with_its_default():
+    page = (REPOSITORY / "docs" / "jobs.md").read_text()
+    table = page.partition("<!-- fields -->")[2].partition("<!-- end of fields -->")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| [^|]* \| ([^|]*) \|", table, re.M)
+    listed = {name: parse_value(default.strip("`")) for name, default in rows}
+    fields = {"name": "mine", "model": {"name": "resnet18"}, "data": {"root": "x"}, "judge": {}}
+    job = Job.model_validate(fields).model_dump(mode="json")
+    expected = dict(flat_fields(job)) | {"name": "the file's name"}
+    expected |= {"model.name": "needed", "data.root": "needed"}
+    assert listed == expected | {"task.options": {}, "model.options": {}}

@@ -152,7 +152,7 @@ def verbs(round_: Round) -> None:
 
 
 def bench(round_: Round) -> None:
-    """`bench` of the main job, for the README's table."""
+    """`bench` of the main job, for the table of docs/performance.md."""
     steps, repeats = round_.sized((30, 3), (1, 1))
     for model in round_.sized(("resnet18", "mobilenetv3_small_100"), ("test_resnet",)):
         shown = batch(

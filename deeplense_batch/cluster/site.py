@@ -51,25 +51,24 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    partition: Line | None = None
-    account: Line | None = None
-    qos: Line | None = None
-    constraint: Line | None = None
-    exclude: Line | None = None  # nodes not to use
-    sbatch: dict[Option, Line | int | bool] = {}  # other options, without their dashes
-    modules: list[Line] = []
-    setup: list[Line] = []  # shell lines, before anything else
-    srun_args: list[Line] = []
-    container: list[Line] = []  # command that starts a container, in front of the program
-    python: Line | None = None  # default: the one running now, or python3 in a container
-    hold: list[Line] = [
-        "env",
-        "--block-signal=USR2,TERM",
-    ]  # signals wait for a handler
-    warn_seconds: int = Field(120, ge=1)  # before the time limit, to save
-    requeues: int = Field(20, ge=0)
-    gpu_hour_price: float | None = Field(None, ge=0)
-    currency: Line = "EUR"
+    partition: Line | None = None  # partition, as sinfo shows it; several as a,b
+    account: Line | None = None  # who pays
+    qos: Line | None = None  # quality of service
+    constraint: Line | None = None  # features that nodes must have, such as a100
+    exclude: Line | None = None  # nodes to stay away from, such as gpu[03,17]
+    # any other option of sbatch, without its dashes: {mail-type: FAIL}
+    sbatch: dict[Option, Line | int | bool] = {}
+    modules: list[Line] = []  # what `module load` loads, in this order
+    setup: list[Line] = []  # shell lines that run before anything else
+    srun_args: list[Line] = []  # more words for srun: [--cpu-bind=none]
+    container: list[Line] = []  # words in front of the program, such as apptainer exec ...
+    python: Line | None = None  # null: the one that submits, or python3 in a container
+    # how signals are held back until the program listens for them
+    hold: list[Line] = ["env", "--block-signal=USR2,TERM"]
+    warn_seconds: int = Field(120, ge=1)  # warning before the time limit, in which a run saves
+    requeues: int = Field(20, ge=0)  # how often a run that was cut short is requeued
+    gpu_hour_price: float | None = Field(None, ge=0)  # for the estimate of submit --dry_run
+    currency: Line = "EUR"  # of that price
 
     @property
     def command(self) -> list[str]:

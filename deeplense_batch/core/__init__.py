@@ -1,4 +1,5 @@
-"""The ground: recipes, run directories, files, processes and scores; it knows nothing above it.
+"""What everything stands on: recipes, run directories, files, processes, scores.
 
-Open `job` first (what a recipe may say), then `rundir` (what a run directory holds).
+Knows nothing above it. Open `job` first (what a recipe may say), then `rundir` (what a run
+directory holds).
 """

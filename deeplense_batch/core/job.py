@@ -84,29 +84,31 @@ class _Section(BaseModel):
 class TaskSection(_Section):
     """What is learnt."""
 
+    # classification, detection, regression, physics_guided or generation
     name: str = "classification"
-    options: dict[str, Any] = {}  # keyword arguments of the task
+    options: dict[str, Any] = {}  # options of the task, listed below
 
 
 class ModelSection(_Section):
     """What learns."""
 
-    name: str
-    pretrained: bool = False
-    adapt: Literal["sum", "mean"] = "sum"  # of pretrained colours, where there is one channel
-    options: dict[str, Any] = {}  # keyword arguments of the model
+    name: str  # a name that `models` lists, or any other that timm knows
+    pretrained: bool = False  # start from published weights, which `fetch` has brought
+    # what one-channel images get of pretrained weights of the three colours
+    adapt: Literal["sum", "mean"] = "sum"
+    options: dict[str, Any] = {}  # keyword arguments of the model, such as drop_rate: 0.1
 
 
 class Augment(_Section):
     """Random changes of a training image, drawn anew for every epoch and sample."""
 
-    flips: bool = False  # left for right, top for bottom, each or both; exact
-    dihedral: bool = False  # one of the 8 symmetries of the square, flips among them; exact
-    degrees: float = Field(0.0, ge=0, le=180)  # rotation within +- this angle
-    translate: float = Field(0.0, ge=0, lt=1)  # shift within +- this share of the size
-    scale: Annotated[tuple[float, float], BeforeValidator(_tuple)] = (1.0, 1.0)  # from, to
-    blur: float = Field(0.0, ge=0)  # largest sigma of a Gaussian, pixels; drawn from 0 on
-    noise: float = Field(0.0, ge=0)  # sd of white noise, of the normalised image
+    flips: bool = False  # mirror left to right and top to bottom, each at random; exact
+    dihedral: bool = False  # one of the 8 symmetries of the square (includes flips); exact
+    degrees: float = Field(0.0, ge=0, le=180)  # rotate by up to this angle, either way
+    translate: float = Field(0.0, ge=0, lt=1)  # shift by up to this fraction of the size
+    scale: Annotated[tuple[float, float], BeforeValidator(_tuple)] = (1.0, 1.0)  # zoom, from to
+    blur: float = Field(0.0, ge=0)  # Gaussian blur of a sigma between 0 and this, pixels
+    noise: float = Field(0.0, ge=0)  # add white noise of this sd, in units of the normalised image
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -118,46 +120,57 @@ class Augment(_Section):
 class DataSection(_Section):
     """What is learnt from: slices of the splits of a folder of shards."""
 
-    root: str
-    train: str = "train"
-    valid: str = "val[:50%]"
-    test: str = "val[50%:]"
-    crop: int | None = Field(None, ge=8)  # central pixels kept, before resizing
-    size: int | None = Field(None, ge=8)  # pixels after resizing; none: as stored
-    stretch: Literal["linear", "asinh", "log"] = "linear"
+    root: str  # folder of the shards
+    train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
+    valid: str = "val[:50%]"  # slice that picks the best epoch
+    test: str = "val[50%:]"  # slice that is scored once, at the end
+    crop: int | None = Field(None, ge=8)  # keep this many central pixels, before resizing
+    size: int | None = Field(None, ge=8)  # resize to this many pixels; null keeps the stored size
+    stretch: Literal["linear", "asinh", "log"] = "linear"  # of pixel values, before normalisation
     augment: Augment = Augment()
-    tta: bool = False  # scores of the mean over the 8 symmetries of the square
+    tta: bool = False  # score the mean prediction over the 8 symmetries of the square
 
 
 class TrainSection(_Section):
     """How it is learnt."""
 
-    init: str | None = None  # weights to start from: a run, its job's folder, or a file
-    epochs: int = Field(15, ge=1)
-    batch_size: int = Field(64, ge=1)  # global: over all processes and micro-batches
-    micro_batch: int | None = Field(None, ge=1)  # samples at once on a process; none: its share
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = Field(3e-4, gt=0)
-    head_lr: float | None = Field(None, gt=0)  # rate of the classifier, where it is another
-    freeze: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()  # prefixes of parameters
-    weight_decay: float = Field(0.01, ge=0)
+    # start from the weights of a run directory, of the run of the same model and seed in
+    # runs/JOB, or of a .pt or .safetensors file
+    init: str | None = None
+    epochs: int = Field(15, ge=1)  # passes over the training slice
+    batch_size: int = Field(64, ge=1)  # images a step, over all processes and micro-batches
+    # images at once on a process; null: all of its batch, halved when memory runs out
+    micro_batch: int | None = Field(None, ge=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # adam has L2 decay, adamw decoupled
+    lr: float = Field(3e-4, gt=0)  # learning rate
+    head_lr: float | None = Field(None, gt=0)  # learning rate of the classifier; null: lr
+    # parameters that are not trained, by the start of their names: [conv1, layer1]
+    freeze: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
+    weight_decay: float = Field(0.01, ge=0)  # not applied to biases and norms
+    # of the learning rate; plateau multiplies it by 0.2 after 3 epochs without a better score
     schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "plateau"
     warmup: float = Field(0.0, ge=0)  # epochs of linear warm-up
-    patience: int | None = Field(None, ge=1)  # epochs without a rise that end the training
+    patience: int | None = Field(None, ge=1)  # stop after this many epochs without a better score
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    mixup: float = Field(0.0, ge=0)  # alpha of its Beta distribution; 0 is off
-    balance: Literal["none", "weights", "sampler"] = "none"  # of rare classes
-    ema: float | None = Field(None, gt=0, lt=1)  # decay of averaged weights, which are then scored
+    mixup: float = Field(0.0, ge=0)  # alpha of mixup's Beta distribution; 0 is off
+    # of rare classes: weigh their loss, or draw them more often
+    balance: Literal["none", "weights", "sampler"] = "none"
+    # decay of an exponential average of the weights, which is then what is scored: 0.999
+    ema: float | None = Field(None, gt=0, lt=1)
+    # precision of training, scores are always made in float32; auto takes bf16 where the GPU
+    # has it, else fp16
     amp: Literal["off", "bf16", "fp16", "auto"] = "off"
-    sync_bn: bool = False  # batch-norm statistics over all processes
+    sync_bn: bool = False  # batch-norm statistics over all processes; on GPUs
 
 
 class DrawSection(_Section):
     """How images are drawn from a run that generates, and by which classifier compared."""
 
-    classifier: str | None = None  # a run, or its job's folder, whose features are compared
-    images: int | None = Field(None, ge=8)  # that are drawn; none: as many as the test slice has
-    sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"
+    # run, or folder of the job, of a trained classifier whose features are compared; null
+    # measures only what needs no classifier
+    classifier: str | None = None
+    images: int | None = Field(None, ge=8)  # images to draw; null: as many as the test slice has
+    sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"  # how images are drawn
     steps: int = Field(25, ge=1)  # of the sampler
     guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
 
@@ -165,27 +178,30 @@ class DrawSection(_Section):
 class JudgeSection(DrawSection):
     """Of recipes before evaluations were runs of their own; a training does nothing with it."""
 
+    # was: train the classifier anew, on the drawn images and on as many originals
     useful: bool = False
 
 
 class Engine(_Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
-    resident: Literal["auto", "device", "host", "off"] = "auto"  # where the images are kept
-    channels_last: bool = False
+    # where the images are kept during training; off reads each batch from disk, one ahead
+    resident: Literal["auto", "device", "host", "off"] = "auto"
+    channels_last: bool = False  # memory layout of images and weights
+    # torch.compile; a network that cannot be compiled trains without it, and the log says so
     compile: bool = False
-    checkpoint_minutes: float = Field(10.0, gt=0)
+    checkpoint_minutes: float = Field(10.0, gt=0)  # longest time between two checkpoints
 
 
 class Resources(_Section):
     """What a run needs of a machine, or of several; not part of its identity."""
 
-    gpus: int = Field(1, ge=0, le=64)  # over all nodes, a process each
-    processes: int | None = Field(None, ge=1, le=64)  # on CPUs; none: one
-    nodes: int = Field(1, ge=1)  # that SLURM shares the processes among
-    cpus: int = Field(1, ge=1)  # of each process
-    memory_gb: float = Field(8.0, gt=0)  # of each node
-    hours: float = Field(1.0, gt=0)
+    gpus: int = Field(1, ge=0, le=64)  # over all nodes, one process each; 0 trains on CPUs
+    processes: int | None = Field(None, ge=1, le=64)  # processes without GPUs; null: one
+    nodes: int = Field(1, ge=1)  # nodes that SLURM spreads the processes over
+    cpus: int = Field(1, ge=1)  # cores of each process
+    memory_gb: float = Field(8.0, gt=0)  # memory of each node
+    hours: float = Field(1.0, gt=0)  # time limit on SLURM
 
     @model_validator(mode="after")
     def _shared_out(self) -> Self:
@@ -204,8 +220,9 @@ class Resources(_Section):
 class _Run(_Section):
     """What every run has."""
 
+    # of the job, and so of its folder in runs/; by default the name of the YAML file
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100)
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32)  # decides every random choice of the run
 
     def to_yaml(self) -> str:
         """Write the resolved job, defaults included, as a recipe that `recipe.load_jobs` reads."""
@@ -265,13 +282,13 @@ def _null(value: Any) -> Any:
 class SimulateSection(_Section):
     """A set of images that is made."""
 
-    kind: str = "substructure"
+    kind: str = "substructure"  # substructure, lens_finding, diffusion or super_resolution
     out: str  # folder of the shards
     preset: Annotated[str, BeforeValidator(_null)] = ""  # by default that of the kind
-    images: int = Field(600, ge=1)
-    size: int | None = Field(None, ge=1)  # none: that of the kind
-    shard_size: int = Field(2048, ge=1)
-    set: dict[str, Any] = {}  # fields of the preset, by dotted name
+    images: int = Field(600, ge=1)  # images of the whole set
+    size: int | None = Field(None, ge=1)  # pixels along a side; null: that of the kind
+    shard_size: int = Field(2048, ge=1)  # images in a file
+    set: dict[str, Any] = {}  # laws of the preset to replace, by dotted name: sphere.count: 30
 
     @property
     def options(self) -> dict[str, Any]:
@@ -289,8 +306,8 @@ class Simulation(_Run):
     """One part of a simulation, as a run; whoever makes the last part completes the set."""
 
     simulate: SimulateSection
-    part: int = Field(0, ge=0)
-    parts: int = Field(1, ge=1)
+    part: int = Field(0, ge=0)  # which part of the set to make; left out, a run for each part
+    parts: int = Field(1, ge=1)  # parts that the set is divided into
     resources: Resources = Resources(gpus=0)
 
     @property

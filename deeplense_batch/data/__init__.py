@@ -1,4 +1,4 @@
-"""Shards, and how their images become batches on the device.
+"""Shards: how they are packed from users' images, read, and turned into batches on the device.
 
 Knows `core`. Open `shards` first, which specifies the files.
 """

@@ -1,4 +1,4 @@
-"""The physics of strong lensing as pure functions of tensors; angles in arcsec.
+"""The physics of strong lensing as pure functions of tensors, with angles in arcsec.
 
 Knows tensors alone. Open `profiles` first.
 """

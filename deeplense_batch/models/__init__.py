@@ -1,7 +1,7 @@
-"""What learns: the table of every model, and how one is built.
+"""What learns: the table of networks, and one file for each network of our own.
 
-A timm backbone is one row; any other timm name works too, it is only not listed. Networks of our
-own stand in a file each, named in `_OURS`. Nothing here loads torch before a model is built or an
+Knows lensing and core. A timm backbone is one row; any other timm name works too, it is only not listed. Networks of our
+own have a file each, named in `_OURS`. Nothing here loads torch before a model is built or an
 unlisted name is looked up.
 """
 

@@ -1,4 +1,4 @@
-"""The comparison of runs: tables, pages and figures, from the files in run directories alone.
+"""The comparison of runs, made from the files of their run directories alone.
 
 It loads no network and no images but the few that it shows. Open `collect` first, then `run_table`
 (a run as a row) and `compare` (rows as models).

@@ -1,4 +1,4 @@
-"""One run from start to end: planned, checked, carried out, resumed.
+"""One run from start to end: planned, checked, started, carried out, resumed.
 
-Knows everything below. Open `plan` first, then `training_run`.
+Knows everything below it. Open `plan` first, then `training_run`.
 """

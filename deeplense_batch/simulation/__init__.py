@@ -1,4 +1,4 @@
-"""Lens images by ray tracing, with their truth, into shards.
+"""Lens images by ray tracing, with their truth, as shards.
 
 Knows `lensing` and `data`. Open `simulate` first (the kinds of sets), then `scenes` (the physics).
 """

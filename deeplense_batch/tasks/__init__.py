@@ -1,4 +1,4 @@
-"""What is learnt: the table of every task. A task is one file here and its row.
+"""What is learnt: the contract between task and training loop, and one file for each task.
 
 May know data, lensing and core; knows no network and no training. Open `task` first, the contract,
 then `regression`, the shortest task.

@@ -1,4 +1,4 @@
-"""The one training loop, and what it is put together from.
+"""The one training loop, and how a job becomes a network, data and an optimiser.
 
-Knows tasks, models and data. Open `setup` first (what a job becomes), then `trainer` (the loop).
+Knows tasks, models and data. Open `setup` first, then `trainer` (the loop).
 """
