@@ -7,8 +7,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from deeplense_batch.core.job import Job, JobError, OverrideError, flat_fields, nearest
-from deeplense_batch.core.recipe import load_jobs, parse_value
+from deeplense_batch.core.job import Job, JobError, OverrideError, nearest
+from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 

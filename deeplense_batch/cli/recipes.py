@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.cli.values import UsageError
-from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Simulation, flat_fields
-from deeplense_batch.core.recipe import load_jobs, parse_value
+from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Simulation
+from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 
 if TYPE_CHECKING:
     from deeplense_batch.runs.plan import PlannedRun

@@ -10,7 +10,8 @@ from typing import Any
 
 from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.status import read_states
-from deeplense_batch.core.job import AnyJob, JobError, flat_fields
+from deeplense_batch.core.job import AnyJob, JobError
+from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
 from deeplense_batch.runs.plan import PlannedRun, put_aside

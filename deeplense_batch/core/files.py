@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import shutil
 import socket
@@ -19,6 +21,7 @@ from pathlib import Path
 
 __all__ = [
     "create",
+    "digest",
     "exclusively",
     "is_gone",
     "link",
@@ -245,3 +248,10 @@ def _content(lock: Path) -> str:
         return lock.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
+
+
+@functools.lru_cache(maxsize=64)
+def digest(path: Path, *unchanged: int) -> str:
+    """The sha256 of a file, read once for each value of `unchanged`, such as its time and size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,11 +7,10 @@ data. `recipe` reads jobs from YAML.
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from deeplense_batch.core import yaml_text
+from deeplense_batch.core import files, yaml_text
 
 __all__ = [
     "SCHEMA",
@@ -35,13 +34,11 @@ __all__ = [
     "Evaluation",
     "Job",
     "JobError",
-    "JudgeSection",
     "NotYetError",
     "OverrideError",
     "Resources",
     "Simulation",
     "TaskSection",
-    "flat_fields",
     "nearest",
 ]
 
@@ -175,13 +172,6 @@ class DrawSection(_Section):
     guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
 
 
-class JudgeSection(DrawSection):
-    """Of recipes before evaluations were runs of their own; a training does nothing with it."""
-
-    # was: train the classifier anew, on the drawn images and on as many originals
-    useful: bool = False
-
-
 class Engine(_Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
@@ -239,7 +229,7 @@ class Job(_Run):
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
-    judge: JudgeSection | None = None
+    judge: dict[str, Any] | None = None  # of earlier recipes: an evaluation does this now
     engine: Engine = Engine()
     resources: Resources = Resources()
 
@@ -390,25 +380,9 @@ def _weights_name(weights: Path) -> str:
         return weights.name
     try:
         known = weights.stat()
-        return _digest(weights, known.st_ino, known.st_size, known.st_mtime_ns)
+        return files.digest(weights, known.st_ino, known.st_size, known.st_mtime_ns)
     except OSError as error:
         raise JobError(f"train.init: {weights}: {error.strerror}") from error
-
-
-@functools.lru_cache(maxsize=64)
-def _digest(weights: Path, *unchanged: int) -> str:
-    """SHA-256 of a file; every run of a grid may ask, so it is read once while unchanged."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field of a resolved job by its dotted name, in order."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from flat_fields(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -321,17 +321,13 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
 _STORED = ("planned", "queued", "running", "stopped", "failed", "done")
 _ALLOWED: dict[str, Callable[[Any], bool]] = {  # what the fields of `Status` may be in a file
     "state": lambda value: value in _STORED,
-    **dict.fromkeys(("reason", "message", "host", "element"), _is_text),
+    **dict.fromkeys(("reason", "message", "host", "element"), lambda v: isinstance(v, str | None)),
     **dict.fromkeys(("pid", "started", "attempt", "epoch", "epochs"), _is_number),
     "updated": _is_time,
 }

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deeplense_batch.core.job import Augment
 
-__all__ = ["apply", "central", "central_crop", "resize", "uniforms"]
+__all__ = ["apply", "central", "central_crop", "resize", "symmetries", "uniforms"]
 
 Images = TypeVar("Images", Tensor, NDArray[Any])
 
@@ -55,6 +55,15 @@ def central_crop(images: Images, size: int | None) -> Images:
         return images
     height, width = images.shape[-2:]
     return images[..., central(height, size), central(width, size)]
+
+
+def symmetries(images: Tensor) -> list[Tensor]:
+    """Images (B, C, H, W) under the 8 symmetries of the square, or the 4 of an oblong one."""
+    flips: list[list[int]] = [[], [-1], [-2], [-1, -2]]
+    views = [images.flip(axes) for axes in flips]
+    if images.shape[-1] == images.shape[-2]:
+        views += [view.transpose(-1, -2).contiguous() for view in views]
+    return views
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:

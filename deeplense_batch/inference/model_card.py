@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from deeplense_batch.core.job import flat_fields
+from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.inference.trained import Trained
 
 __all__ = ["card"]

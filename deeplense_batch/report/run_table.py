@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core import yaml_text
-from deeplense_batch.core.job import flat_fields
+from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 

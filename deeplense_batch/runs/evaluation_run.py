@@ -18,9 +18,10 @@ import torch
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
-from deeplense_batch.core.job import DrawSection, Evaluation, flat_fields
+from deeplense_batch.core.job import DrawSection, Evaluation
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
+from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import Metrics, Tested, read_scores, write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify

@@ -24,13 +24,14 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.sampling import balanced, balancing_weights, order, share_of, shuffled
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
 from deeplense_batch.training.step import DivergedError, Stepper
 
-__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of", "symmetries"]
+__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of"]
 
 BEST = "best.pt"
 
@@ -357,15 +358,6 @@ def outputs_of(
         name: torch.stack([one[name].float() for one in predicted]).mean(0)
         for name in predicted[0]
     }
-
-
-def symmetries(images: Tensor) -> list[Tensor]:
-    """Images (B, C, H, W) under the 8 symmetries of the square, or the 4 of an oblong one."""
-    flips: list[list[int]] = [[], [-1], [-2], [-1, -2]]
-    views = [images.flip(axes) for axes in flips]
-    if images.shape[-1] == images.shape[-2]:
-        views += [view.transpose(-1, -2).contiguous() for view in views]
-    return views
 
 
 def _mix(both: Batch, share: float) -> Batch:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.figures import save as save_figure
+from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation import distances, figures, image_statistics
@@ -27,7 +28,6 @@ from deeplense_batch.inference.trained import Trained, TrainedError
 from deeplense_batch.models.weights import WeightsError
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.task import Scores
-from deeplense_batch.training.trainer import symmetries
 
 __all__ = ["GENERATED", "HELD_OUT", "TRAINING", "Judgement", "measure"]
 
