@@ -1,9 +1,9 @@
 """Train a network on simulated images alone and show it the real ones: do we simulate the same?
 
-A network trained on the real set reads our images (tests/test_simulate.py); this is the other and
-harder way. A residual network of 0.56 M parameters sees `common_test_1` without noise, cut to 108
-pixels, with new Poisson noise and reflections every epoch. It learns nothing for ten epochs of
-plain training, so that it first sees substructure four and two times as heavy.
+A network trained on the real set reads our images (tests/simulation/test_simulate.py); this is the
+other and harder way. A residual network of 0.56 M parameters sees `common_test_1` without noise,
+cut to 108 pixels, with new Poisson noise and reflections every epoch. It learns nothing for ten
+epochs of plain training, so that it first sees substructure four and two times as heavy.
 
     DEEPLENSE_REAL_DATA=<folder> python -m research.read_real [--images 7200] [--epochs 17]
 

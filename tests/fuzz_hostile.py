@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from hostile_sources import ODD, claimed, fits, make_source, npy, png, savez, zipped
 from PIL import Image
-from test_hostile import ODD, claimed, fits, make_source, npy, png, savez, zipped
 
 from deeplense_batch.__main__ import main
 from deeplense_batch.data.digest import verify

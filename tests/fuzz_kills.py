@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import write_split
 from damage import DAMAGES, damage
-from test_hostile import make_source, npy
+from hostile_sources import make_source, npy
 
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.rundir import RunDir, find_runs

@@ -80,6 +80,20 @@ def test_no_circle_of_imports():
         done |= free
 
 
+def test_tests_mirror_the_package():
+    """A test file has the folder and the name of its module, or the name of the folder.
+
+    ``system`` holds what needs SLURM, podman, other processes killed, or whole recipes.
+    """
+    tests = REPOSITORY / "tests"
+    for path in tests.rglob("test_*.py"):
+        folder, name = path.parent.relative_to(tests), path.stem.removeprefix("test_")
+        if str(folder) in (".", "system"):
+            continue
+        module = PACKAGE / folder / f"{name}.py"
+        assert module.exists() or (folder.name == name and module.parent.is_dir()), path
+
+
 def test_folders_and_files_stay_small():
     folders = {path.parent for path in MODULES}
     many = {str(f): n for f in folders if (n := len([*(PACKAGE / f).glob("*.py")])) > MOST_FILES}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, PATIENCE, make_job, typed, wait_for
-from test_run import same_result, start, weights
+from made_runs import same_result, start, weights
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 

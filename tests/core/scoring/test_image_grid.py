@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_figures import drawn
+from pictures import drawn
 
 from deeplense_batch.core.scoring.image_grid import contact_sheet, map_sheet
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_runs import make_run, read_csv
 from pydantic import ValidationError
-from test_collect import make_run, read_csv
 
 from deeplense_batch.cluster.site import Profile
 from deeplense_batch.data.sources.layouts import is_lens

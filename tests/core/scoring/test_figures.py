@@ -8,24 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from pictures import drawn, texts
 
 from deeplense_batch.core.scoring import calibration, curves, figures, metrics
 
 CLASSES = ("no", "sphere", "vort")
-
-
-def texts(figure):
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
-
-
-def drawn(figure):
-    """Draw, and check that nothing reaches beyond the edge."""
-    figure.draw_without_rendering()
-    box = figure.get_tightbbox()
-    assert box.x0 >= 0 and box.y0 >= 0
-    assert (box.max <= figure.get_size_inches()).all()
-    return figure
 
 
 def test_confusion_shows_count_and_share_in_every_cell():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_hostile import make_source, npy
+from hostile_sources import make_source, npy
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shard_file import half_named

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -11,10 +10,10 @@ import subprocess
 import sys
 
 import pytest
+from made_runs import make_run, read_csv
 
 from deeplense_batch.cluster.status import incomplete, status
-from deeplense_batch.core.job import Job
-from deeplense_batch.core.rundir import RunDir, Status
+from deeplense_batch.core.rundir import Status
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.report.collect import CollectError, collect
 from deeplense_batch.report.run_table import read_rows, run_row
@@ -23,50 +22,9 @@ from deeplense_batch.report.significance import auc_standard_error
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
 
 
-def make_run(root, model="resnet18", *, seed=0, job="demo", state="done", reason=None, train=None,
-             message=None, test="val[50%:]", **numbers):  # fmt: skip
-    """A run directory as `run` leaves it, with history and, if done, `metrics.json`."""
-    n = {"auc": 0.9, "valid": 0.91, "accuracy": 0.8, "seconds": 60.0, "digest": "a" * 16}
-    n |= {"device": "AMD EPYC, 1 thread", "notes": [], "commit": "abc123", "place": "/data"}
-    n |= numbers
-    content = {"name": job, "model": {"name": model}, "seed": seed, "train": train or {}}
-    recipe = Job.model_validate(content | {"data": {"root": n["place"], "test": test}})
-    run = RunDir.create(root / job / recipe.run_name(n["digest"]), recipe.to_yaml())
-    (run.path / "log.txt").write_text("a line\n")
-    for epoch, auc in enumerate((n["valid"] - 0.1, n["valid"], n["valid"] - 0.05), start=1):
-        valid = {"loss": 1 / epoch, "auc": auc}
-        run.append("history.jsonl", {"epoch": epoch, "train": {"loss": 1.0}, "valid": valid})
-    if state == "done":
-        run.write_json("metrics.json", metrics_of(n, test))
-    run.write_status(
-        Status(state=state, reason=reason, message=message, attempt=1, epoch=3, epochs=15)
-    )
-    return run
-
-
-def metrics_of(n, test):
-    scores = {"auc": n["auc"], "auc_no": n["auc"], "auc_sphere": n["auc"], "auc_vort": None}
-    scores |= {"accuracy": n["accuracy"], "balanced_accuracy": 0.7, "nll": 0.5}
-    return {
-        "schema": 1,
-        "data": {"digest": n["digest"], "test": test, "samples": {"test": 600}},
-        "valid": {"epoch": 2, "loss": 0.5, "scores": {"auc": n["valid"]}},
-        "test": {"scores": scores, "notes": n["notes"]},
-        "commit": n["commit"],
-        "cost": {"epochs": 3, "train_seconds": n["seconds"], "images_per_s": 420.0,
-                 "parameters": 11_170_000, "gflops": 1.8},
-        "device": {"name": n["device"], "count": 1},
-    }  # fmt: skip
-
-
 def lose(run):
     """Make a run look as if its process had been killed."""
     run.write_json("status.json", run.read_json("status.json") | {"pid": 2**22 + 1})
-
-
-def read_csv(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_that_has_lost_its_job_is_a_row(tmp_path):

@@ -11,9 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import typed
-from test_charts import explained
-from test_collect import make_run
-from test_figures import drawn, texts
+from made_runs import make_run
+from pictures import drawn, explained, texts
 
 from deeplense_batch.core.scoring import detection
 from deeplense_batch.core.scoring.figures import save

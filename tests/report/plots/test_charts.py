@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
-from test_figures import drawn, texts
+from pictures import drawn, explained, texts
 
 from deeplense_batch.core.scoring.figures import DPI
 from deeplense_batch.report.plots import charts, costs, lines
@@ -39,11 +39,6 @@ def points(count, seeds=1, named=True, **others):
         for model in scored(count, seeds)
     ]  # fmt: skip
     return {"models": models} | others
-
-
-def explained(figure):
-    """Texts of the legend."""
-    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
 
 
 def line_of(axes, marker):

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CLASSES, PATIENCE, cli, heed_interrupts, make_images, make_job, wait_for
+from conftest import CLASSES, PATIENCE, cli, make_images, make_job, wait_for
+from made_runs import same_result, start, weights
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core import provenance
@@ -45,25 +46,6 @@ def done(shards, tmp_path_factory) -> PlannedRun:
     item = planned(make_job(shards), tmp_path_factory.mktemp("runs"))
     run(item, device="cpu")
     return item
-
-
-def weights(item: PlannedRun, name: str = checkpoint.CHECKPOINT) -> dict[str, torch.Tensor]:
-    return checkpoint.load(item.run.path / name)["model"]
-
-
-def same_result(one: PlannedRun, other: PlannedRun) -> None:
-    """Weights, history and outputs are equal to the last bit."""
-    for name in (checkpoint.CHECKPOINT, BEST):
-        a, b = weights(one, name), weights(other, name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    histories = [item.run.read_lines("history.jsonl") for item in (one, other)]
-    for a, b in zip(*histories, strict=True):
-        assert (a["train"], a["valid"], a["lr"]) == (b["train"], b["valid"], b["lr"])
-    outputs = [np.load(item.run.path / "outputs.npz") for item in (one, other)]
-    assert all(np.array_equal(outputs[0][k], outputs[1][k]) for k in outputs[0].files)
-    scores = [item.run.read_json("metrics.json")["test"] for item in (one, other)]
-    assert scores[0] == scores[1]
 
 
 def test_a_run_learns_and_leaves_everything_readable(done, shards):
@@ -163,17 +145,6 @@ def test_the_first_losses_are_pinned(tmp_path):
     run(item, device="cpu")
     losses = [line["train"]["loss"] for line in item.run.read_lines("history.jsonl")]
     assert losses == pytest.approx([0.9912, 0.7973], abs=2e-3)
-
-
-def start(item: PlannedRun, **environment: str) -> subprocess.Popen:
-    item.create()
-    return subprocess.Popen(
-        [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)],
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
 
 
 LONGER = {"epochs": 6, "batch_size": 4}

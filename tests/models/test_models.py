@@ -14,7 +14,7 @@ from deeplense_batch.models import MODELS, ModelError, WeightsError, build, chec
 from deeplense_batch.runs.plan import plan
 
 QUICK = [name for name, row in MODELS.items() if row.parameters_m < 6]
-# others: test_physics.py, test_generation.py
+# others: tests/tasks/test_physics.py, tests/inference/generation/test_sample.py
 PLAIN = [name for name, row in MODELS.items() if not row.backbones and not row.denoises]
 
 

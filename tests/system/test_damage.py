@@ -20,7 +20,7 @@ import torch
 import yaml
 from conftest import let_in, typed, write_split
 from damage import DAMAGES, damage, without_rights
-from test_run import same_result
+from made_runs import same_result
 
 from deeplense_batch.core.processes import StoppedError
 from deeplense_batch.core.recipe import load_jobs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_runs import make_run
 from sklearn.metrics import average_precision_score, roc_auc_score
-from test_collect import make_run
 
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect

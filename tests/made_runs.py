@@ -1,0 +1,89 @@
+"""Run directories made without a training, and what comes of real ones."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from conftest import heed_interrupts
+
+from deeplense_batch.core.job import Job
+from deeplense_batch.core.rundir import RunDir, Status
+from deeplense_batch.models import checkpoint
+from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.training.trainer import BEST
+
+
+def make_run(root, model="resnet18", *, seed=0, job="demo", state="done", reason=None, train=None,
+             message=None, test="val[50%:]", **numbers):  # fmt: skip
+    """A run directory as `run` leaves it, with history and, if done, `metrics.json`."""
+    n = {"auc": 0.9, "valid": 0.91, "accuracy": 0.8, "seconds": 60.0, "digest": "a" * 16}
+    n |= {"device": "AMD EPYC, 1 thread", "notes": [], "commit": "abc123", "place": "/data"}
+    n |= numbers
+    content = {"name": job, "model": {"name": model}, "seed": seed, "train": train or {}}
+    recipe = Job.model_validate(content | {"data": {"root": n["place"], "test": test}})
+    run = RunDir.create(root / job / recipe.run_name(n["digest"]), recipe.to_yaml())
+    (run.path / "log.txt").write_text("a line\n")
+    for epoch, auc in enumerate((n["valid"] - 0.1, n["valid"], n["valid"] - 0.05), start=1):
+        valid = {"loss": 1 / epoch, "auc": auc}
+        run.append("history.jsonl", {"epoch": epoch, "train": {"loss": 1.0}, "valid": valid})
+    if state == "done":
+        run.write_json("metrics.json", metrics_of(n, test))
+    run.write_status(
+        Status(state=state, reason=reason, message=message, attempt=1, epoch=3, epochs=15)
+    )
+    return run
+
+
+def metrics_of(n, test):
+    scores = {"auc": n["auc"], "auc_no": n["auc"], "auc_sphere": n["auc"], "auc_vort": None}
+    scores |= {"accuracy": n["accuracy"], "balanced_accuracy": 0.7, "nll": 0.5}
+    return {
+        "schema": 1,
+        "data": {"digest": n["digest"], "test": test, "samples": {"test": 600}},
+        "valid": {"epoch": 2, "loss": 0.5, "scores": {"auc": n["valid"]}},
+        "test": {"scores": scores, "notes": n["notes"]},
+        "commit": n["commit"],
+        "cost": {"epochs": 3, "train_seconds": n["seconds"], "images_per_s": 420.0,
+                 "parameters": 11_170_000, "gflops": 1.8},
+        "device": {"name": n["device"], "count": 1},
+    }  # fmt: skip
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(item: PlannedRun, name: str = checkpoint.CHECKPOINT) -> dict[str, torch.Tensor]:
+    return checkpoint.load(item.run.path / name)["model"]
+
+
+def same_result(one: PlannedRun, other: PlannedRun) -> None:
+    """Weights, history and outputs are equal to the last bit."""
+    for name in (checkpoint.CHECKPOINT, BEST):
+        a, b = weights(one, name), weights(other, name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    histories = [item.run.read_lines("history.jsonl") for item in (one, other)]
+    for a, b in zip(*histories, strict=True):
+        assert (a["train"], a["valid"], a["lr"]) == (b["train"], b["valid"], b["lr"])
+    outputs = [np.load(item.run.path / "outputs.npz") for item in (one, other)]
+    assert all(np.array_equal(outputs[0][k], outputs[1][k]) for k in outputs[0].files)
+    scores = [item.run.read_json("metrics.json")["test"] for item in (one, other)]
+    assert scores[0] == scores[1]
+
+
+def start(item: PlannedRun, **environment: str) -> subprocess.Popen:
+    item.create()
+    return subprocess.Popen(
+        [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
