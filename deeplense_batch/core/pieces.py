@@ -42,6 +42,8 @@ Piece = TypeVar("Piece", bound=Hashable)
 class DamagedPieceError(ValueError):
     """The file of a piece is not what was written into it."""
 
+    exit_code = 3
+
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: was damaged after it was made ({reason})")
         self.path = path

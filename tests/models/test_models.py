@@ -105,7 +105,7 @@ def test_weights_that_cannot_be_had_are_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("DEEPLENSE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match="weights of 'resnet18' cannot be had") as error:
+    with pytest.raises(WeightsError, match="weights of 'resnet18' cannot be downloaded") as error:
         weights.fetch("resnet18")
     assert "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="nobody has published weights of resnet20"):

@@ -259,7 +259,7 @@ def test_submit_in_one_process_says_why_a_run_was_left(place, capsys, tmp_path):
     words = ("submit", place / "one.yaml", "--cluster=debug", f"--out={tmp_path / 'runs'}")
     code, _, errors = typed(capsys, *words, "--device=cpu")
     assert code == 5 and RunDir(at).status().state == "stopped"
-    assert f"left one/{at.name}: {at}/log.txt: is no file" in errors
+    assert f"did not begin one/{at.name}: {at}/log.txt: is no file" in errors
 
 
 def test_a_folder_that_a_killed_process_had_only_made_is_no_run(place, capsys, tmp_path):

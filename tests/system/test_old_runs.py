@@ -125,4 +125,5 @@ def test_an_old_generator_is_sampled_and_judged(old, capsys):
     assert typed(capsys, "sample", DRAWS, *words, "--out", "samples")[0] == 0
     assert read(old / "samples" / "manifest.json")["counts"] == {"train": {"": 8}}
     assert typed(capsys, "judge", DRAWS, *words, "--out", "judged")[0] == 0
-    assert "power_spectrum" in json.dumps(read(old / "judged" / "judged.json"))
+    (judged,) = (old / "judged").glob("*/*/metrics.json")
+    assert "power_spectrum" in json.dumps(read(judged))

@@ -120,7 +120,7 @@ def test_of_very_many_models_the_best_are_shown_and_the_rest_told_of():
         in pictures["auc_time"].caption
     )
     assert len(pictures["roc_low_fpr"].arguments["models"]) == 8
-    assert "which has 52 more" in pictures["precision_recall"].caption
+    assert "leaves out 52" in pictures["precision_recall"].caption
 
 
 def test_another_task_has_the_score_that_picks_its_models():
