@@ -12,14 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.cli.values import UsageError
-from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Simulation
+from deeplense_batch.core.job import (
+    AnyJob,
+    Job,
+    JobError,
+    NotYetError,
+    OverrideError,
+    Simulation,
+)
 from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 
 if TYPE_CHECKING:
     from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["Recipes", "one_of_several", "runs_folder"]
+__all__ = ["Recipes", "load_run", "one_of_several", "runs_folder"]
 
 _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from the others
 
@@ -27,6 +33,22 @@ _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from 
 def runs_folder(named: Path | None) -> Path:
     """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
     return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
+
+
+def load_run(path: Path, fields: Mapping[str, Any]) -> Sequence[AnyJob]:
+    """The jobs of a recipe that is one run: more than one only where they are the same.
+
+    Raises:
+        OverrideError: It is several runs.
+        JobError: It is wrong.
+    """
+    jobs = load_jobs(path, fields)
+    if any(job != jobs[0] for job in jobs):
+        raise OverrideError(
+            f"{path}: holds {len(jobs)} runs; add {one_of_several(path, jobs, fields)} to take "
+            f"one, or type 'submit --grid {path}' for all"
+        )
+    return jobs
 
 
 def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
@@ -82,18 +104,18 @@ class Recipes:
         """Read recipes; with `grid` and no paths, those in jobs/.
 
         Raises:
-            UsageError: There are none, or one holds several runs and `grid` is not given.
+            OverrideError: There are none, or one holds several runs and `grid` is not given.
             JobError: One is wrong.
         """
         if not paths and not grid:
-            raise UsageError(f"{verb}: which job? name recipes, or --grid for all in jobs/")
+            raise OverrideError(f"{verb}: which job? name recipes, or --grid for all in jobs/")
         if not paths:
             return cls._all_of_jobs(verb, fields)
         found = {path: load_jobs(path, fields) for path in paths}
         for path, jobs in found.items():
             differ = any(job != jobs[0] for job in jobs)  # lists of a grid may have one in common
             if not grid and differ and len(jobs) > getattr(jobs[0], "parts", 1):
-                raise UsageError(
+                raise OverrideError(
                     f"{path}: holds {len(jobs)} runs; add --grid to take them all, or "
                     f"{one_of_several(path, jobs, fields)} to take one"
                 )
@@ -103,7 +125,9 @@ class Recipes:
     def _all_of_jobs(cls, verb: str, fields: Mapping[str, Any]) -> Recipes:
         found = {path: load_jobs(path) for path in sorted(Path("jobs").glob("*.yaml"))}
         if not found:
-            raise UsageError(f"{verb} --grid: there are no recipes here, jobs/*.yaml; name some")
+            raise OverrideError(
+                f"{verb} --grid: there are no recipes here, jobs/*.yaml; name some"
+            )
         makers, trained = {}, []
         for path, (job, *others) in found.items():
             if isinstance(job, Simulation):
