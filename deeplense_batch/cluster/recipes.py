@@ -175,15 +175,19 @@ class Recipes:
         return _Need(str(absent[0]), "submit" if recipe else "", recipe)
 
     def left_out(self) -> list[str]:
-        """What was left out of jobs/, a line for each thing that recipes lack."""
-        lines, unknown = [], []
+        """What was left out of jobs/: a line for what several lack, and one for all the rest."""
+        lines, single, unknown = [], [], []
         for need, paths in self._by_count():
             names = ", ".join(path.stem for path in paths)
-            if need.verb:
+            if need.verb and len(paths) > 1:
                 brought = need.brought(paths)
                 lines.append(f"left out, lacking {need.what}, which '{brought}' brings: {names}")
+            elif need.verb:
+                single.append(f"{names} ('{need.brought(paths)}' brings {need.what})")
             else:
                 unknown.append(f"{need.what} ({names})")
+        if single:
+            lines.append(f"left out, each lacking one thing: {'; '.join(single)}")
         if unknown:
             lines.append(
                 "left out, lacking what 'pack', 'simulate' or another job makes (see the top of "
