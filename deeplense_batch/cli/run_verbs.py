@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.cli.values import Device, Positive, UsageError
-from deeplense_batch.cluster.recipes import load_run, runs_folder
+from deeplense_batch.cluster.recipes import plan_run, runs_folder
 from deeplense_batch.core.job import Job, Simulation
 from deeplense_batch.core.recipe import load_jobs
 
@@ -29,25 +29,15 @@ def run(
 
     Example: run jobs/baseline_resnet18.yaml --seed=0 --device cpu
     """
-    directory = job.is_dir()
-    if directory and (fields or out):
-        raise UsageError(f"{job}: is a run directory; its job and place are fixed")
-    jobs = [] if directory else load_run(job, fields)
-    if (device or processes) and jobs and isinstance(jobs[0], Simulation):
-        raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
     from deeplense_batch.cluster.slurm_queue import ranks
     from deeplense_batch.core.processes import is_main
     from deeplense_batch.runs.launch import execute
-    from deeplense_batch.runs.plan import plan, reopen
 
     if slurm:
         os.environ.update(ranks(os.environ))
-    planned, *others = [reopen(job)] if directory else plan(jobs, runs_folder(out))
-    if others:
-        raise UsageError(
-            f"{job}: evaluates {len(others) + 1} runs; add --evaluate.run=RUN to take one, or "
-            f"type 'submit {job}' for all"
-        )
+    planned = plan_run(job, fields, out)
+    if (device or processes) and isinstance(planned.job, Simulation) and not job.is_dir():
+        raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
     code = execute(planned, device=device, processes=processes or None, force=force)
     if code == 0 and is_main():
         metrics = planned.run.read_json("metrics.json")

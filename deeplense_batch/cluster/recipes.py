@@ -25,7 +25,7 @@ from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 if TYPE_CHECKING:
     from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["Recipes", "load_run", "one_of_several", "runs_folder"]
+__all__ = ["Recipes", "one_of_several", "plan_run", "runs_folder"]
 
 _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from the others
 
@@ -35,20 +35,37 @@ def runs_folder(named: Path | None) -> Path:
     return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
 
 
-def load_run(path: Path, fields: Mapping[str, Any]) -> Sequence[AnyJob]:
-    """The jobs of a recipe that is one run: more than one only where they are the same.
+def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> PlannedRun:
+    """Plan the one run that was named.
+
+    Arguments:
+        named: A recipe that is one run, or a run directory.
+        fields: Of a recipe, given as flags.
+        out: Folder of the run directories, where one was named.
 
     Raises:
-        OverrideError: It is several runs.
-        JobError: It is wrong.
+        OverrideError: It is several runs; or `fields` or `out` came with a run directory.
+        JobError, ModelError, WeightsError, ShardError: As `plan` and `reopen`.
     """
-    jobs = load_jobs(path, fields)
+    from deeplense_batch.runs.plan import plan, reopen
+
+    if named.is_dir():
+        if fields or out:
+            raise OverrideError(f"{named}: is a run directory; its job and place are fixed")
+        return reopen(named)
+    jobs = load_jobs(named, fields)
     if any(job != jobs[0] for job in jobs):
         raise OverrideError(
-            f"{path}: holds {len(jobs)} runs; add {one_of_several(path, jobs, fields)} to take "
-            f"one, or type 'submit --grid {path}' for all"
+            f"{named}: holds {len(jobs)} runs; add {one_of_several(named, jobs, fields)} to take "
+            f"one, or type 'submit --grid {named}' for all"
         )
-    return jobs
+    planned, *others = plan(jobs, runs_folder(out))
+    if others:
+        raise OverrideError(
+            f"{named}: evaluates {len(others) + 1} runs; add --evaluate.run=RUN to take one, or "
+            f"type 'submit {named}' for all"
+        )
+    return planned
 
 
 def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
