@@ -158,7 +158,9 @@ def every_kind(
     *more: str,
     switch: bool = False,
     count: int = 1,
-    share: float | None = 0.5,
+    share: float | None = 0.5,  # Of one.
+    # Where it runs, in words that do not
+    # fit beside it.
     device: Device | None = None,
     names: tuple[str, ...] = (),
     set_: dict[str, Any] | None = None,
@@ -210,6 +212,13 @@ def test_a_description_is_what_the_documentation_is_made_from():
     assert by_name["out"].default is NEEDED and by_name["images"].default == 600
     assert (by_name["set_"].typed, by_name["set_"].value) == ("--set", "FIELD=VALUE")
     assert by_name["device"].value == "cpu|cuda"
+
+
+def test_a_parameter_is_described_by_the_comment_beside_or_above_it():
+    about = {one.name: one.about for one in describe(every_kind).parameters if one.about}
+    assert about == {
+        "share": "Of one.", "device": "Where it runs, in words that do not fit beside it."
+    }  # fmt: skip
 
 
 def test_a_misspelt_flag_names_the_nearest(capsys):
