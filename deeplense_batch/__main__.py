@@ -19,7 +19,7 @@ from typing import TextIO
 import deeplense_batch
 from deeplense_batch.cli.parse import Verb
 from deeplense_batch.cli.verbs import read
-from deeplense_batch.core.machine import keep_freed_memory, settle
+from deeplense_batch.core.machine import keep_freed_memory, prepare_environment
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     keep_freed_memory()
     verb: Verb | None = None
     try:
-        settle()
+        prepare_environment()
         verb = read(typed)
         code = verb.act()
     except KeyboardInterrupt:

@@ -240,29 +240,22 @@ def _documented(kind: type) -> tuple[str, dict[str, str]]:
 
 
 def _verb(verb: Description) -> str:
-    words = [p for p in verb.parameters if not p.typed.startswith("--")]
-    flags = [p for p in verb.parameters if p.typed.startswith("--")]
-    usage = [p.typed if p.default is NEEDED and "..." not in p.typed else f"[{p.typed}]"
-             for p in words]  # fmt: skip
-    usage += [f"{p.typed} {p.value}" for p in flags if p.default is NEEDED and p.value]
-    parts = [f"### `{' '.join([verb.name, *usage])}`", _plain(verb.summary)]
+    parts = [f"### `{verb.usage}`", _plain(verb.summary)]
     parts += [_plain(verb.details)] if verb.details else []
     parts.append(f"```\n{PROGRAM} {verb.example}\n```")
     if verb.parameters:
         rows = [
-            (f"`{f'{p.typed} {p.value}'.strip()}`", _default(p), p.about) for p in words + flags
+            (f"`{f'{p.typed} {p.value}'.strip()}`", _default(p), p.about)
+            for p in verb.of("word", "words") + verb.of("flag", "fields")
         ]
         parts.append(_cells(("argument", "default", "meaning"), rows))
     return "\n\n".join(parts)
 
 
 def _default(parameter: Parameter) -> str:
-    default: Any = parameter.default
-    if default is NEEDED:
-        return "" if parameter.typed.endswith(("...", "=VALUE")) else "needed"
-    if default is None or default is False or default in ("", ()):
-        return ""
-    return f"`{','.join(default) if isinstance(default, tuple) else _yaml(default)}`"
+    if parameter.form in ("word", "flag") and parameter.default is NEEDED:
+        return "needed"
+    return f"`{shown}`" if (shown := parameter.shown_default) else ""
 
 
 def _cells(head: Row, rows: Iterable[Row]) -> str:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from deeplense_batch.cli.recipes import Recipes, runs_folder
 from deeplense_batch.cli.values import Device, Positive
+from deeplense_batch.cluster.recipes import Recipes, runs_folder
 
 __all__ = ["cancel", "clean", "sbatch", "status", "submit"]
 
@@ -17,48 +17,33 @@ _WATCH_SECONDS = 30.0  # between two looks, each of which asks SLURM once
 
 
 def submit(
-    *jobs: Path,
+    *jobs: Path,  # Recipes; none with --grid means every recipe in jobs/ whose data are here.
+    # Take every run of a recipe's grid and seeds; without it, a recipe is one run.
     grid: bool = False,
+    # local, processes on this machine; slurm, arrays of jobs, as slurm/profile.yaml says; or
+    # debug, this process.
     cluster: str = "local",
-    out: Path | None = None,
-    parallel: int = 0,
-    jobs_per_gpu: Positive = 1,
-    device: Device | None = None,
-    retry: bool = False,
-    force: bool = False,
-    dry_run: bool = False,
-    yes: bool = False,
+    out: Path | None = None,  # Folder of the run directories, by default runs.
+    parallel: int = 0,  # Runs at a time, of an array on SLURM; 0 fits the machine.
+    jobs_per_gpu: Positive = 1,  # Runs that share a GPU of this machine, for small networks.
+    device: Device | None = None,  # cpu or cuda, in place of what the jobs ask for.
+    retry: bool = False,  # Try failed runs again.
+    force: bool = False,  # Put aside what is there and start over.
+    dry_run: bool = False,  # Show what would be done, and stop.
+    yes: bool = False,  # Do not ask before all of jobs/ is submitted from a terminal.
+    # On SLURM, jobs behind each array that go on with what it leaves, where nodes cannot requeue.
     chain: int = 0,
+    # On SLURM, a job that compares the runs in report/ when all have ended.
     collect: bool = False,
-    bench: Path | None = None,
-    **fields: Any,
+    bench: Path | None = None,  # On SLURM, file of bench --out, to estimate the hours by.
+    **fields: Any,  # Fields of the jobs, such as --train.epochs=3.
 ) -> int:
     """Carry out every run of jobs that is not done yet; a second time, nothing.
 
     Example: submit --grid jobs/model_comparison.yaml --cluster slurm --dry_run
-
-    Arguments:
-        jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
-        grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
-        cluster: local, processes on this machine; slurm, arrays of jobs, as slurm/profile.yaml
-            says; or debug, this process.
-        out: Folder of the run directories, by default runs.
-        parallel: Runs at a time, of an array on SLURM; 0 fits the machine.
-        jobs_per_gpu: Runs that share a GPU of this machine, for small networks.
-        device: cpu or cuda, in place of what the jobs ask for.
-        retry: Try failed runs again.
-        force: Put aside what is there and start over.
-        dry_run: Show what would be done, and stop.
-        yes: Do not ask before all of jobs/ is submitted from a terminal.
-        chain: On SLURM, jobs behind each array that go on with what it leaves, where nodes
-            cannot requeue.
-        collect: On SLURM, a job that compares the runs in report/ when all have ended.
-        bench: On SLURM, file of bench --out, to estimate the hours by.
-        fields: Fields of the jobs, such as --train.epochs=3.
     """
     from deeplense_batch.cluster.executor import Options, make_executor
-    from deeplense_batch.cluster.submit import Submission
-    from deeplense_batch.cluster.submit import submit as hand_over
+    from deeplense_batch.cluster.submit import Submission, submit
 
     folder = runs_folder(out)
     options = Options(
@@ -76,33 +61,24 @@ def submit(
         print(estimate)
     if dry_run or (recipes.all_of_jobs and not yes and submission.todo and not _agreed()):
         return 0
-    hand_over(submission, executor)
+    submit(submission, executor)
     return 5 if executor.waits and not submission.complete else 0
 
 
 def sbatch(
-    *jobs: Path,
+    *jobs: Path,  # Recipes; none with --grid means every recipe in jobs/ whose data are here.
+    # Take every run of a recipe's grid and seeds; without it, a recipe is one run.
     grid: bool = False,
-    out: Path = Path("slurm/generated"),
-    runs: Path | None = None,
-    parallel: int = 0,
-    device: Device | None = None,
-    retry: bool = False,
-    **fields: Any,
+    out: Path = Path("slurm/generated"),  # Folder of the scripts.
+    runs: Path | None = None,  # Folder of the run directories, by default runs.
+    parallel: int = 0,  # Runs of an array at a time; 0 is no limit.
+    device: Device | None = None,  # cpu or cuda, in place of what the jobs ask for.
+    retry: bool = False,  # Failed runs too.
+    **fields: Any,  # Fields of the jobs, such as --train.epochs=3.
 ) -> int:
     """Write scripts for every run of jobs that is not done yet, to read and hand to sbatch.
 
     Example: sbatch --grid jobs/model_comparison.yaml --parallel 4
-
-    Arguments:
-        jobs: Recipes; none with --grid means every recipe in jobs/ whose data are here.
-        grid: Take every run of a recipe's grid and seeds; without it, a recipe is one run.
-        out: Folder of the scripts.
-        runs: Folder of the run directories, by default runs.
-        parallel: Runs of an array at a time; 0 is no limit.
-        device: cpu or cuda, in place of what the jobs ask for.
-        retry: Failed runs too.
-        fields: Fields of the jobs, such as --train.epochs=3.
     """
     recipes = Recipes.load("sbatch", jobs, fields, grid=grid)
     planned = recipes.planned(runs_folder(runs))
@@ -118,15 +94,16 @@ def sbatch(
     return 0
 
 
-def status(runs: Path | None = None, *, check: bool = False, watch: bool = False) -> int:
+def status(
+    runs: Path | None = None,  # Folder, by default runs.
+    *,
+    check: bool = False,  # Exit 5 unless every run is done.
+    # Look again every half minute until no run waits or is at work, or Ctrl-C.
+    watch: bool = False,
+) -> int:
     """Show the state of every run below a folder: progress, time left, cause and log.
 
     Example: status demo/runs --watch
-
-    Arguments:
-        runs: Folder, by default runs.
-        check: Exit 5 unless every run is done.
-        watch: Look again every half minute until no run waits or is at work, or Ctrl-C.
     """
     from deeplense_batch.cluster.status import incomplete, status
 
@@ -141,42 +118,36 @@ def status(runs: Path | None = None, *, check: bool = False, watch: bool = False
 
 
 def cancel(
-    runs: Path | None = None,
+    runs: Path | None = None,  # Folder, by default runs.
     *,
+    # Of the runs that are meant: queued, running or both.
     state: tuple[Literal["queued", "running"], ...] = ("queued", "running"),
-    dry_run: bool = False,
-) -> int:
+    dry_run: bool = False,  # Show which, and stop.
+) -> None:
     """Cancel runs on SLURM; those at work save their state, and submit goes on with them.
 
     Example: cancel runs/model_comparison --state queued --dry_run
-
-    Arguments:
-        runs: Folder, by default runs.
-        state: Of the runs that are meant: queued, running or both.
-        dry_run: Show which, and stop.
     """
     from deeplense_batch.cluster.status import cancel
 
     cancelled = cancel(runs_folder(runs), state, dry_run=dry_run)
     print(*cancelled, f"{len(cancelled)} {'to cancel' if dry_run else 'cancelled'}", sep="\n")
-    return 0
 
 
-def clean(runs: Path | None = None, *, older: float = 0.0, dry_run: bool = False) -> int:
+def clean(
+    runs: Path | None = None,  # Folder, by default runs.
+    *,
+    older: float = 0.0,  # Days, at least, since they were written.
+    dry_run: bool = False,  # Show which, and stop.
+) -> None:
     """Remove the checkpoints of runs that are done; results and best weights are kept.
 
     Example: clean --older 30 --dry_run
-
-    Arguments:
-        runs: Folder, by default runs.
-        older: Days, at least, since they were written.
-        dry_run: Show which, and stop.
     """
     from deeplense_batch.cluster.status import clean
 
     removed = clean(runs_folder(runs), older=older, dry_run=dry_run)
     print(*removed, f"{len(removed)} files {'to remove' if dry_run else 'removed'}", sep="\n")
-    return 0
 
 
 def _agreed() -> bool:

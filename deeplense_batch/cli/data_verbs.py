@@ -11,39 +11,30 @@ __all__ = ["pack", "simulate", "truth", "unpack"]
 
 
 def simulate(
+    # What to make: substructure (classes no, sphere, vort), lens_finding (lenses among galaxies,
+    # three bands), diffusion (unlabelled lenses) or super_resolution (pairs of 150 and 75
+    # pixels).
     kind: str,
-    out: Path,
+    out: Path,  # Folder of the shards, made here.
     *,
+    # common_test_1, like the real set and the default of substructure; benchmark, parity, varied
+    # (the default of the last two), physical or null.
     preset: str = "",
-    images: int = 600,
-    seed: int = 0,
-    size: int | None = None,
-    shard_size: int = 2048,
-    part: int = 0,
-    parts: int = 1,
+    images: int = 600,  # Images in the whole set; of substructure, the classes in equal parts.
+    seed: int = 0,  # The same seed gives the same images.
+    size: int | None = None,  # Pixels along a side, by default 150; a lens_finding set has 64.
+    shard_size: int = 2048,  # Images in a file.
+    part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.
+    parts: int = 1,  # Into how many parts they are divided.
+    # A field of the preset; may be given again. VALUE is a number, [low, high], or {law: Normal,
+    # mean: 0, sd: 0.5}.
     set_: dict[str, Any] | None = None,
+    # cpu, the default, or cuda; a lens_finding set is made on the CPU alone.
     device: Device | None = None,
-) -> int:
+) -> None:
     """Make lens images by ray tracing, as shards; go on with them if it was cut off.
 
     Example: simulate substructure data/common_test_1 --images 37500
-
-    Arguments:
-        kind: What to make: substructure (classes no, sphere, vort), lens_finding (lenses among
-            galaxies, three bands), diffusion (unlabelled lenses) or super_resolution (pairs of
-            150 and 75 pixels).
-        out: Folder of the shards, made here.
-        preset: common_test_1, like the real set and the default of substructure; benchmark,
-            parity, varied (the default of the last two), physical or null.
-        images: Images in the whole set; of substructure, the classes in equal parts.
-        seed: The same seed gives the same images.
-        size: Pixels along a side, by default 150; a lens_finding set has 64.
-        shard_size: Images in a file.
-        part: Which part of the files to make, from 0; the last to end completes the set.
-        parts: Into how many parts they are divided.
-        set_: A field of the preset; may be given again. VALUE is a number, [low, high], or
-            {law: Normal, mean: 0, sd: 0.5}.
-        device: cpu, the default, or cuda; a lens_finding set is made on the CPU alone.
     """
     import torch
 
@@ -59,40 +50,31 @@ def simulate(
             on_batch=interrupt.check, **options,
         )  # fmt: skip
     print(report)
-    return 0
 
 
 def pack(
-    source: Path,
-    out: Path,
+    source: Path,  # Folder, zip or npz.
+    out: Path,  # Folder of the shards, made here.
     *,
-    shard_size: int = 2048,
-    seed: int = 0,
+    shard_size: int = 2048,  # Images in a file.
+    seed: int = 0,  # Seed of the order, and of the split where the source has none.
+    # none; gzip or lzf for an archive, slower to read.
     compression: Literal["none", "gzip", "lzf"] = "none",
+    # exact keeps every bit; float32 or float16 may round.
     dtype: Literal["exact", "float16", "float32", "float64"] = "exact",
-    pixel_scale: float | None = None,
+    pixel_scale: float | None = None,  # Arcsec per pixel, where known.
+    # How many times its size a compressed file may unpack to, beyond 64 MB.
     max_expansion: float = 100.0,
+    # Load object arrays, which can run code: only for files you trust.
     allow_pickle: bool = False,
-    skip_bad: bool = False,
+    skip_bad: bool = False,  # Leave bad files out and list them, instead of stopping.
+    # Value of pixels without light, such as 100, -99 or nan: they are filled with the median of
+    # the rest of their channel, and counted.
     mask_value: float | None = None,
-) -> int:
+) -> None:
     """Pack images, in any of the usual layouts, into shards; a zip is read in place.
 
     Example: pack dataset.zip data/common_test_1 --pixel_scale 0.05
-
-    Arguments:
-        source: Folder, zip or npz.
-        out: Folder of the shards, made here.
-        shard_size: Images in a file.
-        seed: Seed of the order, and of the split where the source has none.
-        compression: none; gzip or lzf for an archive, slower to read.
-        dtype: exact keeps every bit; float32 or float16 may round.
-        pixel_scale: Arcsec per pixel, where known.
-        max_expansion: How many times its size a compressed file may unpack to, beyond 64 MB.
-        allow_pickle: Load object arrays, which can run code: only for files you trust.
-        skip_bad: Leave bad files out and list them, instead of stopping.
-        mask_value: Value of pixels without light, such as 100, -99 or nan: they are filled with
-            the median of the rest of their channel, and counted.
     """
     from deeplense_batch.data.packing.pack import pack
 
@@ -102,35 +84,31 @@ def pack(
         allow_pickle=allow_pickle, skip_bad=skip_bad, mask_value=mask_value,
     )  # fmt: skip
     print(report)
-    return 0
 
 
-def unpack(data: Path, out: Path) -> int:
+def unpack(
+    data: Path,  # Folder of shards.
+    out: Path,  # Folder that is made, or a .zip.
+) -> None:
     """Write shards as .npy files again, in the public layout, for other programs.
 
     Example: unpack data/common_test_1 images/
-
-    Arguments:
-        data: Folder of shards.
-        out: Folder that is made, or a .zip.
     """
     from deeplense_batch.data.packing.unpack import unpack
 
     print(f"{out}: {unpack(data, out)} images")
-    return 0
 
 
-def truth(data: Path, out: Path, *, slice_: str = "") -> int:
+def truth(
+    data: Path,  # Folder of simulated shards.
+    out: Path,  # HDF5 file that is made, a group for each image.
+    *,
+    slice_: str = "",  # Of which images, by default the first 100 of the first split.
+) -> None:
     """Write the truth behind simulated images: deflection, potential, source, detectability.
 
     Example: truth data/common_test_1 truth.h5 --slice "val[:100]"
-
-    Arguments:
-        data: Folder of simulated shards.
-        out: HDF5 file that is made, a group for each image.
-        slice_: Of which images, by default the first 100 of the first split.
     """
     from deeplense_batch.simulation.truth import write_truth
 
     print(f"{out}: {write_truth(data, slice_, out)} images")
-    return 0

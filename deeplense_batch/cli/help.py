@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from deeplense_batch.cli.parse import NEEDED, Parameter, describe
+from deeplense_batch.cli.parse import NEEDED, Function, Parameter, describe
 
 __all__ = ["PROGRAM", "overview", "verb_help"]
 
@@ -17,7 +16,7 @@ _JOINED = "\N{NO-BREAK SPACE}"  # while lines are filled; what is printed is pla
 _NAMES = 26  # columns of a list's left side, at most; what is longer has a line of its own
 
 
-def overview(groups: Mapping[str, Iterable[Callable[..., int]]]) -> str:
+def overview(groups: Mapping[str, Iterable[Function]]) -> str:
     """What the program is for, and all verbs by what they are for."""
     about = (
         "Batch jobs for strong-lensing deep learning: make data, train and compare many networks, "
@@ -30,38 +29,28 @@ def overview(groups: Mapping[str, Iterable[Callable[..., int]]]) -> str:
     return "\n\n".join([*parts, "VERB --help describes a verb, with an example."])
 
 
-def verb_help(verb: Callable[..., int]) -> str:
+def verb_help(verb: Function) -> str:
     """What a verb does, an example, its words and its flags."""
     known = describe(verb)
     words, flags = known.of("word", "words"), known.of("flag", "fields")
-    usage = [
-        p.typed if p.default is NEEDED and p.form == "word" else f"[{p.typed}]" for p in words
-    ]
-    needed = [p for p in flags if p.default is NEEDED and p.form == "flag"]
-    usage += [f"{p.typed} {p.value}" for p in needed]
-    usage += ["[FLAGS]"] if len(flags) > len(needed) else []
-    parts = [" ".join([PROGRAM, known.name, *usage]), _filled(known.summary)]
+    optional = any(flag.default is not NEEDED or flag.form == "fields" for flag in flags)
+    parts = [f"{PROGRAM} {known.usage}{' [FLAGS]' * optional}", _filled(known.summary)]
     parts += [_filled(known.details)] if known.details else []
     parts.append(f"Example:\n  {PROGRAM} {known.example}")
     for title, those in (("Arguments", words), ("Flags", flags)):
-        rows = [(_left(p), p.about + _default(p)) for p in those]
+        rows = [(_left(parameter), parameter.about + _default(parameter)) for parameter in those]
         parts += [f"{title}:\n{_table(rows, width=_NAMES)}"] if rows else []
     return "\n\n".join(parts)
 
 
 def _left(parameter: Parameter) -> str:
-    value = f" {parameter.value}" if parameter.form == "flag" and parameter.value else ""
-    return f"{parameter.typed}{value}"
+    value = parameter.value if parameter.form == "flag" else ""
+    return f"{parameter.typed} {value}".strip()
 
 
 def _default(parameter: Parameter) -> str:
-    """What holds where a flag is not given, unless that is nothing."""
-    default: Any = parameter.default
-    if default is NEEDED or default is False or default in (None, "", ()):
-        return ""
-    shown = ",".join(default) if isinstance(default, tuple) else default
-    shown = f"{shown:g}" if isinstance(shown, float) else shown
-    return f" (default:{_JOINED}{shown})"
+    shown = parameter.shown_default
+    return f" (default:{_JOINED}{shown})" if shown else ""
 
 
 def _width() -> int:

@@ -1,50 +1,36 @@
-"""The verbs of finished runs: predict, sample, judge, export, explain; and fetch."""
+"""The verbs of finished runs: predict, evaluate, sample, export, explain; and fetch."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from deeplense_batch.cli.recipes import runs_folder
-from deeplense_batch.cli.values import Device, Ending, Positive, UsageError
-from deeplense_batch.core.job import EvaluateSection, Evaluation, Job
-from deeplense_batch.core.recipe import load_jobs, read_section
+from deeplense_batch.cli.values import Device, Limit, Positive, UsageError
+from deeplense_batch.cluster.recipes import runs_folder
+from deeplense_batch.core.recipe import evaluation_of, load_jobs
 
-__all__ = ["evaluate", "explain", "export", "fetch", "judge", "predict", "sample"]
+__all__ = ["evaluate", "explain", "export", "fetch", "predict", "sample"]
 
-Table = Annotated[Path, Ending((".parquet", ".csv"))]
-Picture = Annotated[Path, Ending((".png",))]
+Table = Annotated[Path, Limit(endings=(".parquet", ".csv"))]
+Picture = Annotated[Path, Limit(endings=(".png",))]
 
 
 def predict(
-    run: Path,
-    data: Path,
+    run: Path,  # Run directory of a finished run.
+    data: Path,  # Folder of shards, or images in any layout that pack reads.
     *,
-    out: Table,
-    slice_: str = "",
-    device: Device | None = None,
-    part: int = 0,
-    parts: int = 1,
-    batch_size: Positive = 256,
-    top: int = 0,
-    of: str = "",
-) -> int:
+    out: Table,  # The table that is made, .parquet or .csv.
+    slice_: str = "",  # Of shards, such as val[:100]; by default all splits.
+    device: Device | None = None,  # cpu or cuda; by default a GPU where there is one.
+    part: int = 0,  # Which part of the work to do, from 0; the last to end completes the table.
+    parts: int = 1,  # Into how many parts it is divided.
+    batch_size: Positive = 256,  # Images at once.
+    top: int = 0,  # Draw so many images of the highest scores, beside the table as .png.
+    of: str = "",  # The class of those scores; by default lenses, or the last class.
+) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
     Example: predict runs/demo/test_resnet-s0-7b1b43a8c2 images/ --out found.parquet --top 50
-
-    Arguments:
-        run: Run directory of a finished run.
-        data: Folder of shards, or images in any layout that pack reads.
-        out: The table that is made, .parquet or .csv.
-        slice_: Of shards, such as val[:100]; by default all splits.
-        device: cpu or cuda; by default a GPU where there is one.
-        part: Which part of the work to do, from 0; the last to end completes the table.
-        parts: Into how many parts it is divided.
-        batch_size: Images at once.
-        top: Draw so many images of the highest scores, beside the table as .png.
-        of: The class of those scores; by default lenses, or the last class.
     """
     if part >= parts:
         raise UsageError(f"--part: {part} of {parts} parts; they count from 0")
@@ -59,39 +45,25 @@ def predict(
             batch_size=batch_size, top=top, of=of, on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
-    return 0
 
 
 def sample(
-    run: Path,
+    run: Path,  # Run directory of a finished run.
     *,
-    out: Path,
-    images: int = 64,
-    class_: str = "",
-    sampler: str = "dpmpp",
-    steps: int = 25,
-    guidance: float = 1.0,
-    seed: int = 0,
-    device: Device | None = None,
-    part: int = 0,
-    parts: int = 1,
-) -> int:
+    out: Path,  # Folder of the shards.
+    images: int = 64,  # How many.
+    class_: str = "",  # Of this class alone; by default all classes equally.
+    sampler: str = "dpmpp",  # ddpm, ddim, dpmpp or heun.
+    steps: int = 25,  # Of the sampler.
+    guidance: float = 1.0,  # How closely the class is followed; 1 is as trained.
+    seed: int = 0,  # Of all noise.
+    device: Device | None = None,  # cpu or cuda; by default a GPU where there is one.
+    part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.
+    parts: int = 1,  # Into how many parts they are divided; 1 is one for each process of torchrun.
+) -> None:
     """Draw images with a run of the task generation, as shards; go on if it was cut off.
 
     Example: sample runs/diffusion_grid/unet-s0-0123456789 --images 1000 --out data/drawn
-
-    Arguments:
-        run: Run directory of a finished run.
-        out: Folder of the shards.
-        images: How many.
-        class_: Of this class alone; by default all classes equally.
-        sampler: ddpm, ddim, dpmpp or heun.
-        steps: Of the sampler.
-        guidance: How closely the class is followed; 1 is as trained.
-        seed: Of all noise.
-        device: cpu or cuda; by default a GPU where there is one.
-        part: Which part of the files to make, from 0; the last to end completes the set.
-        parts: Into how many parts they are divided; 1 is one for each process of torchrun.
     """
     from deeplense_batch.core.processes import rank, signals, world_size
     from deeplense_batch.inference.generation.sample import sample
@@ -105,138 +77,83 @@ def sample(
             on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
-    return 0
 
 
 def evaluate(
-    run: Path,
-    data: Path | None = None,
+    run: Path,  # Run directory of a finished run, or its job's folder for every run in it.
+    data: Path | None = None,  # Folder of shards, by default those that the run was trained on.
     *,
-    slice_: str = "",
-    out: Path | None = None,
+    slice_: str = "",  # Of the data; by default the run's own test slice, test, or the only split.
+    out: Path | None = None,  # Folder of the run directories, by default runs.
+    # For generated images: a finished run of a classifier, or its job's folder, in whose features
+    # they are compared with real ones.
     classifier: str | None = None,
+    # For generated images: how many; by default as many as the slice has.
     images: int | None = None,
+    # For generated images: ddpm, ddim, dpmpp or heun; by default dpmpp.
     sampler: str | None = None,
-    steps: int | None = None,
+    steps: int | None = None,  # For generated images: of the sampler, by default 25.
+    # For generated images: how closely the class is followed; 1 is as trained.
     guidance: float | None = None,
-    seed: int = 0,
-    device: Device | None = None,
+    seed: int = 0,  # Of all noise of the sampler.
+    device: Device | None = None,  # cpu or cuda; by default a GPU if this machine has one.
 ) -> int:
     """Score a finished run on labelled images, or measure the images that it generates.
 
     The result is a run directory of its own, which collect compares with others; an evaluation
-    that is done is not done again.
+    that is done is not done again. `judge RUN` is another word for `evaluate RUN`.
 
     Example: evaluate runs/demo/test_resnet-s0-7b1b43a8c2 data/varied --slice test
-
-    Arguments:
-        run: Run directory of a finished run, or its job's folder for every run in it.
-        data: Folder of shards, by default those that the run was trained on.
-        slice_: Of the data; by default the run's own test slice, test, or the only split.
-        out: Folder of the run directories, by default runs.
-        classifier: For generated images: a finished run of a classifier, or its job's folder, in
-            whose features they are compared with real ones.
-        images: For generated images: how many; by default as many as the slice has.
-        sampler: For generated images: ddpm, ddim, dpmpp or heun; by default dpmpp.
-        steps: For generated images: of the sampler, by default 25.
-        guidance: For generated images: how closely the class is followed; 1 is as trained.
-        seed: Of all noise of the sampler.
-        device: cpu or cuda; by default a GPU if this machine has one.
     """
-    fields: dict[str, Any] = {"classifier": classifier, "images": images, "sampler": sampler}
-    fields |= {"steps": steps, "guidance": guidance}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    fields |= {"run": str(run), "data": {"root": data and str(data), "slice": slice_ or None}}
-    section = read_section(EvaluateSection, fields)
-    job_folder = (run.parent if (run / "job.yaml").exists() else run).absolute().name
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{job_folder}")[:100]
-
-    import torch
-
+    job = evaluation_of(
+        run, data, slice_, seed=seed, classifier=classifier, images=images, sampler=sampler,
+        steps=steps, guidance=guidance,
+    )  # fmt: skip
+    from deeplense_batch.core.distributed import device_of
     from deeplense_batch.core.result import read_metrics
     from deeplense_batch.runs.launch import execute
     from deeplense_batch.runs.plan import plan
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    job = Evaluation(name=name, seed=seed, evaluate=section)
+    kind = device or device_of(None).type
     for planned in plan([job], runs_folder(out)):
-        if code := execute(planned, device=chosen):
+        if code := execute(planned, device=kind):
             return code
         print(f"{planned.run.path}: done; {read_metrics(planned.run)['summary']}")
     return 0
 
 
-def judge(
-    run: Path,
-    *,
-    out: Path | None = None,
-    classifier: str | None = None,
-    images: int | None = None,
-    sampler: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    device: Device | None = None,
-) -> int:
-    """Measure the images that a run generates: another word for evaluate RUN.
-
-    Example: judge runs/diffusion_grid/unet-s0-0123456789 --classifier runs/judge
-
-    Arguments:
-        run: As in evaluate, and so are the flags.
-    """
-    return evaluate(
-        run, out=out, classifier=classifier, images=images, sampler=sampler, steps=steps,
-        guidance=guidance, seed=seed, device=device,
-    )  # fmt: skip
-
-
 def export(
-    run: Path,
-    out: Path,
+    run: Path,  # Run directory of a finished run.
+    out: Path,  # Folder that is made.
     *,
+    # safetensors, json, onnx, or all of them; onnx needs the extra export.
     format_: Literal["safetensors", "json", "onnx", "all"] = "all",
+    # Of the JSON: described (data, shape and dtype), or bare lists.
     schema: Literal["described", "bare"] = "described",
-) -> int:
+) -> None:
     """Write the network of a run for other programs, with a card that says how to use it.
 
     Example: export runs/demo/test_resnet-s0-7b1b43a8c2 model/
-
-    Arguments:
-        run: Run directory of a finished run.
-        out: Folder that is made.
-        format_: safetensors, json, onnx, or all of them; onnx needs the extra export.
-        schema: Of the JSON: described (data, shape and dtype), or bare lists.
     """
     from deeplense_batch.inference.export import export
 
     for path in export(run, out, format_=format_, schema=schema):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
-    return 0
 
 
 def explain(
-    run: Path,
+    run: Path,  # Run directory of a finished run.
     *,
-    out: Picture,
-    ids: tuple[str, ...] = (),
-    slice_: str = "",
-    of: str = "",
-    data: str = "",
-    device: Device = "cpu",
-) -> int:
+    out: Picture,  # The picture that is made, .png.
+    ids: tuple[str, ...] = (),  # Names of samples, with commas between.
+    slice_: str = "",  # Or a slice of the data, such as val[:12].
+    of: str = "",  # One class, instead of all.
+    data: str = "",  # Folder of shards, by default that of the run.
+    device: Device = "cpu",  # Where the network runs.
+) -> None:
     """Draw where in some images a network looks, for each class.
 
     Example: explain runs/demo/test_resnet-s0-7b1b43a8c2 --slice "val[:12]" --out looks.png
-
-    Arguments:
-        run: Run directory of a finished run.
-        out: The picture that is made, .png.
-        ids: Names of samples, with commas between.
-        slice_: Or a slice of the data, such as val[:12].
-        of: One class, instead of all.
-        data: Folder of shards, by default that of the run.
-        device: Where the network runs.
     """
     if bool(ids) == bool(slice_):
         raise UsageError("explain: which images? --ids A,B,C or --slice 'val[:12]'")
@@ -244,30 +161,23 @@ def explain(
 
     explain(run, out, ids=ids, slice_=slice_, of=of, data=data, device=device)
     print(out)
-    return 0
 
 
-def fetch(*jobs: Path) -> int:
+def fetch(
+    *jobs: Path,  # Recipes; those without model.pretrained: true or a section evaluate need none.
+) -> None:
     """Bring published weights that jobs start or measure with to a folder; needs a network.
 
     Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
 
     Example: fetch jobs/model_comparison.yaml
-
-    Arguments:
-        jobs: Recipes; those without model.pretrained: true or a section evaluate need none.
     """
-    from deeplense_batch.models import INCEPTION, published
-    from deeplense_batch.models.weights import fetch as fetched
+    from deeplense_batch.models.weights import fetch
+    from deeplense_batch.runs.validate import published_weights
 
-    read = [job for path in jobs for job in load_jobs(path, {})]
-    found = [job for job in read if isinstance(job, Job)]
-    asked = [job.model for job in found if job.model.pretrained]
-    names = {name for model in asked for name in published(model.name, model.options)}
-    names |= {INCEPTION for job in read if isinstance(job, Evaluation)}
+    names = {name for path in jobs for job in load_jobs(path) for name in published_weights(job)}
     if not names:
         raise UsageError("fetch: no job given has model.pretrained: true, or evaluates")
     for name in sorted(names):
-        path = fetched(name)
+        path = fetch(name)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    return 0

@@ -1,9 +1,10 @@
 """From words to a verb with all that it was given, before anything is done.
 
 A verb is a function: its parameters are its words and flags, their annotations say how each is
-read (`values`), and its docstring is its help. Fire takes the words apart; what is wrong with them
-is a `UsageError`, in one sentence. A parameter that cannot have its flag's name in Python, or that
-would hide a function of Python's, ends in an underscore: ``import_``, ``set_`` (`flag_of`).
+read (`values`), and its help is its docstring and the comments of its parameters. Fire takes the
+words apart; what is wrong with them is a `UsageError`, in one sentence. A parameter that cannot
+have its flag's name in Python, or that would hide a function of Python's, ends in an underscore:
+``import_``, ``set_`` (`flag_of`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,18 @@ from deeplense_batch.cli.values import UsageError, look_of, read_value
 from deeplense_batch.core.job import Evaluation, Job, Simulation, nearest
 from deeplense_batch.core.recipe import parse_value
 
-__all__ = ["NEEDED", "Description", "Parameter", "Verb", "describe", "flag_of", "parse"]
+__all__ = [
+    "NEEDED",
+    "Description",
+    "Function",
+    "Parameter",
+    "Verb",
+    "describe",
+    "flag_of",
+    "parse",
+]
 
+Function = Callable[..., int | None]  # of a verb; gives the exit code, or nothing for 0
 NEEDED = inspect.Parameter.empty  # the default of what has none
 
 _FORMS: dict[Any, str] = {
@@ -37,21 +48,15 @@ _FIELDS = ("grid", "seeds", *Job.model_fields, *Simulation.model_fields, *Evalua
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb and its arguments, read and found right; `act` does it.
+    """A verb and its arguments, read and found right; `act` does it."""
 
-    Arguments:
-        function: What does it, and gives the exit code.
-        words: For a parameter such as ``*jobs``.
-        values: For all others, those that were given.
-    """
-
-    function: Callable[..., int]
-    words: tuple[Any, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
+    function: Function
+    words: tuple[Any, ...] = ()  # for a parameter such as ``*jobs``
+    values: Mapping[str, Any] = field(default_factory=dict)  # for all others that were given
 
     def act(self) -> int:
         """Do it; gives the exit code."""
-        return self.function(*self.words, **self.values)
+        return self.function(*self.words, **self.values) or 0
 
     @property
     def writes(self) -> Path | None:
@@ -67,7 +72,7 @@ class Parameter:
     form: str  # a word, the words that are left, a flag, or fields of a recipe: those of `_FORMS`
     kind: Any  # its annotation
     default: Any  # `NEEDED` where it has none
-    about: str  # what its docstring says
+    about: str  # what its comment says
 
     @property
     def typed(self) -> str:
@@ -79,7 +84,16 @@ class Parameter:
     @property
     def value(self) -> str:
         """What its values look like, such as N or cpu|cuda; nothing for a switch."""
-        return look_of(self.kind)
+        return "" if self.form == "fields" else look_of(self.kind)
+
+    @property
+    def shown_default(self) -> str:
+        """What holds where it is not given, unless that is nothing."""
+        if self.default is NEEDED or self.default is False or self.default in (None, "", ()):
+            return ""
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
 
 @dataclass(frozen=True)
@@ -96,15 +110,22 @@ class Description:
         """The parameters of some forms."""
         return [parameter for parameter in self.parameters if parameter.form in forms]
 
+    @property
+    def usage(self) -> str:
+        """The verb, its words and the flags that it needs, those that may be left out in [ ]."""
+        parts = [self.name]
+        for one in self.of("word", "words"):
+            needed = one.form == "word" and one.default is NEEDED
+            parts.append(one.typed if needed else f"[{one.typed}]")
+        flags = [one for one in self.of("flag") if one.default is NEEDED]
+        return " ".join([*parts, *(f"{one.typed} {one.value}" for one in flags)])
 
-def describe(verb: Callable[..., int]) -> Description:
+
+def describe(verb: Function) -> Description:
     """Read what a verb says of itself, for its help and for the documentation."""
-    text, _, arguments = (inspect.getdoc(verb) or "").partition("\n\nArguments:\n")
-    text, _, example = text.partition("\n\nExample: ")
+    text, _, example = (inspect.getdoc(verb) or "").partition("\n\nExample: ")
     summary, _, details = text.partition("\n\n")
-    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, re.M)
-    about = {name: " ".join(lines.split()) for name, lines in entries}
-    kinds = get_type_hints(verb, include_extras=True)
+    kinds, about = get_type_hints(verb, include_extras=True), _comments(verb)
     parameters = tuple(
         Parameter(name, _FORMS[one.kind], kinds[name], one.default, about.get(name, ""))
         for name, one in inspect.signature(verb).parameters.items()
@@ -112,12 +133,26 @@ def describe(verb: Callable[..., int]) -> Description:
     return Description(verb.__name__, summary, details, example, parameters)
 
 
+def _comments(verb: Function) -> dict[str, str]:
+    """The comment of each parameter: on the lines above it, or beside it."""
+    comments: dict[str, str] = {}
+    lines: list[str] = []
+    for line in inspect.getsource(verb).partition("\n) -> ")[0].splitlines():
+        code, _, comment = line.partition("# ")
+        lines.append(comment.strip())
+        if parameter := re.match(r" +\**(\w+):", code):
+            comments[parameter[1]] = " ".join(filter(None, lines))
+        if code.strip():
+            lines = []
+    return comments
+
+
 def flag_of(name: str) -> str:
     """The flag of a parameter."""
     return f"--{name.removesuffix('_')}"
 
 
-def parse(verb: Callable[..., int], typed: Sequence[str]) -> Verb:
+def parse(verb: Function, typed: Sequence[str]) -> Verb:
     """Read the words and flags of a verb.
 
     Raises:
@@ -125,7 +160,11 @@ def parse(verb: Callable[..., int], typed: Sequence[str]) -> Verb:
         OverrideError: The value of a field of a recipe holds what no text does.
     """
     known = describe(verb)
-    words, given = fire.Fire(_apart, command=_quoted(known, typed), serialize=lambda _: None)
+    words, given = fire.Fire(
+        lambda *words, **flags: (words, flags),
+        command=_quoted(known, typed),
+        serialize=lambda _: None,
+    )
     places, several = known.of("word"), known.of("words")
     rest = words[len(places) :]
     if rest and not several:
@@ -147,11 +186,6 @@ def parse(verb: Callable[..., int], typed: Sequence[str]) -> Verb:
     values |= {name: parse_value(text) for name, text in given.items()}
     read = (read_value(one.typed, word, one.kind) for one in several for word in rest)
     return Verb(verb, tuple(read), values)
-
-
-def _apart(*words: str, **flags: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What Fire calls, with the words that it has taken apart."""
-    return words, flags
 
 
 def _quoted(known: Description, typed: Sequence[str]) -> list[str]:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deeplense_batch.cli.recipes import one_of_several, runs_folder
 from deeplense_batch.cli.values import Device, Positive, UsageError
+from deeplense_batch.cluster.recipes import plan_run, runs_folder
 from deeplense_batch.core.job import Job, Simulation
 from deeplense_batch.core.recipe import load_jobs
 
@@ -16,52 +16,28 @@ __all__ = ["bench", "collect", "doctor", "models", "redraw", "run"]
 
 
 def run(
-    job: Path,
+    job: Path,  # A recipe that is one run, or a run directory.
     *,
-    out: Path | None = None,
-    device: Device | None = None,
-    processes: int = 0,
-    force: bool = False,
-    slurm: bool = False,
-    **fields: Any,
+    out: Path | None = None,  # Folder of the run directories, by default runs.
+    device: Device | None = None,  # cpu or cuda, in place of what the job asks for.
+    processes: int = 0,  # Processes on this machine; 0 is one for each GPU the job asks for.
+    force: bool = False,  # Put aside what is there and start over.
+    slurm: bool = False,  # This is one of the processes that srun started for the run.
+    **fields: Any,  # Fields of the job, such as --train.lr=1e-3.
 ) -> int:
     """Carry out one run, start to end; go on with it if it was cut off.
 
     Example: run jobs/baseline_resnet18.yaml --seed=0 --device cpu
-
-    Arguments:
-        job: A recipe that is one run, or a run directory.
-        out: Folder of the run directories, by default runs.
-        device: cpu or cuda, in place of what the job asks for.
-        processes: Processes on this machine; 0 is one for each GPU the job asks for.
-        force: Put aside what is there and start over.
-        slurm: This is one of the processes that srun started for the run.
-        fields: Fields of the job, such as --train.lr=1e-3.
     """
-    directory = job.is_dir()
-    if directory and (fields or out):
-        raise UsageError(f"{job}: is a run directory; its job and place are fixed")
-    jobs = [] if directory else load_jobs(job, fields)
-    if (device or processes) and jobs and isinstance(jobs[0], Simulation):
-        raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
-    if any(one != jobs[0] for one in jobs):
-        raise UsageError(
-            f"{job}: holds {len(jobs)} runs; add {one_of_several(job, jobs, fields)} to take one, "
-            f"or type 'submit --grid {job}' for all"
-        )
     from deeplense_batch.cluster.slurm_queue import ranks
     from deeplense_batch.core.processes import is_main
     from deeplense_batch.runs.launch import execute
-    from deeplense_batch.runs.plan import plan, reopen
 
     if slurm:
         os.environ.update(ranks(os.environ))
-    planned, *others = [reopen(job)] if directory else plan(jobs, runs_folder(out))
-    if others:
-        raise UsageError(
-            f"{job}: evaluates {len(others) + 1} runs; add --evaluate.run=RUN to take one, or "
-            f"type 'submit {job}' for all"
-        )
+    planned = plan_run(job, fields, out)
+    if (device or processes) and isinstance(planned.job, Simulation) and not job.is_dir():
+        raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
     code = execute(planned, device=device, processes=processes or None, force=force)
     if code == 0 and is_main():
         metrics = planned.run.read_json("metrics.json")
@@ -72,25 +48,19 @@ def run(
 
 
 def collect(
+    # Folder, by default runs; none, where results of other programs are named.
     runs: Path | None = None,
     *,
-    out: Path = Path("report"),
-    import_: Path | None = None,
+    out: Path = Path("report"),  # Folder of the report.
+    import_: Path | None = None,  # Folder of published results, results_MODEL.json.
+    # FOLDER has all_labels.npy and all_preds.npy; may be given again.
     predictions: dict[str, Path] | None = None,
-    classes: tuple[str, ...] = (),
-    bench: Path | None = None,
+    classes: tuple[str, ...] = (),  # Names of their classes, as no,sphere,vort.
+    bench: Path | None = None,  # File of bench --out, for training hours on one device.
 ) -> int:
     """Compare runs: tables, figures and a report; exit 5 while runs are missing.
 
     Example: collect demo/runs --out demo/report
-
-    Arguments:
-        runs: Folder, by default runs; none, where results of other programs are named.
-        out: Folder of the report.
-        import_: Folder of published results, results_MODEL.json.
-        predictions: FOLDER has all_labels.npy and all_preds.npy; may be given again.
-        classes: Names of their classes, as no,sphere,vort.
-        bench: File of bench --out, for training hours on one device.
     """
     if classes and not predictions:
         raise UsageError("--classes: names those of --predictions, which are not given")
@@ -104,40 +74,31 @@ def collect(
     return 0 if report.complete else 5
 
 
-def redraw(report: Path, *, format_: tuple[str, ...] = ("png",)) -> int:
+def redraw(
+    report: Path,  # Folder of a report.
+    *,
+    format_: tuple[str, ...] = ("png",),  # png, svg or pdf; several with commas.
+) -> None:
     """Draw the figures of a report again, from the numbers in its figures.json.
 
     Example: redraw report --format pdf,svg
-
-    Arguments:
-        report: Folder of a report.
-        format_: png, svg or pdf; several with commas.
     """
     from deeplense_batch.report.plots.pictures import redraw
 
     print(*redraw(report, format_), sep="\n")
-    return 0
 
 
 def bench(
-    *jobs: Path,
-    steps: Positive = 5,
-    repeats: Positive = 5,
-    device: Device | None = None,
-    out: Path | None = None,
-    **fields: Any,
-) -> int:
+    *jobs: Path,  # Recipes, by default jobs/demo.yaml.
+    steps: Positive = 5,  # Training steps of one measurement.
+    repeats: Positive = 5,  # Measurements of each number; medians are shown.
+    device: Device | None = None,  # cpu or cuda, in place of what the jobs ask for.
+    out: Path | None = None,  # A JSON file for the numbers.
+    **fields: Any,  # Fields of the jobs, such as --data.size=224.
+) -> None:
     """Measure the models of recipes and the data plane on this device, as ratios.
 
     Example: bench jobs/demo.yaml --repeats 3 --out bench.json
-
-    Arguments:
-        jobs: Recipes, by default jobs/demo.yaml.
-        steps: Training steps of one measurement.
-        repeats: Measurements of each number; medians are shown.
-        device: cpu or cuda, in place of what the jobs ask for.
-        out: A JSON file for the numbers.
-        fields: Fields of the jobs, such as --data.size=224.
     """
     found = [job for path in jobs or [Path("jobs/demo.yaml")] for job in load_jobs(path, fields)]
     loaded = [job for job in found if isinstance(job, Job)]
@@ -149,17 +110,16 @@ def bench(
     print(report)
     if out:
         out.write_text(json.dumps(report.as_json(), indent=1) + "\n")
-    return 0
 
 
-def doctor(runs: Path | None = None, *, data: Path | None = None) -> int:
+def doctor(
+    runs: Path | None = None,  # Folder of the run directories, by default runs.
+    *,
+    data: Path | None = None,  # A folder of shards to open.
+) -> int:
     """Look at what this machine can do; exit 4 where something is unfit.
 
     Example: doctor --data data/common_test_1
-
-    Arguments:
-        runs: Folder of the run directories, by default runs.
-        data: A folder of shards to open.
     """
     from deeplense_batch.runs.preflight import examine
 
@@ -168,7 +128,7 @@ def doctor(runs: Path | None = None, *, data: Path | None = None) -> int:
     return 0 if all(finding.fit for finding in findings) else 4
 
 
-def models() -> int:
+def models() -> None:
     """List the models; any other name that timm knows works too.
 
     Example: models
@@ -178,4 +138,3 @@ def models() -> int:
     width = max(map(len, MODELS))
     for name, row in MODELS.items():
         print(f"{name:<{width}}  {row.parameters_m:7.3f} M  {row.about}")
-    return 0

@@ -3,9 +3,8 @@
 ============================  ==============================================================
 ``bool``                      a switch; ``--retry``, or ``--retry=false``
 ``int``, ``float``            a number; a whole one is 0 or more
-``Positive``                  a whole number, 1 or more
 ``Path``                      a file or folder, which has to be named
-``Annotated[Path, Ending]``   a file that is made, whose ending says what it is
+``Annotated[..., Limit]``     the same, and what `Limit` says besides
 ``Literal["a", "b"]``         one of these
 ``tuple[..., ...]``           several, with commas between
 ``dict[str, ...]``            NAME=VALUE, from a flag that may be given again, a line each
@@ -15,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -23,7 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from deeplense_batch.core.recipe import parse_value
 
-__all__ = ["Device", "Ending", "Positive", "UsageError", "look_of", "read_value"]
+__all__ = ["Device", "Limit", "Positive", "UsageError", "look_of", "read_value"]
 
 
 class UsageError(ValueError):
@@ -33,18 +32,14 @@ class UsageError(ValueError):
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Of the name of a file: it ends in one of these."""
+class Limit:
+    """What a whole number, or the name of a file that is made, is held to."""
 
-    endings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _AtLeast:
-    least: int
+    least: int = 0
+    endings: tuple[str, ...] = ()  # of the name; none: any
 
 
-Positive = Annotated[int, _AtLeast(1)]
+Positive = Annotated[int, Limit(least=1)]
 Device = Literal["cpu", "cuda"]
 
 
@@ -60,20 +55,21 @@ def read_value(name: str, text: str, kind: Any) -> Any:
         UsageError: It is none of this kind.
     """
     kind, optional = _without_none(kind)
-    inner = get_args(kind)
+    origin, inner = get_origin(kind), get_args(kind)
     if optional and (not text or (text == "none" and kind in (int, float))):
         return None
-    if get_origin(kind) is tuple:
+    if origin is tuple:
         parts = [part.strip() for part in text.split(",")] if text else []
         return tuple(read_value(name, part, inner[0]) for part in parts)
-    if get_origin(kind) is dict:
+    if origin is dict:
         return _pairs(name, text, kind)
-    if get_origin(kind) is Literal and text not in inner:
+    if origin is Literal and text not in inner:
         raise UsageError(f"{name}: got '{text}'; allowed: {', '.join(inner)}")
-    kind, limit = inner if get_origin(kind) is Annotated else (kind, None)
-    readers: dict[Any, Callable[[str, str, Any], Any]]
-    readers = {bool: _switch, int: _whole, float: _number, Path: _path}
-    return readers[kind](name, text, limit) if kind in readers else text
+    kind, limit = inner if origin is Annotated else (kind, Limit())
+    value, expected = _value(text, kind, limit)
+    if value is None:
+        raise UsageError(f"{name}: expected {expected}, got '{text}'")
+    return value
 
 
 def look_of(kind: Any) -> str:
@@ -98,33 +94,23 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _switch(name: str, text: str, _: None) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise UsageError(f"{name}: is a flag, true or false, got '{text}'")
-    return text.lower() == "true"
-
-
-def _whole(name: str, text: str, limit: _AtLeast | None) -> int:
-    least = limit.least if limit else 0
-    if not text.isdecimal() or int(text) < least:
-        raise UsageError(f"{name}: expected a whole number, {least} or more, got '{text}'")
-    return int(text)
-
-
-def _number(name: str, text: str, _: None) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{name}: expected a number, got '{text}'") from None
-
-
-def _path(name: str, text: str, limit: Ending | None) -> Path:
-    if limit and Path(text).suffix not in limit.endings:
-        allowed = " or ".join(limit.endings)
-        raise UsageError(f"{name}: a name that ends in {allowed}, got '{text}'")
-    if not text:
-        raise UsageError(f"{name}: a path is needed, got ''; an unset variable?")
-    return Path(text)
+def _value(text: str, kind: Any, limit: Limit) -> tuple[Any, str]:
+    """The value of a text, None where it has none; and what was expected."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower()), "true or false"
+    if kind is int:
+        fits = text.isdecimal() and int(text) >= limit.least
+        return int(text) if fits else None, f"a whole number, {limit.least} or more"
+    if kind is float:
+        with suppress(ValueError):
+            return float(text), ""
+        return None, "a number"
+    if kind is Path and limit.endings:
+        fits = Path(text).suffix in limit.endings
+        return Path(text) if fits else None, f"a name that ends in {' or '.join(limit.endings)}"
+    if kind is Path:
+        return Path(text) if text else None, "a path (an unset variable?)"
+    return text, ""
 
 
 def _pairs(name: str, text: str, kind: Any) -> dict[str, Any]:

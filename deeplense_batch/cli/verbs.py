@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from deeplense_batch.cli.cluster_verbs import cancel, clean, sbatch, status, submit
-from deeplense_batch.cli.data_verbs import pack, simulate, truth, unpack
+from deeplense_batch.cli import cluster_verbs as cluster
+from deeplense_batch.cli import data_verbs as data
+from deeplense_batch.cli import inference_verbs as inference
+from deeplense_batch.cli import run_verbs as runs
 from deeplense_batch.cli.help import overview, verb_help
-from deeplense_batch.cli.inference_verbs import (
-    evaluate,
-    explain,
-    export,
-    fetch,
-    judge,
-    predict,
-    sample,
-)
-from deeplense_batch.cli.parse import Verb, parse
-from deeplense_batch.cli.run_verbs import bench, collect, doctor, models, redraw, run
+from deeplense_batch.cli.parse import Function, Verb, parse
 from deeplense_batch.cli.values import UsageError
 from deeplense_batch.core.job import nearest
 
 __all__ = ["GROUPS", "VERBS", "read"]
 
-GROUPS: dict[str, tuple[Callable[..., int], ...]] = {
-    "Data: from images, or from nothing, to shards": (simulate, pack, unpack, truth),
-    "Runs: train on this machine or on a cluster, and look after them": (
-        run, submit, sbatch, status, cancel, clean,
+GROUPS: dict[str, tuple[Function, ...]] = {
+    "Data: from images, or from nothing, to shards": (
+        data.simulate, data.pack, data.unpack, data.truth,
     ),
-    "Reports: compare what has run": (collect, redraw),
-    "Finished runs: use the networks": (predict, evaluate, sample, judge, export, explain),
-    "This machine: what is here, and how fast it is": (doctor, models, fetch, bench),
+    "Runs: train on this machine or on a cluster, and look after them": (
+        runs.run, cluster.submit, cluster.sbatch, cluster.status, cluster.cancel, cluster.clean,
+    ),
+    "Reports: compare what has run": (runs.collect, runs.redraw),
+    "Finished runs: use the networks": (
+        inference.predict, inference.evaluate, inference.sample, inference.export,
+        inference.explain,
+    ),
+    "This machine: what is here, and how fast it is": (
+        runs.doctor, runs.models, inference.fetch, runs.bench,
+    ),
 }  # fmt: skip
 
 VERBS = {verb.__name__: verb for verbs in GROUPS.values() for verb in verbs}
+VERBS["judge"] = inference.evaluate  # another word for it
 
 
 def read(typed: Sequence[str]) -> Verb:
@@ -44,17 +44,12 @@ def read(typed: Sequence[str]) -> Verb:
     """
     help_asked = bool({"-h", "--help"} & set(typed))
     if not typed or (help_asked and typed[0].startswith("-")):
-        return Verb(lambda: _show(overview(GROUPS)))
+        return Verb(print, (overview(GROUPS),))
     name, *words = typed
     if name.startswith("-"):
         raise UsageError(f"{name}: a verb comes first; --help lists them")
     if name not in VERBS:
         raise UsageError(f"{name}: no such verb; {nearest(name, VERBS)}")
     if help_asked:
-        return Verb(lambda: _show(verb_help(VERBS[name])))
+        return Verb(print, (verb_help(VERBS[name]),))
     return parse(VERBS[name], words)
-
-
-def _show(text: str) -> int:
-    print(text)
-    return 0

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["cores", "keep_freed_memory", "private_caches", "settle"]
+__all__ = ["cores", "keep_freed_memory", "prepare_environment", "private_caches"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 _MOST_MMAP = 32 << 20  # the greatest that glibc takes
@@ -49,7 +49,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _MOST_MMAP) and mallopt(_TRIM_THRESHOLD, _MOST_KEPT))
 
 
-def settle() -> None:
+def prepare_environment() -> None:
     """Draw without a screen or a notebook, and keep compiled code where nobody else can write.
 
     A notebook hands its programs MPLBACKEND, the name of a module that they may not have; figures

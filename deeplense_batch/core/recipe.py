@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from deeplense_batch.core import yaml_text
 from deeplense_batch.core.job import (
     AnyJob,
+    EvaluateSection,
     Evaluation,
     Job,
     JobError,
@@ -32,7 +33,7 @@ from deeplense_batch.core.job import (
     nearest,
 )
 
-__all__ = ["first_fault", "flat_fields", "load_jobs", "parse_value", "read_section"]
+__all__ = ["evaluation_of", "first_fault", "flat_fields", "load_jobs", "parse_value"]
 
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
@@ -134,13 +135,27 @@ def _parts(path: Path, simulation: Simulation, fields: Mapping[str, Any]) -> lis
     return [simulation.model_copy(update={"part": i}) for i in range(simulation.parts)]
 
 
-def read_section(kind: type[Section], values: Mapping[str, Any]) -> Section:
-    """Read a section of a job whose fields were given as flags.
+def evaluation_of(
+    run: Path, data: Path | None, slice_: str, *, seed: int, **drawing: Any
+) -> Evaluation:
+    """The job that evaluates a run, without a recipe.
+
+    Arguments:
+        run: A run directory, or its job's folder for every run in it.
+        data: Folder of shards, by default those of the run.
+        slice_: Of the data; empty for the default.
+        seed: Of all noise of the sampler.
+        drawing: Fields of `job.DrawSection`; those that are None have their defaults.
 
     Raises:
-        OverrideError: One of them is wrong.
+        OverrideError: A field is wrong.
     """
-    return _validate(kind, dict(values), "", set(values))
+    fields = {name: value for name, value in drawing.items() if value is not None}
+    fields |= {"run": str(run), "data": {"root": data and str(data), "slice": slice_ or None}}
+    section = _validate(EvaluateSection, fields, "", set(fields))
+    folder = (run.parent if (run / "job.yaml").exists() else run).absolute().name
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{folder}")[:100]
+    return Evaluation(name=name, seed=seed, evaluate=section)
 
 
 def parse_value(text: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deeplense_batch.core.job import (
+    AnyJob,
     Augment,
     DrawSection,
     Evaluation,
@@ -30,14 +31,14 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.models import MODELS, build, check_name, check_options, published
+from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from deeplense_batch.tasks.task import Task
 
-__all__ = ["Memo", "check_evaluation", "check_simulation", "check_training"]
+__all__ = ["Memo", "check_evaluation", "check_simulation", "check_training", "published_weights"]
 
 Value = TypeVar("Value")
 # Fields of `Augment` that move the pixels of an image.
@@ -85,14 +86,22 @@ def check_training(job: Job, memo: Memo) -> str:
     check_name(job.model.name)
     check_options(job.model.name, job.model.options)
     _check_generation(job)
-    if job.model.pretrained and job.train.init is None:
-        for name in published(job.model.name, job.model.options):
-            weights_file(name)
+    for name in published_weights(job) if job.train.init is None else ():
+        weights_file(name)
     task = _check_options(job, memo)
     try:
         return _check_data(job, task, memo)
     except ShardError as error:
         raise ShardError(f"{job.name}: {error}") from error
+
+
+def published_weights(job: AnyJob) -> list[str]:
+    """Names of the networks whose published weights a job starts or measures with."""
+    if isinstance(job, Evaluation):
+        return [INCEPTION]
+    if isinstance(job, Job) and job.model.pretrained:
+        return published(job.model.name, job.model.options)
+    return []
 
 
 def _check_generation(job: Job) -> None:

@@ -296,7 +296,7 @@ def test_force_refuses_what_is_at_work_and_keeps_what_was(recipe, capsys):
         (["--model.options={drop_raet: 0.1}"], 3, "'test_resnet' cannot be built"),
         (["--data.augment.scale=[2, 1]"], 2, "scale should rise from above 0"),
         (["--dryrun"], 2, "did you mean '--dry_run'?"),
-        (["--dry_run=maybe"], 2, "--dry_run: is a flag, true or false, got 'maybe'"),
+        (["--dry_run=maybe"], 2, "--dry_run: expected true or false, got 'maybe'"),
         (["--parallel=-1"], 2, "--parallel: expected a whole number"),
         (["missing.yaml"], 3, "missing.yaml: cannot be read"),
     ],

@@ -43,7 +43,7 @@ def test_settling_leaves_what_the_user_has_named(home, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in machine._CACHES:  # what is set here is taken back
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    machine.settle()
+    machine.prepare_environment()
     assert os.environ["MPLBACKEND"] == "agg" and os.environ["TRITON_CACHE_DIR"] == "/named"
     assert os.environ["MPLCONFIGDIR"] == str(home / ".cache/deeplense_batch/matplotlib")
 

@@ -12,14 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplense_batch.cli.values import UsageError
-from deeplense_batch.core.job import AnyJob, Job, JobError, NotYetError, Simulation
+from deeplense_batch.core.job import (
+    AnyJob,
+    Job,
+    JobError,
+    NotYetError,
+    OverrideError,
+    Simulation,
+)
 from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 
 if TYPE_CHECKING:
     from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["Recipes", "one_of_several", "runs_folder"]
+__all__ = ["Recipes", "one_of_several", "plan_run", "runs_folder"]
 
 _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from the others
 
@@ -27,6 +33,39 @@ _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from 
 def runs_folder(named: Path | None) -> Path:
     """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
     return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
+
+
+def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> PlannedRun:
+    """Plan the one run that was named.
+
+    Arguments:
+        named: A recipe that is one run, or a run directory.
+        fields: Of a recipe, given as flags.
+        out: Folder of the run directories, where one was named.
+
+    Raises:
+        OverrideError: It is several runs; or `fields` or `out` came with a run directory.
+        JobError, ModelError, WeightsError, ShardError: As `plan` and `reopen`.
+    """
+    from deeplense_batch.runs.plan import plan, reopen
+
+    if named.is_dir():
+        if fields or out:
+            raise OverrideError(f"{named}: is a run directory; its job and place are fixed")
+        return reopen(named)
+    jobs = load_jobs(named, fields)
+    if any(job != jobs[0] for job in jobs):
+        raise OverrideError(
+            f"{named}: holds {len(jobs)} runs; add {one_of_several(named, jobs, fields)} to take "
+            f"one, or type 'submit --grid {named}' for all"
+        )
+    planned, *others = plan(jobs, runs_folder(out))
+    if others:
+        raise OverrideError(
+            f"{named}: evaluates {len(others) + 1} runs; add --evaluate.run=RUN to take one, or "
+            f"type 'submit {named}' for all"
+        )
+    return planned
 
 
 def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
@@ -82,18 +121,18 @@ class Recipes:
         """Read recipes; with `grid` and no paths, those in jobs/.
 
         Raises:
-            UsageError: There are none, or one holds several runs and `grid` is not given.
+            OverrideError: There are none, or one holds several runs and `grid` is not given.
             JobError: One is wrong.
         """
         if not paths and not grid:
-            raise UsageError(f"{verb}: which job? name recipes, or --grid for all in jobs/")
+            raise OverrideError(f"{verb}: which job? name recipes, or --grid for all in jobs/")
         if not paths:
             return cls._all_of_jobs(verb, fields)
         found = {path: load_jobs(path, fields) for path in paths}
         for path, jobs in found.items():
             differ = any(job != jobs[0] for job in jobs)  # lists of a grid may have one in common
             if not grid and differ and len(jobs) > getattr(jobs[0], "parts", 1):
-                raise UsageError(
+                raise OverrideError(
                     f"{path}: holds {len(jobs)} runs; add --grid to take them all, or "
                     f"{one_of_several(path, jobs, fields)} to take one"
                 )
@@ -103,7 +142,9 @@ class Recipes:
     def _all_of_jobs(cls, verb: str, fields: Mapping[str, Any]) -> Recipes:
         found = {path: load_jobs(path) for path in sorted(Path("jobs").glob("*.yaml"))}
         if not found:
-            raise UsageError(f"{verb} --grid: there are no recipes here, jobs/*.yaml; name some")
+            raise OverrideError(
+                f"{verb} --grid: there are no recipes here, jobs/*.yaml; name some"
+            )
         makers, trained = {}, []
         for path, (job, *others) in found.items():
             if isinstance(job, Simulation):
@@ -151,15 +192,19 @@ class Recipes:
         return _Need(str(absent[0]), "submit" if recipe else "", recipe)
 
     def left_out(self) -> list[str]:
-        """What was left out of jobs/, a line for each thing that recipes lack."""
-        lines, unknown = [], []
+        """What was left out of jobs/: a line for what several lack, and one for all the rest."""
+        lines, single, unknown = [], [], []
         for need, paths in self._by_count():
             names = ", ".join(path.stem for path in paths)
-            if need.verb:
+            if need.verb and len(paths) > 1:
                 brought = need.brought(paths)
                 lines.append(f"left out, lacking {need.what}, which '{brought}' brings: {names}")
+            elif need.verb:
+                single.append(f"{names} ('{need.brought(paths)}' brings {need.what})")
             else:
                 unknown.append(f"{need.what} ({names})")
+        if single:
+            lines.append(f"left out, each lacking one thing: {'; '.join(single)}")
         if unknown:
             lines.append(
                 "left out, lacking what 'pack', 'simulate' or another job makes (see the top of "
