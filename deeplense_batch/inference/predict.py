@@ -121,13 +121,9 @@ def predict(
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
     """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    out = _checked_name(Path(out))
     chosen = device_of(device)
-    trained = open_trained(run)
-    if trained.job.task.name == "generation":
-        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    trained = _opened(run)
     shown = _class_shown(trained, of) if top or of else ""
     trained.model.to(chosen)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
@@ -154,6 +150,19 @@ def predict(
         ignored=inputs.ignored,
         sheet=sheet,
     )
+
+
+def _checked_name(out: Path) -> Path:
+    if out.suffix not in SUFFIXES:
+        raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    return out
+
+
+def _opened(run: Path | str) -> Trained:
+    trained = open_trained(run)
+    if trained.job.task.name == "generation":
+        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    return trained
 
 
 def _class_shown(trained: Trained, of: str) -> str:
