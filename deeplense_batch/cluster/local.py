@@ -223,7 +223,7 @@ class _Waiting:
     before: Status  # that it had before it waited
 
     def give_back(self) -> None:
-        """Leave the run as it was, unless somebody has begun it by hand."""
+        """Leave the run as it was, unless it was begun by hand."""
         with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
             status = self.item.run.status()
             if status.state == "queued" and status.pid == os.getpid():

@@ -69,7 +69,7 @@ def explain(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if os.path.lexists(out):  # be it a link to nothing
+    if os.path.lexists(out):  # also a link to nothing
         raise FileExistsError(f"{out}: is there already; name another file")
     chosen = device_of(device)
     trained = open_trained(run)
@@ -244,8 +244,8 @@ def _choose(
     if len(samples) > _MOST:
         raise ShardError(f"explain: {len(samples)} images; a sheet holds {_MOST} at most")
     if samples[0].info.shape != shape:
-        found, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
-        raise ShardError(f"{root}: has images of {found}, this network takes {allowed}")
+        came, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
+        raise ShardError(f"{root}: has images of {came}, this network takes {allowed}")
     return samples
 
 

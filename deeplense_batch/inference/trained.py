@@ -32,7 +32,7 @@ __all__ = ["Logits", "Trained", "TrainedError", "open_trained"]
 
 
 class TrainedError(JobError):
-    """A run cannot be used as asked."""
+    """A run cannot be used for this."""
 
 
 @dataclass(frozen=True)

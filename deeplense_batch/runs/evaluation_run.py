@@ -58,7 +58,7 @@ def evaluate_run(planned: PlannedRun, *, device: str | None = None, force: bool 
     Arguments:
         planned: The job and its directory (`plan.plan`, `plan.reopen`).
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        force: Put aside what is there and start over.
+        force: Put the run directory aside and start over.
 
     Returns:
         Scores, empty on every process but the first.

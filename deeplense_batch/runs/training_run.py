@@ -41,7 +41,7 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
     Arguments:
         planned: The job and its directory (`plan.plan`, `plan.reopen`).
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        force: Put aside what is there and start over.
+        force: Put the run directory aside and start over.
 
     Returns:
         Scores on the test slice, empty on every process but the first.

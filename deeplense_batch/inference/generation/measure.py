@@ -89,7 +89,7 @@ def measure(
 
     Arguments:
         trained: The generator.
-        critic: The classifier that judges; without one, all is measured that needs no classifier.
+        critic: The classifier that judges; None measures only what needs no classifier.
         loaders: Of values as packed, as the generator sees them, by the names `GENERATED`,
             `TRAINING` and `HELD_OUT`.
         on_batch: Called now and then; what it raises ends it.

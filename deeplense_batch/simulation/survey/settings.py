@@ -386,12 +386,12 @@ SURVEY = Survey(
 )
 
 
-def described(survey: Survey = SURVEY) -> dict[str, object]:
+def described() -> dict[str, object]:
     """All of this file that an image depends on, as JSON."""
     return {
         "bands": list(BANDS),
         "pixel_scale": PIXEL_SCALE,
         "zero_point": ZERO_POINT,
         "fractions": dict(FRACTIONS),
-        "laws": as_json(survey),
+        "laws": as_json(SURVEY),
     }
