@@ -1,4 +1,4 @@
-"""What everything is built on: recipes, run directories, files, processes, scores.
+"""What everything stands on: recipes, run directories, files, processes, scores.
 
 Knows nothing above it. Open `job` first (what a recipe may say), then `rundir` (what a run
 directory holds).

@@ -43,7 +43,7 @@ _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
 
 
 class StartError(ValueError):
-    """The environment says of this process what cannot be."""
+    """The environment describes this process in a way that cannot be."""
 
     exit_code = 3
 
@@ -111,7 +111,7 @@ def meeting_place() -> tuple[str, int]:
 
 
 def forget(environ: MutableMapping[str, str]) -> None:
-    """Remove what says of this process that it is one of several: it starts others."""
+    """Remove the variables that make this process one of several: it starts others."""
     for name in [*environ]:
         if name in _NAMES or name.startswith("TORCHELASTIC_"):
             del environ[name]

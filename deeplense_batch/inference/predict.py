@@ -121,11 +121,9 @@ def predict(
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
     """
-    out = _checked_name(Path(out))
-    chosen = device_of(device)
-    trained = _opened(run)
+    out, chosen = _checked_name(Path(out)), device_of(device)
+    trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
-    trained.model.to(chosen)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
         question = _question(trained, inputs, slice_)
@@ -136,9 +134,8 @@ def predict(
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
             table.complete(range(part, len(pieces), parts), make, on_batch)
         missing = 0 if out.exists() else len(table.missing())
-        sheet = None
-        if top and not missing:
-            sheet = _draw_top(out, trained, inputs, pieces, top, shown)
+        drawn = top and not missing
+        sheet = _draw_top(out, trained, inputs, pieces, top, shown) if drawn else None
     return Prediction(
         file=out,
         samples=len(inputs),
@@ -158,10 +155,11 @@ def _checked_name(out: Path) -> Path:
     return out
 
 
-def _opened(run: Path | str) -> Trained:
+def _opened(run: Path | str, device: torch.device) -> Trained:
     trained = open_trained(run)
     if trained.job.task.name == "generation":
         raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    trained.model.to(device)
     return trained
 
 

@@ -227,7 +227,7 @@ def _cause(error: Exception, reasons: Reasons) -> tuple[str, str]:
 
 
 def _logged_cause(directory: RunDir, error: Exception, reasons: Reasons) -> tuple[str, str]:
-    """The same, of a failure that ends an attempt; the log gets it."""
+    """Cause and sentence of a failure that ends an attempt, after logging it."""
     reason, message = _cause(error, reasons)
     if reason == "error":
         _log.error("%s", "".join(traceback.format_exception(error)).rstrip())

@@ -84,7 +84,7 @@ class OnePass:
             None, or the storage to begin again with.
         """
         total = sum(map(len, self.source.splits.values()))
-        with Progress("packed", total) as progress:
+        with Progress("packed", total, log_end=False) as progress:
             for split in self.source.splits:
                 with closing(self._convert(split)) as chunks:
                     for chunk, block in chunks:

@@ -264,7 +264,7 @@ class _Measuring:
     def _nearest(
         self, look: Callable[[Images], Floats | Images]
     ) -> tuple[dict[str, float], Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """How near the training set images are, in what `look` makes of them.
+        """How near images are to the training set, in the features that `look` gives.
 
         Returns:
             Numbers; and of each generated image, (N,): the distance over the median of held-out

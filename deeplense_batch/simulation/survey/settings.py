@@ -165,7 +165,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Visible:
-    """What a lens has to be for its label; a source that is less is drawn again."""
+    """How visible the source of a lens must be; a fainter one is drawn again."""
 
     snr: float  # of the lensed source in g, in the pixels where it is above one sd
     magnification: float
