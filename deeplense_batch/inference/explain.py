@@ -27,7 +27,7 @@ from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
+from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]
 
@@ -73,12 +73,7 @@ def explain(
         raise FileExistsError(f"{out}: is there already; name another file")
     chosen = device_of(device)
     trained = open_trained(run)
-    if not trained.classifies:
-        raise TrainedError(
-            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
-        )
-    if of and of not in trained.classes:
-        raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
+    trained.check_class(of)
     if not data:
         trained.slice("test")  # raises where other data are in the place of its own
     samples = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)

@@ -21,7 +21,6 @@ import pyarrow as pa
 import torch
 
 from deeplense_batch.core.distributed import device_of
-from deeplense_batch.core.job import nearest
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.image_grid import contact_sheet
@@ -169,12 +168,7 @@ def _class_shown(trained: Trained, of: str) -> str:
     Raises:
         TrainedError: There is none of that name, or none at all.
     """
-    if not trained.classifies:
-        raise TrainedError(
-            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
-        )
-    if of and of not in trained.classes:
-        raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
+    trained.check_class(of)
     return of or trained.task.spec.target_name or trained.classes[-1]
 
 
