@@ -75,23 +75,23 @@ def _exit_code(error: Exception) -> int:
 
 
 def _sentence(error: Exception, verb: Verb | None) -> str:
-    """What went wrong, in words that name the place."""
+    """What went wrong, in words that name the file or setting."""
     if isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}"
     if isinstance(error, ImportError):
         return f"{error.path}: cannot be loaded ({error}); is there memory for it?"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    place = error.filename or _place(error, verb)
-    return f"{place}: {error.strerror}" if place else str(error)
+    subject = error.filename or _subject(error, verb)
+    return f"{subject}: {error.strerror}" if subject else str(error)
 
 
-def _place(error: OSError, verb: Verb | None) -> object:
+def _subject(error: OSError, verb: Verb | None) -> object:
     """What an error without a file's name is about."""
     try:
         Path.cwd()
     except OSError:
-        return "the folder you stand in is gone"
+        return "the current folder was removed"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     try:

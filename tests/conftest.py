@@ -22,6 +22,7 @@ import torch
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.sources.images import Image, check_image, read_array
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 
 torch.set_num_threads(1)
@@ -41,6 +42,11 @@ def make_images(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     signal = np.stack([ring, ring + blob, ring + line])[targets]
     counts = random.poisson(signal + 9)
     return (counts - counts.min((1, 2), keepdims=True))[:, None].astype(np.uint16), targets
+
+
+def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
+    """The checked image that a file of some name and content holds."""
+    return check_image(read_array(name, data, allow_pickle=allow_pickle))
 
 
 def write_split(root: Path, split: str, samples: int, seed: int, shard_size: int = 50) -> None:

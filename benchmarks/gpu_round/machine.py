@@ -41,7 +41,7 @@ def machine(round_: Round) -> None:
     if round_.cuda:
         _card(round_)
     for finding in examine(Path.cwd()):
-        round_.tell("doctor", name=finding.what, found=finding.found, fit=finding.fit)
+        round_.tell("doctor", name=finding.what, found=finding.state, fit=finding.fit)
     for what in _ONE_CARD_CANNOT_TELL:
         round_.check(what, _not_on_one_card)
 

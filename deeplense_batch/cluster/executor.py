@@ -108,5 +108,5 @@ def make_executor(cluster: str, out: Path, options: Options) -> Executor:
 
 def _executor_class(cluster: str) -> type[Executor]:
     module, name = EXECUTORS[cluster]
-    found: type[Executor] = getattr(importlib.import_module(module), name)
-    return found
+    executor: type[Executor] = getattr(importlib.import_module(module), name)
+    return executor

@@ -32,7 +32,8 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.launch import execute, report_not_begun
+from deeplense_batch.runs.plan import PlannedRun, reopen
 
 __all__ = ["Debug", "Local", "Worker", "run_queue"]
 
@@ -113,9 +114,6 @@ class Worker:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         if self.shared:
             os.environ[provenance.SHARED] = "1"
-        from deeplense_batch.runs.launch import execute
-        from deeplense_batch.runs.plan import reopen
-
         logging.getLogger("deeplense_batch").setLevel(logging.INFO)
         try:
             code = execute(reopen(self.path), device=self.device)
@@ -199,7 +197,7 @@ class _Queue:
         for ended in [running for running in self.running if running.job.done()]:
             self.running.remove(ended)
             self._free += ended.gpus
-            _note_no_start(ended)
+            _report_not_begun(ended)
             count = self._total - len(self.waiting) - len(self.running)
             _log_end(ended.item.run, f" ({count} of {self._total})")
 
@@ -225,7 +223,7 @@ class _Waiting:
     before: Status  # that it had before it waited
 
     def give_back(self) -> None:
-        """Leave the run as it was, unless somebody has begun it by hand."""
+        """Leave the run as it was, unless it was begun by hand."""
         with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
             status = self.item.run.status()
             if status.state == "queued" and status.pid == os.getpid():
@@ -331,18 +329,13 @@ def _start(
         return executor.submit(Worker(str(item.run.path.absolute()), device, tuple(gpus), shared))
 
 
-def _note_no_start(ended: _Running) -> None:
+def _report_not_begun(ended: _Running) -> None:
     """Write why a process ended before it began its run, which only submitit's log has."""
-    run = ended.item.run
-    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
-        status = run.status()
-        if status.state != "queued" or status.pid != os.getpid():
-            return
-        lines = (ended.job.stdout() or "").strip().splitlines() or ["no output"]
-        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
-            log.write("\n".join(lines) + "\n")
-        message = f"its process ended before it began the run: {lines[-1]}"
-        run.write_status(replace(status, state="failed", reason="environment", message=message))
+    if _status_of(ended.item.run).state != "queued":
+        return
+    output = (ended.job.stdout() or "").strip() or "no output"
+    message = f"its process ended before it began the run: {output.splitlines()[-1]}"
+    report_not_begun(ended.item.run, message, f"{output}\n", pid=os.getpid())
 
 
 def _log_end(run: RunDir, count: str = "") -> None:

@@ -1,6 +1,6 @@
 """The processes of one run, and the device each works on.
 
-Whoever started the processes has numbered them (`processes`). Without that a run is one process.
+The launcher that started the processes has numbered them (`processes`); else a run is one process.
 """
 
 from __future__ import annotations

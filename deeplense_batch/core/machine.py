@@ -54,7 +54,7 @@ def prepare_environment() -> None:
 
     A notebook hands its programs MPLBACKEND, the name of a module that they may not have; figures
     here are files. What is compiled is run again later: a folder of a known name below /tmp could
-    be somebody else's. A folder that the user has named is left to him.
+    belong to another user. A folder that the user has named is left to him.
     """
     os.environ["MPLBACKEND"] = "agg"
     wanted = {name: folder for name, folder in _CACHES.items() if not os.environ.get(name)}

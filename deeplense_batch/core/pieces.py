@@ -174,10 +174,11 @@ class Progress:
     Arguments:
         done: What is done with them, such as ``made``.
         total: How many there are.
+        log_end: Whether the log has a line when all are done; not where they may yet be refused.
     """
 
-    def __init__(self, done: str, total: int) -> None:
-        self._verb, self._total, self._count = done, total, 0
+    def __init__(self, done: str, total: int, *, log_end: bool = True) -> None:
+        self._verb, self._total, self._count, self._log_end = done, total, 0, log_end
         self._bar = tqdm(total=total, unit="image", disable=not sys.stderr.isatty(), leave=False)
         self._started = self._logged = time.monotonic()
 
@@ -192,7 +193,7 @@ class Progress:
         self._count += images
         self._bar.update(images)
         now = time.monotonic()
-        done = self._count == self._total
+        done = self._log_end and self._count == self._total
         if self._bar.disable and (done or now - self._logged > _LOG_SECONDS):
             rate = self._count / max(now - self._started, 1e-9)
             _log.info("%s %d of %d images, %.0f/s", self._verb, self._count, self._total, rate)

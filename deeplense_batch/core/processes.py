@@ -2,7 +2,7 @@
 
 One convention: ``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR``,
 ``MASTER_PORT``, set by torchrun, by `launch` or from srun's own. Other programs set some of them
-too: a pod of Kubeflow that has several GPUs is told that it is rank 0 of 1.
+too: a pod of Kubeflow that has several GPUs gets rank 0 of 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
 
 
 class StartError(ValueError):
-    """The environment says of this process what cannot be."""
+    """The environment describes this process in a way that cannot be."""
 
     exit_code = 3
 
@@ -76,7 +76,7 @@ def local_rank() -> int:
 
 
 def started() -> tuple[int, int]:
-    """Rank and number of the processes that somebody has started; (0, 1) where nobody has.
+    """Rank and number of the processes that a launcher started; (0, 1) without a launcher.
 
     Raises:
         StartError: The variables are incomplete, or contradict each other.
@@ -98,7 +98,7 @@ def meeting_place() -> tuple[str, int]:
     """Host and port at which the processes of a run meet.
 
     Raises:
-        StartError: Nobody has named them.
+        StartError: The environment names none.
     """
     lacking = " and ".join(n for n in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(n))
     if lacking:
@@ -111,7 +111,7 @@ def meeting_place() -> tuple[str, int]:
 
 
 def forget(environ: MutableMapping[str, str]) -> None:
-    """Remove what says of this process that it is one of several: it starts others."""
+    """Remove the variables that make this process one of several: it starts others."""
     for name in [*environ]:
         if name in _NAMES or name.startswith("TORCHELASTIC_"):
             del environ[name]

@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Commit of the code, with ``+dirty`` where it was edited; None where nobody knows.
+    """Commit of the code, with ``+dirty`` where it was edited; None where it is unknown.
 
     Code that is not in git, as in a container, has the one that it was built from.
     """
@@ -44,7 +44,7 @@ def commit() -> str | None:
     tracked = ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name]
     try:
         if subprocess.run(tracked, capture_output=True, timeout=20).returncode:
-            return built  # installed below somebody else's repository
+            return built  # installed below another repository
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return built

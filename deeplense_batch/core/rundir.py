@@ -144,10 +144,10 @@ class RunDir:
         return status
 
     def check(self) -> None:
-        """Make sure that nothing else stands where a run reads and writes its files.
+        """Make sure that each path that a run reads or writes is a file, or free.
 
         Raises:
-            RunDirError: A folder, a pipe or a link to nothing does.
+            RunDirError: One is a folder, a pipe or a link to nothing.
         """
         for name in _FILES:
             if fault := files.no_file(self.path / name):
@@ -278,7 +278,7 @@ class RunDir:
 
         An element that SLURM starts again, perhaps elsewhere, takes over its own: that start has
         ended, however young its last sign of life. A claim that lost its content, as with the
-        power, names nobody: the process that wrote the state stands in.
+        power, names nobody: then the process that wrote the state is the owner.
 
         Raises:
             FileNotFoundError: The claim is released.
@@ -300,12 +300,12 @@ def find_runs(root: Path) -> list[RunDir]:
 
     Folders whose name starts with a dot hold what was put aside, and are left out.
     """
-    found = []
+    runs = []
     for depth in ("", "[!.]*/", "[!.]*/[!.]*/"):
         # By either: a run that has lost its job is a run.
         files = (path for name in ("job.yaml", "status.json") for path in root.glob(depth + name))
-        found += [RunDir(path) for path in sorted({file.parent for file in files})]
-    return found
+        runs += [RunDir(path) for path in sorted({file.parent for file in files})]
+    return runs
 
 
 def now() -> str:

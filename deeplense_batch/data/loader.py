@@ -22,12 +22,12 @@ from torch import Tensor
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply, resize
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.reader import Places, Reader, Rows, ahead, choose
+from deeplense_batch.data.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.shards import ShardError, Split
 
 __all__ = ["Loader", "Transform"]
 
-_STATISTICS_IMAGES = 2048  # slices are stratified, so the first images stand for all
+_STATISTICS_IMAGES = 2048  # slices are stratified, so the first images represent all
 _ASINH_SOFTENING = 0.05  # of the range [0, 1]: where asinh and log turn from linear
 _EVALUATION_BATCH = 256
 _STATISTICS_BATCH = 16
@@ -129,7 +129,7 @@ class Loader:
 
     def batches(
         self,
-        places: Iterable[Places],
+        batches: Iterable[Indices],
         augment: Augment = _NOTHING,
         *,
         seed: int = 0,
@@ -138,20 +138,20 @@ class Loader:
         """Make batches; what has to be fetched for the next one is, while this one is used.
 
         Arguments:
-            places: The samples of each batch, (B,) int64.
+            batches: Indices of the samples of each batch, (B,) int64.
             augment: Random changes, a function of (seed, epoch, sample).
             seed: Seed of the run.
             epoch: Number of the epoch.
 
         Yields:
-            Images (B, C, H, W) float32, targets (B,) int64, and places (B,) int64.
+            Images (B, C, H, W) float32, targets (B,) int64, and their indices (B,) int64.
 
         Raises:
             ShardError: A file cannot be read.
         """
-        places = list(places)
+        batches = list(batches)
         change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
-        with contextlib.closing(self._gathered(places)) as gathered:
+        with contextlib.closing(self._gathered(batches)) as gathered:
             for stored, index in gathered:
                 if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
                     few = _CACHED * torch.get_num_threads()
@@ -165,19 +165,21 @@ class Loader:
         """Truth of some samples, (B, ...) float32 by name, on the device."""
         return {name: values.index_select(0, index) for name, values in self._truth.items()}
 
-    def in_order(self, *, rank: int, world: int) -> Iterator[Places]:
+    def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
         mine = np.arange(rank, len(self), world)
         for first in range(0, len(mine), _EVALUATION_BATCH):
             yield mine[first : first + _EVALUATION_BATCH]
 
-    def _gathered(self, places: Sequence[Places]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Stored images, (B, C, H, W), and places, (B,) int64, on the device."""
-        if not places:
+    def _gathered(
+        self, batches: Sequence[Indices]
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Stored images, (B, C, H, W), and their indices, (B,) int64, on the device."""
+        if not batches:
             return
         # All at once, since the host waits for the device whenever it sends it something.
-        everywhere = torch.from_numpy(np.concatenate(places)).to(self.device)
-        indices = everywhere.split([len(batch) for batch in places])
+        joined = torch.from_numpy(np.concatenate(batches)).to(self.device)
+        indices = joined.split([len(batch) for batch in batches])
         if self.resident == "device":
             assert self._stored is not None
             for index in indices:
@@ -185,26 +187,30 @@ class Loader:
             return
         side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with Reader(self._rows) as reader:
-            fetch = partial(self._fetch, places, reader, side)
-            with contextlib.closing(ahead(fetch, range(len(places)))) as fetched:
+            fetch = partial(self._fetch, batches, reader, side)
+            with contextlib.closing(ahead(fetch, range(len(batches)))) as fetched:
                 for stored, index in zip(fetched, indices, strict=True):
                     if side is not None:  # its memory is not free before this stream is done
                         stored.record_stream(torch.cuda.current_stream(self.device))
                     yield stored, index
 
     def _fetch(
-        self, places: Sequence[Places], reader: Reader, side: torch.cuda.Stream | None, batch: int
+        self,
+        batches: Sequence[Indices],
+        reader: Reader,
+        side: torch.cuda.Stream | None,
+        batch: int,
     ) -> Tensor:
         """Bring the stored images of one batch to the device, beside what is computed there."""
         with contextlib.nullcontext() if side is None else torch.cuda.stream(side):
-            shape = (len(places[batch]), *self._rows.shape)
+            shape = (len(batches[batch]), *self._rows.shape)
             images = torch.empty(shape, dtype=self._dtype, pin_memory=side is not None)
             if self._stored is None:
-                for soon in places[batch : batch + 2]:
+                for soon in batches[batch : batch + 2]:
                     reader.expect(soon)
-                reader.read(places[batch], images.numpy().view(self._rows.dtype))
+                reader.read(batches[batch], images.numpy().view(self._rows.dtype))
             else:
-                torch.index_select(self._stored, 0, torch.from_numpy(places[batch]), out=images)
+                torch.index_select(self._stored, 0, torch.from_numpy(batches[batch]), out=images)
             images = images.to(self.device, non_blocking=True)
             if side is not None:
                 side.synchronize()
@@ -215,12 +221,12 @@ class Loader:
         device = self.device if self.resident == "device" else torch.device("cpu")
         shape = (len(self), *self._rows.shape)
         stored = torch.empty(shape, dtype=self._dtype, device=device)
-        places = np.arange(len(self))
+        remaining = np.arange(len(self))
         with Reader(self._rows) as reader:
             for part in stored.split(max(_BLOCK_BYTES // self._rows.row_bytes, 1)):
                 block = part if part.is_cpu else torch.empty(part.shape, dtype=self._dtype)
-                here, places = places[: len(part)], places[len(part) :]
-                reader.read(here, block.numpy().view(self._rows.dtype))
+                indices, remaining = remaining[: len(part)], remaining[len(part) :]
+                reader.read(indices, block.numpy().view(self._rows.dtype))
                 if block is not part:
                     part.copy_(block)
         return stored

@@ -1,4 +1,4 @@
-"""Stored images by position: where they are kept, and how they are read from their files.
+"""Stored images by index: where they are kept, and how they are read from their files.
 
 They are kept on the device, on the host, or in their files. From there, a contiguous data set is
 read by `preadv` at its offset in the file: no page of it is mapped, so what a process holds does
@@ -28,9 +28,9 @@ from deeplense_batch.data.augment import central
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError, Split, open_shard
 
-__all__ = ["Places", "Reader", "Rows", "ahead", "choose", "free_memory"]
+__all__ = ["Indices", "Reader", "Rows", "ahead", "choose", "free_memory"]
 
-Places = NDArray[np.int64]  # of samples in their slice
+Indices = NDArray[np.int64]  # of samples in their slice
 T = TypeVar("T")
 R = TypeVar("R")
 _MOST_OPEN = 256  # files at once; a process may often have 1024
@@ -86,19 +86,19 @@ class Rows:
             self._starts.append(start)
             start += last - first
 
-    def runs(self, places: Places) -> Iterator[tuple[_Piece, int, slice]]:
-        """Cut places where they are not one after another in one file.
+    def runs(self, indices: Indices) -> Iterator[tuple[_Piece, int, slice]]:
+        """Cut indices into runs that lie one after another in one file.
 
         Yields:
-            The file, the number in it of the run's first sample, and where in `places` it stands.
+            The file, the number in it of the run's first sample, and the run's slice of `indices`.
         """
-        piece = np.searchsorted(self._starts, places, side="right") - 1
-        cuts = np.flatnonzero((np.diff(places) != 1) | (np.diff(piece) != 0)) + 1
-        bounds = [0, *cuts.tolist(), len(places)]
+        piece = np.searchsorted(self._starts, indices, side="right") - 1
+        cuts = np.flatnonzero((np.diff(indices) != 1) | (np.diff(piece) != 0)) + 1
+        bounds = [0, *cuts.tolist(), len(indices)]
         for start, stop in pairwise(bounds):
             if start < stop:
                 p = int(piece[start])
-                first = int(places[start]) - self._starts[p] + self._pieces[p].first
+                first = int(indices[start]) - self._starts[p] + self._pieces[p].first
                 yield self._pieces[p], first, slice(start, stop)
 
 
@@ -116,23 +116,23 @@ class Reader:
         while self._files:
             self._files.popitem()[1].close()
 
-    def expect(self, places: Places) -> None:
+    def expect(self, indices: Indices) -> None:
         """Have the system fetch, all at once, the images that `read` will want."""
-        for piece, first, run in self._rows.runs(places):
+        for piece, first, run in self._rows.runs(indices):
             self._file(piece).expect(first, run.stop - run.start)
 
-    def read(self, places: Places, out: Array) -> None:
+    def read(self, indices: Indices, out: Array) -> None:
         """Read images.
 
         Arguments:
-            places: Of the samples, (B,) int64, in any order.
+            indices: Of the samples in the slice, (B,) int64, in any order.
             out: What is filled: (B, C, H, W) after cropping, of the stored type.
 
         Raises:
             ShardError: A file cannot be read, or has become shorter.
         """
         rows = self._rows
-        for piece, first, run in rows.runs(places):
+        for piece, first, run in rows.runs(indices):
             part = out[run]
             if rows.shape == rows.whole:
                 self._file(piece).read(first, part)

@@ -27,7 +27,7 @@ from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
+from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]
 
@@ -69,16 +69,11 @@ def explain(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if os.path.lexists(out):  # be it a link to nothing
+    if os.path.lexists(out):  # also a link to nothing
         raise FileExistsError(f"{out}: is there already; name another file")
     chosen = device_of(device)
     trained = open_trained(run)
-    if not trained.classifies:
-        raise TrainedError(
-            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
-        )
-    if of and of not in trained.classes:
-        raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
+    trained.check_class(of)
     if not data:
         trained.slice("test")  # raises where other data are in the place of its own
     samples = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
@@ -244,8 +239,8 @@ def _choose(
     if len(samples) > _MOST:
         raise ShardError(f"explain: {len(samples)} images; a sheet holds {_MOST} at most")
     if samples[0].info.shape != shape:
-        found, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
-        raise ShardError(f"{root}: has images of {found}, this network takes {allowed}")
+        came, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
+        raise ShardError(f"{root}: has images of {came}, this network takes {allowed}")
     return samples
 
 

@@ -24,10 +24,9 @@ from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 
-__all__ = ["FORMATS", "SCHEMAS", "ExtraError", "export", "read_json_weights"]
+__all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
 
 FORMATS = ("safetensors", "json", "onnx", "all")
-SCHEMAS = ("bare", "described")
 
 _OPSET = 18
 _TOLERANCE = 1e-4  # of a logit, between torch and onnxruntime
@@ -62,7 +61,7 @@ def export(
         FileExistsError: `out` is there already.
     """
     out = Path(out)
-    if os.path.lexists(out):  # be it a link to nothing
+    if os.path.lexists(out):  # also a link to nothing
         raise FileExistsError(f"{out}: is there already; name another folder")
     wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
     if "onnx" in wanted:

@@ -280,8 +280,8 @@ def _transformed(images: Tensor, transform: Transform, device: torch.device) -> 
     return torch.cat([transform(part) for part in images.clone().split(few)])
 
 
-def _wrong_shape(found: tuple[int, ...], shape: Shape) -> str:
-    images, allowed = (" x ".join(map(str, sizes)) for sizes in (found, shape))
+def _wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
+    images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
     return f"has images of {images} (channels x height x width), this network takes {allowed}"
 
 

@@ -27,25 +27,25 @@ def card(trained: Trained, files: Mapping[str, str]) -> str:
         trained: The run.
         files: What is beside the card: a line for each, by name.
     """
-    job, found = trained.job, trained.metrics
+    job, metrics = trained.job, trained.metrics
     sections = {
         f"{job.model.name} for {job.task.name}": _about(trained),
         "Files": "\n".join(f"- `{name}`: {text}" for name, text in files.items()),
         "Images must be prepared so": _preparation(trained),
-        "Scores": _scores(found),
+        "Scores": _scores(metrics),
         "Data": _data(trained),
         "Recipe": f"```yaml\n{_recipe(trained)}```",
         "Intended use": _use(trained),
         "Limits": _limits(trained),
-        "Made with": _versions(found),
+        "Made with": _versions(metrics),
     }
     (title, first), *others = sections.items()
     return "\n\n".join([f"# {title}", first, *(f"## {k}\n\n{v}" for k, v in others)]) + "\n"
 
 
 def _about(trained: Trained) -> str:
-    found = trained.metrics
-    millions = found["cost"]["parameters"] / 1e6
+    metrics = trained.metrics
+    millions = metrics["cost"]["parameters"] / 1e6
     classes = ", ".join(f"{i} = {name}" for i, name in enumerate(trained.classes))
     count = trained.task.spec.num_outputs
     outputs = f"Its outputs are {count} logits: {classes}. Their softmax are scores."
@@ -53,9 +53,9 @@ def _about(trained: Trained) -> str:
         outputs = f"It gives {count} numbers for the task {trained.job.task.name}."
     return (
         f"A network of {millions:.3f} million parameters, trained by the run "
-        f"`{found['job']}/{found['run']}` (identity `{found['identity']}`, seed {found['seed']}); "
-        f"weights of epoch {trained.epoch}, the best on the validation slice, digest "
-        f"`{trained.weights}`. " + outputs
+        f"`{metrics['job']}/{metrics['run']}` (identity `{metrics['identity']}`, "
+        f"seed {metrics['seed']}); weights of epoch {trained.epoch}, the best on the validation "
+        f"slice, digest `{trained.weights}`. " + outputs
     )
 
 
@@ -80,8 +80,9 @@ def _preparation(trained: Trained) -> str:
     return "\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1))
 
 
-def _scores(found: Mapping[str, Any]) -> str:
-    test, samples = found["test"], found["data"]["samples"]
+def _scores(metrics: Mapping[str, Any]) -> str:
+    test, samples = metrics["test"], metrics["data"]["samples"]
+    validated = metrics["valid"]["scores"]
     lines = [
         f"On the test slice, {samples['test']} images that were used for nothing else"
         + (f" ({_counts(test['class_counts'])})" if test.get("class_counts") else "")
@@ -93,12 +94,8 @@ def _scores(found: Mapping[str, Any]) -> str:
         "|---|---|---|",
     ]
     for name, value in test["scores"].items():
-        lines.append(f"| {name} | {_number(value)} | {_number(_valid(found, name))} |")
+        lines.append(f"| {name} | {_number(value)} | {_number(validated.get(name))} |")
     return "\n".join([*lines, *(f"\nNote: {note}." for note in test["notes"])])
-
-
-def _valid(found: Mapping[str, Any], name: str) -> float | None:
-    return found["valid"]["scores"].get(name)
 
 
 def _number(value: float | None) -> str:
@@ -110,11 +107,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _data(trained: Trained) -> str:
-    found, scale = trained.metrics["data"], trained.pixel_scale
+    data, scale = trained.metrics["data"], trained.pixel_scale
     width = f"{scale:g} arcsec" if scale == scale else "of unknown width"  # NaN is not itself
     return (
-        f"Digest `{found['digest']}`; trained on {found['samples']['train']} images "
-        f"(`{found['train']}`), validated on `{found['valid']}`, tested on `{found['test']}`. "
+        f"Digest `{data['digest']}`; trained on {data['samples']['train']} images "
+        f"(`{data['train']}`), validated on `{data['valid']}`, tested on `{data['test']}`. "
         f"Pixels are {width}."
     )
 
@@ -135,9 +132,9 @@ def _use(trained: Trained) -> str:
 
 
 def _limits(trained: Trained) -> str:
-    classes, found = len(trained.classes), trained.metrics["test"]["scores"]
+    classes, scores = len(trained.classes), trained.metrics["test"]["scores"]
     honest = ""
-    if temperature := found.get("temperature"):
+    if temperature := scores.get("temperature"):
         honest = f"; divide the logits by {temperature:.4g}, as `predict` does, to calibrate them"
     return (
         f"It knows {classes} classes and calls every image one of them, whatever it shows. Other "
@@ -148,8 +145,8 @@ def _limits(trained: Trained) -> str:
     )
 
 
-def _versions(found: Mapping[str, Any]) -> str:
-    versions = dict(flat_fields(dict(found["versions"])))
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    commit = f"commit `{found['commit']}`" if found.get("commit") else "commit unknown"
-    return f"{told}; {commit}; on {json.dumps(found['device']['name'])[1:-1]}."
+def _versions(metrics: Mapping[str, Any]) -> str:
+    versions = dict(flat_fields(dict(metrics["versions"])))
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    commit = f"commit `{metrics['commit']}`" if metrics.get("commit") else "commit unknown"
+    return f"{listed}; {commit}; on {json.dumps(metrics['device']['name'])[1:-1]}."

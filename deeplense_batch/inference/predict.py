@@ -21,7 +21,6 @@ import pyarrow as pa
 import torch
 
 from deeplense_batch.core.distributed import device_of
-from deeplense_batch.core.job import nearest
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.image_grid import contact_sheet
@@ -121,15 +120,9 @@ def predict(
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
     """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    chosen = device_of(device)
-    trained = open_trained(run)
-    if trained.job.task.name == "generation":
-        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    out, chosen = _checked_name(Path(out)), device_of(device)
+    trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
-    trained.model.to(chosen)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
         question = _question(trained, inputs, slice_)
@@ -140,9 +133,8 @@ def predict(
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
             table.complete(range(part, len(pieces), parts), make, on_batch)
         missing = 0 if out.exists() else len(table.missing())
-        sheet = None
-        if top and not missing:
-            sheet = _draw_top(out, trained, inputs, pieces, top, shown)
+        drawn = top and not missing
+        sheet = _draw_top(out, trained, inputs, pieces, top, shown) if drawn else None
     return Prediction(
         file=out,
         samples=len(inputs),
@@ -156,18 +148,27 @@ def predict(
     )
 
 
+def _checked_name(out: Path) -> Path:
+    if out.suffix not in SUFFIXES:
+        raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    return out
+
+
+def _opened(run: Path | str, device: torch.device) -> Trained:
+    trained = open_trained(run)
+    if trained.job.task.name == "generation":
+        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    trained.model.to(device)
+    return trained
+
+
 def _class_shown(trained: Trained, of: str) -> str:
     """The class whose highest scores are drawn.
 
     Raises:
         TrainedError: There is none of that name, or none at all.
     """
-    if not trained.classifies:
-        raise TrainedError(
-            f"{trained.run.path}: its task, {trained.job.task.name}, tells no classes apart"
-        )
-    if of and of not in trained.classes:
-        raise TrainedError(f"--of: there is no class '{of}'; {nearest(of, trained.classes)}")
+    trained.check_class(of)
     return of or trained.task.spec.target_name or trained.classes[-1]
 
 

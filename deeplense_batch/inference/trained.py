@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.job import Job, JobError, nearest
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir
@@ -32,7 +32,7 @@ __all__ = ["Logits", "Trained", "TrainedError", "open_trained"]
 
 
 class TrainedError(JobError):
-    """A run cannot be used as asked."""
+    """A run cannot be used for this."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,19 @@ class Trained:
     def classifies(self) -> bool:
         """Whether it tells classes apart."""
         return self.task.spec.classifies
+
+    def check_class(self, name: str) -> None:
+        """Make sure that the run tells classes apart and, where one is named, knows it.
+
+        Raises:
+            TrainedError: It does not.
+        """
+        if not self.classifies:
+            raise TrainedError(
+                f"{self.run.path}: its task, {self.job.task.name}, tells no classes apart"
+            )
+        if name and name not in self.classes:
+            raise TrainedError(f"--of: there is no class '{name}'; {nearest(name, self.classes)}")
 
     @property
     def digest(self) -> str:
@@ -163,7 +176,7 @@ def _info(
         except ShardError as error:
             raise TrainedError(
                 f"{path}: its weights do not say what images they are for, and its data cannot "
-                f"be asked ({error})"
+                f"be read ({error})"
             ) from error
     channels, height, width = best["shape"]
     return SplitInfo(

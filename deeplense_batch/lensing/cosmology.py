@@ -26,7 +26,6 @@ from torch import Tensor
 __all__ = [
     "Distances",
     "angular_distances",
-    "critical_density",
     "einstein_radius_of_dispersion",
     "einstein_radius_squared",
     "luminosity_distances_by_mistake",
@@ -75,15 +74,6 @@ def luminosity_distances_by_mistake(z_l: Tensor, z_s: Tensor) -> Distances:
     lens = _comoving_distance(z_l) * (1 + z_l)
     source = _comoving_distance(z_s) * (1 + z_s)
     return Distances(lens, source, source - lens)
-
-
-def critical_density(distances: Distances) -> Tensor:
-    """Surface density above which a mass sheet makes multiple images.
-
-    Returns:
-        Sigma_cr, (B,) float64, solar masses per arcsec^2 in the lens plane.
-    """
-    return 1.0 / (math.pi * einstein_radius_squared(1.0, distances))
 
 
 def einstein_radius_squared(mass: Tensor | float, distances: Distances) -> Tensor:

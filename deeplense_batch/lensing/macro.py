@@ -19,7 +19,6 @@ from deeplense_batch.lensing.potentials import sie_convergence
 from deeplense_batch.lensing.profiles import shear, sie
 
 __all__ = [
-    "NUMBERS",
     "in_unit",
     "macro_convergence",
     "macro_deflection",
@@ -27,7 +26,6 @@ __all__ = [
     "pixel_grid",
 ]
 
-NUMBERS = ("theta_E", "e1", "e2", "x", "y", "g1", "g2")
 _LENGTHS = (1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0)
 
 # Of a round lens the direction has no gradient and 1 - q^2 no root; its ellipticity is taken as
@@ -44,7 +42,8 @@ def macro_of_truth(theta_e: Tensor, lens: Tensor, shear: Tensor) -> Tensor:
         shear: g1, g2, (B, 2) float.
 
     Returns:
-        (B, 7) float, arcsec: the smooth lens of the same Einstein radius as the whole.
+        theta_E, e1, e2, x, y, g1, g2, (B, 7) float, arcsec: the smooth lens of the same Einstein
+        radius as the whole.
     """
     x, y, q, phi = lens.unbind(1)
     e = (1 - q) / (1 + q)

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class ModelError(ValueError):
-    """There is no such model, or it cannot be built as asked."""
+    """There is no such model, or not with these options."""
 
     exit_code = 3
 

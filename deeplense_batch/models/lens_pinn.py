@@ -96,7 +96,7 @@ class LensPinn(nn.Module):
             By name, float32 but for the logits:
 
             ``logits``        (B, K)
-            ``parameters``    (B, 7), `lensing.macro.NUMBERS`; lengths in half frames
+            ``parameters``    (B, 7), as of `macro_of_truth`; lengths in half frames
             ``deflection``    (B, 2, N, N), half frames, of ellipsoid and shear
             ``correction``    (B, 2, N, N), half frames, the gradient of delta psi
             ``convergence``   (B, N, N), kappa of everything

@@ -30,7 +30,7 @@ class Denoiser(nn.Module):
 
     Arguments:
         in_chans: Channels of the images.
-        num_classes: Classes that it can be given; 0 for none. One more stands for no class.
+        num_classes: Classes that it can be given; 0 for none. One more means no class.
         radius: Whether it can be given the logarithm of the Einstein radius.
         width: Channels at full size, a multiple of 8.
         multiples: Of the width, at full, half, quarter, ... size.

@@ -100,7 +100,7 @@ def fetch(name: str) -> Path:
     """Bring the published weights of a model into the folder; nothing, if they are there.
 
     Raises:
-        WeightsError: Nobody has published any, or they cannot be downloaded from here.
+        WeightsError: None are published, or they cannot be downloaded from here.
     """
     path = folder() / f"{name}.safetensors"
     if path.is_file() and _sums().get(path.name) == _sha256(path):

@@ -56,14 +56,14 @@ def bootstrap(
     if not len(strata):
         raise ValueError("bootstrap: no sample")
     shares = [statistics[first : first + _SHARE] for first in range(0, len(statistics), _SHARE)]
-    found, done = np.empty((len(statistics), resamples)), 0
+    drawn, done = np.empty((len(statistics), resamples)), 0
     with ThreadPoolExecutor(cores()) as pool:
         for counts in _resamples(strata, resamples, seed):
             block = slice(done, done := done + counts.shape[1])
             values = pool.map(lambda share, c=counts: [one(c) for one in share], shares)
-            for place, row in enumerate(itertools.chain.from_iterable(values)):
-                found[place, block] = row
-    return found
+            for number, row in enumerate(itertools.chain.from_iterable(values)):
+                drawn[number, block] = row
+    return drawn
 
 
 def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -91,7 +91,7 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
     groups = _spans(above, [*starts[1:], len(above)], len(scores))  # that beat the same samples
     ends = np.unique([less, not_more])
     beaten = _spans(below, ends, len(scores))
-    low, high = (np.searchsorted(ends, places[starts]) for places in (less, not_more))
+    low, high = (np.searchsorted(ends, ranks[starts]) for ranks in (less, not_more))
     pairs = len(above) * len(below)
 
     def area(counts: Counts) -> NDArray[np.float64]:
@@ -114,32 +114,32 @@ def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
         scores: Higher means more likely of the class, (N,).
     """
     positive, falling = np.asarray(positive, bool), -np.asarray(scores)
-    found, others = _sorted(positive, falling), _sorted(~positive, falling)
-    right = np.searchsorted(falling[found], falling[found], "right")  # called with it, or before
-    wrong = np.searchsorted(falling[others], falling[found], "right")
+    own, others = _sorted(positive, falling), _sorted(~positive, falling)
+    right = np.searchsorted(falling[own], falling[own], "right")  # called with it, or before
+    wrong = np.searchsorted(falling[others], falling[own], "right")
     ends = np.unique(wrong)
     false = _spans(others, ends, len(falling))
     wrong = np.searchsorted(ends, wrong)
 
     def precision(counts: Counts) -> NDArray[np.float64]:
-        own = counts[found]
-        true = np.cumsum(own, axis=0, dtype=np.int64)[right - 1]
+        positives = counts[own]
+        true = np.cumsum(positives, axis=0, dtype=np.int64)[right - 1]
         called = true + np.cumsum(false @ counts, axis=0, dtype=np.int64)[wrong]
-        return np.einsum("ib,ib->b", own, true / np.maximum(called, 1)) / len(found)
+        return np.einsum("ib,ib->b", positives, true / np.maximum(called, 1)) / len(own)
 
     return precision
 
 
 def _sorted(chosen: NDArray[np.bool_], scores: NDArray) -> NDArray[np.intp]:
-    """Places of the chosen samples, by rising score."""
-    places = np.flatnonzero(chosen)
-    return places[np.argsort(scores[places], kind="stable")]
+    """Indices of the chosen samples, by rising score."""
+    indices = np.flatnonzero(chosen)
+    return indices[np.argsort(scores[indices], kind="stable")]
 
 
-def _spans(places: NDArray[np.intp], ends: ArrayLike, samples: int) -> csr_array:
-    """The matrix that sums counts over spans of places, each up to its end: (spans, N)."""
+def _spans(indices: NDArray[np.intp], ends: ArrayLike, samples: int) -> csr_array:
+    """The matrix that sums counts over spans of indices, each up to its end: (spans, N)."""
     ends = np.asarray(ends)
-    kept = places[: ends[-1]]
+    kept = indices[: ends[-1]]
     content = np.ones(len(kept), _type_of(samples)), kept, np.concatenate([[0], ends])
     return csr_array(content, shape=(len(ends), samples))
 
@@ -182,13 +182,13 @@ def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
     """Draw with replacement within each stratum, in blocks of (N, b)."""
     random = np.random.default_rng(seed)
     block = max(1, min(resamples, _CELLS // len(strata)))
-    places = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
+    members = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
     for start in range(0, resamples, block):
         width = min(block, resamples - start)
         counts = np.empty((len(strata), width), _type_of(len(strata)))
-        for place in places:
-            size = len(place)
+        for indices in members:
+            size = len(indices)
             drawn = random.integers(0, size, (width, size)) + np.arange(width)[:, None] * size
             times = np.bincount(drawn.ravel(), minlength=width * size).reshape(width, size)
-            counts[place] = times.T
+            counts[indices] = times.T
         yield counts

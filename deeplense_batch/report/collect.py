@@ -177,7 +177,7 @@ def _comparison(
 
 
 def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """Recipe, figures and log of every model's picked run, where they are there, by its folder.
+    """Recipe, figures and log of every model's picked run, where they exist, by its folder.
 
     The figures are brought into `models/` of the report's folder, where the page finds them.
     """
@@ -215,7 +215,7 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
     """A flat row for each model, with its place and whether it is on its device's Pareto front."""
     from deeplense_batch.report.compare import pareto
 
-    rows: list[Row] = [{"place": place, **m.row()} for place, m in enumerate(models, start=1)]
+    rows: list[Row] = [{"place": rank, **m.row()} for rank, m in enumerate(models, start=1)]
     for device in {row["device"] for row in rows}:
         own = [row for row in rows if row["device"] == device]
         score = f"{models[0].monitor}_mean"

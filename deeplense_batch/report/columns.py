@@ -73,7 +73,7 @@ class Column(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether it says anything of any model."""
+        """Whether any model has a value in it."""
         return any(cell.text != "-" for cell in self.cells)
 
 

@@ -153,9 +153,9 @@ def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
     return front
 
 
-def short_label(label: str, place: int) -> str:
-    """A label that fits a figure: a long one is cut, and ends in its place in the table."""
-    number = f"… #{place}"
+def short_label(label: str, rank: int) -> str:
+    """A label that fits a figure: a long one is cut, and ends in its rank in the table."""
+    number = f"… #{rank}"
     return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
 
 

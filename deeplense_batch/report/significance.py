@@ -155,9 +155,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """The central interval of resampled scores, (B,), that are defined: their percentiles."""
-    tail = (1 - level) / 2
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The central 95% interval of resampled scores, (B,), that are defined: their percentiles."""
+    tail = (1 - 0.95) / 2
     low, high = np.quantile(values[np.isfinite(values)], (tail, 1 - tail))
     return float(low), float(high)
 

@@ -236,9 +236,9 @@ def _export(split: Split, folder: Path) -> list[Path]:
     """Write images as the .npy files they may have come from, by class."""
     files = []
     for image, target, number in zip(split.images(), split.targets(), itertools.count()):
-        place = folder / split.info.classes[target]
-        place.mkdir(parents=True, exist_ok=True)
-        files.append(place / f"{number}.npy")
+        class_folder = folder / split.info.classes[target]
+        class_folder.mkdir(parents=True, exist_ok=True)
+        files.append(class_folder / f"{number}.npy")
         np.save(files[-1], image)
     return files
 

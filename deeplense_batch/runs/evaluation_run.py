@@ -22,7 +22,7 @@ from deeplense_batch.core.job import DrawSection, Evaluation
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.recipe import flat_fields
-from deeplense_batch.core.result import Metrics, Tested, read_scores, write_metrics
+from deeplense_batch.core.result import Cost, Metrics, Tested, read_scores, write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.loader import Loader
@@ -38,7 +38,7 @@ from deeplense_batch.inference.generation.measure import (
 from deeplense_batch.inference.generation.sample import draw
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
-from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier, put_aside
+from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
 from deeplense_batch.training.setup import check_truth
@@ -58,24 +58,21 @@ def evaluate_run(planned: PlannedRun, *, device: str | None = None, force: bool 
     Arguments:
         planned: The job and its directory (`plan.plan`, `plan.reopen`).
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        force: Put aside what is there and start over.
+        force: Put the run directory aside and start over.
 
     Returns:
         Scores, empty on every process but the first.
 
     Raises:
         RunBusyError: Another process is at work on it.
-        JobError: The run is not finished, or not what is asked of it.
+        JobError: The run is not finished, or cannot be evaluated so.
         ShardError: The images are not those that its network takes, or damaged, or too few.
         DeviceError, OSError: The machine lacks what the job needs.
         StoppedError: A signal came; what is complete is kept.
     """
     job = planned.job
     assert isinstance(job, Evaluation)
-    if force and planned.run.path.exists():
-        with planned.run.claim():
-            put_aside(planned.run)
-    directory = planned.create()
+    directory = planned.create(force=force)
     if directory.status().state == "done":
         return read_scores(directory)
     gpus = job.resources.gpus
@@ -166,7 +163,7 @@ class _Evaluation:
         return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
 
     def _measure(self, held_out: Split) -> Judgement | None:
-        """What is found of images that the run draws; None on every process but the first."""
+        """Draw images by the run and measure them; None on every process but the first."""
         critic = open_critic(self.section, self.trained, self.world.device)
         return draw_and_measure(
             self.trained, self.section, critic, held_out, self.directory.path, seed=self.job.seed,
@@ -205,12 +202,11 @@ class _Evaluation:
         return notes
 
     def _write(self, split: Split, tested: Tested, judged: dict[str, Any] | None) -> None:
-        """Write `metrics.json`: that of the training, with what this evaluation found."""
+        """Write `metrics.json`: that of the training, with what this evaluation measured."""
         trained, directory, job = self.trained, self.directory, self.job
         before = trained.metrics
         seconds = time.perf_counter() - self.started
-        cost = before["cost"]
-        recipe = dict(flat_fields(trained.job.model_dump(mode="json")))
+        monitor, scores = before["valid"]["monitor"], dict(tested["scores"])
         metrics: Metrics = {
             "job": job.name,
             "run": directory.path.name,
@@ -226,28 +222,10 @@ class _Evaluation:
             },
             "valid": before["valid"],
             "test": tested,
-            "cost": {
-                "epochs": cost["epochs"],
-                "attempts": directory.status().attempt,
-                "train_seconds": cost["train_seconds"],
-                "images_per_s": cost["images_per_s"],
-                "test_seconds": seconds,
-                "parameters": sum(p.numel() for p in trained.model.parameters()),
-                "device_hours": device_hours(directory, self.started, self.world.size),
-                "gflops": cost["gflops"],
-            },
+            "cost": self._cost(seconds),
             "device": before["device"],
-            "evaluated": {
-                "run": str(trained.run.path),
-                "identity": before["identity"],
-                "weights": trained.weights,
-                "task": trained.job.task.name,
-                "device": self.world.describe(),
-                "recipe": recipe,
-            },
-            "summary": summary_of(
-                before["valid"]["monitor"], dict(tested["scores"]), seconds, "evaluation"
-            ),
+            "evaluated": self._evaluated(),
+            "summary": summary_of(monitor, scores, seconds, "evaluation"),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
@@ -255,6 +233,32 @@ class _Evaluation:
             metrics["judged"] = judged
         write_metrics(directory, metrics)
         _log.info("%s", metrics["summary"])
+
+    def _cost(self, seconds: float) -> Cost:
+        """What the training cost, and this evaluation."""
+        before = self.trained.metrics["cost"]
+        return {
+            "epochs": before["epochs"],
+            "attempts": self.directory.status().attempt,
+            "train_seconds": before["train_seconds"],
+            "images_per_s": before["images_per_s"],
+            "test_seconds": seconds,
+            "parameters": sum(p.numel() for p in self.trained.model.parameters()),
+            "device_hours": device_hours(self.directory, self.started, self.world.size),
+            "gflops": before["gflops"],
+        }
+
+    def _evaluated(self) -> dict[str, Any]:
+        """The run that is evaluated."""
+        trained = self.trained
+        return {
+            "run": str(trained.run.path),
+            "identity": trained.metrics["identity"],
+            "weights": trained.weights,
+            "task": trained.job.task.name,
+            "device": self.world.describe(),
+            "recipe": dict(flat_fields(trained.job.model_dump(mode="json"))),
+        }
 
 
 def _numbers(targets: Any, classes: tuple[str, ...], known: tuple[str, ...]) -> Any:
@@ -266,10 +270,10 @@ def _numbers(targets: Any, classes: tuple[str, ...], known: tuple[str, ...]) -> 
 
 
 def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
-    """The classifier that judges the images of a run; None where none is named.
+    """The classifier that judges the images of a run; None unless the recipe names one.
 
     Raises:
-        JobError: There is none, or it cannot.
+        JobError: It is not there, or is no classifier.
     """
     if section.classifier is None:
         return None
@@ -295,18 +299,18 @@ def draw_and_measure(
 
     Arguments:
         trained: The generator, with its best weights.
-        section: How.
-        critic: The classifier in whose features they are compared, if any.
+        section: How many to draw, and how.
+        critic: The classifier in whose features the images are compared, if any.
         held_out: Real images that it has not learnt from.
         folder: Gets ``samples``.
         seed: Of all noise.
-        device: Where.
-        interrupt: Ends it, to go on later.
-        beat: Told the finished epochs, often.
+        device: Draws and measures them.
+        interrupt: Ends the work, to go on later.
+        beat: Called often, with the number of finished epochs.
         rank, ranks: This process among those that draw; the first one measures.
 
     Returns:
-        What was found; None on every process but the first.
+        The measurements; None on every process but the first.
 
     Raises:
         TrainedError, ShardError: The run is no generator, its data are gone or too few.
@@ -317,28 +321,34 @@ def draw_and_measure(
         beat(0)
         interrupt.check()
 
+    samples = folder / _SAMPLES
     count = section.images or len(held_out)
     parts = min(ranks, -(-count // _SHARD))
     # Each process draws its part, and then what the others lack, so that none has to wait.
     for part in ([(rank, parts)] if rank < parts else []) + [(0, 1)] * (ranks > 1):
         draw(
-            trained, folder / _SAMPLES, images=count, sampler=section.sampler,
-            steps=section.steps, guidance=section.guidance, seed=seed, device=device,
-            shard_size=_SHARD, part=part[0], parts=part[1], on_batch=on_batch,
+            trained, samples, images=count, sampler=section.sampler, steps=section.steps,
+            guidance=section.guidance, seed=seed, device=device, shard_size=_SHARD,
+            part=part[0], parts=part[1], on_batch=on_batch,
         )  # fmt: skip
     if rank:
         return None
-    frame = replace(trained.transform, mean=(), sd=())
-    splits = {GENERATED: open_split(folder / _SAMPLES, "train"), HELD_OUT: held_out}
-    splits[TRAINING] = trained.slice("train")
-    loaders = {
-        name: Loader(
-            split, transform=replace(frame, crop=None, size=None) if name == GENERATED else frame,
-            device=device,
-        )
-        for name, split in splits.items()
-    }  # fmt: skip
     _log.info("measuring the images")
-    found = measure(trained, critic, loaders, on_batch)
-    found.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
-    return found
+    judgement = measure(trained, critic, _loaders(trained, samples, held_out, device), on_batch)
+    judgement.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
+    return judgement
+
+
+def _loaders(
+    trained: Trained, samples: Path, held_out: Split, device: torch.device
+) -> dict[str, Loader]:
+    """Loaders of the drawn, the held out and the training images, in the frame of the network."""
+    frame = replace(trained.transform, mean=(), sd=())
+    return {
+        GENERATED: Loader(
+            open_split(samples, "train"), transform=replace(frame, crop=None, size=None),
+            device=device,
+        ),
+        HELD_OUT: Loader(held_out, transform=frame, device=device),
+        TRAINING: Loader(trained.slice("train"), transform=frame, device=device),
+    }  # fmt: skip

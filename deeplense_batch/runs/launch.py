@@ -31,9 +31,9 @@ from deeplense_batch.core.processes import (
     world_size,
 )
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
-from deeplense_batch.runs.plan import PlannedRun, put_aside
+from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["execute", "spawn_ranks"]
+__all__ = ["execute", "report_not_begun", "spawn_ranks"]
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -84,10 +84,7 @@ def execute(
     if count == 1 or size > 1:
         _carry_out(planned, device=device, force=force)
         return 0
-    if force and planned.run.path.exists():
-        with planned.run.claim():
-            put_aside(planned.run)
-    return spawn_ranks(planned.create().path, count, device=device)
+    return spawn_ranks(planned.create(force=force).path, count, device=device)
 
 
 def _carry_out(planned: PlannedRun, *, device: str | None, force: bool) -> None:
@@ -155,8 +152,35 @@ def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:
         return 0
     code = ranks[failed].process.wait()
     if code not in _REPORTED:
-        _report(RunDir(path), ranks[failed], f"process {failed} of {count} on {platform.node()}")
+        name = f"process {failed} of {count} on {platform.node()}"
+        message = f"{name} ended {ranks[failed].ended()}"
+        report_not_begun(RunDir(path), message, f"{message}\n", killed=code < 0)
     return abs(code)
+
+
+def report_not_begun(
+    run: RunDir, message: str, output: str, *, killed: bool = False, pid: int | None = None
+) -> None:
+    """Write why a process ended before it began its run, where no process of the run has.
+
+    Arguments:
+        run: That it was started for.
+        message: Why it ended, for ``status.json``.
+        output: For ``log.txt``.
+        killed: From outside: the run is left ``lost``, and the next `submit` goes on with it.
+        pid: The process that the run must still wait for; by default no process may have begun it.
+    """
+    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
+        run.check()
+        status = run.status()
+        waits = status.state == "queued" and status.pid == pid
+        if not (waits if pid else status.state in ("planned", "queued", "lost")):
+            return
+        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(output)
+        if not killed:
+            failed = replace(status, state="failed", reason="environment", message=message)
+            run.write_status(failed)
 
 
 class _Rank:
@@ -185,24 +209,6 @@ class _Rank:
         code = self.process.returncode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return f"{how}: {self.last}" if self.last else how
-
-
-def _report(run: RunDir, rank: _Rank, name: str) -> None:
-    """Write why a process ended, where no process of the run has written it.
-
-    One that was killed from outside leaves the run ``lost``: the next `submit` goes on with it.
-    """
-    message = f"{name} ended {rank.ended()}"
-    with contextlib.suppress(RunBusyError, RunDirError, OSError), run.claim():
-        run.check()
-        status = run.status()
-        if status.state not in ("planned", "queued", "lost"):
-            return
-        with (run.path / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(f"{message}\n")
-        if rank.process.returncode > 0:
-            failed = replace(status, state="failed", reason="environment", message=message)
-            run.write_status(failed)
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:

@@ -125,14 +125,7 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
         raise
     except Exception as error:
         state = "failed"
-        reason, message = _cause(error, reasons)
-        if reason == "error":
-            _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
-        else:
-            if isinstance(error, OSError) and error.strerror:  # of a disk: whose, and where
-                path = error.filename or directory.path
-                message = f"{platform.node()}: {path}: {error.strerror}"
-            _log.debug("%s: %s", reason, message)  # for log.txt; the caller prints it
+        reason, message = _logged_cause(directory, error, reasons)
         raise
     finally:
         if sys.exc_info()[0] is not None and state == "done":
@@ -231,6 +224,19 @@ def _cause(error: Exception, reasons: Reasons) -> tuple[str, str]:
     """What to call a failure, and its sentence."""
     reason = next((name for kind, name in reasons if isinstance(error, kind)), "error")
     return reason, f"{type(error).__name__}: {error}" if reason == "error" else str(error)
+
+
+def _logged_cause(directory: RunDir, error: Exception, reasons: Reasons) -> tuple[str, str]:
+    """Cause and sentence of a failure that ends an attempt, after logging it."""
+    reason, message = _cause(error, reasons)
+    if reason == "error":
+        _log.error("%s", "".join(traceback.format_exception(error)).rstrip())
+        return reason, message
+    if isinstance(error, OSError) and error.strerror:  # of a disk: which machine's, which file
+        path = error.filename or directory.path
+        message = f"{platform.node()}: {path}: {error.strerror}"
+    _log.debug("%s: %s", reason, message)  # for log.txt; the caller prints it
+    return reason, message
 
 
 def close_lost_attempt(directory: RunDir) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from deeplense_batch.core import files
@@ -41,52 +42,52 @@ __all__ = [
 
 
 def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
-    """The job with the runs that it names found, where it named a job's folder.
+    """The job with a run directory in place of each folder of a job that it names.
 
     Arguments:
         job: The job.
-        memo: What is known of the earlier runs of other jobs of the plan.
+        memo: Remembers the earlier runs that other jobs of the plan have asked for.
 
     Returns:
         The job; an evaluation of a job's folder is one for each run in it.
 
     Raises:
-        NotYetError: One is not there, or not through.
-        JobError: There are several, or it is of no use.
+        NotYetError: A run that it names does not exist, or has not finished.
+        JobError: Several runs fit, or the run cannot be used for this.
     """
     if isinstance(job, Evaluation):
         return [*_evaluations(job)]
     return [_with_init(job, memo)]
 
 
-def find_classifier(place: Path, asked: str) -> Path:
+def find_classifier(folder: Path, field: str) -> Path:
     """The run directory of a classifier that judges.
 
     Only one judges, since features of two networks do not compare.
 
     Arguments:
-        place: It, or its job's folder.
-        asked: Where it was named.
+        folder: Its run directory, or the folder of its job.
+        field: Of the recipe, that names it: begins the sentence of an error.
 
     Raises:
         NotYetError: There is none, or it is not done.
         JobError: There are several, or it tells no classes apart.
     """
-    runs = find_runs(place)
+    runs = find_runs(folder)
     if len(runs) > 1:
-        raise JobError(f"{asked}: {place} has {len(runs)} runs; name one, which judges all alike")
+        raise JobError(f"{field}: {folder} has {len(runs)} runs; name one, which judges all alike")
     try:
         done = bool(runs) and runs[0].status().state == "done"
     except RunDirError as error:
-        raise JobError(f"{asked}: {error}") from None
+        raise JobError(f"{field}: {error}") from None
     if not done:
         raise NotYetError(
-            f"{asked}: {place}: no finished run there; expected that of a classifier", place
+            f"{field}: {folder}: no finished run there; expected that of a classifier", folder
         )
     (job,) = load_jobs(runs[0].path / "job.yaml")
     if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
         raise JobError(
-            f"{asked}: {runs[0].path} tells no classes apart; expected a run of a classifier"
+            f"{field}: {runs[0].path} tells no classes apart; expected a run of a classifier"
         )
     return runs[0].path
 
@@ -121,8 +122,18 @@ class PlannedRun:
             return False
         return not Path(self.job.simulate.out, "manifest.json").exists()
 
-    def create(self) -> RunDir:
-        """Make the run directory with its job, where it is not there yet."""
+    def create(self, *, force: bool = False) -> RunDir:
+        """Make the run directory with its job, unless it exists.
+
+        Arguments:
+            force: Put the one that exists aside, to start over.
+
+        Raises:
+            RunBusyError: A process is at work on that.
+        """
+        if force and self.run.path.exists():
+            with self.run.claim():
+                put_aside(self.run)
         return RunDir.create(self.run.path, self.job.to_yaml())
 
     def seen_in(self, element: str | None) -> PlannedRun:
@@ -196,12 +207,12 @@ def data_notes(root: Path | str) -> list[str]:
     path = Path(root) / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = [str(warning) for warning in manifest.get("warnings", [])]
+        warnings = [str(warning) for warning in manifest.get("warnings", [])]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, AttributeError, TypeError):
-        found = [f"{path.name} cannot be read, so that what packing warned of is not known"]
-    return [f"data: {warning}" for warning in found]
+        warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
+    return [f"data: {warning}" for warning in warnings]
 
 
 def reopen(path: Path | str) -> PlannedRun:
@@ -268,32 +279,32 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     """
     if not isinstance(job, Job) or job.train.init is None:
         return job
-    place = Path(job.train.init)
-    if place.is_dir() and not (place / "job.yaml").exists():
+    path = Path(job.train.init)
+    if path.is_dir() and not (path / "job.yaml").exists():
         start = job.run_name("").rpartition("-")[0] + "-"
-        runs = memo.once(("beginnings", place), lambda: _by_beginning(place)).get(start, [])
+        runs = memo.once(("beginnings", path), partial(_by_beginning, path)).get(start, [])
         if len(runs) > 1:
             raise JobError(
-                f"{job.name}: train.init: {place} has {len(runs)} runs {start}...; name one"
+                f"{job.name}: train.init: {path} has {len(runs)} runs {start}...; name one"
             )
-        place = runs[0] if runs else place / f"{start}..."
-    if not (place / "best.pt" if place.is_dir() else place).is_file():
+        path = runs[0] if runs else path / f"{start}..."
+    if not (path / "best.pt" if path.is_dir() else path).is_file():
         raise NotYetError(
-            f"{job.name}: train.init: {place}: no weights there; expected a run that has trained, "
+            f"{job.name}: train.init: {path}: no weights there; expected a run that has trained, "
             "or a .pt or .safetensors file",
             Path(job.train.init),
         )
-    train = job.train.model_copy(update={"init": str(place.absolute())})
+    train = job.train.model_copy(update={"init": str(path.absolute())})
     return job.model_copy(update={"train": train})
 
 
-def _by_beginning(place: Path) -> dict[str, list[Path]]:
+def _by_beginning(folder: Path) -> dict[str, list[Path]]:
     """What lies in a folder, by the beginnings of its names that end in a dash."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(place.iterdir()):
+    paths: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
         for dash in re.finditer("-", path.name):
-            found.setdefault(path.name[: dash.end()], []).append(path)
-    return found
+            paths.setdefault(path.name[: dash.end()], []).append(path)
+    return paths
 
 
 def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
@@ -311,8 +322,8 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
         )
     update: dict[str, object] = {}
     if section.classifier is not None:
-        asked = f"{job.name}: evaluate.classifier"
-        update["classifier"] = str(find_classifier(Path(section.classifier), asked).absolute())
+        field = f"{job.name}: evaluate.classifier"
+        update["classifier"] = str(find_classifier(Path(section.classifier), field).absolute())
     for run in runs:
         update["run"] = str(run.path.absolute())
         update["data"] = _evaluated_data(job, _finished(job, run))

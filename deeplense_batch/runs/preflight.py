@@ -58,12 +58,12 @@ def preflight(directory: Path, job: Job, world: World) -> None:
         lacking = cannot_compile(world.device)
     try:
         whole = int(world.all_reduce_sum(torch.ones((), device=world.device))) == world.size
-        told = world.all_gather(f"{node}: {lacking}" if lacking else "")
+        faults = world.all_gather(f"{node}: {lacking}" if lacking else "")
     except RuntimeError as error:
         raise UnfitError(f"{node}: the processes do not reach each other ({error})") from error
     if not whole:
         raise UnfitError(f"{node}: a sum over {world.size} processes is wrong")
-    if unfit := sorted(set(told) - {""}):
+    if unfit := sorted(set(faults) - {""}):
         raise UnfitError("; ".join(unfit))
 
 
@@ -99,14 +99,14 @@ def check_room(directory: Path, model: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """What `examine` saw of one thing."""
 
     what: str
-    found: str
+    state: str
     fit: bool = True
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.fit else 'UNFIT'} {self.what}: {self.found}"
+        return f"{'ok  ' if self.fit else 'UNFIT'} {self.what}: {self.state}"
 
 
 def examine(runs: Path, data: Path | None = None) -> list[Finding]:
@@ -172,12 +172,14 @@ def _gpus() -> Finding:
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if names:
         return Finding("GPUs", f"{len(names)}: {', '.join(names)}")
-    told = ""
+    listed = ""
     if shutil.which("nvidia-smi"):
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-        told = done.stdout.strip()
-    if told:  # the driver has one, torch does not: a broken installation, or a wrong variable
-        return Finding("GPUs", f"torch sees none, nvidia-smi lists {told.splitlines()[0]}", False)
+        listed = done.stdout.strip()
+    if listed:  # the driver has one, torch does not: a broken installation, or a wrong variable
+        return Finding(
+            "GPUs", f"torch sees none, nvidia-smi lists {listed.splitlines()[0]}", False
+        )
     return Finding("GPUs", "none; runs with resources.gpus: 0 or --device cpu work")
 
 
@@ -198,10 +200,10 @@ def _disk(runs: Path) -> Finding:
             lacks = _lacking(Path(made))
     except OSError as error:
         return Finding("disk", f"{folder} cannot be written ({error.strerror})", False)
-    told = f"{free:.0f} GB free in {folder}"
+    state = f"{free:.0f} GB free in {folder}"
     if lacks:
-        told += f"; it has no {', no '.join(lacks)}: runs work, claims are made without"
-    return Finding("disk", told, free > _LEAST_FREE_GB)
+        state += f"; it has no {', no '.join(lacks)}: runs work, claims are made without"
+    return Finding("disk", state, free > _LEAST_FREE_GB)
 
 
 def _lacking(folder: Path) -> list[str]:
@@ -239,7 +241,7 @@ def _locked(file: Path) -> None:
 
 
 def _compiling() -> Finding:
-    """Of no job unless it asks for it, so that none is unfit without."""
+    """Never unfit: only a job with engine.compile needs it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fault = cannot_compile(device)
     return Finding("compiling", fault or f"engine.compile works on {device}")
@@ -247,8 +249,8 @@ def _compiling() -> Finding:
 
 def _libraries() -> Finding:
     names = ("torch", "torchvision", "timm", "submitit", "h5py")
-    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    return Finding("libraries", ", ".join([f"Python {platform.python_version()}", *found]))
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    return Finding("libraries", ", ".join([f"Python {platform.python_version()}", *versions]))
 
 
 def _batch_system() -> Finding:
@@ -263,5 +265,5 @@ def _data(data: Path) -> Finding:
         splits = read_splits(data)
     except ShardError as error:
         return Finding("data", str(error), False)
-    told = [f"{name} {len(info)}" for name, info in splits.items()]
-    return Finding("data", f"{data}: {', '.join(told)} samples")
+    counts = [f"{name} {len(info)}" for name, info in splits.items()]
+    return Finding("data", f"{data}: {', '.join(counts)} samples")

@@ -1,10 +1,10 @@
-"""One part of a simulation, start to end, as a run: its directory tells what became of it."""
+"""One part of a simulation, start to end, as a run: its directory says how it ended."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -12,14 +12,13 @@ from deeplense_batch.core import provenance
 from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.processes import signals
 from deeplense_batch.core.result import Metrics, write_metrics
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.runs.lifecycle import attempt, heart, logging_to
-from deeplense_batch.runs.plan import PlannedRun, put_aside
+from deeplense_batch.runs.plan import PlannedRun
 from deeplense_batch.simulation.simulate import simulate
 
 __all__ = ["simulate_part"]
-
-_log = logging.getLogger(__name__)
 
 
 def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
@@ -36,10 +35,7 @@ def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
     """
     job = planned.job
     assert isinstance(job, Simulation)
-    if force and planned.run.path.exists():
-        with planned.run.claim():
-            put_aside(planned.run)
-    directory = planned.create()
+    directory = planned.create(force=force)
     if directory.status().state == "done" and not planned.gone:
         return
     with contextlib.ExitStack() as stack:
@@ -51,31 +47,35 @@ def simulate_part(planned: PlannedRun, *, force: bool = False) -> None:
         interrupt = stack.enter_context(signals())
         beat = heart(directory)
         torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
-        started = time.perf_counter()
 
-        def look() -> None:
+        def on_batch() -> None:
             beat(0)
             interrupt.check()
 
-        section = job.simulate
-        on_gpu = {"device": "cuda"} if job.resources.gpus else {}
-        report = simulate(
-            section.kind, section.out, images=section.images, seed=job.seed,
-            shard_size=section.shard_size, part=job.part, parts=job.parts, on_batch=look,
-            **section.options, **on_gpu,
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        complete = "the set is complete" if report.digest else "other parts are missing yet"
-        rate = report.made / seconds
-        metrics: Metrics = {
-            "job": job.name,
-            "run": directory.path.name,
-            "made": report.made,
-            "data": {"digest": report.digest},
-            "cost": {"simulate_seconds": seconds, "images_per_s": rate},
-            "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
-        }
-        write_metrics(directory, metrics)
+        write_metrics(directory, _simulate(job, directory, on_batch))
         beat(1)
+
+
+def _simulate(job: Simulation, directory: RunDir, on_batch: Callable[[], None]) -> Metrics:
+    """Make the images; returns what ``metrics.json`` says of them."""
+    started = time.perf_counter()
+    section = job.simulate
+    on_gpu = {"device": "cuda"} if job.resources.gpus else {}
+    report = simulate(
+        section.kind, section.out, images=section.images, seed=job.seed,
+        shard_size=section.shard_size, part=job.part, parts=job.parts, on_batch=on_batch,
+        **section.options, **on_gpu,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    complete = "the set is complete" if report.digest else "other parts are missing yet"
+    rate = report.made / seconds
+    return {
+        "job": job.name,
+        "run": directory.path.name,
+        "made": report.made,
+        "data": {"digest": report.digest},
+        "cost": {"simulate_seconds": seconds, "images_per_s": rate},
+        "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }

@@ -11,11 +11,18 @@ from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
-from deeplense_batch.core.result import Cost, Metrics, Validated, read_scores, write_metrics
+from deeplense_batch.core.result import (
+    Cost,
+    Metrics,
+    Tested,
+    Validated,
+    read_scores,
+    write_metrics,
+)
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
-from deeplense_batch.runs.plan import PlannedRun, data_notes, put_aside
+from deeplense_batch.runs.plan import PlannedRun, data_notes
 from deeplense_batch.runs.preflight import check_room, preflight
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores
@@ -34,7 +41,7 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
     Arguments:
         planned: The job and its directory (`plan.plan`, `plan.reopen`).
         device: ``cpu`` or ``cuda``, in place of what the job asks for.
-        force: Put aside what is there and start over.
+        force: Put the run directory aside and start over.
 
     Returns:
         Scores on the test slice, empty on every process but the first.
@@ -47,10 +54,7 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
         DivergedError: The loss is not finite.
         StoppedError: A signal came; the state is saved.
     """
-    if force and planned.run.path.exists():
-        with planned.run.claim():
-            put_aside(planned.run)
-    directory = planned.create()
+    directory = planned.create(force=force)
     if directory.status().state == "done":
         return read_scores(directory)
     gpus, epochs = planned.training.resources.gpus, planned.job.epochs
@@ -126,18 +130,38 @@ class _Training:
         self, setup: Setup, trainer: Trainer, outputs: Arrays, joules: list[float | None]
     ) -> Scores:
         """Write outputs, figures and, last, `metrics.json`."""
-        job, task, directory, stepper = self.job, setup.task, self.directory, trainer.stepper
-        title = f"{directory.name}, {job.data.test}"
-        tested = score_outputs(directory, task, outputs, title=title, tta=job.data.tta)
-        tested["notes"] += data_notes(job.data.root)
-        if pieces := of_pieces(job, self.world, stepper):
+        title = f"{self.directory.name}, {self.job.data.test}"
+        tested = score_outputs(
+            self.directory, setup.task, outputs, title=title, tta=self.job.data.tta
+        )
+        tested["notes"] += self._notes(trainer)
+        scores = dict(tested["scores"])
+        write_metrics(self.directory, self._metrics(setup, trainer, tested, joules))
+        if self.job.judge is not None:
+            _log.warning(
+                "judge: a training does not measure its images any more: 'judge %s' does, or a "
+                "recipe with evaluate", self.directory.path,
+            )  # fmt: skip
+        monitor = setup.task.spec.monitor
+        shown = scores.get(monitor)
+        _log.info("test %s %s", monitor, "undefined" if shown is None else f"{shown:.4f}")
+        return scores
+
+    def _notes(self, trainer: Trainer) -> list[str]:
+        """What a reader of the scores should know of the data and of the training."""
+        notes = data_notes(self.job.data.root)
+        if pieces := of_pieces(self.job, self.world, trainer.stepper):
             _log.warning("%s", pieces)
-            tested["notes"].append(pieces)
-        if trainer.choice:
-            tested["notes"].append(trainer.choice)
+            notes.append(pieces)
+        return notes + ([trainer.choice] if trainer.choice else [])
+
+    def _metrics(
+        self, setup: Setup, trainer: Trainer, tested: Tested, joules: list[float | None]
+    ) -> Metrics:
+        job, task, directory, stepper = self.job, setup.task, self.directory, trainer.stepper
         attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]
         scores = dict(tested["scores"])
-        metrics: Metrics = {
+        return {
             "job": job.name,
             "run": directory.path.name,
             "model": job.model.name,
@@ -163,17 +187,6 @@ class _Training:
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
-        write_metrics(directory, metrics)
-        if job.judge is not None:
-            _log.warning(
-                "judge: a training does not measure its images any more: 'judge %s' does, or a "
-                "recipe with evaluate", directory.path,
-            )  # fmt: skip
-        shown = scores.get(task.spec.monitor)
-        _log.info(
-            "test %s %s", task.spec.monitor, "undefined" if shown is None else f"{shown:.4f}"
-        )
-        return scores
 
     def _validated(self, trainer: Trainer) -> Validated:
         monitor = trainer.task.spec.monitor

@@ -70,7 +70,7 @@ def check_training(job: Job, memo: Memo) -> str:
     """Check a job that trains.
 
     Arguments:
-        job: With the earlier runs that it names found (`plan.with_earlier`).
+        job: With a run directory in place of each earlier run that it names (`plan.with_earlier`).
         memo: What is known of the data and the options of other jobs of the plan.
 
     Returns:
@@ -148,7 +148,11 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
 
 
 def check_evaluation(job: Evaluation, memo: Memo) -> str:
-    """Check an evaluation, whose run and data are found.
+    """Check an evaluation.
+
+    Arguments:
+        job: With its run and data filled in (`plan.with_earlier`).
+        memo: What is known of the data of other jobs of the plan.
 
     Returns:
         The digest of its data.
@@ -158,7 +162,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
     """
     section = job.evaluate
     root, slice_ = section.data.root, section.data.slice
-    assert root is not None and slice_ is not None  # `plan` fills them in
+    assert root is not None and slice_ is not None
     (trained,) = load_jobs(Path(section.run) / "job.yaml")
     assert isinstance(trained, Job)
     drawing = section.model_fields_set & set(DrawSection.model_fields)

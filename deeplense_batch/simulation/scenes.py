@@ -375,7 +375,7 @@ def _draw_substructure(
 
 
 def _leaves_a_lens(preset: Preset, scene: Scene) -> bool:
-    """Whether enough of the lens is left where substructure is taken out of it."""
+    """Whether enough lens mass remains where that of substructure is taken from it."""
     if preset.budget != "compensated" or not scene["substructure_fraction"]:
         return True
     return bool(lens_radius(preset, as_batch([scene])) >= _LEAST_LENS * scene["theta_e"])

@@ -64,7 +64,7 @@ class Classification(Task):
         return {"loss": loss}
 
     def classified(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits (B, K), a scalar: weighted, smoothed and mixed as was asked."""
+        """The loss of logits (B, K), a scalar: weighted, smoothed and mixed as the job says."""
         logits = logits.float()
         loss = self._cross_entropy(logits, batch.targets, batch.weights)
         if batch.partners is not None:

@@ -73,10 +73,10 @@ class Detection(Classification):
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = super().score(outputs)
         lens, probability = self._search(outputs)
-        found, more = detection.detection_scores(
+        own, more = detection.detection_scores(
             lens, probability, threshold=self._threshold, prevalence=self.prevalence
         )
-        return scores | found, notes + more
+        return scores | own, notes + more
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         drawn = super().draw(outputs, history)

@@ -145,7 +145,7 @@ class PhysicsGuided(Classification):
     def _terms(
         self, output: Mapping[str, Tensor], batch: Batch, progress: float
     ) -> dict[str, Tensor]:
-        """What the physics of a network asks of it, unweighted, by the name of the weight."""
+        """The physics losses of a network, unweighted, by the name of the weight."""
         if "theta_s" in output:
             alpha, intensity = output["alpha"].float(), output["intensity"].float()
             return {"intensity": (output["theta_s"] - (intensity - alpha)).square().mean()}

@@ -137,7 +137,7 @@ class Task(ABC):
         return np.ones(len(targets), bool)
 
     def num_scored(self, outputs: Arrays) -> int:
-        """How many samples have what they are scored by."""
+        """How many samples have the truth that they are scored by."""
         return len(outputs["ids"])
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mixed precision: what was asked, what this device makes of it, and the scaler fp16 needs."""
+"""Mixed precision: what the job asks for, what this device offers, and the scaler fp16 needs."""
 
 from __future__ import annotations
 

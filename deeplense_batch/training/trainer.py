@@ -82,7 +82,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
-        # The first one's for all: another node may still be shown an older file.
+        # The main process reads it for all: another node may still see an older file.
         state = checkpoint.load_checkpoint(self.run.path) if self.world.main else None
         state = self.world.broadcast(state)
         fault = self._fault(state) if self.world.main else None
@@ -113,7 +113,7 @@ class Trainer:
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)
 
     def _fault(self, state: dict[str, Any] | None) -> str | None:
-        """What keeps a run from going on as if it had never been cut off."""
+        """Why a run cannot continue from a checkpoint exactly; None if it can."""
         if state is None:
             return None
         path = self.run.path / checkpoint.CHECKPOINT
@@ -131,7 +131,7 @@ class Trainer:
         return None
 
     def _fault_of_best(self, epoch: int) -> str | None:
-        """What keeps the weights of the best epoch so far from being used."""
+        """Why the weights of the best epoch so far cannot be used; None if they can."""
         path = self.run.path / BEST
         try:
             if checkpoint.load(path).get("epoch", 0) >= epoch:
@@ -148,7 +148,7 @@ class Trainer:
 
         Raises:
             StoppedError: The interrupt was set; the state is saved.
-            DivergedError: A loss, or what the network says of a validation image, is not finite.
+            DivergedError: A loss, or an output for a validation image, is not finite.
         """
         patience = self.job.train.patience or self.job.train.epochs
         while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
@@ -232,8 +232,8 @@ class Trainer:
         )
         if not self.world.broadcast(finite):
             raise DivergedError(
-                f"after epoch {self.epoch + 1} what the network says of validation images is not "
-                "finite; a lower train.lr may help"
+                f"after epoch {self.epoch + 1} outputs for validation images are not finite; a "
+                "lower train.lr may help"
             )
         scores: Scores = {}
         if outputs is not None:

@@ -240,7 +240,7 @@ def test_a_worker_shows_its_run_the_gpus_that_it_leased(recipe, monkeypatch):
     shown = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # submitit's word for none
     monkeypatch.setattr(
-        "deeplense_batch.runs.launch.execute",
+        "deeplense_batch.cluster.local.execute",
         lambda *_, **__: shown.append(os.environ["CUDA_VISIBLE_DEVICES"]) or 0,
     )
     local.Worker(str(item.run.path), gpus=("GPU-a", "3"))()

@@ -86,25 +86,25 @@ def test_the_doctor_tells_what_a_disk_lacks_and_that_runs_work_all_the_same(
 ):
     monkeypatch.setattr(preflight, "_LEAST_FREE_GB", 0.0)
     whole = preflight._disk(tmp_path)
-    assert whole.fit and "it has no" not in whole.found
+    assert whole.fit and "it has no" not in whole.state
     monkeypatch.setattr(module, name, unsupported)
     found = preflight._disk(tmp_path / "runs")
     assert found.fit and not list(tmp_path.iterdir())
-    assert found.found.endswith(f"; it has no {lacks}: runs work, claims are made without")
+    assert found.state.endswith(f"; it has no {lacks}: runs work, claims are made without")
 
 
 def test_the_doctor_names_all_that_a_disk_lacks(tmp_path, monkeypatch):
     for module, name in ((os, "link"), (fcntl, "flock"), (os, "fsync"), (os, "utime")):
         monkeypatch.setattr(module, name, unsupported)
     lacks = "hard links, no times of files, no syncing of folders, no locks"
-    assert f"it has no {lacks}" in preflight._disk(tmp_path).found
+    assert f"it has no {lacks}" in preflight._disk(tmp_path).state
 
 
 def test_a_disk_on_which_two_could_claim_one_run_is_unfit(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "create", lambda path, text: True)
     finding = preflight._disk(tmp_path)
     assert not finding.fit and str(finding).startswith("UNFIT disk: ")
-    assert "two processes could claim one run there" in finding.found
+    assert "two processes could claim one run there" in finding.state
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def no_compiler(monkeypatch):
 def test_without_a_compiler_the_doctor_says_so_and_finds_the_machine_fit(no_compiler):
     finding = preflight._compiling()
     assert finding.fit and finding.what == "compiling"
-    assert finding.found == (
+    assert finding.state == (
         f"engine.compile: torch.compile does not work on {HERE} here (backend='inductor' raised: "
         "No working C++ compiler found); a C++ compiler has to be in PATH, or leave "
         "engine.compile out"

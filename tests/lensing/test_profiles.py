@@ -16,7 +16,6 @@ from torch.nn import functional
 from deeplense_batch.lensing.camera import camera_matrix, fine_grid, photon_counts, readout_counts
 from deeplense_batch.lensing.cosmology import (
     angular_distances,
-    critical_density,
     einstein_radius_of_dispersion,
     einstein_radius_squared,
     luminosity_distances_by_mistake,
@@ -338,8 +337,6 @@ class TestCosmology:
     def test_values_of_the_specification(self):
         lens, source, between = (d.item() for d in self.distances())
         assert (lens, source, between) == pytest.approx((1259.08, 1651.91, 707.60), abs=5e-3)
-        density = critical_density(self.distances()).item()
-        assert density == pytest.approx(1.14888e11, rel=1e-5)
         assert einstein_radius_squared(1e12, self.distances()).item() ** 0.5 == pytest.approx(
             1.6645, abs=5e-5
         )

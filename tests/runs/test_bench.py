@@ -45,7 +45,7 @@ def test_the_doctor_finds_this_machine_fit_and_a_bad_folder_not(shards, tmp_path
     assert set(findings) == {
         *("processor", "GPUs", "arithmetic", "compiling", "disk", "libraries", "SLURM", "data")
     }
-    assert "train 120" in findings["data"].found and findings["arithmetic"].fit
+    assert "train 120" in findings["data"].state and findings["arithmetic"].fit
     (tmp_path / "broken").mkdir()
     code, shown, _ = typed(capsys, "doctor", tmp_path, "--data", tmp_path / "broken")
     assert code == 4 and "UNFIT data" in shown and "holds no shards" in shown

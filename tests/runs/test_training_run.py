@@ -410,7 +410,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_diverged_too(shards
     fields = {"epochs": 1, "batch_size": 120, "optimizer": "sgd", "lr": 1e30, "warmup": 0}
     fields["schedule"] = "constant"
     item = planned(make_job(shards, model={"name": "simple_cnn"}, train=fields), tmp_path)
-    with pytest.raises(DivergedError, match="says of validation images is not finite"):
+    with pytest.raises(DivergedError, match="outputs for validation images are not finite"):
         run(item, device="cpu")
     assert (item.run.status().state, item.run.status().reason) == ("failed", "diverged")
 

@@ -78,7 +78,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     code, _, told = typed(capsys, "pack", tmp_path / "set", "out")
-    assert code == 3 and "the folder you stand in is gone" in told
+    assert code == 3 and "the current folder was removed" in told
 
 
 @pytest.mark.parametrize("name", ["array", "wrap", "parsable", "test-only", "wait"])

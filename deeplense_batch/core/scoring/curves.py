@@ -11,6 +11,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 __all__ = ["macro_roc", "precision_recall", "roc", "thinned"]
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # abscissa and ordinate
+_MOST_POINTS = 400  # of a thinned curve
 
 
 def roc(targets: ArrayLike, scores: ArrayLike) -> Curve:
@@ -71,24 +72,24 @@ def macro_roc(curves: Mapping[str, Curve]) -> Curve:
     return np.repeat(grid, 2), mean.ravel()
 
 
-def thinned(curve: Curve, points: int = 400) -> Curve:
+def thinned(curve: Curve) -> Curve:
     """Leave out points of a curve that would not be missed, on linear axes or a logarithmic one.
 
-    Those are kept that lie at equal steps along the curve, which are summed up over the ordinate,
-    the abscissa, and its logarithm in units of its range. First and last are always kept.
+    At most 400 are kept: those that lie at equal steps along the curve, which are summed up over
+    the ordinate, the abscissa, and its logarithm in units of its range. First and last are always
+    kept.
 
     Arguments:
         curve: Abscissa and ordinate in [0, 1], each (N,), the abscissa growing.
-        points: At most so many are kept, 2 or more.
     """
     x, y = curve
-    if len(x) <= points:
+    if len(x) <= _MOST_POINTS:
         return curve
     logarithm = np.log(np.maximum(x, x[x > 0].min(initial=1.0)))
     logarithm /= max(np.ptp(logarithm), 1e-12)
     steps = sum(np.abs(np.diff(values)) for values in (x, y, logarithm))
     length = np.concatenate([[0.0], np.cumsum(steps)])
-    kept = np.searchsorted(length, np.linspace(0, length[-1], points))
+    kept = np.searchsorted(length, np.linspace(0, length[-1], _MOST_POINTS))
     kept = np.unique(np.concatenate([[0], kept[1:-1], [len(x) - 1]]))
     return x[kept], y[kept]
 

@@ -91,16 +91,11 @@ def generate_dataset(
         ShardError: An argument is not one of those possible, or `root` holds another set.
     """
     started = time.perf_counter()
-    if not 0 <= part < parts:
-        raise ShardError(f"{kind}: part: expected 0 to {parts - 1}, of {parts}; got {part}")
     plan = _Plan(verb, generator, kind, counts, seed, shard_size)
+    _check_part(kind, part, parts)
     made, missing = 0, 0
     if not _is_complete(root, plan.content):
-        if parts > len(plan.shards):
-            raise ShardError(
-                f"simulate: parts: {parts} of {len(plan.shards)} files; a part makes one or "
-                "more: ask for fewer parts or a smaller shard_size"
-            )
+        _check_parts(parts, len(plan.shards))
         finish = partial(_write_manifest, root, plan.content, started)
         work = PartialDataset(root, plan=plan.content, shards=[*plan.shards], finish=finish)
         maker = _ShardMaker(work, plan, on_batch)
@@ -118,6 +113,19 @@ def generate_dataset(
         digest=data_digest(root) if complete else None,
         missing=0 if complete else missing,
     )
+
+
+def _check_part(kind: str, part: int, parts: int) -> None:
+    if not 0 <= part < parts:
+        raise ShardError(f"{kind}: part: expected 0 to {parts - 1}, of {parts}; got {part}")
+
+
+def _check_parts(parts: int, files: int) -> None:
+    if parts > files:
+        raise ShardError(
+            f"simulate: parts: {parts} of {files} files; a part makes one or more: ask for fewer "
+            "parts or a smaller shard_size"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,17 @@ write the same shards.
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from math import inf
 from typing import Self
 
 import numpy as np
-from tqdm import tqdm
 
 from deeplense_batch.core.machine import cores
+from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.storage import (
@@ -38,9 +35,6 @@ __all__ = ["OnePass"]
 
 _CHUNK = 32  # images of one task: enough to make its own cost small
 _MOST_PROCESSES = 8  # more would wait for the one that writes
-_LOG_SECONDS = 10.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -90,7 +84,7 @@ class OnePass:
             None, or the storage to begin again with.
         """
         total = sum(map(len, self.source.splits.values()))
-        with _progress(total) as advance:
+        with Progress("packed", total, log_end=False) as progress:
             for split in self.source.splits:
                 with closing(self._convert(split)) as chunks:
                     for chunk, block in chunks:
@@ -99,7 +93,7 @@ class OnePass:
                         self.bad += chunk.bad
                         if chunk.packed:
                             self._take(split, chunk.packed, block)
-                        advance(len(chunk.packed) + len(chunk.bad))
+                        progress.advance(len(chunk.packed) + len(chunk.bad))
         if (shape := self._usual_shape()) != self.storage.shape:
             return first_storage(self.source, self.storage.asked, shape=shape)
         return None
@@ -187,25 +181,3 @@ class OnePass:
         shapes = Counter[Shape]({self.storage.shape: good})
         shapes.update(bad.shape for bad in self.bad if bad.shape)
         return shapes.most_common(1)[0][0]
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], object]]:
-    """Show how many images are done: a bar on a terminal, a line in the log now and then else."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, unit="image", leave=False) as bar:
-            yield bar.update
-        return
-    started = logged = time.monotonic()
-    done = 0
-
-    def advance(images: int) -> None:
-        nonlocal done, logged
-        done += images
-        now = time.monotonic()
-        if now - logged >= _LOG_SECONDS:
-            logged = now
-            rate = done / (now - started)
-            _log.info("packed %d of %d images, %.0f images/s", done, total, rate)
-
-    yield advance

@@ -103,16 +103,25 @@ def pack(
         open_source(source, seed=seed, allow_pickle=allow_pickle, mask_value=mask_value) as images,
         _folder(out),
     ):
-        new_writer = partial(_new_writer, images, out, seed, options)
-        asked = None if dtype == "exact" else np.dtype(dtype)
-        storage: Storage | None = first_storage(images, asked)
-        while storage is not None:  # until every image fits
-            with OnePass(images, storage, new_writer, seed=seed, skip_bad=skip_bad) as one_pass:
-                storage = one_pass.run()
-                if storage is None:
-                    _refuse_bad(one_pass)
-                    report = _publish(one_pass, out, options, started)
-    return report
+        return _pack(images, out, seed, options, started)
+
+
+def _pack(
+    source: Source, out: Path, seed: int, options: dict[str, Any], started: float
+) -> PackReport:
+    """Pass over the source until every image fits the storage, and publish that pass."""
+    new_writer = partial(_new_writer, source, out, seed, options)
+    asked = None if options["dtype"] == "exact" else np.dtype(options["dtype"])
+    storage = first_storage(source, asked)
+    while True:
+        with OnePass(
+            source, storage, new_writer, seed=seed, skip_bad=options["skip_bad"]
+        ) as one_pass:
+            wider = one_pass.run()
+            if wider is None:
+                _refuse_bad(one_pass)
+                return _publish(one_pass, out, options, started)
+        storage = wider
 
 
 def _new_writer(

@@ -147,4 +147,4 @@ def _serve(
                 return
             pipe.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # nobody wants more
+        return  # the reader is gone: no more is wanted

@@ -196,7 +196,7 @@ def _refused(root: object, why: str, bands: Sequence[str] = ()) -> ShardError:
 
 
 def _are_bands(files: Sequence[_BandFile]) -> bool:
-    """Whether files of equal names differ by their bands, be it in one split or across two."""
+    """Whether files of equal names differ by their bands, in one split or across two."""
     words = {tuple(map(_filter, file.bands)) for file in files}
     colours = {word for one in words for word in one} & _COLOUR_WORDS
     return len(words) > 1 and colours in (set(), _COLOUR_WORDS)  # red and blue may be classes

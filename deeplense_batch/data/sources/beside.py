@@ -143,7 +143,7 @@ def about_folders(tree: Tree, images: Sequence[str]) -> list[str]:
 
 
 def about_hidden(names: Sequence[str]) -> list[str]:
-    """Say so where hidden files may be images; ._x and __MACOSX/ of a Mac never are."""
+    """Warn of hidden files that may be images; ._x and __MACOSX/ of a Mac never are."""
     lost = [n for n in names if n.lower().endswith(SUFFIXES) and "/._" not in f"/{n}"]
     if not lost:
         return []

@@ -54,7 +54,7 @@ def refuse_companions(root: object, ids: Iterable[str]) -> None:
 
 
 def _without(name: str, words: frozenset[str]) -> Iterator[str]:
-    """A name without one of its words that is among some, or their plurals, and its separator."""
+    """A name after removal of one of some words, or its plural, with the separator."""
     for word in _WORD.finditer(name):
         if word[0].lower() in words or word[0].lower().removesuffix("s") in words:
             start, end = name[: word.start()], name[word.end() :]

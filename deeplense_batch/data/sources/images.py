@@ -39,7 +39,6 @@ __all__ = [
     "join_images",
     "read_array",
     "read_arrays",
-    "read_image",
     "read_labels",
 ]
 
@@ -86,26 +85,18 @@ def has_fits() -> bool:
     return importlib.util.find_spec("astropy") is not None
 
 
-def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
-    """Read one image.
+def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
+    """Read the array of an image file, which `check_image` checks.
 
     Arguments:
         name: File name; its ending, one of `SUFFIXES`, says what `data` is.
         data: Content of the file.
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
 
-    Returns:
-        The image, channels first, values as in the file.
-
     Raises:
         ImageError: The file holds no image that can be packed.
         Exception: A broken file makes its reader raise anything at all.
     """
-    return check_image(read_array(name, data, allow_pickle=allow_pickle))
-
-
-def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
-    """Read what a file holds; arguments and errors as of `read_image`."""
     if not data:
         raise ImageError("empty file")
     with warnings.catch_warnings():  # readers warn of damage before they raise

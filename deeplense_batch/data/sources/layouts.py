@@ -88,7 +88,7 @@ def _meaning_of_path(folders: Folders) -> tuple[str, str] | None:
 
 
 def meaning(name: str) -> tuple[str, str]:
-    """Split and class that one name stands for, "" for none."""
+    """Split and class that one name means, "" for none."""
     if split := SPLITS.get(name.lower(), ""):
         return split, ""
     if match := _AFFIX.match(name):

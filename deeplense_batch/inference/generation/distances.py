@@ -57,7 +57,7 @@ def fid(features: Floats, others: Floats) -> float:
     return max(float(_updated(metric, *parts).compute()), 0.0)  # the least are rounding
 
 
-def kid(features: Floats, others: Floats, *, seed: int = 0) -> tuple[float, float]:
+def kid(features: Floats, others: Floats) -> tuple[float, float]:
     """Squared maximum mean discrepancy, cubic kernel: mean over 100 random subsets, and their sd.
 
     A subset has 1,000 samples, or half of the smaller set where that is less. Unbiased, so it may
@@ -65,7 +65,6 @@ def kid(features: Floats, others: Floats, *, seed: int = 0) -> tuple[float, floa
 
     Arguments:
         features, others: (N, D) and (M, D), N and M 4 or more.
-        seed: Of the subsets.
     """
     size = min(_SUBSET, min(len(features), len(others)) // 2)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
@@ -74,7 +73,7 @@ def kid(features: Floats, others: Floats, *, seed: int = 0) -> tuple[float, floa
             feature=_Given(features.shape[1]), subsets=_SUBSETS, subset_size=size,
             sync_on_compute=False,
         )  # fmt: skip
-        torch.manual_seed(seed)
+        torch.manual_seed(0)  # of the subsets
         mean, sd = _updated(metric, features, others).compute()
     return float(mean), float(sd)
 
@@ -121,17 +120,17 @@ def nearest(
         pool: Blocks (M, D), one at a time.
 
     Returns:
-        Distances, (N,), and places in the whole pool, (N,).
+        Distances, (N,), and indices into the whole pool, (N,).
     """
-    found = np.full(len(queries), np.inf)
-    places = np.zeros(len(queries), np.int64)
+    least = np.full(len(queries), np.inf)
+    indices = np.zeros(len(queries), np.int64)
     first = 0
     for block in pool:
         near, distances = pairwise_distances_argmin_min(queries, block)
-        better = distances < found
-        found[better], places[better] = distances[better], near[better] + first
+        better = distances < least
+        least[better], indices[better] = distances[better], near[better] + first
         first += len(block)
-    return found, places
+    return least, indices
 
 
 def copied(distances: Floats, held_out: Floats) -> dict[str, float]:

@@ -96,12 +96,12 @@ class Critic:
         layers = [m for m in self._network.modules() if isinstance(m, nn.Linear)]
         hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
         try:
-            found = _looked(look, images, self._device)
+            outputs = _outputs_of(look, images, self._device)
         finally:
             for hook in hooks:
                 hook.remove()
         count = len(self.trained.classes)
-        return found[:, :-count], found[:, -count:]
+        return outputs[:, :-count], outputs[:, -count:]
 
     def numbers(self, targets: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.int64]:
         """Its own numbers of the classes that another run gives `targets`, (N,)."""
@@ -131,14 +131,14 @@ def inception(like: Images, device: torch.device) -> Callable[[Images], Floats]:
         large = functional.interpolate(grey, (_SIZE, _SIZE), mode="bilinear", antialias=True)
         return network((large - mean) / sd)
 
-    return lambda images: _looked(look, images, device)
+    return lambda images: _outputs_of(look, images, device)
 
 
 @torch.inference_mode()
-def _looked(look: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Floats:
-    """What a network says of images, a few at a time, (N, D)."""
-    found = [
+def _outputs_of(look: Callable[[Tensor], Tensor], images: Images, device: torch.device) -> Floats:
+    """Outputs of a network for images, a few at a time, (N, D)."""
+    outputs = [
         look(torch.from_numpy(images[first : first + _BATCH]).to(device)).cpu().double().numpy()
         for first in range(0, len(images), _BATCH)
     ]
-    return np.concatenate(found)
+    return np.concatenate(outputs)

@@ -1,6 +1,6 @@
 """Figures of generated images beside real ones: what was measured in, `Figure` out.
 
-Three sets stand side by side everywhere: the generated images, as many held-out ones, which they
+Three sets are side by side everywhere: the generated images, as many held-out ones, which they
 should be like, and as many training images, which shows how like two real sets are.
 """
 
@@ -56,7 +56,7 @@ def neighbour_sheet(
 ) -> Figure:
     """Show generated images above their nearest training images, stretched alike.
 
-    They stand as they are nearest, among the symmetries that training showed.
+    Each is turned to where it is nearest, among the symmetries that training showed.
 
     Arguments:
         images, neighbours: Values, (C, H, W), eight or fewer of each.
@@ -113,7 +113,8 @@ def distributions(sets: Mapping[str, Statistics], away: Distances, pixel_scale: 
         ("peaks", "peaks of an image above 5 sd of the sky", "peaks", lambda s: s.peaks),
     )
     for axes, (name, words, distance, values_of) in zip(panels, shown, strict=True):
-        _histograms(axes, {each: np.asarray(values_of(s)) for each, s in sets.items()}, away[name])
+        values = {label: np.asarray(values_of(s)) for label, s in sets.items()}
+        _histograms(axes, values, away[name])
         axes.set(xlabel=words)
         axes.set_title(f"distance from held-out in {distance}", fontsize=8, loc="left")
         axes.legend(fontsize=8, frameon=False)

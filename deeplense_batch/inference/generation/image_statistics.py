@@ -131,12 +131,12 @@ def einstein_radii(images: NDArray[np.float32]) -> Floats:
 
 
 def _peak(profile: Floats) -> float:
-    """Place of the most prominent peak, between the samples; NaN if the profile only falls."""
+    """Position of the most prominent peak, between the samples; NaN if the profile only falls."""
     rise = _LEAST_RISE * float(np.ptp(profile))
-    places, found = find_peaks(profile, prominence=max(rise, 1e-12))
-    if not len(places):
+    peaks, properties = find_peaks(profile, prominence=max(rise, 1e-12))
+    if not len(peaks):
         return float("nan")
-    top = int(places[np.argmax(found["prominences"])])
+    top = int(peaks[np.argmax(properties["prominences"])])
     left, middle, right = profile[top - 1 : top + 2]
     return top + 0.5 * (left - right) / (left - 2 * middle + right)  # of the parabola
 

@@ -89,7 +89,7 @@ def measure(
 
     Arguments:
         trained: The generator.
-        critic: The classifier that judges; without one, all is measured that needs no classifier.
+        critic: The classifier that judges; None measures only what needs no classifier.
         loaders: Of values as packed, as the generator sees them, by the names `GENERATED`,
             `TRAINING` and `HELD_OUT`.
         on_batch: Called now and then; what it raises ends it.
@@ -264,7 +264,7 @@ class _Measuring:
     def _nearest(
         self, look: Callable[[Images], Floats | Images]
     ) -> tuple[dict[str, float], Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """How near the training set images are, in what `look` makes of them.
+        """How near images are to the training set, in the features that `look` gives.
 
         Returns:
             Numbers; and of each generated image, (N,): the distance over the median of held-out

@@ -124,7 +124,7 @@ def _check(
 ) -> None:
     """Refuse what cannot be drawn by a network that knows these classes."""
     if class_ and class_ not in classes:
-        known = nearest(class_, classes) if classes else "the network is told no classes"
+        known = nearest(class_, classes) if classes else "the network takes no classes"
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
     if sampler not in SAMPLERS:
         raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")

@@ -341,7 +341,7 @@ def _words(name: str) -> str:
 
 
 def _picker(models: Sequence[Model]) -> str:
-    """What picked the best; without validation the test did, which flatters it."""
+    """Which slice picked the best model; without validation the test slice, which flatters it."""
     return "validation" if models[0].get("valid_score") is not None else "test"
 
 

@@ -118,14 +118,14 @@ def _section(
         ],
         "by_size": any(model.get("interval") == "Hanley-McNeil" for model in models),
         "models": [
-            _opened(model, details.get(model["run"], {})) if place < opened else {"model": model}
-            for place, model in enumerate(models)
+            _opened(model, details.get(model["run"], {})) if rank < opened else {"model": model}
+            for rank, model in enumerate(models)
         ],
     }
 
 
 def _headline(best: Model, monitor: str) -> str:
-    """The test AUC of the best; of a task without one, the score that it was picked by."""
+    """The test AUC of the best model; of a task that has no AUC, the score that picked it."""
     if best.get("auc_mean") is not None:
         bounds = (best.get(f"auc_{part}") for part in ("mean", "low", "high"))
         return f"test AUC {with_interval(*bounds)}"

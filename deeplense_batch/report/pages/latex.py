@@ -67,8 +67,8 @@ _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u03
 def latex_table(content: Mapping[str, Any]) -> str:
     r"""Write `models.tex`: a ``table*`` for each comparison, to \input beside booktabs.
 
-    Bold are the best by validation and all that cannot be told from it. Of models that do not
-    fit on a page the first are there, and the caption says so.
+    Bold are the best by validation and all that are not distinguishable from it. Of models that do
+    not fit on a page the first are there, and the caption says so.
 
     Arguments:
         content: What `results.json` holds.

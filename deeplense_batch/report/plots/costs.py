@@ -40,7 +40,7 @@ _ANGLES = np.radians([0, 180, 90, 270, *range(30, 360, 30)])  # right, left, abo
 _AROUND = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _ALONG = 2000  # spots of a front that labels avoid
 _WIDE = 4  # times the least cost: from there on a logarithmic axis reads better
-_BESIDE = 20, 24  # models, and letters of a label, up to which two panels stand side by side
+_BESIDE = 20, 24  # models, and letters of a label, up to which two panels are side by side
 
 
 @dataclass(frozen=True)

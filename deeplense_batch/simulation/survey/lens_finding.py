@@ -76,10 +76,10 @@ def class_counts(images: int) -> dict[str, dict[str, int]]:
         for split, classes in COUNTS.items()
         for name, count in classes.items()
     }
-    found = {key: int(count) for key, count in exact.items()}
+    counts = {key: int(count) for key, count in exact.items()}
     # What rounding left goes, one by one, to the class that is furthest below its share.
-    while sum(found.values()) < images:
-        found[max(found, key=lambda key: exact[key] - found[key])] += 1
-    while sum(found.values()) > images:
-        found[max((k for k in found if found[k] > 1), key=lambda k: found[k] - exact[k])] -= 1
-    return {split: {name: found[split, name] for name in COUNTS[split]} for split in COUNTS}
+    while sum(counts.values()) < images:
+        counts[max(counts, key=lambda key: exact[key] - counts[key])] += 1
+    while sum(counts.values()) > images:
+        counts[max((k for k in counts if counts[k] > 1), key=lambda k: counts[k] - exact[k])] -= 1
+    return {split: {name: counts[split, name] for name in COUNTS[split]} for split in COUNTS}

@@ -28,7 +28,6 @@ from torch import Tensor
 
 __all__ = [
     "moffat",
-    "moffat_noise_area",
     "pixels_of",
     "point_spectrum",
     "psf_spectrum",
@@ -54,11 +53,6 @@ def moffat(x: Tensor, y: Tensor, fwhm: Tensor, beta: Tensor, q: Tensor, phi: Ten
     u, v = cos * x + sin * y, cos * y - sin * x
     squared = (q * u * u + v * v / q) / a**2
     return (beta - 1) / (math.pi * a**2) * torch.exp(-beta * torch.log1p(squared))
-
-
-def moffat_noise_area(fwhm: Tensor, beta: Tensor) -> Tensor:
-    """Area of sky whose noise disturbs the flux of a star, arcsec^2: one over that of P^2."""
-    return math.pi * _scale(fwhm, beta) ** 2 * (2 * beta - 1) / (beta - 1) ** 2
 
 
 def psf_spectrum(

@@ -165,7 +165,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Visible:
-    """What a lens has to be for its label; a source that is less is drawn again."""
+    """How visible the source of a lens must be; a fainter one is drawn again."""
 
     snr: float  # of the lensed source in g, in the pixels where it is above one sd
     magnification: float
@@ -386,12 +386,12 @@ SURVEY = Survey(
 )
 
 
-def described(survey: Survey = SURVEY) -> dict[str, object]:
+def described() -> dict[str, object]:
     """All of this file that an image depends on, as JSON."""
     return {
         "bands": list(BANDS),
         "pixel_scale": PIXEL_SCALE,
         "zero_point": ZERO_POINT,
         "fractions": dict(FRACTIONS),
-        "laws": as_json(survey),
+        "laws": as_json(SURVEY),
     }

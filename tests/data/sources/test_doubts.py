@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from conftest import typed
+from conftest import read_image, typed
 from fuzz_packs import fuzz
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.sources.doubts import doubts
-from deeplense_batch.data.sources.images import read_image
 
 N = 32
 

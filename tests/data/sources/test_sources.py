@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from conftest import read_image
 from PIL import Image as Pillow
 
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources import images, sources
 from deeplense_batch.data.sources.archive import open_tree
-from deeplense_batch.data.sources.images import ImageError, read_image
+from deeplense_batch.data.sources.images import ImageError
 from deeplense_batch.data.sources.sources import open_source
 
 

@@ -109,7 +109,7 @@ def judged(generator, place):
 
 @pytest.fixture(scope="module")
 def unaided(shards, tmp_path_factory):
-    """An evaluation of a generator that is told no classes, without a classifier."""
+    """An evaluation of a generator that takes no classes, without a classifier."""
     root = tmp_path_factory.mktemp("unaided")
     job = generator_job(
         shards, name="unaided", task={"name": "generation", "options": {}},

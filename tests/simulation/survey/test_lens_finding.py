@@ -42,7 +42,6 @@ from deeplense_batch.simulation.survey.lens_finding import COUNTS, class_counts
 from deeplense_batch.simulation.survey.objects import Light, counts_of, draw_red_galaxy, light_of
 from deeplense_batch.simulation.survey.psf import (
     moffat,
-    moffat_noise_area,
     pixels_of,
     point_spectrum,
     psf_spectrum,
@@ -155,12 +154,6 @@ class TestMoffat:
             zero, zero, width, beta, one, zero
         )
         assert float(ratio) == pytest.approx(0.5, abs=1e-12)
-
-    def test_noise_area(self):
-        x, y = fine_grid(400, 0.02, 1)
-        light = moffat(x, y, *numbers(0.7, 3.3, 0.95, 0.3))
-        area = 1 / float((light**2).sum() * 0.02**2)
-        assert float(moffat_noise_area(*numbers(0.7, 3.3))) == pytest.approx(area, rel=1e-6)
 
     @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.31, -0.47), (-2.001, 3.3)])
     def test_flux_and_centroid_of_a_point(self, centre):
