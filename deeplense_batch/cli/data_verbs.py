@@ -56,7 +56,7 @@ def simulate(
     with signals() as interrupt:
         report = simulate(
             kind, out, images=images, seed=seed, shard_size=shard_size, part=part, parts=parts,
-            each=interrupt.check, **options,
+            on_batch=interrupt.check, **options,
         )  # fmt: skip
     print(report)
     return 0
