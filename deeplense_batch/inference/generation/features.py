@@ -88,8 +88,8 @@ class Critic:
             logits = self._network(self._transform(central_crop(part, self.kept)))
             if not seen:
                 raise TrainedError(
-                    f"evaluate.classifier: {self.trained.run.path}: its network has no linear layer, "
-                    "whose input would be its features"
+                    f"evaluate.classifier: {self.trained.run.path}: its network has no linear "
+                    "layer, whose input would be its features"
                 )
             return torch.cat([seen[0].flatten(1), logits], 1)
 
