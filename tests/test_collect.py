@@ -162,7 +162,7 @@ def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):
         ("status.json", b'{"state": 7}', r"has a wrong state, 7"),
         ("history.jsonl", b'{"epoch": 1}\n', r"is not a history this program wrote .*'valid'\)"),
         ("metrics.json", b'{"schema": 1, "da', r"is damaged or cut short \(Untermin.*\)"),
-        ("metrics.json", b'{"schema": 2}', r"is not a result .* schema 2, expected 1\)"),
+        ("metrics.json", b'{"schema": 2}', "has schema 2, expected 1"),
         ("metrics.json", b"", "is empty"),
         ("metrics.json", None, "is missing, though the run is said to be done"),
     ],

@@ -493,7 +493,7 @@ def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator,
     report = collect(tmp_path / "runs", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
     scores = judged.run.read_json("metrics.json")["test"]["scores"]
-    assert "FID (real)" in text and "real against real" in text
+    assert "FID (real)" in text and "Scores of generated images compare them" in text
     assert f"{scores['fid']:.3g} ({scores['fid_real']:.3g})" in text
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
     drawn = [figure for figure in figures if figure["name"].startswith("fid")]
