@@ -340,7 +340,7 @@ class Evaluation(_Run):
 
     @property
     def label(self) -> str:
-        """What distinguishes it from others of its job: the model and seed that are scored."""
+        """What distinguishes it from the other runs of its job: the model and seed scored."""
         return re.sub(r"-[0-9a-f]{10}$", "", Path(self.evaluate.run).name)
 
     @property
