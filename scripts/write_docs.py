@@ -29,7 +29,7 @@ from deeplense_batch.cli.help import PROGRAM
 from deeplense_batch.cli.parse import NEEDED, Description, Parameter, describe
 from deeplense_batch.cli.verbs import GROUPS
 from deeplense_batch.cluster.site import Profile
-from deeplense_batch.core.job import Job, Simulation
+from deeplense_batch.core.job import Evaluation, Job, Simulation
 from deeplense_batch.models import MODELS
 from deeplense_batch.tasks import TASKS
 
@@ -119,6 +119,7 @@ def verbs() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "fields": lambda: sections(Job),
     "simulate-fields": lambda: sections(Simulation),
+    "evaluate-fields": lambda: sections(Evaluation),
     "site-fields": lambda: fields(Profile),
     "tasks": tasks,
     "models": models,

@@ -65,7 +65,7 @@ def test_running_the_script_changes_nothing():
 
 def test_every_field_has_a_meaning():
     module = script()
-    for table in ("fields", "simulate-fields", "site-fields"):
+    for table in ("fields", "simulate-fields", "evaluate-fields", "site-fields"):
         for line in module.PARTS[table]().splitlines():
             if line.startswith("| `"):
                 assert line.rstrip(" |").count(" | ") == 4, f"no comment says what is: {line}"
@@ -112,12 +112,12 @@ def test_every_command_line_can_be_typed(page):
 
 def test_the_recipes_that_are_shown_can_be_loaded(tmp_path):
     shown = re.findall(r"```yaml\n(.*?)```", (DOCS / "jobs.md").read_text(), re.S)
-    assert len(shown) == 2
+    assert len(shown) == 3
     runs = []
     for text in shown:
         (tmp_path / "mine.yaml").write_text(text)
         runs.append(len(load_jobs(tmp_path / "mine.yaml")))
-    assert runs == [1, 6]
+    assert runs == [1, 6, 3]
 
 
 def test_readme_links_every_page():

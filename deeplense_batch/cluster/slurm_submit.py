@@ -53,7 +53,7 @@ class Slurm(Executor):
         slurm_script.check(todo, self.profile)
 
     def estimate(self, todo: Sequence[PlannedRun]) -> str:
-        """The arrays that the runs will be in, their hours and their price: as `forecast`."""
+        """The arrays of the runs, their hours and their price: as `estimate.forecast`."""
         return forecast(todo, self.out, self.profile, bench=self.options.bench)
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:

@@ -229,7 +229,7 @@ class Job(_Run):
     model: ModelSection
     data: DataSection
     train: TrainSection = TrainSection()
-    judge: dict[str, Any] | None = None  # of earlier recipes: an evaluation does this now
+    judge: dict[str, Any] | None = None  # of old recipes, ignored: an evaluation does this now
     engine: Engine = Engine()
     resources: Resources = Resources()
 
@@ -278,7 +278,7 @@ class SimulateSection(_Section):
     images: int = Field(600, ge=1)  # images of the whole set
     size: int | None = Field(None, ge=1)  # pixels along a side; null: that of the kind
     shard_size: int = Field(2048, ge=1)  # images in a file
-    set: dict[str, Any] = {}  # laws of the preset to replace, by dotted name: sphere.count: 30
+    set: dict[str, Any] = {}  # distributions of the preset to replace: sphere.count: 30
 
     @property
     def options(self) -> dict[str, Any]:
@@ -320,8 +320,9 @@ class Simulation(_Run):
 class EvaluatedData(_Section):
     """The labelled images that a run is scored on."""
 
-    root: str | None = None  # folder of shards; none: the run's own data
-    slice: str | None = None  # none: the run's test slice, or `test`, or the only split of others
+    root: str | None = None  # folder of shards; null: the run's own data
+    # of these; null: the run's test slice on its own data; on others `test`, or the only split
+    slice: str | None = None
 
 
 class EvaluateSection(DrawSection):

@@ -18,7 +18,7 @@
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone, or a run that was
 begun has no state any more; queued runs of a submit that is gone are ``planned`` again, unless
-they wait in an array of SLURM: `slurm` asks it.
+they wait in an array of SLURM: `slurm_queue` asks it.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.

@@ -34,6 +34,7 @@ __all__ = [
 
 Model = Mapping[str, Any]  # one of the `models` of a comparison in `results.json`
 
+_RUN_HEADS = {"valid_auc": "valid AUC", "auc": "test AUC", "train_seconds": "training, s"}
 _ADVICE = {
     "failed": "submit --retry tries it again",
     "unreadable": "submit --force starts it over",
@@ -273,7 +274,7 @@ def missing_runs(rows: Sequence[Row]) -> str:
 
 def table_cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
     """Write columns of the table of runs (`run_table.COLUMNS`, and ``epoch``), the head first."""
-    head = [name.replace("_", " ") for name in columns]
+    head = [_RUN_HEADS.get(name, name.replace("_", " ")) for name in columns]
     return [head, *([_run_cell(row, name) for name in columns] for row in rows)]
 
 

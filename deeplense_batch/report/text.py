@@ -25,9 +25,11 @@ FAIRNESS = (
     "bootstrap within classes, 2,000 resamples, the same for all models. An interval with a * "
     "follows from the number of test samples alone (Hanley and McNeil), because no predictions "
     "were kept. Differences are to the best model by validation; p-values are adjusted for the "
-    "number of models (Holm). DeLong's test of single classes compares only the run that "
-    "validation picks of each model with that of the best, and is not adjusted for the number of "
-    "classes, so it may disagree with both."
+    "number of models (Holm). A model is distinguishable from the best where p is below 0.05 "
+    "and, where both have several seeds, Welch's test over their seeds (p of the seeds) is too. "
+    "DeLong's test of single classes compares only the run that validation picks of each model "
+    "with that of the best, and is not adjusted for the number of classes, so it may disagree "
+    "with both."
 )
 _BESIDE_REAL = (
     "Scores of generated images compare them with held-out real images. The number in brackets is "

@@ -32,7 +32,10 @@ def score_outputs(
     arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory.path / "outputs.npz")
-    for name, figure in task.draw(outputs, directory.read_lines("history.jsonl")).items():
+    history = directory.read_lines("history.jsonl")
+    for name, figure in task.draw(outputs, history).items():
+        if name == "history" and not history:
+            continue  # an evaluation trains nothing
         figure.suptitle(title, fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     labelled = outputs["targets"][outputs["targets"] >= 0]

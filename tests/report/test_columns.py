@@ -65,3 +65,11 @@ def test_generated_images_are_beside_real_ones():
 )
 def test_a_tiny_score_is_not_written_as_zero(value, text):
     assert score_text(value) == text
+
+
+def test_the_pages_head_the_table_of_runs_alike(tmp_path):
+    made = content([comparison([model(1, "a"), model(2, "b")])], [row(0)])
+    draw(tmp_path, "auc")
+    for text in (page(made), web_page(made, tmp_path, {})):
+        runs = text.partition("All runs")[2]
+        assert all(head in runs for head in ("valid AUC", "test AUC", "training, s"))

@@ -43,7 +43,7 @@ class Critic:
     """
 
     def __init__(self, trained: Trained, of: Trained, device: torch.device) -> None:
-        where = f"judge.classifier: {trained.run.path}"
+        where = f"evaluate.classifier: {trained.run.path}"
         if not trained.classifies:
             raise TrainedError(f"{where}: its task, {trained.job.task.name}, tells no classes")
         unknown = [name for name in of.classes if name not in trained.classes]
@@ -88,8 +88,8 @@ class Critic:
             logits = self._network(self._transform(central_crop(part, self.kept)))
             if not seen:
                 raise TrainedError(
-                    f"judge.classifier: {self.trained.run.path}: its network has no linear layer, "
-                    "whose input would be its features"
+                    f"evaluate.classifier: {self.trained.run.path}: its network has no linear "
+                    "layer, whose input would be its features"
                 )
             return torch.cat([seen[0].flatten(1), logits], 1)
 

@@ -156,7 +156,7 @@ class _Measuring:
         if self._critic is None:
             self._notes.append(
                 "judged without a classifier: FID, KID, precision, recall, diversity and the "
-                "fidelity of classes need one (judge.classifier)"
+                "fidelity of classes need one (evaluate.classifier)"
             )
             return
         judge = self._critic.trained
@@ -327,7 +327,7 @@ def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
     count = len(chosen[GENERATED])
     if count < _LEAST:
         raise ShardError(
-            f"judge: {count} images of each set, drawn, training and held-out, are too few; "
+            f"evaluate: {count} images of each set, drawn, training and held-out, are too few; "
             f"expected {_LEAST} or more"
         )
     images = {name: _images(loader, chosen[name]) for name, loader in loaders.items()}

@@ -34,11 +34,10 @@ OPENED = 400  # models that open in the page: some 4 kB each, and figures beside
 _LARGEST_SVG = 400_000  # bytes; a figure of more marks than that is smaller as PNG
 _BROKEN = ("failed", "lost", "unreadable", "stopped")  # what a person has to look at
 _BROKEN_COLUMNS = ("job", "run", "state", "reason", "log")
-_RUN_COLUMNS = {  # and their heads
-    **{name: name for name in ("job", "model", "variant", "seed", "state", "epoch")},
-    **{"valid_auc": "valid AUC", "auc": "test AUC", "accuracy": "accuracy"},
-    **{"train_seconds": "training, s", "device": "device", "run": "run"},
-}
+_RUN_COLUMNS = (
+    *("job", "model", "variant", "seed", "state", "epoch", "valid_auc", "auc", "accuracy"),
+    *("train_seconds", "device", "run"),
+)
 
 _SEEN_OTHERWISE = ("job", "seed_p_value", "tied")  # by the mark beside the name; or in models.csv
 
@@ -134,9 +133,9 @@ def _headline(best: Model, monitor: str) -> str:
 
 def _run_columns(rows: Sequence[Row]) -> list[Column]:
     """The table of all runs."""
-    _, *lines = table_cells(rows, [*_RUN_COLUMNS])
+    heads, *lines = table_cells(rows, _RUN_COLUMNS)
     columns = []
-    for (name, head), texts in zip(_RUN_COLUMNS.items(), zip(*lines, strict=True), strict=True):
+    for name, head, texts in zip(_RUN_COLUMNS, heads, zip(*lines, strict=True), strict=True):
         is_text = name in ("job", "model", "variant", "state", "device", "run")
         first = "descending" if name in ("valid_auc", "auc", "accuracy") else "ascending"
         cells = [
