@@ -110,7 +110,7 @@ def evaluate(
         steps=steps, guidance=guidance,
     )  # fmt: skip
     from deeplense_batch.core.distributed import device_of
-    from deeplense_batch.core.result import read_metrics
+    from deeplense_batch.core.result import outcome, read_metrics
     from deeplense_batch.runs.launch import execute
     from deeplense_batch.runs.plan import plan
 
@@ -118,7 +118,7 @@ def evaluate(
     for planned in plan([job], runs_folder(out)):
         if code := execute(planned, device=kind):
             return code
-        print(f"{planned.run.path}: done; {read_metrics(planned.run)['summary']}")
+        print(f"{planned.run.path}: done; {outcome(read_metrics(planned.run))}")
     return 0
 
 

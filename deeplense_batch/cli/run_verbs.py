@@ -31,6 +31,7 @@ def run(
     """
     from deeplense_batch.cluster.slurm_queue import ranks
     from deeplense_batch.core.processes import is_main
+    from deeplense_batch.core.result import outcome, read_metrics
     from deeplense_batch.runs.launch import execute
 
     if slurm:
@@ -40,10 +41,7 @@ def run(
         raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
     code = execute(planned, device=device, processes=processes or None, force=force)
     if code == 0 and is_main():
-        metrics = planned.run.read_json("metrics.json")
-        scores = metrics.get("test", {}).get("scores", {}).items()
-        shown = ", ".join(f"{name} {score:.4f}" for name, score in scores if score is not None)
-        print(f"{planned.run.path}: done; {f'test {shown}' if shown else metrics['summary']}")
+        print(f"{planned.run.path}: done; {outcome(read_metrics(planned.run))}")
     return code
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Metrics",
     "Tested",
     "Validated",
+    "outcome",
     "read_metrics",
     "read_scores",
     "write_metrics",
@@ -134,3 +135,17 @@ def read_scores(directory: RunDir) -> dict[str, float | None]:
         return dict(read_metrics(directory)["test"]["scores"])
     except (KeyError, TypeError) as error:
         raise RunDirError(directory.path / _FILE, "holds no scores of a run") from error
+
+
+def outcome(metrics: Metrics) -> str:
+    """The result in a line: every score that is defined, or what was done where there are none.
+
+    A score of generated images has that of real ones in brackets.
+    """
+    scores = metrics["test"]["scores"] if "test" in metrics else {}
+    shown = []
+    for name, score in scores.items():
+        if score is not None and not name.endswith("_real"):
+            real = scores.get(f"{name}_real")
+            shown.append(f"{name} {score:.4f}" + ("" if real is None else f" (real {real:.4f})"))
+    return f"test {', '.join(shown)}" if shown else metrics["summary"]

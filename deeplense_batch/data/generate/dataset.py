@@ -54,7 +54,9 @@ class GenerateReport:
         state = f"data {self.digest}" if self.digest else missing
         lines = [f"{images} images of {self.about} in {self.root}, {made}, {state}"]
         for split, classes in self.counts.items():
-            in_class = ", ".join(f"{count} {name}" for name, count in classes.items())
+            in_class = ", ".join(
+                f"{count} {name or 'unlabelled'}" for name, count in classes.items()
+            )
             lines.append(f"  {split}: {sum(classes.values())} ({in_class})")
         if self.known_faults:
             lines.append("  unphysical on purpose; manifest.json names the faults")

@@ -68,16 +68,6 @@ class Judgement:
                 figure.suptitle(title, fontsize=7, color="0.4")
             save_figure(figure, run.figures / f"{name}.png")
 
-    def __str__(self) -> str:
-        scores = self.scores
-        names = [name for name in scores if not name.endswith("_real")]
-        lines = [f"{'':20} {'generated':>10} {'real':>10}"]
-        for name in names:
-            cells = (scores[name], scores[f"{name}_real"])
-            texts = ("-" if value is None else f"{value:.4g}" for value in cells)
-            lines.append(" ".join([f"{name:20}", *(f"{text:>10}" for text in texts)]))
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
 
 def measure(
     trained: Trained,
