@@ -78,7 +78,9 @@ def gpu_tests(round_: Round) -> None:
 
 
 def _pytest(round_: Round) -> str:
-    files = [p for p in sorted((_ROOT / "tests").glob("test_*.py")) if "mark.gpu" in p.read_text()]
+    files = [
+        p for p in sorted((_ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in p.read_text()
+    ]
     assert files, "no test is marked gpu"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", *map(str, files)]
     done = subprocess.run(

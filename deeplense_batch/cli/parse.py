@@ -206,9 +206,11 @@ def _quoted(known: Description, typed: Sequence[str]) -> list[str]:
         flag, equals, value = word.partition("=")
         parameter = _parameter(known, flag)
         value = value if equals else _following(flag, parameter, left)
-        name = parameter.name if parameter else flag.lstrip("-")
+        name = parameter.name if parameter else flag.lstrip("-").replace("-", "_")
         if parameter and "=" in parameter.value:
             given[name] = "\n".join([*given.get(name, "").splitlines(), value])
+        elif parameter is None:
+            given[name] = value  # the last one counts: programs add to the fields of others
         elif given.setdefault(name, value) != value:
             raise UsageError(f"{flag}: is given twice, as '{given[name]}' and as '{value}'")
     return [*words, *(f"--{name}={value!r}" for name, value in given.items())]

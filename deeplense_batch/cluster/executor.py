@@ -1,7 +1,7 @@
 """What carries out runs: the contract of an executor, and the table of all executors.
 
 To add a cluster: write a subclass of `Executor` in a file of this folder and add its row to
-`EXECUTORS`. Nothing else in the package names a cluster.
+`EXECUTORS`; `submit` needs nothing else.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class Options:
     jobs_per_gpu: int = 1  # runs that share a GPU
     chain: int = 0  # jobs that wait behind each array, to go on with runs it did not finish
     collect: Path | None = None  # folder of a report, made when all runs have ended
-    bench: Path | str | None = None  # file of `bench --out`, to estimate hours from
+    bench: Path | None = None  # file of `bench --out`, to estimate hours from
 
 
 class Executor(ABC):
-    """One way to carry out runs. An object of it serves one submission."""
+    """One way to carry out runs. An object of it serves one submission.
+
+    Arguments:
+        out: Folder of the run directories.
+        options: How the runs are to be carried out.
+    """
 
     name: ClassVar[str]  # the word after --cluster
     flags: ClassVar[tuple[str, ...]] = ("parallel", "device")  # the options that it heeds
     waits: ClassVar[bool] = True  # whether `submit` returns only when the runs have ended
 
     def __init__(self, out: Path, options: Options) -> None:
-        """Arguments:
-
-        out: Folder of the run directories.
-        options: How the runs are to be carried out.
-        """
         self.out = out
         self.options = options
 

@@ -140,8 +140,10 @@ class Pieces(ABC, Generic[Piece]):
             except RunBusyError:  # another joins, or looked before our last piece was there
                 on_batch()
                 time.sleep(_WAIT_SECONDS)
-            except FileNotFoundError:  # the other has joined them and removed the folder
-                break
+            except FileNotFoundError:
+                if (self.folder / "plan.json").exists():
+                    raise
+                break  # another has joined them and removes the folder, its plan first
         return []
 
     def clear(self) -> None:
@@ -152,8 +154,10 @@ class Pieces(ABC, Generic[Piece]):
         try:
             self._join(on_batch)
         except DamagedPieceError as error:
-            _log.warning("%s; it is made anew", error)
             damaged = [piece for piece in self.pieces if self.path_of(piece) == error.path]
+            if not damaged:
+                raise  # of a file that is not ours to make
+            _log.warning("%s; it is made anew", error)
             error.path.unlink(missing_ok=True)
             return damaged
         self.clear()

@@ -1,8 +1,8 @@
 """`metrics.json`: the result of a run that is done, its schema, its one writer and its one reader.
 
-A training and an evaluation write every section; a simulation, which has no network and no
-scores, those that `Metrics` does not mark with an asterisk. Numbers that JSON does not know are
-null. Names of this file are promises: `collect` and other programs read them.
+Comments name who writes a section: T a training, E an evaluation, S a simulation; without a
+letter, all do. Numbers that JSON does not know are null. Names of this file are promises:
+`collect` and other programs read them.
 """
 
 from __future__ import annotations
@@ -84,20 +84,22 @@ class Metrics(TypedDict, total=False):
     schema: int
     job: str
     run: str
-    model: str  # *
-    seed: int  # *
-    identity: str  # * of the run
-    learns: str | None  # * what is regressed, where a task has a choice
+    model: str  # TE
+    seed: int  # TE
+    identity: str  # TE, of the run
+    learns: str | None  # TE, what is regressed, where a task has a choice
     data: DataUsed
-    valid: Validated  # *
-    test: Tested  # *
+    valid: Validated  # TE; of an evaluation, that of the run that it evaluates
+    test: Tested  # TE
     cost: Cost
-    engine: dict[str, Any]  # * as carried out
-    resolved: dict[str, Any]  # * what the recipe leaves open (`training.resolved`)
-    device: dict[str, Any]  # *
-    judged: dict[str, Any]  # of generated images: each measure, and that of real ones
-    evaluated: dict[str, Any]  # of an evaluation: the run, its data and the options
-    made: int  # images of a simulation
+    engine: dict[str, Any]  # T, as carried out
+    resolved: dict[str, Any]  # T, what the recipe leaves open (`training.resolved`)
+    device: dict[str, Any]  # TE, on which it was trained
+    judged: dict[str, Any]  # E, of generated images: each measure, and that of real ones
+    evaluated: dict[
+        str, Any
+    ]  # E, the run: path, identity, weights, task, recipe; and the device of now
+    made: int  # S, images
     summary: str  # a sentence for a terminal
     versions: dict[str, str]
     commit: str | None

@@ -10,11 +10,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
@@ -61,7 +63,7 @@ def evaluate_run(planned: PlannedRun, *, device: str | None = None, force: bool 
         force: Put the run directory aside and start over.
 
     Returns:
-        Scores, empty on every process but the first.
+        Scores; empty on the other processes of an evaluation that several carry out.
 
     Raises:
         RunBusyError: Another process is at work on it.
@@ -151,13 +153,17 @@ class _Evaluation:
         truths = task.spec.truth_keys
         loader = Loader(split, transform=trained.transform, device=device, truths=truths)
         check_truth(task, loader, str(self.section.data.root))
-        if task.spec.needs_labels and not bool((loader.targets >= 0).any()):
-            raise ShardError(f"{self.section.data.root}: {split.info.name} has no labels")
+        lacking = int((loader.targets < 0).sum()) if task.spec.needs_labels else 0
+        if lacking:
+            raise ShardError(
+                f"{self.section.data.root}: {lacking} of {len(loader)} images of "
+                f"{self.section.data.slice} have no label, by which they would be scored"
+            )
         model = trained.model.to(device)
         outputs = evaluate(task, model, loader, self.world, tta=trained.job.data.tta)
         if outputs is None:
             return None
-        targets = _numbers(outputs["targets"], split.info.classes, trained.classes)
+        targets = _renumbered(outputs["targets"], split.info.classes, trained.classes)
         outputs = {**outputs, "targets": targets}
         tta = trained.job.data.tta
         return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
@@ -261,7 +267,9 @@ class _Evaluation:
         }
 
 
-def _numbers(targets: Any, classes: tuple[str, ...], known: tuple[str, ...]) -> Any:
+def _renumbered(
+    targets: NDArray[np.int64], classes: tuple[str, ...], known: tuple[str, ...]
+) -> NDArray[np.int64]:
     """Class numbers of a data set, (N,), as the numbers that a run gives the classes."""
     if not classes or classes == known:
         return targets
@@ -324,13 +332,14 @@ def draw_and_measure(
     samples = folder / _SAMPLES
     count = section.images or len(held_out)
     parts = min(ranks, -(-count // _SHARD))
-    # Each process draws its part, and then what the others lack, so that none has to wait.
-    for part in ([(rank, parts)] if rank < parts else []) + [(0, 1)] * (ranks > 1):
-        draw(
-            trained, samples, images=count, sampler=section.sampler, steps=section.steps,
-            guidance=section.guidance, seed=seed, device=device, shard_size=_SHARD,
-            part=part[0], parts=part[1], on_batch=on_batch,
-        )  # fmt: skip
+    draw_part = partial(
+        draw, trained, samples, images=count, sampler=section.sampler, steps=section.steps,
+        guidance=section.guidance, seed=seed, device=device, shard_size=_SHARD, on_batch=on_batch,
+    )  # fmt: skip
+    if rank < parts:
+        draw_part(part=rank, parts=parts)
+    if ranks > 1:  # then what the others have not drawn yet, so that none has to wait
+        draw_part(part=0, parts=1)
     if rank:
         return None
     _log.info("measuring the images")

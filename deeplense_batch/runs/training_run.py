@@ -44,7 +44,7 @@ def run(planned: PlannedRun, *, device: str | None = None, force: bool = False) 
         force: Put the run directory aside and start over.
 
     Returns:
-        Scores on the test slice, empty on every process but the first.
+        Scores on the test slice; empty on the other processes of a run that several carry out.
 
     Raises:
         RunBusyError: Another process is at work on it.
@@ -139,7 +139,7 @@ class _Training:
         write_metrics(self.directory, self._metrics(setup, trainer, tested, joules))
         if self.job.judge is not None:
             _log.warning(
-                "judge: a training does not measure its images any more: 'judge %s' does, or a "
+                "judge: a training does not measure its images any more: 'evaluate %s' does, or a "
                 "recipe with evaluate", self.directory.path,
             )  # fmt: skip
         monitor = setup.task.spec.monitor
@@ -159,7 +159,8 @@ class _Training:
         self, setup: Setup, trainer: Trainer, tested: Tested, joules: list[float | None]
     ) -> Metrics:
         job, task, directory, stepper = self.job, setup.task, self.directory, trainer.stepper
-        attempts = [line["devices"] for line in directory.read_lines("attempts.jsonl")]
+        lines = directory.read_lines("attempts.jsonl")
+        attempts = [line["devices"] for line in lines if line["event"] == "start"]
         scores = dict(tested["scores"])
         return {
             "job": job.name,

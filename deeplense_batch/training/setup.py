@@ -1,6 +1,6 @@
 """What a job becomes on this machine: its images, its task and its network.
 
-Whoever trains, measures or opens a network puts it together here and nowhere else.
+Whoever trains, measures or opens a network puts task and network together here.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ def set_up(job: Job, world: World) -> Setup:
     slices = open_slices(job)
     for info in {split.info.name: split.info for split in slices.values()}.values():
         verify(info)
-    task, loaders = open_loaders(job, world, slices)
-    for loader in loaders.values():
-        if len(loader) < world.size:
+    for split in slices.values():
+        if len(split) < world.size:
             raise ShardError(
-                f"{job.data.root}: {len(loader)} samples of {loader.split.info.name} are less "
-                f"than one for each of {world.size} processes"
+                f"{job.data.root}: {len(split)} samples of {split.info.name} are less than one "
+                f"for each of {world.size} processes"
             )
+    task, loaders = open_loaders(job, world, slices)
     model = _start(job, loaders["train"].split.info, task)
     return Setup(job, task, model.to(world.device), **loaders)
 

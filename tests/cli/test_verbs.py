@@ -296,3 +296,13 @@ def test_the_reader_may_leave_early(runs):
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=os.environ
     )
     assert "Traceback" not in answer.stderr and "BrokenPipe" not in answer.stderr
+
+
+def test_of_a_field_given_twice_the_last_one_counts():
+    """Scripts add fields to the words of others; a dash or an underscore is the same field."""
+    words = ["run", "job.yaml", "--train.lr=1", "--train.batch_size=3", "--train.batch-size=4"]
+    verb = read([*words, "--train.lr=2"])
+    assert {n: verb.values[n] for n in ("train.lr", "train.batch_size")} == {
+        "train.lr": 2,
+        "train.batch_size": 4,
+    }

@@ -104,3 +104,29 @@ def test_progress_is_told_in_the_log_at_the_end(caplog):
         assert not caplog.text
         progress.advance(3)
     assert "made 5 of 5 images" in caplog.text
+
+
+def test_a_file_that_is_missed_while_pieces_are_joined_is_an_error(text, monkeypatch):
+    """Not taken for the sign that another process has joined them."""
+    text.make([0, 1, 2])
+
+    def missed(on_batch) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "somewhere")
+
+    monkeypatch.setattr(text, "_join", missed)
+    with pytest.raises(FileNotFoundError):
+        text.join(nothing)
+
+
+def test_damage_of_a_file_that_is_no_piece_is_an_error_and_removes_nothing(text, monkeypatch):
+    text.make([0, 1, 2])
+    other = text.file.with_name("other")
+    other.write_text("of somebody else")
+
+    def damaged(on_batch) -> None:
+        raise DamagedPieceError(other, "not ours")
+
+    monkeypatch.setattr(text, "_join", damaged)
+    with pytest.raises(DamagedPieceError, match="not ours"):
+        text.join(nothing)
+    assert other.exists() and text.folder.exists()

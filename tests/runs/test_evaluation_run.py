@@ -173,3 +173,11 @@ def test_a_damaged_shard_is_refused(one, others, tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged|digest|changed"):
         evaluate_run(item, device="cpu")
+
+
+def test_images_without_labels_are_refused_before_they_are_scored(one, tmp_path):
+    images, targets = make_images(30, 5)
+    write_shards(tmp_path / "data", "sky", images, np.where(np.arange(30) == 7, -1, targets))
+    (item,) = plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
+    with pytest.raises(ValueError, match=r"data: 1 of 30 images of sky have no label"):
+        evaluate_run(item, device="cpu")

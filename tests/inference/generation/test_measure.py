@@ -455,7 +455,7 @@ def test_a_section_judge_of_an_earlier_recipe_changes_nothing(shards, place, cap
     assert plain.identity("x") == earlier.identity("x")
     with caplog.at_level("WARNING"):
         item = trained(earlier, place)
-    assert f"'judge {item.run.path}' does" in caplog.text
+    assert f"'evaluate {item.run.path}' does" in caplog.text
     assert "fid" not in item.run.read_json("metrics.json")["test"]["scores"]
 
 
