@@ -73,7 +73,6 @@ class Debug(Executor):
     """This process, one run after the other."""
 
     name = "debug"
-    flags = ("device",)
 
     def check(self, todo: Sequence[PlannedRun]) -> None:
         """Nothing: a run that cannot start here says so itself."""
