@@ -12,11 +12,8 @@ import sys
 import pytest
 from made_runs import make_run, read_csv
 
-from deeplense_batch.cluster.status import incomplete, status
-from deeplense_batch.core.rundir import Status
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.report.collect import CollectError, collect
-from deeplense_batch.report.run_table import read_rows, run_row
 from deeplense_batch.report.significance import auc_standard_error
 
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
@@ -25,78 +22,6 @@ FIGURES = {"auc", "accuracy", "time", "auc_time"}
 def lose(run):
     """Make a run look as if its process had been killed."""
     run.write_json("status.json", run.read_json("status.json") | {"pid": 2**22 + 1})
-
-
-def test_a_run_that_has_lost_its_job_is_a_row(tmp_path):
-    run = make_run(tmp_path)
-    make_run(tmp_path, "whole")
-    (run.path / "job.yaml").unlink()
-    row, _ = sorted(read_rows(tmp_path), key=lambda row: row["state"] == "done")
-    assert row["state"] == "unreadable" and "job.yaml: is missing" in row["reason"]
-    assert "1 of 2 runs done" in collect(tmp_path, tmp_path / "report").summary
-
-
-def test_a_finished_run_is_a_row(tmp_path):
-    run = make_run(tmp_path)
-    row = run_row(run)
-    assert row == {
-        "job": "demo", "task": "classification", "model": "resnet18", "variant": None, "more": {},
-        "learns": None, "monitor": "auc", "valid_score": 0.91, "train_samples": None,
-        "seed": 0, "state": "done",
-        "reason": None, "attempts": 1, "epochs": 3, "planned_epochs": 15, "best_epoch": 2,
-        "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,
-        "accuracy": 0.8, "balanced_accuracy": 0.7, "nll": 0.5, "train_seconds": 60.0,
-        "images_per_s": 420.0, "device": "AMD EPYC, 1 thread", "parameters_m": 11.17,
-        "gflops": 1.8, "reference_hours": None,
-        "data_digest": "a" * 16, "test": "val[50%:]", "test_samples": 600,
-        "notes": None, "data_root": "/data", "commit": "abc123",
-        "updated": run.status().updated, "run": str(run.path), "log": str(run.path / "log.txt"),
-    }  # fmt: skip
-
-
-def test_an_unfinished_run_is_a_row_of_what_is_known(tmp_path):
-    run = make_run(tmp_path, state="failed", reason="oom", message="CUDA out of memory")
-    row = run_row(run)
-    assert (row["state"], row["reason"]) == ("failed", "oom: CUDA out of memory")
-    assert (row["valid_auc"], row["best_epoch"], row["auc"]) == (0.91, 2, None)
-    lost = make_run(tmp_path, seed=1, state="running")
-    lose(lost)
-    assert run_row(lost)["state"] == "lost"
-
-
-def test_metrics_of_an_earlier_attempt_are_not_a_result(tmp_path):
-    run = make_run(tmp_path)
-    run.write_status(Status(state="running", epoch=1))
-    assert run_row(run)["auc"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("metrics.json", b'{"schema": 1, "data": {"dig'),
-        ("metrics.json", b"[]"),
-        ("metrics.json", b'{"schema": 2}'),
-        ("metrics.json", b'{"schema": 1, "data": 3, "device": 4, "cost": 5}'),
-        ("metrics.json", None),
-        ("status.json", b"\xff\xfe"),
-        ("status.json", b'{"state": 7}'),
-        ("status.json", b'{"state": "running", "pid": "x", "host": "elsewhere", "updated": "y"}'),
-        ("history.jsonl", b'{"epoch": 1}\n{"epoch": \n'),
-        ("job.yaml", b"name: [unclosed"),
-        ("job.yaml", b"\x00\x01"),
-        ("job.yaml", b""),
-    ],
-)
-def test_a_damaged_file_costs_its_own_row_only(tmp_path, name, content):
-    bad = make_run(tmp_path)
-    make_run(tmp_path, seed=1)
-    (bad.path / name).unlink()
-    if content is not None:
-        (bad.path / name).write_bytes(content)
-    row = run_row(bad)
-    assert row["state"] == "unreadable" and name in row["reason"]
-    assert incomplete(tmp_path)
-    assert status(tmp_path).endswith("2 runs: 1 done, 1 unreadable")
 
 
 def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):
@@ -110,87 +35,6 @@ def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):
         "job.yaml: is empty; submit --force starts"
         in (tmp_path / "report" / "report.md").read_text()
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("job.yaml", b"a text", r"is not a job this program wrote \(TypeError: .*\)"),
-        ("job.yaml", b"name: [unclosed", r"is damaged or cut short \(did not find .*\)"),
-        ("status.json", b'{"state": 7}', r"has a wrong state, 7"),
-        ("history.jsonl", b'{"epoch": 1}\n', r"is not a history this program wrote .*'valid'\)"),
-        ("metrics.json", b'{"schema": 1, "da', r"is damaged or cut short \(Untermin.*\)"),
-        ("metrics.json", b'{"schema": 2}', r"has schema 2, expected 1"),
-        ("metrics.json", b"", "is empty"),
-        ("metrics.json", None, "is missing, though the run is said to be done"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path, name, content, reason):
-    bad = make_run(tmp_path)
-    (bad.path / name).unlink()
-    if content is not None:
-        (bad.path / name).write_bytes(content)
-    assert re.fullmatch(f"{name}: {reason}", run_row(bad)["reason"])
-
-
-def test_a_reason_ends_with_how_to_go_on(tmp_path):
-    message = "many words " * 40
-    make_run(tmp_path, state="failed", reason="oom", message=message)
-    make_run(tmp_path, seed=1, state="failed")
-    make_run(tmp_path, seed=2, state="stopped", reason="signal", message="SIGTERM")
-    make_run(tmp_path, seed=3, state="planned")
-    lose(make_run(tmp_path, seed=4, state="running"))
-    (make_run(tmp_path, seed=5).path / "metrics.json").unlink()
-    lines = status(tmp_path).splitlines()
-    ends = [line.split("  ")[-1] for line in lines[1:-1]]
-    assert sum(end.endswith("...; submit --retry tries it again") for end in ends) == 1
-    assert "submit --retry tries it again" in ends and "-" in ends
-    assert "signal: SIGTERM; submit goes on with it" in ends
-    assert "its process ended without a word; submit goes on with it" in ends
-    assert any(end.endswith("to be done; submit --force starts it over") for end in ends)
-
-
-def test_status_is_an_aligned_table_and_counts(tmp_path):
-    make_run(tmp_path)
-    make_run(tmp_path, "a_longer_name", state="stopped", reason="signal", message="SIGUSR2\n came")
-    for seed in (1, 2):
-        make_run(tmp_path, seed=seed, state="planned")
-    lines = status(tmp_path).splitlines()
-    assert lines[-1] == "4 runs: 1 done, 2 planned, 1 stopped"
-    starts = {line.index("3/15") for line in lines[1:-1]}
-    assert len(starts) == 1 and lines[0].index("epoch") in starts
-    assert any("signal: SIGUSR2 came" in line and "0.9100" in line for line in lines)
-
-
-def test_runs_put_aside_are_not_counted(tmp_path):
-    run = make_run(tmp_path)
-    aside = tmp_path / "demo" / ".old" / run.path.name
-    aside.parent.mkdir()
-    run.path.rename(aside)
-    make_run(tmp_path, seed=1)
-    assert status(tmp_path / "demo").endswith("1 run: 1 done")
-
-
-def test_a_job_that_is_a_bomb_of_aliases_is_one_unreadable_run(tmp_path):
-    good, bomb = (make_run(tmp_path / "runs", seed=seed) for seed in (0, 1))
-    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 12))
-    (bomb.path / "job.yaml").write_text(f"name: bomb\nl0: &l0 [0]\n{levels}")
-    assert run_row(good)["state"] == "done"
-    row = run_row(bomb)
-    assert row["state"] == "unreadable"
-    assert "job.yaml: is damaged or cut short (more than" in row["reason"]
-
-
-def test_nothing_to_collect_is_one_sentence(tmp_path):
-    for act in (status, incomplete, collect):
-        with pytest.raises(CollectError, match="no runs here"):
-            act(tmp_path)
-        with pytest.raises(CollectError, match="no such folder"):
-            act(tmp_path / "absent")
-    make_run(tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(CollectError, match="not a folder"):
-        collect(tmp_path, tmp_path / "file")
 
 
 def test_seeds_are_summed_up_by_model(tmp_path):

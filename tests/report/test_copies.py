@@ -5,16 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_runs import make_run, read_csv
 from pydantic import ValidationError
 
 from deeplense_batch.cluster.site import Profile
-from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.csv_text import plain_text, safe_text
-from deeplense_batch.runs.validate import Memo
 
 
 @pytest.fixture
@@ -62,46 +57,8 @@ def test_two_results_of_one_run_are_a_contradiction_and_not_averaged(runs):
     assert float(after["auc_mean"]) in (pytest.approx(0.905), pytest.approx(0.805))
 
 
-@given(st.text())
-def test_every_text_comes_back_from_a_cell(text):
-    assert plain_text(safe_text(text)) == text
-    assert not safe_text(text).startswith(("=", "@", "\t", "\r"))
-
-
-@pytest.mark.parametrize(
-    ("text", "cell"),
-    [
-        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
-        ("@SUM(1)", "'@SUM(1)"),
-        ("-1e-5", "-1e-5"),
-        ("+3", "+3"),
-        ("-cmd", "'-cmd"),
-        ("'=1", "''=1"),
-        ("resnet18", "resnet18"),
-    ],
-)
-def test_formulas_are_text_and_numbers_stay_numbers(text, cell):
-    assert safe_text(text) == cell
-
-
 @pytest.mark.parametrize("name", ["a\ntouch x", "", "--mail", "a b", "a=b", "x;y", "mem\r"])
 def test_a_name_of_an_sbatch_option_is_one_word(name):
     with pytest.raises(ValidationError):
         Profile.model_validate({"sbatch": {name: "y"}})
     Profile.model_validate({"sbatch": {"mail-user": "y"}})
-
-
-def test_what_is_asked_again_is_found_once_and_an_error_is_not_kept():
-    memo, found = Memo(), []
-    for _ in range(3):
-        assert memo.once(("a", 1), lambda: found.append(1) or len(found)) == 1
-    with pytest.raises(ZeroDivisionError):
-        memo.once("b", lambda: 1 / 0)
-    assert memo.once("b", lambda: 2) == 2
-
-
-def test_lens_is_what_is_searched_for_whatever_the_alphabet():
-    assert [is_lens(name) for name in ("lens", "Lenses", "nonlens", "nonlenses", "nolens")] == [
-        *(True, True),
-        *(False, False, False),
-    ]

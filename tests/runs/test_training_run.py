@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -23,7 +22,6 @@ from conftest import CLASSES, PATIENCE, cli, make_images, make_job, wait_for
 from made_runs import same_result, start, weights
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.core import provenance
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.rundir import RunBusyError, RunDir
 from deeplense_batch.core.scoring.metrics import softmax
@@ -512,26 +510,3 @@ def test_the_record_names_versions_and_commit(done):
     metrics = done.run.read_json("metrics.json")
     assert metrics["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert metrics["commit"] is None or len(metrics["commit"]) >= 7
-
-
-@pytest.mark.parametrize("tells", [True, False])
-def test_energy_is_that_of_a_gpu_that_tells(monkeypatch, tells):
-    class Nvml:
-        class NVMLError(Exception):
-            pass
-
-        used = 1000
-
-        def nvmlDeviceGetHandleByUUID(self, uuid):
-            return uuid
-
-        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-            if not tells:
-                raise self.NVMLError("Not Supported")
-            self.used += 2500  # millijoules
-            return self.used
-
-    monkeypatch.delenv(provenance.SHARED, raising=False)
-    monkeypatch.setattr(provenance, "_nvml", Nvml)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="x"))
-    assert provenance.Energy(0).joules() == (2.5 if tells else None)

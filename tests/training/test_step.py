@@ -15,7 +15,6 @@ from deeplense_batch.models import build
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
-from deeplense_batch.training.precision import Precision, PrecisionError
 from deeplense_batch.training.step import DivergedError, Stepper
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -217,22 +216,6 @@ def test_clipping_bounds_the_gradient(shards):
     step(stepper)
     moved = sum(float((v - before[k]).square().sum()) for k, v in weights(stepper).items())
     assert moved**0.5 < 2.5e-3  # lr x clip x (1 + the 0.9 of Nesterov)
-
-
-@pytest.mark.parametrize(
-    ("asked", "resolved"), [("off", "off"), ("auto", "off"), ("bf16", "bf16")]
-)
-def test_precision_on_a_cpu(asked, resolved):
-    precision = Precision(asked, torch.device("cpu"))
-    assert precision.name == resolved and not precision.scaler.is_enabled()
-    with precision.autocast():
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (torch.bfloat16 if resolved == "bf16" else torch.float32)
-
-
-def test_half_precision_on_a_cpu_is_refused():
-    with pytest.raises(PrecisionError, match=r"train\.amp: fp16 needs a GPU"):
-        Precision("fp16", torch.device("cpu"))
 
 
 def test_bf16_learns(shards):

@@ -8,15 +8,11 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import (
-    average_precision_score,
     balanced_accuracy_score,
     log_loss,
     roc_auc_score,
 )
 
-from deeplense_batch.core.scoring.calibration import expected_calibration_error, reliability
-from deeplense_batch.core.scoring.curves import macro_roc, precision_recall, roc, thinned
-from deeplense_batch.core.scoring.detection import detection_scores, threshold_of_purity
 from deeplense_batch.core.scoring.metrics import (
     classification_scores,
     confusion,
@@ -113,57 +109,11 @@ def test_arrays_that_do_not_fit_are_errors(targets, logits, word):
         classification_scores(targets, logits, CLASSES)
 
 
-def test_the_macro_curve_averages_curves_and_is_not_the_micro_average():
-    targets, logits = outputs(samples=120)
-    p = softmax(logits * [1.0, 3.0, 0.2])
-    curves = {name: roc(targets == k, p[:, k]) for k, name in enumerate(CLASSES)}
-    fpr, tpr = macro_roc(curves)
-    areas = [np.trapezoid(y, x) for x, y in curves.values()]
-    assert np.trapezoid(tpr, fpr) == pytest.approx(np.mean(areas), abs=1e-12)
-    micro = roc(np.eye(3)[targets].ravel() > 0, p.ravel())
-    assert abs(np.trapezoid(micro[1], micro[0]) - np.mean(areas)) > 1e-3
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert (np.diff(fpr) >= 0).all() and (np.diff(tpr) >= -1e-12).all()
-
-
-def test_curves_that_do_not_exist():
-    with pytest.raises(ValueError, match="another"):
-        roc(np.ones(3), np.arange(3))
-    assert [len(axis) for axis in macro_roc({})] == [0, 0]
-
-
 def test_confusion_counts_rows_of_truth():
     counts = confusion([0, 0, 1, 2], [0, 1, 1, 1], CLASSES)
     assert counts.dtype == np.int64
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
     assert confusion([], [], CLASSES).tolist() == [[0] * 3] * 3
-
-
-class TestDetection:
-    LENS = np.array([1, 0, 1, 0, 0, 1, 0, 0], bool)
-    SCORE = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
-
-    def test_scores_counted_by_hand(self):
-        found, notes = detection_scores(self.LENS, self.SCORE, threshold=0.65, prevalence=0.01)
-        assert found["tpr0"] == pytest.approx(1 / 3) and found["tpr10"] == 1.0
-        assert found["recall_fpr_1e-2"] == pytest.approx(1 / 3)
-        assert found["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
-        assert found["completeness"] == pytest.approx(2 / 3)
-        assert found["purity"] == pytest.approx(0.01 * 2 / 3 / (0.01 * 2 / 3 + 0.99 * 1 / 5))
-        assert any("of 5 galaxies that are no lenses" in note for note in notes)
-
-    def test_the_threshold_is_the_most_complete_of_a_purity(self):
-        options = {"prevalence": 3 / 8}  # that of the sample: purity is its precision
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.6, **options) == 0.7
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.99, **options) == 0.9
-        assert threshold_of_purity(self.LENS, -self.SCORE, purity=0.9, **options) is None
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.3, **options) == 0.2
-
-    def test_one_kind_alone_has_no_scores(self):
-        none = np.zeros(8, bool)
-        found, (note,) = detection_scores(none, self.SCORE, threshold=0.5, prevalence=0.01)
-        assert set(found.values()) == {None} and "nothing to find" in note
-        assert threshold_of_purity(none, self.SCORE, purity=0.5, prevalence=0.01) is None
 
 
 def test_regression_scores():
@@ -202,68 +152,3 @@ def test_published_predictions_give_their_published_scores(real_data, model, auc
         scores, _ = classification_scores(targets, np.log(probabilities), CLASSES)
     assert scores["auc"] == pytest.approx(auc, abs=5.1e-6)
     assert scores["accuracy"] == pytest.approx(accuracy, abs=5.1e-6)
-
-
-def test_reliability_by_hand():
-    p = np.array([[0.9, 0.1], [0.85, 0.15], [0.4, 0.6], [0.5, 0.5], [1.0, 0.0]])
-    confidence, accuracy, count = reliability([0, 1, 1, 1, 0], p, bins=5)
-    assert count.tolist() == [0, 0, 2, 0, 3]  # a bin holds its upper edge: 0.6, not 0.4
-    np.testing.assert_allclose(confidence[[2, 4]], [0.55, 2.75 / 3])
-    np.testing.assert_allclose(accuracy[[2, 4]], [0.5, 2 / 3])
-    assert np.isnan(confidence[[0, 1, 3]]).all() and np.isnan(accuracy[[0, 1, 3]]).all()
-    error = expected_calibration_error([0, 1, 1, 1, 0], p, bins=5)
-    assert error == pytest.approx((2 * 0.05 + 3 * 0.25) / 5)
-
-
-def test_the_calibration_error_agrees_with_a_loop_over_the_bins():
-    targets, logits = outputs(2000)
-    p = softmax(3 * logits)  # too sure
-    sure, right = p.max(1), p.argmax(1) == targets
-    gaps = 0.0
-    for low in np.arange(15) / 15:
-        inside = (sure > low) & (sure <= low + 1 / 15)
-        if inside.any():
-            gaps += inside.sum() * abs(right[inside].mean() - sure[inside].mean())
-    assert expected_calibration_error(targets, p) == pytest.approx(gaps / 2000, abs=1e-9)
-    assert expected_calibration_error(targets, p) > 0.1
-    honest = np.random.default_rng(0)
-    p = softmax(honest.normal(size=(50_000, 3)))
-    drawn = (honest.random((50_000, 1)) > p.cumsum(1)).sum(1)
-    assert expected_calibration_error(drawn, p) < 0.01
-
-
-def test_what_cannot_be_calibrated_is_refused():
-    with pytest.raises(ValueError, match=r"probabilities: expected shape \(3, K\), got \(2, 3\)"):
-        reliability([0, 1, 2], np.eye(3)[:2])
-    with pytest.raises(ValueError, match="needs a sample"):
-        expected_calibration_error([], np.empty((0, 3)))
-
-
-def test_steps_of_precision_have_the_area_average_precision():
-    random = np.random.default_rng(0)
-    for scale in (0.1, 100.0):  # many ties, and none
-        positive = random.random(800) < 0.05
-        scores = np.round((random.normal(size=800) + 2 * positive) / scale)
-        recall, precision = precision_recall(positive, scores)
-        assert (np.diff(recall) >= 0).all() and (recall[0], recall[-1]) == (0, 1)
-        assert np.sum(recall == 1) == 1
-        area = np.sum(np.diff(recall) * precision[1:])
-        assert area == pytest.approx(average_precision_score(positive, scores))
-    for same in (np.ones(4), np.zeros(4)):
-        with pytest.raises(ValueError, match="of the class and samples of another"):
-            precision_recall(same, np.arange(4))
-
-
-def test_a_thinned_curve_has_its_shape_on_both_kinds_of_axes():
-    random = np.random.default_rng(1)
-    positive = random.random(200_000) < 0.1
-    scores = random.normal(size=200_000) + 2.5 * positive
-    curve = roc(positive, scores)
-    x, y = thinned(curve)
-    assert len(curve[0]) > 5000 and len(x) <= 400
-    assert [x[0], y[0], x[-1], y[-1]] == [0, 0, 1, 1]
-    grid = np.concatenate([np.geomspace(1e-4, 1, 500), np.linspace(0, 1, 500)])
-    difference = np.interp(grid, x, y) - np.interp(grid, *curve)
-    assert np.abs(difference).max() < 0.02
-    few = (np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.9, 1.0]))
-    assert thinned(few) is few

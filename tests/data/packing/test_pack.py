@@ -22,7 +22,6 @@ from deeplense_batch.core import pieces
 from deeplense_batch.data.packing import one_pass
 from deeplense_batch.data.packing.manifest import kinds
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
 from deeplense_batch.simulation.simulate import simulate
 
@@ -154,49 +153,6 @@ def test_processes_and_chunks_change_nothing(tmp_path, monkeypatch):
             digests.add(pack(source, out, shard_size=32).digest)
             assert_packed(out, images)
     assert len(digests) == 1
-
-
-def squares(task, block):
-    block[:] = task
-    return task**2
-
-
-def test_a_map_keeps_the_order_and_blocks_are_not_overwritten_too_early():
-    for tasks, processes in ((0, 2), (1, 2), (40, 3), (5, 8)):
-        results = map_in_order(
-            squares, tasks, processes=processes, shape=(2, 3), dtype=np.dtype(np.int64)
-        )
-        for task, (square, block) in enumerate(results):
-            assert square == task**2 and (block == task).all()
-        assert tasks == 0 or task == tasks - 1
-
-
-def children():
-    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
-
-
-def test_a_map_ends_its_processes_and_hands_on_what_fails():
-    def fail(task, block):
-        if task == 5:
-            raise ShardError("the sixth")
-        return task
-
-    def die(task, block):
-        if task == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task
-
-    options = {"processes": 2, "shape": (1,), "dtype": np.dtype(np.uint8)}
-    before = children()
-    first = map_in_order(squares, 1000, **options)
-    assert next(first)[0] == 0 and len(children() - before) == 2
-    first.close()
-    assert children() == before
-    with pytest.raises(ShardError, match="the sixth"):
-        list(map_in_order(fail, 1000, **options))
-    with pytest.raises(ChildProcessError, match="the process of task 5 died"):
-        list(map_in_order(die, 1000, **options))
-    assert children() == before
 
 
 def test_unlabelled_images(tmp_path):

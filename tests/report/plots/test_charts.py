@@ -140,17 +140,6 @@ def test_times_are_bars_from_zero_with_a_panel_for_each_device():
     assert not drawn(charts.time_bars([second])).legends
 
 
-def test_auc_against_labels_has_the_mean_and_every_seed():
-    runs = {"a": [[100, 0.7], [100, 0.8], [1000, 0.9]], "_b": [[1000, 0.85], [100, 0.6]]}
-    figure = drawn(lines.auc_against_labels([{"label": k, "runs": v} for k, v in runs.items()]))
-    (axes,) = figure.axes
-    means = [line for line in axes.lines if line.get_ls() != "None"]
-    assert means[0].get_xydata().tolist() == [[100, pytest.approx(0.75)], [1000, 0.9]]
-    assert means[1].get_xydata().tolist() == [[100, 0.6], [1000, 0.85]]
-    assert sum(len(line.get_xdata()) for line in axes.lines if line.get_ls() == "None") == 5
-    assert axes.get_xscale() == "log" and explained(figure) == {"a", "_b"}
-
-
 def test_figures_of_the_longest_labels_are_no_wider_than_a_page():
     models = [one | {"label": f"{'w' * 40}_{i:02d}"} for i, one in enumerate(scored(40, 2))]
     runs = [{"label": m["label"], "named": True, "runs": [[60.0, m["mean"]]]} for m in models]
@@ -233,21 +222,3 @@ def test_two_costs_stand_side_by_side_unless_labels_are_many_or_long():
     two[0]["models"][0]["label"] *= 2
     above, below = (axes.get_position() for axes in drawn(costs.auc_against_cost(two)).axes)
     assert above.y0 > below.y1
-
-
-def test_a_search_is_shown_where_false_positives_are_few():
-    model = {"label": "a", "x": [0, 0, 1e-4, 1], "y": [0, 0.5, 0.7, 1], "area": 0.6, "point": None}
-    models = [model, model | {"label": "_b", "point": [0.5, 0.25]}]
-    figure = drawn(lines.roc_low_fpr(models))
-    (axes,) = figure.axes
-    assert axes.get_xscale() == "log" and 1e-5 < axes.get_xlim()[0] < 1e-4
-    first, second = axes.lines
-    assert first.get_xdata()[1] == axes.get_xlim()[0]  # of no false positive: the left edge
-    assert first.get_linestyle() != second.get_linestyle()
-    assert first.get_marker() != second.get_marker()
-    figure = drawn(lines.precision_recall(models, 0.01))
-    assert explained(figure) == {"a, 0.6000", "_b, 0.6000"}
-    assert any("at the stated threshold" in text for text in texts(figure))
-    spots = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if line.get_ms() == 8]
-    assert spots == [(0.5, 0.25)]
-    assert not any("stated" in text for text in texts(drawn(lines.precision_recall([model], 0.1))))

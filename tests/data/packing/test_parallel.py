@@ -1,0 +1,54 @@
+"""A map over forked processes that keeps the order, and holds little in memory."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.shards import ShardError
+
+
+def squares(task, block):
+    block[:] = task
+    return task**2
+
+
+def test_a_map_keeps_the_order_and_blocks_are_not_overwritten_too_early():
+    for tasks, processes in ((0, 2), (1, 2), (40, 3), (5, 8)):
+        results = map_in_order(
+            squares, tasks, processes=processes, shape=(2, 3), dtype=np.dtype(np.int64)
+        )
+        for task, (square, block) in enumerate(results):
+            assert square == task**2 and (block == task).all()
+        assert tasks == 0 or task == tasks - 1
+
+
+def children():
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_map_ends_its_processes_and_hands_on_what_fails():
+    def fail(task, block):
+        if task == 5:
+            raise ShardError("the sixth")
+        return task
+
+    def die(task, block):
+        if task == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+    options = {"processes": 2, "shape": (1,), "dtype": np.dtype(np.uint8)}
+    before = children()
+    first = map_in_order(squares, 1000, **options)
+    assert next(first)[0] == 0 and len(children() - before) == 2
+    first.close()
+    assert children() == before
+    with pytest.raises(ShardError, match="the sixth"):
+        list(map_in_order(fail, 1000, **options))
+    with pytest.raises(ChildProcessError, match="the process of task 5 died"):
+        list(map_in_order(die, 1000, **options))
+    assert children() == before

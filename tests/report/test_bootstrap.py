@@ -1,0 +1,106 @@
+"""The paired stratified bootstrap over test samples, vectorised over resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score
+
+from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.report import bootstrap as b
+from deeplense_batch.report.significance import (
+    interval,
+)
+
+
+def sample(classes=3, each=40, *, seed=0, levels=None):
+    random = np.random.default_rng(seed)
+    targets = np.repeat(np.arange(classes), each)
+    logits = random.normal(size=(len(targets), classes)) + 1.2 * np.eye(classes)[targets]
+    scores = softmax(logits)
+    return targets, np.round(scores * levels) / levels if levels else scores
+
+
+def drawn(strata, resamples=50, seed=0):
+    """The resamples as lists of places, for a loop to use."""
+    for counts in b._resamples(np.asarray(strata), resamples, seed):
+        for column in counts.T:
+            yield np.repeat(np.arange(len(column)), column)
+
+
+@pytest.mark.parametrize("levels", [None, 7])  # seven levels: many ties
+def test_every_resample_scores_as_scikit_learn_does(levels):
+    targets, scores = sample(levels=levels)
+    found = b.bootstrap(
+        [b.macro_auc(targets, scores), b.accuracy(targets, scores)], targets, resamples=50
+    )
+    for (auc, accuracy), places in zip(found.T, drawn(targets), strict=True):
+        t, s = targets[places], scores[places]
+        expected = np.mean([roc_auc_score(t == k, s[:, k]) for k in range(3)])
+        assert auc == pytest.approx(expected, abs=1e-12)
+        assert accuracy == pytest.approx(accuracy_score(t, s.argmax(1)), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [None, 9])
+def test_resampled_average_precision_is_that_of_scikit_learn(levels):
+    targets, scores = sample(2, 60, levels=levels)
+    targets[:40] = 0
+    positive, lens = targets == 1, scores[:, 1]
+    (found,) = b.bootstrap([b.average_precision(positive, lens)], positive, resamples=50)
+    for value, places in zip(found, drawn(positive), strict=True):
+        expected = average_precision_score(positive[places], lens[places])
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_resampled_r2_is_that_of_scikit_learn():
+    random = np.random.default_rng(1)
+    true = random.normal(-22, 0.5, 80)
+    predicted = true + random.normal(0, 0.3, 80)
+    strata = np.zeros(80, int)
+    (found,) = b.bootstrap([b.r2(true, predicted)], strata, resamples=50)
+    for value, places in zip(found, drawn(strata), strict=True):
+        assert value == pytest.approx(r2_score(true[places], predicted[places]), abs=1e-9)
+
+
+def test_resamples_keep_the_sizes_of_the_classes_and_repeat_under_their_seed():
+    targets = np.array([0] * 5 + [1] * 90 + [2])
+    for places in drawn(targets, 30):
+        assert np.bincount(targets[places]).tolist() == [5, 90, 1]
+    statistic = b.mean_of(np.arange(96))
+    again = [b.bootstrap([statistic], targets, resamples=30, seed=s)[0] for s in (3, 3, 4)]
+    assert np.array_equal(again[0], again[1]) and not np.array_equal(again[0], again[2])
+
+
+def test_a_long_slice_comes_in_blocks_and_all_resamples_are_there(monkeypatch):
+    monkeypatch.setattr(b, "_CELLS", 1000)
+    targets, scores = sample()
+    blocks = [*b._resamples(targets, 40, 0)]
+    assert [block.shape for block in blocks] == [(120, 8)] * 5
+    (found,) = b.bootstrap([b.macro_auc(targets, scores)], targets, resamples=40)
+    assert found.shape == (40,)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Scores of two classes one sd apart: the true AUC is Phi(1 / sqrt(2))."""
+    truth, inside = 0.7602, 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        targets = np.repeat([0, 1], 100)
+        score = random.normal(targets)
+        resampled = b.bootstrap(
+            [b.macro_auc(targets, np.stack([-score, score], 1))], targets, resamples=400, seed=seed
+        )
+        low, high = interval(resampled[0])
+        inside += low <= truth <= high
+    assert 178 <= inside <= 198  # of 200: 95% give 190 +- 3
+
+
+def test_no_sample_no_bootstrap():
+    with pytest.raises(ValueError, match="no sample"):
+        b.bootstrap([b.mean_of([])], [])
+
+
+def test_resamples_in_which_a_score_is_not_defined_are_left_out():
+    (found,) = b.bootstrap([b.r2([0.0, 1.0], [0.1, 0.8])], [0, 0], resamples=200)
+    assert not np.isfinite(found).all() and np.isfinite(found).any()
+    assert np.isfinite(interval(found)).all()
