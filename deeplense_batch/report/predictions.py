@@ -28,6 +28,8 @@ __all__ = [
     "read_predictions",
 ]
 
+_GENERATOR = "a generator makes no predictions of single samples"
+
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
 
@@ -65,6 +67,8 @@ def read_predictions(folder: Path | str) -> Predictions:
     if folder.is_file():
         raise PredictionsError(f"{folder.name} holds no predictions of single samples")
     path = folder / "outputs.npz"
+    if not path.exists() and (folder / "judged.npz").exists():  # an evaluation of drawn images
+        raise PredictionsError(_GENERATOR)
     arrays = _load(path, _unzip)
     try:
         ids, targets = np.asarray(arrays["ids"], str), np.asarray(arrays["targets"], np.int64)
@@ -73,7 +77,7 @@ def read_predictions(folder: Path | str) -> Predictions:
             scores = _scores(arrays["logits"], targets, path)
             return Predictions(ids, targets, classes, _softmax(scores, path))
         if "errors" in arrays:  # of restored images, by level of noise
-            raise PredictionsError("a generator makes no predictions of single samples")
+            raise PredictionsError(_GENERATOR)
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
         return Predictions(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from made_runs import make_run
+from made_runs import lose, make_run
 
 from deeplense_batch.cluster.status import incomplete, status
 from deeplense_batch.report.collect import CollectError, collect
 from deeplense_batch.report.run_table import run_row
-
-
-def lose(run):
-    """Make a run look as if its process had been killed."""
-    run.write_json("status.json", run.read_json("status.json") | {"pid": 2**22 + 1})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from made_arrays import numbers
 
 from deeplense_batch.lensing.cosmology import (
     angular_distances,
@@ -12,14 +13,6 @@ from deeplense_batch.lensing.cosmology import (
     einstein_radius_squared,
     luminosity_distances_by_mistake,
 )
-
-
-def number(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def numbers(*values: float) -> list[torch.Tensor]:
-    return [number(value) for value in values]
 
 
 class TestCosmology:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
+from made_arrays import number
 from scipy.integrate import quad
 
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.light import sersic, sersic_b, sersic_flux
-
-
-def number(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64)
 
 
 class TestLight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from made_arrays import numbers
 
 from deeplense_batch.lensing.potentials import (
     line_potential,
@@ -21,14 +22,6 @@ from deeplense_batch.lensing.profiles import (
     shear,
     sie,
 )
-
-
-def number(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def numbers(*values: float) -> list[torch.Tensor]:
-    return [number(value) for value in values]
 
 
 @pytest.mark.parametrize("name", ("sie", "shear", "points", "halos", "line"))

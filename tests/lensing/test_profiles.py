@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_arrays import number, numbers
 
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.light import sersic
@@ -26,14 +27,6 @@ from deeplense_batch.lensing.profiles import (
 
 GRID = fine_grid(150, 0.05, 1)
 AXIS_RATIOS = (0.5, 0.8, 0.95, 1.0)
-
-
-def number(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def numbers(*values: float) -> list[torch.Tensor]:
-    return [number(value) for value in values]
 
 
 def worst(ours, theirs) -> float:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_arrays import sample
 from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score
 
-from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report import bootstrap as b
-from deeplense_batch.report.significance import (
-    interval,
-)
-
-
-def sample(classes=3, each=40, *, seed=0, levels=None):
-    random = np.random.default_rng(seed)
-    targets = np.repeat(np.arange(classes), each)
-    logits = random.normal(size=(len(targets), classes)) + 1.2 * np.eye(classes)[targets]
-    scores = softmax(logits)
-    return targets, np.round(scores * levels) / levels if levels else scores
+from deeplense_batch.report.significance import interval
 
 
 def drawn(strata, resamples=50, seed=0):

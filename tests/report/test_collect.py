@@ -10,18 +10,13 @@ import subprocess
 import sys
 
 import pytest
-from made_runs import make_run, read_csv
+from made_runs import lose, make_run, read_csv
 
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.report.collect import CollectError, collect
 from deeplense_batch.report.significance import auc_standard_error
 
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
-
-
-def lose(run):
-    """Make a run look as if its process had been killed."""
-    run.write_json("status.json", run.read_json("status.json") | {"pid": 2**22 + 1})
 
 
 def test_a_damaged_run_is_in_the_report_but_in_no_comparison(tmp_path):

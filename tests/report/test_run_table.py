@@ -5,16 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from made_runs import make_run
+from made_runs import lose, make_run
 
 from deeplense_batch.core.rundir import Status
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import read_rows, run_row
-
-
-def lose(run):
-    """Make a run look as if its process had been killed."""
-    run.write_json("status.json", run.read_json("status.json") | {"pid": 2**22 + 1})
 
 
 def test_a_run_that_has_lost_its_job_is_a_row(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_arrays import sample
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report import bootstrap as b
 from deeplense_batch.report.significance import (
     auc_standard_error,
@@ -18,14 +18,6 @@ from deeplense_batch.report.significance import (
     interval,
     sign_p_value,
 )
-
-
-def sample(classes=3, each=40, *, seed=0, levels=None):
-    random = np.random.default_rng(seed)
-    targets = np.repeat(np.arange(classes), each)
-    logits = random.normal(size=(len(targets), classes)) + 1.2 * np.eye(classes)[targets]
-    scores = softmax(logits)
-    return targets, np.round(scores * levels) / levels if levels else scores
 
 
 def test_delong_reproduces_a_worked_example():

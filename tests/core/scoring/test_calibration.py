@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_arrays import outputs
 
 from deeplense_batch.core.scoring.calibration import expected_calibration_error, reliability
-from deeplense_batch.core.scoring.metrics import (
-    softmax,
-)
-
-
-def outputs(samples=500, seed=0, classes=3):
-    random = np.random.default_rng(seed)
-    targets = random.integers(0, classes, samples)
-    logits = random.normal(size=(samples, classes)).astype(np.float32)
-    logits[np.arange(samples), targets] += 1.2
-    return targets, logits
+from deeplense_batch.core.scoring.metrics import softmax
 
 
 def test_reliability_by_hand():

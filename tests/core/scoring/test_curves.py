@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    average_precision_score,
-)
+from made_arrays import outputs
+from sklearn.metrics import average_precision_score
 
 from deeplense_batch.core.scoring.curves import macro_roc, precision_recall, roc, thinned
-from deeplense_batch.core.scoring.metrics import (
-    softmax,
-)
+from deeplense_batch.core.scoring.metrics import softmax
 
 CLASSES = ("no", "sphere", "vort")
-
-
-def outputs(samples=500, seed=0, classes=3):
-    random = np.random.default_rng(seed)
-    targets = random.integers(0, classes, samples)
-    logits = random.normal(size=(samples, classes)).astype(np.float32)
-    logits[np.arange(samples), targets] += 1.2
-    return targets, logits
 
 
 def test_the_macro_curve_averages_curves_and_is_not_the_micro_average():

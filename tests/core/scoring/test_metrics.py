@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from made_arrays import outputs
 from sklearn.metrics import (
     balanced_accuracy_score,
     log_loss,
@@ -22,14 +23,6 @@ from deeplense_batch.core.scoring.metrics import (
 from deeplense_batch.report.significance import auc_standard_error
 
 CLASSES = ("no", "sphere", "vort")
-
-
-def outputs(samples=500, seed=0, classes=3):
-    random = np.random.default_rng(seed)
-    targets = random.integers(0, classes, samples)
-    logits = random.normal(size=(samples, classes)).astype(np.float32)
-    logits[np.arange(samples), targets] += 1.2
-    return targets, logits
 
 
 def test_softmax_survives_large_and_infinite_logits():

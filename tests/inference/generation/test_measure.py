@@ -494,6 +494,8 @@ def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator,
     text = (tmp_path / "report" / "report.md").read_text()
     scores = judged.run.read_json("metrics.json")["test"]["scores"]
     assert "FID (real)" in text and "compare them with held-out real images" in text
+    assert "no bootstrap interval: a generator makes no predictions of single samples" in text
+    assert "is missing" not in text
     assert f"{scores['fid']:.3g} ({scores['fid_real']:.3g})" in text
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())["figures"]
     drawn = [figure for figure in figures if figure["name"].startswith("fid")]
