@@ -171,6 +171,7 @@ if "run" in sys.orig_argv:
             while number and self.epoch >= int(os.environ["HELD_AFTER"]) and gate.exists():
                 if self.interrupt.signal:
                     break
+                gate.with_name("held").touch()
                 time.sleep(0.005)
             yield batch
     fit.Trainer._batches = held
@@ -190,6 +191,7 @@ class Gate:
 
     def shut(self) -> dict[str, str]:
         """Shut it; the environment of processes that it holds."""
+        self._folder.joinpath("held").unlink(missing_ok=True)
         self._gate.touch()
         path = os.pathsep.join(filter(None, [str(self._folder), os.environ.get("PYTHONPATH")]))
         return {"GATE": str(self._gate), "PYTHONPATH": path}
@@ -197,6 +199,10 @@ class Gate:
     def after(self, epochs: int) -> dict[str, str]:
         """Shut it, for trainings of which some epochs are over."""
         return self.shut() | {"HELD_AFTER": str(epochs)}
+
+    def wait_until_held(self) -> None:
+        """Wait for a training at the gate: all it had to write of earlier epochs is written."""
+        wait_for(self._folder.joinpath("held").exists)
 
     def open(self) -> None:
         """Let them go on."""

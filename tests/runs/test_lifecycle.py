@@ -82,7 +82,7 @@ def test_a_full_disk_fails_the_run_and_costs_an_interval(shards, small_disk, tmp
 
     def run_into_a_full_disk(*, epochs: int, but: int) -> str:
         process = start("run", item.run.path, **gate.after(epochs))
-        wait_for(lambda: len(item.run.read_lines("history.jsonl")) >= epochs)
+        gate.wait_until_held()
         ballast = fill(small_disk, but=but)
         gate.open()
         _, errors = process.communicate(timeout=PATIENCE)
