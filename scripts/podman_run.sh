@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The suite in a container, in the folder you stand in:
+# The suite in a container, in the current folder:
 #   scripts/podman_run.sh VERB [WORD ...]      as python -m deeplense_batch VERB [WORD ...]
 # The folder is mounted under its own name, so that paths mean the same inside and outside; so are
 # the targets of its links data, runs and weights, and the folders listed in DEEPLENSE_MOUNTS

@@ -1,6 +1,6 @@
 """The round: parts ordered by worth, each a process with a time limit of its own.
 
-Started by `benchmarks/gpu_round.sh`. Parts that measure no time stand beside each other. A part
+Started by `benchmarks/gpu_round.sh`. Parts that measure no time run side by side. A part
 that fails or is cut off stops no other; what it found until then is in the results file.
 """
 
@@ -111,28 +111,28 @@ def _prepare(work: Path) -> None:
 
 def _all(asked: argparse.Namespace) -> int:
     began = time.monotonic()
-    told = Round("round", asked.device, asked.small, asked.results)
+    report = Round("round", asked.device, asked.small, asked.results)
     for beside in _ORDER:
         left = asked.limit - (time.monotonic() - began)
         if left > 0:
-            _await([_start(name, asked, left) for name in beside], told)
+            _await([_start(name, asked, left) for name in beside], report)
         else:
             for name in beside:
-                told.tell("part", name=name, state="not begun: the round's time was over")
+                report.tell("part", name=name, state="not begun: the round's time was over")
     counts = _count(asked.results)
-    told.tell("end", seconds=round(time.monotonic() - began, 1), **counts)
+    report.tell("end", seconds=round(time.monotonic() - began, 1), **counts)
     _summary(asked.results)
     return int(counts["failed"] > 0 or counts["done"] < len(PARTS))
 
 
-def _await(started: list[_Started], told: Round) -> None:
+def _await(started: list[_Started], report: Round) -> None:
     while started:
         time.sleep(0.05)
         for part in list(started):
             if (state := part.ended()) is not None:
                 started.remove(part)
                 seconds, limit = round(part.seconds(), 1), round(part.limit)
-                told.tell("part", name=part.name, state=state, seconds=seconds, limit=limit)
+                report.tell("part", name=part.name, state=state, seconds=seconds, limit=limit)
 
 
 def _start(name: str, asked: argparse.Namespace, left: float) -> _Started:

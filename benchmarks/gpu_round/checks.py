@@ -65,8 +65,10 @@ def _batches_agree(round_: Round) -> str:
         for name, augment in (("of the job", AS_THE_JOB), ("all", EVERYTHING)):
             for size in round_.sized((None, 64, 224), (None, 32)):
                 a, b = (
-                    batch_of(loader(VARIED, place, size=size, stretch=stretch), 16, augment).images
-                    for place in (round_.place, _CPU)
+                    batch_of(
+                        loader(VARIED, device, size=size, stretch=stretch), 16, augment
+                    ).images
+                    for device in (round_.torch_device, _CPU)
                 )
                 apart = float((a.double().cpu() - b.double()).norm() / b.double().norm())
                 if apart >= worst:
@@ -79,7 +81,7 @@ def _batches_agree(round_: Round) -> str:
 def _residence(round_: Round) -> str:
     """Wherever the images are kept, the batches are the same to the last bit."""
     kinds = ("device", "host", "off")
-    sources = [loader(VARIED, round_.place, resident=kind) for kind in kinds]
+    sources = [loader(VARIED, round_.torch_device, resident=kind) for kind in kinds]
     places = order(shuffled(len(sources[0]), seed=1, epoch=0), 37)
     batches = (source.batches(places, AS_THE_JOB, seed=1) for source in sources)
     for same in zip(*batches, strict=True):
@@ -101,10 +103,10 @@ def _steps_agree(round_: Round) -> str:
     with _without_tf32():
         a, b = (
             _losses(
-                stepper(model, classification(), place, size=size, **_SGD),
-                batch_of(loader(VARIED, place, size=size), 16),
+                stepper(model, classification(), device, size=size, **_SGD),
+                batch_of(loader(VARIED, device, size=size), 16),
             )
-            for place in (round_.place, _CPU)
+            for device in (round_.torch_device, _CPU)
         )
     assert np.allclose(a, b, rtol=2e-3), f"{a} and {b}"
     round_.need_cuda("the processor against itself")
@@ -114,7 +116,7 @@ def _steps_agree(round_: Round) -> str:
 def _precisions_agree(round_: Round) -> dict[str, float]:
     """TF32, bf16, fp16 and channels_last begin like float32."""
     size = round_.sized(64, 32)
-    batch = batch_of(loader(VARIED, round_.place, size=size), 32)
+    batch = batch_of(loader(VARIED, round_.torch_device, size=size), 32)
     last = {"channels_last": True}
     ways: dict[str, dict[str, Any]] = {
         "float32": {}, "channels_last": {"engine": last}, "bf16": {"amp": "bf16"},
@@ -125,8 +127,8 @@ def _precisions_agree(round_: Round) -> dict[str, float]:
     found = {}
     for name, options in ways.items():
         made = stepper(
-            _small_model(round_), classification(), round_.place, size=size, clip=1.0, ema=0.99,
-            **_SGD, **options,
+            _small_model(round_), classification(), round_.torch_device, size=size, clip=1.0,
+            ema=0.99, **_SGD, **options,
         )  # fmt: skip
         found[name] = _losses(made, batch)
     first = found["float32"][0]
@@ -142,9 +144,9 @@ def _no_waits(round_: Round) -> str:
     }
     size, count = round_.sized(150, 32), round_.sized(64, 8)
     for options in ways.values():
-        source = loader(VARIED, round_.place, size=size)
+        source = loader(VARIED, round_.torch_device, size=size)
         made = stepper(
-            _small_model(round_), classification(), round_.place, size=size, **options
+            _small_model(round_), classification(), round_.torch_device, size=size, **options
         )  # fmt: skip
         places = [np.arange(count)] * 10
         for got in source.batches(places, AS_THE_JOB, seed=0):  # the tenth step looks at the loss
@@ -185,9 +187,9 @@ def _diffusion_waits(round_: Round) -> dict[str, float]:
         )  # fmt: skip
         shape = round_.sized({}, {"width": 8, "multiples": [1, 1], "attention": 1, "blocks": 1})
         made = stepper(
-            "unet", task, round_.place, size=size, options=shape, **_ALL_AT_ONCE
+            "unet", task, round_.torch_device, size=size, options=shape, **_ALL_AT_ONCE
         )  # fmt: skip
-        batch = batch_of(loader(VARIED, round_.place, size=size), round_.sized(32, 8))
+        batch = batch_of(loader(VARIED, round_.torch_device, size=size), round_.sized(32, 8))
         losses = _losses(made, batch, 2)
         assert all(map(math.isfinite, losses)), f"{name}: {losses}"
         found[name] = _waits(round_, made, batch)
@@ -200,12 +202,12 @@ def _waits(round_: Round, made: Stepper, batch: Batch, steps: int = 5) -> float:
     if not round_.cuda:
         return math.nan
     torch.cuda.set_sync_debug_mode("warn")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for number in range(steps):
             step(made, batch, number)
     torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in told) / steps
+    return sum("synchroniz" in str(warning.message) for warning in seen) / steps
 
 
 def _every_model(round_: Round) -> str:
@@ -215,10 +217,10 @@ def _every_model(round_: Round) -> str:
     for name in names:
         size = _size_of(round_, name)
         made = stepper(
-            name, classification(), round_.place, size=size, amp="bf16", clip=1.0, lr=1e-4,
+            name, classification(), round_.torch_device, size=size, amp="bf16", clip=1.0, lr=1e-4,
             engine={"channels_last": True},
         )  # fmt: skip
-        batch = batch_of(loader(VARIED, round_.place, size=size), 8)
+        batch = batch_of(loader(VARIED, round_.torch_device, size=size), 8)
         losses = _losses(made, batch, 2)
         made.model.eval()
         with torch.inference_mode():
@@ -241,10 +243,10 @@ def _physics(round_: Round) -> dict[str, float]:
     names = ("lens_pinn", "physics_resnet50", "lens_vit_pinn")
     for name in round_.sized(names, names[:1]):
         task = build_task("physics_guided", classes=CLASSES, frame=Frame(1, size, 0.05))
-        source = loader(VARIED, round_.place, size=size)
+        source = loader(VARIED, round_.torch_device, size=size)
         task.fit_statistics(source.targets.cpu().numpy(), source.truth)
         for amp in round_.sized(("off", "bf16"), ("off",)):
-            made = stepper(name, task, round_.place, size=size, amp=amp, lr=1e-4)
+            made = stepper(name, task, round_.torch_device, size=size, amp=amp, lr=1e-4)
             losses = _losses(made, batch_of(source, round_.sized(16, 4)), round_.sized(3, 1))
             assert all(map(math.isfinite, losses)), f"{name}, amp {amp}: {losses}"
             found[f"{name}, amp {amp}"] = round(losses[-1], 3)
@@ -254,13 +256,13 @@ def _physics(round_: Round) -> dict[str, float]:
 def _halving(round_: Round) -> str:
     """Out of memory: micro-batches are halved, and the step is that of small ones."""
     round_.need_cuda("memory of a processor does not run out so")
-    batch = batch_of(loader(VARIED, round_.place), 480)
+    batch = batch_of(loader(VARIED, round_.torch_device), 480)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     room = torch.cuda.memory_reserved() + 2.5e9
     torch.cuda.set_per_process_memory_fraction(min(1.0, room / total))
     try:
-        made = stepper("resnet50", classification(), round_.place, size=150, **_SGD)
+        made = stepper("resnet50", classification(), round_.torch_device, size=150, **_SGD)
         losses = _losses(made, batch, 2)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -268,7 +270,7 @@ def _halving(round_: Round) -> str:
     size = made.micro_batch
     assert size and size < 480, f"micro-batches of {size}"
     small = stepper(
-        "resnet50", classification(), round_.place, size=150, micro_batch=size, **_SGD
+        "resnet50", classification(), round_.torch_device, size=150, micro_batch=size, **_SGD
     )  # fmt: skip
     expected = _losses(small, batch, 2)
     assert np.allclose(losses[0], expected[0], rtol=1e-2), f"{losses} and {expected}"
@@ -278,7 +280,7 @@ def _halving(round_: Round) -> str:
 def _compiled(round_: Round) -> str:
     """torch.compile: the losses of eager, and how often it compiles over unequal batches."""
     size, found = round_.sized(64, 32), {}
-    source = loader(VARIED, round_.place, size=size)
+    source = loader(VARIED, round_.torch_device, size=size)
     places = order(shuffled(len(source), seed=0, epoch=0), 70) * 2
     for name, engine in (("eager", {}), ("compiled", {"compile": True})):
         if engine and round_.small:
@@ -286,7 +288,7 @@ def _compiled(round_: Round) -> str:
         if engine and not any(map(shutil.which, ("cc", "gcc", "clang"))):
             raise NotTested("this machine has no C compiler")
         made = stepper(
-            "test_resnet", classification(), round_.place, size=size, engine=engine, **_SGD
+            "test_resnet", classification(), round_.torch_device, size=size, engine=engine, **_SGD
         )  # fmt: skip
         for got in source.batches(places, seed=0):
             loss = float(step(made, Batch(*got))) / len(got[0])
@@ -300,15 +302,15 @@ def _compiled(round_: Round) -> str:
 
 
 def _processes(round_: Round) -> str:
-    """What is asked of NCCL (gloo without a GPU), by one process that is told it is two."""
+    """What is asked of NCCL (gloo without a GPU), by one process that takes itself for two."""
     backend = "nccl" if round_.cuda else "gloo"
     if round_.cuda:
-        torch.cuda.set_device(round_.place)
+        torch.cuda.set_device(round_.torch_device)
     with tempfile.TemporaryDirectory() as folder:
         store = dist.FileStore(str(Path(folder) / "store"), 1)
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
         try:
-            _every_call(round_, World(0, 2, round_.place))
+            _every_call(round_, World(0, 2, round_.torch_device))
         finally:
             dist.destroy_process_group()
     return backend
@@ -316,17 +318,17 @@ def _processes(round_: Round) -> str:
 
 def _every_call(round_: Round, world: World) -> None:
     size = round_.sized(64, 32)
-    network = models.build("test_resnet", channels=1, classes=3, size=size).to(round_.place)
+    network = models.build("test_resnet", channels=1, classes=3, size=size).to(round_.torch_device)
     world.all_reduce_max(3)
-    world.all_reduce_sum(torch.ones(3, device=round_.place, dtype=torch.float64))
+    world.all_reduce_sum(torch.ones(3, device=round_.torch_device, dtype=torch.float64))
     world.barrier()
     world.broadcast_buffers(network)
     world.broadcast({"a": np.ones(3)})
-    batch = batch_of(loader(VARIED, round_.place, size=size), 8)
+    batch = batch_of(loader(VARIED, round_.torch_device, size=size), 8)
     for engine in ({}, {"channels_last": True}):
         made = stepper(
-            "test_resnet", classification(), round_.place, size=size, engine=engine, world=world,
-            micro_batch=4, clip=1.0, amp="bf16", sync_bn=round_.cuda,
+            "test_resnet", classification(), round_.torch_device, size=size, engine=engine,
+            world=world, micro_batch=4, clip=1.0, amp="bf16", sync_bn=round_.cuda,
         )  # fmt: skip
         _losses(made, batch, 2)
 
@@ -335,7 +337,7 @@ def _energy(round_: Round) -> str:
     """NVML tells what work costs."""
     meter = provenance.Energy(0 if round_.cuda else None)
     round_.need_cuda("no meter")
-    values = torch.randn(4096, 4096, device=round_.place)
+    values = torch.randn(4096, 4096, device=round_.torch_device)
     for _ in range(200):
         values @ values
     torch.cuda.synchronize()

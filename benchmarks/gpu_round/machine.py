@@ -52,10 +52,10 @@ def _card(round_: Round) -> None:
     round_.number("memory of the card", properties.total_memory / 1e9, "GB")
     round_.tell("library", name="NCCL", version=".".join(map(str, torch.cuda.nccl.version())))
     asked = "clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu"
-    told = subprocess.run(
+    answer = subprocess.run(
         ["nvidia-smi", f"--query-gpu={asked}", "--format=csv"], capture_output=True, text=True
     )
-    round_.tell("nvidia-smi", told=told.stdout.strip().splitlines())
+    round_.tell("nvidia-smi", lines=answer.stdout.strip().splitlines())
 
 
 def _not_on_one_card() -> None:

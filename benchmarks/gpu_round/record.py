@@ -22,9 +22,9 @@ class NotTested(Exception):
 
 @dataclass(frozen=True)
 class Round:
-    """One part of a round: where it works, and where it tells what it found.
+    """One part of a round: where it works, and where it writes what it measured.
 
-    Its folder is the one it stands in: ``data/`` and ``runs/`` there are shared by all parts.
+    Its folder is the current one: ``data/`` and ``runs/`` there are shared by all parts.
     """
 
     part: str
@@ -38,7 +38,7 @@ class Round:
         return self.device == "cuda"
 
     @property
-    def place(self) -> torch.device:
+    def torch_device(self) -> torch.device:
         """The device."""
         return torch.device("cuda", 0) if self.cuda else torch.device("cpu")
 

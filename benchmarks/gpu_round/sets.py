@@ -88,14 +88,16 @@ def _same_digest(round_: Round, name: str, options: dict[str, Any]) -> str:
 
 def _difference(one: Path, other: Path) -> str:
     """What differs between two sets that should be equal."""
-    told = []
+    differences = []
     for split in {path.name.rpartition("-")[0].partition("-0")[0] for path in one.glob("*.h5")}:
         a, b = (open_split(root, split) for root in (one, other))
         images = a.stored()[0] != b.stored()[0]
         count = int(images.reshape(len(a), -1).any(1).sum())
         truths = [n for n in a.truths() if not np.array_equal(a.truth(n), b.truth(n), True)]
-        told.append(f"{split}: {count} of {len(a)} images, truth {', '.join(truths) or 'equal'}")
-    return "; ".join(sorted(told))
+        differences.append(
+            f"{split}: {count} of {len(a)} images, truth {', '.join(truths) or 'equal'}"
+        )
+    return "; ".join(sorted(differences))
 
 
 def simulation(round_: Round) -> None:
@@ -109,7 +111,7 @@ def simulation(round_: Round) -> None:
 def _pixels(round_: Round, root: str) -> str:
     count = min(_COMPARED, round_.sized(_COMPARED, 60))
     a, b = (
-        open_split(place, f"train[:{count}]").stored()[0].astype(float) for place in (MAIN, root)
+        open_split(folder, f"train[:{count}]").stored()[0].astype(float) for folder in (MAIN, root)
     )
     differ = (a != b).reshape(count, -1)
     assert not differ.any(), (

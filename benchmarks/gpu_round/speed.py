@@ -42,10 +42,10 @@ class _Way:
     resident: str = "device"
 
     def __str__(self) -> str:
-        told = [f"batch {self.batch}", "bf16" if self.amp else "float32"]
-        told += ["channels_last"] * self.channels_last + ["compiled"] * self.compile
-        told += ["ema"] * (self.ema is not None)
-        return ", ".join(told + [self.resident] * (self.resident != "device"))
+        words = [f"batch {self.batch}", "bf16" if self.amp else "float32"]
+        words += ["channels_last"] * self.channels_last + ["compiled"] * self.compile
+        words += ["ema"] * (self.ema is not None)
+        return ", ".join(words + [self.resident] * (self.resident != "device"))
 
 
 class _Meter:
@@ -120,9 +120,9 @@ def _bare(round_: Round, way: _Way, *, fused: bool, mode: str | None = None) -> 
     """A loop of a dozen lines on one batch that lies in memory."""
     name, size, count = _sizes(round_, way)
     torch.manual_seed(0)
-    network = models.build(name, channels=1, classes=3, size=size).to(round_.place).train()
-    images = torch.randn(count, 1, size, size, device=round_.place)
-    targets = torch.randint(3, (count,), device=round_.place)
+    network = models.build(name, channels=1, classes=3, size=size).to(round_.torch_device).train()
+    images = torch.randn(count, 1, size, size, device=round_.torch_device)
+    targets = torch.randint(3, (count,), device=round_.torch_device)
     if way.channels_last:
         network = network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -143,7 +143,9 @@ def _bare(round_: Round, way: _Way, *, fused: bool, mode: str | None = None) -> 
 def _source(round_: Round, way: _Way) -> tuple[Loader, list[Any], int]:
     """A loader, the places of each batch, and how many images they are."""
     _, size, count = _sizes(round_, way)
-    source = loader(MAIN, round_.place, size=round_.sized(None, size), resident=way.resident)
+    source = loader(
+        MAIN, round_.torch_device, size=round_.sized(None, size), resident=way.resident
+    )
     images = _steps(round_) * count
     places = np.resize(shuffled(len(source), seed=0, epoch=0), images)
     return source, order(places, count), images
@@ -154,7 +156,7 @@ def _ours(round_: Round, way: _Way, *, through: bool = True) -> tuple[_Work, int
     name, size, count = _sizes(round_, way)
     source, places, images = _source(round_, way)
     made = stepper(
-        name, classification(), round_.place, size=size, batch_size=count, ema=way.ema,
+        name, classification(), round_.torch_device, size=size, batch_size=count, ema=way.ema,
         amp="bf16" if way.amp else "off",
         engine={"channels_last": way.channels_last, "compile": way.compile},
     )  # fmt: skip
@@ -221,15 +223,15 @@ def _files(round_: Round, workers: int) -> tuple[_Work, int]:
         persistent_workers=workers > 0,
     )  # fmt: skip
     name, size = round_.sized(("resnet18", 150), ("test_resnet", 64))
-    network = models.build(name, channels=1, classes=3, size=size).to(round_.place).train()
+    network = models.build(name, channels=1, classes=3, size=size).to(round_.torch_device).train()
     network = network.to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(network, opt="adamw", lr=3e-4, weight_decay=0.01)
 
     def work() -> None:
         for images, targets in source:
-            images = images.to(round_.place, non_blocking=True).sub(0.06).div(0.12)
+            images = images.to(round_.torch_device, non_blocking=True).sub(0.06).div(0.12)
             images = images.contiguous(memory_format=torch.channels_last)
-            targets = targets.to(round_.place, non_blocking=True)
+            targets = targets.to(round_.torch_device, non_blocking=True)
             optimizer.zero_grad()
             with torch.autocast(round_.device, torch.bfloat16):
                 loss = nn.functional.cross_entropy(network(images), targets)

@@ -60,7 +60,7 @@ class Verb:
 
     @property
     def writes(self) -> Path | None:
-        """What it was told to write, named where the disk is full."""
+        """What it is to write, named where the disk is full."""
         return self.values.get("out")
 
 

@@ -25,8 +25,8 @@ def rehearse(results: Path, **environment: str) -> subprocess.CompletedProcess:
 
 
 def lines(results: Path, kind: str) -> list[dict]:
-    told = [json.loads(line) for line in results.read_text().splitlines()]
-    return [line for line in told if line["kind"] == kind]
+    every = [json.loads(line) for line in results.read_text().splitlines()]
+    return [line for line in every if line["kind"] == kind]
 
 
 @pytest.mark.slow
