@@ -59,3 +59,24 @@ def test_a_foreign_plan_is_refused_in_a_sentence(tmp_path, content):
     if "all" not in content:
         with pytest.raises(TableError, match=r"is there already, and no answer of 'predict'"):
             answer(tmp_path / "p.csv").is_complete()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_pieces_in_any_order_are_one_table_that_knows_its_question(tmp_path, suffix):
+    file = tmp_path / f"p{suffix}"
+    parts = [pa.table({"id": [f"={i}"], "n": [i]}) for i in range(3)]  # a formula, to some
+    one = PiecewiseTable(file, question={"of": "all"}, pieces=3)
+    assert not one.is_complete()
+    one.start(lambda: {"made": "today"})
+    other = PiecewiseTable(file, question={"of": "all"}, pieces=3)
+    other.start(lambda: {"made": "tomorrow"})
+    assert other.details == {"made": "today"}  # of the process that began
+    for number in (2, 0, 1):
+        one.write(number, parts[number])
+    one.join(lambda: None)
+    types = {"id": pa.string(), "n": pa.int64()}
+    assert pa.concat_tables(read_tables(file, types)).equals(pa.concat_tables(parts))
+    assert other.is_complete() and not (tmp_path / f"p{suffix}.parts").exists()
+    another = PiecewiseTable(file, question={"of": "some"}, pieces=3)
+    with pytest.raises(TableError, match=r"another question \(of is all, asked some\)"):
+        another.is_complete()
