@@ -83,9 +83,7 @@ def test_no_circle_of_imports():
 def test_tests_mirror_the_package():
     """A test file has the folder and the name of its module, or the name of the folder.
 
-    Pytest knows it by its name alone: of two modules of one name, the file of the deeper one has
-    its folder before it, ``test_survey_scenes.py``.
-
+    Where two modules have one name, the file of the deeper one has its folder before it.
     ``system`` holds what needs SLURM, podman, other processes killed, or whole recipes.
     """
     tests = REPOSITORY / "tests"
@@ -93,10 +91,11 @@ def test_tests_mirror_the_package():
         folder, name = path.parent.relative_to(tests), path.stem.removeprefix("test_")
         if str(folder) in (".", "system"):
             continue
-        inside = PACKAGE / folder
-        modules = [inside / f"{n}.py" for n in (name, name.removeprefix(f"{folder.name}_"))]
-        is_folder = folder.name == name and inside.is_dir()
-        assert is_folder or any(module.exists() for module in modules), path
+        module = PACKAGE / folder / f"{name}.py"
+        deeper = module.with_stem(name.removeprefix(f"{folder.name}_"))
+        assert (
+            module.exists() or deeper.exists() or (folder.name == name and module.parent.is_dir())
+        ), path
 
 
 def test_folders_and_files_stay_small():

@@ -70,7 +70,7 @@ def test_an_image_that_is_none_has_no_scores_and_leaves_the_others_theirs(opened
         np.save(folder / f"{i}.npy", image)
     _, whole = rows_of(opened, folder, Piece("train", 0, 6))
     np.save(folder / "2.npy", np.full((24, 24), np.nan))
-    worker, table = rows_of(opened, folder, Piece("train", 0, 6))
+    worker, table = rows_of(opened, folder, Piece("train", 0, 6), batch_size=2)
     assert worker.problems == 1 and table["problem"].null_count == 5
     assert table["score_no"][2] == pa.scalar(None, pa.float64())
     kept = [0, 1, 3, 4, 5]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from deeplense_batch.lensing.macro import (
-    pixel_grid,
-)
+from deeplense_batch.lensing.macro import pixel_grid
 from deeplense_batch.lensing.source_plane import divergence, gradient, relens, splat
 
 

@@ -66,6 +66,8 @@ def test_a_batch_norm_over_all_gpus_sees_the_whole_batch(shards, sync_bn):
     two = World(0, 2, torch.device("cuda", 0))
     assert (of_pieces(job, two, stepper) is None) == sync_bn
     assert resolved(job, two, stepper, [])["synced_batch_norm"] == sync_bn
+    stepper.micro_batch = 5  # of the ten of each
+    assert of_pieces(job, two, stepper).startswith("batch norm worked on 5 images")
 
 
 def test_the_record_has_the_processes_of_every_attempt(shards):

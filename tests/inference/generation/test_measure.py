@@ -14,13 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import (
-    CLASSES,
-    PATIENCE,
-    Gate,
-    make_job,
-    wait_for,
-)
+from conftest import CLASSES, PATIENCE, Gate, make_job, wait_for
 from made_arrays import rings
 from scipy.ndimage import gaussian_filter
 from tiny_networks import UNET
