@@ -8,8 +8,6 @@ import torch
 
 from deeplense_batch.inference.generation import distances
 
-CPU = torch.device("cpu")
-
 
 def test_fid_of_normal_features_is_that_of_their_moments():
     """Against |m - m'|^2 + tr(C + C' - 2 sqrt(C C')), with covariances that commute."""
