@@ -21,6 +21,7 @@ import torch
 
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.job import Job
+from deeplense_batch.core.processes import forget
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.sources.images import Image, check_image, read_array
 from deeplense_batch.data.writer import ShardWriter, stratified_order
@@ -214,6 +215,21 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     made = Gate(tmp_path_factory.mktemp("gate"))
     yield made
     made.open()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment says nothing of other processes."""
+    rest = dict(os.environ)
+    forget(rest)
+    for name in set(os.environ) - set(rest):
+        monkeypatch.delenv(name)
+
+
+def say(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Set variables of the environment."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
 
 def heed_interrupts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from conftest import make_images
 
 from deeplense_batch.core.scoring.metrics import softmax
 
@@ -32,3 +33,11 @@ def number(value: float) -> torch.Tensor:
 
 def numbers(*values: float) -> list[torch.Tensor]:
     return [number(value) for value in values]
+
+
+def rings(count, seed, classes=(0, 1, 2)):
+    """Images (N, 1, 24, 24) float32 in [0, 1] of some classes, and these, (N,)."""
+    counts, targets = make_images(3 * count, seed)
+    chosen = np.flatnonzero(np.isin(targets, classes))[:count]
+    images = counts[chosen] / counts.max((2, 3), keepdims=True)[chosen]
+    return images.astype(np.float32), targets[chosen]

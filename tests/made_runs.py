@@ -6,15 +6,19 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from conftest import heed_interrupts
 
+from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
+from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.plan import PlannedRun, plan
+from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import BEST
 
 
@@ -87,6 +91,30 @@ def start(item: PlannedRun, **environment: str) -> subprocess.Popen:
         text=True,
         preexec_fn=heed_interrupts,
     )
+
+
+def untrained(job: Job, root: Path) -> PlannedRun:
+    """A run that is done, of a network with the weights that it would start from."""
+    (item,) = plan([job], root)
+    item.create()
+    ready = set_up(job, World(0, 1, torch.device("cpu")))
+    transform, info = ready.train.transform, ready.info
+    best = {
+        "model": ready.model.state_dict(), "epoch": 3, "task": ready.task.state_dict(),
+        "mean": list(transform.mean), "sd": list(transform.sd),
+        "shape": list(info.shape), "pixel_scale": info.pixel_scale,
+    }  # fmt: skip
+    checkpoint.save(item.run.path / BEST, best)
+    numbers = {"auc": 0.9, "valid": 0.91, "accuracy": 0.8, "seconds": 60.0, "notes": ["a note"],
+               "digest": item.digest, "commit": "abc123", "device": "a processor"}  # fmt: skip
+    metrics = metrics_of(numbers, job.data.test)
+    metrics |= {"job": job.name, "run": item.run.path.name, "seed": job.seed}
+    metrics |= {"identity": job.identity(item.digest), "versions": {"torch": "2.8.0"}}
+    metrics["data"] |= {"classes": list(info.classes), "samples": ready.samples}
+    metrics["data"] |= {"train": job.data.train, "valid": job.data.valid}
+    write_metrics(item.run, metrics)
+    item.run.write_status(Status(state="done"))
+    return item
 
 
 def lose(run):

@@ -21,3 +21,8 @@ def drawn(figure):
 def explained(figure):
     """Texts of the legend."""
     return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+
+
+def line_of(axes, marker):
+    """Lines of a panel that have this marker."""
+    return [line for line in axes.lines if line.get_marker() == marker]

@@ -1,4 +1,4 @@
-"""What `results.json` holds, made up: for the tests of the pages that are written from it."""
+"""What `results.json` holds, made up: for the tests of pages and figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from deeplense_batch.report.pages.compose import search
 from deeplense_batch.report.run_table import COLUMNS
 
 CLASSES = ("no", "sphere", "vort")
@@ -103,3 +104,48 @@ def draw(folder: Path, *names: str) -> list[Path]:
         figure.savefig(folder / f"{name}.svg")
         figure.savefig(folder / f"{name}.png", dpi=80)
     return [folder / f"{name}.png" for name in names]
+
+
+def scored(count, seeds=1, mark="tied"):
+    """Models as `charts.score_dots` takes them."""
+    random = np.random.default_rng(0)
+    models = []
+    for i in range(count):
+        values = list(0.9 + 0.09 * random.random(seeds))
+        mean = float(np.mean(values))
+        models.append({"label": f"model_{i}_of_many", "mean": mean, "low": mean - 0.004,
+                       "high": mean + 0.003, "interval": "bootstrap", "seeds": values,
+                       "mark": mark})  # fmt: skip
+    return models
+
+
+def comparison_and_runs(count, seeds=2, **fields):
+    """A comparison as in `results.json`, and the runs of its models."""
+    random = np.random.default_rng(0)
+    models, runs = [], []
+    for place in range(count):
+        auc = 0.99 - 0.001 * place
+        rows = [
+            {"model": f"net_{place}", "auc": auc + random.normal() / 1e4, "accuracy": auc - 0.05,
+             "train_seconds": 100.0 * (count - place + seed), "train_samples": 600,
+             "device": "CPU" if place % 3 == 2 else "GPU"}
+            for seed in range(seeds)
+        ]  # fmt: skip
+        model = {"place": place + 1, "label": f"net_{place}", "valid_score": auc, "auc_mean": auc,
+                 "auc_low": auc - 0.004, "auc_high": auc + 0.003, "accuracy_mean": auc - 0.05,
+                 "interval": "bootstrap",
+                 "difference": -0.001 * place if place else None, "tied": place < 2,
+                 "difference_low": -0.001 * place - 0.001, "p_value": 0.04 if place else None,
+                 "difference_high": 0.001 - 0.001 * place, "parameters_m": 5.0 + place,
+                 "reference_hours": 1.0 + place if place < 3 else None}  # fmt: skip
+        models.append(model)
+        runs.append(rows)
+    return {"number": 1, "score": "auc", "models": models} | fields, runs
+
+
+def searched(count):
+    """Searches of so many models; which samples are searched for, and the scores of each."""
+    random = np.random.default_rng(0)
+    positive = random.random(5000) < 0.05
+    scores = [random.normal(size=5000) + 2 * positive for _ in range(count)]
+    return [search(positive, score, 2.5) for score in scores], positive, scores

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pytest
 from conftest import (
     CLASSES,
@@ -37,7 +35,7 @@ from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.inference import predict as module
 from deeplense_batch.inference.predict import predict
-from deeplense_batch.inference.table import PiecewiseTable, TableError, read_tables
+from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
@@ -148,22 +146,6 @@ def test_whoever_joins_tells_the_problems_of_the_whole_table(done, tmp_path, sma
     assert (last.done, last.problems) == (25, 4)
     assert "60 rows\n4 images have no prediction" in str(last)
     assert "4 images have no prediction" in str(predict(done, folder, out, device="cpu"))
-
-
-def test_a_long_table_as_csv_is_read_as_it_was_written(tmp_path):
-    """Megabytes without a problem do not make a number of an id, or nothing of a reason."""
-    count, names = 100_000, ["007", "NA", ""]
-    written = pa.table(
-        {
-            "id": pa.array([f"{i:06}" for i in range(count)] + names),
-            "score_no": pa.array([None] * (count + 2) + [0.25], pa.float64()),
-            "problem": pa.array([None] * (count + 2) + ["cut short, or"], pa.string()),
-        }
-    )
-    pa_csv.write_csv(written, tmp_path / "a.csv")
-    types = {name: written[name].type for name in ("problem", "score_no", "id")}
-    found = pa.concat_tables(read_tables(tmp_path / "a.csv", types))
-    assert found.equals(written.select(list(types)))
 
 
 _CHILD = """
@@ -431,40 +413,6 @@ def test_bands_in_files_are_rows_of_objects(done, tmp_path):
             np.save(folder / f"{i}_{band}.npy", make_images(1, seed=i)[0][0, 0])
     with pytest.raises(ShardError, match=r"0.npy has images of 2 x 24 x 24"):
         predict(done, folder, tmp_path / "out.csv", device="cpu")
-
-
-def answer(file: Path) -> PiecewiseTable:
-    return PiecewiseTable(file, question={"of": "all"}, pieces=1)
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_what_was_killed_when_the_table_was_there_is_cleared_by_the_next(
-    tmp_path, monkeypatch, suffix
-):
-    file = tmp_path / f"p{suffix}"
-    with monkeypatch.context() as patch:
-        patch.setattr(PiecewiseTable, "clear", lambda self: None)  # killed before
-        one = answer(file)
-        one.start(dict)
-        one.write(0, pa.table({"id": ["a"]}))
-        one.join(lambda: None)
-    assert (tmp_path / f"p{suffix}.parts").is_dir()
-    content = file.read_bytes()
-    assert answer(file).is_complete() and file.read_bytes() == content
-    assert not (tmp_path / f"p{suffix}.parts").exists()
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"question": 1}', '{"question": {"of": "all"}}'])
-def test_a_foreign_plan_is_refused_in_a_sentence(tmp_path, content):
-    (tmp_path / "p.csv.parts").mkdir()
-    (tmp_path / "p.csv.parts" / "plan.json").write_text(content)
-    with pytest.raises(ValueError, match=r"p\.csv\.parts/plan\.json: (is none|expected a JSON)"):
-        answer(tmp_path / "p.csv").start(dict)
-    (tmp_path / "p.csv").touch()
-    (tmp_path / "p.csv.json").write_text(content)
-    if "all" not in content:
-        with pytest.raises(TableError, match=r"is there already, and no answer of 'predict'"):
-            answer(tmp_path / "p.csv").is_complete()
 
 
 @pytest.mark.parametrize("how", ["pipe", "dangling link", "folder"])

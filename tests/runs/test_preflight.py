@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 import re
 import shutil
-import socket
-import time
 
 import pytest
 import torch
-from conftest import PATIENCE, cli, make_job
+from conftest import cli, make_job
 from torch import nn
+from two_nodes import told_to_two
 
-from deeplense_batch.core import distributed
-from deeplense_batch.core.distributed import DeviceError, World, open_world
+from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
 from deeplense_batch.runs.training_run import run
@@ -85,45 +82,6 @@ def test_data_that_this_node_cannot_see_are_exit_4_and_the_run_goes_on_elsewhere
     assert item.run.status().state == "done"
 
 
-def _one_of_two(rank: int, port: int, told, look) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        words = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for name, value in words.items():
-            patch.setenv(name, str(value))
-        patch.setattr(platform, "node", lambda: f"n{rank}")
-        try:
-            look(rank, patch)
-            told.put((rank, "fit"))
-        except (UnfitError, DeviceError) as error:
-            told.put((rank, str(error)))
-
-
-def _told_to_two(look) -> dict[int, str]:
-    """What `look` says on each of two nodes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    told = context.SimpleQueue()
-    processes = [
-        context.Process(target=_one_of_two, args=(rank, port, told, look)) for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(PATIENCE)
-    return dict(told.get() for _ in processes)
-
-
-def test_a_process_may_end_after_the_first():
-    def look(rank, patch):
-        with open_world(gpus=0) as world:
-            world.barrier()
-            time.sleep(rank)
-
-    assert _told_to_two(look) == dict.fromkeys((0, 1), "fit")
-
-
 @pytest.mark.parametrize("fit", [True, False])
 def test_every_process_is_told_which_node_is_unfit(job, tmp_path, fit):
     folders = (tmp_path, tmp_path if fit else tmp_path / "gone")
@@ -133,20 +91,4 @@ def test_every_process_is_told_which_node_is_unfit(job, tmp_path, fit):
             preflight(folders[rank], job, world)
 
     unfit = f"n1: {tmp_path}/gone: cannot be written (No such file or directory)"
-    assert _told_to_two(look) == dict.fromkeys((0, 1), "fit" if fit else unfit)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU on this node")
-@pytest.mark.parametrize("without", [0, 1])
-def test_one_process_without_a_gpu_ends_all_alike(without):
-    """Else the others wait for it until they are killed, and the node is not blamed."""
-
-    def look(rank, patch):
-        if rank != without:
-            patch.setattr(distributed, "device_of", torch.device)
-        with open_world(gpus=2):
-            pass
-
-    said = _told_to_two(look)
-    assert said[0] == said[1]
-    assert said[0].startswith(f"n{without}: a GPU is asked for and torch sees none")
+    assert told_to_two(look) == dict.fromkeys((0, 1), "fit" if fit else unfit)

@@ -257,16 +257,6 @@ def test_a_known_error_is_one_sentence_and_no_traceback(shards, tmp_path):
     assert "the loss is " in (item.run.path / "log.txt").read_text()
 
 
-def test_a_checkpoint_cut_anywhere_is_passed_over(tmp_path):
-    for epoch in (1, 2):
-        checkpoint.save_checkpoint(tmp_path, {"epoch": epoch, "weights": torch.rand(50_000)})
-    newest = tmp_path / checkpoint.CHECKPOINT
-    content = newest.read_bytes()
-    for kept in range(0, len(content), 4096):
-        newest.write_bytes(content[:kept])
-        assert checkpoint.load_checkpoint(tmp_path)["epoch"] == 1, kept
-
-
 def test_a_checkpoint_cut_short_costs_an_interval_and_not_the_run(
     shards, tmp_path, uninterrupted, gate
 ):
@@ -372,31 +362,6 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_end(
     same_result(cut, whole)
 
 
-@pytest.mark.timeout(300)  # half of what a process waits for one that is dead
-def test_a_process_that_dies_ends_the_others(shards, tmp_path, monkeypatch):
-    item = planned(make_job(shards, train={"epochs": 2000}), tmp_path / "runs")
-    hook = tmp_path / "hook" / "sitecustomize.py"
-    hook.parent.mkdir()
-    hook.write_text(
-        "import os, threading, pathlib\n"
-        "def die():\n"
-        f"    if pathlib.Path({str(item.run.path / 'history.jsonl')!r}).exists():\n"
-        "        os._exit(1)\n"
-        "    start()\n"
-        "def start():\n"
-        "    timer = threading.Timer(0.1, die)\n"
-        "    timer.daemon = True\n"
-        "    timer.start()\n"
-        "if os.environ.get('RANK') == '1':\n"
-        "    start()\n"
-    )
-    before = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(hook.parent), before])))
-    assert execute(item, device="cpu", processes=2) != 0
-    assert len(item.run.read_lines("history.jsonl")) < 2000
-    assert item.run.status().state in ("failed", "stopped", "lost")
-
-
 def test_a_loss_that_is_no_number_ends_the_run_as_diverged(shards, tmp_path):
     item = planned(make_job(shards, train={"lr": 1e30, "optimizer": "sgd"}), tmp_path)
     with pytest.raises(DivergedError, match=r"the loss is (nan|inf)"):
@@ -419,14 +384,6 @@ def test_every_process_has_a_sample_of_each_step(shards, tmp_path, capfd):
     status = item.run.status()
     assert (status.state, status.reason) == ("failed", "data")
     assert "batch_size: with 1, a step of the 120 samples has 1, less than one" in status.message
-
-
-def test_one_process_of_several_starts_nothing_over(done, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
-    with pytest.raises(JobError, match="run: --force: one process of several"):
-        execute(done, device="cpu", force=True)
-    assert done.run.status().state == "done"
 
 
 def test_a_class_without_samples_is_null_with_a_note(tmp_path):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from conftest import CLASSES, make_job
-from safetensors.torch import save_file
+from tiny_networks import PHYSICS, physics_network
 from torch import Tensor, nn
 
 from deeplense_batch.core.job import JobError
@@ -25,8 +23,7 @@ from deeplense_batch.lensing.macro import (
     macro_of_truth,
     pixel_grid,
 )
-from deeplense_batch.lensing.profiles import shear, sie
-from deeplense_batch.lensing.source_plane import divergence, gradient, relens, splat
+from deeplense_batch.lensing.source_plane import relens, splat
 from deeplense_batch.models import build
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
@@ -37,24 +34,7 @@ from deeplense_batch.simulation.truth import Truth
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame, Task
 
-TINY = {
-    "lens_pinn": {"encoder": "test_resnet", "classifier": "test_resnet", "width": 8},
-    "lens_vit_pinn": {"encoder": "test_vit", "classifier": "test_resnet"},
-    "physics_resnet50": {"encoder": "test_resnet", "hidden": 32},
-}
 READS = ("theta_e", "lens", "shear")
-
-
-def tiny(name: str, channels: int = 1, size: int = 64, **options: object) -> nn.Module:
-    return build(name, channels=channels, classes=3, size=size, **TINY[name] | options)
-
-
-def drawn(samples: int, seed: int = 0) -> Tensor:
-    """The seven numbers of lenses, (B, 7), half frames."""
-    random = torch.Generator().manual_seed(seed)
-    low = torch.tensor([0.25, -0.25, -0.25, -0.05, -0.05, -0.1, -0.1])
-    high = torch.tensor([0.4, 0.25, 0.25, 0.05, 0.05, 0.1, 0.1])
-    return low + (high - low) * torch.rand(samples, 7, generator=random)
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +94,9 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("size", [64, 150])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", PHYSICS)
 def test_shapes(name, channels, size):
-    model = tiny(name, channels, size).eval()
+    model = physics_network(name, channels, size).eval()
     with torch.inference_mode():
         output = model(torch.randn(2, channels, size, size))
     assert output["logits"].shape == (2, 3)
@@ -125,10 +105,10 @@ def test_shapes(name, channels, size):
     assert model.get_classifier() is not None
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", PHYSICS)
 def test_every_parameter_learns(name, batch):
     torch.manual_seed(0)
-    model = tiny(name, size=50)
+    model = physics_network(name, size=50)
     losses = task_for(batch).losses(model, batch, 0.5)
     losses["loss"].backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
@@ -137,108 +117,17 @@ def test_every_parameter_learns(name, batch):
     assert parts and losses["loss"] > losses["cross_entropy"]
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", PHYSICS)
 def test_a_seed_gives_one_network_and_one_output(name):
     images = torch.randn(2, 1, 64, 64)
     logits = []
     for _ in range(2):
         torch.manual_seed(1)
-        logits.append(tiny(name)(images)["logits"])
+        logits.append(physics_network(name)(images)["logits"])
     assert torch.equal(*logits)
 
 
-def test_the_patch_embedding_of_one_channel_is_the_mean_over_colours(tmp_path, monkeypatch):
-    """As the seed had it; timm takes the sum."""
-    colour = timm.create_model("test_vit", img_size=160)
-    file = tmp_path / "test_vit.safetensors"
-    save_file(colour.state_dict(), file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    (tmp_path / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
-    monkeypatch.setenv("DEEPLENSE_WEIGHTS", str(tmp_path))
-    model = build(
-        "lens_vit_pinn", channels=1, classes=3, size=64, pretrained=True,
-        encoder="test_vit", classifier="test_resnet",
-    )  # fmt: skip
-    mean = colour.patch_embed.proj.weight.mean(1, keepdim=True)
-    assert torch.allclose(model.encoder.patch_embed.proj.weight, mean, atol=1e-6)
-
-
 # --- The equations
-
-
-def test_seven_numbers_are_ellipsoid_and_shear():
-    scene = {
-        "theta_e": torch.tensor([1.2, 0.9]),
-        "lens": torch.tensor([[0.02, -0.01, 0.7, 0.4], [0.0, 0.0, 0.95, 2.8]]),
-        "shear": torch.tensor([[0.03, -0.02], [0.0, 0.05]]),
-    }
-    numbers = macro_of_truth(*scene.values())
-    x, y = (v * 3.75 for v in pixel_grid(40, numbers))
-    cx, cy, q, phi = (v[:, None, None] for v in scene["lens"].unbind(1))
-    lens = sie(x - cx, y - cy, scene["theta_e"][:, None, None], q, phi)
-    outer = shear(x, y, *(v[:, None, None] for v in scene["shear"].unbind(1)))
-    expected = torch.stack([a + b for a, b in zip(lens, outer, strict=True)], 1)
-    assert torch.allclose(macro_deflection(numbers, x, y), expected, atol=1e-3)
-    halved = macro_deflection(in_unit(numbers, 3.75), x / 3.75, y / 3.75) * 3.75
-    assert torch.allclose(halved, macro_deflection(numbers, x, y), atol=1e-5)
-
-
-def test_a_round_lens_has_a_finite_gradient_even_at_its_middle():
-    numbers = torch.tensor([[0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]], requires_grad=True)
-    x, y = pixel_grid(51, numbers)  # the middle of a pixel is the middle of the lens
-    macro_deflection(numbers, x, y, least=2 / 51).square().sum().backward()
-    assert torch.isfinite(numbers.grad).all() and numbers.grad.abs().max() < 1e6
-
-
-def test_the_deflection_of_the_network_has_no_curl():
-    torch.manual_seed(0)
-    model = tiny("lens_pinn").eval()
-    nn.init.normal_(model.decoder[-1].weight)  # as if it had learnt something
-    with torch.no_grad():
-        output = model(torch.randn(2, 1, 64, 64))
-    correction = output["correction"]
-    turned = torch.stack([correction[:, 1], -correction[:, 0]], 1)
-    scale = divergence(correction).abs().max()
-    assert scale > 1e-3 and divergence(turned).abs().max() < 1e-4 * scale
-    edge = torch.cat([correction[..., 0], correction[..., -1]], -1)
-    assert edge.abs().max() == 0
-
-
-def test_the_deflection_of_a_lens_is_the_gradient_of_its_mass():
-    """By central differences, whose error falls as the square of the pixel."""
-    numbers = drawn(2).double()
-    x, y = fine_grid(512, 2 / 512, 1)
-    alpha = macro_deflection(numbers, x, y)
-    curl = divergence(torch.stack([alpha[:, 1], -alpha[:, 0]], 1))
-    away = (torch.hypot(x, y) > 0.2).expand_as(curl)[:, 2:-2, 2:-2]
-    kappa = macro_convergence(numbers, x, y)[:, 2:-2, 2:-2]
-    assert curl[:, 2:-2, 2:-2][away].abs().max() < 1.5e-3
-    half = divergence(alpha)[:, 2:-2, 2:-2] / 2
-    assert torch.allclose(half[away], kappa[away], atol=1e-3)
-
-
-def test_splat_and_relens_are_exact_where_they_can_be():
-    """A source that is linear over its pixels comes back, whatever the lens."""
-    x, y = pixel_grid(64, torch.zeros(1))
-    beta = torch.stack(torch.broadcast_tensors(0.5 * x, 0.4 * y), 1)
-    flat = torch.full((1, 2, 64, 64), 3.0)
-    assert torch.allclose(relens(splat(flat, beta, 64), beta), flat, atol=1e-4)
-    image = beta[:, :1] + 2 * beta[:, 1:]
-    again = relens(splat(image, beta, 64), beta)
-    assert (again - image)[..., 2:-2, 2:-2].abs().max() < 0.02
-    outside = splat(image, beta * 100, 16)  # held at the edge, not lost and no error
-    assert torch.isfinite(outside).all()
-    beta.requires_grad_()
-    splat(torch.rand(1, 1, 64, 64), beta, 64).square().sum().backward()
-    assert beta.grad.abs().sum() > 0
-
-
-def test_slopes_of_a_plane_wave():
-    x, y = pixel_grid(128, torch.zeros(1))
-    field = torch.sin(torch.pi * x) * torch.cos(torch.pi * y)
-    slope = gradient(field)
-    expected = torch.pi * torch.cos(torch.pi * x) * torch.cos(torch.pi * y)
-    assert torch.allclose(slope[:, 0], expected, atol=5e-3)
 
 
 def test_the_true_lens_gives_the_image_and_the_source_back(root):
@@ -315,7 +204,7 @@ def test_errors_are_in_arcsec(batch):
 
 def test_every_term_reaches_the_head_of_the_numbers(batch):
     torch.manual_seed(0)
-    model = tiny("lens_pinn", size=50)
+    model = physics_network("lens_pinn", size=50)
     terms = ("deflection", "parameters", "relensing", "compactness")
     for term in terms:
         losses = task_for(batch).losses(model, batch, 0.0)
@@ -340,7 +229,7 @@ def test_a_lens_that_is_right_is_better_than_one_that_is_not(batch):
 
 
 def test_the_loss_of_seed_002(batch):
-    model = tiny("lens_vit_pinn", size=50).eval()
+    model = physics_network("lens_vit_pinn", size=50).eval()
     task = task_for(batch)
     losses = task.losses(model, batch, 0.0)
     output = model(batch.images)
@@ -354,14 +243,14 @@ def test_the_loss_of_seed_002(batch):
     images = batch.images.clone()
     images[:, :, :9, :9] = 0.0  # flat, where an explanation needs a gradient none the less
     images.requires_grad_()
-    sloped = tiny("lens_vit_pinn", size=50, slope=True).eval()(images)["intensity"]
+    sloped = physics_network("lens_vit_pinn", size=50, slope=True).eval()(images)["intensity"]
     assert sloped.shape == image.shape and not torch.equal(sloped, image)
     sloped.sum().backward()
     assert images.grad is not None and torch.isfinite(images.grad).all()
 
 
 def test_the_loss_of_seed_003(batch):
-    model, task = tiny("physics_resnet50").eval(), task_for(batch)
+    model, task = physics_network("physics_resnet50").eval(), task_for(batch)
     late, early = (task.losses(model, batch, p)["scalar"] for p in (1.0, 0.0))
     weights = [0.1 + 0.4 / (1 + np.exp(-10 * (p - 0.5))) for p in (1.0, 0.0)]
     assert (late / early).item() == pytest.approx(weights[0] / weights[1], rel=1e-5)
@@ -377,7 +266,7 @@ def test_a_plain_network_is_a_plain_classifier(batch):
         outputs = {k: v.numpy() for k, v in task.predict(model, batch).items()}
     _, notes = task.score(outputs | {"targets": batch.targets.numpy()})
     assert any("gives no lens" in note for note in notes)
-    pinn = tiny("lens_pinn", size=50)
+    pinn = physics_network("lens_pinn", size=50)
     assert build_task("classification", classes=CLASSES).losses(pinn, batch, 0.0)["loss"] > 0
 
 
@@ -385,10 +274,10 @@ def test_data_without_truth_are_classified_and_that_is_said(batch):
     task = build_task("physics_guided", classes=CLASSES, frame=Frame(1, 50, float("nan")))
     task.fit_statistics(batch.targets.numpy(), {})
     bare = Batch(batch.images, batch.targets, batch.index)
-    losses = task.losses(tiny("lens_pinn", size=50), bare, 0.0)
+    losses = task.losses(physics_network("lens_pinn", size=50), bare, 0.0)
     assert "deflection" not in losses and "relensing" in losses
     with torch.no_grad():
-        predicted = task.predict(tiny("lens_pinn", size=50).eval(), bare)
+        predicted = task.predict(physics_network("lens_pinn", size=50).eval(), bare)
     outputs = {k: v.numpy() for k, v in predicted.items()}
     scores, notes = task.score(outputs | {"targets": batch.targets.numpy()})
     assert "deflection_error" not in scores
@@ -419,7 +308,7 @@ def test_refusals(batch, root, tmp_path):
 
 def test_a_plain_task_reaches_every_parameter(batch, monkeypatch):
     """Several processes wait for the gradients of all, and a head may have no say in the class."""
-    model = tiny("physics_resnet50", size=50)
+    model = physics_network("physics_resnet50", size=50)
     task = build_task("classification", classes=CLASSES, frame=Frame(1, 50, 0.05))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
@@ -433,7 +322,7 @@ def test_images_may_be_moved_where_no_truth_is_used(shards, root, batch, tmp_pat
     assert plan([make_job(shards, **fields)], tmp_path)
     fields["task"]["options"] = {"truth": False}
     assert plan([make_job(root, **fields, data={"tta": True})], tmp_path)
-    losses = task_for(batch, truth=False).losses(tiny("lens_pinn", size=50), batch, 0.0)
+    losses = task_for(batch, truth=False).losses(physics_network("lens_pinn", size=50), batch, 0.0)
     assert "deflection" not in losses and "compactness" in losses
 
 
@@ -441,7 +330,7 @@ def test_a_run_scores_the_lens_beside_the_class(root, tmp_path):
     job = make_job(
         root,
         task={"name": "physics_guided"},
-        model={"name": "lens_pinn", "options": TINY["lens_pinn"]},
+        model={"name": "lens_pinn", "options": PHYSICS["lens_pinn"]},
         data={"augment": {"dihedral": False}, "crop": 100, "size": 50},
         train={"epochs": 1},
     )

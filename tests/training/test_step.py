@@ -8,7 +8,6 @@ import torch
 from conftest import make_job
 from torch import nn
 
-from deeplense_batch.core import distributed
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.sampling import balanced, balancing_weights, order, shuffled
 from deeplense_batch.models import build
@@ -61,16 +60,6 @@ def test_batch_norm_sees_the_piece_and_not_the_batch(shards):
     whole, pieces = (make_stepper(shards, model="test_resnet", micro_batch=m) for m in (None, 3))
     a, b = step(whole), step(pieces)
     assert float(a["loss"]) != pytest.approx(float(b["loss"]), rel=1e-3)
-
-
-def test_norms_over_all_processes_leave_the_network_what_it_is(monkeypatch):
-    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, device_ids: model)
-    model = build("test_efficientnet", channels=1, classes=3, size=48).eval()
-    images = make_batch().images
-    before = model(images)
-    shared = World(0, 2, torch.device("cuda", 0)).wrap(model, sync_bn=True).eval()
-    assert any(isinstance(module, nn.SyncBatchNorm) for module in shared.modules())
-    assert torch.equal(shared(images), before)
 
 
 class Hungry(Classification):
@@ -253,21 +242,6 @@ def test_balancing_weights_give_classes_one_sum_and_the_mean_is_one():
     found = balancing_weights(targets)
     assert found.mean() == pytest.approx(1)
     assert [found[targets == c].sum() for c in range(3)] == pytest.approx([100 / 3] * 3, rel=1e-5)
-
-
-def test_weighted_classes_keep_one_sum_when_images_are_mixed():
-    class Probe(Classification):
-        def _cross_entropy(self, logits, targets, weights):
-            return (targets == 1) * weights  # what class 1 weighs
-
-    targets = torch.from_numpy((np.random.default_rng(0).random(10000) < 0.1).astype(np.int64))
-    weights = torch.from_numpy(balancing_weights(targets.numpy()))
-    batch = Batch(
-        torch.zeros(len(targets), 1), targets, torch.arange(len(targets)), weights=weights,
-        partners=targets.flip(0), partner_weights=weights.flip(0), share=0.3,
-    )  # fmt: skip
-    rare = Probe(classes=("a", "b")).classified(torch.zeros(len(targets), 2), batch)
-    assert float(rare) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_an_epoch_is_cut_into_batches_of_nearly_one_size():

@@ -14,16 +14,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import (
-    CLASSES,
-    PATIENCE,
-    Gate,
-    make_images,
-    make_job,
-    wait_for,
-)
-from safetensors.torch import save_file
+from conftest import CLASSES, PATIENCE, Gate, make_job, wait_for
+from made_arrays import rings
 from scipy.ndimage import gaussian_filter
+from tiny_networks import UNET
 
 from deeplense_batch.core.job import DrawSection, Evaluation, JobError, NotYetError
 from deeplense_batch.core.processes import Interrupt
@@ -31,30 +25,17 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.inference.generation import distances, image_statistics
-from deeplense_batch.inference.generation.features import Critic, inception
+from deeplense_batch.inference.generation import distances
 from deeplense_batch.inference.generation.measure import GENERATED, HELD_OUT, TRAINING, measure
-from deeplense_batch.inference.trained import TrainedError, open_trained
-from deeplense_batch.models import INCEPTION
-from deeplense_batch.models.weights import WeightsError, backbone
+from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.runs.evaluation_run import draw_and_measure, evaluate_run, open_critic
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
-from deeplense_batch.simulation.simulate import simulate
 
 CPU = torch.device("cpu")
-TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}
 DRAWN = {"images": 200, "steps": 8}
-
-
-def rings(count, seed, classes=(0, 1, 2)):
-    """Images (N, 1, 24, 24) float32 in [0, 1] of some classes, and these, (N,)."""
-    counts, targets = make_images(3 * count, seed)
-    chosen = np.flatnonzero(np.isin(targets, classes))[:count]
-    images = counts[chosen] / counts.max((2, 3), keepdims=True)[chosen]
-    return images.astype(np.float32), targets[chosen]
 
 
 def generator_job(shards, **fields):
@@ -62,7 +43,7 @@ def generator_job(shards, **fields):
     job = {
         "name": "generator",
         "task": {"name": "generation", "options": options},
-        "model": {"name": "unet", "options": TINY},
+        "model": {"name": "unet", "options": UNET},
         "train": {"epochs": 2, "batch_size": 16, "lr": 2e-3, "ema": 0.9},
     }
     return make_job(shards, **job | fields)
@@ -168,36 +149,6 @@ class TestFeatures:
         assert lost_precision > precision - 0.15
         assert distances.spread(lost) < distances.spread(held_out)
 
-    def test_fid_of_normal_features_is_that_of_their_moments(self):
-        """Against |m - m'|^2 + tr(C + C' - 2 sqrt(C C')), with covariances that commute."""
-        random = np.random.default_rng(0)
-        a, b = random.normal(size=(2, 4000, 3)) * ([[1, 2, 3]], [[2, 2, 1]]) + [[[0.0]], [[1.0]]]
-        expected = 3 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2
-        assert distances.fid(a, b) == pytest.approx(expected, rel=0.1)
-        turned = np.concatenate([a, np.zeros((4000, 9000))], 1)[:50]  # fewer samples than features
-        other = np.concatenate([b, np.zeros((4000, 9000))], 1)[:50]
-        assert distances.fid(turned, other) == pytest.approx(
-            distances.fid(a[:50], b[:50]), rel=1e-6
-        )
-
-    def test_kid_is_the_same_every_time(self):
-        a, b = np.random.default_rng(0).normal(size=(2, 50, 8))
-        before = torch.get_rng_state()
-        assert distances.kid(a, b) == distances.kid(a, b)
-        assert torch.equal(torch.get_rng_state(), before)
-
-    def test_one_process_of_several_finds_them_alone(self, monkeypatch, tmp_path):
-        """The others have ended, and would be waited for in vain."""
-        a, b = np.random.default_rng(0).normal(size=(2, 20, 4))
-        alone = distances.fid(a, b), distances.kid(a, b)
-        store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-        try:
-            monkeypatch.setattr(torch.distributed, "barrier", lambda **_: pytest.fail("waits"))
-            assert (distances.fid(a, b), distances.kid(a, b)) == alone
-        finally:
-            torch.distributed.destroy_process_group()
-
     def test_a_copied_training_set_is_flagged_and_held_out_images_are_not(self, critic):
         train, held_out, new = (rings(120, seed)[0] for seed in (1, 2, 3))
         for look in (lambda x: x.reshape(len(x), -1), lambda x: critic(x)[0]):
@@ -210,115 +161,6 @@ class TestFeatures:
             assert copy["generated"] == 1 and copy["ratio"] < 1e-3 and copy["real"] < 0.02
             fair = distances.copied(near["new"], near["held out"])
             assert fair["generated"] < 0.05 and 0.9 < fair["ratio"] < 1.1
-
-
-class TestStatistics:
-    def test_the_power_of_white_noise_is_flat_and_that_of_a_wave_is_at_its_wavenumber(self):
-        noise = np.random.default_rng(0).normal(0, 2, (200, 32, 32)).astype(np.float32)
-        wavenumbers, power = image_statistics.power_spectrum(noise)
-        assert np.allclose(power, 4, rtol=0.1) and wavenumbers[-1] == 0.5
-        wave = np.cos(2 * np.pi * 5 / 32 * np.arange(32))[None, :, None] * np.ones((1, 1, 32))
-        _, power = image_statistics.power_spectrum(wave.astype(np.float32))
-        assert power.argmax() + 1 == 5
-
-    @pytest.mark.parametrize("galaxy", [0.0, 3.0])
-    def test_the_radius_of_a_ring_is_found_to_a_pixel(self, galaxy):
-        y, x = np.mgrid[:64, :64] - 31.5
-        r = np.hypot(x, y)
-        radii = np.linspace(8, 24, 33)
-        images = np.exp(-((r - radii[:, None, None]) ** 2) / 6) + galaxy * np.exp(-r / 2)
-        images = images + np.random.default_rng(0).normal(0, 0.1, images.shape)
-        found = image_statistics.einstein_radii(images.astype(np.float32))
-        assert np.abs(found - radii).max() < 1
-        falls = image_statistics.einstein_radii(np.exp(-r / 4)[None].astype(np.float32))
-        assert np.isnan(falls).all()
-
-    def test_it_is_that_of_simulated_lenses_on_the_axis(self, tmp_path):
-        """To a pixel, where source and lens are on the axis and nearly round."""
-        simulate(
-            "substructure", tmp_path / "set", preset="varied", images=60,
-            set_={
-                "source.place.x": 0.0, "source.place.y": 0.0, "lens.q": 0.95, "lens.shear": 0.0,
-            },
-        )  # fmt: skip
-        split = open_split(tmp_path / "set", "train")
-        found = image_statistics.einstein_radii(split.images()[:, 0].astype(np.float32))
-        errors = found - split.truth("theta_e") / split.info.pixel_scale
-        assert np.median(np.abs(errors)) < 1
-
-    def test_peaks_above_the_sky_are_counted(self):
-        random = np.random.default_rng(0)
-        images = random.normal(1.0, 0.1, (4, 1, 40, 40)).astype(np.float32)
-        level, noise = image_statistics.sky_of(images)
-        assert level == pytest.approx(1, abs=0.02) and noise == pytest.approx(0.1, rel=0.1)
-        for number in range(4):
-            for place in range(number):
-                images[number, 0, 8 + 8 * place, 20] += 2
-        assert image_statistics.peak_counts(images[:, 0], (level, noise)).tolist() == [0, 1, 2, 3]
-
-    def test_every_distance_is_nothing_to_itself_and_sees_its_fault(self):
-        images, others = rings(60, 3)[0], rings(60, 4)[0]
-        sky = image_statistics.sky_of(images)
-        measure = lambda some: image_statistics.measure(some, sky)  # noqa: E731
-        of = measure(images)
-        assert set(image_statistics.distances(of, of, 0.05).values()) == {0.0}
-        real = image_statistics.distances(measure(others), of, 0.05)
-        blurred = [
-            image_statistics.distances(measure(gaussian_filter(others, (0, 0, s, s))), of, 0.05)
-            for s in (0.5, 1.0, 2.0)
-        ]
-        spectra = [found["power_spectrum"] for found in (real, *blurred)]
-        assert spectra == sorted(spectra) and spectra[1] > 3 * spectra[0]
-        assert blurred[2]["peaks"] > 3 * real["peaks"]
-        bright = image_statistics.distances(measure(1.5 * others), of, np.nan)
-        assert bright["flux"] > 3 * real["flux"] and bright["pixels"] > 3 * real["pixels"]
-        small = np.pad(others[..., ::2, ::2], ((0, 0), (0, 0), (6, 6), (6, 6)))
-        assert image_statistics.distances(measure(small), of, 0.1)["einstein_radius"] > 0.3
-
-
-class TestCritic:
-    def test_its_features_are_the_input_of_the_last_layer(self, critic):
-        images = rings(8, 3)[0]
-        features, logits = critic(images)
-        model = critic.trained.model
-        head = model.get_classifier()
-        assert np.allclose(features @ head.weight.double().detach().numpy().T
-                           + head.bias.double().detach().numpy(), logits, atol=1e-4)  # fmt: skip
-        expected = model(critic.trained.transform(torch.from_numpy(images)))
-        assert np.allclose(logits, expected.detach().numpy(), atol=1e-4)
-
-    def test_it_crops_to_its_field_and_resizes(self, generator, critic):
-        generator = open_trained(generator)
-        small = Critic(cropped(critic.trained), generator, CPU)
-        images = rings(8, 3)[0]
-        assert small.kept == 16 and small(images)[1].shape == (8, 3)
-        around = images.copy()
-        around[..., :4, :] = around[..., -4:, :] = 9
-        assert np.array_equal(small(images)[0], small(around)[0])
-        with pytest.raises(TrainedError, match=r"sees a field 1\.5 times as wide"):
-            Critic(critic.trained, cropped(generator), CPU)
-        with pytest.raises(TrainedError, match="tells no classes"):
-            Critic(generator, generator, CPU)
-
-    def test_inception_is_judged_by_where_its_weights_are(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("DEEPLENSE_WEIGHTS", str(tmp_path))
-        images = rings(3, 3)[0]
-        with pytest.raises(WeightsError, match="fetch"):
-            inception(images, CPU)
-        torch.manual_seed(0)
-        weights = backbone(INCEPTION, pretrained=False).state_dict()
-        file = tmp_path / f"{INCEPTION}.safetensors"
-        save_file({k: v.contiguous() for k, v in weights.items()}, file)
-        digest = subprocess.run(["sha256sum", file.name], cwd=tmp_path, capture_output=True).stdout
-        (tmp_path / "SHA256SUMS").write_bytes(digest)
-        found = inception(images, CPU)(images)
-        assert found.shape == (3, 2048) and np.isfinite(found).all() and found.std(0).any()
-
-
-def cropped(trained):
-    """A run that sees the inner 16 of 24 pixels, enlarged to 20."""
-    data = trained.job.data.model_copy(update={"crop": 16, "size": 20})
-    return replace(trained, job=trained.job.model_copy(update={"data": data}))
 
 
 def test_an_evaluation_measures_the_images_of_a_generator(judged, generator):

@@ -1,9 +1,8 @@
-"""Diffusion: the process in closed form, the network, the task, and a training of it."""
+"""Diffusion: a training, the samplers, and the sets of images that are drawn."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
 import signal
@@ -15,136 +14,25 @@ import pytest
 import torch
 from conftest import CLASSES, PATIENCE, make_job, typed, wait_for
 from made_runs import same_result, start, weights
-from torch import nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.scoring.similarity import ssim
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, sigmas
-from deeplense_batch.models import build, checkpoint
+from deeplense_batch.models import checkpoint
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.tasks import build_task
-from deeplense_batch.tasks.task import Batch, Frame
 from deeplense_batch.training.trainer import BEST
-
-TINY = {"width": 8, "multiples": [1, 2], "blocks": 1, "attention": 0}
-
-
-def batch_of(count=4, size=24, **truth):
-    torch.manual_seed(0)
-    images, targets = torch.randn(count, 1, size, size), torch.arange(count) % 3
-    return Batch(images, targets, torch.arange(count), truth=truth)
-
-
-class TestDenoiser:
-    @pytest.mark.parametrize("size", [64, 128, 150])
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_it_gives_images_of_any_size(self, size, channels):
-        with torch.device("meta"):
-            model = build("unet", channels=channels, classes=3, size=size)
-            shape = (2, channels, size, size)
-            assert model(torch.empty(shape), torch.empty(2)).shape == shape
-
-    def test_every_parameter_learns_and_every_condition_counts(self):
-        torch.manual_seed(0)
-        model = build("unet", channels=1, classes=3, size=26, radius=True, **TINY)
-        nn.init.normal_(model.network.conv_out.weight, std=0.1)
-        images = torch.randn(3, 1, 26, 26)
-        t, labels = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0, 2, -1])
-        radii = torch.tensor([0.1, torch.nan, 0.3])
-        conditioned = model(images, t, labels, radii)
-        conditioned.square().sum().backward()
-        assert [n for n, p in model.named_parameters() if p.grad is None] == []
-        free = model(images, t)
-        differ = (conditioned - free).abs().amax((1, 2, 3)) > 1e-6
-        assert differ.tolist() == [True, True, True]  # by class and radius, class, radius
-        assert torch.equal(model(images, t, torch.full((3,), -1)), free)
-        assert not torch.allclose(free, model(images, 1 - t))
-
-
-class TestTask:
-    @staticmethod
-    def task(**options):
-        return build_task("generation", classes=CLASSES, frame=Frame(1, 24, 0.05), **options)
-
-    def test_a_network_that_knows_the_answer_has_no_loss(self):
-        task, batch = self.task(ssim=0.5, prediction="x0"), batch_of()
-        losses = task.losses(lambda noisy, t, *_: batch.images, batch, 0.0)
-        assert float(losses["squared"]) == 0 and abs(float(losses["unlike"])) < 1e-6
-        outputs = task.predict(lambda noisy, t, *_: batch.images, batch)
-        scores, _ = task.score({name: v.numpy() for name, v in outputs.items()})
-        assert scores["loss"] == 0 and scores["snr_db"] == pytest.approx(120)
-
-    def test_a_network_that_gives_nothing_has_the_loss_of_the_images(self):
-        task, batch = self.task(prediction="x0"), batch_of(64)
-        outputs = task.predict(lambda noisy, t, *_: torch.zeros_like(noisy), batch)
-        scores, _ = task.score({name: v.numpy() for name, v in outputs.items()})
-        assert scores["loss"] == pytest.approx(1, abs=0.02) and abs(scores["snr_db"]) < 0.1
-
-    def test_a_sample_is_judged_alike_in_any_batch(self):
-        task, batch = self.task(conditions=["class"]), batch_of(4)
-        model = build("unet", channels=1, classes=3, size=24, **TINY).eval()
-        nn.init.normal_(model.network.conv_out.weight, std=0.1)
-        whole = task.predict(model, batch)["errors"]
-        for i in (3, 1):
-            one = Batch(batch.images[i:][:1], batch.targets[i:][:1], batch.index[i:][:1])
-            assert torch.allclose(task.predict(model, one)["errors"][0], whole[i], atol=1e-6)
-
-    def test_conditions_reach_the_network_and_are_dropped_at_random(self):
-        task = self.task(conditions=["theta_e", "class"], drop=0.3)
-        spec = task.spec
-        assert spec.num_outputs == 3 and spec.truth_keys == ("theta_e",) and spec.needs_truth
-        seen = []
-
-        def network(noisy, t, labels, radii):
-            seen.append((labels, radii))
-            return noisy
-
-        torch.manual_seed(0)
-        batch = batch_of(1000, 12, theta_e=torch.full((1000,), 1.5))
-        task.losses(network, batch, 0.0)
-        labels, radii = seen[0]
-        dropped = labels < 0
-        assert 0.25 < float(dropped.float().mean()) < 0.35
-        assert torch.equal(dropped, radii.isnan())
-        assert torch.equal(labels[~dropped], batch.targets[~dropped])
-        assert torch.allclose(radii[~dropped], torch.tensor(math.log(1.5)))
-        plain = self.task().spec
-        assert plain.num_outputs == 0 and plain.truth_keys == () and not plain.needs_truth
-
-    def test_similarity_is_that_of_the_library_and_one_of_itself(self):
-        a, b = torch.rand(2, 3, 1, 40, 40)
-        expected = structural_similarity_index_measure(
-            a, b, kernel_size=11, sigma=1.5, data_range=float(b.max() - b.min())
-        )
-        assert float(ssim(a, b)) == pytest.approx(float(expected), abs=1e-5)
-        assert float(ssim(a, a)) == pytest.approx(1, abs=1e-6)
-
-    @pytest.mark.parametrize(
-        ("options", "sentence"),
-        [
-            ({"schedule": "sqrt"}, "schedule: got 'sqrt'; allowed: linear, cosine, edm"),
-            ({"prediction": "noise"}, "prediction: got 'noise'"),
-            ({"conditions": ["mass"]}, "conditions: got 'mass'; allowed: class, theta_e"),
-            ({"ssim": 2.0}, "ssim and drop"),
-            ({"min_snr": 0.0}, "min_snr: should be above 0"),
-        ],
-    )
-    def test_options_out_of_range(self, options, sentence):
-        with pytest.raises(ValueError, match=sentence):
-            self.task(**options)
 
 
 def generation_job(shards, **train):
     return make_job(
         shards,
         task={"name": "generation", "options": {"conditions": ["class"], "ssim": 0.3}},
-        model={"name": "unet", "options": TINY},
+        model={"name": "unet", "options": UNET},
         train={"epochs": 2, "batch_size": 16, "lr": 1e-3, "ema": 0.9} | train,
     )
 

@@ -1,0 +1,32 @@
+"""Structural similarity of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from deeplense_batch.core.scoring.similarity import ssim
+
+
+def test_similarity_is_that_of_the_library_and_one_of_itself():
+    a, b = torch.rand(2, 3, 1, 40, 40)
+    expected = structural_similarity_index_measure(
+        a, b, kernel_size=11, sigma=1.5, data_range=float(b.max() - b.min())
+    )
+    assert float(ssim(a, b)) == pytest.approx(float(expected), abs=1e-5)
+    assert float(ssim(a, a)) == pytest.approx(1, abs=1e-6)
+
+
+def test_it_falls_with_noise_and_does_not_depend_on_the_unit():
+    torch.manual_seed(0)
+    image, noise = torch.rand(2, 1, 1, 40, 40)
+    found = [float(ssim(image + amount * noise, image)) for amount in (0.0, 0.1, 0.3, 1.0)]
+    assert found == sorted(found, reverse=True) and found[-1] < 0.9 * found[0]
+    scaled = float(ssim(100 * (image + 0.3 * noise), 100 * image))
+    assert scaled == pytest.approx(found[2], abs=1e-4)
+
+
+def test_images_without_any_contrast_are_no_error():
+    flat = torch.full((1, 1, 16, 16), 3.0)
+    assert float(ssim(flat, flat)) == pytest.approx(1)

@@ -1,0 +1,72 @@
+"""What a comparison says in words: each sentence from the rows that it is about."""
+
+from __future__ import annotations
+
+from report_content import row
+
+from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.text import best_model, heading, sentences
+
+
+def runs_of(label, *, inferred=None, count=1, **values):
+    """A model of so many runs, each of these values."""
+    known = {
+        "data_digest": "1a2b", "test": "val", "test_samples": 600, "commit": "abc",
+        "auc": 0.8, "valid_score": 0.9, "model": label, "notes": [],
+    }  # fmt: skip
+    return ModelRuns(label, [row(n, **known | values) for n in range(count)], inferred or {})
+
+
+def test_a_comparison_is_named_by_its_data_and_by_a_task_that_is_not_the_usual_one():
+    assert heading([runs_of("a")]) == "Data 1a2b, test slice val"
+    regression = runs_of("a", task="regression", learns="log10 mass")
+    assert heading([regression]) == "Data 1a2b, test slice val, regression of log10 mass"
+
+
+def test_the_best_is_told_with_what_picked_it():
+    interval = {"auc_low": 0.75, "auc_high": 0.85}
+    assert best_model([runs_of("a", inferred=interval)]) == (
+        "Best by validation: a, validation AUC 0.9000, test AUC 0.8000 [0.7500, 0.8500] on 600 "
+        "samples"
+    )
+    untested = best_model([runs_of("a", auc=None)])
+    assert untested.endswith("validation AUC 0.9000, test AUC - on 600 samples")
+    unvalidated = best_model([runs_of("a", valid_score=None)])
+    assert "too optimistic, since no run has a validation score: a, AUC 0.8000 on" in unvalidated
+    assert best_model([runs_of("a", valid_score=None, auc=None)]).startswith("No model has")
+
+
+def test_models_that_are_as_good_as_the_best_are_named_up_to_twelve():
+    def said(*tied):
+        others = [runs_of(f"m{i}", inferred={"tied": one}) for i, one in enumerate(tied)]
+        return sentences([runs_of("best"), *others])[1]
+
+    assert said(False) == "The other model is distinguishable from it."
+    assert said(False, False) == "All 2 other models are distinguishable from it."
+    assert said(True, False, True) == "Not distinguishable from it: 2 of 3 others (m0; m2)."
+    assert said(*[True] * 14).endswith("m10; m11; and 2 more).")
+    assert said() == "Data: those of another program; 600 test samples."  # nothing was tested
+
+
+def test_a_note_says_whose_it_is():
+    models = [runs_of("a", notes=["of all", "of one"], count=2), runs_of("b", notes=["of all"])]
+    said = sentences(models, notes=["a picture is missing"])
+    assert said[2:5] == [
+        "Note: of all (all models).", "Note: of one (a).", "Note: a picture is missing."
+    ]  # fmt: skip
+
+
+def test_runs_that_were_carried_out_differently_are_told():
+    model = runs_of("a", count=3, resolved={"processes": [1], "amp": "off"})
+    model.runs[2]["resolved"] = {"processes": [1, 2], "amp": "off"}
+    (note,) = [sentence for sentence in sentences([model]) if "carried out" in sentence]
+    assert note.startswith("Note: runs of a were carried out differently")
+    assert note.endswith("may change a score: processes 1 (2), 1 and 2 (1).")
+
+
+def test_the_last_sentence_is_by_which_code_and_when():
+    models = [runs_of("a", updated="2026-02-03T10:00"), runs_of("b", updated="2026-02-01T11:00")]
+    models[1].runs[0]["commit"] = None
+    said = sentences(models)[-1]
+    assert said == "Code abc, of unknown commit; runs finished 2026-02-01 to 2026-02-03."
+    assert sentences([runs_of("a")])[-1] == "Code abc; runs finished at an unknown time."

@@ -1,0 +1,55 @@
+"""A number behind the image, learnt from the images that have one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deeplense_batch.tasks import build_task
+from deeplense_batch.tasks.task import Batch
+
+CLASSES = ("no", "sphere", "vort")
+
+
+class TestRegression:
+    """Of the logarithm of a mass, which a third of the images have."""
+
+    MASS = np.array([1e-22, np.nan, 1e-21, np.nan, 1e-23, np.nan])
+
+    def task(self, **options):
+        task = build_task("regression", classes=CLASSES, **options)
+        task.fit_statistics(np.zeros(6, np.int64), {"axion_mass_ev": self.MASS})
+        return task
+
+    def batch(self, outputs):
+        truth = {"axion_mass_ev": torch.from_numpy(self.MASS).float()}
+        cut = {name: values[[0, 2, 4]] for name, values in truth.items()}
+        return Batch(outputs, torch.zeros(3, dtype=torch.long), torch.arange(3), truth=cut)
+
+    def test_it_learns_the_scaled_logarithm_and_answers_in_decades(self):
+        task = self.task()
+        assert (
+            task.trainable_mask(np.zeros(6), {"axion_mass_ev": self.MASS}).tolist()
+            == [True, False] * 3
+        )
+        perfect = (torch.tensor([[-22.0], [-21.0], [-23.0]]) + 22) / (2 / 3) ** 0.5
+        assert float(task.losses(nn.Identity(), self.batch(perfect), 0.0)["loss"]) < 1e-8
+        answer = task.predict(nn.Identity(), self.batch(perfect))
+        assert answer["predicted"].tolist() == pytest.approx([-22, -21, -23], abs=1e-5)
+        scores, _ = task.score({name: v.numpy() for name, v in answer.items()})
+        assert scores["r2"] == pytest.approx(1) and scores["mae"] < 1e-5
+        other = build_task("regression", classes=CLASSES)
+        other.load_state_dict(task.state_dict())
+        repeated = other.predict(nn.Identity(), self.batch(perfect))
+        assert all(torch.equal(repeated[name], value) for name, value in answer.items())
+
+    def test_what_cannot_be_learnt_is_a_sentence(self):
+        task = build_task("regression", classes=CLASSES)
+        with pytest.raises(ValueError, match="log10 axion_mass_ev is one and the same"):
+            task.fit_statistics(np.zeros(3), {"axion_mass_ev": np.full(3, np.nan)})
+        with pytest.raises(ValueError, match="lens has 4 numbers an image; expected one"):
+            build_task("regression", classes=CLASSES, target="lens").fit_statistics(
+                np.zeros(3), {"lens": np.ones((3, 4))}
+            )

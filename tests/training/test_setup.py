@@ -1,0 +1,75 @@
+"""What a job becomes: images, task and network that belong together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_job
+from made_runs import untrained, weights
+from torch import nn
+
+from deeplense_batch.core.distributed import World
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.tasks.task import Frame
+from deeplense_batch.training.setup import frame_of, gflops_of, set_up
+from deeplense_batch.training.trainer import BEST
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def test_a_pixel_is_as_wide_as_crop_and_size_make_it(shards):
+    info = replace(open_split(shards, "train").info, pixel_scale=0.1)
+    for data, frame in (
+        ({}, Frame(1, 24, 0.1)),
+        ({"crop": 20}, Frame(1, 20, 0.1)),
+        ({"crop": 20, "size": 40}, Frame(1, 40, 0.05)),
+        ({"size": 12}, Frame(1, 12, 0.2)),
+    ):
+        found = frame_of(make_job(shards, data=data), info)
+        assert (found.channels, found.size) == (frame.channels, frame.size)
+        assert found.pixel_scale == pytest.approx(frame.pixel_scale)
+
+
+def test_operations_of_one_image_are_counted():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 10))
+    expected = 2 * 4 * 9 * 64 + 2 * 256 * 10  # a multiplication and an addition are two
+    assert gflops_of(model, Frame(1, 8, 0.1)) * 1e9 == pytest.approx(expected)
+    assert model.training
+
+
+def test_every_slice_is_normalised_as_the_training_images_are(shards):
+    made = set_up(make_job(shards), ALONE)
+    assert made.samples == {"train": 120, "valid": 53, "test": 54}
+    assert made.train.transform == made.valid.transform == made.test.transform
+    seen = made.train.transform(torch.from_numpy(made.train.split.images()).float())
+    assert float(seen.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(seen.std()) == pytest.approx(1, abs=1e-3)
+    assert made.frame.size == 24 and made.task.classes == made.info.classes
+
+
+def test_a_seed_gives_the_weights_that_a_training_starts_from(shards):
+    one, again, other = (
+        set_up(make_job(shards, seed=s), ALONE).model.fc.weight for s in (1, 1, 2)
+    )
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_it_may_start_from_the_weights_of_another_run(shards, tmp_path):
+    first = untrained(make_job(shards, seed=5), tmp_path)
+    made = set_up(make_job(shards, train={"init": str(first.run.path)}), ALONE)
+    expected = weights(first, BEST)
+    assert all(torch.equal(value, expected[n]) for n, value in made.model.state_dict().items())
+
+
+def test_images_that_are_too_few_or_lack_what_is_learnt_are_refused(shards):
+    many = World(0, 54, torch.device("cpu"))
+    sentence = "53 samples of val are less than one for each of 54 processes"
+    with pytest.raises(ShardError, match=sentence):
+        set_up(make_job(shards), many)
+    task = {"name": "regression", "options": {"target": "theta_e"}}
+    with pytest.raises(
+        ShardError, match="has no truth/theta_e, which the task learns; 'simulate'"
+    ):
+        set_up(make_job(shards, task=task), ALONE)
