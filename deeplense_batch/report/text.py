@@ -55,7 +55,7 @@ def best_model(models: Sequence[ModelRuns]) -> str:
     interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
     if best.valid_score is None:
         if test is None:
-            return f"No model has a {name} by which to pick the best"
+            return f"No model has a value of {name} by which to pick the best"
         return (
             f"Best by its test score, which is therefore too optimistic, since no run has a "
             f"validation score: {best.label}, {name} {test:.4f}{interval} on "

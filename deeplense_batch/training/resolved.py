@@ -47,10 +47,11 @@ def of_pieces(job: Job, world: World, stepper: Stepper) -> str | None:
     None where every image goes through the network alone, or where the recipe by itself, on one
     process, makes the same pieces.
     """
-    at_once, _ = _at_once(job, stepper.micro_batch, world.size)
-    asked, _ = _at_once(job, job.train.micro_batch, 1)
+    at_once, pieces = _at_once(job, stepper.micro_batch, world.size)
+    asked, asked_pieces = _at_once(job, job.train.micro_batch, 1)
     parts = _dependent(stepper.model, job)
-    if _synced(job, world) and "batch norm" in parts and at_once * world.size == asked:
+    whole = pieces == asked_pieces == 1 or at_once * world.size == asked
+    if _synced(job, world) and "batch norm" in parts and whole:
         parts.remove("batch norm")
     if at_once == asked or not parts:
         return None

@@ -70,6 +70,14 @@ def test_a_batch_norm_over_all_gpus_sees_the_whole_batch(shards, sync_bn):
     assert of_pieces(job, two, stepper).startswith("batch norm worked on 5 images")
 
 
+def test_a_batch_that_gpus_do_not_divide_is_whole_for_a_norm_over_all(shards):
+    job, stepper = trained_by(shards, sync_bn=True, batch_size=21)
+    two = World(0, 2, torch.device("cuda", 0))
+    assert of_pieces(job, two, stepper) is None  # 11 and 10 images, in one piece each
+    job, stepper = trained_by(shards, sync_bn=True, batch_size=21, micro_batch=7)
+    assert of_pieces(job, two, stepper) is not None  # two pieces of each in place of three
+
+
 def test_the_record_has_the_processes_of_every_attempt(shards):
     job, stepper = trained_by(shards, sync_bn=True, micro_batch=8)
     assert resolved(job, ALONE, stepper, [2, 4, 2]) == {

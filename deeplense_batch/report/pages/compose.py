@@ -81,11 +81,12 @@ def searches(
 def _search_of(model: ModelRuns, samples: Predictions | None) -> Search | None:
     if samples is None or samples.probabilities is None or model.runs[0]["task"] != "detection":
         return None
-    k = samples.positive
-    if not 0 < samples.targets.sum() < len(samples.ids):
+    k, labelled = samples.positive, samples.targets >= 0
+    positive = samples.targets[labelled] == k
+    if not 0 < positive.sum() < len(positive):
         return None
     threshold = score_of(model.picked, "threshold")
-    return search(samples.targets == k, samples.probabilities[:, k], threshold)
+    return search(positive, samples.probabilities[labelled, k], threshold)
 
 
 def compose(

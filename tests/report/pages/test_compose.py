@@ -150,6 +150,22 @@ def test_searches_are_those_of_the_runs_that_validation_picks():
         assert searches([one], {"a": answers}) == [None]
 
 
+def test_a_search_is_followed_over_samples_with_a_label():
+    _, positive, (scores,) = searched(1)
+    chance = 1 / (1 + np.exp(-scores))
+    pair = np.stack([1 - chance, chance], axis=1)
+    unlabelled = np.where(np.arange(len(positive)) % 2, -1, positive)
+    model = ModelRuns("a", [{"task": "detection", "valid_score": 0.9, "more": {}}])
+    found, labelled = [
+        searches([model], {"a": Predictions(ids, targets, ("other", "lens"), scored)})[0]
+        for ids, targets, scored in (
+            (np.arange(len(positive)).astype(str), unlabelled, pair),
+            (np.arange(len(positive[::2])).astype(str), positive[::2].astype(int), pair[::2]),
+        )
+    ]
+    assert found == labelled and found.share == positive[::2].mean()
+
+
 def test_any_label_is_shown_as_it_is(tmp_path):
     content, runs = comparison_and_runs(3)
     for model, rows in zip(content["models"], runs, strict=True):
