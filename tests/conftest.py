@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.job import Job
@@ -101,6 +102,24 @@ def make_job(shards: Path, **fields: dict) -> Job:
 @pytest.fixture
 def job(shards: Path) -> Job:
     return make_job(shards)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of two small runs in the current folder, whose bin/ is searched for programs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    content = {
+        "model": {"name": "test_resnet"},
+        "data": {"root": str(shards)},
+        "train": {"epochs": 2, "batch_size": 8, "lr": 5e-3},
+        "resources": {"gpus": 0, "hours": 1},
+        "seeds": [0, 1],
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 @pytest.fixture
