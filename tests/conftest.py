@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,6 +178,11 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def readers() -> list[threading.Thread]:
+    """The threads of this process that read images."""
+    return [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 _HOLD = """\

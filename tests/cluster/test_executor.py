@@ -9,6 +9,7 @@ import pytest
 from conftest import typed
 
 from deeplense_batch.cluster.executor import EXECUTORS, Options, make_executor
+from deeplense_batch.core.job import JobError, OverrideError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.runs.plan import plan
 
@@ -34,3 +35,15 @@ def test_flags_of_slurm_are_for_slurm(recipe, capsys):
     )
     assert code == 2 and error == "--jobs_per_gpu: is for --cluster local, not --cluster slurm\n"
     assert typed(capsys, "cancel", "--state=done")[:2] == (2, "")
+
+
+def test_an_executor_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(JobError, match=r"^--cluster: unknown 'slrum'; did you mean 'slurm'"):
+        make_executor("slrum", tmp_path, Options())
+
+
+def test_an_option_says_which_executor_heeds_it(tmp_path):
+    with pytest.raises(OverrideError, match=r"^--chain: is for --cluster slurm, not --cluster de"):
+        make_executor("debug", tmp_path, Options(chain=2))
+    executor = make_executor("slurm", tmp_path, Options(chain=2, parallel=3))
+    assert (executor.out, executor.options.chain, executor.waits) == (tmp_path, 2, False)

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from conftest import typed
@@ -127,3 +128,20 @@ def test_more_gpus_than_there_are_is_refused(recipe, capsys, monkeypatch):
     code, _, errors = typed(capsys, "submit", "--grid", recipe, "--resources.gpus=2")
     assert code == 3 and "small: resources.gpus: asks for 2, this machine shows 1" in errors
     assert not find_runs(recipe.parent / "runs")
+
+
+def test_a_run_that_this_process_cannot_begin_is_told_and_the_next_is_begun(recipe, caplog):
+    items = plan(load_jobs(recipe), Path("runs"))
+    for item in items:
+        item.create()
+    logger = logging.getLogger("deeplense_batch.cluster.local")
+    (items[0].run.path / "job.yaml").write_text("name: [")
+    began = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            local, "execute", lambda item, **how: began.append((item.run.name, how)) or 0
+        )
+        patch.setattr(logger.parent, "propagate", True)
+        local.Debug(Path("runs"), Options(device="cpu")).submit(items)
+    assert began == [(items[1].run.name, {"device": "cpu"})]
+    assert f"did not begin {items[0].run.name}" in caplog.text

@@ -10,7 +10,14 @@ import pytest
 from conftest import typed
 from slurm_programs import program
 
-from deeplense_batch.cluster.slurm_queue import SlurmError, elements, ranks
+from deeplense_batch.cluster.slurm_queue import (
+    Element,
+    SlurmError,
+    elements,
+    largest_array,
+    ranks,
+    scancel,
+)
 from deeplense_batch.core.rundir import ELEMENT, Status, find_runs
 
 
@@ -78,3 +85,32 @@ def test_what_slurm_says_of_a_run(recipe, capsys, files, slurm, shown, monkeypat
         assert "SLURM 5_0 PENDING: Priority" in told
     program("squeue", "echo down >&2; exit 1")
     assert typed(capsys, "status")[1].splitlines()[-1] == f"1 run: 1 {files}"
+
+
+def test_many_jobs_are_cancelled_by_few_commands(recipe):
+    program("scancel", 'echo $# >> asked; echo "$@" >> ids')
+    scancel([str(number) for number in range(450)])
+    assert Path("asked").read_text().split() == ["200", "200", "50"]
+    assert Path("ids").read_text().split() == [str(number) for number in range(450)]
+    Path("asked").unlink()
+    scancel([])
+    assert not Path("asked").exists()
+    program("scancel", "echo 'scancel: error:  Invalid' >&2; echo 'job id' >&2; exit 1")
+    with pytest.raises(SlurmError, match=r"^scancel failed: scancel: error: Invalid job id$"):
+        scancel(["7"])
+
+
+def test_the_largest_array_is_slurm_s_or_the_usual_one(recipe, monkeypatch):
+    program("scontrol", r"printf 'A = 1\nMaxArraySize            = 42001\nMaxJobCount = 7\n'")
+    assert largest_array() == 42001
+    program("scontrol", "echo 'MaxJobCount = 7'")
+    assert largest_array() == 1000
+    monkeypatch.setenv("PATH", "")
+    assert largest_array() == 1000  # there is no SLURM here
+
+
+def test_elements_are_asked_about_by_their_arrays(recipe):
+    program("squeue", r"""echo "$@" > asked; printf 'a-0-b|3|9_3|RUNNING|None\n'""")
+    found = elements(["a-0-b_3", "a-0-b_4", "c-1-d_0"])
+    assert found == {"a-0-b_3": Element("9_3", "RUNNING", "None")}
+    assert "--name=a-0-b,c-1-d" in Path("asked").read_text()

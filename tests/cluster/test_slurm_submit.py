@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from conftest import PATIENCE
 from slurm_programs import program
 
 from deeplense_batch.cluster.executor import Options, make_executor
+from deeplense_batch.cluster.slurm_submit import write_scripts
 from deeplense_batch.cluster.submit import Submission, submit
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.runs.plan import plan
@@ -53,3 +56,36 @@ echo Submitted batch job 7""",
                 os._exit(1)
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt
         assert sorted((out / "handed").read_text().split()) == ["s0", "s1"], attempt
+
+
+def test_scripts_are_written_for_each_array_and_their_runs_are_made(recipe):
+    large = load_jobs(recipe, {"resources.memory_gb": 64, "name": "large"})
+    todo = plan([*load_jobs(recipe), *large], Path("runs"))
+    first, second = write_scripts(todo, Path("scripts"), parallel=1, device="cpu")
+    assert (first, second) == (Path("scripts/small-0.sbatch"), Path("scripts/large-1.sbatch"))
+    for path, memory in ((first, "8 GB"), (second, "64 GB")):
+        shebang, about, how, *rest = path.read_text().splitlines()
+        assert shebang.startswith("#!") and how.endswith(f"then: sbatch {path}")
+        assert about == f"# An array of 2 runs: 1 CPU, {memory}, 1 h each."
+        assert "#SBATCH --array=0-1%1" in rest and "--device=cpu" in path.read_text()
+    assert [item.run.status().state for item in todo] == ["planned"] * 4
+
+
+def test_what_is_handed_over_is_recorded_with_the_jobs_behind_it(recipe):
+    program(
+        "sbatch", 'echo >> asked; n=$(wc -l < asked); cp "$1" $n.sh; echo Submitted batch job $n'
+    )
+    program("squeue", "exit 0")
+    todo = plan(load_jobs(recipe), Path("runs"))
+    for item in todo:
+        item.create()
+    options = Options(chain=2, collect=Path("report"))
+    make_executor("slurm", Path("runs"), options).submit(todo)
+    (folder,) = Path("runs/.submit").iterdir()
+    record = json.loads((folder / "submission.json").read_text())
+    assert (record["cluster"], record["jobs"]) == ("slurm", ["1", "2", "3", "4"])
+    lines = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    assert [line["element"] for line in lines] == [item.run.status().element for item in todo]
+    assert [Path(line["run"]).name for line in lines] == [item.run.path.name for item in todo]
+    waits = [re.findall(r"#SBATCH --dependency=(.*)", Path(f"{n}.sh").read_text()) for n in "1234"]
+    assert waits == [[], ["afternotok:1"], ["afternotok:2"], ["afterany:1:2:3"]]
