@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.job import Job
@@ -105,6 +107,24 @@ def job(shards: Path) -> Job:
 
 
 @pytest.fixture
+def recipe(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of two small runs in the current folder, whose bin/ is searched for programs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    content = {
+        "model": {"name": "test_resnet"},
+        "data": {"root": str(shards)},
+        "train": {"epochs": 2, "batch_size": 8, "lr": 5e-3},
+        "resources": {"gpus": 0, "hours": 1},
+        "seeds": [0, 1],
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
 def shared() -> Iterator[None]:
     """New files may be read by everybody, as on a disk that colleagues share."""
     before = os.umask(0o022)
@@ -159,6 +179,11 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def readers() -> list[threading.Thread]:
+    """The threads of this process that read images."""
+    return [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 _HOLD = """\

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, make_job, typed
+from conftest import make_job, typed
 
 from deeplense_batch.cli import cluster_verbs, data_verbs, inference_verbs, run_verbs
-from deeplense_batch.cli.parse import describe
 from deeplense_batch.cli.verbs import GROUPS, VERBS, read
-from deeplense_batch.cluster.recipes import one_of_several
-from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, Status
 
 
@@ -73,16 +66,6 @@ def test_a_misspelt_word_is_usage_and_nothing_happens(runs, words, capsys):
     assert (code, shown) == (2, "")
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
-def test_the_bare_program_lists_every_verb_by_what_it_is_for(words, capsys):
-    code, shown, error = typed(capsys, *words)
-    assert (code, error) == (0, "")
-    for group, verbs in GROUPS.items():
-        section = shown.split(f"{group}\n")[1].split("\n\n")[0]
-        names = [line.split()[0] for line in section.splitlines() if line[2] != " "]
-        assert names == [verb.__name__ for verb in verbs]
-
-
 def test_every_verb_has_its_row():
     """A function that a file of verbs offers, and that no group has, could not be typed."""
     offered = {
@@ -94,27 +77,6 @@ def test_every_verb_has_its_row():
     assert (
         set(listed) == offered and len(listed) == len(offered) == len(VERBS) - 1
     )  # judge is evaluate
-
-
-@pytest.mark.parametrize("name", VERBS)
-@pytest.mark.parametrize("width", [50, 90])
-def test_every_verb_describes_itself_with_an_example(name, width, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", str(width))
-    code, shown, error = typed(capsys, name, "--help")
-    assert (code, error) == (0, "") and shown.isascii()
-    known = describe(VERBS[name])
-    example = shown.split("Example:\n")[1].splitlines()[0]
-    for line in shown.splitlines()[1:]:
-        assert len(line) <= width or line == example, line
-    flat = " ".join(shown.split())
-    for parameter in known.parameters:
-        assert parameter.about and parameter.about in flat and parameter.typed in flat, parameter
-    program, words = example.strip().split(known.name, 1)
-    assert program == "python -m deeplense_batch "
-    verb = read([known.name, *shlex.split(words)])
-    assert verb.function is VERBS[name]
-    for word in shlex.split(words):
-        assert not word.startswith("jobs/") or (REPOSITORY / word).is_file(), word
 
 
 @pytest.mark.parametrize(
@@ -159,73 +121,6 @@ def test_a_misspelt_flag_names_the_nearest(capsys):
 def test_an_unset_variable_is_no_folder(capsys):
     code, _, error = typed(capsys, "pack", "somewhere", "")
     assert code == 2 and "an unset variable?" in error
-
-
-def test_the_version_is_told(capsys):
-    assert typed(capsys, "--version")[:2] == (0, "0.1.0\n")
-
-
-def test_models_lists_names_and_sizes(capsys):
-    _, shown, _ = typed(capsys, "models")
-    assert "resnet18" in shown and "11.172 M" in shown
-
-
-def test_a_run_name_that_looks_like_a_number_stays_a_name(capsys):
-    code, _, error = typed(capsys, "run", "12e45678")
-    assert code == 3 and "12e45678: cannot be read" in error
-
-
-def test_run_takes_one_run_only(tmp_path, capsys):
-    path = tmp_path / "two.yaml"
-    path.write_text("model: {name: resnet18}\ndata: {root: d}\nseeds: [0, 1]\n")
-    code, _, error = typed(capsys, "run", path)
-    says = (
-        f"{path}: holds 2 runs; add --seed=0 to take one, or type 'submit --grid {path}' for all\n"
-    )
-    assert (code, error) == (2, says)
-    code, _, error = typed(capsys, "run", path, "--seed=0")
-    assert code == 3 and "no such folder of shards" in error
-    code, _, error = typed(capsys, "submit", path)
-    says = f"{path}: holds 2 runs; add --grid to take them all, or --seed=0 to take one\n"
-    assert (code, error) == (2, says)
-
-
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "jobs").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_the_flags_that_take_one_run_of_a_recipe_do(path):
-    jobs = load_jobs(path)
-    if len(jobs) > 1:
-        verb = read(["run", str(path), *shlex.split(one_of_several(path, jobs, {}))])
-        fields = {name: value for name, value in verb.values.items() if name != "job"}
-        one, *same = load_jobs(path, fields)
-        assert one in jobs and all(other == one for other in same)
-
-
-def test_all_jobs_of_a_fresh_clone_lead_with_what_brings_most(tmp_path, monkeypatch, capsys):
-    """Nothing is there: one sentence with one command, then a line for each thing that lacks."""
-    shutil.copytree(REPOSITORY / "jobs", tmp_path / "jobs")
-    monkeypatch.chdir(tmp_path)
-    for verb in ("submit", "sbatch"):
-        code, shown, error = typed(capsys, verb, "--grid")
-        assert code == 3 and error.startswith(
-            "no recipe in jobs/ has what it needs here; 'submit jobs/simulate.yaml' brings "
-            "data/common_test_1, which "
-        )
-        assert error.count("\n") == 1 and len(shown.splitlines()) <= 6
-        recipes = [path for path in Path("jobs").glob("*.yaml") if path.stem != "simulate"]
-        assert f"of {len(recipes)} lack" in error
-        for path in recipes:
-            assert re.search(rf"\b{path.stem}\b", shown), path
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_reader_may_leave_early(runs):
-    command = f"{sys.executable} -m deeplense_batch models | head -1"
-    answer = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=os.environ
-    )
-    assert "Traceback" not in answer.stderr and "BrokenPipe" not in answer.stderr
 
 
 def test_of_a_field_given_twice_the_last_one_counts():

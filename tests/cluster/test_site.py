@@ -44,3 +44,17 @@ def test_profiles_that_come_with_it_are_read(monkeypatch, tmp_path):
     monkeypatch.setenv("DEEPLENSE_PROFILE", str(tmp_path / "none.yaml"))
     with pytest.raises(JobError, match=r"none\.yaml: cannot be read \(No such file"):
         load_profile()
+
+
+@pytest.mark.parametrize("name", ["array", "wrap", "parsable", "test-only", "wait"])
+def test_options_of_sbatch_that_submit_sets_are_refused(tmp_path, name):
+    (tmp_path / "profile.yaml").write_text(f"sbatch: {{{name}: '1-9'}}\n")
+    with pytest.raises(JobError, match=rf"sbatch\.{name}: {name} is set by 'submit'"):
+        load_profile(tmp_path / "profile.yaml")
+
+
+def test_a_fault_of_a_profile_is_told_in_its_own_words(tmp_path):
+    (tmp_path / "profile.yaml").write_text("sbatch: {qos: }\n")
+    with pytest.raises(JobError, match=r"sbatch\.qos: expected text, got None") as error:
+        load_profile(tmp_path / "profile.yaml")
+    assert "function" not in str(error.value)

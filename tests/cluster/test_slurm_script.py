@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
-import traceback
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE, require_programs, typed
+from conftest import require_programs, typed
+from slurm_programs import profile, program
 
-from deeplense_batch.cli import cluster_verbs
-from deeplense_batch.cluster.executor import EXECUTORS, Options, make_executor
-from deeplense_batch.cluster.slurm_queue import SlurmError, elements, ranks
-from deeplense_batch.cluster.submit import Submission, submit
 from deeplense_batch.core.job import Resources
-from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import ELEMENT, RunBusyError, RunDir, Status, find_runs
-from deeplense_batch.runs.plan import plan
-
-RECIPE = {
-    "model": {"name": "test_resnet"},
-    "train": {"epochs": 2, "batch_size": 8},
-    "resources": {"gpus": 0, "hours": 1},
-    "seeds": [0, 1],
-}
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    (tmp_path / "bin").mkdir()
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(RECIPE | {"data": {"root": str(shards)}}))
-    return path
-
-
-def program(name: str, text: str) -> None:
-    path = Path("bin") / name
-    path.write_text(f"#!/bin/bash\n{text}\n")
-    path.chmod(0o755)
-
-
-def profile(**fields: object) -> None:
-    Path("slurm").mkdir(exist_ok=True)
-    Path("slurm/profile.yaml").write_text(yaml.safe_dump(fields))
 
 
 def test_resources_share_processes_out():
@@ -170,24 +133,6 @@ def test_equal_resources_share_an_array_and_long_ones_are_split(recipe, capsys):
     assert not Path("runs").exists()
 
 
-def test_hours_are_told_by_past_runs_or_bench_or_are_unknown(recipe, capsys):
-    words = ["submit", "--grid", recipe, "--dry_run", "--cluster=slurm"]
-    assert "hours of 2 runs unknown: none like it ran here" in typed(capsys, *words)[1]
-    done = ["submit", "--grid", recipe, "--cluster=debug", "--seeds=[7]"]
-    assert typed(capsys, *done)[0] == 0
-    shown = typed(capsys, *words)[1]
-    assert "CPU-hours will be used" in shown and "unknown" not in shown
-    speed = {"model": "test_resnet", "images_per_s": 120 * 2 * 2 / 7200}
-    bench = {"device": {"type": "cuda"}, "models": [speed]}
-    Path("bench.json").write_text(json.dumps(bench))
-    profile(gpu_hour_price=0.5)
-    shown = typed(capsys, *words, "--resources.gpus=1", "--bench=bench.json")[1]
-    assert "about 2 GPU-hours will be used; at 0.5 EUR each, 1.00" in shown
-    Path("bench.json").write_text("{}")
-    code, _, error = typed(capsys, *words, "--bench=bench.json")
-    assert code == 3 and "is not what 'bench --out' wrote" in error
-
-
 def test_slurm_that_is_not_there_or_refuses_is_one_sentence(recipe, capsys, monkeypatch):
     words = ["submit", "--grid", recipe, "--cluster=slurm"]
     monkeypatch.setenv("PATH", str(Path("bin").absolute()))
@@ -202,72 +147,6 @@ def test_slurm_that_is_not_there_or_refuses_is_one_sentence(recipe, capsys, monk
         run.write_json("status.json", content | {"pid": 2**22 + 1})
     code, _, error = typed(capsys, *words)
     assert code == 4 and "invalid partition specified: gpux" in error.splitlines()[-1]
-
-
-def test_the_ranks_of_srun(monkeypatch):
-    given = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "11",
-             "SLURM_JOB_NODELIST": "no-such-node[003-004,7],other", "SLURM_NODEID": "1",
-             "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.3"}  # fmt: skip
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    found = ranks(os.environ)
-    assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == ("5", "1", "8")
-    assert found["MASTER_ADDR"] == "10.0.0.3"  # no-such-node003 is a name of SLURM alone
-    assert 15000 <= int(found["MASTER_PORT"]) < 30000
-    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,other")
-    assert ranks(os.environ)["MASTER_ADDR"] == "localhost"
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-    assert ranks(os.environ)["MASTER_PORT"] != found["MASTER_PORT"]
-    with pytest.raises(SlurmError, match="SLURM_PROCID is not set; srun starts such a run"):
-        ranks({})
-
-
-def test_an_element_at_work_says_more_than_a_link_that_waits(recipe):
-    program("squeue", r"printf 'a-0-b|1|5_1|RUNNING|None\na-0-b|1|6_1|PENDING|Dependency\n'")
-    assert elements(["a-0-b_1"])["a-0-b_1"].state == "RUNNING"
-
-
-QUEUE = {"pending": "PENDING|Priority", "running": "RUNNING|None", "ending": "COMPLETING|None"}
-
-
-@pytest.mark.parametrize(
-    ("files", "slurm", "shown"),
-    [
-        ("queued", "pending", "queued"),
-        ("queued", None, "planned"),  # cancelled while it waited
-        ("stopped", "pending", "queued"),  # requeued
-        ("stopped", "ending", "queued"),
-        ("stopped", None, "stopped"),
-        ("running", "pending", "queued"),  # its node died
-        ("running", "running", "running"),
-        ("running", None, "lost"),
-        ("failed", "pending", "queued"),  # on another node
-        ("failed", "ending", "failed"),
-        ("failed", None, "failed"),
-        ("done", "ending", "done"),
-    ],
-)
-def test_what_slurm_says_of_a_run(recipe, capsys, files, slurm, shown, monkeypatch):
-    line = f"printf 't-0-small|0|5_0|{QUEUE[slurm]}\\n'" if slurm else "exit 0"
-    program("squeue", line)
-    program("sacct", "printf 't-0-small|5_0|NODE_FAIL\\n'")
-    assert typed(capsys, "submit", "--grid", recipe, "--cluster=debug", "--train.epochs=1",
-                 "--seeds=[0]")[0] == 0  # fmt: skip
-    (run,) = find_runs(Path("runs"))
-    monkeypatch.setenv(ELEMENT, "t-0-small_0")
-    run.write_status(Status(state=files, element="t-0-small_0"))
-    content = run.read_json("status.json") | {"host": "elsewhere"}
-    if files == "queued":
-        content |= {"host": socket.gethostname(), "pid": 2**22 + 1}
-    run.write_json("status.json", content)
-    told = typed(capsys, "status")[1]
-    assert told.splitlines()[-1] == f"1 run: 1 {shown}"
-    if shown in ("planned", "lost"):
-        assert "no longer in SLURM's queue: job 5_0 NODE_FAIL" in told
-    if slurm == "pending":
-        assert "SLURM 5_0 PENDING: Priority" in told
-    program("squeue", "echo down >&2; exit 1")
-    assert typed(capsys, "status")[1].splitlines()[-1] == f"1 run: 1 {files}"
 
 
 def test_an_element_started_again_elsewhere_takes_its_run_over(tmp_path, monkeypatch):
@@ -295,67 +174,6 @@ def test_clean_removes_checkpoints_of_what_is_done(recipe, capsys):
     assert (second.path / "checkpoint.pt").exists()
 
 
-@pytest.mark.slow
-def test_of_two_submits_at_the_same_moment_one_hands_a_run_over(recipe, monkeypatch):
-    """With a queue that remembers: a hundred times two processes that look and act at once."""
-    program(
-        "sbatch",
-        """name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
-sed -n '/^runs=(/,/^)/s/^ .*-\\(s[01]\\)-.*/\\1/p' "$1" >> "$FOLDER/handed"
-printf '%s|0|7_0|PENDING|None\\n%s|1|7_1|PENDING|None\\n' "$name" "$name" >> "$FOLDER/queue"
-echo Submitted batch job 7""",
-    )
-    program("squeue", 'cat "$FOLDER/queue" 2>/dev/null || true')
-    jobs = load_jobs(recipe)
-
-    def hand_over(out: Path, together: Any) -> None:
-        planned = plan(jobs, out)
-        together.wait()
-        executor = make_executor("slurm", out, Options())
-        submit(Submission.of(planned, retry=False, force=False), executor)
-
-    for attempt in range(100):
-        out = Path(f"runs{attempt}")
-        out.mkdir()
-        monkeypatch.setenv("FOLDER", str(out.absolute()))
-        together, children = multiprocessing.get_context("fork").Barrier(2, timeout=PATIENCE), []
-        for _ in range(2):
-            children.append(os.fork())
-            if not children[-1]:
-                try:
-                    hand_over(out, together)
-                    os._exit(0)
-                except BaseException:
-                    traceback.print_exc()
-                os._exit(1)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0], attempt
-        assert sorted((out / "handed").read_text().split()) == ["s0", "s1"], attempt
-
-
-def test_watch_looks_until_no_run_is_at_work(recipe, capsys, monkeypatch):
-    assert typed(capsys, "submit", "--grid", recipe, "--cluster=debug", "--seeds=[0]")[0] == 0
-    (run,) = find_runs(Path("runs"))
-    run.write_lines("history.jsonl", run.read_lines("history.jsonl")[:1])
-    line = run.read_lines("history.jsonl")[0] | {"seconds": {"train": 5000.0, "evaluate": 400.0}}
-    run.write_lines("history.jsonl", [line])
-    run.write_status(Status(state="running", epoch=1, epochs=2))
-    looks = []
-
-    def wait(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 2:
-            run.write_status(Status(state="failed", epoch=1, reason="oom", message="too large"))
-
-    monkeypatch.setattr(cluster_verbs.time, "sleep", wait)
-    code, shown, _ = typed(capsys, "status", "--watch", "--check")
-    assert code == 5 and looks == [30, 30]
-    assert shown.count("1 run: 1 running") == 2 and shown.count("1:30 h") == 2
-    last = shown.splitlines()[-3:]
-    assert "oom: too large; submit --retry tries it again" in last[0]
-    assert last[1] == f"log of {run.path.name}: {run.path / 'log.txt'}"
-    assert last[2] == "1 run: 1 failed"
-
-
 def test_the_log_of_a_job_stands_in_for_one_that_the_run_did_not_write(recipe, capsys):
     program("sbatch", "echo Submitted batch job 7")
     assert typed(capsys, "submit", "--grid", recipe, "--cluster=slurm")[0] == 0
@@ -369,29 +187,6 @@ def test_the_log_of_a_job_stands_in_for_one_that_the_run_did_not_write(recipe, c
     program("squeue", "exit 0")
     told = typed(capsys, "status")[1]
     assert f"log of {run.path.name}: {folder / '0' / '7_1_0_log.out'}" in told
-
-
-def test_flags_of_slurm_are_for_slurm(recipe, capsys):
-    for flag in ("--chain=1", "--collect", "--bench=x.json"):
-        code, _, error = typed(capsys, "submit", "--grid", recipe, flag)
-        name = flag.partition("=")[0]
-        assert (code, error) == (2, f"{name}: is for --cluster slurm, not --cluster local\n")
-    code, _, error = typed(
-        capsys, "submit", "--grid", recipe, "--jobs_per_gpu=2", "--cluster=slurm"
-    )
-    assert code == 2 and error == "--jobs_per_gpu: is for --cluster local, not --cluster slurm\n"
-    assert typed(capsys, "cancel", "--state=done")[:2] == (2, "")
-
-
-@pytest.mark.parametrize("cluster", EXECUTORS)
-def test_every_executor_keeps_the_contract(cluster, recipe):
-    executor = make_executor(cluster, Path("runs"), Options(parallel=1, device="cpu"))
-    assert executor.name == cluster
-    assert set(executor.flags) <= {field.name for field in dataclasses.fields(Options)}
-    todo = plan(load_jobs(recipe), Path("runs"))
-    executor.check(todo)
-    assert isinstance(executor.estimate(todo), str)
-    assert not Path("runs").exists()  # nothing is written before `submit`
 
 
 def test_a_run_cancelled_in_slurm_s_queue_is_carried_out_on_this_machine(recipe, capsys):

@@ -6,18 +6,16 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, wait_for
+from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, readers
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data import reader
 from deeplense_batch.data.loader import Loader, Transform
-from deeplense_batch.data.reader import ahead, choose, free_memory
 from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -57,10 +55,6 @@ def root(request, tmp_path) -> Path:
 def load(root: Path, resident: str, slice_: str = "train", crop: int | None = None) -> Loader:
     transform = Transform(crop, 30, "asinh")
     return Loader(open_split(root, slice_), transform=transform, device=CPU, resident=resident)
-
-
-def readers() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 def open_files(root: Path) -> int:
@@ -157,26 +151,6 @@ def test_what_fails_in_the_thread_is_raised_in_the_loop(root, harm):
     assert 1 <= seen <= 2 and not readers()  # the files of a batch are opened one ahead
 
 
-def test_a_reader_that_cannot_start_says_why(monkeypatch):
-    def full(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", full)
-    with pytest.raises(ChildProcessError, match=r"that reads images could not be started \(can't"):
-        next(ahead(str, range(3)))
-
-
-def test_one_task_is_done_ahead_and_no_more():
-    begun: list[int] = []
-    results = ahead(lambda task: begun.append(task) or task, range(5))
-    assert next(results) == 0
-    wait_for(lambda: len(begun) == 2)
-    assert next(results) == 1
-    wait_for(lambda: len(begun) == 3)
-    results.close()
-    assert begun == [0, 1, 2] and not readers()
-
-
 def test_few_files_are_open_at_once(root, monkeypatch):
     monkeypatch.setattr(reader, "_MOST_OPEN", 2)
     loader, most = load(root, "off"), 0
@@ -206,41 +180,6 @@ def test_a_loader_is_good_on_both_sides_of_a_fork(root):
     assert got == expected
     assert theirs.poll(60) and theirs.recv() == expected
     process.join()
-
-
-def test_auto_takes_the_first_place_with_room(monkeypatch):
-    free = {"cuda": 1000, "cpu": 5000}
-    monkeypatch.setattr(reader, "free_memory", lambda device: free[device.type])
-    cuda = torch.device("cuda")
-    assert choose("auto", 600, cuda) == "device"
-    assert choose("auto", 601, cuda) == "host"
-    assert choose("auto", 3001, cuda) == "off"
-    assert choose("auto", 3000, CPU) == "device"
-    assert choose("auto", 3001, CPU) == "off"
-    assert choose("device", 10**9, cuda) == "device"
-
-
-def test_memory_has_the_limits_of_every_control_group_around(tmp_path, monkeypatch):
-    def group(path: str, limit: str, names: tuple[str, str, str], use: int, cache: int) -> None:
-        folder = tmp_path / path
-        folder.mkdir(parents=True)
-        (folder / names[0]).write_text(f"{limit}\n")
-        (folder / names[1]).write_text(f"{use}\n")
-        (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cache}\n")
-
-    two = ("memory.max", "memory.current", "file")
-    one = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache")
-    group("slurm/job_7", "9000", two, 5000, 3000)
-    group("slurm/job_7/step_0", "max", two, 4000, 0)
-    group("memory/box", "8000", one, 7000, 500)
-    (tmp_path / "own").write_text("4:memory:/box\n2:cpu:/box\n0::/slurm/job_7/step_0\n")
-    monkeypatch.setattr(reader, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(reader, "_OWN_CGROUPS", tmp_path / "own")
-    assert sorted(reader._cgroup_rooms()) == [1500, 7000]
-    assert free_memory(CPU) == 1500
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4")):
-        monkeypatch.setenv(name, value)
-    assert free_memory(CPU) == 375
 
 
 _CHILD = """

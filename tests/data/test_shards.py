@@ -1,56 +1,25 @@
-"""Shards: what is written is read, slices are fair, and nothing half-written looks whole."""
+"""Shards: what is written is read, slices are what they name, and broken sets are refused."""
 
-from hashlib import sha256
 from itertools import pairwise
 from unittest.mock import patch
 
 import h5py
 import numpy as np
 import pytest
-from format_1 import to_format_1
+from conftest import CLASSES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_shards import write
 
-from deeplense_batch.data import digest as facts_module
-from deeplense_batch.data.digest import file_digest, verify
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import (
     FORMAT,
     ShardError,
     Split,
     SplitInfo,
-    data_digest,
     open_split,
     read_splits,
 )
-from deeplense_batch.data.writer import ShardWriter, refuse_shards, stratified_order
-
-CLASSES = ("no", "sphere", "vort")
-
-
-def images_of(n, *, channels=1, seed=0):
-    return np.random.default_rng(seed).integers(0, 900, (n, channels, 4, 5)).astype(COUNTS)
-
-
-def write(root, n=10, *, split="train", append=10, seed=0, dtype=np.float64, **options):
-    """Counts of 1/899 in `n` samples of rotating classes, appended in pieces."""
-    images = images_of(n, seed=seed)
-    options = {"shard_size": 4, "classes": CLASSES, "source": "here", "seed": 3} | options
-    writer = ShardWriter(
-        root, split=split, shape=(1, 4, 5), stored=COUNTS, dtype=np.dtype(dtype), **options
-    )
-    with writer:
-        for i in range(0, n, append):
-            part = slice(i, min(i + append, n))
-            writer.append(
-                images[part],
-                targets=[j % 3 for j in range(n)[part]],
-                ids=[f"{split}/ü{j}.npy" for j in range(n)[part]],
-                scale=np.full((len(images[part]), 1), 899.0),
-                truth={"theta_e": np.arange(n)[part] / 8},
-            )
-        writer.publish()
-    return images
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -88,151 +57,6 @@ def test_a_file_has_every_attribute_of_the_specification(tmp_path):
         assert file.attrs["digest"] == file.attrs["digests"][1]
         assert file["images"].chunks is None  # contiguous
         assert np.isnan(file.attrs["pixel_scale"])
-
-
-@given(n=st.integers(1, 12), shard_size=st.integers(1, 13), append=st.integers(1, 13))
-@settings(deadline=None, max_examples=15)
-def test_how_samples_come_changes_no_file(tmp_path_factory, n, shard_size, append):
-    whole, pieces = (tmp_path_factory.mktemp("shards") for _ in range(2))
-    images = write(whole, n, append=n, shard_size=shard_size)
-    write(pieces, n, append=append, shard_size=shard_size)
-    assert read_splits(whole)["train"].digests == read_splits(pieces)["train"].digests
-    assert (open_split(pieces, "train").stored()[0] == images).all()
-
-
-def test_compression_changes_no_content(tmp_path):
-    write(tmp_path / "plain", 9)
-    write(tmp_path / "gzip", 9, compression="gzip")
-    plain, packed = open_split(tmp_path / "plain", "train"), open_split(tmp_path / "gzip", "train")
-    assert packed.images().tobytes() == plain.images().tobytes()
-    assert data_digest(tmp_path / "plain") == data_digest(tmp_path / "gzip")
-
-
-def test_the_digest_of_a_set_does_not_depend_on_how_it_is_cut_into_files(tmp_path):
-    for size in (1, 4, 100):
-        write(tmp_path / f"{size}", 10, shard_size=size)
-    assert len({data_digest(tmp_path / f"{size}") for size in (1, 4, 100)}) == 1
-    write(tmp_path / "fewer", 9)
-    assert data_digest(tmp_path / "fewer") != data_digest(tmp_path / "1")
-
-
-@pytest.mark.parametrize("classes", [CLASSES, ()])
-def test_a_file_read_again_has_the_digest_in_its_attribute(tmp_path, classes, monkeypatch):
-    monkeypatch.setattr(facts_module, "_BLOCK", 3)
-    options = {"classes": classes, "shard_size": 8, "compression": "gzip"}
-    if classes:
-        write(tmp_path, 10, **options)
-    else:
-        writer = ShardWriter(
-            tmp_path, split="train", shape=(2, 4, 5), stored=np.dtype(np.float32),
-            dtype=np.dtype(np.float32), source="", seed=0, **options,
-        )  # fmt: skip
-        with writer:
-            images = images_of(5, channels=2).astype(np.float32)
-            writer.append(images, targets=[-1] * 5, ids=list("abcdé"))
-            writer.publish()
-    info = read_splits(tmp_path)["train"]
-    assert [file_digest(path) for path in info.files] == list(info.digests)
-    info.files[0].write_bytes(b"no shard")
-    with pytest.raises(ShardError, match="is no shard, or its head is damaged"):
-        file_digest(info.files[0])
-
-
-@pytest.mark.parametrize("name", ["images", "targets", "ids"])
-def test_what_is_changed_in_a_file_is_found(tmp_path, name):
-    write(tmp_path / "2", 6)
-    write(tmp_path / "1", 6)
-    to_format_1(tmp_path / "1")
-    for root, said in ((tmp_path / "2", "bytes"), (tmp_path / "1", "content")):
-        info = read_splits(root)["train"]
-        verify(info)
-        with h5py.File(info.files[1], "r+") as file:
-            before = file[name][1]
-            file[name][1] = b"train/x7.npy" if name == "ids" else before - 1
-        with pytest.raises(ShardError, match=rf"00001-of-00002.h5: is damaged .*\({said} "):
-            verify(info)
-
-
-@pytest.mark.parametrize(
-    "change", ["images", "targets", "ids", "scale", "truth", "classes", "dtype", "pixel_scale"]
-)
-def test_the_digest_names_the_content(tmp_path, change):
-    digests = set()
-    for other in (False, True):
-        changed = change if other else ""
-        root = tmp_path / f"{other}"
-        writer = ShardWriter(
-            root,
-            split="train",
-            shape=(1, 4, 5),
-            stored=COUNTS,
-            dtype=np.dtype(np.float32 if changed == "dtype" else np.float64),
-            pixel_scale=0.1 if changed == "pixel_scale" else 0.05,
-            classes=("a", "c") if changed == "classes" else ("a", "b"),
-            source=str(other),
-            seed=0,
-        )
-        with writer:
-            writer.append(
-                images_of(2, seed=int(changed == "images")),
-                targets=[0, int(changed == "targets")],
-                ids=["1", "3" if changed == "ids" else "2"],
-                scale=np.full((2, 1), 900.0 if changed == "scale" else 899.0),
-                truth={"mass": np.array([1.0, 2.0 if changed == "truth" else 1.0])},
-            )
-            writer.publish()
-        digests.add(data_digest(root))
-    assert len(digests) == 2
-
-
-def test_known_digests_are_those_the_writer_would_find(tmp_path):
-    images = images_of(5)
-    for name, digests in (("own", None), ("given", [sha256(image).digest() for image in images])):
-        writer = ShardWriter(
-            tmp_path / name,
-            split="train",
-            shape=(1, 4, 5),
-            stored=COUNTS,
-            dtype=np.dtype(np.float64),
-            classes=(),
-            source="",
-            seed=0,
-            shard_size=2,
-        )
-        with writer:
-            writer.append(
-                images, targets=[-1] * 5, ids=list("abcde"), scale=np.ones((5, 1)), digests=digests
-            )
-            writer.publish()
-    assert data_digest(tmp_path / "own") == data_digest(tmp_path / "given")
-    assert open_split(tmp_path / "own", "train").info.class_counts == ()
-
-
-def test_nothing_unpublished_stays_or_can_be_read(tmp_path):
-    root = tmp_path / "shards"
-    root.mkdir()
-    left = root / ".train-00007.tmp.h5"
-    left.write_bytes(b"what a killed packing left")
-    with pytest.raises(RuntimeError, match="half way"):
-        writer = ShardWriter(
-            root,
-            split="train",
-            shape=(1, 4, 5),
-            stored=COUNTS,
-            dtype=np.dtype(np.float64),
-            classes=(),
-            source="",
-            seed=0,
-            shard_size=2,
-        )
-        with writer:
-            assert not left.exists()
-            writer.append(images_of(5), targets=[-1] * 5, ids=list("abcde"), scale=np.ones((5, 1)))
-            assert len(list(root.iterdir())) == 2
-            with pytest.raises(ShardError, match="holds no shards"):
-                read_splits(root)
-            raise RuntimeError("half way")
-    assert not list(root.iterdir())
 
 
 def split_of(n):
@@ -321,36 +145,3 @@ def test_broken_sets_are_refused(tmp_path):
     (tmp_path / "one" / "train-00000-of-00001.h5").rename(tmp_path / "train-00000-of-00001.h5")
     with pytest.raises(ShardError, match="has split train twice, in two packings"):
         read_splits(tmp_path)
-
-
-def test_shards_are_never_written_over(tmp_path):
-    refuse_shards(tmp_path / "new")
-    refuse_shards(tmp_path)
-    write(tmp_path, 2)
-    with pytest.raises(ShardError, match="holds shards already"):
-        refuse_shards(tmp_path)
-    with pytest.raises(ShardError, match="is a file; shards need a folder"):
-        refuse_shards(tmp_path / "train-00000-of-00001.h5")
-
-
-@given(
-    counts=st.lists(st.integers(0, 60), min_size=1, max_size=4),
-    seed=st.integers(0, 99),
-    ends=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-)
-def test_every_slice_has_the_class_shares_of_the_whole(counts, seed, ends):
-    targets = np.repeat(np.arange(len(counts)), counts)
-    order = stratified_order(targets, seed)
-    assert sorted(order) == list(range(len(targets)))
-    start, stop = sorted(round(end * len(targets)) for end in ends)
-    for class_, count in enumerate(counts):
-        there = np.count_nonzero(targets[order[start:stop]] == class_)
-        assert abs(there - count * (stop - start) / max(len(targets), 1)) <= len(counts) + 1
-
-
-def test_the_order_is_a_function_of_the_seed():
-    targets = [0, 1] * 50
-    assert (stratified_order(targets, 1) == stratified_order(targets, 1)).all()
-    assert (stratified_order(targets, 1) != stratified_order(targets, 2)).any()
-    inside = stratified_order(targets, 1)
-    assert (np.diff(inside[inside % 2 == 0]) < 0).any()  # shuffled within a class

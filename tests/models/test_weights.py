@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from deeplense_batch.models.weights import WeightsError, start_from
+from deeplense_batch.models.weights import WeightsError, read, start_from
 
 
 class Network(nn.Module):
@@ -103,3 +103,36 @@ def test_what_does_not_fit_is_named(found, sentence, tmp_path):
     with pytest.raises(WeightsError) as error:
         start_from(Network(), tmp_path / "w.pt")
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is an empty file"),
+        (b"<html><body>404 Not Found</body></html>", "is a text, not weights: '<html>"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a text, not weights: 'version"),
+        (b"cos\nsystem\n(S'touch hacked'\ntR.", "is a text, not weights"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "is HDF5"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_a_file_that_holds_no_weights_is_told(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=said):
+        read(tmp_path / name)
+
+
+def test_which_of_several_weights_is_taken_is_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("deeplense_batch.models.weights._log.parent.propagate", True)
+    net = torch.nn.Linear(3, 2)
+    states = {
+        "teacher": {k: v * 0 for k, v in net.state_dict().items()},
+        "model": net.state_dict(),
+    }
+    torch.save(states, tmp_path / "w.pt")
+    start_from(torch.nn.Linear(3, 2), tmp_path / "w.pt")
+    assert "holds model, teacher, which all fit: model is taken" in caplog.text
+    caplog.clear()
+    torch.save({"model": states["model"]}, tmp_path / "w.pt")
+    start_from(net, tmp_path / "w.pt")
+    assert not caplog.text

@@ -29,7 +29,6 @@ from deeplense_batch.data.encoding import encode_counts
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
-from deeplense_batch.simulation.distributions import PowerLaw
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.scenes import as_batch, deflection, draw_scene, lens_radius, render
@@ -431,22 +430,6 @@ def test_report_and_log(tmp_path, caplog):
 
 
 class TestPhysics:
-    def test_masses_follow_the_power_law(self):
-        """p(m) ~ m^-1.9 and m^-0.9: distribution, and slope by maximum likelihood."""
-        for exponent in (-1.9, -0.9):
-            law = PowerLaw(exponent, 1e6, 1e10)
-            masses = law.draw(np.random.default_rng(1), 100_000)
-            k = exponent + 1
-
-            def below(m, k=k):
-                return (m**k - 1e6**k) / (1e10**k - 1e6**k)
-
-            assert stats.kstest(masses, below).pvalue > 1e-3
-            slopes = np.linspace(exponent - 0.05, exponent + 0.05, 201)
-            norms = np.log((1e10 ** (slopes + 1) - 1e6 ** (slopes + 1)) / (slopes + 1))
-            likelihood = slopes * np.log(masses).mean() - norms
-            assert slopes[likelihood.argmax()] == pytest.approx(exponent, abs=0.01)
-
     @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if not p.fraction])
     def test_twenty_five_halos_carry_four_percent(self, name):
         fractions = [s["substructure_fraction"] for s in scenes_of(PRESETS[name], 1, 800)]

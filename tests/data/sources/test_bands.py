@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from made_sources import each
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
@@ -27,10 +28,6 @@ def fill(root, names):
 
 def joined(*names):
     return join_bands("set", {name: name for name in names})
-
-
-def each(pattern, bands, objects=range(3)):
-    return [pattern.format(band, i) for band in bands.split() for i in objects]
 
 
 @pytest.mark.parametrize(
@@ -99,34 +96,6 @@ def test_what_cannot_be_joined_is_refused(names, says):
     with pytest.raises(ShardError, match=says) as caught:
         joined(*names)
     assert "\n" not in str(caught.value) and "rename them" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "of", "companion", "image"),
-    [
-        ("{1}{0}.npy", ("", "_mask"), "0_mask.npy", "0.npy"),
-        ("{1}_{0}.fits", ("sci", "wht"), "0_wht.fits", "0_sci.fits"),
-        ("{0}/{1}.npy", ("images", "masks"), "masks/0.npy", "images/0.npy"),
-        ("train/lens/{1}{0}.npy", ("", "-RMS"), "train/lens/0-RMS.npy", "train/lens/0.npy"),
-        ("{0}/a{1}.npy", (".", "psf"), "psf/a0.npy", "a0.npy"),
-        ("{0}{1}.npy", ("", "err_"), "err_0.npy", "0.npy"),
-    ],
-)
-def test_what_belongs_to_an_image_is_none_of_its_own(tmp_path, pattern, of, companion, image):
-    fill(tmp_path / "set", [pattern.format(kind, i) for kind in of for i in range(3)])
-    says = rf"{companion} is named as the mask, noise or the like of {image} \(3 such files\)"
-    with pytest.raises(ShardError, match=says):
-        pack(tmp_path / "set", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "names", [each("{}/{}.npy", "noise signal"), ["mask_1.npy", "mask_2.npy"]]
-)
-def test_names_of_companions_alone_are_ordinary(tmp_path, names):
-    fill(tmp_path / "set", names)
-    pack(tmp_path / "set", tmp_path / "out")
-    assert sum(map(len, read_splits(tmp_path / "out").values())) == len(names)
 
 
 def test_a_pair_among_many_names_is_doubted_alone():

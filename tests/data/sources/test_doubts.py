@@ -4,104 +4,17 @@ import io
 import json
 import unicodedata
 import warnings
-import zipfile
 
 import numpy as np
-import pandas as pd
 import pytest
 from astropy.io import fits
-from astropy.table import Table
 from conftest import read_image, typed
 from fuzz_packs import fuzz
+from made_sources import N, fill, noise, told
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.sources.doubts import doubts
-
-N = 32
-
-
-def noise(seed=0, shape=(1, N, N)):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def fill(root, *names, change=lambda pixels: pixels):
-    for i, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(root / name, change(noise(i)))
-    return root
-
-
-def npy(pixels):
-    buffer = io.BytesIO()
-    np.save(buffer, pixels)
-    return buffer.getvalue()
-
-
-def told(root):
-    """All that is printed about a packing."""
-    return str(pack(root, root.parent / f"out-{len(list(root.parent.iterdir()))}"))
-
-
-def archive(path, *names, method=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", method) as file:
-        for i, name in enumerate(names):
-            member = zipfile.ZipInfo()
-            member.filename, member.compress_type = name, method
-            file.writestr(member, npy(noise(i)))
-    return path
-
-
-SET = [f"data/{split}/{class_}/{i}.npy" for split in ("train", "val")
-       for class_ in ("no", "vort") for i in range(2)]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        lambda name: name.replace("/", "\\"),
-        lambda name: f"./{name}",
-        lambda name: f"/{name}",
-        lambda name: f"../{name}",
-        lambda name: name.replace("/", "//"),
-        lambda name: f"C:\\{name}".replace("/", "\\"),
-        lambda name: f"other/../{name}",
-    ],
-)
-def test_names_in_a_zip_are_cleaned(tmp_path, written):
-    plain = pack(archive(tmp_path / "plain.zip", *SET), tmp_path / "plain")
-    report = pack(archive(tmp_path / "odd.zip", *map(written, SET)), tmp_path / "odd")
-    assert report.layout == "{split}/{class}/" and report.classes == ("no", "vort")
-    assert report.digest == plain.digest
-
-
-def test_a_folder_unpacked_from_a_zip_of_windows_is_read_as_folders(tmp_path):
-    fill(tmp_path / "set", *(name.replace("/", "\\") for name in SET))
-    report = pack(tmp_path / "set", tmp_path / "out")
-    assert [split.class_counts for split in report.splits] == [{"no": 2, "vort": 2}] * 2
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("again", ["a/1.npy", "./a/1.npy", "a//1.npy", "a\\1.npy", "b/../a/1.npy"])
-def test_two_files_of_one_name_are_refused(tmp_path, again):
-    source = archive(tmp_path / "set.zip", "a/1.npy", "b/1.npy", again)
-    with pytest.raises(ShardError, match=r"1 of its files have the name of another, such as a/1"):
-        pack(source, tmp_path / "out")
-
-
-def test_a_method_that_cannot_be_read_is_told_once_with_what_to_do(tmp_path):
-    source = archive(tmp_path / "set.zip", *SET)
-    data = bytearray(source.read_bytes())
-    for magic, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        at = data.find(magic)
-        while at >= 0:
-            data[at + offset] = 9
-            at = data.find(magic, at + 1)
-    source.write_bytes(data)
-    says = r"compressed by Deflate64, .* \(method 9\), such as data/.*; unpack it \(7z x, unzip\)"
-    with pytest.raises(ShardError, match=says) as caught:
-        pack(source, tmp_path / "out")
-    assert "\n" not in str(caught.value)
 
 
 def test_doubled_folders_are_one(tmp_path):
@@ -115,45 +28,6 @@ def test_doubled_folders_are_one(tmp_path):
     assert pack(tmp_path / "half", tmp_path / "out2").classes == ("a", "b")
     fill(tmp_path / "splits", "train/train/1.npy", "val/val/1.npy")
     assert pack(tmp_path / "splits", tmp_path / "out3").classes == ()
-
-
-def test_files_that_may_hold_images_are_never_left_out_in_silence(tmp_path):
-    root = fill(tmp_path / "set", "a/1.npy", "b/2.npy")
-    for name in ("a/3.jpg", "a/4.JPEG", "b/5.webp", "more.zip", "b/6.fits.fz", "a/.8.npy"):
-        (root / name).write_bytes(b"x")
-    text = told(root)
-    assert "WARNING: 1 .jpeg, 1 .jpg, 1 .webp beside 2 images left out, such as a/3.jpg" in text
-    assert "WARNING: 1 .zip beside 2 images left out, such as more.zip: they may hold" in text
-    assert "WARNING: 1 .fz beside 2 images left out, such as b/6.fits.fz" in text
-    assert "note: 1 file left out, hidden by a name or folder that begins with '.': a/.8" in text
-    fill(tmp_path / "hidden", ".a/1.npy")
-    with pytest.raises(ShardError, match=r"is empty but for 1 hidden, such as .a/1.npy; images"):
-        pack(tmp_path / "hidden", tmp_path / "out")
-    (root / "a/._1.npy").write_bytes(b"x")  # of a Mac, never an image
-    assert "note: 1 file left out" in told(root)
-
-
-def test_a_table_beside_images_without_labels_is_named_with_its_columns(tmp_path):
-    root = fill(tmp_path / "set", "images/1.npy", "images/2.npy")
-    (root / "labels.csv").write_text("id;is_lens\n1;0\n")
-    pd.DataFrame({"name": ["1"], "z": [0.5]}).to_parquet(root / "t.parquet")
-    (root / "a.json").write_text(json.dumps([{"id": 1, "kind": "no"}]))
-    (root / "catalog.txt").write_text("# made by hand\nRA DEC class\n1 2 no\n")
-    (root / "README.txt").write_text("about")
-    text = told(root)
-    assert (
-        "lies tables, which are not read: a.json (columns id, kind); catalog.txt (columns" in text
-    )
-    for name in ("a.json (columns id, kind)", "catalog.txt (columns RA, DEC, class)",
-                 "labels.csv (columns id, is_lens)", "and 1 more"):  # fmt: skip
-        assert name in text
-    assert "README.txt (" not in text
-    labelled = fill(tmp_path / "labelled", "a/1.npy", "b/2.npy")
-    (labelled / "labels.csv").write_text("id,is_lens")
-    assert "WARNING" not in told(labelled) and "1 file ignored, no image: labels" in told(labelled)
-    Table({"ID": [1], "LENS": [0]}).write(root / "images" / "cat.fits")
-    with pytest.raises(ShardError, match=r"cat.fits: holds no image, but a table of ID, LENS"):
-        pack(root / "images", tmp_path / "fits", skip_bad=False)
 
 
 def test_classes_that_look_alike_are_refused_and_files_doubted(tmp_path):
@@ -173,12 +47,6 @@ def test_a_name_of_an_object_in_two_splits_is_doubted(tmp_path):
     text = told(fill(tmp_path / "set", *names))
     assert "test/a/100002.npy and train/a/100002.npy are one object by their names" in text
     assert "in two splits (2 such): scores will be too good" in text
-
-
-def test_a_folder_behind_two_names_is_read_once_and_told(tmp_path):
-    root = fill(tmp_path / "set", "train/a/1.npy", "train/b/1.npy")
-    (root / "val").symlink_to("train")
-    assert "WARNING: folder val is a link to one that is read already" in told(root)
 
 
 # Values that no image has

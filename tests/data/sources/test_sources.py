@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import read_image
+from made_sources import listing, zipped
 from PIL import Image as Pillow
 
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources import images, sources
-from deeplense_batch.data.sources.archive import open_tree
 from deeplense_batch.data.sources.images import ImageError
 from deeplense_batch.data.sources.sources import open_source
 
@@ -31,24 +31,6 @@ def fill(root, *names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         np.save(root / name, image(i))
     return root
-
-
-def zipped(root, target, prefix=""):
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*"), reverse=True):
-            if path.is_file():
-                archive.write(path, prefix + path.relative_to(root).as_posix())
-    return target
-
-
-def listing(root, **options):
-    """Layout, classes, and (id, class number) of each split."""
-    with open_source(root, **options) as source:
-        splits = {
-            split: [(sample.id, sample.target) for sample in samples]
-            for split, samples in source.splits.items()
-        }
-        return source.layout, source.classes, splits
 
 
 COMMON = [f"{s}/{c}/{i}.npy" for s in ("train", "val") for c in ("no", "sphere", "vort")
@@ -179,18 +161,6 @@ def test_a_zip_is_read_in_place_and_gives_the_same(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_names_in_a_zip_are_only_names(tmp_path):
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    archive = tmp_path / "a" / "b" / "evil.zip"
-    buffer = io.BytesIO()
-    np.save(buffer, image())
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("../../no/1.npy", buffer.getvalue())
-        file.writestr("../../vort/1.npy", buffer.getvalue())
-    assert listing(archive)[2] == {"train": [("no/1.npy", 0), ("vort/1.npy", 1)]}
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
-
-
 def test_a_broken_member_of_a_zip_is_a_bad_image(tmp_path):
     folder = fill(tmp_path / "folder", "1.npy", "2.npy")
     archive = tmp_path / "set.zip"
@@ -205,16 +175,6 @@ def test_a_broken_member_of_a_zip_is_a_bad_image(tmp_path):
         assert (source.read(good).pixels == image(0)).all()
         with pytest.raises(ImageError, match=r"cannot be read \(BadZipFile: Bad CRC-32"):
             source.read(bad)
-
-
-def test_links_are_followed_once(tmp_path):
-    fill(tmp_path / "real", "no/1.npy", "vort/1.npy")
-    root = tmp_path / "root"
-    (root / "train").mkdir(parents=True)
-    for class_ in ("no", "vort"):
-        (root / "train" / class_).symlink_to(tmp_path / "real" / class_)
-    (root / "train" / "no" / "back").symlink_to(root)
-    assert listing(root)[2] == {"train": [("train/no/1.npy", 0), ("train/vort/1.npy", 1)]}
 
 
 def test_sources_that_are_none(tmp_path):
@@ -238,54 +198,6 @@ def test_sources_that_are_none(tmp_path):
     np.save(tmp_path / "all.npy", image(0, (9, 6, 8)))
     with pytest.raises(ShardError, match=r"all.npy: is a single .npy file; put images .* an .npz"):
         listing(tmp_path / "all.npy")
-
-
-def test_a_damaged_zip(tmp_path):
-    archive = zipped(fill(tmp_path / "folder", "no/1.npy", "vort/1.npy"), tmp_path / "set.zip")
-    whole = archive.read_bytes()
-    directory = whole.index(b"PK\x01\x02")
-    for name, data in (
-        ("cut.zip", whole[:-30]),
-        ("begun.download", whole[:100]),
-        ("other.zip", b"no zip at all"),
-        ("spoilt.zip", whole[:directory] + b"xx" + whole[directory + 2 :]),
-    ):
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(ShardError, match=f"{name}: is a damaged or incomplete zip; copy or"):
-            listing(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("names", "empty", "told"),
-    [
-        (["no/1.npy", "sphere/1.npy"], "vort", ["vort"]),
-        (["no/1.npy"], "vort", ["vort"]),
-        (["train/no/1.npy", "val/no/1.npy"], "val/vort", ["val/vort"]),
-        (["x/train/no/1.npy", "x/train/vort/1.npy"], "x/val/no", ["x/val"]),
-        (["train/no/1.npy", "val/no/1.npy"], "docs", []),
-        (["no/1.npy", "vort/1.npy"], "no/thumbs", []),
-        (["no/1.npy", "vort/1.npy"], ".git", []),
-    ],
-)
-def test_empty_folders_where_a_class_or_a_split_is_expected(tmp_path, names, empty, told):
-    (fill(tmp_path / "set", *names) / empty).mkdir(parents=True)
-    (tmp_path / "set" / empty / "notes.txt").write_text("x")
-    archive = zipped(tmp_path / "set", tmp_path / "set.zip")
-    with zipfile.ZipFile(archive, "a") as more:
-        for folder in {empty, str(Path(empty).parent)} - {"."}:
-            more.mkdir(folder)
-    for root in (tmp_path / "set", archive):
-        with open_source(root) as source:
-            assert [warning.split()[1] for warning in source.warnings] == told
-
-
-def test_an_encrypted_zip_is_refused(tmp_path):
-    archive = zipped(fill(tmp_path / "folder", "1.npy"), tmp_path / "set.zip")
-    data = bytearray(archive.read_bytes())
-    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of the central directory
-    archive.write_bytes(data)
-    with pytest.raises(ShardError, match="is encrypted"), open_tree(archive):
-        pass
 
 
 # Sets of images in an .npz

@@ -1,7 +1,6 @@
 """Hostile and odd sources: told or refused with exit code 3; never a hang, never much memory."""
 
 import gzip
-import os
 import resource
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import cli, let_in, typed
+from conftest import cli, typed
 from hostile_sources import ODD, claimed, fits, image, make_source, npy, png, savez, zipped
 
 from deeplense_batch.data.packing.pack import pack
@@ -111,48 +110,6 @@ def test_what_is_no_file_is_no_source(tmp_path, kind, name, capsys):
     ODD[kind](tmp_path / name)
     code, _, errors = typed(capsys, "pack", tmp_path / name, tmp_path / "out")
     assert code == 3 and len(errors.splitlines()) == 1, errors
-
-
-@pytest.mark.parametrize("name", ["", "train/a", "train/a/0.npy"])
-def test_what_may_not_be_read_is_told(tmp_path, name):
-    """As root may read everything, a child gives up its rights first."""
-    root = make_source(tmp_path / "source")
-    let_in(tmp_path)
-    (root / name).chmod(0)
-    code = (
-        "import os, sys\n"
-        "from deeplense_batch.data.sources.sources import open_source\n"
-        "from pathlib import Path\n"
-        "if os.getuid() == 0: os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
-        "try:\n"
-        "    with open_source(Path(sys.argv[1])) as source:\n"
-        "        [source.read(s) for s in source.splits['train']]\n"
-        "except ValueError as error: print(error)\n"
-        "except PermissionError as error: print(error)\n"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code, root], capture_output=True, text=True, cwd="/", timeout=60
-    )
-    (root / name).chmod(0o755)
-    said = f"{root / name}: cannot be read (Permission denied)"
-    if name.endswith(".npy"):
-        said = f"Permission denied: '{root / name}'"
-    assert said in found.stdout and not found.stderr, found
-
-
-def test_a_hidden_folder_that_may_not_be_read_is_nothing(tmp_path):
-    from deeplense_batch.data.sources import archive
-
-    root = make_source(tmp_path / "source", {".Trash/1/9.npy": b"x"})
-    walk = os.walk
-
-    def refused(top, **options):
-        options["onerror"](PermissionError(13, "Permission denied", f"{top}/.Trash/1"))
-        yield from walk(top, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive.os, "walk", refused)
-        assert pack(root, tmp_path / "out").splits[0].samples == 4
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])

@@ -1,22 +1,23 @@
-"""Odd surroundings of a command: a full disk, no output, a folder that is gone, no memory."""
+"""The program as a whole: how it ends, and what it says when its surroundings fail."""
+
+from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import typed
 
 from deeplense_batch.cli import data_verbs
-from deeplense_batch.cluster.site import load_profile
-from deeplense_batch.core.job import JobError
 from deeplense_batch.data.packing import pack as packing
-from deeplense_batch.models.weights import WeightsError, read, start_from
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
+
+
 without_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
@@ -81,48 +82,13 @@ def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
     assert code == 3 and "the current folder was removed" in told
 
 
-@pytest.mark.parametrize("name", ["array", "wrap", "parsable", "test-only", "wait"])
-def test_options_of_sbatch_that_submit_sets_are_refused(tmp_path, name):
-    (tmp_path / "profile.yaml").write_text(f"sbatch: {{{name}: '1-9'}}\n")
-    with pytest.raises(JobError, match=rf"sbatch\.{name}: {name} is set by 'submit'"):
-        load_profile(tmp_path / "profile.yaml")
+def test_the_version_is_told(capsys):
+    assert typed(capsys, "--version")[:2] == (0, "0.1.0\n")
 
 
-def test_a_fault_of_a_profile_is_told_in_its_own_words(tmp_path):
-    (tmp_path / "profile.yaml").write_text("sbatch: {qos: }\n")
-    with pytest.raises(JobError, match=r"sbatch\.qos: expected text, got None") as error:
-        load_profile(tmp_path / "profile.yaml")
-    assert "function" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is an empty file"),
-        (b"<html><body>404 Not Found</body></html>", "is a text, not weights: '<html>"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a text, not weights: 'version"),
-        (b"cos\nsystem\n(S'touch hacked'\ntR.", "is a text, not weights"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(64), "is HDF5"),
-    ],
-)
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-def test_a_file_that_holds_no_weights_is_told(tmp_path, name, content, said):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(WeightsError, match=said):
-        read(tmp_path / name)
-
-
-def test_which_of_several_weights_is_taken_is_told(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("deeplense_batch.models.weights._log.parent.propagate", True)
-    net = torch.nn.Linear(3, 2)
-    states = {
-        "teacher": {k: v * 0 for k, v in net.state_dict().items()},
-        "model": net.state_dict(),
-    }
-    torch.save(states, tmp_path / "w.pt")
-    start_from(torch.nn.Linear(3, 2), tmp_path / "w.pt")
-    assert "holds model, teacher, which all fit: model is taken" in caplog.text
-    caplog.clear()
-    torch.save({"model": states["model"]}, tmp_path / "w.pt")
-    start_from(net, tmp_path / "w.pt")
-    assert not caplog.text
+def test_the_reader_may_leave_early():
+    command = f"{sys.executable} -m deeplense_batch models | head -1"
+    answer = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=os.environ
+    )
+    assert "Traceback" not in answer.stderr and "BrokenPipe" not in answer.stderr

@@ -1,0 +1,95 @@
+"""The verbs of finished runs, as they are typed: what they hand on, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import typed
+
+from deeplense_batch.inference import explain, export, predict
+from deeplense_batch.inference.generation import sample
+from deeplense_batch.models import weights
+
+
+@pytest.fixture
+def handed_on(monkeypatch):
+    """What a verb hands on, instead of doing it."""
+    seen = []
+    for module, name in ((predict, "predict"), (sample, "sample"), (explain, "explain")):
+        monkeypatch.setattr(module, name, lambda *words, **flags: seen.append((words, flags)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("predict RUN DATA --out=a.csv --part=3 --parts=3", "--part: 3 of 3 parts; they count"),
+        ("predict RUN DATA --out=a.csv --of=lens", "--of: names the class of a sheet; --top N"),
+        ("predict RUN DATA --out=a.txt", "--out: expected a name that ends in .parquet or .csv"),
+        ("explain RUN --out=a.png", "explain: which images? --ids A,B,C or --slice 'val[:12]'"),
+        ("explain RUN --out=a.png --ids=a --slice=val", "explain: which images?"),
+        ("fetch", "fetch: no job given has model.pretrained: true, or evaluates"),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_told_before_anything_is_loaded(
+    handed_on, line, says, capsys
+):
+    code, shown, error = typed(capsys, *line.split())
+    assert (code, shown) == (2, "") and error.startswith(says) and error.count("\n") == 1
+    assert not handed_on
+
+
+def test_the_words_of_predict_reach_it(handed_on, capsys):
+    line = "predict RUN DATA --out=a.csv --slice=val[:3] --part=1 --parts=2 --top=5 --of=lens"
+    typed(capsys, *line.split())
+    ((words, flags),) = handed_on
+    assert words == (Path("RUN"), Path("DATA"), Path("a.csv")) and callable(flags["on_batch"])
+    assert (flags["slice_"], flags["part"], flags["parts"]) == ("val[:3]", 1, 2)
+    assert (flags["top"], flags["of"], flags["batch_size"]) == (5, "lens", 256)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"), [([], (2, 4)), (["--part=1", "--parts=3"], (1, 3)), (["--parts=3"], (0, 3))]
+)
+def test_each_process_of_torchrun_draws_its_part_unless_another_is_named(
+    handed_on, capsys, monkeypatch, words, part
+):
+    for name, value in (("RANK", "2"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    typed(capsys, "sample", "RUN", "--out=drawn", *words)
+    ((_, flags),) = handed_on
+    assert (flags["part"], flags["parts"]) == part
+
+
+def test_files_that_are_exported_are_told_with_their_size(tmp_path, capsys, monkeypatch):
+    (tmp_path / "model.json").write_bytes(bytes(1_234_567))
+    asked = []
+
+    def write(run, out, **how):
+        asked.append(how)
+        return [tmp_path / "model.json"]
+
+    monkeypatch.setattr(export, "export", write)
+    shown = typed(capsys, "export", "RUN", tmp_path, "--format=json", "--schema=bare")[1]
+    assert shown == f"{tmp_path / 'model.json'}: 1.23 MB\n"
+    assert asked == [{"format_": "json", "schema": "bare"}]
+
+
+def test_published_weights_of_all_jobs_are_fetched_once_each(tmp_path, capsys, monkeypatch):
+    fetched = []
+
+    def fetch(name):
+        fetched.append(name)
+        (tmp_path / name).write_bytes(bytes(2_000_000))
+        return tmp_path / name
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    for name, models in (("one", "[resnet18, lcnet_050]"), ("two", "[resnet18, resnet34]")):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"model: {{pretrained: true}}\ngrid: {{model.name: {models}}}\ndata: {{root: d}}\n"
+        )
+    code, shown, error = typed(capsys, "fetch", tmp_path / "one.yaml", tmp_path / "two.yaml")
+    assert code == 0, error
+    assert fetched == sorted(set(fetched)) and len(fetched) == 3
+    assert shown.splitlines() == [f"{tmp_path / name}: 2.0 MB" for name in fetched]

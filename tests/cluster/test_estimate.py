@@ -1,0 +1,27 @@
+"""What a submission will take, before anything happens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import typed
+from slurm_programs import profile
+
+
+def test_hours_are_told_by_past_runs_or_bench_or_are_unknown(recipe, capsys):
+    words = ["submit", "--grid", recipe, "--dry_run", "--cluster=slurm"]
+    assert "hours of 2 runs unknown: none like it ran here" in typed(capsys, *words)[1]
+    done = ["submit", "--grid", recipe, "--cluster=debug", "--seeds=[7]"]
+    assert typed(capsys, *done)[0] == 0
+    shown = typed(capsys, *words)[1]
+    assert "CPU-hours will be used" in shown and "unknown" not in shown
+    speed = {"model": "test_resnet", "images_per_s": 120 * 2 * 2 / 7200}
+    bench = {"device": {"type": "cuda"}, "models": [speed]}
+    Path("bench.json").write_text(json.dumps(bench))
+    profile(gpu_hour_price=0.5)
+    shown = typed(capsys, *words, "--resources.gpus=1", "--bench=bench.json")[1]
+    assert "about 2 GPU-hours will be used; at 0.5 EUR each, 1.00" in shown
+    Path("bench.json").write_text("{}")
+    code, _, error = typed(capsys, *words, "--bench=bench.json")
+    assert code == 3 and "is not what 'bench --out' wrote" in error

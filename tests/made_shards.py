@@ -1,0 +1,34 @@
+"""Shards of a few small images of counts, whose values are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from conftest import CLASSES
+
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.writer import ShardWriter
+
+
+def images_of(n, *, channels=1, seed=0):
+    return np.random.default_rng(seed).integers(0, 900, (n, channels, 4, 5)).astype(COUNTS)
+
+
+def write(root, n=10, *, split="train", append=10, seed=0, dtype=np.float64, **options):
+    """Counts of 1/899 in `n` samples of rotating classes, appended in pieces."""
+    images = images_of(n, seed=seed)
+    options = {"shard_size": 4, "classes": CLASSES, "source": "here", "seed": 3} | options
+    writer = ShardWriter(
+        root, split=split, shape=(1, 4, 5), stored=COUNTS, dtype=np.dtype(dtype), **options
+    )
+    with writer:
+        for i in range(0, n, append):
+            part = slice(i, min(i + append, n))
+            writer.append(
+                images[part],
+                targets=[j % 3 for j in range(n)[part]],
+                ids=[f"{split}/ü{j}.npy" for j in range(n)[part]],
+                scale=np.full((len(images[part]), 1), 899.0),
+                truth={"theta_e": np.arange(n)[part] / 8},
+            )
+        writer.publish()
+    return images

@@ -1,0 +1,105 @@
+"""Presets with some of their fields changed: what a value may be, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.distributions import (
+    Cartesian,
+    Fixed,
+    LogUniform,
+    Normal,
+    Poisson,
+    Polar,
+    Uniform,
+)
+from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.presets import PRESETS
+
+PRESET = PRESETS["varied"]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (2, Fixed(2.0)),
+        ([1, 2.5], Uniform(1, 2.5)),
+        ({"law": "Normal", "mean": 1, "sd": 0.5}, Normal(1, 0.5)),
+        ({"law": "LogUniform", "low": 0.5, "high": 2}, LogUniform(0.5, 2)),
+    ],
+)
+def test_a_law_is_a_number_a_range_or_named(value, read):
+    changed = with_overrides(PRESET, {"source.n": value})
+    assert changed.source.n == read
+    assert dataclasses.replace(
+        changed, source=dataclasses.replace(changed.source, n=PRESET.source.n)
+    ) == PRESET  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ({"place": "Polar", "radius": [0, 1]}, Polar(Uniform(0, 1))),
+        ({"place": "Polar", "radius": 1, "angle": 0}, Polar(Fixed(1.0), Fixed(0.0))),
+        ({"place": "Cartesian", "x": 0, "y": [0, 1]}, Cartesian(Fixed(0.0), Uniform(0, 1))),
+    ],
+)
+def test_a_position_is_polar_or_by_coordinates(value, read):
+    assert with_overrides(PRESET, {"vort.centre": value}).vort.centre == read
+
+
+def test_sections_may_be_nested_or_dotted_and_several_fields_change_at_once():
+    law = {"law": "Poisson", "mean": 5, "most": 30}
+    nested = with_overrides(PRESET, {"sphere": {"count": law, "profile": "point"}, "z_s": 2})
+    dotted = with_overrides(PRESET, {"sphere.count": law, "sphere.profile": "point", "z_s": 2})
+    assert nested == dotted != PRESET
+    assert nested.sphere.count == Poisson(5, 30) and nested.z_s == Fixed(2.0)
+    assert with_overrides(PRESET, {}) == PRESET
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"lens.shaer": 0.1}, "preset varied: lens.shaer: no such field; did you mean 'shear'"),
+        ({"version": 3}, "preset varied: version: no such field"),
+        ({"z_s.low": 1}, "z_s.low: no such field; allowed: value"),
+        ({"source.n": True}, "source.n: expected a number, .low, high. or .law"),
+        ({"source.n": math.inf}, "source.n: expected a number"),
+        ({"source.n": {"law": "Normal", "mean": 1}}, "Normal takes numbers for mean, sd; got"),
+        ({"source.n": {"law": "Normal", "mean": 1, "sd": -1}}, "Normal: sd should be 0 or more"),
+        ({"lens.mass": "heavy"}, "lens.mass: expected a number, got 'heavy'"),
+        ({"supersampling": 1.5}, "supersampling: expected a whole number above 0, got 1.5"),
+        ({"vort.centre": {"place": "Cartesian", "x": 0}}, "expected {place: Polar, radius"),
+        ({"sphere.profile": "nfw"}, "sphere.profile: got 'nfw'; allowed: point, pseudo_jaffe"),
+    ],
+)
+def test_what_is_no_field_or_no_value_is_one_sentence(overrides, says):
+    with pytest.raises(ShardError, match=says) as caught:
+        with_overrides(PRESET, overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_made(name):
+    check_preset(PRESETS[name], 150)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"z_l": [0.3, 1.2], "z_s": 1.1}, "z_s from 1.1 and z_l up to 1.2: a source should lie"),
+        ({"z_l": [0, 0.5]}, "a lens before us"),
+        ({"camera.psf_sigma": 2.0}, "camera.psf_sigma: 2 arcsec does not fit a frame of 150"),
+        ({"lens.mass": -1}, "lens.mass: should be above 0, got -1"),
+        ({"lens.q": [0.9, 0.5]}, "lens.q: 0.9 to 0.5; should rise within 0.05 to 1"),
+        ({"source.q": {"law": "Normal", "mean": 0.5, "sd": 0.1}}, "source.q: -inf to inf"),
+        ({"fraction": [0.1, 1.0]}, "fraction: up to 1 of the lens in substructure leaves no"),
+    ],
+)
+def test_a_preset_that_cannot_be_made_is_refused(overrides, says):
+    with pytest.raises(ShardError, match=says):
+        check_preset(with_overrides(PRESET, overrides), 150)
