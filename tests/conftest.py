@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
@@ -161,16 +162,12 @@ def typed(capsys: pytest.CaptureFixture, *words: str | Path) -> tuple[int, str, 
 PATIENCE = 300.0  # seconds until a test gives up waiting: it guards against hangs, measures none
 
 
-def let_in(path: Path) -> None:
-    """Let every user reach a folder of a test, in which root gives up its rights to read all.
-
-    Folders of pytest are private, and there are more of them where several processes test.
-    """
-    for folder in (path, *path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path(tempfile.gettempdir()):
-            folder.chmod(folder.stat().st_mode | 0o055)
-        else:
-            break
+@contextlib.contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A folder that every user may reach, where root gives up its rights; pytest's are private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

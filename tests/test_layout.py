@@ -81,21 +81,24 @@ def test_no_circle_of_imports():
 
 
 def test_tests_mirror_the_package():
-    """A test file has the folder and the name of its module, or the name of the folder.
+    """Every module has a test file of its folder and name, and every test file its module.
 
-    Where two modules have one name, the file of the deeper one has its folder before it.
-    ``system`` holds what needs SLURM, podman, other processes killed, or whole recipes.
+    Where two modules have one name, the file of one has its folder before it; a file may be that
+    of a whole folder. ``system`` holds what needs SLURM, podman, other processes killed, or whole
+    recipes, and ``tests`` itself what concerns the house.
     """
-    tests = REPOSITORY / "tests"
-    for path in tests.rglob("test_*.py"):
-        folder, name = path.parent.relative_to(tests), path.stem.removeprefix("test_")
-        if str(folder) in (".", "system"):
+    root = REPOSITORY / "tests"
+    tests = {str(p.relative_to(root).with_suffix("")) for p in root.rglob("test_*.py")}
+    left = {test for test in tests if "/" in test and not test.startswith("system/")}
+    for path in MODULES:
+        folder, name = path.parent, path.stem.strip("_")
+        if path.stem == "__init__":
+            left.discard(str(folder / f"test_{folder.name}"))
             continue
-        module = PACKAGE / folder / f"{name}.py"
-        deeper = module.with_stem(name.removeprefix(f"{folder.name}_"))
-        assert (
-            module.exists() or deeper.exists() or (folder.name == name and module.parent.is_dir())
-        ), path
+        own = {str(folder / f"test_{name}"), str(folder / f"test_{folder.name}_{name}")}
+        assert own & tests, f"{path} has no test file"
+        left -= own
+    assert not left, "these have no module"
 
 
 def test_folders_and_files_stay_small():

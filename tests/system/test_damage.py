@@ -12,12 +12,11 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import let_in, typed, write_split
+from conftest import reachable_folder, typed, write_split
 from damage import DAMAGES, damage, without_rights
 from made_runs import same_result
 
@@ -39,9 +38,14 @@ KEPT = ("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "metric
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place():
     """Recipes of two jobs; runs that are done, stopped after two epochs of three, and lost."""
-    root = tmp_path_factory.mktemp("damage")
+    with reachable_folder() as root:
+        make_runs(root)
+        yield root
+
+
+def make_runs(root: Path) -> None:
     write_split(root / "shards", "train", 60, seed=1, shard_size=60)
     write_split(root / "shards", "val", 40, seed=2, shard_size=40)
     recipe = {
@@ -65,7 +69,6 @@ def place(tmp_path_factory):
     lost.write_lines("attempts.jsonl", lost.read_lines("attempts.jsonl")[:-1])
     claim = {name: status[name] for name in ("host", "pid", "started", "element")}
     lost.write_text("claim", json.dumps(claim))
-    return root
 
 
 @pytest.fixture(autouse=True)
@@ -126,16 +129,18 @@ def told(capsys, name: str, *words: str | Path) -> tuple[int, str]:
     return code, shown + errors
 
 
-def try_all(place, capsys, tmp_path, state: str, name: str, how: str) -> str:
+def try_all(place, capsys, state: str, name: str, how: str) -> str:
     """Damage a file, and try the verbs; gives what became of `run`."""
-    home = Path(tempfile.mkdtemp(dir=tmp_path))
+    with reachable_folder() as home:
+        return try_in(home, place, capsys, state, name, how)
+
+
+def try_in(home: Path, place, capsys, state: str, name: str, how: str) -> str:
     at = copy(place, state, home)
     if how in ("cut", "overwritten", "removed", "unreadable") and not (at / name).exists():
         return "nothing to damage"
     damage(at / name, how)
     before = contents(at, name)
-    let_in(place)
-    let_in(home)
     with without_rights(home) if how == "unreadable" else contextlib.nullcontext():
         code, shown = told(capsys, name, "status", home / "runs")
         assert code == 0 and "2 runs:" in shown and "2 unreadable" not in shown
@@ -192,19 +197,19 @@ QUICK = [
 
 @pytest.mark.parametrize(("state", "name", "how", "becomes"), QUICK)
 def test_a_damaged_file_is_named_or_costs_nothing(
-    place, capsys, tmp_path, monkeypatch, state, name, how, becomes
+    place, capsys, monkeypatch, state, name, how, becomes
 ):
     bare(monkeypatch)
-    assert try_all(place, capsys, tmp_path, state, name, how) == becomes
+    assert try_all(place, capsys, state, name, how) == becomes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["done", "stopped", "lost"])
 @pytest.mark.parametrize("name", FILES)
-def test_every_damage_of_every_file(place, capsys, tmp_path, monkeypatch, state, name):
+def test_every_damage_of_every_file(place, capsys, monkeypatch, state, name):
     bare(monkeypatch)
     for how in DAMAGES:
-        try_all(place, capsys, tmp_path, state, name, how)
+        try_all(place, capsys, state, name, how)
 
 
 def test_a_run_without_its_state_is_lost_if_it_was_begun(tmp_path):

@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import let_in
+from conftest import PATIENCE, reachable_folder
 from hostile_sources import make_source
 from made_sources import SET, a_set, archive, fill, folder, listing, noise, told, zipped
 
@@ -142,11 +142,8 @@ def test_an_empty_zip_and_a_part_of_one_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "train/a", "train/a/0.npy"])
-def test_what_may_not_be_read_is_told(tmp_path, name):
+def test_what_may_not_be_read_is_told(name):
     """As root may read everything, a child gives up its rights first."""
-    root = make_source(tmp_path / "source")
-    let_in(tmp_path)
-    (root / name).chmod(0)
     code = (
         "import os, sys\n"
         "from deeplense_batch.data.sources.sources import open_source\n"
@@ -158,14 +155,16 @@ def test_what_may_not_be_read_is_told(tmp_path, name):
         "except ValueError as error: print(error)\n"
         "except PermissionError as error: print(error)\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code, root], capture_output=True, text=True, cwd="/", timeout=60
-    )
-    (root / name).chmod(0o755)
+    with reachable_folder() as above:
+        root = make_source(above / "source")
+        (root / name).chmod(0)
+        words = [sys.executable, "-c", code, root]
+        answer = subprocess.run(words, capture_output=True, text=True, cwd="/", timeout=PATIENCE)
+        (root / name).chmod(0o755)
     said = f"{root / name}: cannot be read (Permission denied)"
     if name.endswith(".npy"):
         said = f"Permission denied: '{root / name}'"
-    assert said in found.stdout and not found.stderr, found
+    assert said in answer.stdout and not answer.stderr, answer
 
 
 def test_a_hidden_folder_that_may_not_be_read_is_nothing(tmp_path):
