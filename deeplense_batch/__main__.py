@@ -3,7 +3,7 @@
 Exit codes: 0 done; 1 error in the program; 2 usage; 3 job, shards or run directory invalid, and
 nothing was run; 4 the machine is unfit (no GPU, no weights, no space); 5 runs are missing or
 failed, output was written; 6 diverged; 7 out of memory; 85 cut short with the state saved, run it
-again.
+again; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # What is checked: lint, format, types, tests.
 #   scripts/test.sh           # all but the slow tests
 #   scripts/test.sh --all     # every test, those of a real SLURM and podman too, where they are
-#   scripts/test.sh WORDS     # the tests that these words of pytest's choose
+#   scripts/test.sh WORDS     # what pytest makes of these words, such as -k resnet20
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv

@@ -17,14 +17,17 @@ _WATCH_SECONDS = 30.0  # between two looks, each of which asks SLURM once
 
 
 def submit(
-    *jobs: Path,  # Recipes; none with --grid means every recipe in jobs/ whose data are here.
+    # Recipes; none with --grid means every recipe in jobs/ that trains or evaluates and has here
+    # what it needs.
+    *jobs: Path,
     # Take every run of a recipe's grid and seeds; without it, a recipe is one run.
     grid: bool = False,
     # local, processes on this machine; slurm, arrays of jobs, as slurm/profile.yaml says; or
     # debug, this process.
     cluster: str = "local",
     out: Path | None = None,  # Folder of the run directories, by default runs.
-    parallel: int = 0,  # Runs at a time, of an array on SLURM; 0 fits the machine.
+    # Runs at a time; on SLURM, of each array. 0: as many as fit this machine; on SLURM, all.
+    parallel: int = 0,
     jobs_per_gpu: Positive = 1,  # Runs that share a GPU of this machine, for small networks.
     device: Device | None = None,  # cpu or cuda, in place of what the jobs ask for.
     retry: bool = False,  # Try failed runs again.
@@ -66,7 +69,9 @@ def submit(
 
 
 def sbatch(
-    *jobs: Path,  # Recipes; none with --grid means every recipe in jobs/ whose data are here.
+    # Recipes; none with --grid means every recipe in jobs/ that trains or evaluates and has here
+    # what it needs.
+    *jobs: Path,
     # Take every run of a recipe's grid and seeds; without it, a recipe is one run.
     grid: bool = False,
     out: Path = Path("slurm/generated"),  # Folder of the scripts.

@@ -30,7 +30,7 @@ def predict(
 ) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
-    Example: predict runs/demo/test_resnet-s0-7b1b43a8c2 images/ --out found.parquet --top 50
+    Example: predict demo/runs/demo/test_resnet-s0-f890d82125 images/ --out found.parquet --top 50
     """
     if part >= parts:
         raise UsageError(f"--part: {part} of {parts} parts; they count from 0")
@@ -103,7 +103,7 @@ def evaluate(
     The result is a run directory of its own, which collect compares with others; an evaluation
     that is done is not done again. `judge RUN` is another word for `evaluate RUN`.
 
-    Example: evaluate runs/demo/test_resnet-s0-7b1b43a8c2 data/varied --slice test
+    Example: evaluate demo/runs/demo/test_resnet-s0-f890d82125 data/varied --slice val
     """
     job = evaluation_of(
         run, data, slice_, seed=seed, classifier=classifier, images=images, sampler=sampler,
@@ -133,7 +133,7 @@ def export(
 ) -> None:
     """Write the network of a run for other programs, with a card that says how to use it.
 
-    Example: export runs/demo/test_resnet-s0-7b1b43a8c2 model/
+    Example: export demo/runs/demo/test_resnet-s0-f890d82125 model/
     """
     from deeplense_batch.inference.export import export
 
@@ -153,7 +153,7 @@ def explain(
 ) -> None:
     """Draw where in some images a network looks, for each class.
 
-    Example: explain runs/demo/test_resnet-s0-7b1b43a8c2 --slice "val[:12]" --out looks.png
+    Example: explain demo/runs/demo/test_resnet-s0-f890d82125 --slice "val[:12]" --out looks.png
     """
     if bool(ids) == bool(slice_):
         raise UsageError("explain: which images? --ids A,B,C or --slice 'val[:12]'")
@@ -166,9 +166,9 @@ def explain(
 def fetch(
     *jobs: Path,  # Recipes; those without model.pretrained: true or a section evaluate need none.
 ) -> None:
-    """Bring published weights that jobs start or measure with to a folder; needs a network.
+    """Download the published weights that jobs start from, or are measured with; needs a network.
 
-    Runs never do: they read $DEEPLENSE_WEIGHTS, or weights.
+    Runs never do: they read the folder that this fills, $DEEPLENSE_WEIGHTS or weights.
 
     Example: fetch jobs/model_comparison.yaml
     """

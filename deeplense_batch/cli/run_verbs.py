@@ -20,7 +20,8 @@ def run(
     *,
     out: Path | None = None,  # Folder of the run directories, by default runs.
     device: Device | None = None,  # cpu or cuda, in place of what the job asks for.
-    processes: int = 0,  # Processes on this machine; 0 is one for each GPU the job asks for.
+    # Processes on this machine; 0: one for each GPU the job asks for, or its resources.processes.
+    processes: int = 0,
     force: bool = False,  # Put aside what is there and start over.
     slurm: bool = False,  # This is one of the processes that srun started for the run.
     **fields: Any,  # Fields of the job, such as --train.lr=1e-3.

@@ -100,7 +100,7 @@ class _Need:
 
 @dataclass
 class Recipes:
-    """The runs of the recipes that were named, or of all in jobs/ that train.
+    """The runs of the recipes that were named, or of all in jobs/ that train or evaluate.
 
     Arguments:
         jobs: By recipe.
@@ -118,7 +118,7 @@ class Recipes:
     def load(
         cls, verb: str, paths: Sequence[Path], fields: Mapping[str, Any], *, grid: bool
     ) -> Recipes:
-        """Read recipes; with `grid` and no paths, those in jobs/.
+        """Read recipes; with `grid` and no paths, those in jobs/ that train or evaluate.
 
         Raises:
             OverrideError: There are none, or one holds several runs and `grid` is not given.

@@ -4,8 +4,9 @@ submitit writes a script and hands it to sbatch. An element of an array is one r
 list of run directories in the script: editing a recipe while the array waits changes nothing.
 ``run RUNDIR --slurm`` carries it out, in one process of srun for each GPU.
 
-A run that is cut short saves its state and exits 85, and the script then requeues its element: on
-the host, where scontrol is (a container may have none), and not in a signal handler.
+A run that is cut short saves its state and exits 85 (130 or 143 where a signal ended it), and the
+script then requeues its element: on the host, where scontrol is (a container may have none), and
+not in a signal handler.
 """
 
 from __future__ import annotations

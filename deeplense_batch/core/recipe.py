@@ -283,9 +283,7 @@ def _fields(model: Any, path: Sequence[str]) -> list[str]:
     section = model
     for part in path:
         annotation = section.model_fields[part].annotation
-        section = next(
-            iter(get_args(annotation)), annotation
-        )  # of `JudgeSection | None` the first
+        section = next(iter(get_args(annotation)), annotation)  # of `X | None`: X
     fields = [*section.model_fields]
     return fields + ["grid", "seeds"] * (section in get_args(AnyJob))
 

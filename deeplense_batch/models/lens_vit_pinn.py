@@ -1,4 +1,4 @@
-"""LensVIT_PINN of seed 002, as published: its equations look like those of a lens and are not.
+"""LensVIT_PINN of reference 002, as published: its equations only look like those of a lens.
 
 A ViT-S/16 gives 384 features, one linear layer makes of them a field alpha of two components, and
 
@@ -19,7 +19,7 @@ What is wrong with it, and kept, because this is what the published scores belon
 `lens_pinn` does what was meant.
 
 References:
-    Caron et al. 2021, arXiv:2104.14294 (DINO); seed 002.
+    Caron et al. 2021, arXiv:2104.14294 (DINO); reference 002.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ class LensVitPinn(nn.Module):
 
 
 def _from_0_to_1(images: Tensor) -> Tensor:
-    """As the seed had its images: without the normalisation of the loader."""
+    """As the reference had its images: without the normalisation of the loader."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     return (images - low) / (high - low).clamp_min(1e-6)
 
 
 @register_model
 def lens_vit_pinn(pretrained: bool = False, **options: Any) -> LensVitPinn:
-    """ViT and ResNet-18 with the intensity equations of seed 002."""
+    """ViT and ResNet-18 with the intensity equations of reference 002."""
     return LensVitPinn(pretrained=pretrained, **own_options(options))

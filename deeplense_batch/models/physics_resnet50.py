@@ -1,4 +1,4 @@
-"""The physics-guided ResNet-50 of seed 003: two heads, one for the class and one for "deflection".
+"""The physics-guided ResNet-50 of reference 003: a head for the class, one for "deflection".
 
 The second head gives two numbers between -1 and 1 for a whole image, and the loss holds them to a
 constant angle (`tasks.physics`). A deflection is a field, not a vector, and no source was known to
@@ -27,7 +27,7 @@ class PhysicsResNet(nn.Module):
         encoder: timm name of the backbone.
         hidden: Width of both heads.
         drop_rate: Between the layers of both heads.
-        pretrained: Start the backbone from published weights, as the seed did.
+        pretrained: Start the backbone from published weights, as the reference did.
     """
 
     encoder: Any  # of timm, which has no types
@@ -65,5 +65,5 @@ def _head(features: int, hidden: int, outputs: int, drop_rate: float) -> nn.Sequ
 
 @register_model
 def physics_resnet50(pretrained: bool = False, **options: Any) -> PhysicsResNet:
-    """ResNet-50 with a head for the class and one for two angles (seed 003)."""
+    """ResNet-50 with a head for the class and one for two angles (reference 003)."""
     return PhysicsResNet(pretrained=pretrained, **own_options(options))

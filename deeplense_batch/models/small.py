@@ -108,17 +108,17 @@ def _options(name: str, pretrained: bool, options: dict[str, Any]) -> dict[str, 
 
 @register_model
 def resnet20(pretrained: bool = False, **options: Any) -> SmallResNet:
-    """ResNet of 20 layers for small images (seed 004)."""
+    """ResNet of 20 layers for small images (reference 004)."""
     return SmallResNet(3, **_options("resnet20", pretrained, options))
 
 
 @register_model
 def resnet32(pretrained: bool = False, **options: Any) -> SmallResNet:
-    """ResNet of 32 layers for small images (seed 004's best)."""
+    """ResNet of 32 layers for small images (reference 004's best)."""
     return SmallResNet(5, **_options("resnet32", pretrained, options))
 
 
 @register_model
 def simple_cnn(pretrained: bool = False, **options: Any) -> _SimpleCNN:
-    """Two convolutions and two layers (seed 003's lens finder)."""
+    """Two convolutions and two layers (reference 003's lens finder)."""
     return _SimpleCNN(**_options("simple_cnn", pretrained, options))

@@ -42,7 +42,7 @@ def simulate(
     Arguments:
         kind: What to simulate, of `KINDS`.
         out: Folder of the shards; made if missing, refused if it holds other ones.
-        images: Images of all splits together; classes are equal to one image.
+        images: Images of all splits together; classes differ by one at most.
         seed: Seed of every random number.
         shard_size: Images in a shard.
         part: Which part of the shards this process makes, from 0.

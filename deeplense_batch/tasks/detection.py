@@ -27,8 +27,8 @@ class Detection(Classification):
 
     Arguments:
         classes: Class names, two.
-        label_smoothing: As in `Classification`.
-        focal: As in `Classification`.
+        label_smoothing: As in task `classification`.
+        focal: As in task `classification`.
         positive: The class that is searched for; by default the one named ``lens`` or ``lenses``.
         purity: Share of lenses among what is called one, that the threshold is for.
         prevalence: Share of lenses among all galaxies.

@@ -36,9 +36,10 @@ class Generation(Task):
         frame: The images.
         schedule: ``linear``, ``cosine`` or ``edm``.
         prediction: ``epsilon``, ``v`` or ``x0``.
-        min_snr: Weighting of the noise (`diffusion.Process`).
+        min_snr: Clips the weight of a noise level at this signal-to-noise ratio, 5 is usual
+            (Hang et al. 2023, arXiv:2303.09556); by default all levels weigh alike.
         ssim: Share of the loss that is 1 - SSIM of the restored image, window 11, sigma 1.5
-            (seed 003 has 0.5); the rest is the squared error.
+            (reference 003 has 0.5); the rest is the squared error.
         conditions: What the network is given beside the noisy image: ``class``, ``theta_e``,
             both or nothing.
         drop: Share of the images whose conditions are left out.

@@ -7,10 +7,10 @@ say:
     An ellipsoid in shear (`models.lens_pinn`). Where the data hold the truth, deflection and
     parameters are held to it; the others need none.
 ``theta_s``
-    The intensity equations of seed 002 (`models.lens_vit_pinn`): the mean of
+    The intensity equations of reference 002 (`models.lens_vit_pinn`): the mean of
     (theta_S - (I - alpha))^2, weighted by 0.01.
 ``angle``
-    The two angles of seed 003 (`models.physics_resnet50`): the smooth L1 of beta = theta - alpha,
+    The angles of reference 003 (`models.physics_resnet50`): the smooth L1 of beta = theta - alpha,
     theta being a constant, weighted by 0.1 + 0.4 sigmoid(10 (progress - 0.5)).
 
 A plain network is trained by the cross-entropy alone, so one grid compares all of them.
@@ -48,7 +48,7 @@ __all__ = ["PhysicsGuided"]
 
 _TRUTH = ("theta_e", "lens", "shear")
 _HUBER = 0.1  # where the loss of a parameter turns from square to linear
-_CONSTANT_THETA = 0.5  # of seed 003; its head learns this number
+_CONSTANT_THETA = 0.5  # of reference 003; its head learns this number
 
 
 class PhysicsGuided(Classification):
@@ -68,11 +68,11 @@ class PhysicsGuided(Classification):
             beside the truth; with `compactness` alone beside it, the lens was not found.
         compactness: Weight of the second moment of the source over theta_E^2.
         positivity: Weight of the mean of max(-kappa, 0).
-        intensity: Weight of the term of seed 002.
-        scalar: Factor of the scheduled weight of seed 003.
+        intensity: Weight of the term of reference 002.
+        scalar: Factor of the scheduled weight of reference 003.
         truth: Whether the truth of the data is used, in the loss and in the scores. Images must
             then not be moved by augmentation, nor averaged over symmetries.
-        label_smoothing, focal: As `Classification` has them.
+        label_smoothing, focal: As in task `classification`.
     """
 
     def __init__(

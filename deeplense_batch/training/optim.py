@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["Ema", "Schedule", "build_optimizer", "freeze"]
 
-_PLATEAU_FACTOR = 0.2  # seed 001: ReduceLROnPlateau(max, factor 0.2, patience 3)
+_PLATEAU_FACTOR = 0.2  # reference 001: ReduceLROnPlateau(max, factor 0.2, patience 3)
 _PLATEAU_PATIENCE = 3
 _ONECYCLE_RISE = 0.3  # share of the training; Smith and Topin 2018, arXiv:1708.07120
 _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # of the top rate

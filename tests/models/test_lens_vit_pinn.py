@@ -1,4 +1,4 @@
-"""The network of seed 002, as published."""
+"""The network of reference 002, as published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deeplense_batch.models import build
 
 
 def test_the_patch_embedding_of_one_channel_is_the_mean_over_colours(tmp_path, monkeypatch):
-    """As the seed had it; timm takes the sum."""
+    """As the reference had it; timm takes the sum."""
     colour = timm.create_model("test_vit", img_size=160)
     file = tmp_path / "test_vit.safetensors"
     save_file(colour.state_dict(), file)

@@ -1,4 +1,4 @@
-"""The network of seed 003, as published: two heads on one backbone."""
+"""The network of reference 003, as published: two heads on one backbone."""
 
 from __future__ import annotations
 
