@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from deeplense_batch.cli.values import Device
+from deeplense_batch.cli.values import Device, Positive
 
 __all__ = ["pack", "simulate", "truth", "unpack"]
 
@@ -22,7 +22,7 @@ def simulate(
     preset: str = "",
     images: int = 600,  # Images in the whole set; of substructure, the classes in equal parts.
     seed: int = 0,  # The same seed gives the same images.
-    size: int | None = None,  # Pixels along a side, by default 150; a lens_finding set has 64.
+    size: Positive | None = None,  # Pixels along a side, by default 150; lens_finding has 64.
     shard_size: int = 2048,  # Images in a file.
     part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.
     parts: int = 1,  # Into how many parts they are divided.
@@ -41,8 +41,8 @@ def simulate(
     from deeplense_batch.core.processes import signals
     from deeplense_batch.simulation.simulate import simulate
 
-    asked = {"preset": preset, "size": size, "set_": set_, "device": device}
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value}
+    asked = {"preset": preset or None, "size": size, "set_": set_, "device": device}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
     with signals() as interrupt:
         report = simulate(

@@ -28,6 +28,7 @@ __all__ = [
     "DeviceError",
     "World",
     "device_of",
+    "nvidia_smi",
     "open_world",
     "processor",
 ]
@@ -235,13 +236,14 @@ def device_of(kind: str | None) -> torch.device:
         raise DeviceError(
             f"{platform.node()}: a GPU is asked for and torch sees none "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}, "
-            f"nvidia-smi -L: {_nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
+            f"nvidia-smi -L: {nvidia_smi()}); resources.gpus: 0 or --device cpu run on the CPU"
         )
     # Slurm shows a task either every GPU of the node or its own alone.
     return torch.device("cuda", mine if mine < visible else 0)
 
 
-def _nvidia_smi() -> str:
+def nvidia_smi() -> str:
+    """The GPUs that the driver lists, in a line; or why it lists none."""
     try:
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:

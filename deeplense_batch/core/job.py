@@ -255,7 +255,7 @@ class Job(_Run):
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         del fields["data"]["root"]
         if self.train.init is not None:
-            fields["train"]["init"] = _weights_name(Path(self.train.init))
+            fields["train"]["init"] = _weights_name("train.init", Path(self.train.init))
         return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
@@ -353,12 +353,15 @@ class Evaluation(_Run):
 
         That is the run, by its own name, the data by their content, the slice, and how images are
         drawn; where runs and data lie does not count.
+
+        Raises:
+            JobError: The weights of a run that was renamed are gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
         section = fields["evaluate"]
-        section["run"] = Path(section["run"]).name
-        if section["classifier"] is not None:
-            section["classifier"] = Path(section["classifier"]).name
+        for field in ("run", "classifier"):
+            if section[field] is not None:
+                section[field] = _weights_name(f"evaluate.{field}", Path(section[field]))
         del section["data"]["root"]
         return _hash({"data_digest": data_digest} | fields)
 
@@ -375,15 +378,16 @@ def _hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _weights_name(weights: Path) -> str:
-    """The name of a run, or the digest of a file, whose weights a run starts from."""
-    if weights.is_dir():
+def _weights_name(field: str, weights: Path) -> str:
+    """The name of a run, which ends in its hash; of a renamed one, or a file, its digest."""
+    if re.search(r"-[0-9a-f]{10}$", weights.name) and not weights.is_file():
         return weights.name
+    path = weights / "best.pt" if weights.is_dir() else weights
     try:
-        known = weights.stat()
-        return files.digest(weights, known.st_ino, known.st_size, known.st_mtime_ns)
+        known = path.stat()
+        return files.digest(path, known.st_ino, known.st_size, known.st_mtime_ns)
     except OSError as error:
-        raise JobError(f"train.init: {weights}: {error.strerror}") from error
+        raise JobError(f"{field}: {path}: {error.strerror}") from error
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

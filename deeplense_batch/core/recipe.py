@@ -104,9 +104,15 @@ def _grid(
     """
     grid = _axes(path, raw.pop("grid", {}))
     seeds = raw.pop("seeds", None)
-    if seeds is not None and "seed" in raw:
-        raise JobError(f"{path}: seed and seeds are both given; expected one of them")
+    for field, given in (("seed", "seed" in raw), ("grid.seed", any("seed" in g for g in grid))):
+        if seeds is not None and given:
+            raise JobError(f"{path}: {field} and seeds are both given; expected one of them")
     for field, value in overrides.items():
+        if field == "grid":
+            raise OverrideError(
+                "--grid: takes every run of a recipe, with submit and sbatch; one axis of it is "
+                "given as --grid.train.lr=[1e-3,1e-4]"
+            )
         if field == "seeds":
             _check_list("--seeds", value)
             seeds = value
@@ -114,6 +120,7 @@ def _grid(
         if field.startswith("grid."):
             _check_list(f"--{field}", value)
             grid = [axes | {field.removeprefix("grid."): value} for axes in grid]
+            seeds = None if field == "grid.seed" else seeds
             continue
         if field == "seed":
             seeds = None
@@ -155,7 +162,7 @@ def evaluation_of(
     section = _validate(EvaluateSection, fields, "", set(fields))
     folder = (run.parent if (run / "job.yaml").exists() else run).absolute().name
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{folder}")[:100]
-    return Evaluation(name=name, seed=seed, evaluate=section)
+    return _validate(Evaluation, {"name": name, "seed": seed, "evaluate": section}, "", {"seed"})
 
 
 def parse_value(text: str) -> Any:

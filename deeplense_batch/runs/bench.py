@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
-from deeplense_batch.core.job import Augment, Job
+from deeplense_batch.core.job import Augment, Job, JobError
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.data.shards import Split, open_slices
@@ -75,7 +75,7 @@ class BenchReport:
 
     device: dict[str, object]
     models: tuple[ModelSpeed, ...]
-    data: DataSpeed | None
+    data: DataSpeed
     versions: dict[str, str]
 
     def as_json(self) -> dict[str, object]:
@@ -94,13 +94,12 @@ class BenchReport:
             for row in rows
         ]
         lines.append("step ratio: seconds through the data plane over seconds on a fixed batch")
-        if self.data is not None:
-            lines += [
-                f"loader: {self.data.images_per_s:.0f} images/s, {self.data.loader_ratio} times "
-                "a DataLoader of 2 workers over .npy files, as published",
-                f"packing: {self.data.packed_per_s:.0f} images/s, {self.data.packing_ratio} times "
-                "the rate of a bare np.load loop",
-            ]
+        lines += [
+            f"loader: {self.data.images_per_s:.0f} images/s, {self.data.loader_ratio} times "
+            "a DataLoader of 2 workers over .npy files, as published",
+            f"packing: {self.data.packed_per_s:.0f} images/s, {self.data.packing_ratio} times "
+            "the rate of a bare np.load loop",
+        ]
         return "\n".join(lines)
 
 
@@ -116,9 +115,11 @@ def bench(
         device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
 
     Raises:
+        JobError: A model is asked for in two ways that would give it two rates.
         DeviceError: A GPU was asked for and there is none.
         ShardError, ModelError: Data or a model are not there.
     """
+    _check_one_way(jobs)
     seen: dict[str, ModelSpeed] = {}
     gpus = max(job.resources.gpus for job in jobs)
     with open_world(gpus=gpus, device=device) as world:
@@ -129,6 +130,23 @@ def bench(
                 seen[job.model.name] = _model_speed(job, world, steps, repeats)
         data = _data_speed(jobs[0], world, repeats)
         return BenchReport(world.describe(), tuple(seen.values()), data, provenance.versions())
+
+
+def _check_one_way(jobs: Sequence[Job]) -> None:
+    """A row is that of a model: it has one rate."""
+    ways: dict[str, dict[str, object]] = {}
+    for job in jobs:
+        way: dict[str, object] = {
+            "data.crop": job.data.crop,
+            "data.size": job.data.size,
+            "train.batch_size": job.train.batch_size,
+        }
+        first = ways.setdefault(job.model.name, way)
+        for field in (name for name in way if way[name] != first[name]):
+            raise JobError(
+                f"bench: {job.model.name} is to be measured with {field} {first[field]} and "
+                f"{way[field]}; a model is measured in one way, such as --{field}={way[field]}"
+            )
 
 
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:
@@ -236,7 +254,7 @@ def _export(split: Split, folder: Path) -> list[Path]:
     """Write images as the .npy files they may have come from, by class."""
     files = []
     for image, target, number in zip(split.images(), split.targets(), itertools.count()):
-        class_folder = folder / split.info.classes[target]
+        class_folder = folder / (split.info.classes[target] if target >= 0 else "unlabelled")
         class_folder.mkdir(parents=True, exist_ok=True)
         files.append(class_folder / f"{number}.npy")
         np.save(files[-1], image)

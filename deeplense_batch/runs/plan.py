@@ -281,7 +281,8 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
         return job
     path = Path(job.train.init)
     if path.is_dir() and not (path / "job.yaml").exists():
-        start = job.run_name("").rpartition("-")[0] + "-"
+        own = job.model_copy(update={"train": job.train.model_copy(update={"init": None})})
+        start = own.run_name("").rpartition("-")[0] + "-"
         runs = memo.once(("beginnings", path), partial(_by_beginning, path)).get(start, [])
         if len(runs) > 1:
             raise JobError(

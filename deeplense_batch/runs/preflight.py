@@ -22,16 +22,14 @@ import torch
 from torch import nn
 
 from deeplense_batch.core import files
-from deeplense_batch.core.distributed import World
+from deeplense_batch.core.distributed import World, nvidia_smi
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.shards import ShardError, open_slices, read_splits
 
 __all__ = ["Finding", "UnfitError", "cannot_compile", "check_room", "examine", "preflight"]
 
-# Of the weights: three checkpoints of weights and two moments (the newest, the one before and the
-# one being written), and the best weights.
-_COPIES = 10
+_CHECKPOINTS = 3  # the newest, the one before, and the one that is being written
 _LEAST_FREE_GB = 5.0
 
 
@@ -81,19 +79,26 @@ def cannot_compile(device: torch.device) -> str:
     return ""
 
 
-def check_room(directory: Path, model: nn.Module) -> None:
+def check_room(directory: Path, model: nn.Module, *, averaged: bool) -> None:
     """Make sure that the checkpoints of a model will have room in its run directory.
+
+    Arguments:
+        directory: Of the run.
+        model: The network.
+        averaged: Whether an average of its weights is kept beside them (`train.ema`).
 
     Raises:
         UnfitError: They will not.
     """
     weights = sum(value.nbytes for value in model.state_dict().values())
+    # A checkpoint has the weights, two moments of them, and their average; `best.pt` the weights.
+    copies = _CHECKPOINTS * (3 + averaged) + 1
     held = sum(path.stat().st_size for path in directory.glob("*.pt") if path.is_file())
     free = shutil.disk_usage(directory).free
-    if free + held < _COPIES * weights:
+    if free + held < copies * weights:
         raise UnfitError(
             f"{platform.node()}: {directory}: {free / 1e9:.2f} GB are free, the checkpoints may "
-            f"take {(_COPIES * weights - held) / 1e9:.2f}"
+            f"take {(copies * weights - held) / 1e9:.2f}"
         )
 
 
@@ -172,14 +177,9 @@ def _gpus() -> Finding:
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if names:
         return Finding("GPUs", f"{len(names)}: {', '.join(names)}")
-    listed = ""
-    if shutil.which("nvidia-smi"):
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
-        listed = done.stdout.strip()
-    if listed:  # the driver has one, torch does not: a broken installation, or a wrong variable
-        return Finding(
-            "GPUs", f"torch sees none, nvidia-smi lists {listed.splitlines()[0]}", False
-        )
+    listed = nvidia_smi()
+    if listed.startswith("GPU "):  # the driver has one: a broken installation, a wrong variable
+        return Finding("GPUs", f"torch sees none, nvidia-smi lists {listed}", False)
     return Finding("GPUs", "none; runs with resources.gpus: 0 or --device cpu work")
 
 

@@ -91,7 +91,7 @@ class _Training:
             torch.set_num_threads(min(self.job.resources.cpus, cores()))
         setup = set_up(self.job, self.world)
         if self.world.main:
-            check_room(self.directory.path, setup.model)
+            check_room(self.directory.path, setup.model, averaged=self.job.train.ema is not None)
         self.seconds["load"] = time.perf_counter() - self.started
         return setup
 

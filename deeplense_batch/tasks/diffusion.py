@@ -101,11 +101,6 @@ class Process:
             return (noisy - sigma * output) / alpha.clamp_min(1e-4)
         return output
 
-    def noise(self, image: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
-        """The noise that is left when an image is taken from a noisy one, (B, C, H, W)."""
-        alpha, sigma = self.alpha_sigma(t)
-        return (noisy - alpha * image) / sigma.clamp_min(1e-4)
-
     def weights(self, t: Tensor) -> Tensor:
         """Weights of the squared error of the prediction, (B,) (Hang et al. 2023, table 1)."""
         if self.min_snr is None:

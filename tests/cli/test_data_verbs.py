@@ -61,6 +61,8 @@ def test_options_that_are_not_typed_are_left_to_the_kind(tmp_path, capsys, monke
     typed(capsys, "simulate", "lens_finding", tmp_path, "--preset=null", "--device=cpu")
     every = {"images", "seed", "shard_size", "part", "parts", "on_batch"}
     assert seen == [every, every | {"preset", "device"}]
+    code, _, error = typed(capsys, "simulate", "lens_finding", tmp_path, "--size=0")
+    assert code == 2 and "--size: expected a whole number, 1 or more, got '0'" in error
 
 
 @pytest.mark.parametrize(("words", "groups"), [([], 3), (["--slice=train[:2]"], 2)])

@@ -8,7 +8,7 @@ import yaml
 from conftest import REPOSITORY
 
 from deeplense_batch.core.job import Job, JobError, OverrideError, nearest
-from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
+from deeplense_batch.core.recipe import evaluation_of, flat_fields, load_jobs, parse_value
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 
@@ -52,6 +52,8 @@ def test_numbers_and_truth_are_those_of_yaml_1_2(load):
         (BASE + "grid: {model.name: a}", "grid.model.name: expected a list of values, got 'a'"),
         (BASE + "grid: {model.nam: [a]}", "model.nam: unknown; did you mean 'name'?"),
         (BASE + "seeds: []", "seeds: expected a list of values, got []"),
+        (BASE + "seed: 3\nseeds: [0, 1]", "recipe.yaml: seed and seeds are both given"),
+        (BASE + "grid: {seed: [3]}\nseeds: [0, 1]", "grid.seed and seeds are both given"),
         ("model: {name: x}", "recipe.yaml: data: missing"),
         ("- a", "expected a mapping of sections, got ['a']"),
         ("a: [", "not valid YAML"),
@@ -85,7 +87,15 @@ def test_an_override_takes_the_place_of_its_axis(load):
     assert [(j.model.name, j.train.lr, j.seed) for j in jobs] == [("c", 0.1, 4), ("c", 0.2, 4)]
 
 
+def test_seeds_that_are_typed_take_the_place_of_those_of_the_recipe(load):
+    for field in ("seeds", "grid.seed"):
+        jobs = load(BASE + "seeds: [0, 1]", **{field.replace(".", "__"): [5, 6]})
+        assert [job.seed for job in jobs] == [5, 6]
+
+
 def test_a_wrong_override_is_called_by_its_flag(load):
+    with pytest.raises(OverrideError, match=r"^--grid: takes every run of a recipe, with submit"):
+        load(BASE, grid=True)
     with pytest.raises(OverrideError, match=r"^--train\.lrr: unknown; did you mean 'lr'\?"):
         load(BASE, train__lrr=3)
     with pytest.raises(OverrideError, match=r"^--train\.epochs: expected a whole number"):
@@ -103,6 +113,27 @@ def test_identity_is_what_changes_the_result(load):
     for change in ({"train__lr": 1.0}, {"seed": 1}, {"data__train": "train[:10%]"}):
         assert load(BASE, **change)[0].identity("digest") != job.identity("digest")
     assert job.identity("other data") != job.identity("digest")
+
+
+def test_a_run_that_was_renamed_is_known_by_its_weights(load, tmp_path):
+    """Two folders of one name are two runs, and one run is the same under its own name."""
+    named = tmp_path / "resnet18-s0-0123456789"
+    starts = [tmp_path / "a" / "best", tmp_path / "b" / "best", named, tmp_path / "c" / named.name]
+    for number, folder in enumerate(starts):
+        folder.mkdir(parents=True)
+        (folder / "best.pt").write_bytes(bytes(number))
+    identities = [load(BASE, train__init=str(s))[0].identity("digest") for s in starts]
+    assert len(set(identities)) == 3 and identities[2] == identities[3]
+    scored = [evaluation_of(s, None, "", seed=0).identity("digest") for s in starts]
+    assert len(set(scored)) == 3 and scored[2] == scored[3]
+    (starts[0] / "best.pt").unlink()
+    with pytest.raises(JobError, match=r"evaluate\.run: .*best\.pt: No such file"):
+        evaluation_of(starts[0], None, "", seed=0).identity("digest")
+
+
+def test_a_seed_that_is_none_is_a_sentence():
+    with pytest.raises(OverrideError, match=r"^--seed: .*, got 4294967296$"):
+        evaluation_of(Path("runs"), None, "", seed=2**32)
 
 
 def test_identity_is_pinned(load):

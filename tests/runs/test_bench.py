@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 import yaml
-from conftest import typed
+from conftest import CLASSES, typed
 
 from benchmarks import collect, simulation
+from deeplense_batch.data.shards import Split, open_split
+from deeplense_batch.runs.bench import _export
 from deeplense_batch.runs.preflight import examine
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
@@ -38,6 +40,23 @@ def test_bench_tells_ratios_for_every_model_and_the_data_plane(shards, tmp_path,
         assert model["images_per_s"] > 0 and model["gflops"] > 0
     assert content["data"]["loader_ratio"]["median"] > 0
     assert typed(capsys, "bench", path, "--repeats=0")[0] == 2
+    recipe["grid"] = {"data.size": [48, 64]}
+    path.write_text(yaml.safe_dump(recipe))
+    code, _, error = typed(capsys, "bench", path)
+    assert code == 3 and error.endswith(
+        "bench: test_resnet is to be measured with data.size 48 and 64; a model is measured in "
+        "one way, such as --data.size=64\n"
+    )
+
+
+def test_images_without_labels_are_loaded_and_packed_too(shards, tmp_path):
+    class PartlyUnlabelled(Split):
+        def targets(self):
+            return np.where(np.arange(len(self)) % 2, super().targets(), -1)
+
+    files = _export(PartlyUnlabelled(open_split(shards, "train").info, 0, 8), tmp_path)
+    assert {path.parent.name for path in files[::2]} == {"unlabelled"}
+    assert {path.parent.name for path in files[1::2]} <= set(CLASSES) and len(files) == 8
 
 
 def test_the_doctor_finds_this_machine_fit_and_a_bad_folder_not(shards, tmp_path, capsys):

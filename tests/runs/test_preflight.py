@@ -52,10 +52,12 @@ def test_a_disk_without_room_for_the_checkpoints_is_named(shards, tmp_path, monk
     for free, held in ((41_000_000, 0), (30_000_000, 11_000_000)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, f=free: usage._replace(free=f))
         (tmp_path / "checkpoint.pt").write_bytes(bytes(held))
-        check_room(tmp_path, model)
+        check_room(tmp_path, model, averaged=False)
     (tmp_path / "checkpoint.pt").unlink()
     with pytest.raises(UnfitError, match=rf"^{NODE}: .*: 0.03 GB are free, .* may take 0.04$"):
-        check_room(tmp_path, model)
+        check_room(tmp_path, model, averaged=False)
+    with pytest.raises(UnfitError, match=r"may take 0.05$"):  # three averages of the weights more
+        check_room(tmp_path, model, averaged=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     (item,) = plan([make_job(shards)], tmp_path / "runs")
     with pytest.raises(UnfitError):
