@@ -167,9 +167,14 @@ def exclusively(lock: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder, and in those below it."""
-    for path in folder.rglob(".*.tmp*"):
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove what writers that were killed left in a folder.
+
+    Arguments:
+        folder: Where nobody else writes.
+        below: Also in the folders in it, which are then the caller's alone too.
+    """
+    for path in [*(folder.rglob if below else folder.glob)(".*.tmp*")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

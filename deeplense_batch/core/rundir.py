@@ -243,7 +243,7 @@ class RunDir:
 
     def sweep(self) -> None:
         """Remove half-written files of processes that were killed; for the owner only."""
-        files.sweep(self.path)
+        files.sweep(self.path, below=True)
 
     def _seen(self, status: Status) -> Status:
         """The status with the last sign of life of its process: the claim may be younger."""

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.files import sweep
 from deeplense_batch.core.rundir import RunBusyError, RunDir, Status
 from deeplense_batch.data.digest import ContentHash, Form, SplitStatistics, complete, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
@@ -89,7 +90,7 @@ def own_folder(root: Path) -> Iterator[None]:
             (root / name).unlink(missing_ok=True)
         refuse_simulation(root)
         refuse_shards(root)
-        RunDir(root).sweep()
+        sweep(root)  # not below it, where others may be at work
         yield
 
 

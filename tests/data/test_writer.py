@@ -33,6 +33,14 @@ def test_how_samples_come_changes_no_file(tmp_path_factory, n, shard_size, appen
     assert (open_split(pieces, "train").stored()[0] == images).all()
 
 
+def test_what_a_killed_writer_left_goes_and_not_what_others_write_below(tmp_path):
+    for left in (tmp_path / ".train.tmp", tmp_path / "other" / ".train.tmp"):
+        left.parent.mkdir(exist_ok=True)
+        left.write_text("half a shard")
+    with own_folder(tmp_path):
+        assert [path.parent.name for path in tmp_path.rglob(".train.tmp")] == ["other"]
+
+
 def test_compression_changes_no_content(tmp_path):
     write(tmp_path / "plain", 9)
     write(tmp_path / "gzip", 9, compression="gzip")

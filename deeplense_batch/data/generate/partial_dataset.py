@@ -23,9 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeplense_batch.core.files import is_gone
+from deeplense_batch.core.files import is_gone, sweep
 from deeplense_batch.core.pieces import Pieces, remove_pieces
-from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import describe_split
 from deeplense_batch.data.shard_file import done_with, naming, writing
 from deeplense_batch.data.shards import ShardError
@@ -120,7 +119,7 @@ class PartialDataset(Pieces[Shard]):
         for split in self._counts:
             of_split = [path for (name, _), path in paths.items() if name == split]
             describe_split(of_split, simulation=self.simulation, on_batch=on_batch)
-        RunDir(self.root).sweep()
+        sweep(self.root)
         final_paths = {path: self._final_path(shard) for shard, path in paths.items()}
         with naming(self.root, [final.name for final in final_paths.values()]):
             for path, final in final_paths.items():
