@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
@@ -159,13 +158,11 @@ class _Evaluation:
                 f"{self.section.data.root}: {lacking} of {len(loader)} images of "
                 f"{self.section.data.slice} have no label, by which they would be scored"
             )
-        model = trained.model.to(device)
-        outputs = evaluate(task, model, loader, self.world, tta=trained.job.data.tta)
+        _number_as(trained.classes, loader)
+        model, tta = trained.model.to(device), trained.job.data.tta
+        outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
-        targets = _renumbered(outputs["targets"], split.info.classes, trained.classes)
-        outputs = {**outputs, "targets": targets}
-        tta = trained.job.data.tta
         return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
 
     def _measure(self, held_out: Split) -> Judgement | None:
@@ -267,14 +264,10 @@ class _Evaluation:
         }
 
 
-def _renumbered(
-    targets: NDArray[np.int64], classes: tuple[str, ...], known: tuple[str, ...]
-) -> NDArray[np.int64]:
-    """Class numbers of a data set, (N,), as the numbers that a run gives the classes."""
-    if not classes or classes == known:
-        return targets
-    own = np.array([*(known.index(name) for name in classes), -1])  # -1 stays: no label
-    return own[targets]
+def _number_as(known: tuple[str, ...], loader: Loader) -> None:
+    """Give images the class numbers that a run gives the same names; -1 where it knows none."""
+    own = [known.index(name) if name in known else -1 for name in loader.split.info.classes]
+    loader.targets = torch.tensor([*own, -1], device=loader.device)[loader.targets]
 
 
 def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
@@ -353,7 +346,7 @@ def _loaders(
 ) -> dict[str, Loader]:
     """Loaders of the drawn, the held out and the training images, in the frame of the network."""
     frame = replace(trained.transform, mean=(), sd=())
-    return {
+    loaders = {
         GENERATED: Loader(
             open_split(samples, "train"), transform=replace(frame, crop=None, size=None),
             device=device,
@@ -361,3 +354,5 @@ def _loaders(
         HELD_OUT: Loader(held_out, transform=frame, device=device),
         TRAINING: Loader(trained.slice("train"), transform=frame, device=device),
     }  # fmt: skip
+    _number_as(trained.classes, loaders[HELD_OUT])
+    return loaders

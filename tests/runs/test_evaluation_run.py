@@ -8,29 +8,16 @@ import h5py
 import numpy as np
 import pytest
 from conftest import CLASSES, make_images, make_job
+from made_shards import write_shards
 
 from deeplense_batch.core.job import Evaluation, JobError, NotYetError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
-
-
-def write_shards(root, split, images, targets, classes=CLASSES):
-    """Counts (N, 1, H, W) uint16 as the only shard of a split."""
-    with ShardWriter(
-        root, split=split, shape=images.shape[1:], stored=images.dtype,
-        dtype=np.dtype(np.float64), classes=classes, source="tests", seed=0,
-        shard_size=len(images),
-    ) as writer:  # fmt: skip
-        ids = [f"{split}/{i}" for i in range(len(images))]
-        scale = images.max((2, 3)).astype(np.float64)
-        writer.append(images, targets=targets, ids=ids, scale=scale)
-        writer.publish()
 
 
 def evaluation(path, **section):

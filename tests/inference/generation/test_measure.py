@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, PATIENCE, Gate, make_job, wait_for
+from conftest import CLASSES, PATIENCE, Gate, make_images, make_job, wait_for
 from made_arrays import rings
+from made_shards import write_shards
 from scipy.ndimage import gaussian_filter
 from tiny_networks import UNET
 
@@ -325,6 +326,23 @@ def test_a_class_that_a_set_lacks_is_left_out_and_noted(judged, generator, criti
     assert found.numbers["class_accuracy"]["classes"]["vort"] == {"generated": None, "real": None}
     found.write(RunDir(tmp_path), "two classes")
     assert (tmp_path / "figures" / "samples.png").exists()
+
+
+def test_class_numbers_of_the_data_do_not_matter(generator, place, tmp_path):
+    images, targets = make_images(45, 77)
+    images, targets = images[targets > 0], targets[targets > 0]
+    write_shards(tmp_path / "same", "sky", images, targets)
+    write_shards(tmp_path / "other", "sky", images, 2 - targets, classes=CLASSES[:0:-1])
+    asked = {"classifier": str(place / "judge"), "images": 45, "steps": 1}
+    same, other = (
+        evaluated(
+            evaluation(generator, data={"root": str(root)}, **asked), tmp_path
+        ).run.read_json("metrics.json")
+        for root in (tmp_path / "same", tmp_path / "other")
+    )
+    assert same["judged"] == other["judged"] and same["judged"]["images"] == 30
+    assert same["test"]["notes"] == other["test"]["notes"]
+    assert f"judged without class {CLASSES[0]}" in " ".join(same["test"]["notes"])
 
 
 def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator, tmp_path):
