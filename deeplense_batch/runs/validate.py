@@ -89,6 +89,8 @@ def check_training(job: Job, memo: Memo) -> str:
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
     task = _check_options(job, memo)
+    if task is not None and not task.spec.mixes_labels:
+        _check_unmixed(job)
     try:
         return _check_data(job, task, memo)
     except ShardError as error:
@@ -124,6 +126,20 @@ def _check_generation(job: Job) -> None:
             f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
             "below 1, such as 0.999"
         )
+
+
+def _check_unmixed(job: Job) -> None:
+    """Refuse what blends or weighs class labels, for a task whose loss would ignore it."""
+    train = job.train
+    for name, value, ignored, allowed in (
+        ("mixup", train.mixup, bool(train.mixup), "0"),
+        ("balance", train.balance, train.balance == "weights", "none or sampler"),
+    ):
+        if ignored:
+            raise JobError(
+                f"{job.name}: train.{name}: got {value}, which changes what is learnt of class "
+                f"labels, and task {job.task.name} learns something else; expected {allowed}"
+            )
 
 
 def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
