@@ -181,7 +181,9 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
     assert root is not None and slice_ is not None
     (trained,) = load_jobs(Path(section.run) / "job.yaml")
     assert isinstance(trained, Job)
-    drawing = section.model_fields_set & set(DrawSection.model_fields)
+    # By value: the job.yaml of an evaluation names every field.
+    fields = DrawSection.model_fields.items()
+    drawing = [name for name, field in fields if getattr(section, name) != field.default]
     if trained.task.name != "generation" and drawing:
         raise JobError(
             f"{job.name}: evaluate.{min(drawing)}: {section.run} generates no images; this is for "

@@ -119,6 +119,13 @@ def test_done_it_is_not_done_again_and_force_starts_over(one, tmp_path):
     assert len([*(directory.path.parent / ".old").iterdir()]) == 1
 
 
+def test_the_recipe_of_an_evaluation_gives_the_same_evaluation(one, tmp_path):
+    (item,) = plan([evaluation(one)], tmp_path)
+    item.create()
+    (again,) = plan(load_jobs(item.run.path / "job.yaml"), tmp_path)
+    assert again.run.path == item.run.path
+
+
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(one, runs, others, tmp_path):
     other = tmp_path / "two"
     images, targets = make_images(12, 1)
