@@ -42,7 +42,7 @@ from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
-from deeplense_batch.training.setup import check_truth
+from deeplense_batch.training.setup import check_samples
 from deeplense_batch.training.trainer import evaluate
 
 __all__ = ["draw_and_measure", "evaluate_run", "open_critic"]
@@ -151,13 +151,7 @@ class _Evaluation:
         trained, task, device = self.trained, self.trained.task, self.world.device
         truths = task.spec.truth_keys
         loader = Loader(split, transform=trained.transform, device=device, truths=truths)
-        check_truth(task, loader, str(self.section.data.root))
-        lacking = int((loader.targets < 0).sum()) if task.spec.needs_labels else 0
-        if lacking:
-            raise ShardError(
-                f"{self.section.data.root}: {lacking} of {len(loader)} images of "
-                f"{self.section.data.slice} have no label, by which they would be scored"
-            )
+        check_samples(task, loader, f"{self.section.data.root}: {self.section.data.slice}")
         _number_as(trained.classes, loader)
         model, tta = trained.model.to(device), trained.job.data.tta
         outputs = evaluate(task, model, loader, self.world, tta=tta)
