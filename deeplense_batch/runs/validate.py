@@ -153,7 +153,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     digest = memo.once(("digest", root), lambda: data_digest(root))
     slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
     info = slices["train"].info
-    if not info.classes and (task is None or task.spec.needs_labels):
+    if not info.classes and _uses_labels(task):
         raise ShardError(f"{root}: the images have no labels to learn")
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
@@ -198,7 +198,8 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         splits = memo.once(("splits", root), lambda: read_splits(root))
         info = open_split(root, slice_, splits).info
         known = read_metrics(RunDir(section.run))["data"]["classes"]
-        if unknown := [name for name in info.classes if name not in known]:
+        unknown = [name for name in info.classes if name not in known]
+        if unknown and _uses_labels(_try_task(trained.task, known)):
             raise ShardError(
                 f"{root}: has the class '{unknown[0]}', which {section.run} has not learnt; it "
                 f"knows {', '.join(known) or 'none'}"
@@ -257,6 +258,11 @@ def _try_task(section: TaskSection, classes: Sequence[str] | None) -> Task | Non
     if section == TaskSection():
         return None
     return build_task(section.name, classes=classes, **section.options)
+
+
+def _uses_labels(task: Task | None) -> bool:
+    """Whether a task needs images to have classes; None is the default one, which does."""
+    return task is None or task.spec.needs_labels
 
 
 def _try_model(job: Job, size: int) -> None:
