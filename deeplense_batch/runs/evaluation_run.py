@@ -7,6 +7,7 @@ generates also ``samples/``, the images drawn, and ``judged.npz``, the arrays be
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -152,12 +153,28 @@ class _Evaluation:
         truths = task.spec.truth_keys
         loader = Loader(split, transform=trained.transform, device=device, truths=truths)
         check_samples(task, loader, f"{self.section.data.root}: {self.section.data.slice}")
+        if task.spec.fixed_geometry and loader.truth:
+            self._check_scale(split.info.pixel_scale)
         _number_as(trained.classes, loader)
         model, tta = trained.model.to(device), trained.job.data.tta
         outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
         return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
+
+    def _check_scale(self, scale: float) -> None:
+        """Make sure that a pixel is as wide, arcsec, as where the network has learnt lengths.
+
+        Raises:
+            ShardError: It is not, so that what it gives would be compared in another unit.
+        """
+        learnt = self.trained.pixel_scale
+        if math.isfinite(learnt) and not math.isclose(scale, learnt, rel_tol=1e-6):
+            came = f"{scale:g} arcsec" if math.isfinite(scale) else "unknown width"
+            raise ShardError(
+                f"{self.section.data.root}: has pixels of {came}; {self.section.run}, which "
+                f"measures lenses in pixels, takes those of {learnt:g} arcsec"
+            )
 
     def _measure(self, held_out: Split) -> Judgement | None:
         """Draw images by the run and measure them; None on every process but the first."""

@@ -175,3 +175,28 @@ def test_images_without_labels_are_refused_before_they_are_scored(one, tmp_path)
     (item,) = plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
     with pytest.raises(ValueError, match=r"data: sky: 1 of 30 images have no label"):
         evaluate_run(item, device="cpu")
+
+
+def test_lenses_are_scored_where_pixels_are_as_wide_as_those_learnt(tmp_path):
+    images, targets = make_images(48, 3)
+    lens, shear = np.tile([0.0, 0.0, 0.8, 0.3], (48, 1)), np.full((48, 2), 0.02)
+    truth = {"theta_e": 1.0 + targets / 10, "lens": lens, "shear": shear}
+    for name, scale in (("learnt", 0.1), ("same", 0.1), ("other", 0.05), ("unknown", np.nan)):
+        for split in ("train", "val"):
+            write_shards(tmp_path / name, split, images, targets, truth=truth, pixel_scale=scale)
+    write_shards(tmp_path / "plain", "val", images, targets, pixel_scale=0.05)  # without lenses
+    job = make_job(
+        tmp_path / "learnt", task={"name": "physics_guided"}, train={"epochs": 1},
+        data={"augment": {"dihedral": False}},
+    )  # fmt: skip
+    (trained,) = plan([job], tmp_path / "runs")
+    run(trained, device="cpu")
+    for name, came in (("other", "0.05 arcsec"), ("unknown", "unknown width")):
+        data = {"root": str(tmp_path / name), "slice": "val"}
+        (item,) = plan([evaluation(trained.run.path, data=data)], tmp_path)
+        with pytest.raises(ValueError, match=f"has pixels of {came}; .* those of 0.1 arcsec"):
+            evaluate_run(item, device="cpu")
+    for name in ("same", "plain"):
+        data = {"root": str(tmp_path / name), "slice": "val"}
+        (item,) = plan([evaluation(trained.run.path, data=data)], tmp_path)
+        assert evaluate_run(item, device="cpu")["auc"]
