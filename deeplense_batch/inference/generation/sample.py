@@ -128,7 +128,7 @@ def _check(
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
     if sampler not in SAMPLERS:
         raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")
-    least = max(len(classes), 1)
+    least = 1 if class_ else max(len(classes), 1)
     if images < least or steps < 1:
         raise ShardError(
             f"sample: images and steps: expected {least} images and 1 step or more; "
