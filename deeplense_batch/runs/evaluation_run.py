@@ -37,7 +37,7 @@ from deeplense_batch.inference.generation.measure import (
     Judgement,
     measure,
 )
-from deeplense_batch.inference.generation.sample import draw
+from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
@@ -337,7 +337,7 @@ def draw_and_measure(
     count = section.images or len(held_out)
     parts = min(ranks, -(-count // _SHARD))
     draw_part = partial(
-        draw, trained, samples, images=count, sampler=section.sampler, steps=section.steps,
+        sample, trained, samples, images=count, sampler=section.sampler, steps=section.steps,
         guidance=section.guidance, seed=seed, device=device, shard_size=_SHARD, on_batch=on_batch,
     )  # fmt: skip
     if rank < parts:

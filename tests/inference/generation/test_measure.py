@@ -205,7 +205,7 @@ if "run" in sys.orig_argv:
     import pathlib, time
     from deeplense_batch.runs import evaluation_run
     gate = pathlib.Path(os.environ["GATE"])
-    measure, draw = evaluation_run.measure, evaluation_run.draw
+    measure, sample = evaluation_run.measure, evaluation_run.sample
     draw_and_measure = evaluation_run.draw_and_measure
     def held(trained, critic, loaders, on_batch):
         gate.with_name("judging").touch()
@@ -220,12 +220,12 @@ if "run" in sys.orig_argv:
                 if not any(folder.glob(".parts/*.h5")):
                     break
                 time.sleep(0.005)
-        return draw(trained, folder, on_batch=held, **asked)
+        return sample(trained, folder, on_batch=held, **asked)
     def told(*asked, **named):
         found = draw_and_measure(*asked, **named)
         gate.with_name("through").touch()
         return found
-    evaluation_run.measure, evaluation_run.draw = held, drawn
+    evaluation_run.measure, evaluation_run.sample = held, drawn
     evaluation_run.draw_and_measure = told
 """
 
