@@ -63,7 +63,7 @@ class TaskSpec:
 
     @property
     def classifies(self) -> bool:
-        """Whether the network's answer tells classes apart."""
+        """Whether the network's answer tells classes apart: then each image has to have one."""
         return self.primary_output == "logits"
 
 

@@ -345,6 +345,16 @@ def test_class_numbers_of_the_data_do_not_matter(generator, place, tmp_path):
     assert f"judged without class {CLASSES[0]}" in " ".join(same["test"]["notes"])
 
 
+def test_a_generator_without_classes_is_measured_on_images_of_any(unaided, tmp_path):
+    images, targets = make_images(24, 77)
+    write_shards(tmp_path, "sky", images, targets, classes=("a", "b", "c"))
+    asked = {"data": {"root": str(tmp_path)}, "images": 24, "steps": 1}
+    item = evaluated(evaluation(unaided.job.evaluate.run, **asked), tmp_path)
+    metrics = item.run.read_json("metrics.json")
+    assert metrics["judged"]["images"] == 24
+    assert metrics["test"]["class_counts"] == {"a": 8, "b": 8, "c": 8}
+
+
 def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator, tmp_path):
     for item in (judged, unaided):
         to = tmp_path / "runs" / item.run.path.parent.name / item.run.path.name
