@@ -32,8 +32,7 @@ def predict(
 
     Example: predict demo/runs/demo/test_resnet-s0-f890d82125 images/ --out found.parquet --top 50
     """
-    if part >= parts:
-        raise UsageError(f"--part: {part} of {parts} parts; they count from 0")
+    _check_part(part, parts)
     if of and not top:
         raise UsageError("--of: names the class of a sheet; --top N asks for one")
     from deeplense_batch.core.processes import signals
@@ -45,6 +44,11 @@ def predict(
             batch_size=batch_size, top=top, of=of, on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
+
+
+def _check_part(part: int, parts: int) -> None:
+    if part >= parts:
+        raise UsageError(f"--part: {part} of {parts} parts; they count from 0")
 
 
 def sample(
@@ -65,6 +69,7 @@ def sample(
 
     Example: sample runs/diffusion_grid/unet-s0-0123456789 --images 1000 --out data/drawn
     """
+    _check_part(part, parts)
     from deeplense_batch.core.processes import rank, signals, world_size
     from deeplense_batch.inference.generation.sample import sample
 

@@ -149,7 +149,8 @@ class TrainSection(_Section):
     warmup: float = Field(0.0, ge=0)  # epochs of linear warm-up
     patience: int | None = Field(None, ge=1)  # stop after this many epochs without a better score
     clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    mixup: float = Field(0.0, ge=0)  # alpha of mixup's Beta distribution; 0 is off
+    # alpha of mixup's Beta distribution; 0 is off. For tasks that learn classes, as `weights` is
+    mixup: float = Field(0.0, ge=0)
     # of rare classes: weigh their loss, or draw them more often
     balance: Literal["none", "weights", "sampler"] = "none"
     # decay of an exponential average of the weights, which is then what is scored: 0.999

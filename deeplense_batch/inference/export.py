@@ -23,6 +23,7 @@ from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
+from deeplense_batch.tasks.generation import Generation
 
 __all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
 
@@ -49,7 +50,8 @@ def export(
     Arguments:
         run: Run directory.
         out: Folder that is made.
-        format_: ``safetensors``, ``json``, ``onnx`` or ``all``.
+        format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
+            images is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
 
     Returns:
@@ -64,9 +66,15 @@ def export(
     if os.path.lexists(out):  # also a link to nothing
         raise FileExistsError(f"{out}: is there already; name another folder")
     wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
+    trained = open_trained(run)
+    if "onnx" in wanted and isinstance(trained.task, Generation):
+        fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
+        if format_ == "onnx":
+            raise TrainedError(f"{fault}; expected --format safetensors or json")
+        wanted.remove("onnx")
+        _log.warning("%s: model.onnx is left out", fault)
     if "onnx" in wanted:
         _need_onnx()
-    trained = open_trained(run)
     if "json" in wanted:
         size = [n * trained.metrics["cost"]["parameters"] / 1e6 for n in _JSON_BYTES]
         _log.info("weights.json will have about %.1f to %.1f MB", *size)

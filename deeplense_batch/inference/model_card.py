@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.regression import Regression
 
 __all__ = ["card"]
 
@@ -18,6 +21,7 @@ _HOW = {
     "asinh": "asinh(x / 0.05) / asinh(1 / 0.05)",
     "log": "log(1 + max(x, 0) / 0.05) / log(1 + 1 / 0.05)",
 }
+_DENOISED = {"epsilon": "the noise", "x0": "the image", "v": "alpha noise - sigma image"}
 
 
 def card(trained: Trained, files: Mapping[str, str]) -> str:
@@ -46,17 +50,36 @@ def card(trained: Trained, files: Mapping[str, str]) -> str:
 def _about(trained: Trained) -> str:
     metrics = trained.metrics
     millions = metrics["cost"]["parameters"] / 1e6
-    classes = ", ".join(f"{i} = {name}" for i, name in enumerate(trained.classes))
-    count = trained.task.spec.num_outputs
-    outputs = f"Its outputs are {count} logits: {classes}. Their softmax are scores."
-    if count != len(trained.classes):
-        outputs = f"It gives {count} numbers for the task {trained.job.task.name}."
     return (
         f"A network of {millions:.3f} million parameters, trained by the run "
         f"`{metrics['job']}/{metrics['run']}` (identity `{metrics['identity']}`, "
         f"seed {metrics['seed']}); weights of epoch {trained.epoch}, the best on the validation "
-        f"slice, digest `{trained.weights}`. " + outputs
+        f"slice, digest `{trained.weights}`. {_outputs(trained)}"
     )
+
+
+def _outputs(trained: Trained) -> str:
+    """What the numbers are that the network gives."""
+    task = trained.task
+    classes = ", ".join(f"{i} = {name}" for i, name in enumerate(trained.classes))
+    if trained.classifies:
+        count = task.spec.num_outputs
+        return f"Its outputs are {count} logits: {classes}. Their softmax are scores."
+    if isinstance(task, Regression):
+        mean, sd = (f"{task.state_dict()[name]:.9g}" for name in ("mean", "sd"))
+        return f"Its one output, times {sd} and plus {mean}, is {task.name}."
+    if isinstance(task, Generation):
+        told = {
+            "class": f"a class number ({classes}; -1 is none)",
+            "theta_e": "the natural logarithm of the Einstein radius in arcsec (NaN is none)",
+        }
+        beside = "".join(f", with {told[name]}" for name in task.conditions)
+        return (
+            f"It takes noise from images: given alpha image + sigma noise and t{beside}, it "
+            f"gives {_DENOISED[task.process.prediction]}, where alpha = cos(t pi / 2) and "
+            "sigma = sin(t pi / 2), t from 0 to 1. `sample` draws new images by it."
+        )
+    return f"It gives {task.spec.num_outputs} numbers for the task {trained.job.task.name}."
 
 
 def _preparation(trained: Trained) -> str:
@@ -118,30 +141,47 @@ def _data(trained: Trained) -> str:
 
 def _recipe(trained: Trained) -> str:
     """The job without what does not change its result."""
-    kept = trained.job.model_dump(mode="json", exclude={"engine", "resources"})
-    kept["data"]["root"] = trained.job.data.root.rstrip("/").rpartition("/")[2]  # no user's path
+    kept = trained.job.model_dump(mode="json", exclude={"engine", "resources", "judge"})
+    for section, name in (("data", "root"), ("train", "init")):  # no user's path
+        if path := kept[section][name]:
+            kept[section][name] = PurePath(path).name
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
 def _use(trained: Trained) -> str:
-    return (
-        "Research on strong gravitational lenses: to sort images like those it was trained on "
-        f"into {', '.join(trained.classes)}, and to compare methods. Its scores rank candidates "
-        "for people to look at; they are no discovery by themselves."
-    )
+    task, more = trained.task, ""
+    if trained.classifies:
+        purpose = f"to sort images like those it was trained on into {', '.join(trained.classes)}"
+        more = " Its scores rank candidates for people to look at; they are no discovery by "
+        more += "themselves."
+    elif isinstance(task, Generation):
+        purpose = "to draw images like those it was trained on"
+        more = " What it draws are no observations, and follow no law of lensing by construction."
+    else:
+        learnt = task.spec.target_name or trained.job.task.name
+        purpose = f"to estimate {learnt} from images like those it was trained on"
+    return f"Research on strong gravitational lenses: {purpose}, and to compare methods.{more}"
 
 
 def _limits(trained: Trained) -> str:
-    classes, scores = len(trained.classes), trained.metrics["test"]["scores"]
+    untested = (
+        "Other instruments, pixel scales, noise, bands or laws of simulation than those of its "
+        "data are untested, and scores there may be far worse."
+    )
+    sample = "Scores above have the error of a finite sample and of one seed."
+    if isinstance(trained.task, Generation):
+        own = "What is rare in its data may never be drawn, and images of them may be copied."
+        return f"{own} {sample}"
+    if not trained.classifies:
+        own = "It gives a number without an error for every image, whatever it shows."
+        return f"{own} {untested} {sample}"
     honest = ""
-    if temperature := scores.get("temperature"):
+    if temperature := trained.metrics["test"]["scores"].get("temperature"):
         honest = f"; divide the logits by {temperature:.4g}, as `predict` does, to calibrate them"
     return (
-        f"It knows {classes} classes and calls every image one of them, whatever it shows. Other "
-        "instruments, pixel scales, noise, bands or laws of simulation than those of its data are "
-        "untested, and scores there may be far worse. In other proportions of classes than in its "
-        f"data its probabilities do not hold; nor are they calibrated here{honest}. "
-        "Scores above have the error of a finite sample and of one seed."
+        f"It knows {len(trained.classes)} classes and calls every image one of them, whatever it "
+        f"shows. {untested} In other proportions of classes than in its data its probabilities "
+        f"do not hold; nor are they calibrated here{honest}. {sample}"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from deeplense_batch.core.job import Job, JobError, nearest
+from deeplense_batch.core.job import Evaluation, Job, JobError, nearest
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir
@@ -128,13 +128,16 @@ def open_trained(path: Path | str) -> Trained:
     """Open a run directory to use what it has learnt.
 
     Raises:
-        TrainedError: It is no run directory, not done, a simulation, or lacks its weights.
+        TrainedError: It is no run directory, not of a training, not done, or lacks its weights.
         RunDirError, CheckpointError: A file of it is damaged.
     """
     run = RunDir(Path(path))
     if not os.path.lexists(run.path / "job.yaml"):
         raise TrainedError(f"{path}: is no run directory, it has no job.yaml")
     (job,) = load_jobs(run.path / "job.yaml")
+    if isinstance(job, Evaluation):
+        of = job.evaluate.run
+        raise TrainedError(f"{path}: is an evaluation, whose network is that of {of}")
     if not isinstance(job, Job):
         raise TrainedError(f"{path}: simulated images; there is no network in it")
     status = run.status()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core import yaml_text
+from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
@@ -40,6 +41,7 @@ _KINDS = {
 }
 _NO_VARIANT = ("name", "seed", "data.root", "judge")  # fields that tell no variant from another
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
+_DRAWN = tuple(f"evaluate.{name}" for name in ("seed", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
 
 
@@ -92,7 +94,9 @@ def _read(run: RunDir) -> Row:
         try:
             if (run.path / name).exists() and not (run.path / name).is_file():
                 raise RunDirError(run.path / name, "is no file")
+            own = {f: v for f, v in row["recipe"].items() if f.startswith(_DRAWN)}
             row |= read(run)
+            row["recipe"] = row["recipe"] | own  # that of an evaluated run, and how it was
         except Exception as error:  # a foreign file may hold, and so raise, anything
             faults.append(f"{name}: {_fault(run.path / name, error)}")
     return row | {"state": "unreadable", "reason": "; ".join(faults)} if faults else row
@@ -124,10 +128,14 @@ def _read_job(run: RunDir) -> Row:
         return row | {"model": label, "simulates": True, "planned_epochs": 1}
     if "evaluate" in job:
         section = job["evaluate"]
-        model, _, seed = re.sub(r"-[0-9a-f]{10}$", "", Path(section["run"]).name).rpartition("-s")
+        evaluated = Path(section["run"]).name
+        named = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]{10}", evaluated)  # not one that was renamed
+        row["recipe"] |= {"evaluate.seed": row["seed"]}
+        if judge := section.get("classifier"):
+            row["recipe"] |= {"evaluate.classifier": Path(judge).name}
         return row | {
-            "model": model,
-            "seed": int(seed),
+            "model": named[1] if named else evaluated,
+            "seed": int(named[2]) if named else None,
             "data_root": str(section["data"]["root"]),
             "test": str(section["data"]["slice"]),
             "planned_epochs": 1,
@@ -174,7 +182,8 @@ def _read_metrics(run: RunDir) -> Row:
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
     if evaluated := metrics.get("evaluated"):  # what may tell its model from others is its recipe
-        row |= {"model": metrics["model"], "task": str(evaluated["task"])}
+        row |= {"model": str(metrics["model"]), "seed": int(metrics["seed"])}
+        row |= {"task": str(evaluated["task"])}
         row["recipe"] = _settings(evaluated["recipe"])
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {

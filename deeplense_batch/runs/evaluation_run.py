@@ -7,6 +7,7 @@ generates also ``samples/``, the images drawn, and ``judged.npz``, the arrays be
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
@@ -37,13 +37,13 @@ from deeplense_batch.inference.generation.measure import (
     Judgement,
     measure,
 )
-from deeplense_batch.inference.generation.sample import draw
+from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
-from deeplense_batch.training.setup import check_truth
+from deeplense_batch.training.setup import check_samples
 from deeplense_batch.training.trainer import evaluate
 
 __all__ = ["draw_and_measure", "evaluate_run", "open_critic"]
@@ -152,21 +152,29 @@ class _Evaluation:
         trained, task, device = self.trained, self.trained.task, self.world.device
         truths = task.spec.truth_keys
         loader = Loader(split, transform=trained.transform, device=device, truths=truths)
-        check_truth(task, loader, str(self.section.data.root))
-        lacking = int((loader.targets < 0).sum()) if task.spec.needs_labels else 0
-        if lacking:
-            raise ShardError(
-                f"{self.section.data.root}: {lacking} of {len(loader)} images of "
-                f"{self.section.data.slice} have no label, by which they would be scored"
-            )
-        model = trained.model.to(device)
-        outputs = evaluate(task, model, loader, self.world, tta=trained.job.data.tta)
+        check_samples(task, loader, f"{self.section.data.root}: {self.section.data.slice}")
+        if task.spec.fixed_geometry and loader.truth:
+            self._check_scale(split.info.pixel_scale)
+        _number_as(trained.classes, loader)
+        model, tta = trained.model.to(device), trained.job.data.tta
+        outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
-        targets = _renumbered(outputs["targets"], split.info.classes, trained.classes)
-        outputs = {**outputs, "targets": targets}
-        tta = trained.job.data.tta
         return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
+
+    def _check_scale(self, scale: float) -> None:
+        """Make sure that a pixel is as wide, arcsec, as where the network has learnt lengths.
+
+        Raises:
+            ShardError: It is not, so that what it gives would be compared in another unit.
+        """
+        learnt = self.trained.pixel_scale
+        if math.isfinite(learnt) and not math.isclose(scale, learnt, rel_tol=1e-6):
+            came = f"{scale:g} arcsec" if math.isfinite(scale) else "unknown width"
+            raise ShardError(
+                f"{self.section.data.root}: has pixels of {came}; {self.section.run}, which "
+                f"measures lenses in pixels, takes those of {learnt:g} arcsec"
+            )
 
     def _measure(self, held_out: Split) -> Judgement | None:
         """Draw images by the run and measure them; None on every process but the first."""
@@ -267,14 +275,10 @@ class _Evaluation:
         }
 
 
-def _renumbered(
-    targets: NDArray[np.int64], classes: tuple[str, ...], known: tuple[str, ...]
-) -> NDArray[np.int64]:
-    """Class numbers of a data set, (N,), as the numbers that a run gives the classes."""
-    if not classes or classes == known:
-        return targets
-    own = np.array([*(known.index(name) for name in classes), -1])  # -1 stays: no label
-    return own[targets]
+def _number_as(known: tuple[str, ...], loader: Loader) -> None:
+    """Give images the class numbers that a run gives the same names; -1 where it knows none."""
+    own = [known.index(name) if name in known else -1 for name in loader.split.info.classes]
+    loader.targets = torch.tensor([*own, -1], device=loader.device)[loader.targets]
 
 
 def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
@@ -333,7 +337,7 @@ def draw_and_measure(
     count = section.images or len(held_out)
     parts = min(ranks, -(-count // _SHARD))
     draw_part = partial(
-        draw, trained, samples, images=count, sampler=section.sampler, steps=section.steps,
+        sample, trained, samples, images=count, sampler=section.sampler, steps=section.steps,
         guidance=section.guidance, seed=seed, device=device, shard_size=_SHARD, on_batch=on_batch,
     )  # fmt: skip
     if rank < parts:
@@ -353,7 +357,7 @@ def _loaders(
 ) -> dict[str, Loader]:
     """Loaders of the drawn, the held out and the training images, in the frame of the network."""
     frame = replace(trained.transform, mean=(), sd=())
-    return {
+    loaders = {
         GENERATED: Loader(
             open_split(samples, "train"), transform=replace(frame, crop=None, size=None),
             device=device,
@@ -361,3 +365,5 @@ def _loaders(
         HELD_OUT: Loader(held_out, transform=frame, device=device),
         TRAINING: Loader(trained.slice("train"), transform=frame, device=device),
     }  # fmt: skip
+    _number_as(trained.classes, loaders[HELD_OUT])
+    return loaders

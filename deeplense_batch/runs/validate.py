@@ -89,6 +89,8 @@ def check_training(job: Job, memo: Memo) -> str:
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
     task = _check_options(job, memo)
+    if task is not None and not task.spec.mixes_labels:
+        _check_unmixed(job)
     try:
         return _check_data(job, task, memo)
     except ShardError as error:
@@ -126,6 +128,20 @@ def _check_generation(job: Job) -> None:
         )
 
 
+def _check_unmixed(job: Job) -> None:
+    """Refuse what blends or weighs class labels, for a task whose loss would ignore it."""
+    train = job.train
+    for name, value, ignored, allowed in (
+        ("mixup", train.mixup, bool(train.mixup), "0"),
+        ("balance", train.balance, train.balance == "weights", "none or sampler"),
+    ):
+        if ignored:
+            raise JobError(
+                f"{job.name}: train.{name}: got {value}, which changes what is learnt of class "
+                f"labels, and task {job.task.name} learns something else; expected {allowed}"
+            )
+
+
 def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     """Make sure that the shards have what the task learns; returns their digest.
 
@@ -137,7 +153,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     digest = memo.once(("digest", root), lambda: data_digest(root))
     slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
     info = slices["train"].info
-    if not info.classes and (task is None or task.spec.needs_labels):
+    if not info.classes and _uses_labels(task):
         raise ShardError(f"{root}: the images have no labels to learn")
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
@@ -165,7 +181,9 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
     assert root is not None and slice_ is not None
     (trained,) = load_jobs(Path(section.run) / "job.yaml")
     assert isinstance(trained, Job)
-    drawing = section.model_fields_set & set(DrawSection.model_fields)
+    # By value: the job.yaml of an evaluation names every field.
+    fields = DrawSection.model_fields.items()
+    drawing = [name for name, field in fields if getattr(section, name) != field.default]
     if trained.task.name != "generation" and drawing:
         raise JobError(
             f"{job.name}: evaluate.{min(drawing)}: {section.run} generates no images; this is for "
@@ -180,7 +198,8 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         splits = memo.once(("splits", root), lambda: read_splits(root))
         info = open_split(root, slice_, splits).info
         known = read_metrics(RunDir(section.run))["data"]["classes"]
-        if unknown := [name for name in info.classes if name not in known]:
+        unknown = [name for name in info.classes if name not in known]
+        if unknown and _uses_labels(_try_task(trained.task, known)):
             raise ShardError(
                 f"{root}: has the class '{unknown[0]}', which {section.run} has not learnt; it "
                 f"knows {', '.join(known) or 'none'}"
@@ -239,6 +258,11 @@ def _try_task(section: TaskSection, classes: Sequence[str] | None) -> Task | Non
     if section == TaskSection():
         return None
     return build_task(section.name, classes=classes, **section.options)
+
+
+def _uses_labels(task: Task | None) -> bool:
+    """Whether a task needs images to have classes; None is the default one, which does."""
+    return task is None or task.spec.needs_labels
 
 
 def _try_model(job: Job, size: int) -> None:

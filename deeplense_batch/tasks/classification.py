@@ -45,7 +45,9 @@ class Classification(Task):
         label_smoothing: float = 0.0,
         focal: float = 0.0,
     ) -> None:
-        spec = TaskSpec(monitor="auc", num_outputs=len(classes or ()), calibrates=True)
+        spec = TaskSpec(
+            monitor="auc", num_outputs=len(classes or ()), mixes_labels=True, calibrates=True
+        )
         super().__init__(spec, classes)
         if classes is not None and len(classes) < 2:
             raise ValueError(f"classification needs two classes or more, the data have {classes}")

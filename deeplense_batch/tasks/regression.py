@@ -44,6 +44,7 @@ class Regression(Task):
             target_name=self.name,
             truth_keys=(target,),
             needs_truth=True,
+            needs_labels=False,
         )
         super().__init__(spec, classes)
         self.target, self.log10 = target, log10

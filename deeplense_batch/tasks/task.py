@@ -57,12 +57,13 @@ class TaskSpec:
     truth_keys: tuple[str, ...] = ()  # truth arrays of the shards that are read, where they exist
     needs_truth: bool = False  # whether all of them have to exist
     needs_labels: bool = True  # whether the images have to have classes
+    mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
     calibrates: bool = False  # whether `calibrate` is called
 
     @property
     def classifies(self) -> bool:
-        """Whether the network's answer tells classes apart."""
+        """Whether the network's answer tells classes apart: then each image has to have one."""
         return self.primary_output == "logits"
 
 

@@ -26,7 +26,7 @@ from deeplense_batch.tasks.task import Frame, Task
 
 __all__ = [
     "Setup",
-    "check_truth",
+    "check_samples",
     "frame_of",
     "gflops_of",
     "model_of",
@@ -101,7 +101,7 @@ def open_loaders(
         slices: Slices by name, ``train`` among them.
 
     Raises:
-        ShardError: The images lack the truth that is learnt.
+        ShardError: The images lack the labels or the truth that is learnt.
         ValueError: The task cannot be had with those options or data.
     """
     task = task_of(job, slices["train"].info)
@@ -116,26 +116,32 @@ def open_loaders(
             truths=task.spec.truth_keys,
         )
     transform = loaders["train"].measured()
-    for loader in loaders.values():
+    for use, loader in loaders.items():
         loader.transform = transform
+        check_samples(task, loader, f"{job.data.root}: {getattr(job.data, use)}")
     train = loaders["train"]
-    check_truth(task, train, job.data.root)
     task.fit_statistics(train.targets.cpu().numpy(), train.truth)
     if task.spec.target_name:
         _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, loaders
 
 
-def check_truth(task: Task, loader: Loader, root: str) -> None:
-    """Make sure that images have the truth that a task cannot do without.
+def check_samples(task: Task, loader: Loader, place: str) -> None:
+    """Make sure that images have the truth and the labels that a task cannot do without.
 
     Raises:
         ShardError: They lack some of it.
     """
     if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
         raise ShardError(
-            f"{root}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
+            f"{place}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
             "beside the images"
+        )
+    unlabelled = int((loader.targets < 0).sum())
+    if unlabelled and task.spec.classifies:
+        raise ShardError(
+            f"{place}: {unlabelled} of {len(loader)} images have no label, which the task learns "
+            "and is scored by; 'pack' those that have one, or name a slice of them"
         )
 
 

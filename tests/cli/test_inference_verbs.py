@@ -25,6 +25,8 @@ def handed_on(monkeypatch):
     ("line", "says"),
     [
         ("predict RUN DATA --out=a.csv --part=3 --parts=3", "--part: 3 of 3 parts; they count"),
+        ("sample RUN --out=a --part=3", "--part: 3 of 1 parts; they count from 0"),
+        ("sample RUN --out=a --part=2 --parts=2", "--part: 2 of 2 parts; they count from 0"),
         ("predict RUN DATA --out=a.csv --of=lens", "--of: names the class of a sheet; --top N"),
         ("predict RUN DATA --out=a.txt", "--out: expected a name that ends in .parquet or .csv"),
         ("explain RUN --out=a.png", "explain: which images? --ids A,B,C or --slice 'val[:12]'"),

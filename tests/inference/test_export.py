@@ -15,7 +15,9 @@ import pytest
 import torch
 import yaml
 from conftest import make_job, typed
+from made_runs import untrained
 from safetensors.torch import load_file
+from tiny_networks import UNET
 
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference import export as module
@@ -163,3 +165,18 @@ def test_without_the_extra_one_sentence(done, tmp_path, monkeypatch):
         export(done, tmp_path / "out")
     assert not list(tmp_path.iterdir())
     export(done, tmp_path / "out", format_="safetensors")
+
+
+def test_a_generator_has_no_onnx(shards, tmp_path, caplog):
+    job = make_job(
+        shards, task={"name": "generation"}, model={"name": "unet", "options": UNET},
+        train={"ema": 0.9},
+    )  # fmt: skip
+    drawing = untrained(job, tmp_path / "runs").run.path
+    with pytest.raises(TrainedError, match=r"in many steps, .*; expected --format safetensors or"):
+        export(drawing, tmp_path / "out", format_="onnx")
+    assert not (tmp_path / "out").exists()
+    files = export(drawing, tmp_path / "out")
+    assert {file.name for file in files} == {"README.md", "weights.json", "weights.safetensors"}
+    assert "model.onnx is left out" in caplog.text
+    same(load_file(tmp_path / "out" / "weights.safetensors"), weights(drawing))

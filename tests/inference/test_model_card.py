@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
-from conftest import make_job
+from conftest import make_images, make_job
 from made_runs import untrained
+from made_shards import write_shards
+from tiny_networks import UNET
 
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import open_trained
@@ -75,3 +78,39 @@ def test_the_recipe_is_the_job_without_the_machine(done, shards):
 def test_the_width_of_a_pixel_is_told_where_it_is_known(done):
     assert "Pixels are of unknown width." in card(done, {})
     assert "Pixels are 0.05 arcsec." in card(replace(done, pixel_scale=0.05), {})
+
+
+def test_a_run_or_file_that_it_starts_from_is_told_by_its_name_alone(done):
+    for init, told in (("/home/somebody/runs/a/b-s0-0123456789", "b-s0-0123456789"), (None, None)):
+        train = done.job.train.model_copy(update={"init": init})
+        judge = {"classifier": "/home/somebody/runs/c"}
+        job = done.job.model_copy(update={"train": train, "judge": judge})
+        text = card(replace(done, job=job), {})
+        recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+        assert recipe["train"]["init"] == told and "somebody" not in text
+
+
+def other(root, task, **fields):
+    """A run of a task that learns no classes, on images without any."""
+    images, targets = make_images(48, 3)
+    for split in ("train", "val"):
+        write_shards(root, split, images, np.full(48, -1), (), truth={"theta_e": 1.0 + targets})
+    job = make_job(root, task=task, train={"ema": 0.9}, **fields)
+    return open_trained(untrained(job, root / "runs").run.path)
+
+
+def test_a_number_is_told_in_its_own_unit(tmp_path):
+    options = {"target": "theta_e", "log10": False}
+    text = card(other(tmp_path, {"name": "regression", "options": options}), {})
+    sd = f"{np.sqrt(2 / 3):.9g}"
+    assert f"Its one output, times {sd} and plus 2, is theta_e." in text
+    assert "to estimate theta_e from images" in text and "a number without an error" in text
+    assert not re.search("logit|class|sort", text.replace("classification", ""))
+
+
+def test_of_a_generator_it_is_told_what_the_network_takes_and_gives(tmp_path):
+    task = {"name": "generation", "options": {"conditions": ["theta_e"]}}
+    text = card(other(tmp_path, task, model={"name": "unet", "options": UNET}), {})
+    assert "given alpha image + sigma noise and t, with the natural logarithm of" in text
+    assert "it gives alpha noise - sigma image" in text and "to draw images like those" in text
+    assert not re.search("logit|to sort", text)

@@ -11,7 +11,7 @@ from conftest import CLASSES, make_job
 from made_runs import untrained, weights
 from tiny_networks import physics_network
 
-from deeplense_batch.core.job import Simulation
+from deeplense_batch.core.job import Evaluation, Simulation
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference.trained import Logits, TrainedError, open_trained
@@ -75,6 +75,10 @@ def test_what_is_no_finished_training_is_refused(item, shards, tmp_path):
     refused(shards, "is no run directory, it has no job.yaml")
     simulation = Simulation.model_validate({"name": "s", "simulate": {"out": "x"}})
     refused(RunDir.create(tmp_path / "s", simulation.to_yaml()).path, "there is no network in it")
+    section = {"run": str(item.run.path)}
+    evaluation = Evaluation.model_validate({"name": "e", "evaluate": section})
+    path = RunDir.create(tmp_path / "e", evaluation.to_yaml()).path
+    refused(path, f"is an evaluation, whose network is that of {item.run.path}")
     planned = RunDir.create(tmp_path / "new", make_job(shards).to_yaml()).path
     refused(planned, f"is planned, not done; 'run {planned}' carries it out")
     best = checkpoint.load(item.run.path / BEST)

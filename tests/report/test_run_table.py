@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+import yaml
 from made_runs import lose, make_run
 
+from deeplense_batch.core.job import Evaluation
 from deeplense_batch.core.rundir import Status
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import read_rows, run_row
@@ -84,3 +87,45 @@ def test_a_job_that_is_a_bomb_of_aliases_is_one_unreadable_run(tmp_path):
     row = run_row(bomb)
     assert row["state"] == "unreadable"
     assert "job.yaml: is damaged or cut short (more than" in row["reason"]
+
+
+def make_evaluation(root, number, *, run="unet-s3-0123456789", seed=0, state="done", **section):
+    """An evaluation, with a number of its own, of a run of seed 3."""
+    made = make_run(root, seed=number, job="elsewhere", state=state)
+    section |= {"run": f"/runs/demo/{run}", "data": {"root": "/data", "slice": "val"}}
+    job = Evaluation.model_validate({"name": "elsewhere", "seed": seed, "evaluate": section})
+    (made.path / "job.yaml").write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    if state == "done":
+        metrics = made.read_json("metrics.json") | {"model": "unet", "seed": 3}
+        metrics["evaluated"] = {"task": "generation", "recipe": {"model.name": "unet"}}
+        made.write_json("metrics.json", metrics)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "variant"),
+    [
+        ({"steps": 1}, {"steps": 2}, "evaluate.steps=2"),
+        ({"sampler": "ddim"}, {"sampler": "heun"}, "evaluate.sampler=heun"),
+        ({"seed": 0}, {"seed": 5}, "evaluate.seed=5"),
+        ({"classifier": "/a/one"}, {"classifier": "/a/two"}, "evaluate.classifier=two"),
+        ({"images": 8}, {"images": 8}, None),
+    ],
+)
+def test_evaluations_with_other_settings_are_no_seeds_of_one_model(tmp_path, one, other, variant):
+    for number, section in enumerate((one, other)):
+        make_evaluation(tmp_path / "runs", number, **section)
+    table = collect(tmp_path / "runs", tmp_path / "report").table
+    assert variant is None or variant in set(table["variant"])
+    content = json.loads((tmp_path / "report" / "results.json").read_text())
+    runs = [model["runs"] for one in content["comparisons"] for model in one["models"]]
+    assert runs == ([2] if variant is None else [1, 1])
+
+
+@pytest.mark.parametrize("run", ["best", "unet-s3-0123456789", "a-s-b"])
+def test_an_evaluated_run_may_have_any_name(tmp_path, run):
+    row = run_row(make_evaluation(tmp_path, 0, run=run))
+    assert (row["state"], row["reason"], row["model"], row["seed"]) == ("done", None, "unet", 3)
+    row = run_row(make_evaluation(tmp_path, 1, run=run, state="failed"))
+    named = ("unet", 3) if run.startswith("unet") else (run, None)
+    assert (row["state"], row["model"], row["seed"]) == ("failed", *named)

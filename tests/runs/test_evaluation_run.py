@@ -8,29 +8,16 @@ import h5py
 import numpy as np
 import pytest
 from conftest import CLASSES, make_images, make_job
+from made_shards import write_shards
 
 from deeplense_batch.core.job import Evaluation, JobError, NotYetError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
-
-
-def write_shards(root, split, images, targets, classes=CLASSES):
-    """Counts (N, 1, H, W) uint16 as the only shard of a split."""
-    with ShardWriter(
-        root, split=split, shape=images.shape[1:], stored=images.dtype,
-        dtype=np.dtype(np.float64), classes=classes, source="tests", seed=0,
-        shard_size=len(images),
-    ) as writer:  # fmt: skip
-        ids = [f"{split}/{i}" for i in range(len(images))]
-        scale = images.max((2, 3)).astype(np.float64)
-        writer.append(images, targets=targets, ids=ids, scale=scale)
-        writer.publish()
 
 
 def evaluation(path, **section):
@@ -132,6 +119,13 @@ def test_done_it_is_not_done_again_and_force_starts_over(one, tmp_path):
     assert len([*(directory.path.parent / ".old").iterdir()]) == 1
 
 
+def test_the_recipe_of_an_evaluation_gives_the_same_evaluation(one, tmp_path):
+    (item,) = plan([evaluation(one)], tmp_path)
+    item.create()
+    (again,) = plan(load_jobs(item.run.path / "job.yaml"), tmp_path)
+    assert again.run.path == item.run.path
+
+
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(one, runs, others, tmp_path):
     other = tmp_path / "two"
     images, targets = make_images(12, 1)
@@ -179,5 +173,30 @@ def test_images_without_labels_are_refused_before_they_are_scored(one, tmp_path)
     images, targets = make_images(30, 5)
     write_shards(tmp_path / "data", "sky", images, np.where(np.arange(30) == 7, -1, targets))
     (item,) = plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
-    with pytest.raises(ValueError, match=r"data: 1 of 30 images of sky have no label"):
+    with pytest.raises(ValueError, match=r"data: sky: 1 of 30 images have no label"):
         evaluate_run(item, device="cpu")
+
+
+def test_lenses_are_scored_where_pixels_are_as_wide_as_those_learnt(tmp_path):
+    images, targets = make_images(48, 3)
+    lens, shear = np.tile([0.0, 0.0, 0.8, 0.3], (48, 1)), np.full((48, 2), 0.02)
+    truth = {"theta_e": 1.0 + targets / 10, "lens": lens, "shear": shear}
+    for name, scale in (("learnt", 0.1), ("same", 0.1), ("other", 0.05), ("unknown", np.nan)):
+        for split in ("train", "val"):
+            write_shards(tmp_path / name, split, images, targets, truth=truth, pixel_scale=scale)
+    write_shards(tmp_path / "plain", "val", images, targets, pixel_scale=0.05)  # without lenses
+    job = make_job(
+        tmp_path / "learnt", task={"name": "physics_guided"}, train={"epochs": 1},
+        data={"augment": {"dihedral": False}},
+    )  # fmt: skip
+    (trained,) = plan([job], tmp_path / "runs")
+    run(trained, device="cpu")
+    for name, came in (("other", "0.05 arcsec"), ("unknown", "unknown width")):
+        data = {"root": str(tmp_path / name), "slice": "val"}
+        (item,) = plan([evaluation(trained.run.path, data=data)], tmp_path)
+        with pytest.raises(ValueError, match=f"has pixels of {came}; .* those of 0.1 arcsec"):
+            evaluate_run(item, device="cpu")
+    for name in ("same", "plain"):
+        data = {"root": str(tmp_path / name), "slice": "val"}
+        (item,) = plan([evaluation(trained.run.path, data=data)], tmp_path)
+        assert evaluate_run(item, device="cpu")["auc"]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from conftest import make_images, make_job
+from made_shards import write_shards
+from tiny_networks import UNET
 
+from deeplense_batch.core.job import JobError
+from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.validate import Memo
 
 
@@ -14,3 +19,39 @@ def test_what_is_asked_again_is_found_once_and_an_error_is_not_kept():
     with pytest.raises(ZeroDivisionError):
         memo.once("b", lambda: 1 / 0)
     assert memo.once("b", lambda: 2) == 2
+
+
+REGRESSION = {"task": {"name": "regression"}}
+GENERATION = {
+    "task": {"name": "generation"},
+    "model": {"name": "unet", "options": UNET},
+    "train": {"ema": 0.9},
+}
+
+
+@pytest.mark.parametrize("job", [REGRESSION, GENERATION], ids=lambda job: job["task"]["name"])
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ({"mixup": 1.0}, "train.mixup: got 1.0, .*; expected 0"),
+        ({"balance": "weights"}, "train.balance: got weights, .*; expected none or sampler"),
+    ],
+)
+def test_labels_are_blended_and_weighed_for_tasks_that_learn_them(shards, job, train, sentence):
+    fields = job | {"train": job.get("train", {}) | train}
+    with pytest.raises(JobError, match=sentence):
+        plan([make_job(shards, **fields)], "runs")
+    assert plan([make_job(shards, **job)], "runs")
+
+
+def test_tasks_that_learn_labels_may_blend_and_weigh_them(shards, tmp_path):
+    images, targets = make_images(30, 1)
+    write_shards(tmp_path, "train", images, targets % 2, classes=("nonlenses", "lenses"))
+    slices = {"train": "train[:10]", "valid": "train[10:20]", "test": "train[20:]"}
+    for root, data, task in (
+        (shards, {}, {"name": "classification", "options": {"label_smoothing": 0.1}}),
+        (shards, {"augment": {"dihedral": False}}, {"name": "physics_guided"}),
+        (tmp_path, slices, {"name": "detection"}),
+    ):
+        train = {"mixup": 1.0, "balance": "weights"}
+        assert plan([make_job(root, task=task, train=train, data=data)], "runs")

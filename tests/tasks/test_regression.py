@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import make_images, make_job
+from made_shards import write_shards
 from torch import nn
 
+from deeplense_batch.core.job import Evaluation
+from deeplense_batch.report.collect import collect
+from deeplense_batch.runs.evaluation_run import evaluate_run
+from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch
 
@@ -53,3 +60,20 @@ class TestRegression:
             build_task("regression", classes=CLASSES, target="lens").fit_statistics(
                 np.zeros(3), {"lens": np.ones((3, 4))}
             )
+
+
+def test_no_class_is_needed_and_any_is_allowed(tmp_path):
+    images, targets = make_images(48, 3)
+    truth = {"theta_e": 1.0 + targets}
+    for split in ("train", "val"):
+        write_shards(tmp_path, split, images, np.full(48, -1), classes=(), truth=truth)
+    write_shards(tmp_path / "other", "test", images, targets % 2, classes=("a", "b"), truth=truth)
+    task = {"name": "regression", "options": {"target": "theta_e", "log10": False}}
+    (trained,) = plan([make_job(tmp_path, task=task, train={"epochs": 1})], tmp_path / "runs")
+    assert np.isfinite(run(trained, device="cpu")["r2"])
+    section = {"run": str(trained.run.path), "data": {"root": str(tmp_path / "other")}}
+    job = Evaluation.model_validate({"name": "elsewhere", "evaluate": section})
+    (item,) = plan([job], tmp_path / "runs")
+    assert np.isfinite(evaluate_run(item, device="cpu")["r2"])
+    assert item.run.read_json("metrics.json")["test"]["class_counts"] == {}
+    assert collect(tmp_path / "runs", tmp_path / "report").summary.startswith("2 runs: 2 done")

@@ -191,6 +191,17 @@ def test_a_loss_is_the_mean_over_its_samples(case, task):
         assert value.item() == pytest.approx(mean.item() / len(places), rel=1e-4), name
 
 
+def test_weights_and_partners_count_where_the_spec_says_so(case, task):
+    batch, network = batch_for(case, task, trainable(case, task)), case.network(task)
+    weights = torch.linspace(0.2, 1.8, len(batch.targets))
+    losses = []
+    for changed in ({}, {"weights": weights}, {"partners": batch.targets.roll(1), "share": 0.3}):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            losses.append(float(task.losses(network, replace(batch, **changed), 0.3)["loss"]))
+    assert [loss != losses[0] for loss in losses[1:]] == [task.spec.mixes_labels] * 2
+
+
 def test_what_is_predicted_is_scored_and_drawn(case, task):
     outputs = outputs_of(case, task, WHOLE)
     assert all(len(values) == SAMPLES for values in outputs.values())

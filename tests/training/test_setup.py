@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from conftest import make_job
+from conftest import make_images, make_job
 from made_runs import untrained, weights
+from made_shards import write_shards
+from tiny_networks import UNET
 from torch import nn
 
 from deeplense_batch.core.distributed import World
@@ -73,3 +76,23 @@ def test_images_that_are_too_few_or_lack_what_is_learnt_are_refused(shards):
         ShardError, match="has no truth/theta_e, which the task learns; 'simulate'"
     ):
         set_up(make_job(shards, task=task), ALONE)
+
+
+def test_a_slice_with_unlabelled_images_is_refused_where_labels_are_learnt(tmp_path):
+    images, targets = make_images(36, 5)
+    for split, place in (("train", 7), ("val", 30)):
+        partly = np.where(np.arange(36) == place, -1, targets)
+        write_shards(tmp_path, split, images, partly)
+    for data, sentence in (
+        ({}, "train: 1 of 36 images have no label"),
+        ({"train": "train[10:]"}, r"val\[50%:\]: 1 of 18 images have no label"),
+        ({"train": "train[10:]", "valid": "val[20:]", "test": "val[:20]"}, r"val\[20:\]: 1 of 16"),
+    ):
+        with pytest.raises(ShardError, match=sentence):
+            set_up(make_job(tmp_path, data=data), ALONE)
+    labelled = {"train": "train[10:]", "valid": "val[:15]", "test": "val[15:30]"}
+    assert set_up(make_job(tmp_path, data=labelled), ALONE).samples["train"] == 26
+    # A generator takes an image without label for one of any class.
+    generation = {"name": "generation", "options": {"conditions": ["class"]}}
+    model = {"name": "unet", "options": UNET}
+    assert set_up(make_job(tmp_path, task=generation, model=model), ALONE).samples["train"] == 36

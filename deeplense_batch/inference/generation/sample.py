@@ -26,14 +26,14 @@ from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
 
-__all__ = ["draw", "sample"]
+__all__ = ["sample"]
 
 _SPLIT = "train"
 _BATCH = {"cpu": 16, "cuda": 128}
 
 
 def sample(
-    run: Path | str,
+    run: Path | str | Trained,
     out: Path | str,
     *,
     images: int,
@@ -42,7 +42,7 @@ def sample(
     steps: int = 25,
     guidance: float = 1.0,
     seed: int = 0,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     shard_size: int = 256,
     part: int = 0,
     parts: int = 1,
@@ -54,7 +54,7 @@ def sample(
     that takes Einstein radii gets those of its training set, and they are kept as truth.
 
     Arguments:
-        run: Run directory of a finished run.
+        run: A finished run, or its directory.
         out: Folder of the shards.
         images: How many.
         class_: Of this class alone.
@@ -75,30 +75,8 @@ def sample(
         ShardError: An argument is not one of those possible, or `out` holds other shards.
         DeviceError: A GPU was asked for and there is none.
     """
-    return draw(
-        open_trained(run), out, images=images, class_=class_, sampler=sampler, steps=steps,
-        guidance=guidance, seed=seed, device=device_of(device), shard_size=shard_size, part=part,
-        parts=parts, on_batch=on_batch,
-    )  # fmt: skip
-
-
-def draw(
-    trained: Trained,
-    out: Path | str,
-    *,
-    images: int,
-    sampler: str,
-    steps: int,
-    guidance: float,
-    seed: int,
-    device: torch.device,
-    class_: str = "",
-    shard_size: int = 256,
-    part: int = 0,
-    parts: int = 1,
-    on_batch: Callable[[], None] = lambda: None,
-) -> GenerateReport:
-    """Draw images with what a run has learnt, as `sample` does."""
+    trained = run if isinstance(run, Trained) else open_trained(run)
+    device = device if isinstance(device, torch.device) else device_of(device)
     task = trained.task
     if not isinstance(task, Generation):
         raise TrainedError(
@@ -128,7 +106,7 @@ def _check(
         raise TrainedError(f"--class: there is no class '{class_}'; {known}")
     if sampler not in SAMPLERS:
         raise ShardError(f"sample: sampler: got '{sampler}'; allowed: {', '.join(SAMPLERS)}")
-    least = max(len(classes), 1)
+    least = 1 if class_ else max(len(classes), 1)
     if images < least or steps < 1:
         raise ShardError(
             f"sample: images and steps: expected {least} images and 1 step or more; "

@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, PATIENCE, Gate, make_job, wait_for
+from conftest import CLASSES, PATIENCE, Gate, make_images, make_job, wait_for
 from made_arrays import rings
+from made_shards import write_shards
 from scipy.ndimage import gaussian_filter
 from tiny_networks import UNET
 
@@ -204,7 +205,7 @@ if "run" in sys.orig_argv:
     import pathlib, time
     from deeplense_batch.runs import evaluation_run
     gate = pathlib.Path(os.environ["GATE"])
-    measure, draw = evaluation_run.measure, evaluation_run.draw
+    measure, sample = evaluation_run.measure, evaluation_run.sample
     draw_and_measure = evaluation_run.draw_and_measure
     def held(trained, critic, loaders, on_batch):
         gate.with_name("judging").touch()
@@ -219,12 +220,12 @@ if "run" in sys.orig_argv:
                 if not any(folder.glob(".parts/*.h5")):
                     break
                 time.sleep(0.005)
-        return draw(trained, folder, on_batch=held, **asked)
+        return sample(trained, folder, on_batch=held, **asked)
     def told(*asked, **named):
         found = draw_and_measure(*asked, **named)
         gate.with_name("through").touch()
         return found
-    evaluation_run.measure, evaluation_run.draw = held, drawn
+    evaluation_run.measure, evaluation_run.sample = held, drawn
     evaluation_run.draw_and_measure = told
 """
 
@@ -325,6 +326,33 @@ def test_a_class_that_a_set_lacks_is_left_out_and_noted(judged, generator, criti
     assert found.numbers["class_accuracy"]["classes"]["vort"] == {"generated": None, "real": None}
     found.write(RunDir(tmp_path), "two classes")
     assert (tmp_path / "figures" / "samples.png").exists()
+
+
+def test_class_numbers_of_the_data_do_not_matter(generator, place, tmp_path):
+    images, targets = make_images(45, 77)
+    images, targets = images[targets > 0], targets[targets > 0]
+    write_shards(tmp_path / "same", "sky", images, targets)
+    write_shards(tmp_path / "other", "sky", images, 2 - targets, classes=CLASSES[:0:-1])
+    asked = {"classifier": str(place / "judge"), "images": 45, "steps": 1}
+    same, other = (
+        evaluated(
+            evaluation(generator, data={"root": str(root)}, **asked), tmp_path
+        ).run.read_json("metrics.json")
+        for root in (tmp_path / "same", tmp_path / "other")
+    )
+    assert same["judged"] == other["judged"] and same["judged"]["images"] == 30
+    assert same["test"]["notes"] == other["test"]["notes"]
+    assert f"judged without class {CLASSES[0]}" in " ".join(same["test"]["notes"])
+
+
+def test_a_generator_without_classes_is_measured_on_images_of_any(unaided, tmp_path):
+    images, targets = make_images(24, 77)
+    write_shards(tmp_path, "sky", images, targets, classes=("a", "b", "c"))
+    asked = {"data": {"root": str(tmp_path)}, "images": 24, "steps": 1}
+    item = evaluated(evaluation(unaided.job.evaluate.run, **asked), tmp_path)
+    metrics = item.run.read_json("metrics.json")
+    assert metrics["judged"]["images"] == 24
+    assert metrics["test"]["class_counts"] == {"a": 8, "b": 8, "c": 8}
 
 
 def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator, tmp_path):

@@ -171,6 +171,8 @@ def test_one_class_and_guidance(drawer, tmp_path):
     images = [open_split(tmp_path / name, "train").images() for name in ("plain", "clear")]
     assert not np.allclose(*images)
     assert set(open_split(tmp_path / "plain", "train").targets()) == {2}
+    few = sample(drawer, tmp_path / "few", **options | {"images": 1})
+    assert few.counts == {"train": {"no": 0, "sphere": 0, "vort": 1}}, "fewer than classes"
 
 
 def test_what_cannot_be_sampled_is_one_sentence(drawer, shards, tmp_path, capsys):
