@@ -39,7 +39,8 @@ from deeplense_batch.inference.generation.measure import (
 )
 from deeplense_batch.inference.generation.sample import draw
 from deeplense_batch.inference.trained import Trained, open_trained
-from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
+from deeplense_batch.runs.attempts import device_hours
+from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
 from deeplense_batch.runs.scoring import score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores

@@ -31,6 +31,7 @@ from deeplense_batch.core.processes import (
     world_size,
 )
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["execute", "report_not_begun", "spawn_ranks"]
@@ -179,6 +180,7 @@ def report_not_begun(
         with (run.path / "log.txt").open("a", encoding="utf-8") as log:
             log.write(output)
         if not killed:
+            close_lost_attempt(run)
             failed = replace(status, state="failed", reason="environment", message=message)
             run.write_status(failed)
 

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import torch
 
@@ -30,6 +29,7 @@ from deeplense_batch.core.processes import (
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, now
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.models import checkpoint
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.preflight import UnfitError
 from deeplense_batch.training.precision import PrecisionError
 from deeplense_batch.training.trainer import DivergedError
@@ -37,7 +37,6 @@ from deeplense_batch.training.trainer import DivergedError
 __all__ = [
     "attempt",
     "attempted",
-    "device_hours",
     "heart",
     "logging_to",
     "report_failure",
@@ -146,19 +145,6 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             _log.error("%s: how it ended cannot be written (%s)", directory.path, error.strerror)
 
 
-def device_hours(directory: RunDir, started: float, devices: int) -> float:
-    """Hours of every device over every attempt: the ended ones, and this one so far.
-
-    Arguments:
-        directory: Of the run.
-        started: When this attempt began, as `time.perf_counter` counts.
-        devices: Processes of this attempt.
-    """
-    lines = directory.read_lines("attempts.jsonl")
-    seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
-    return (seconds + (time.perf_counter() - started) * devices) / 3600
-
-
 @contextlib.contextmanager
 def report_failure(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
     """Write why a process of several fails, while the others have not noticed: they fail next."""
@@ -237,15 +223,3 @@ def _logged_cause(directory: RunDir, error: Exception, reasons: Reasons) -> tupl
         message = f"{platform.node()}: {path}: {error.strerror}"
     _log.debug("%s: %s", reason, message)  # for log.txt; the caller prints it
     return reason, message
-
-
-def close_lost_attempt(directory: RunDir) -> None:
-    """Write the end of an attempt that was killed: it lasted to its last sign of life."""
-    lines = directory.read_lines("attempts.jsonl")
-    if not lines or lines[-1]["event"] == "end":
-        return
-    start, seen = lines[-1], directory.status().updated or lines[-1]["time"]
-    lasted = datetime.fromisoformat(seen) - datetime.fromisoformat(start["time"])
-    end = {"event": "end", "time": seen, "state": "lost", "reason": None}
-    seconds = {"seconds": max(lasted.total_seconds(), 0.0), "devices": start["devices"]}
-    directory.append("attempts.jsonl", end | {"attempt": start["attempt"]} | seconds)

@@ -28,6 +28,7 @@ from deeplense_batch.core.job import (
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.validate import Memo, check_evaluation, check_simulation, check_training
 
 __all__ = [
@@ -161,6 +162,7 @@ class PlannedRun:
                     return None
                 if status.state == "done" and not self.gone:
                     return None
+                close_lost_attempt(self.run)
                 queued = replace(status, state="queued", reason=None, message=None)
                 self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
                 return status

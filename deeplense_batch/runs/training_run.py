@@ -21,7 +21,8 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
+from deeplense_batch.runs.attempts import device_hours
+from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun, data_notes
 from deeplense_batch.runs.preflight import check_room, preflight
 from deeplense_batch.runs.scoring import score_outputs, summary_of

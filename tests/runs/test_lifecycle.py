@@ -25,7 +25,6 @@ from deeplense_batch.core.rundir import RunDir, Status, find_runs
 from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, open_shard
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs import lifecycle
 from deeplense_batch.runs import training_run as run_module
 from deeplense_batch.runs.plan import PlannedRun, plan
 from deeplense_batch.runs.training_run import run
@@ -178,7 +177,7 @@ def clock(monkeypatch):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(hours=wrong[0])
 
-    for module in (rundir, processes, lifecycle):
+    for module in (rundir, processes):
         monkeypatch.setattr(module, "datetime", Clock)
     return wrong
 
