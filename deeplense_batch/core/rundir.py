@@ -283,15 +283,16 @@ class RunDir:
         Raises:
             FileNotFoundError: The claim is released.
         """
-        text, status = _text(path, errors="replace"), self.status()
+        text = _text(path, errors="replace")
         try:
-            claim = json.loads(text)
-            named = Status(**claim, updated=status.updated)
-            again = os.environ.get(ELEMENT) not in (None, "") and (
-                named.element == os.environ.get(ELEMENT) and named.host != socket.gethostname()
-            )
-            return named if not again and _alive(self._seen(named)) else None
+            named = Status(**json.loads(text))
+            with contextlib.suppress(RunDirError):  # a damaged state has no sign of life
+                named = replace(named, updated=self.status().updated)
+            again = named.element and named.element == os.environ.get(ELEMENT)
+            ended = again and named.host != socket.gethostname()
+            return named if not ended and _alive(self._seen(named)) else None
         except (TypeError, ValueError):
+            status = self.status()
             return status if status.state == "running" else None
 
 
