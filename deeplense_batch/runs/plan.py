@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,8 @@ __all__ = [
     "reopen",
     "with_earlier",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
@@ -134,7 +137,7 @@ class PlannedRun:
         """
         if force and self.run.path.exists():
             with self.run.claim():
-                put_aside(self.run)
+                _log.info("moved the old run to %s", put_aside(self.run))
         return RunDir.create(self.run.path, self.job.to_yaml())
 
     def seen_in(self, element: str | None) -> PlannedRun:
