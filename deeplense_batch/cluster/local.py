@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,7 +31,7 @@ from deeplense_batch.core.job import JobError
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
-from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
+from deeplense_batch.core.rundir import RunDir, RunDirError, Status
 from deeplense_batch.runs.launch import execute, report_not_begun
 from deeplense_batch.runs.plan import PlannedRun, reopen
 
@@ -204,7 +204,7 @@ class _Queue:
     def close(self) -> None:
         """Leave waiting runs as they were; have those at work save and end, and wait for them."""
         for waiting in self.waiting:
-            waiting.give_back()
+            waiting.item.give_back(waiting.before)
         for running in self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(running.job.job_id), signal.SIGTERM)  # submitit passes it on
@@ -221,16 +221,6 @@ class _Waiting:
     item: PlannedRun
     gpus: int  # that it will hold
     before: Status  # that it had before it waited
-
-    def give_back(self) -> None:
-        """Leave the run as it was, unless it was begun by hand."""
-        with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
-            status = self.item.run.status()
-            if status.state == "queued" and status.pid == os.getpid():
-                lost = self.before.state == "lost"  # a state that is derived, and never written
-                state = "stopped" if lost else self.before.state
-                message = None if state == "planned" else self.before.message
-                self.item.run.write_status(replace(self.before, state=state, message=message))
 
 
 @dataclass

@@ -21,9 +21,12 @@ from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.cluster.site import Profile, load_profile
 from deeplense_batch.cluster.slurm_script import Array, Script
+from deeplense_batch.core.rundir import Status
 from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Slurm", "write_scripts"]
+
+_Waiting = dict[Path, tuple[PlannedRun, Status]]  # runs of a submission, each as it was before
 
 _log = logging.getLogger(__name__)
 
@@ -60,18 +63,35 @@ class Slurm(Executor):
         """Hand runs to SLURM.
 
         Each run writes which element of which array it waits for before SLURM hears of it, so
-        that nothing is lost where this process is killed in between.
+        that nothing is lost where this process is killed in between. Those of which SLURM has not
+        heard when it refuses are as they were.
 
         Raises:
             SlurmError: SLURM is not there, or refused.
         """
         folder = open_record(self.out)
         token = folder.name.rpartition("-")[2]
-        taken = [item for item in todo if item.take(f"{token}_") is not None]
-        if not taken:
+        befores = [(item, item.take(f"{token}_")) for item in todo]
+        waiting = {item.run.path: (item, before) for item, before in befores if before is not None}
+        if not waiting:
             _log.info("another submit has just handed these runs to SLURM")
             return
-        arrays = slurm_script.grouped(taken, token)
+        try:
+            self._hand_over_all(folder, token, waiting)
+        except Exception:
+            for item, before in waiting.values():
+                item.give_back(before)
+            raise
+
+    def _hand_over_all(self, folder: Path, token: str, waiting: _Waiting) -> None:
+        """Give arrays of runs to sbatch, and what waits behind them.
+
+        Arguments:
+            folder: Of the record.
+            token: Of the arrays.
+            waiting: The runs; each is removed when SLURM has it.
+        """
+        arrays = slurm_script.grouped([item for item, _ in waiting.values()], token)
         scripts = [
             slurm_script.script(
                 array,
@@ -87,15 +107,17 @@ class Slurm(Executor):
         write_record(folder, runs, cluster=self.name, **details)
         ids: list[str] = []
         for array, script in zip(arrays, scripts, strict=True):
-            ids += self._hand_over(array, script)
+            ids += self._hand_over(array, script, waiting)
         if self.options.collect is not None:
             ids.append(self._hand_over_collect(folder, token, ids))
         write_record(folder, runs, cluster=self.name, **details, jobs=ids)
 
-    def _hand_over(self, array: Array, script: Script) -> list[str]:
+    def _hand_over(self, array: Array, script: Script, waiting: _Waiting) -> list[str]:
         """Give an array to sbatch, and the jobs that wait behind it; their numbers."""
         script.folder.mkdir()
         ids = [script.hand_over()]
+        for item in array.runs:
+            del waiting[item.run.path]
         for _ in range(self.options.chain):
             script.after(f"afternotok:{ids[-1]}")
             ids.append(script.hand_over())

@@ -6,7 +6,6 @@ A training may start from the weights of another run, and an evaluation is of on
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -34,7 +33,6 @@ from deeplense_batch.runs.validate import Memo, check_evaluation, check_simulati
 
 __all__ = [
     "PlannedRun",
-    "data_notes",
     "find_classifier",
     "plan",
     "put_aside",
@@ -172,6 +170,20 @@ class PlannedRun:
         except RunBusyError:
             return None
 
+    def give_back(self, before: Status) -> None:
+        """Leave the run as it was before this process took it, unless another has begun it.
+
+        Arguments:
+            before: Its status then. One that ended without a word is ``stopped``: it can go on.
+        """
+        with contextlib.suppress(RunBusyError, RunDirError), self.run.claim():
+            status = self.run.status()
+            if status.state == "queued" and status.pid == os.getpid():
+                ended = {"queued": "planned", "running": "stopped", "lost": "stopped"}
+                state = ended.get(before.state, before.state)
+                message = None if state == "planned" else before.message
+                self.run.write_status(replace(before, state=state, message=message))
+
 
 def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
@@ -205,19 +217,6 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
                 )
         planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
     return list(planned.values())
-
-
-def data_notes(root: Path | str) -> list[str]:
-    """What packing found wrong with the data, which a reader of scores should know."""
-    path = Path(root) / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        warnings = [str(warning) for warning in manifest.get("warnings", [])]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, AttributeError, TypeError):
-        warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
-    return [f"data: {warning}" for warning in warnings]
 
 
 def reopen(path: Path | str) -> PlannedRun:
