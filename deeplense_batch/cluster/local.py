@@ -79,15 +79,19 @@ class Debug(Executor):
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
         """Carry out runs in this process; a failed one does not stop the rest."""
-        executor = submitit.DebugExecutor(_logs(self, todo))
+        _logs(self, todo)
         for item in todo:
-            job = executor.submit(Worker(str(item.run.path.absolute()), self.options.device))
             before = _status_of(item.run)
-            # `exception` carries the run out; `result` would open a debugger where it fails.
-            if (error := job.exception()) and _status_of(item.run) == before:
-                _log.warning("did not begin %s: %s", item.run.name, error)
-            else:
-                _log_end(item.run)
+            try:
+                Worker(str(item.run.path.absolute()), self.options.device)()
+            except SystemExit as end:
+                if end.code == StoppedError.exit_code:  # a signal came: the rest are not begun
+                    raise
+            except Exception as error:
+                if _status_of(item.run) == before:
+                    _log.warning("did not begin %s: %s", item.run.name, error)
+                    continue
+            _log_end(item.run)
 
 
 def _logs(executor: Executor, todo: Sequence[PlannedRun]) -> Path:
@@ -100,7 +104,7 @@ def _logs(executor: Executor, todo: Sequence[PlannedRun]) -> Path:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process that submitit started does: one run. It is pickled, and holds only text."""
+    """One run, in this process or in one that submitit starts, which pickles it: only text."""
 
     path: str
     device: str | None = None
@@ -118,7 +122,7 @@ class Worker:
         try:
             code = execute(reopen(self.path), device=self.device)
         except StoppedError:
-            code = 85
+            code = StoppedError.exit_code
         if code:
             sys.exit(code)
 
