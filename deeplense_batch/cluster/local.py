@@ -178,9 +178,7 @@ class _Queue:
             except RunDirError as error:
                 _log.warning("left out %s: %s", item.run.name, error)
                 continue
-            if before is None:
-                _log.info("left out %s: another process has just taken it", item.run.name)
-            else:
+            if before is not None:
                 self.waiting.append(_Waiting(item, gpus, before))
         self._total = len(self.waiting)
 

@@ -74,7 +74,6 @@ class Slurm(Executor):
         befores = [(item, item.take(f"{token}_")) for item in todo]
         waiting = {item.run.path: (item, before) for item, before in befores if before is not None}
         if not waiting:
-            _log.info("another submit has just handed these runs to SLURM")
             return
         try:
             self._hand_over_all(folder, token, waiting)

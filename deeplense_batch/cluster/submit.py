@@ -67,7 +67,8 @@ class Entry:
             )
         if force:
             action = "run" if state == "planned" else "start over"
-        return cls(planned.seen_in(row.get("element")), state, action, reason)
+        ended = row.get("element") if state in ("planned", "lost") else None
+        return cls(planned.seen_in(ended), state, action, reason)
 
 
 @dataclass(frozen=True)

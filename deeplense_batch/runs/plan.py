@@ -134,16 +134,12 @@ class PlannedRun:
             RunBusyError: A process is at work on that.
         """
         if force and self.run.path.exists():
-            with self.run.claim():
+            with self.run.claim(self.ended_element):
                 _log.info("moved the old run to %s", put_aside(self.run))
         return RunDir.create(self.run.path, self.job.to_yaml())
 
     def seen_in(self, element: str | None) -> PlannedRun:
-        """The run, knowing the element of a SLURM array that its files name.
-
-        Arguments:
-            element: Which SLURM does not hold any more, if the run is to be carried out.
-        """
+        """The run, knowing the element of a SLURM array that its files name and that has ended."""
         return replace(self, ended_element=element)
 
     def take(self, element: str | None = None) -> Status | None:
@@ -155,20 +151,23 @@ class PlannedRun:
         Returns:
             Its status before; None, and nothing is changed, where another process has taken it.
         """
+        left_out = "another process has just taken it"
         try:
-            with self.run.claim():
+            with self.run.claim(self.ended_element):
                 status = self.run.status()
-                held = status.state in ("queued", "running")
-                if held and (status.element is None or status.element != self.ended_element):
-                    return None
-                if status.state == "done" and not self.gone:
-                    return None
-                close_lost_attempt(self.run)
-                queued = replace(status, state="queued", reason=None, message=None)
-                self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
-                return status
-        except RunBusyError:
-            return None
+                held = status.state in ("queued", "running") and (
+                    status.element is None or status.element != self.ended_element
+                )
+                if not held and (status.state != "done" or self.gone):
+                    close_lost_attempt(self.run)
+                    queued = replace(status, state="queued", reason=None, message=None)
+                    queued = replace(queued, element=element, epochs=self.job.epochs)
+                    self.run.write_status(queued)
+                    return status
+        except RunBusyError as error:
+            left_out = str(error)
+        _log.info("left out %s: %s", self.run.name, left_out)
+        return None
 
     def give_back(self, before: Status) -> None:
         """Leave the run as it was before this process took it, unless another has begun it.
