@@ -27,12 +27,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from deeplense_batch.cluster.executor import Executor, Options
 from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.core import provenance
-from deeplense_batch.core.job import JobError
+from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, Status
-from deeplense_batch.runs.launch import execute, report_not_begun
+from deeplense_batch.runs.launch import execute, needs, report_not_begun
 from deeplense_batch.runs.plan import PlannedRun, reopen
 
 __all__ = ["Debug", "Local", "Worker", "run_queue"]
@@ -55,13 +55,11 @@ class Local(Executor):
         Raises:
             JobError: One does.
         """
-        device = self.options.device
-        largest = max(todo, key=lambda item: _gpus(item, device))
-        needed = _gpus(largest, device)
+        gpus = [(needs(item.job, self.options.device).gpus, item.job.name) for item in todo]
+        needed, name = max(gpus)
         if needed and 0 < (visible := len(_visible_gpus())) < needed:
             raise JobError(
-                f"{largest.job.name}: resources.gpus: asks for {needed}, this machine shows "
-                f"{visible}"
+                f"{name}: resources.gpus: asks for {needed}, this machine shows {visible}"
             )
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
@@ -162,11 +160,12 @@ class _Queue:
         self._logs = logs
         self._device = options.device
         self._shared = options.jobs_per_gpu > 1
-        needed = [_gpus(item, options.device) for item in planned]
-        names = _visible_gpus() if any(needed) else []
-        self._needed = [min(count, len(names)) for count in needed]
+        needed = [needs(item.job, options.device) for item in planned]
+        on_gpus = any(run.gpus for run in needed)
+        names = _visible_gpus() if on_gpus else []
+        self._needed = [min(run.gpus, len(names)) for run in needed]
         self._free = names * options.jobs_per_gpu
-        room = max(len(self._free), 1) if any(needed) else _room(planned)
+        room = max(len(self._free), 1) if on_gpus else _room(needed)
         self._most = options.parallel or room
         self._total = 0
 
@@ -288,14 +287,8 @@ def _visible_gpus() -> list[str]:
     return [name.strip() for name in names[:count]]
 
 
-def _gpus(item: PlannedRun, device: str | None) -> int:
-    """GPUs that a run asks for."""
-    return 0 if device == "cpu" else item.job.resources.gpus or int(device == "cuda")
-
-
-def _room(planned: Sequence[PlannedRun]) -> int:
+def _room(needed: Sequence[Resources]) -> int:
     """How many runs at a time have the cores that they ask for."""
-    needed = [item.job.resources for item in planned]
     return max(cores() // max(run.cpus * run.tasks for run in needed), 1)
 
 

@@ -57,7 +57,8 @@ class Slurm(Executor):
 
     def estimate(self, todo: Sequence[PlannedRun]) -> str:
         """The arrays of the runs, their hours and their price: as `estimate.forecast`."""
-        return forecast(todo, self.out, self.profile, bench=self.options.bench)
+        options = self.options
+        return forecast(todo, self.out, self.profile, device=options.device, bench=options.bench)
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
         """Hand runs to SLURM.
@@ -90,7 +91,8 @@ class Slurm(Executor):
             token: Of the arrays.
             waiting: The runs; each is removed when SLURM has it.
         """
-        arrays = slurm_script.grouped([item for item, _ in waiting.values()], token)
+        todo = [item for item, _ in waiting.values()]
+        arrays = slurm_script.grouped(todo, token, self.options.device)
         scripts = [
             slurm_script.script(
                 array,
@@ -163,7 +165,7 @@ def write_scripts(
     logs = folder.absolute() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for array in slurm_script.grouped(todo, secrets.token_hex(4)):
+    for array in slurm_script.grouped(todo, secrets.token_hex(4), device):
         for item in array.runs:
             item.create()
         script = slurm_script.script(array, profile, logs, parallel=parallel, device=device)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from deeplense_batch.core.job import Evaluation, JobError, Simulation
+from deeplense_batch.core.job import AnyJob, Evaluation, JobError, Resources, Simulation
 from deeplense_batch.core.processes import (
     StartError,
     forget,
@@ -34,7 +34,7 @@ from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
 from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["execute", "report_not_begun", "spawn_ranks"]
+__all__ = ["execute", "needs", "report_not_begun", "spawn_ranks"]
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -78,14 +78,29 @@ def execute(
 
         simulate_part(planned, force=force)
         return 0
-    resources = planned.job.resources
-    count = processes or (1 if device == "cpu" and resources.gpus else resources.tasks)
+    count = processes or needs(planned.job, device).tasks
     if size > 1:
         _check_started(size, count, processes)
     if count == 1 or size > 1:
         _carry_out(planned, device=device, force=force)
         return 0
     return spawn_ranks(planned.create(force=force).path, count, device=device)
+
+
+def needs(job: AnyJob, device: str | None) -> Resources:
+    """What a run needs of a machine, or of several.
+
+    Arguments:
+        job: The job.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for: what asks for GPUs is one
+            process on the CPU, and each process that asks for none has a GPU.
+    """
+    asked = job.resources
+    if device == "cpu" and asked.gpus:
+        return asked.model_copy(update={"gpus": 0, "processes": None, "nodes": 1})
+    if device == "cuda" and not asked.gpus:
+        return asked.model_copy(update={"gpus": asked.tasks, "processes": None})
+    return asked
 
 
 def _carry_out(planned: PlannedRun, *, device: str | None, force: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -52,6 +53,27 @@ def test_scripts_are_plain_quoted_and_pass_shellcheck(recipe, capsys, monkeypatc
     assert text.count("my '\"'\"'runs'\"'\"'/small/test_resnet") == 2
     checked = subprocess.run(["shellcheck", path], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "lines", "about"),
+    [
+        (["--device=cuda"], ["nodes=1", "ntasks-per-node=1", "gpus-per-node=1"], "1 GPU, 1 CPU"),
+        (
+            ["--device=cpu", "--resources.gpus=4", "--resources.nodes=2"],
+            ["nodes=1", "ntasks-per-node=1"],
+            "1 CPU",
+        ),
+    ],
+)
+def test_another_device_is_asked_for_as_the_run_will_use_it(recipe, capsys, words, lines, about):
+    assert typed(capsys, "sbatch", "--grid", recipe, *words)[0] == 0
+    text = Path("slurm/generated/small-0.sbatch").read_text()
+    shape = re.findall(r"^#SBATCH --(.*(?:nodes?|gpus.*)=.*)$", text, re.MULTILINE)
+    assert sorted(shape) == sorted(lines)
+    assert f"# An array of 2 runs: {about}, 8 GB, 1 h each." in text
+    shown = typed(capsys, "submit", "--grid", recipe, *words, "--cluster=slurm", "--dry_run")[1]
+    assert f"array of 2 runs: {about}, 8 GB, 1 h each" in shown
 
 
 def test_a_script_carries_out_its_runs_one_by_one(recipe, capsys):
