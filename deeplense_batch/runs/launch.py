@@ -63,7 +63,8 @@ def execute(
 
     Raises:
         JobError: `force` where several processes were started for the run.
-        StartError: The environment variables contradict each other, or `processes`.
+        StartError: The environment variables contradict each other, or `processes`; or a
+            simulation was started by several processes.
         Exception: As `training_run.run` or `simulation_run.simulate_part`, where this process
             carries the run out.
     """
@@ -74,9 +75,14 @@ def execute(
             "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
         )
     if isinstance(planned.job, Simulation):
+        if max(size, processes or 1) > 1:
+            raise StartError(
+                f"{planned.run.path}: one process makes a part of a simulation, not "
+                f"{max(size, processes or 1)}; 'parts' shares a set out"
+            )
         from deeplense_batch.runs.simulation_run import simulate_part
 
-        simulate_part(planned, force=force)
+        simulate_part(planned, device=device, force=force)
         return 0
     count = processes or needs(planned.job, device).tasks
     if size > 1:

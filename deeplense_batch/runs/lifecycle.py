@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def attempted(
-    directory: RunDir, *, gpus: int, device: str | None, epochs: int
+    directory: RunDir, *, gpus: int, device: str | None, epochs: int, again: bool = False
 ) -> Iterator[tuple[World, Interrupt]]:
     """An attempt at a run of one or several processes: owned, logged, its end written.
 
@@ -74,6 +74,7 @@ def attempted(
         gpus: That it asks for.
         device: ``cpu`` or ``cuda``, in its place.
         epochs: That the run will last.
+        again: Whether it is carried out although it is done.
 
     Yields:
         The processes of the run, and the flag that a signal sets.
@@ -87,7 +88,8 @@ def attempted(
         if is_main():
             stack.enter_context(directory.claim())
             directory.check()
-            if directory.status().state == "done":  # while this process came to claim it
+            # While this process came to claim it.
+            if not again and directory.status().state == "done":
                 raise RunBusyError(f"{directory.path}: another process has just carried it out")
             stack.enter_context(logging_to(directory))
             stack.enter_context(attempt(directory, epochs=epochs, reasons=_REASONS))
