@@ -65,14 +65,14 @@ def _simulate(
     )  # fmt: skip
     seconds = time.perf_counter() - started
     complete = "the set is complete" if report.digest else "other parts are missing yet"
-    rate = report.made / seconds
+    rate = report.made / seconds  # of this attempt, whatever earlier ones have made
     return {
         "job": job.name,
         "run": directory.path.name,
-        "made": report.made,
+        "made": report.part,
         "data": {"digest": report.digest},
         "cost": {"simulate_seconds": seconds, "images_per_s": rate},
-        "summary": f"{report.made} images, {rate:.0f}/s, {complete}",
+        "summary": f"{report.part} images, {rate:.0f}/s, {complete}",
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }

@@ -22,6 +22,7 @@ from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.simulation_run import simulate_part
 from deeplense_batch.simulation.simulate import simulate
 
 SET = {"images": 120, "size": 32, "shard_size": 10}
@@ -127,10 +128,27 @@ def test_cut_short_it_goes_on(recipe, number, capsys):
     code, shown, _ = typed(capsys, "submit", recipe, *words)
     assert code == 0 and "go on" in shown
     assert run.status().state == "done"
-    made = run.read_json("metrics.json")["made"]
-    assert made <= 1200 - 10 * len(kept) + 10
+    metrics = run.read_json("metrics.json")
+    made = metrics["cost"]["images_per_s"] * metrics["cost"]["simulate_seconds"]
+    assert made <= 1200 - 10 * len(kept) + 10 and metrics["made"] == 1200
     whole = simulate("substructure", "whole", images=1200, size=64)
     assert data_digest("set") == whole.digest
+
+
+def test_a_part_that_goes_on_has_all_its_images_and_the_speed_of_its_last_attempt(recipe):
+    def stop() -> None:
+        if len(list(Path("set/.parts").glob("*.h5"))) == 2:
+            raise InterruptedError
+
+    options = {"parts": 3, "part": 1, **SET}
+    with pytest.raises(InterruptedError):
+        simulate("substructure", Path("set"), on_batch=stop, **options)
+    (item,) = plan(load_jobs(recipe, {"part": 1}), "runs")
+    simulate_part(item)
+    metrics = item.run.read_json("metrics.json")
+    cost = metrics["cost"]
+    assert metrics["made"] == 40 and metrics["summary"].startswith("40 images, ")
+    assert cost["images_per_s"] * cost["simulate_seconds"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize(
