@@ -181,14 +181,19 @@ def wait_for_main(directory: RunDir) -> Iterator[None]:
 def heart(directory: RunDir) -> Callable[[int], None]:
     """A function that writes the epoch into `status.json`: a new one at once, else every 30 s."""
     last = {"time": 0.0, "epoch": -1.0}
+    written = directory.status()
 
     def beat(epoch: int) -> None:
+        nonlocal written
         if not is_main():
             return
         if epoch == last["epoch"] and time.monotonic() - last["time"] < _HEARTBEAT_SECONDS:
             return
         last.update(time=time.monotonic(), epoch=epoch)
-        directory.write_status(replace(directory.status(), epoch=epoch))
+        current = directory.status()
+        # Another process may have written that it failed; any other state is of a lost file.
+        written = replace(current if current.state == "failed" else written, epoch=epoch)
+        directory.write_status(written)
 
     return beat
 

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from deeplense_batch.core.rundir import RunDir, Status, find_runs
 from deeplense_batch.data.header import read_head
 from deeplense_batch.data.shards import ShardError, open_shard
 from deeplense_batch.models import checkpoint
+from deeplense_batch.runs import lifecycle
 from deeplense_batch.runs import training_run as run_module
 from deeplense_batch.runs.plan import PlannedRun, plan
 from deeplense_batch.runs.training_run import run
@@ -128,6 +130,22 @@ def test_a_run_whose_directory_is_removed_ends_and_makes_nothing(shards, tmp_pat
     assert process.returncode == 3 and "Traceback" not in errors, errors
     assert "No such file or directory" in errors.splitlines()[-1]
     assert not item.run.path.exists()
+
+
+@pytest.mark.parametrize("files", [["status.json"], ["status.json", "attempts.jsonl"]])
+def test_a_state_that_was_removed_meanwhile_is_written_again(tmp_path, files):
+    directory = RunDir.create(tmp_path / "job" / "run", "")
+    with lifecycle.attempt(directory, epochs=3):
+        beat = lifecycle.heart(directory)
+        beat(1)
+        for name in files:
+            (directory.path / name).unlink()
+        beat(2)
+        status = directory.status()
+        assert (status.state, status.attempt, status.epoch, status.epochs) == ("running", 1, 2, 3)
+        directory.write_status(replace(status, state="failed", message="of another process"))
+        beat(3)
+        assert directory.status().message == "of another process"
 
 
 @pytest.mark.parametrize("place", ["images", "targets"])
