@@ -87,20 +87,22 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def elements(names: Iterable[str]) -> dict[str, Element]:
+def elements(names: Iterable[str]) -> dict[str, list[Element]]:
     """Ask squeue about elements, by their names; those that neither wait nor run are left out.
+
+    Returns:
+        The jobs of each. Of `--chain`, several have it: one at work, first, says most.
 
     Raises:
         SlurmError: There is no squeue here, or it does not answer.
     """
     output = _ask("squeue", "-h", "-r", f"--name={_arrays(names)}", "-o", "%j|%K|%i|%T|%r")
-    queue: dict[str, Element] = {}
+    queue: dict[str, list[Element]] = {}
     for line in output.splitlines():
         array, index, job_id, state, reason = line.split("|", 4)
-        element = Element(job_id, state, reason)
-        # Of `--chain`, several jobs have the element: the one at work says more than one waiting.
-        if queue.setdefault(f"{array}_{index}", element).state == "PENDING":
-            queue[f"{array}_{index}"] = element
+        queue.setdefault(f"{array}_{index}", []).append(Element(job_id, state, reason))
+    for jobs in queue.values():
+        jobs.sort(key=lambda job: job.state == "PENDING")
     return queue
 
 
@@ -123,9 +125,8 @@ def correct_states(rows: Sequence[Row]) -> None:
         return
     gone = []
     for row in unsure:
-        element = queue.get(row["element"])
-        if element is not None:
-            _correct_queued(row, element)
+        if row["element"] in queue:
+            _correct_queued(row, queue[row["element"]][0])
         elif row["state"] == "running" or (
             row["state"] == "queued" and not RunDir(row["run"]).held
         ):
