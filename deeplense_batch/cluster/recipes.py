@@ -165,13 +165,13 @@ class Recipes:
         from deeplense_batch.models.weights import WeightsError
         from deeplense_batch.runs.plan import plan
 
+        if not self.all_of_jobs:  # at once: recipes may have a run or a set in common
+            return plan([job for jobs in self.jobs.values() for job in jobs], folder)
         planned: list[PlannedRun] = []
         for path, jobs in self.jobs.items():
             try:
                 planned += plan(jobs, folder)
             except (NotYetError, ShardError, WeightsError) as error:
-                if not self.all_of_jobs:
-                    raise
                 weights = isinstance(error, WeightsError)
                 need = _Need("published weights", "fetch") if weights else self._need(jobs, error)
                 if need:

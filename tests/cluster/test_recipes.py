@@ -77,3 +77,16 @@ def test_all_jobs_of_a_fresh_clone_lead_with_what_brings_most(tmp_path, monkeypa
         for path in recipes:
             assert re.search(rf"\b{path.stem}\b", shown), path
     assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_that_are_named_are_planned_together(recipe, capsys):
+    """A run that two have is one, and two sets are not made into one folder."""
+    text = recipe.read_text()
+    Path("other.yaml").write_text(f"{text}name: small\n")
+    code, shown, error = typed(capsys, "submit", "--grid", "--dry_run", recipe, "other.yaml")
+    assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked for" in shown, error
+    for seed in (0, 1):
+        made = f"simulate: {{kind: substructure, out: set}}\nseed: {seed}\n"
+        Path(f"set{seed}.yaml").write_text(made)
+    code, shown, error = typed(capsys, "submit", "--dry_run", "set0.yaml", "set1.yaml")
+    assert (code, shown) == (3, "") and "two different sets in" in error
