@@ -32,7 +32,7 @@ _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from 
 
 def runs_folder(named: Path | None) -> Path:
     """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
-    return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
+    return named or Path(os.environ.get("DEEPLENSE_RUNS") or "runs")
 
 
 def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> PlannedRun:

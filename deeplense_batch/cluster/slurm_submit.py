@@ -6,7 +6,9 @@ sbatch by hand.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -169,7 +171,9 @@ def write_scripts(
         for item in array.runs:
             item.create()
         script = slurm_script.script(array, profile, logs, parallel=parallel, device=device)
-        path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
+        names = (f"{array.runs[0].job.name}-{k}.sbatch" for k in itertools.count(len(paths)))
+        # Never one that is there: its user was told to edit it.
+        path = next(folder / name for name in names if not os.path.lexists(folder / name))
         hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"
         shebang, _, rest = str(script).partition("\n")
         path.write_text(f"{shebang}\n{hint}{rest}", encoding="utf-8")

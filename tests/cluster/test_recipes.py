@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, typed
 
 from deeplense_batch.cli.verbs import read
-from deeplense_batch.cluster.recipes import one_of_several
+from deeplense_batch.cluster.recipes import one_of_several, runs_folder
 from deeplense_batch.core.recipe import load_jobs
 
 
@@ -90,3 +90,11 @@ def test_recipes_that_are_named_are_planned_together(recipe, capsys):
         Path(f"set{seed}.yaml").write_text(made)
     code, shown, error = typed(capsys, "submit", "--dry_run", "set0.yaml", "set1.yaml")
     assert (code, shown) == (3, "") and "two different sets in" in error
+
+
+def test_the_folder_of_runs_is_the_named_one_or_that_of_the_environment(monkeypatch):
+    for value, folder in (("elsewhere", "elsewhere"), ("", "runs"), (None, "runs")):
+        monkeypatch.delenv("DEEPLENSE_RUNS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("DEEPLENSE_RUNS", value)
+        assert runs_folder(None) == Path(folder) and runs_folder(Path("named")) == Path("named")

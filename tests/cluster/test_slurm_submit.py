@@ -71,6 +71,10 @@ def test_scripts_are_written_for_each_array_and_their_runs_are_made(recipe):
         assert about == f"# An array of 2 runs: 1 CPU, {memory}, 1 h each."
         assert "#SBATCH --array=0-1%1" in rest and "--device=cpu" in path.read_text()
     assert [item.run.status().state for item in todo] == ["planned"] * 4
+    first.write_text("edited")
+    again = write_scripts(todo, Path("scripts"))
+    assert again == [Path("scripts/small-1.sbatch"), Path("scripts/large-2.sbatch")]
+    assert first.read_text() == "edited" and "sbatch scripts/small-1" in again[0].read_text()
 
 
 def test_what_is_handed_over_is_recorded_with_the_jobs_behind_it(recipe):
