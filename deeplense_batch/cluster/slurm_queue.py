@@ -110,8 +110,8 @@ def correct_states(rows: Sequence[Row]) -> None:
     """Correct, in place, the states of runs in arrays where their files alone cannot say them.
 
     A run that is in SLURM's queue, to start or to start again, is ``queued``. One that is not
-    there is ``planned`` if it had not begun, and ``lost`` if its files say that it runs. Where
-    SLURM does not answer, the states of the files are kept.
+    there is ``planned`` if it had not begun, and ``lost`` if its files say that it runs; ``ended``
+    has its element. Where SLURM does not answer, the states of the files are kept.
     """
     unsure = [row for row in rows if row.get("element") and row["state"] not in _FINAL]
     if not unsure:
@@ -127,9 +127,9 @@ def correct_states(rows: Sequence[Row]) -> None:
     for row in unsure:
         if row["element"] in queue:
             _correct_queued(row, queue[row["element"]][0])
-        elif row["state"] == "running" or (
-            row["state"] == "queued" and not RunDir(row["run"]).held
-        ):
+            continue
+        row["ended"] = row["element"]
+        if row["state"] == "running" or (row["state"] == "queued" and not RunDir(row["run"]).held):
             gone.append(row)
     _correct_gone(gone)
 

@@ -67,8 +67,7 @@ class Entry:
             )
         if force:
             action = "run" if state == "planned" else "start over"
-        ended = row.get("element") if state in ("planned", "lost") else None
-        return cls(planned.seen_in(ended), state, action, reason)
+        return cls(planned.seen_in(row.get("ended")), state, action, reason)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class PlannedRun:
         return RunDir.create(self.run.path, self.job.to_yaml())
 
     def seen_in(self, element: str | None) -> PlannedRun:
-        """The run, knowing the element of a SLURM array that its files name and that has ended."""
+        """The run, knowing the element that its files name, if SLURM holds that no more."""
         return replace(self, ended_element=element)
 
     def take(self, element: str | None = None) -> Status | None:

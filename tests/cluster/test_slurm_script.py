@@ -179,20 +179,21 @@ def test_an_element_started_again_elsewhere_takes_its_run_over(tmp_path, monkeyp
         assert json.loads((run.path / "claim").read_text())["host"] == socket.gethostname()
 
 
-def test_a_killed_element_is_submitted_again_at_once(recipe, capsys, caplog):
+@pytest.mark.parametrize(("files", "shown"), [("running", "lost"), ("failed", "failed")])
+def test_a_killed_element_is_submitted_again_at_once(recipe, capsys, caplog, files, shown):
     """SLURM knows that it has ended, though it was alive on another node a moment ago."""
     program("sbatch", "echo Submitted batch job 7")
     program("squeue", "exit 0")
-    words = ["submit", "--grid", recipe, "--cluster=slurm", "--seeds=[0]"]
+    words = ["submit", "--grid", recipe, "--cluster=slurm", "--seeds=[0]", "--retry"]
     assert typed(capsys, *words)[0] == 0
     (run,) = find_runs(Path("runs"))
     owner = {"host": "elsewhere", "pid": 7, "started": 1.0, "element": run.status().element}
     (run.path / "claim").write_text(json.dumps(owner))
-    state = run.read_json("status.json") | owner | {"state": "running", "attempt": 1, "epoch": 1}
+    state = run.read_json("status.json") | owner | {"state": files, "attempt": 1}
     run.write_json("status.json", state)
     caplog.clear()
-    code, shown, _ = typed(capsys, *words)
-    assert code == 0 and "lost" in shown and "job 7: array of 1 run" in caplog.text
+    code, told, _ = typed(capsys, *words)
+    assert code == 0 and f"  {shown}  " in told and "job 7: array of 1 run" in caplog.text
     assert run.status().state == "queued" and run.status().element != owner["element"]
     # Another submit has it: its own element is the one that has not ended.
     (run.path / "claim").write_text(json.dumps(owner | {"element": "another"}))
