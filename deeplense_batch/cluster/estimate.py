@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from deeplense_batch.cluster.site import Profile
-from deeplense_batch.cluster.slurm_script import check, grouped
+from deeplense_batch.cluster.slurm_script import Array, check, grouped
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, find_runs
@@ -23,7 +23,12 @@ Workload = tuple[str, int | None, int | None, str]  # model, crop, size, cuda or
 
 
 def forecast(
-    todo: Sequence[PlannedRun], out: Path, profile: Profile, *, bench: Path | str | None = None
+    todo: Sequence[PlannedRun],
+    out: Path,
+    profile: Profile,
+    *,
+    device: str | None = None,
+    bench: Path | str | None = None,
 ) -> str:
     """The arrays that runs will be in, a line each, and a line of the hours that they will take.
 
@@ -34,6 +39,7 @@ def forecast(
         todo: Runs, at least one.
         out: Folder of the runs.
         profile: Of the site; a price is given where the profile has one.
+        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
         bench: What ``bench --out`` wrote.
 
     Raises:
@@ -41,18 +47,19 @@ def forecast(
         CollectError: `bench` is no such file.
     """
     check(todo, profile)
-    hours, unknown = _hours(todo, out, bench)
+    arrays = grouped(todo, "", device)
+    hours, unknown = _hours(arrays, out, bench)
     parts = [f"about {value:.2g} {unit} will be used" for unit, value in hours.items()]
     if unknown:
         parts.append(f"hours of {unknown} run{'s' * (unknown > 1)} unknown: none like it ran here")
     if profile.gpu_hour_price is not None and "GPU-hours" in hours:
         cost = hours["GPU-hours"] * profile.gpu_hour_price
         parts.append(f"at {profile.gpu_hour_price:g} {profile.currency} each, {cost:.2f}")
-    return "\n".join([*map(str, grouped(todo, "")), "; ".join(parts)])
+    return "\n".join([*map(str, arrays), "; ".join(parts)])
 
 
 def _hours(
-    todo: Sequence[PlannedRun], out: Path, bench: Path | str | None
+    arrays: Sequence[Array], out: Path, bench: Path | str | None
 ) -> tuple[dict[str, float], int]:
     """Hours by their unit, of GPUs or of CPUs, and for how many runs they are unknown."""
     measured = {} if bench is None else _measured(bench)
@@ -60,9 +67,8 @@ def _hours(
     memo = Memo()
     hours: dict[str, float] = {}
     unknown = 0
-    for item in todo:
-        job = item.job
-        device, unit = ("cuda", "GPU-hours") if job.resources.gpus else ("cpu", "CPU-hours")
+    for job, needed in [(item.job, array.needed) for array in arrays for item in array.runs]:
+        device, unit = ("cuda", "GPU-hours") if needed.gpus else ("cpu", "CPU-hours")
         seconds = None  # of the device, for an image
         if isinstance(job, Job):
             seconds = measured.get((job.label, device), past.get(_workload(job, device)))

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,12 +27,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from deeplense_batch.cluster.executor import Executor, Options
 from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.core import provenance
-from deeplense_batch.core.job import JobError
+from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
-from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
-from deeplense_batch.runs.launch import execute, report_not_begun
+from deeplense_batch.core.rundir import RunDir, RunDirError, Status
+from deeplense_batch.runs.launch import execute, needs, report_not_begun
 from deeplense_batch.runs.plan import PlannedRun, reopen
 
 __all__ = ["Debug", "Local", "Worker", "run_queue"]
@@ -55,13 +55,11 @@ class Local(Executor):
         Raises:
             JobError: One does.
         """
-        device = self.options.device
-        largest = max(todo, key=lambda item: _gpus(item, device))
-        needed = _gpus(largest, device)
+        gpus = [(needs(item.job, self.options.device).gpus, item.job.name) for item in todo]
+        needed, name = max(gpus)
         if needed and 0 < (visible := len(_visible_gpus())) < needed:
             raise JobError(
-                f"{largest.job.name}: resources.gpus: asks for {needed}, this machine shows "
-                f"{visible}"
+                f"{name}: resources.gpus: asks for {needed}, this machine shows {visible}"
             )
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
@@ -79,15 +77,19 @@ class Debug(Executor):
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
         """Carry out runs in this process; a failed one does not stop the rest."""
-        executor = submitit.DebugExecutor(_logs(self, todo))
+        _logs(self, todo)
         for item in todo:
-            job = executor.submit(Worker(str(item.run.path.absolute()), self.options.device))
             before = _status_of(item.run)
-            # `exception` carries the run out; `result` would open a debugger where it fails.
-            if (error := job.exception()) and _status_of(item.run) == before:
-                _log.warning("did not begin %s: %s", item.run.name, error)
-            else:
-                _log_end(item.run)
+            try:
+                Worker(str(item.run.path.absolute()), self.options.device)()
+            except SystemExit as end:
+                if end.code == StoppedError.exit_code:  # a signal came: the rest are not begun
+                    raise
+            except Exception as error:
+                if _status_of(item.run) == before:
+                    _log.warning("did not begin %s: %s", item.run.name, error)
+                    continue
+            _log_end(item.run)
 
 
 def _logs(executor: Executor, todo: Sequence[PlannedRun]) -> Path:
@@ -100,7 +102,7 @@ def _logs(executor: Executor, todo: Sequence[PlannedRun]) -> Path:
 
 @dataclass(frozen=True)
 class Worker:
-    """What a process that submitit started does: one run. It is pickled, and holds only text."""
+    """One run, in this process or in one that submitit starts, which pickles it: only text."""
 
     path: str
     device: str | None = None
@@ -118,7 +120,7 @@ class Worker:
         try:
             code = execute(reopen(self.path), device=self.device)
         except StoppedError:
-            code = 85
+            code = StoppedError.exit_code
         if code:
             sys.exit(code)
 
@@ -158,11 +160,12 @@ class _Queue:
         self._logs = logs
         self._device = options.device
         self._shared = options.jobs_per_gpu > 1
-        needed = [_gpus(item, options.device) for item in planned]
-        names = _visible_gpus() if any(needed) else []
-        self._needed = [min(count, len(names)) for count in needed]
+        needed = [needs(item.job, options.device) for item in planned]
+        on_gpus = any(run.gpus for run in needed)
+        names = _visible_gpus() if on_gpus else []
+        self._needed = [min(run.gpus, len(names)) for run in needed]
         self._free = names * options.jobs_per_gpu
-        room = max(len(self._free), 1) if any(needed) else _room(planned)
+        room = max(len(self._free), 1) if on_gpus else _room(needed)
         self._most = options.parallel or room
         self._total = 0
 
@@ -174,9 +177,7 @@ class _Queue:
             except RunDirError as error:
                 _log.warning("left out %s: %s", item.run.name, error)
                 continue
-            if before is None:
-                _log.info("left out %s: another process has just taken it", item.run.name)
-            else:
+            if before is not None:
                 self.waiting.append(_Waiting(item, gpus, before))
         self._total = len(self.waiting)
 
@@ -204,7 +205,7 @@ class _Queue:
     def close(self) -> None:
         """Leave waiting runs as they were; have those at work save and end, and wait for them."""
         for waiting in self.waiting:
-            waiting.give_back()
+            waiting.item.give_back(waiting.before)
         for running in self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(running.job.job_id), signal.SIGTERM)  # submitit passes it on
@@ -221,16 +222,6 @@ class _Waiting:
     item: PlannedRun
     gpus: int  # that it will hold
     before: Status  # that it had before it waited
-
-    def give_back(self) -> None:
-        """Leave the run as it was, unless it was begun by hand."""
-        with contextlib.suppress(RunBusyError, RunDirError), self.item.run.claim():
-            status = self.item.run.status()
-            if status.state == "queued" and status.pid == os.getpid():
-                lost = self.before.state == "lost"  # a state that is derived, and never written
-                state = "stopped" if lost else self.before.state
-                message = None if state == "planned" else self.before.message
-                self.item.run.write_status(replace(self.before, state=state, message=message))
 
 
 @dataclass
@@ -296,14 +287,8 @@ def _visible_gpus() -> list[str]:
     return [name.strip() for name in names[:count]]
 
 
-def _gpus(item: PlannedRun, device: str | None) -> int:
-    """GPUs that a run asks for."""
-    return 0 if device == "cpu" else item.job.resources.gpus or int(device == "cuda")
-
-
-def _room(planned: Sequence[PlannedRun]) -> int:
+def _room(needed: Sequence[Resources]) -> int:
     """How many runs at a time have the cores that they ask for."""
-    needed = [item.job.resources for item in planned]
     return max(cores() // max(run.cpus * run.tasks for run in needed), 1)
 
 

@@ -32,7 +32,7 @@ _TRIED = 100  # runs of a grid that is a list, for one that flags can tell from 
 
 def runs_folder(named: Path | None) -> Path:
     """The folder of the runs: ``DEEPLENSE_RUNS``, or runs, where none was named."""
-    return named or Path(os.environ.get("DEEPLENSE_RUNS", "runs"))
+    return named or Path(os.environ.get("DEEPLENSE_RUNS") or "runs")
 
 
 def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> PlannedRun:
@@ -165,13 +165,13 @@ class Recipes:
         from deeplense_batch.models.weights import WeightsError
         from deeplense_batch.runs.plan import plan
 
+        if not self.all_of_jobs:  # at once: recipes may have a run or a set in common
+            return plan([job for jobs in self.jobs.values() for job in jobs], folder)
         planned: list[PlannedRun] = []
         for path, jobs in self.jobs.items():
             try:
                 planned += plan(jobs, folder)
             except (NotYetError, ShardError, WeightsError) as error:
-                if not self.all_of_jobs:
-                    raise
                 weights = isinstance(error, WeightsError)
                 need = _Need("published weights", "fetch") if weights else self._need(jobs, error)
                 if need:

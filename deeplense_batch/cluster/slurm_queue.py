@@ -87,20 +87,22 @@ def ranks(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def elements(names: Iterable[str]) -> dict[str, Element]:
+def elements(names: Iterable[str]) -> dict[str, list[Element]]:
     """Ask squeue about elements, by their names; those that neither wait nor run are left out.
+
+    Returns:
+        The jobs of each. Of `--chain`, several have it: one at work, first, says most.
 
     Raises:
         SlurmError: There is no squeue here, or it does not answer.
     """
     output = _ask("squeue", "-h", "-r", f"--name={_arrays(names)}", "-o", "%j|%K|%i|%T|%r")
-    queue: dict[str, Element] = {}
+    queue: dict[str, list[Element]] = {}
     for line in output.splitlines():
         array, index, job_id, state, reason = line.split("|", 4)
-        element = Element(job_id, state, reason)
-        # Of `--chain`, several jobs have the element: the one at work says more than one waiting.
-        if queue.setdefault(f"{array}_{index}", element).state == "PENDING":
-            queue[f"{array}_{index}"] = element
+        queue.setdefault(f"{array}_{index}", []).append(Element(job_id, state, reason))
+    for jobs in queue.values():
+        jobs.sort(key=lambda job: job.state == "PENDING")
     return queue
 
 
@@ -108,8 +110,8 @@ def correct_states(rows: Sequence[Row]) -> None:
     """Correct, in place, the states of runs in arrays where their files alone cannot say them.
 
     A run that is in SLURM's queue, to start or to start again, is ``queued``. One that is not
-    there is ``planned`` if it had not begun, and ``lost`` if its files say that it runs. Where
-    SLURM does not answer, the states of the files are kept.
+    there is ``planned`` if it had not begun, and ``lost`` if its files say that it runs; ``ended``
+    has its element. Where SLURM does not answer, the states of the files are kept.
     """
     unsure = [row for row in rows if row.get("element") and row["state"] not in _FINAL]
     if not unsure:
@@ -123,12 +125,11 @@ def correct_states(rows: Sequence[Row]) -> None:
         return
     gone = []
     for row in unsure:
-        element = queue.get(row["element"])
-        if element is not None:
-            _correct_queued(row, element)
-        elif row["state"] == "running" or (
-            row["state"] == "queued" and not RunDir(row["run"]).held
-        ):
+        if row["element"] in queue:
+            _correct_queued(row, queue[row["element"]][0])
+            continue
+        row["ended"] = row["element"]
+        if row["state"] == "running" or (row["state"] == "queued" and not RunDir(row["run"]).held):
             gone.append(row)
     _correct_gone(gone)
 

@@ -28,6 +28,7 @@ from deeplense_batch.cluster.site import Profile
 from deeplense_batch.cluster.slurm_queue import SlurmError, largest_array
 from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.rundir import ELEMENT
+from deeplense_batch.runs.launch import needs
 from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
@@ -41,24 +42,20 @@ class Array:
 
     name: str  # unlike that of any other array: squeue is asked by it
     runs: tuple[PlannedRun, ...]
-
-    @property
-    def resources(self) -> Resources:
-        """What each run asks for."""
-        return self.runs[0].job.resources
+    needed: Resources  # of a machine, or of several, by each run
 
     def element(self, index: int) -> str:
         """The name of an element, as in `slurm_queue.elements`."""
         return f"{self.name}_{index}"
 
     def __str__(self) -> str:
-        needs, count = self.resources, len(self.runs)
-        gpus = f"{needs.gpus} GPU{'s' * (needs.gpus > 1)}, " * bool(needs.gpus)
-        nodes = f"{needs.nodes} nodes, " * (needs.nodes > 1)
-        cpus = needs.cpus * needs.tasks
+        needed, count = self.needed, len(self.runs)
+        gpus = f"{needed.gpus} GPU{'s' * (needed.gpus > 1)}, " * bool(needed.gpus)
+        nodes = f"{needed.nodes} nodes, " * (needed.nodes > 1)
+        cpus = needed.cpus * needed.tasks
         return (
             f"array of {count} run{'s' * (count > 1)}: {nodes}{gpus}"
-            f"{cpus} CPU{'s' * (cpus > 1)}, {needs.memory_gb:g} GB, {needs.hours:g} h each"
+            f"{cpus} CPU{'s' * (cpus > 1)}, {needed.memory_gb:g} GB, {needed.hours:g} h each"
         )
 
 
@@ -79,23 +76,27 @@ def check(todo: Sequence[PlannedRun], profile: Profile) -> None:
             )
 
 
-def grouped(todo: Sequence[PlannedRun], token: str) -> list[Array]:
-    """Put runs that ask for the same resources into one array, or several of the largest size.
+def grouped(todo: Sequence[PlannedRun], token: str, device: str | None) -> list[Array]:
+    """Put runs that need the same resources into one array, or several of the largest size.
 
     Arguments:
         todo: The runs.
         token: Start of the arrays' names, which no other submission has.
+        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
     """
     groups: dict[Resources, list[PlannedRun]] = {}
     for item in todo:
-        groups.setdefault(item.job.resources, []).append(item)
+        groups.setdefault(needs(item.job, device), []).append(item)
     size = largest_array()
     arrays = [
-        tuple(runs[start : start + size])
-        for runs in groups.values()
+        (tuple(runs[start : start + size]), needed)
+        for needed, runs in groups.items()
         for start in range(0, len(runs), size)
     ]
-    return [Array(f"{token}-{k}-{runs[0].job.name}", runs) for k, runs in enumerate(arrays)]
+    return [
+        Array(f"{token}-{k}-{runs[0].job.name}", runs, needed)
+        for k, (runs, needed) in enumerate(arrays)
+    ]
 
 
 class Script(submitit.SlurmExecutor):
@@ -153,22 +154,19 @@ def script(
         profile: What the site wants.
         folder: Of its logs.
         parallel: Elements at a time; None is no limit of ours.
-        device: ``cpu`` or ``cuda``, in place of what the jobs ask for.
+        device: As that by which the array was `grouped`.
 
     Raises:
         JobError: A folder has a name that SLURM misreads.
     """
-    needs = array.resources
     program = shlex.join([*profile.hold, *profile.command, "run"])
     flags = " --slurm" + f" --device={device}" * (device is not None)
-    gpus = {"gpus_per_node": needs.gpus // needs.nodes} if needs.gpus and device != "cpu" else {}
     runs = [f"    {shlex.quote(_checked(item.run.path.absolute()))}" for item in array.runs]
     return Script(
         folder,
         f'{program} "${{runs[$SLURM_ARRAY_TASK_ID]}}"{flags}',
         len(array.runs),
-        **_header(profile, array.name, needs),
-        **gpus,
+        **_header(profile, array.name, array.needed),
         signal_delay_s=profile.warn_seconds,
         array_parallelism=parallel or len(array.runs),
         # Not --kill-on-bad-exit: process 0 still writes how the run ended when others have left.
@@ -207,16 +205,18 @@ def collect_script(name: str, profile: Profile, folder: Path, runs: Path, report
     )
 
 
-def _header(profile: Profile, name: str, needs: Resources) -> dict[str, Any]:
+def _header(profile: Profile, name: str, needed: Resources) -> dict[str, Any]:
     """The lines #SBATCH, by submitit's names for them."""
+    gpus = {"gpus_per_node": needed.gpus // needed.nodes} if needed.gpus else {}
     site = ("partition", "account", "qos", "constraint", "exclude")
     return {
         "job_name": name,
-        "time": math.ceil(needs.hours * 60),
-        "nodes": needs.nodes,
-        "ntasks_per_node": needs.tasks // needs.nodes,
-        "cpus_per_task": needs.cpus,
-        "mem": f"{math.ceil(needs.memory_gb * 1024)}M",
+        "time": math.ceil(needed.hours * 60),
+        "nodes": needed.nodes,
+        "ntasks_per_node": needed.tasks // needed.nodes,
+        "cpus_per_task": needed.cpus,
+        **gpus,
+        "mem": f"{math.ceil(needed.memory_gb * 1024)}M",
         "stderr_to_stdout": True,
         "wckey": None,
         "additional_parameters": {"requeue": True, "chdir": _checked(Path.cwd())} | profile.sbatch,

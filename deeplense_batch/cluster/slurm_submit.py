@@ -6,7 +6,9 @@ sbatch by hand.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -21,9 +23,12 @@ from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.cluster.site import Profile, load_profile
 from deeplense_batch.cluster.slurm_script import Array, Script
+from deeplense_batch.core.rundir import Status
 from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Slurm", "write_scripts"]
+
+_Waiting = dict[Path, tuple[PlannedRun, Status]]  # runs of a submission, each as it was before
 
 _log = logging.getLogger(__name__)
 
@@ -54,24 +59,42 @@ class Slurm(Executor):
 
     def estimate(self, todo: Sequence[PlannedRun]) -> str:
         """The arrays of the runs, their hours and their price: as `estimate.forecast`."""
-        return forecast(todo, self.out, self.profile, bench=self.options.bench)
+        options = self.options
+        return forecast(todo, self.out, self.profile, device=options.device, bench=options.bench)
 
     def submit(self, todo: Sequence[PlannedRun]) -> None:
         """Hand runs to SLURM.
 
         Each run writes which element of which array it waits for before SLURM hears of it, so
-        that nothing is lost where this process is killed in between.
+        that nothing is lost where this process is killed in between. Those of which SLURM has not
+        heard when it refuses are as they were.
 
         Raises:
             SlurmError: SLURM is not there, or refused.
         """
         folder = open_record(self.out)
         token = folder.name.rpartition("-")[2]
-        taken = [item for item in todo if item.take(f"{token}_") is not None]
-        if not taken:
-            _log.info("another submit has just handed these runs to SLURM")
+        befores = [(item, item.take(f"{token}_")) for item in todo]
+        waiting = {item.run.path: (item, before) for item, before in befores if before is not None}
+        if not waiting:
             return
-        arrays = slurm_script.grouped(taken, token)
+        try:
+            self._hand_over_all(folder, token, waiting)
+        except Exception:
+            for item, before in waiting.values():
+                item.give_back(before)
+            raise
+
+    def _hand_over_all(self, folder: Path, token: str, waiting: _Waiting) -> None:
+        """Give arrays of runs to sbatch, and what waits behind them.
+
+        Arguments:
+            folder: Of the record.
+            token: Of the arrays.
+            waiting: The runs; each is removed when SLURM has it.
+        """
+        todo = [item for item, _ in waiting.values()]
+        arrays = slurm_script.grouped(todo, token, self.options.device)
         scripts = [
             slurm_script.script(
                 array,
@@ -87,15 +110,17 @@ class Slurm(Executor):
         write_record(folder, runs, cluster=self.name, **details)
         ids: list[str] = []
         for array, script in zip(arrays, scripts, strict=True):
-            ids += self._hand_over(array, script)
+            ids += self._hand_over(array, script, waiting)
         if self.options.collect is not None:
             ids.append(self._hand_over_collect(folder, token, ids))
         write_record(folder, runs, cluster=self.name, **details, jobs=ids)
 
-    def _hand_over(self, array: Array, script: Script) -> list[str]:
+    def _hand_over(self, array: Array, script: Script, waiting: _Waiting) -> list[str]:
         """Give an array to sbatch, and the jobs that wait behind it; their numbers."""
         script.folder.mkdir()
         ids = [script.hand_over()]
+        for item in array.runs:
+            del waiting[item.run.path]
         for _ in range(self.options.chain):
             script.after(f"afternotok:{ids[-1]}")
             ids.append(script.hand_over())
@@ -142,11 +167,13 @@ def write_scripts(
     logs = folder.absolute() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for array in slurm_script.grouped(todo, secrets.token_hex(4)):
+    for array in slurm_script.grouped(todo, secrets.token_hex(4), device):
         for item in array.runs:
             item.create()
         script = slurm_script.script(array, profile, logs, parallel=parallel, device=device)
-        path = folder / f"{array.runs[0].job.name}-{len(paths)}.sbatch"
+        names = (f"{array.runs[0].job.name}-{k}.sbatch" for k in itertools.count(len(paths)))
+        # Never one that is there: its user was told to edit it.
+        path = next(folder / name for name in names if not os.path.lexists(folder / name))
         hint = f"# An {array}.\n# Edit it as you like, then: sbatch {shlex.quote(str(path))}\n"
         shebang, _, rest = str(script).partition("\n")
         path.write_text(f"{shebang}\n{hint}{rest}", encoding="utf-8")

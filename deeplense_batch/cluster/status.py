@@ -84,10 +84,12 @@ def cancel(root: Path | str, states: Sequence[str], *, dry_run: bool = False) ->
     """
     rows = [row for row in observe(root) if row["state"] in states and row.get("element")]
     queue = elements(row["element"] for row in rows) if rows else {}
-    ids = {row["run"]: queue[row["element"]].job_id for row in rows if row["element"] in queue}
+    found = {row["run"]: queue[row["element"]] for row in rows if row["element"] in queue}
     if not dry_run:
-        scancel([*ids.values()])
-    return [f"{job_id} {run}" for run, job_id in ids.items()]
+        # First those that wait: what ends before them would let them go on with the run.
+        jobs = [job for several in found.values() for job in several]
+        scancel([job.job_id for job in sorted(jobs, key=lambda job: job.state != "PENDING")])
+    return [f"{', '.join(job.job_id for job in jobs)} {run}" for run, jobs in found.items()]
 
 
 def clean(root: Path | str, *, older: float = 0.0, dry_run: bool = False) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from deeplense_batch.core.job import AnyJob, JobError
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
-from deeplense_batch.runs.plan import PlannedRun, put_aside
+from deeplense_batch.runs.plan import PlannedRun
 
 __all__ = ["Entry", "Submission", "submit"]
 
@@ -33,8 +32,6 @@ _ADVICE = {"failed": "--retry tries it again", "unreadable": "--force starts it 
 _HEAD = ("job", "model", "seed", "settings", "run", "state", "action")
 _SETTINGS = _HEAD.index("settings")
 _NOT_SETTINGS = {"model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out"}
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Entry:
             )
         if force:
             action = "run" if state == "planned" else "start over"
-        return cls(planned.seen_in(row.get("element")), state, action, reason)
+        return cls(planned.seen_in(row.get("ended")), state, action, reason)
 
 
 @dataclass(frozen=True)
@@ -146,16 +143,15 @@ def submit(submission: Submission, executor: Executor) -> None:
 
     Raises:
         JobError: A run asks for what there is not, or the site's profile is wrong.
+        RunBusyError: A run that is to start over has come to be at work.
         SlurmError: SLURM refused.
     """
     if not submission.todo:
         return
     executor.check(submission.todo)
     for entry in submission.entries:
-        if entry.action == "start over":
-            _log.info("moved the old run to %s", put_aside(entry.planned.run))
         if entry.action != "skip":
-            entry.planned.create()
+            entry.planned.create(force=entry.action == "start over")
     executor.submit(submission.todo)
 
 

@@ -134,9 +134,8 @@ class RunDir:
         status = Status(**{key: value for key, value in content.items() if key in known})
         for name, allowed in _ALLOWED.items():
             if not allowed(content.get(name)):
-                raise RunDirError(
-                    self.path / "status.json", f"has a wrong {name}, {content.get(name)!r:.60}"
-                )
+                fault = f"has a wrong {name}, {content.get(name)!r:.60}"
+                raise RunDirError(self.path / "status.json", fault)
         if status.state == "queued" and not status.element and not _alive(status):
             return replace(status, state="planned", message="the submit that queued it has ended")
         if status.state == "running" and not _alive(self._seen(status)):
@@ -168,8 +167,11 @@ class RunDir:
         self.write_text("status.json", _stamped(status))
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self, ended: str | None = None) -> Iterator[None]:
         """Own the run, and give signs of life; the claim of a dead process is taken over.
+
+        Arguments:
+            ended: Element of an array that SLURM does not hold any more: its process is dead.
 
         Raises:
             RunBusyError: A living process owns it.
@@ -177,7 +179,7 @@ class RunDir:
         """
         path = self.path / "claim"
         mine = json.dumps(this_process() | {"element": os.environ.get(ELEMENT)})
-        while not files.create(path, mine) and not self._take_over(path, mine):
+        while not files.create(path, mine) and not self._take_over(path, mine, ended):
             pass  # it was released meanwhile: whoever makes the next one has it
         over = threading.Event()
         threading.Thread(target=_beat, args=(path, mine, over), daemon=True).start()
@@ -254,44 +256,43 @@ class RunDir:
         seen = max(claimed.isoformat(timespec="seconds"), status.updated or "")
         return replace(status, updated=seen)
 
-    def _take_over(self, path: Path, mine: str) -> bool:
+    def _take_over(self, path: Path, mine: str, ended: str | None) -> bool:
         """Replace a dead claim. The lock keeps a second taker from removing the first one's.
 
         Returns:
-            Whether it was replaced; one that is released by now must be made as if for the first
-            time, since others may do so without the lock.
+            Whether it was; one that is released by now is made as by the first, without the lock.
         """
         with files.exclusively(path.with_name(".claim.lock")):
             try:
-                owner = self._owner(path)
+                owner = self._owner(path, ended)
             except FileNotFoundError:
                 return False
             if owner is not None:
-                raise RunBusyError(
-                    f"{self.path}: process {owner.pid} on {owner.host} is at work on it"
-                )
+                process = f"process {owner.pid} on {owner.host}"
+                raise RunBusyError(f"{self.path}: {process} is at work on it")
             self.write_text("claim", mine)
         return True
 
-    def _owner(self, path: Path) -> Status | None:
+    def _owner(self, path: Path, ended: str | None) -> Status | None:
         """The living process that a claim names; None where it is dead.
 
-        An element that SLURM starts again, perhaps elsewhere, takes over its own: that start has
-        ended, however young its last sign of life. A claim that lost its content, as with the
-        power, names nobody: then the process that wrote the state is the owner.
+        One on another host is dead, however young its last sign of life, if SLURM does not hold
+        its element any more, or has started it again as this process. A claim that lost its
+        content, as with the power, names nobody: its owner is the process that wrote the state.
 
         Raises:
             FileNotFoundError: The claim is released.
         """
-        text, status = _text(path, errors="replace"), self.status()
+        text = _text(path, errors="replace")
         try:
-            claim = json.loads(text)
-            named = Status(**claim, updated=status.updated)
-            again = os.environ.get(ELEMENT) not in (None, "") and (
-                named.element == os.environ.get(ELEMENT) and named.host != socket.gethostname()
-            )
-            return named if not again and _alive(self._seen(named)) else None
+            named = Status(**json.loads(text))
+            with contextlib.suppress(RunDirError):  # a damaged state has no sign of life
+                named = replace(named, updated=self.status().updated)
+            over = named.element and named.element in (ended, os.environ.get(ELEMENT))
+            over = over and named.host != socket.gethostname()
+            return named if not over and _alive(self._seen(named)) else None
         except (TypeError, ValueError):
+            status = self.status()
             return status if status.state == "running" else None
 
 
@@ -302,9 +303,9 @@ def find_runs(root: Path) -> list[RunDir]:
     """
     runs = []
     for depth in ("", "[!.]*/", "[!.]*/[!.]*/"):
-        # By either: a run that has lost its job is a run.
-        files = (path for name in ("job.yaml", "status.json") for path in root.glob(depth + name))
-        runs += [RunDir(path) for path in sorted({file.parent for file in files})]
+        names = ("job.yaml", "status.json")  # either: a run that has lost its job is a run
+        folders = {file.parent for name in names for file in root.glob(depth + name)}
+        runs += [RunDir(path) for path in sorted(folders)]
     return runs
 
 

@@ -39,9 +39,10 @@ from deeplense_batch.inference.generation.measure import (
 )
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.trained import Trained, open_trained
-from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
-from deeplense_batch.runs.plan import PlannedRun, data_notes, find_classifier
-from deeplense_batch.runs.scoring import score_outputs, summary_of
+from deeplense_batch.runs.attempts import device_hours
+from deeplense_batch.runs.lifecycle import attempted, heart
+from deeplense_batch.runs.plan import PlannedRun, find_classifier
+from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
 from deeplense_batch.training.setup import check_samples
 from deeplense_batch.training.trainer import evaluate

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from deeplense_batch.core.job import Evaluation, JobError, Simulation
+from deeplense_batch.core.job import AnyJob, Evaluation, JobError, Resources, Simulation
 from deeplense_batch.core.processes import (
     StartError,
     forget,
@@ -31,9 +31,10 @@ from deeplense_batch.core.processes import (
     world_size,
 )
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.plan import PlannedRun
 
-__all__ = ["execute", "report_not_begun", "spawn_ranks"]
+__all__ = ["execute", "needs", "report_not_begun", "spawn_ranks"]
 
 _POLL_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def execute(
 
     Raises:
         JobError: `force` where several processes were started for the run.
-        StartError: The environment variables contradict each other, or `processes`.
+        StartError: The environment variables contradict each other, or `processes`; or a
+            simulation was started by several processes.
         Exception: As `training_run.run` or `simulation_run.simulate_part`, where this process
             carries the run out.
     """
@@ -73,18 +75,38 @@ def execute(
             "'submit --force' starts them after it, and so does 'run' without torchrun or srun"
         )
     if isinstance(planned.job, Simulation):
+        if max(size, processes or 1) > 1:
+            raise StartError(
+                f"{planned.run.path}: one process makes a part of a simulation, not "
+                f"{max(size, processes or 1)}; 'parts' shares a set out"
+            )
         from deeplense_batch.runs.simulation_run import simulate_part
 
-        simulate_part(planned, force=force)
+        simulate_part(planned, device=device, force=force)
         return 0
-    resources = planned.job.resources
-    count = processes or (1 if device == "cpu" and resources.gpus else resources.tasks)
+    count = processes or needs(planned.job, device).tasks
     if size > 1:
         _check_started(size, count, processes)
     if count == 1 or size > 1:
         _carry_out(planned, device=device, force=force)
         return 0
     return spawn_ranks(planned.create(force=force).path, count, device=device)
+
+
+def needs(job: AnyJob, device: str | None) -> Resources:
+    """What a run needs of a machine, or of several.
+
+    Arguments:
+        job: The job.
+        device: ``cpu`` or ``cuda``, in place of what the job asks for: what asks for GPUs is one
+            process on the CPU, and each process that asks for none has a GPU.
+    """
+    asked = job.resources
+    if device == "cpu" and asked.gpus:
+        return asked.model_copy(update={"gpus": 0, "processes": None, "nodes": 1})
+    if device == "cuda" and not asked.gpus:
+        return asked.model_copy(update={"gpus": asked.tasks, "processes": None})
+    return asked
 
 
 def _carry_out(planned: PlannedRun, *, device: str | None, force: bool) -> None:
@@ -179,6 +201,7 @@ def report_not_begun(
         with (run.path / "log.txt").open("a", encoding="utf-8") as log:
             log.write(output)
         if not killed:
+            close_lost_attempt(run)
             failed = replace(status, state="failed", reason="environment", message=message)
             run.write_status(failed)
 

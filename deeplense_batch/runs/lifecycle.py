@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import torch
 
@@ -30,6 +29,7 @@ from deeplense_batch.core.processes import (
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, now
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.models import checkpoint
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.preflight import UnfitError
 from deeplense_batch.training.precision import PrecisionError
 from deeplense_batch.training.trainer import DivergedError
@@ -37,7 +37,6 @@ from deeplense_batch.training.trainer import DivergedError
 __all__ = [
     "attempt",
     "attempted",
-    "device_hours",
     "heart",
     "logging_to",
     "report_failure",
@@ -66,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def attempted(
-    directory: RunDir, *, gpus: int, device: str | None, epochs: int
+    directory: RunDir, *, gpus: int, device: str | None, epochs: int, again: bool = False
 ) -> Iterator[tuple[World, Interrupt]]:
     """An attempt at a run of one or several processes: owned, logged, its end written.
 
@@ -75,6 +74,7 @@ def attempted(
         gpus: That it asks for.
         device: ``cpu`` or ``cuda``, in its place.
         epochs: That the run will last.
+        again: Whether it is carried out although it is done.
 
     Yields:
         The processes of the run, and the flag that a signal sets.
@@ -88,7 +88,8 @@ def attempted(
         if is_main():
             stack.enter_context(directory.claim())
             directory.check()
-            if directory.status().state == "done":  # while this process came to claim it
+            # While this process came to claim it.
+            if not again and directory.status().state == "done":
                 raise RunBusyError(f"{directory.path}: another process has just carried it out")
             stack.enter_context(logging_to(directory))
             stack.enter_context(attempt(directory, epochs=epochs, reasons=_REASONS))
@@ -146,19 +147,6 @@ def attempt(directory: RunDir, *, epochs: int, reasons: Reasons = ()) -> Iterato
             _log.error("%s: how it ended cannot be written (%s)", directory.path, error.strerror)
 
 
-def device_hours(directory: RunDir, started: float, devices: int) -> float:
-    """Hours of every device over every attempt: the ended ones, and this one so far.
-
-    Arguments:
-        directory: Of the run.
-        started: When this attempt began, as `time.perf_counter` counts.
-        devices: Processes of this attempt.
-    """
-    lines = directory.read_lines("attempts.jsonl")
-    seconds = sum(line["seconds"] * line["devices"] for line in lines if line["event"] == "end")
-    return (seconds + (time.perf_counter() - started) * devices) / 3600
-
-
 @contextlib.contextmanager
 def report_failure(directory: RunDir, reasons: Reasons = ()) -> Iterator[None]:
     """Write why a process of several fails, while the others have not noticed: they fail next."""
@@ -193,14 +181,19 @@ def wait_for_main(directory: RunDir) -> Iterator[None]:
 def heart(directory: RunDir) -> Callable[[int], None]:
     """A function that writes the epoch into `status.json`: a new one at once, else every 30 s."""
     last = {"time": 0.0, "epoch": -1.0}
+    written = directory.status()
 
     def beat(epoch: int) -> None:
+        nonlocal written
         if not is_main():
             return
         if epoch == last["epoch"] and time.monotonic() - last["time"] < _HEARTBEAT_SECONDS:
             return
         last.update(time=time.monotonic(), epoch=epoch)
-        directory.write_status(replace(directory.status(), epoch=epoch))
+        current = directory.status()
+        # Another process may have written that it failed; any other state is of a lost file.
+        written = replace(current if current.state == "failed" else written, epoch=epoch)
+        directory.write_status(written)
 
     return beat
 
@@ -237,15 +230,3 @@ def _logged_cause(directory: RunDir, error: Exception, reasons: Reasons) -> tupl
         message = f"{platform.node()}: {path}: {error.strerror}"
     _log.debug("%s: %s", reason, message)  # for log.txt; the caller prints it
     return reason, message
-
-
-def close_lost_attempt(directory: RunDir) -> None:
-    """Write the end of an attempt that was killed: it lasted to its last sign of life."""
-    lines = directory.read_lines("attempts.jsonl")
-    if not lines or lines[-1]["event"] == "end":
-        return
-    start, seen = lines[-1], directory.status().updated or lines[-1]["time"]
-    lasted = datetime.fromisoformat(seen) - datetime.fromisoformat(start["time"])
-    end = {"event": "end", "time": seen, "state": "lost", "reason": None}
-    seconds = {"seconds": max(lasted.total_seconds(), 0.0), "devices": start["devices"]}
-    directory.append("attempts.jsonl", end | {"attempt": start["attempt"]} | seconds)

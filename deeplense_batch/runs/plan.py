@@ -6,7 +6,7 @@ A training may start from the weights of another run, and an evaluation is of on
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -28,17 +28,19 @@ from deeplense_batch.core.job import (
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.runs.attempts import close_lost_attempt
 from deeplense_batch.runs.validate import Memo, check_evaluation, check_simulation, check_training
 
 __all__ = [
     "PlannedRun",
-    "data_notes",
     "find_classifier",
     "plan",
     "put_aside",
     "reopen",
     "with_earlier",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
@@ -132,16 +134,12 @@ class PlannedRun:
             RunBusyError: A process is at work on that.
         """
         if force and self.run.path.exists():
-            with self.run.claim():
-                put_aside(self.run)
+            with self.run.claim(self.ended_element):
+                _log.info("moved the old run to %s", put_aside(self.run))
         return RunDir.create(self.run.path, self.job.to_yaml())
 
     def seen_in(self, element: str | None) -> PlannedRun:
-        """The run, knowing the element of a SLURM array that its files name.
-
-        Arguments:
-            element: Which SLURM does not hold any more, if the run is to be carried out.
-        """
+        """The run, knowing the element that its files name, if SLURM holds that no more."""
         return replace(self, ended_element=element)
 
     def take(self, element: str | None = None) -> Status | None:
@@ -153,19 +151,37 @@ class PlannedRun:
         Returns:
             Its status before; None, and nothing is changed, where another process has taken it.
         """
+        left_out = "another process has just taken it"
         try:
-            with self.run.claim():
+            with self.run.claim(self.ended_element):
                 status = self.run.status()
-                held = status.state in ("queued", "running")
-                if held and (status.element is None or status.element != self.ended_element):
-                    return None
-                if status.state == "done" and not self.gone:
-                    return None
-                queued = replace(status, state="queued", reason=None, message=None)
-                self.run.write_status(replace(queued, element=element, epochs=self.job.epochs))
-                return status
-        except RunBusyError:
-            return None
+                held = status.state in ("queued", "running") and (
+                    status.element is None or status.element != self.ended_element
+                )
+                if not held and (status.state != "done" or self.gone):
+                    close_lost_attempt(self.run)
+                    queued = replace(status, state="queued", reason=None, message=None)
+                    queued = replace(queued, element=element, epochs=self.job.epochs)
+                    self.run.write_status(queued)
+                    return status
+        except RunBusyError as error:
+            left_out = str(error)
+        _log.info("left out %s: %s", self.run.name, left_out)
+        return None
+
+    def give_back(self, before: Status) -> None:
+        """Leave the run as it was before this process took it, unless another has begun it.
+
+        Arguments:
+            before: Its status then. One that ended without a word is ``stopped``: it can go on.
+        """
+        with contextlib.suppress(RunBusyError, RunDirError), self.run.claim():
+            status = self.run.status()
+            if status.state == "queued" and status.pid == os.getpid():
+                ended = {"queued": "planned", "running": "stopped", "lost": "stopped"}
+                state = ended.get(before.state, before.state)
+                message = None if state == "planned" else before.message
+                self.run.write_status(replace(before, state=state, message=message))
 
 
 def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
@@ -200,19 +216,6 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
                 )
         planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
     return list(planned.values())
-
-
-def data_notes(root: Path | str) -> list[str]:
-    """What packing found wrong with the data, which a reader of scores should know."""
-    path = Path(root) / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        warnings = [str(warning) for warning in manifest.get("warnings", [])]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, AttributeError, TypeError):
-        warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
-    return [f"data: {warning}" for warning in warnings]
 
 
 def reopen(path: Path | str) -> PlannedRun:

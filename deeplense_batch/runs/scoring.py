@@ -1,7 +1,12 @@
-"""The outputs of a network on labelled images, as scores, `outputs.npz` and figures of a run."""
+"""The outputs of a network on labelled images, as scores, `outputs.npz` and figures of a run.
+
+With them go notes on what a reader of scores should know.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,7 @@ from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 
-__all__ = ["score_outputs", "summary_of"]
+__all__ = ["data_notes", "score_outputs", "summary_of"]
 
 
 def score_outputs(
@@ -54,3 +59,16 @@ def summary_of(monitor: str, scores: Scores, seconds: float, spent_on: str) -> s
     score = scores.get(monitor)
     shown = [] if score is None else [f"test {score_name(monitor)} {score:.4f}"]
     return ", ".join([*shown, f"{seconds / 60:.1f} min of {spent_on}"])
+
+
+def data_notes(root: Path | str) -> list[str]:
+    """What packing found wrong with the data, which a reader of scores should know."""
+    path = Path(root) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        warnings = [str(warning) for warning in manifest.get("warnings", [])]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError, TypeError):
+        warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
+    return [f"data: {warning}" for warning in warnings]

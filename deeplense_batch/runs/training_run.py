@@ -21,10 +21,11 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.lifecycle import attempted, device_hours, heart
-from deeplense_batch.runs.plan import PlannedRun, data_notes
+from deeplense_batch.runs.attempts import device_hours
+from deeplense_batch.runs.lifecycle import attempted, heart
+from deeplense_batch.runs.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
-from deeplense_batch.runs.scoring import score_outputs, summary_of
+from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores
 from deeplense_batch.training.resolved import of_pieces, resolved
 from deeplense_batch.training.setup import Setup, gflops_of, set_up

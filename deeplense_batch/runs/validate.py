@@ -6,6 +6,7 @@ plain jobs answers at once.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -215,11 +216,16 @@ def check_simulation(job: Simulation, memo: Memo) -> str:
     Raises:
         JobError: What is wrong.
     """
-    from deeplense_batch.simulation.simulate import check  # loads torch
+    from deeplense_batch.simulation.simulate import check, generator_class  # loads torch
 
     if job.part >= job.parts:
         raise JobError(f"{job.name}: part: {job.part} of {job.parts} parts; they count from 0")
-    section = job.simulate
+    asked, section = job.resources, job.simulate
+    if asked.tasks > 1:
+        raise JobError(
+            f"{job.name}: resources.{'gpus' if asked.gpus else 'processes'}: one process makes a "
+            f"part of a simulation, on one GPU at most; got {asked.tasks}"
+        )
     try:
         memo.once(
             ("simulation", repr(section)),
@@ -227,6 +233,11 @@ def check_simulation(job: Simulation, memo: Memo) -> str:
         )
     except ShardError as error:
         raise JobError(f"{job.name}: {error}") from error
+    if asked.gpus and "device" not in inspect.signature(generator_class(section.kind)).parameters:
+        raise JobError(
+            f"{job.name}: resources.gpus: a {section.kind} set is made on the CPU alone; expected "
+            f"0, got {asked.gpus}"
+        )
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -145,3 +146,17 @@ def test_a_run_that_this_process_cannot_begin_is_told_and_the_next_is_begun(reci
         local.Debug(Path("runs"), Options(device="cpu")).submit(items)
     assert began == [(items[1].run.name, {"device": "cpu"})]
     assert f"did not begin {items[0].run.name}" in caplog.text
+
+
+@pytest.mark.parametrize(("code", "most"), [(6, 2), (85, 1)])
+def test_a_run_of_several_processes_that_fails_does_not_stop_the_next(recipe, code, most):
+    """But one that a signal stopped does: the signal was for all."""
+    items = plan(load_jobs(recipe), Path("runs"))
+    for item in items:
+        item.create()
+    began = []
+    ended = pytest.raises(SystemExit) if code == 85 else contextlib.nullcontext()
+    with pytest.MonkeyPatch.context() as patch, ended:
+        patch.setattr(local, "execute", lambda item, **how: began.append(item.run.name) or code)
+        local.Debug(Path("runs"), Options()).submit(items)
+    assert began == [item.run.name for item in items][:most]

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, typed
 
 from deeplense_batch.cli.verbs import read
-from deeplense_batch.cluster.recipes import one_of_several
+from deeplense_batch.cluster.recipes import one_of_several, runs_folder
 from deeplense_batch.core.recipe import load_jobs
 
 
@@ -77,3 +77,24 @@ def test_all_jobs_of_a_fresh_clone_lead_with_what_brings_most(tmp_path, monkeypa
         for path in recipes:
             assert re.search(rf"\b{path.stem}\b", shown), path
     assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_that_are_named_are_planned_together(recipe, capsys):
+    """A run that two have is one, and two sets are not made into one folder."""
+    text = recipe.read_text()
+    Path("other.yaml").write_text(f"{text}name: small\n")
+    code, shown, error = typed(capsys, "submit", "--grid", "--dry_run", recipe, "other.yaml")
+    assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked for" in shown, error
+    for seed in (0, 1):
+        made = f"simulate: {{kind: substructure, out: set}}\nseed: {seed}\n"
+        Path(f"set{seed}.yaml").write_text(made)
+    code, shown, error = typed(capsys, "submit", "--dry_run", "set0.yaml", "set1.yaml")
+    assert (code, shown) == (3, "") and "two different sets in" in error
+
+
+def test_the_folder_of_runs_is_the_named_one_or_that_of_the_environment(monkeypatch):
+    for value, folder in (("elsewhere", "elsewhere"), ("", "runs"), (None, "runs")):
+        monkeypatch.delenv("DEEPLENSE_RUNS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("DEEPLENSE_RUNS", value)
+        assert runs_folder(None) == Path(folder) and runs_folder(Path("named")) == Path("named")

@@ -41,7 +41,9 @@ def test_the_ranks_of_srun(monkeypatch):
 
 def test_an_element_at_work_says_more_than_a_link_that_waits(recipe):
     program("squeue", r"printf 'a-0-b|1|5_1|RUNNING|None\na-0-b|1|6_1|PENDING|Dependency\n'")
-    assert elements(["a-0-b_1"])["a-0-b_1"].state == "RUNNING"
+    assert elements(["a-0-b_1"])["a-0-b_1"][0].state == "RUNNING"
+    program("squeue", r"printf 'a-0-b|1|6_1|PENDING|Dependency\na-0-b|1|5_1|RUNNING|None\n'")
+    assert [job.job_id for job in elements(["a-0-b_1"])["a-0-b_1"]] == ["5_1", "6_1"]
 
 
 QUEUE = {"pending": "PENDING|Priority", "running": "RUNNING|None", "ending": "COMPLETING|None"}
@@ -112,5 +114,5 @@ def test_the_largest_array_is_slurm_s_or_the_usual_one(recipe, monkeypatch):
 def test_elements_are_asked_about_by_their_arrays(recipe):
     program("squeue", r"""echo "$@" > asked; printf 'a-0-b|3|9_3|RUNNING|None\n'""")
     found = elements(["a-0-b_3", "a-0-b_4", "c-1-d_0"])
-    assert found == {"a-0-b_3": Element("9_3", "RUNNING", "None")}
+    assert found == {"a-0-b_3": [Element("9_3", "RUNNING", "None")]}
     assert "--name=a-0-b,c-1-d" in Path("asked").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -52,6 +53,27 @@ def test_scripts_are_plain_quoted_and_pass_shellcheck(recipe, capsys, monkeypatc
     assert text.count("my '\"'\"'runs'\"'\"'/small/test_resnet") == 2
     checked = subprocess.run(["shellcheck", path], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "lines", "about"),
+    [
+        (["--device=cuda"], ["nodes=1", "ntasks-per-node=1", "gpus-per-node=1"], "1 GPU, 1 CPU"),
+        (
+            ["--device=cpu", "--resources.gpus=4", "--resources.nodes=2"],
+            ["nodes=1", "ntasks-per-node=1"],
+            "1 CPU",
+        ),
+    ],
+)
+def test_another_device_is_asked_for_as_the_run_will_use_it(recipe, capsys, words, lines, about):
+    assert typed(capsys, "sbatch", "--grid", recipe, *words)[0] == 0
+    text = Path("slurm/generated/small-0.sbatch").read_text()
+    shape = re.findall(r"^#SBATCH --(.*(?:nodes?|gpus.*)=.*)$", text, re.MULTILINE)
+    assert sorted(shape) == sorted(lines)
+    assert f"# An array of 2 runs: {about}, 8 GB, 1 h each." in text
+    shown = typed(capsys, "submit", "--grid", recipe, *words, "--cluster=slurm", "--dry_run")[1]
+    assert f"array of 2 runs: {about}, 8 GB, 1 h each" in shown
 
 
 def test_a_script_carries_out_its_runs_one_by_one(recipe, capsys):
@@ -141,10 +163,7 @@ def test_slurm_that_is_not_there_or_refuses_is_one_sentence(recipe, capsys, monk
     program("sbatch", "echo 'sbatch: error: invalid partition specified: gpux' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{Path('bin').absolute()}:/usr/bin:/bin")
     program("squeue", "exit 0")
-    assert {run.status().state for run in find_runs(Path("runs"))} == {"queued"}  # we live
-    for run in find_runs(Path("runs")):
-        content = run.read_json("status.json")
-        run.write_json("status.json", content | {"pid": 2**22 + 1})
+    assert {run.status().state for run in find_runs(Path("runs"))} == {"planned"}
     code, _, error = typed(capsys, *words)
     assert code == 4 and "invalid partition specified: gpux" in error.splitlines()[-1]
 
@@ -158,6 +177,32 @@ def test_an_element_started_again_elsewhere_takes_its_run_over(tmp_path, monkeyp
     monkeypatch.setenv(ELEMENT, "t-0-small_0")
     with run.claim():
         assert json.loads((run.path / "claim").read_text())["host"] == socket.gethostname()
+
+
+@pytest.mark.parametrize(("files", "shown"), [("running", "lost"), ("failed", "failed")])
+def test_a_killed_element_is_submitted_again_at_once(recipe, capsys, caplog, files, shown):
+    """SLURM knows that it has ended, though it was alive on another node a moment ago."""
+    program("sbatch", "echo Submitted batch job 7")
+    program("squeue", "exit 0")
+    words = ["submit", "--grid", recipe, "--cluster=slurm", "--seeds=[0]", "--retry"]
+    assert typed(capsys, *words)[0] == 0
+    (run,) = find_runs(Path("runs"))
+    owner = {"host": "elsewhere", "pid": 7, "started": 1.0, "element": run.status().element}
+    (run.path / "claim").write_text(json.dumps(owner))
+    state = run.read_json("status.json") | owner | {"state": files, "attempt": 1}
+    run.write_json("status.json", state)
+    caplog.clear()
+    code, told, _ = typed(capsys, *words)
+    assert code == 0 and f"  {shown}  " in told and "job 7: array of 1 run" in caplog.text
+    assert run.status().state == "queued" and run.status().element != owner["element"]
+    # Another submit has it: its own element is the one that has not ended.
+    (run.path / "claim").write_text(json.dumps(owner | {"element": "another"}))
+    run.write_json("status.json", state)
+    caplog.clear()
+    typed(capsys, *words)
+    assert "process 7 on elsewhere is at work on it" in caplog.text
+    assert "job 7" not in caplog.text
+    assert run.read_json("status.json") == state
 
 
 def test_clean_removes_checkpoints_of_what_is_done(recipe, capsys):

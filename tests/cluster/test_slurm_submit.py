@@ -15,9 +15,11 @@ from conftest import PATIENCE
 from slurm_programs import program
 
 from deeplense_batch.cluster.executor import Options, make_executor
+from deeplense_batch.cluster.slurm_queue import SlurmError
 from deeplense_batch.cluster.slurm_submit import write_scripts
 from deeplense_batch.cluster.submit import Submission, submit
 from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.rundir import Status
 from deeplense_batch.runs.plan import plan
 
 
@@ -69,6 +71,10 @@ def test_scripts_are_written_for_each_array_and_their_runs_are_made(recipe):
         assert about == f"# An array of 2 runs: 1 CPU, {memory}, 1 h each."
         assert "#SBATCH --array=0-1%1" in rest and "--device=cpu" in path.read_text()
     assert [item.run.status().state for item in todo] == ["planned"] * 4
+    first.write_text("edited")
+    again = write_scripts(todo, Path("scripts"))
+    assert again == [Path("scripts/small-1.sbatch"), Path("scripts/large-2.sbatch")]
+    assert first.read_text() == "edited" and "sbatch scripts/small-1" in again[0].read_text()
 
 
 def test_what_is_handed_over_is_recorded_with_the_jobs_behind_it(recipe):
@@ -89,3 +95,24 @@ def test_what_is_handed_over_is_recorded_with_the_jobs_behind_it(recipe):
     assert [Path(line["run"]).name for line in lines] == [item.run.path.name for item in todo]
     waits = [re.findall(r"#SBATCH --dependency=(.*)", Path(f"{n}.sh").read_text()) for n in "1234"]
     assert waits == [[], ["afternotok:1"], ["afternotok:2"], ["afterany:1:2:3"]]
+
+
+def test_what_slurm_did_not_take_is_as_it_was(recipe):
+    """It takes the first of two arrays. Of the second, one run had failed and one had died."""
+    program("sbatch", "mkdir first || exit 1; echo Submitted batch job 7")
+    program("squeue", "echo no answer >&2; exit 1")
+    large = load_jobs(recipe, {"resources.memory_gb": 64, "name": "large"})
+    todo = plan([*load_jobs(recipe), *large], Path("runs"))
+    failed, died = (item.create() for item in todo[2:])
+    failed.write_status(Status(state="failed", reason="oom", message="too large", epoch=1))
+    died.write_status(Status(state="running", epoch=2))
+    died.write_json("status.json", died.read_json("status.json") | {"pid": 2**22 + 1})
+    submission = Submission.of(todo, retry=True, force=False)
+    with pytest.raises(SlurmError):
+        submit(submission, make_executor("slurm", Path("runs"), Options()))
+    states = [item.run.status() for item in todo]
+    assert [status.state for status in states] == ["queued", "queued", "failed", "stopped"]
+    assert [bool(status.element) for status in states] == [True, True, False, False]
+    assert (states[2].reason, states[2].message, states[3].epoch) == ("oom", "too large", 2)
+    again = Submission.of(todo, retry=True, force=False)
+    assert [entry.action for entry in again.entries] == ["skip", "skip", "try again", "go on"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from made_runs import lose, make_run
+from slurm_programs import program
 
-from deeplense_batch.cluster.status import incomplete, status
+from deeplense_batch.cluster.status import cancel, incomplete, status
+from deeplense_batch.core.rundir import ELEMENT
 from deeplense_batch.report.collect import CollectError, collect
 from deeplense_batch.report.run_table import run_row
 
@@ -87,3 +91,16 @@ def test_nothing_to_collect_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CollectError, match="not a folder"):
         collect(tmp_path, tmp_path / "file")
+
+
+def test_of_a_chain_all_jobs_are_cancelled_those_that_wait_first(recipe, monkeypatch):
+    """Else the next would go on with the run."""
+    monkeypatch.setenv(ELEMENT, "t-0-demo_0")
+    run = make_run(Path("runs"), state="running")
+    lines = ["100_0|RUNNING|None", "101_0|PENDING|Dependency", "102_0|PENDING|Dependency"]
+    program("squeue", "\n".join(f"echo 't-0-demo|0|{line}'" for line in lines))
+    program("scancel", 'echo "$@" >> asked')
+    shown = [f"100_0, 101_0, 102_0 {run.path}"]
+    assert cancel("runs", ["running"], dry_run=True) == shown and not Path("asked").exists()
+    assert cancel("runs", ["running"]) == shown
+    assert Path("asked").read_text() == "101_0 102_0 100_0\n"

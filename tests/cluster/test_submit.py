@@ -188,6 +188,19 @@ def test_damaged_runs_are_told_skipped_and_started_over_only_by_force(recipe, ca
     assert code == 0 and "start over" in shown
 
 
+def test_force_leaves_a_damaged_run_to_the_process_at_work_on_it(recipe, capsys):
+    (item,) = plan(load_jobs(recipe, {"seeds": [0]}), "runs")
+    run = item.create()
+    (run.path / "status.json").write_text("{")
+    words = ["submit", recipe, "--cluster=debug", "--grid", "--seeds=[0]", "--force"]
+    with run.claim():
+        before = files(Path("runs"))
+        code, shown, error = typed(capsys, *words)
+        assert code == 3 and "unreadable" in shown and "is at work on it" in error
+        assert len(error.splitlines()) == 1
+        assert before.items() <= files(Path("runs")).items()
+
+
 def test_a_bare_flag_leaves_the_next_word_alone(recipe, capsys):
     code, shown, _ = typed(capsys, "submit", "--dry_run", recipe, "--grid")
     assert code == 0 and "2 runs, 2 to do" in shown

@@ -93,6 +93,17 @@ def test_a_claim_keeps_others_out_and_ends_with_its_holder(run):
     assert not (run.path / "claim").exists()
 
 
+def test_a_dead_claim_is_taken_over_though_the_state_is_empty(run):
+    """As when the power fails: only where the claim is torn, too, does nothing name an owner."""
+    in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")
+    (run.path / "status.json").write_text("")
+    with run.claim(), pytest.raises(RunBusyError), run.claim():
+        pass
+    (run.path / "claim").write_text("")
+    with pytest.raises(RunDirError, match="is empty"), run.claim():
+        pass
+
+
 def test_a_claim_released_while_another_reads_it_is_free(run, monkeypatch):
     """Two submits at one moment: the first lets go between the look of the second and its read."""
     in_another_process(run, "claim = run.claim(); claim.__enter__(); os._exit(9)")

@@ -8,10 +8,10 @@ import pytest
 from conftest import make_job, say
 from made_runs import untrained
 
-from deeplense_batch.core.job import JobError
+from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.processes import StartError
 from deeplense_batch.core.rundir import RunDir, Status
-from deeplense_batch.runs.launch import execute, report_not_begun
+from deeplense_batch.runs.launch import execute, needs, report_not_begun
 from deeplense_batch.runs.plan import plan
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -116,3 +116,20 @@ def test_why_a_run_was_not_begun_is_written_where_it_was_not(tmp_path):
     assert done.status().state == "done" and not (done.path / "log.txt").exists()
     assert killed.status().state == "planned"  # the next submit goes on with it
     assert (killed.path / "log.txt").read_text() == "ended by SIGKILL\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "gpus", "tasks", "nodes"),
+    [
+        ({"gpus": 4, "nodes": 2}, None, 4, 4, 2),
+        ({"gpus": 4, "nodes": 2}, "cuda", 4, 4, 2),
+        ({"gpus": 4, "nodes": 2}, "cpu", 0, 1, 1),
+        ({"gpus": 0}, "cuda", 1, 1, 1),
+        ({"gpus": 0, "processes": 2, "nodes": 2}, "cuda", 2, 2, 2),
+        ({"gpus": 0, "processes": 2, "nodes": 2}, "cpu", 0, 2, 2),
+    ],
+)
+def test_what_a_run_needs_on_another_device(shards, asked, device, gpus, tasks, nodes):
+    needed = needs(make_job(shards, resources=asked | {"cpus": 3}), device)
+    assert (needed.gpus, needed.tasks, needed.nodes, needed.cpus) == (gpus, tasks, nodes, 3)
+    Resources.model_validate(needed.model_dump())

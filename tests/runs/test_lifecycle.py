@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -131,6 +132,22 @@ def test_a_run_whose_directory_is_removed_ends_and_makes_nothing(shards, tmp_pat
     assert not item.run.path.exists()
 
 
+@pytest.mark.parametrize("files", [["status.json"], ["status.json", "attempts.jsonl"]])
+def test_a_state_that_was_removed_meanwhile_is_written_again(tmp_path, files):
+    directory = RunDir.create(tmp_path / "job" / "run", "")
+    with lifecycle.attempt(directory, epochs=3):
+        beat = lifecycle.heart(directory)
+        beat(1)
+        for name in files:
+            (directory.path / name).unlink()
+        beat(2)
+        status = directory.status()
+        assert (status.state, status.attempt, status.epoch, status.epochs) == ("running", 1, 2, 3)
+        directory.write_status(replace(status, state="failed", message="of another process"))
+        beat(3)
+        assert directory.status().message == "of another process"
+
+
 @pytest.mark.parametrize("place", ["images", "targets"])
 def test_one_flipped_byte_in_a_shard_is_named_by_digest(shards, tmp_path, place):
     root = tmp_path / "shards"
@@ -178,7 +195,7 @@ def clock(monkeypatch):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(hours=wrong[0])
 
-    for module in (rundir, processes, lifecycle):
+    for module in (rundir, processes):
         monkeypatch.setattr(module, "datetime", Clock)
     return wrong
 

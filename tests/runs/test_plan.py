@@ -1,7 +1,8 @@
-"""Runs that go on from the weights of others (`train.init`), by way of the whole program."""
+"""Runs that go on from the weights of others (`train.init`), and runs that start over."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from conftest import make_job
 
 from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.rundir import RunBusyError
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.runs.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
@@ -64,3 +66,20 @@ def test_what_is_not_there_is_refused_before_anything_runs(first, shards, tmp_pa
     pretrained = make_job(shards, model={"name": "test_resnet", "pretrained": True})
     with pytest.raises(WeightsError, match="no weights of 'test_resnet' in"):
         plan([pretrained], tmp_path)
+
+
+def test_a_damaged_run_is_put_aside_unless_a_process_is_at_work_on_it(shards, tmp_path):
+    (item,) = plan([short(shards)], tmp_path)
+    (item.create().path / "status.json").write_text("")
+    claim = item.run.path / "claim"
+    with item.run.claim():
+        owned = claim.read_text()
+        with pytest.raises(RunBusyError, match="is at work on it"):
+            item.create(force=True)
+        assert claim.read_text() == owned
+    claim.write_text('{"host": "gone", "pid": 1, "started": 1.0, "element": null}')
+    os.utime(claim, (1e9, 1e9))
+    item.create(force=True)
+    assert item.run.status().state == "planned" and not claim.exists()
+    (aside,) = (item.run.path.parent / ".old").iterdir()
+    assert (aside / "status.json").read_text() == ""

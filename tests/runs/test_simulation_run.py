@@ -11,14 +11,18 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import typed, wait_for
 
 from deeplense_batch.core.job import JobError, Simulation
+from deeplense_batch.core.processes import StartError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import data_digest
+from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.simulation_run import simulate_part
 from deeplense_batch.simulation.simulate import simulate
 
 SET = {"images": 120, "size": 32, "shard_size": 10}
@@ -124,10 +128,27 @@ def test_cut_short_it_goes_on(recipe, number, capsys):
     code, shown, _ = typed(capsys, "submit", recipe, *words)
     assert code == 0 and "go on" in shown
     assert run.status().state == "done"
-    made = run.read_json("metrics.json")["made"]
-    assert made <= 1200 - 10 * len(kept) + 10
+    metrics = run.read_json("metrics.json")
+    made = metrics["cost"]["images_per_s"] * metrics["cost"]["simulate_seconds"]
+    assert made <= 1200 - 10 * len(kept) + 10 and metrics["made"] == 1200
     whole = simulate("substructure", "whole", images=1200, size=64)
     assert data_digest("set") == whole.digest
+
+
+def test_a_part_that_goes_on_has_all_its_images_and_the_speed_of_its_last_attempt(recipe):
+    def stop() -> None:
+        if len(list(Path("set/.parts").glob("*.h5"))) == 2:
+            raise InterruptedError
+
+    options = {"parts": 3, "part": 1, **SET}
+    with pytest.raises(InterruptedError):
+        simulate("substructure", Path("set"), on_batch=stop, **options)
+    (item,) = plan(load_jobs(recipe, {"part": 1}), "runs")
+    simulate_part(item)
+    metrics = item.run.read_json("metrics.json")
+    cost = metrics["cost"]
+    assert metrics["made"] == 40 and metrics["summary"].startswith("40 images, ")
+    assert cost["images_per_s"] * cost["simulate_seconds"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +159,41 @@ def test_cut_short_it_goes_on(recipe, number, capsys):
         ("simulate.set.sphere.cuont", 3, "did you mean 'count'"),
         ("simulate.kind", "stars", "KIND: got 'stars'"),
         ("part", 3, "part: 3 of 3 parts"),
+        ("resources.processes", 2, "resources.processes: one process makes a part of a simulat"),
+        ("resources.gpus", 2, "resources.gpus: one process .* on one GPU at most; got 2"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_made(recipe, field, value, sentence):
     with pytest.raises(JobError, match=sentence):
         plan(load_jobs(recipe, {field: value}), "runs")
     assert not Path("runs").exists() and not Path("set").exists()
+
+
+def test_a_kind_that_has_no_use_for_a_gpu_is_refused_one(recipe):
+    pytest.importorskip("deeplense_batch.simulation.survey.lens_finding")
+    content = {"simulate": {"kind": "lens_finding", "out": "set"}, "resources": {"gpus": 1}}
+    recipe.write_text(yaml.safe_dump(content))
+    with pytest.raises(JobError, match="a lens_finding set is made on the CPU alone; expected 0"):
+        plan(load_jobs(recipe), "runs")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_device_of_a_simulation_is_that_of_the_flag_and_else_the_job_s(recipe, digest, capsys):
+    words = ["--cluster=debug", "--resources.gpus=1", "--parts=1"]
+    assert typed(capsys, "submit", recipe, *words)[0] == 5
+    (run,) = find_runs(Path("runs"))
+    status = run.status()
+    assert (status.state, status.reason) == ("failed", "environment")
+    assert "a GPU is asked for" in status.message
+    assert typed(capsys, "submit", recipe, *words, "--retry", "--device=cpu")[0] == 0
+    assert data_digest("set") == digest
+
+
+def test_one_process_makes_a_part(recipe):
+    (item, *_) = plan(load_jobs(recipe), "runs")
+    with pytest.raises(StartError, match="one process makes a part of a simulation, not 2"):
+        execute(item, processes=2)
+    assert not item.run.path.exists()
 
 
 def test_all_of_jobs_makes_no_data(recipe, shards, capsys):

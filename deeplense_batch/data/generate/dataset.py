@@ -39,7 +39,8 @@ class GenerateReport:
     about: str
     counts: Mapping[str, Mapping[str, int]]  # split -> class -> images
     known_faults: tuple[str, ...]  # faults that the images have on purpose
-    made: int  # images that this process made
+    part: int  # images of this process's part
+    made: int  # of them or of others, by this process
     seconds: float
     digest: str | None  # None while shards are missing that others make
     missing: int = 0  # shards
@@ -95,13 +96,14 @@ def generate_dataset(
     started = time.perf_counter()
     plan = _Plan(verb, generator, kind, counts, seed, shard_size)
     _check_part(kind, part, parts)
+    own = [*plan.shards][part::parts]
     made, missing = 0, 0
     if not _is_complete(root, plan.content):
         _check_parts(parts, len(plan.shards))
         finish = partial(_write_manifest, root, plan.content, started)
         work = PartialDataset(root, plan=plan.content, shards=[*plan.shards], finish=finish)
         maker = _ShardMaker(work, plan, on_batch)
-        work.complete([*plan.shards][part::parts], maker.make, on_batch)
+        work.complete(own, maker.make, on_batch)
         made, missing = maker.made, len(work.missing())
     if complete := _is_complete(root, plan.content):
         clear(root)  # what a process that was killed had no more time to
@@ -110,6 +112,7 @@ def generate_dataset(
         about=generator.about,
         counts=counts,
         known_faults=generator.known_faults,
+        part=sum(len(plan.shards[shard]) for shard in own),
         made=made,
         seconds=time.perf_counter() - started,
         digest=data_digest(root) if complete else None,

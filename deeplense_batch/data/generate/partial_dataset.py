@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deeplense_batch.core.files import is_gone, sweep
+from deeplense_batch.core.files import is_gone, link, sweep
 from deeplense_batch.core.pieces import Pieces, remove_pieces
 from deeplense_batch.data.digest import describe_split
 from deeplense_batch.data.shard_file import done_with, naming, writing
@@ -100,7 +100,8 @@ class PartialDataset(Pieces[Shard]):
                 yield writer
                 writer.publish()
             (written,) = folder.glob("*.h5")
-            written.replace(self.folder / f"{split}-{number:05d}.h5")
+            # Where another process was faster, its shard stays: it may have been joined by now.
+            link(written, self.folder / f"{split}-{number:05d}.h5")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

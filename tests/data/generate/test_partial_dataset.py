@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -49,6 +50,25 @@ def test_a_shard_counts_when_it_is_written_whole(tmp_path):
         write(work, ("val", 0), broken_off=True)
     assert work.missing() == [("train", 0), ("val", 0)]
     assert not [path for path in (tmp_path / ".parts").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_shard_that_two_processes_make_is_that_of_the_first(tmp_path, monkeypatch, links):
+    """The late one does not replace a shard that has the attributes of its split by now."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    work, shard = begun(tmp_path), ("val", 0)
+    with work.writing(shard, **OPTIONS) as late:
+        made = Numbers().make("val", [0, 1], seed=0)
+        late.append(made.images, targets=[0, 1], ids=["a", "b"], scale=made.scale,
+                    truth=made.truth)  # fmt: skip
+        work.path_of(shard).write_bytes(b"joined")
+    assert work.path_of(shard).read_bytes() == b"joined"
+    assert [path.name for path in (tmp_path / ".parts").iterdir() if path.is_dir()] == []
 
 
 def test_shards_are_joined_by_the_process_that_makes_the_last(tmp_path):

@@ -14,7 +14,7 @@ from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.sources.images import ImageError, read_array
-from deeplense_batch.runs.plan import data_notes
+from deeplense_batch.runs.scoring import data_notes
 
 
 def test_a_second_array_in_an_npy_is_not_lost():
