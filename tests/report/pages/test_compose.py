@@ -163,7 +163,9 @@ def test_a_search_is_followed_over_samples_with_a_label():
             (np.arange(len(positive[::2])).astype(str), positive[::2].astype(int), pair[::2]),
         )
     ]
-    assert found == labelled and found.share == positive[::2].mean()
+    assert found.share == labelled.share == positive[::2].mean()
+    assert found.average_precision == labelled.average_precision
+    np.testing.assert_array_equal(found.roc, labelled.roc)
 
 
 def test_any_label_is_shown_as_it_is(tmp_path):
