@@ -23,6 +23,14 @@ from deeplense_batch.data.writer import (
 )
 
 
+def unlabelled(root):
+    """A writer of images without labels, two in a file."""
+    return ShardWriter(
+        root, split="train", shape=(1, 4, 5), stored=COUNTS, dtype=np.dtype(np.float64),
+        classes=(), source="", seed=0, shard_size=2,
+    )  # fmt: skip
+
+
 @given(n=st.integers(1, 12), shard_size=st.integers(1, 13), append=st.integers(1, 13))
 @settings(deadline=None, max_examples=15)
 def test_how_samples_come_changes_no_file(tmp_path_factory, n, shard_size, append):
@@ -52,18 +60,7 @@ def test_compression_changes_no_content(tmp_path):
 def test_known_digests_are_those_the_writer_would_find(tmp_path):
     images = images_of(5)
     for name, digests in (("own", None), ("given", [sha256(image).digest() for image in images])):
-        writer = ShardWriter(
-            tmp_path / name,
-            split="train",
-            shape=(1, 4, 5),
-            stored=COUNTS,
-            dtype=np.dtype(np.float64),
-            classes=(),
-            source="",
-            seed=0,
-            shard_size=2,
-        )
-        with writer:
+        with unlabelled(tmp_path / name) as writer:
             writer.append(
                 images, targets=[-1] * 5, ids=list("abcde"), scale=np.ones((5, 1)), digests=digests
             )
@@ -77,25 +74,13 @@ def test_nothing_unpublished_stays_or_can_be_read(tmp_path):
     root.mkdir()
     left = root / ".train-00007.tmp.h5"
     left.write_bytes(b"what a killed packing left")
-    with pytest.raises(RuntimeError, match="half way"):
-        writer = ShardWriter(
-            root,
-            split="train",
-            shape=(1, 4, 5),
-            stored=COUNTS,
-            dtype=np.dtype(np.float64),
-            classes=(),
-            source="",
-            seed=0,
-            shard_size=2,
-        )
-        with writer:
-            assert not left.exists()
-            writer.append(images_of(5), targets=[-1] * 5, ids=list("abcde"), scale=np.ones((5, 1)))
-            assert len(list(root.iterdir())) == 2
-            with pytest.raises(ShardError, match="holds no shards"):
-                read_splits(root)
-            raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"), unlabelled(root) as writer:
+        assert not left.exists()
+        writer.append(images_of(5), targets=[-1] * 5, ids=list("abcde"), scale=np.ones((5, 1)))
+        assert len(list(root.iterdir())) == 2
+        with pytest.raises(ShardError, match="holds no shards"):
+            read_splits(root)
+        raise RuntimeError("half way")
     assert not list(root.iterdir())
 
 
