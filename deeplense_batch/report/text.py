@@ -73,6 +73,7 @@ def sentences(models: Sequence[ModelRuns], notes: Sequence[str] = ()) -> list[st
     return [
         f"{best_model(models)}.",
         *_equals(models),
+        *_same_validation(models),
         *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
         *_run_notes(models),
@@ -80,6 +81,15 @@ def sentences(models: Sequence[ModelRuns], notes: Sequence[str] = ()) -> list[st
         *(f"Note: {note}." for note in notes),
         _provenance(models),
     ]
+
+
+def _same_validation(models: Sequence[ModelRuns]) -> list[str]:
+    """Say where validation does not pick one model, as of images drawn in several ways by one."""
+    first, *others = (model.valid_score for model in models)
+    same = 1 + others.count(first)
+    if first is None or same == 1:
+        return []
+    return [f"The first {same} models have the same validation score: it picks none of them."]
 
 
 def _equals(models: Sequence[ModelRuns]) -> list[str]:

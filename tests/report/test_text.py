@@ -48,8 +48,19 @@ def test_models_that_are_as_good_as_the_best_are_named_up_to_twelve():
     assert said() == "Data: those of another program; 600 test samples."  # nothing was tested
 
 
+def test_models_of_one_validation_score_are_not_ranked_by_it():
+    """As images that one generator has drawn in several ways."""
+    scores = (0.9, 0.9, 0.9, 0.8)
+    models = [runs_of(f"m{i}", valid_score=score) for i, score in enumerate(scores)]
+    said = "The first 3 models have the same validation score: it picks none of them."
+    assert said in sentences(models) and said not in sentences(models[2:])
+    unvalidated = [runs_of(label, valid_score=None) for label in "ab"]
+    assert not any("same validation" in sentence for sentence in sentences(unvalidated))
+
+
 def test_a_note_says_whose_it_is():
-    models = [runs_of("a", notes=["of all", "of one"], count=2), runs_of("b", notes=["of all"])]
+    other = runs_of("b", notes=["of all"], valid_score=0.8)
+    models = [runs_of("a", notes=["of all", "of one"], count=2), other]
     said = sentences(models, notes=["a picture is missing"])
     assert said[2:5] == [
         "Note: of all (all models).", "Note: of one (a).", "Note: a picture is missing."
