@@ -176,11 +176,11 @@ class DrawSection(_Section):
 class Engine(_Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
-    # where the images are kept during training; off reads each batch from disk, one ahead
-    resident: Literal["auto", "device", "host", "off"] = "auto"
+    resident: Literal["auto", "device", "host", "off"] = "auto"  # the images; off: on the disk
     channels_last: bool = False  # memory layout of images and weights
-    # torch.compile; a network that cannot be compiled trains without it, and the log says so
-    compile: bool = False
+    compile: bool = False  # torch.compile; where that fails, the log says so
+    graph: Literal["auto", "off"] = "auto"  # replay the kernels of a step, where a GPU can
+    deterministic: bool = False  # the same bits each time on one kind of GPU; slower
     checkpoint_minutes: float = Field(10.0, gt=0)  # longest time between two checkpoints
 
 

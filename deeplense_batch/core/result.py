@@ -61,13 +61,14 @@ class Tested(TypedDict):
 
 
 class Cost(TypedDict, total=False):
-    """Seconds are wall time, of all attempts for ``train`` and ``evaluate``."""
+    """Seconds are wall time; of ``train``, ``evaluate`` and ``checkpoint`` over all attempts."""
 
     epochs: int
     attempts: int
     load_seconds: float
     train_seconds: float
     evaluate_seconds: float  # validation
+    checkpoint_seconds: float  # that the training waited for copies and for the disk
     test_seconds: float
     simulate_seconds: float
     images_per_s: float  # of training, or simulated

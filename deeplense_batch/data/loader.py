@@ -33,6 +33,7 @@ _EVALUATION_BATCH = 256
 _STATISTICS_BATCH = 16
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
 _CACHED = 8  # samples a thread
+_TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
 _LEAST_CONTRAST = 1e-9  # sd over mean of an image that is not constant but for rounding
 _NOTHING = Augment()
 
@@ -98,6 +99,8 @@ class Loader:
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
         self.resident = choose(resident, len(split) * self._rows.row_bytes, device)
+        # One for all passes: each new stream would keep memory of its own.
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._stored = None if self.resident == "off" else self._load()
 
     def __len__(self) -> int:
@@ -149,17 +152,32 @@ class Loader:
         Raises:
             ShardError: A file cannot be read.
         """
-        batches = list(batches)
+        groups = self._groups(list(batches))
         change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
-        with contextlib.closing(self._gathered(batches)) as gathered:
-            for stored, index in gathered:
+        with contextlib.closing(self._gathered([np.concatenate(g) for g in groups])) as gathered:
+            for group, (stored, index) in zip(groups, gathered, strict=True):
                 if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
                     few = _CACHED * torch.get_num_threads()
                     parts = zip(stored.split(few), index.split(few), strict=True)
                     images = torch.cat([change(*part) for part in parts])
                 else:
                     images = change(stored, index)
-                yield images, self.targets.index_select(0, index), index
+                sizes = [len(batch) for batch in group]
+                made = (images, self.targets.index_select(0, index), index)
+                yield from zip(*(values.split(sizes) for values in made), strict=True)
+
+    def _groups(self, batches: list[Indices]) -> list[list[Indices]]:
+        """Batches that are made at once: a GPU starts many small kernels for each.
+
+        A processor has no use for it. What a sample becomes does not depend on its group.
+        """
+        if self.device.type == "cpu" or not batches:
+            return [[batch] for batch in batches]
+        channels, height, width = self._rows.shape
+        edge = max(height, width, self.transform.size or 0)
+        room = _TOGETHER_BYTES // (max(map(len, batches)) * channels * edge**2 * 4)
+        count = min(max(room, 1), _TOGETHER)
+        return [batches[first : first + count] for first in range(0, len(batches), count)]
 
     def truth_of(self, index: Tensor) -> dict[str, Tensor]:
         """Truth of some samples, (B, ...) float32 by name, on the device."""
@@ -185,23 +203,17 @@ class Loader:
             for index in indices:
                 yield self._stored.index_select(0, index), index
             return
-        side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with Reader(self._rows) as reader:
-            fetch = partial(self._fetch, batches, reader, side)
+            fetch = partial(self._fetch, batches, reader)
             with contextlib.closing(ahead(fetch, range(len(batches)))) as fetched:
                 for stored, index in zip(fetched, indices, strict=True):
-                    if side is not None:  # its memory is not free before this stream is done
+                    if self._side is not None:  # its memory is not free before this stream is done
                         stored.record_stream(torch.cuda.current_stream(self.device))
                     yield stored, index
 
-    def _fetch(
-        self,
-        batches: Sequence[Indices],
-        reader: Reader,
-        side: torch.cuda.Stream | None,
-        batch: int,
-    ) -> Tensor:
+    def _fetch(self, batches: Sequence[Indices], reader: Reader, batch: int) -> Tensor:
         """Bring the stored images of one batch to the device, beside what is computed there."""
+        side = self._side
         with contextlib.nullcontext() if side is None else torch.cuda.stream(side):
             shape = (len(batches[batch]), *self._rows.shape)
             images = torch.empty(shape, dtype=self._dtype, pin_memory=side is not None)

@@ -19,7 +19,7 @@ from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.task import Batch
-from deeplense_batch.training.trainer import outputs_of
+from deeplense_batch.training.evaluation import outputs_of
 
 __all__ = ["Predictor"]
 

@@ -12,6 +12,8 @@ lengths may be in any unit, the one of the positions; the others have none.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -53,8 +55,15 @@ def macro_of_truth(theta_e: Tensor, lens: Tensor, shear: Tensor) -> Tensor:
 
 def in_unit(numbers: Tensor, unit: Tensor | float) -> Tensor:
     """The seven numbers, (B, 7), with their lengths divided by `unit`, broadcastable to them."""
-    length = numbers.new_tensor(_LENGTHS)
+    length = _lengths(numbers.device, numbers.dtype)
     return numbers * (length / unit + (1 - length))
+
+
+@lru_cache(maxsize=16)
+def _lengths(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Which of the seven are lengths, kept: to send them makes the host wait for a device."""
+    with torch.inference_mode(False):  # also good where there are gradients
+        return torch.tensor(_LENGTHS, device=device, dtype=dtype)
 
 
 def pixel_grid(size: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,8 @@ from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun, find_classifier
 from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
 from deeplense_batch.tasks.task import Scores
+from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.setup import check_samples
-from deeplense_batch.training.trainer import evaluate
 
 __all__ = ["draw_and_measure", "evaluate_run", "open_critic"]
 

@@ -28,7 +28,7 @@ def score_outputs(
     Arguments:
         directory: Of the run; gets ``outputs.npz`` and ``figures/``.
         task: What the network has learnt.
-        outputs: Of `training.trainer.evaluate`, (N, ...) by name.
+        outputs: Of `training.evaluation.evaluate`, (N, ...) by name.
         title: Of the figures.
         tta: Whether they are means over the symmetries of the square.
     """

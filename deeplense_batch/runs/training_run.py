@@ -27,9 +27,11 @@ from deeplense_batch.runs.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
 from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores
+from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.resolved import of_pieces, resolved
 from deeplense_batch.training.setup import Setup, gflops_of, set_up
-from deeplense_batch.training.trainer import BEST, Trainer, evaluate
+from deeplense_batch.training.trainer import BEST, Trainer
 
 __all__ = ["run"]
 
@@ -88,6 +90,7 @@ class _Training:
     def set_up(self) -> Setup:
         """Look at the machine, and put together what is trained."""
         preflight(self.directory.path, self.job, self.world)
+        choose_kernels(self.world.device, deterministic=self.job.engine.deterministic)
         if self.world.device.type == "cpu":  # the number of threads rounds sums differently
             torch.set_num_threads(min(self.job.resources.cpus, cores()))
         setup = set_up(self.job, self.world)
@@ -214,6 +217,7 @@ class _Training:
             "load_seconds": self.seconds["load"],
             "train_seconds": self.seconds["train"],
             "evaluate_seconds": self.seconds["evaluate"],
+            "checkpoint_seconds": self.seconds["checkpoint"],
             "test_seconds": self.seconds["test"],
             "images_per_s": len(setup.train) * epochs / max(self.seconds["train"], 1e-9),
             "peak_memory_gb": peak,

@@ -46,7 +46,11 @@ class Classification(Task):
         focal: float = 0.0,
     ) -> None:
         spec = TaskSpec(
-            monitor="auc", num_outputs=len(classes or ()), mixes_labels=True, calibrates=True
+            monitor="auc",
+            num_outputs=len(classes or ()),
+            mixes_labels=True,
+            calibrates=True,
+            replayable=True,
         )
         super().__init__(spec, classes)
         if classes is not None and len(classes) < 2:
@@ -57,7 +61,9 @@ class Classification(Task):
             raise ValueError(f"focal: should be 0 or more, got {focal!r}")
         self.label_smoothing, self.focal = label_smoothing, focal
 
-    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: Batch, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         output = model(batch.images)
         loss = self.classified(logits_of(output), batch)
         if isinstance(output, Mapping) and world_size() > 1:  # which wait for all gradients

@@ -65,6 +65,7 @@ class Process:
             raise ValueError(f"min_snr: should be above 0, got {min_snr!r}")
         self.schedule, self.prediction, self.min_snr = schedule, prediction, min_snr
         self._timesteps = None if schedule == "edm" else timesteps(schedule)
+        self._kept: dict[torch.device, Tensor] = {}
 
     def draw(self, count: int, device: torch.device) -> Tensor:
         """Draw t of a training step, (count,) float32, with torch's generator."""
@@ -72,7 +73,14 @@ class Process:
             sigma = torch.exp(_EDM_MEAN + _EDM_SD * torch.randn(count, device=device))
             return torch.atan(sigma) * 2 / math.pi
         steps = torch.randint(len(self._timesteps), (count,), device=device)
-        return self._timesteps.to(device, torch.float32)[steps]
+        return self._on(device)[steps]
+
+    def _on(self, device: torch.device) -> Tensor:
+        """The steps of the schedule, kept there: to send them makes the host wait."""
+        if device not in self._kept:
+            assert self._timesteps is not None
+            self._kept[device] = self._timesteps.to(device, torch.float32)
+        return self._kept[device]
 
     @staticmethod
     def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,7 @@ class Generation(Task):
             truth_keys=("theta_e",) if by_radius else (),
             needs_truth=by_radius,
             needs_labels=by_class,
+            replayable=True,
         )
         super().__init__(spec, classes)
         self.conditions = tuple(name for name in _CONDITIONS if name in conditions)
@@ -94,7 +95,9 @@ class Generation(Task):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.radii = state["radii"]
 
-    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: Batch, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         images, count = batch.images, len(batch.images)
         t = self.process.draw(count, images.device)
         noise = torch.randn_like(images)
@@ -105,13 +108,14 @@ class Generation(Task):
         squared = (self.process.weights(t) * error).mean()
         if not self.ssim:
             return {"loss": squared}
-        unlike = 1 - ssim(self.process.image(output, noisy, t), images)
+        with torch.autocast(images.device.type, enabled=False):  # fp16 has no room for its squares
+            unlike = 1 - ssim(self.process.image(output, noisy, t), images)
         loss = (1 - self.ssim) * squared + self.ssim * unlike
         return {"loss": loss, "squared": squared, "unlike": unlike}
 
     def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean squared error of each restored image, (B, len(_SCORED_T)), by noise of its own."""
-        noise = torch.stack([_noise(int(i), batch.images[0]) for i in batch.index])
+        noise = _noise(batch.index, batch.images)
         none_dropped = torch.zeros(len(noise), dtype=torch.bool, device=noise.device)
         conditions, errors = self._conditions(batch, none_dropped), []
         for scored_t in _SCORED_T:
@@ -141,10 +145,12 @@ class Generation(Task):
         return labels, torch.where(dropped, torch.nan, radii)
 
 
-def _noise(index: int, like: Tensor) -> Tensor:
-    """Noise of a sample, (C, H, W), the same in every epoch, batch and process."""
-    generator = torch.Generator().manual_seed(index)
-    return torch.randn(like.shape, generator=generator).to(like)
+def _noise(index: Tensor, images: Tensor) -> Tensor:
+    """Noise of samples, (B, C, H, W), the same in every epoch, batch, process and device."""
+    noise = torch.empty(images.shape)
+    for values, sample in zip(noise, index.tolist(), strict=True):
+        torch.randn(values.shape, generator=torch.Generator().manual_seed(sample), out=values)
+    return noise.to(images)
 
 
 def _decibel(error: float) -> float:

@@ -130,7 +130,9 @@ class PhysicsGuided(Classification):
         super().load_state_dict(state)
         self._mean = state["mean_lens"]
 
-    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: Batch, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         output = model(batch.images)
         classified = self.classified(logits_of(output), batch)
         if not isinstance(output, Mapping):
@@ -143,7 +145,7 @@ class PhysicsGuided(Classification):
         return {"loss": loss, "cross_entropy": classified} | terms
 
     def _terms(
-        self, output: Mapping[str, Tensor], batch: Batch, progress: float
+        self, output: Mapping[str, Tensor], batch: Batch, progress: float | Tensor
     ) -> dict[str, Tensor]:
         """The physics losses of a network, unweighted, by the name of the weight."""
         if "theta_s" in output:
@@ -151,7 +153,8 @@ class PhysicsGuided(Classification):
             return {"intensity": (output["theta_s"] - (intensity - alpha)).square().mean()}
         if "angle" in output:
             beta = _CONSTANT_THETA - output["angle"].float()
-            weight = 0.1 + 0.4 / (1 + math.exp(-10 * (progress - 0.5)))
+            late = -10 * (progress - 0.5)
+            weight = 0.1 + 0.4 / (1 + (late.exp() if isinstance(late, Tensor) else math.exp(late)))
             return {"scalar": weight * F.smooth_l1_loss(beta, torch.zeros_like(beta))}
         if "parameters" not in output:
             return {}

@@ -45,6 +45,7 @@ class Regression(Task):
             truth_keys=(target,),
             needs_truth=True,
             needs_labels=False,
+            replayable=True,
         )
         super().__init__(spec, classes)
         self.target, self.log10 = target, log10
@@ -69,7 +70,9 @@ class Regression(Task):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._mean, self._sd = state["mean"], state["sd"]
 
-    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: Batch, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         true = (self._values(batch.truth[self.target]) - self._mean) / self._sd
         loss = functional.smooth_l1_loss(model(batch.images).float()[:, 0], true)
         return {"loss": loss}

@@ -6,9 +6,10 @@ its row in `TASKS`; the hooks that `Task` already has a body for are for those t
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,20 @@ class Batch:
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed."""
+        own = {n: change(value) for n, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(
+            self,
+            **own,  # type: ignore[arg-type]
+            truth={name: change(values) for name, values in self.truth.items()},
+        )
+
+    def split(self, size: int) -> list[Batch]:
+        """The batch in pieces of at most so many samples."""
+        starts = range(0, len(self.images), size)
+        return [self.mapped(operator.itemgetter(slice(i, i + size))) for i in starts]
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -60,6 +75,9 @@ class TaskSpec:
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
     calibrates: bool = False  # whether `calibrate` is called
+    #: Whether `losses` does the same with every batch of a shape, and never looks at a value:
+    #: then a GPU may replay it.
+    replayable: bool = False
 
     @property
     def classifies(self) -> bool:
@@ -84,13 +102,16 @@ class Task(ABC):
         self.classes = tuple(classes or ())
 
     @abstractmethod
-    def losses(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: Batch, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         """Compute what is minimised.
 
         Arguments:
             model: The network; it may be wrapped, so it is only called.
             batch: Training samples.
-            progress: Share of the training that is over, in [0, 1).
+            progress: Share of the training that is over, in [0, 1); a scalar on the device where
+                the step is recorded, to be replayed with another one.
 
         Returns:
             Scalars: ``loss``, a mean over the samples of the batch, and its parts.

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Ema", "Schedule", "build_optimizer", "freeze"]
+__all__ = ["Ema", "Schedule", "build_optimizer", "copy_buffers", "freeze", "load_optimizer"]
 
 _PLATEAU_FACTOR = 0.2  # reference 001: ReduceLROnPlateau(max, factor 0.2, patience 3)
 _PLATEAU_PATIENCE = 3
 _ONECYCLE_RISE = 0.3  # share of the training; Smith and Topin 2018, arXiv:1708.07120
 _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # of the top rate
+_HOW = ("fused", "foreach", "capturable", "differentiable")  # of an update, not what it is
 
 
 def build_optimizer(
@@ -40,6 +41,8 @@ def build_optimizer(
         head: The classifier of the model.
     """
     of_head = set() if head_lr is None or head is None else {id(p) for p in head.parameters()}
+    # One kernel for all weights; on a CPU the loop over them is kept, whose bits runs there have.
+    fused = all(p.device.type != "cpu" for p in model.parameters())
     groups = []
     for rate, mine in ((lr, False), (head_lr or lr, True)):
         parameters = [
@@ -52,10 +55,19 @@ def build_optimizer(
             if some:
                 groups.append({"params": some, "weight_decay": decay, "lr": rate, "top_lr": rate})
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
+        return torch.optim.AdamW(groups, lr=lr, fused=fused)
     if name == "adam":
-        return torch.optim.Adam(groups, lr=lr)
-    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+        return torch.optim.Adam(groups, lr=lr, fused=fused)
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up saved moments and rates, but not how another device computed the update."""
+    groups = []
+    for mine, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        own = {name: mine[name] for name in _HOW if name in mine}
+        groups.append({k: v for k, v in saved.items() if k not in _HOW} | own)
+    optimizer.load_state_dict(state | {"param_groups": groups})
 
 
 def freeze(model: nn.Module, prefixes: Sequence[str]) -> None:
@@ -97,8 +109,7 @@ class Ema:
         self._steps += 1
         mine = [p.detach() for p in self.model.parameters()]
         torch._foreach_lerp_(mine, [p.detach() for p in model.parameters()], 1 - decay)
-        for a, b in zip(self.model.buffers(), model.buffers(), strict=True):
-            a.copy_(b)
+        copy_buffers([*model.buffers()], [*self.model.buffers()])
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs."""
@@ -108,6 +119,14 @@ class Ema:
         """Take up the state of an earlier attempt."""
         self.model.load_state_dict(state["model"])
         self._steps = state["steps"]
+
+
+def copy_buffers(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+    """Copy tensors to others of the same shapes, those of a dtype by one operation."""
+    for dtype in {buffer.dtype for buffer in source}:
+        pairs = [pair for pair in zip(source, target, strict=True) if pair[0].dtype == dtype]
+        sources, targets = zip(*pairs, strict=True)
+        torch._foreach_copy_(targets, sources)
 
 
 class Schedule:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import contextlib
+import os
+from collections.abc import Iterator
 
 import torch
 
-__all__ = ["Precision", "PrecisionError"]
+__all__ = [
+    "Precision",
+    "PrecisionError",
+    "choose_kernels",
+    "full_float32",
+    "without_deterministic_form",
+]
 
 
 class PrecisionError(RuntimeError):
@@ -15,11 +23,48 @@ class PrecisionError(RuntimeError):
     exit_code = 4
 
 
-class Precision:
-    """Autocast and gradient scaling of a training; evaluation is always float32.
+def choose_kernels(device: torch.device, *, deterministic: bool) -> None:
+    """Say how kernels are chosen, before the first of them runs.
 
-    Float32 is torch's: GPUs from Ampere on multiply with the 10 bits of TF32 in convolutions, and
-    add in float32.
+    Deterministic ones give the same bits on one kind of GPU each time, and are slower. Else the
+    fastest of each convolution is looked for, once for each shape, and sums have no fixed order.
+    """
+    if device.type != "cuda":
+        return  # a CPU repeats to the last bit as it is
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read with the first product
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def without_deterministic_form(error: RuntimeError) -> PrecisionError | None:
+    """One sentence where `engine.deterministic` is all that an operation fails on; else None."""
+    if "use_deterministic_algorithms" not in str(error):
+        return None
+    operation = str(error).split(maxsplit=1)[0]
+    return PrecisionError(
+        f"engine.deterministic: {operation} has no deterministic form on this GPU; false trains"
+    )
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Multiply float32 with all its bits, where GPUs from Ampere on would with those of TF32."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+class Precision:
+    """Autocast and gradient scaling of a training; what is scored is computed in float32.
+
+    Float32 of a training is torch's: GPUs from Ampere on multiply with the 10 bits of TF32 in
+    convolutions, and add in float32. Scores are made by `full_float32`.
     """
 
     def __init__(self, asked: str, device: torch.device) -> None:
@@ -46,6 +91,8 @@ class Precision:
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
         """The context of a forward pass."""
-        return torch.autocast(self._device, self._dtype, enabled=self._dtype is not None)
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device, self._dtype)

@@ -1,9 +1,9 @@
 """What a recipe leaves to the machine, and what the machine made of it.
 
 The number of processes, smaller micro-batches after an out-of-memory, the precision that `auto`
-became, the kind of device and compilation are not part of a run's identity, though they may change
-its result. `metrics.json` records them under ``resolved``; where they change a result by more than
-rounding, a note says so beside the score.
+became, the kind of device, compilation and CUDA graphs are not part of a run's identity, though
+they may change its result. `metrics.json` records them under ``resolved``; where they change a
+result by more than rounding, a note says so beside the score.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def resolved(job: Job, world: World, stepper: Stepper, attempts: Sequence[int]) 
         "amp": stepper.precision.name,
         "device": world.device.type,
         "compile": stepper.compiled,
+        "graph": stepper.graph,
     }
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,8 +24,16 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.models import ModelError
 from deeplense_batch.tasks.task import Batch, Task
-from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
-from deeplense_batch.training.precision import Precision
+from deeplense_batch.training.graph import CudaRecorder, GradientGraph
+from deeplense_batch.training.optim import (
+    Ema,
+    Schedule,
+    build_optimizer,
+    copy_buffers,
+    freeze,
+    load_optimizer,
+)
+from deeplense_batch.training.precision import Precision, without_deterministic_form
 
 __all__ = ["DivergedError", "Stepper"]
 
@@ -52,6 +62,7 @@ class Stepper:
         self._clip = train.clip
         self._frozen = train.freeze
         self._format = torch.channels_last if engine.channels_last else torch.contiguous_format
+        self._on_cpu = world.device.type == "cpu"
         self.micro_batch = train.micro_batch
         self.precision = Precision(train.amp, world.device)
         self.model = model
@@ -66,9 +77,13 @@ class Stepper:
             head=None if train.head_lr is None else _head(model),
         )
         self._shared = world.wrap(model, sync_bn=train.sync_bn)
-        self._called: nn.Module = self._shared
+        self._called: Callable[..., Any] = self._shared
         if engine.compile:
-            self._called = cast(nn.Module, torch.compile(self._shared))
+            self._called = compiled(self._shared)
+        self._graph: GradientGraph | None = None
+        if self._recordable(job):
+            parameters = [*model.parameters()]
+            self._graph = GradientGraph(self._whole, parameters, CudaRecorder(world.device))
         self._lost = torch.zeros((), dtype=torch.bool, device=world.device)
         self._steps = 0
 
@@ -82,9 +97,26 @@ class Stepper:
         """Whether the network that trains is compiled."""
         return self._called is not self._shared
 
+    @property
+    def graph(self) -> bool:
+        """Whether steps are replayed as CUDA graphs."""
+        return self._graph is not None and self._graph.replays
+
+    def _recordable(self, job: Job) -> bool:
+        """Whether every step does the same with batches of a shape, and nothing waits."""
+        return (
+            self._world.device.type == "cuda"
+            and self._world.size == 1
+            and job.engine.graph == "auto"
+            and not self.compiled
+            and self.precision.name != "fp16"
+            and not job.train.mixup
+            and self._task.spec.replayable
+        )
+
     def start_epoch(self) -> None:
         """Put the model in training mode; frozen parts keep their statistics."""
-        self._called.train()
+        self._shared.train()
         for name, module in self.model.named_modules():
             if self._frozen and f"{name}.".startswith(tuple(f"{p}." for p in self._frozen)):
                 module.eval()
@@ -107,37 +139,112 @@ class Stepper:
 
         Raises:
             DivergedError: A loss is not finite; with fp16, no scale makes the gradients finite.
+            PrecisionError: `engine.deterministic`, and an operation has no such form.
             torch.OutOfMemoryError: One sample at a time is too much, or there are several
                 processes, which cannot agree on smaller micro-batches in mid-step.
         """
         self.schedule.set(self.optimizer, time)
-        while True:
-            torch.manual_seed(seed)
-            self.optimizer.zero_grad(set_to_none=True)
-            try:
-                sums = self._gradient(batch, samples, progress)
-                break
-            except torch.OutOfMemoryError:
-                if not self._halve(len(batch.images)):
-                    raise
-            except RuntimeError as error:
-                if not self._leave_uncompiled(error):
-                    raise
+        if self._graph is not None and self.micro_batch is None:
+            sums = self._graph(batch, progress, seed)
+        else:
+            sums = self._launched(batch, samples, progress, seed)
         self._update()
         self._look(sums["loss"])
         if self.precision.name == "fp16":
             return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in sums.items()}
         return sums
 
-    def _gradient(self, batch: Batch, samples: int, progress: float) -> dict[str, Tensor]:
+    def find_micro_batch(self, batch: Batch, samples: int) -> None:
+        """Halve micro-batches until there is memory for them: passes that change no weight.
+
+        All processes take the size of the one that has the least memory.
+
+        Arguments:
+            batch: This process's share of the largest batch of an epoch.
+            samples: Samples of that global batch.
+
+        Raises:
+            torch.OutOfMemoryError: One sample at a time is too much.
+        """
+        norms = [m for m in self._shared.modules() if isinstance(m, nn.SyncBatchNorm)]
+        for norm in norms:  # which would wait for a process that has run out of memory
+            norm.eval()
+        kept = self._buffers()
+        while True:
+            fault = self._try(lambda: self._gradient(batch, samples, 0.0, averaged=False))
+            if not self._world.all_reduce_max(int(fault is not None)):
+                break
+            self._restore(kept)
+            if not self._halve(len(batch.images)):
+                raise torch.OutOfMemoryError(fault or "another process is out of memory")
+        self._restore(kept)
+        self.optimizer.zero_grad(set_to_none=True)
+        for norm in norms:
+            norm.train()
+
+    def _launched(
+        self, batch: Batch, samples: int, progress: float, seed: int
+    ) -> dict[str, Tensor]:
+        """The gradient of a batch by kernels launched one by one, and its sums."""
+        sums: dict[str, Tensor] = {}
+
+        def gradient() -> None:
+            sums.update(self._gradient(batch, samples, progress))
+
+        kept = self._buffers()
+        while True:
+            torch.manual_seed(seed)
+            fault = self._try(gradient)
+            if fault is None:
+                return sums
+            self._restore(kept)
+            if self._world.size > 1 or not self._halve(len(batch.images)):
+                raise torch.OutOfMemoryError(fault)
+
+    def _try(self, gradient: Callable[[], object]) -> str | None:
+        """Compute a gradient; the error's text where memory ran out.
+
+        Of a pass that failed nothing lives on here: its activations go with the exception, so
+        that their memory is free for a smaller one.
+        """
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                gradient()
+                return None
+            except torch.OutOfMemoryError as error:
+                return str(error)
+            except RuntimeError as error:
+                if lacking := without_deterministic_form(error):
+                    raise lacking from None
+                if not self._leave_uncompiled(error):
+                    raise
+
+    def _buffers(self) -> list[Tensor]:
+        """Copies of what a pass changes beside gradients: the statistics of batch norms."""
+        buffers = [*self.model.buffers()]
+        kept = [torch.empty_like(buffer) for buffer in buffers]
+        copy_buffers(buffers, kept)
+        return kept
+
+    def _restore(self, kept: list[Tensor]) -> None:
+        copy_buffers(kept, [*self.model.buffers()])
+
+    def _whole(self, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The gradient of a batch that goes through in one piece, on one process."""
+        return self._gradient(batch, len(batch.images), progress)
+
+    def _gradient(
+        self, batch: Batch, samples: int, progress: float | Tensor, *, averaged: bool = True
+    ) -> dict[str, Tensor]:
         count = len(batch.images)
         pieces = math.ceil(count / (self.micro_batch or count))
         sums: dict[str, Tensor] = {}
         for i in range(pieces):
             piece = _piece(batch, i * count // pieces, (i + 1) * count // pieces, self._format)
-            last = i == pieces - 1
+            last = averaged and i == pieces - 1
             with self._unsynchronised(last), self.precision.autocast():
-                losses = self._task.losses(self._called, piece, progress)
+                losses = self._task.losses(cast(nn.Module, self._called), piece, progress)
             # DDP averages over the processes as if their shares had one size.
             weight = len(piece.images) * self._world.size / samples
             with self._unsynchronised(last):
@@ -167,7 +274,7 @@ class Stepper:
         """End where a loss is not finite; fp16 leaves such steps out and lowers its scale."""
         self._steps += 1
         self._lost |= ~torch.isfinite(loss)
-        if loss.is_cuda and self._steps % _LOOK_STEPS:
+        if not self._on_cpu and self._steps % _LOOK_STEPS:
             return
         if self.precision.name == "fp16":
             scale = self.precision.scaler.get_scale()
@@ -197,7 +304,7 @@ class Stepper:
 
     def _halve(self, count: int) -> bool:
         size = min(self.micro_batch or count, count)
-        if size == 1 or self._world.size > 1:
+        if size == 1:
             return False
         self.micro_batch = math.ceil(size / 2)
         if self._world.device.type == "cuda":
@@ -219,26 +326,31 @@ class Stepper:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier attempt."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.precision.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty, of a training that went on without fp16 until now
+            self.precision.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.micro_batch = state["micro_batch"]
 
 
+def compiled(network: nn.Module) -> Callable[..., Any]:
+    """A network by `torch.compile`, once for batches of every size."""
+    fast = torch.compile(network)
+
+    def called(*inputs: Any) -> Any:
+        for value in inputs:
+            if isinstance(value, Tensor) and value.ndim:
+                torch._dynamo.maybe_mark_dynamic(value, 0)
+        return fast(*inputs)
+
+    return called
+
+
 def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
-    cut = slice(start, stop)
-    return replace(
-        batch,
-        images=batch.images[cut].contiguous(memory_format=memory_format),
-        targets=batch.targets[cut],
-        index=batch.index[cut],
-        weights=None if batch.weights is None else batch.weights[cut],
-        partners=None if batch.partners is None else batch.partners[cut],
-        partner_weights=None if batch.partner_weights is None else batch.partner_weights[cut],
-        truth={name: values[cut] for name, values in batch.truth.items()},
-    )
+    piece = batch.mapped(operator.itemgetter(slice(start, stop)))
+    return replace(piece, images=piece.images.contiguous(memory_format=memory_format))
 
 
 def _head(model: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,18 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.sampling import balanced, balancing_weights, order, share_of, shuffled
 from deeplense_batch.models import checkpoint
-from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task
+from deeplense_batch.tasks.task import Batch, Scores, Task
+from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.saver import BEST, Saver
 from deeplense_batch.training.step import DivergedError, Stepper
 
-__all__ = ["BEST", "DivergedError", "Trainer", "evaluate", "outputs_of"]
+__all__ = ["BEST", "DivergedError", "Trainer"]
 
-BEST = "best.pt"
-
+_TIMED = ("train", "evaluate", "checkpoint")
+_BEAT_SECONDS = 10.0  # between two signs of life at most; `beat` leaves some of them out
 _AGREE_STEPS = 10  # steps between two looks at the other processes' flags
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Trainer:
     best_epoch: int = 0
     best_score: float = -math.inf
     by_loss: bool = False  # the best epoch was chosen so, since no score was ever defined
-    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_TIMED, 0.0))
 
     def __post_init__(self) -> None:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
@@ -79,6 +81,9 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}  # of the losses of the epoch under way
         self._epoch_seconds = 0.0
         self._saved = time.monotonic()
+        self._saver = Saver(self.run)
+        self._beaten = (-1, -math.inf)  # epoch and time of the last sign of life
+        self._fitted = False  # whether a batch is known to have room in memory
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
@@ -110,6 +115,7 @@ class Trainer:
         self._sums = {name: share * v.to(self.world.device) for name, v in state["sums"].items()}
         for name in _COUNTERS:
             setattr(self, name, state.get(name, getattr(self, name)))
+        self.seconds = dict.fromkeys(_TIMED, 0.0) | self.seconds  # earlier versions have fewer
         _log.info("going on after epoch %d, step %d", self.epoch, self.step)
 
     def _fault(self, state: dict[str, Any] | None) -> str | None:
@@ -151,9 +157,12 @@ class Trainer:
             DivergedError: A loss, or an output for a validation image, is not finite.
         """
         patience = self.job.train.patience or self.job.train.epochs
-        while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
-            self._train_epoch()
-            self._end_epoch()
+        with self._saver:  # in the end all is on the disk
+            while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
+                self._train_epoch()
+                self._end_epoch()
+        self.world.barrier()
+        self.seconds["checkpoint"] = self._checkpoint_seconds
 
     def _train_epoch(self) -> None:
         seed, epoch, train = self.job.seed, self.epoch, self.job.train
@@ -167,6 +176,8 @@ class Trainer:
         self.stepper.start_epoch()
         started = time.perf_counter()
         for batch in self._batches(steps[self.step :]):
+            if not self._fitted:
+                self._fit_memory(batch, len(steps[self.step]))
             sums = self.stepper(
                 batch,
                 samples=len(steps[self.step]),
@@ -177,11 +188,17 @@ class Trainer:
             for name, value in sums.items():
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
             self.step += 1
-            self.beat(self.epoch)
+            self._beat()
             started = self._look_up(started, len(steps))
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
         self._epoch_seconds += time.perf_counter() - started
+
+    def _fit_memory(self, batch: Batch, samples: int) -> None:
+        """Find out before the first step what a GPU has room for, not in mid-epoch."""
+        if self.world.device.type != "cpu":
+            self.stepper.find_micro_batch(batch, samples)
+        self._fitted = True
 
     def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
         """This process's share of each step, mixed with its partners where the job says so."""
@@ -212,6 +229,8 @@ class Trainer:
         self._epoch_seconds += time.perf_counter() - started
         self._save()
         if agreed == 2:
+            self._saver.wait()
+            self.world.barrier()
             raise StoppedError(
                 f"{self.run.path}: stopped by a signal in epoch {self.epoch + 1}, step "
                 f"{self.step} of {steps}; the state is saved, run it again to go on"
@@ -250,17 +269,24 @@ class Trainer:
             self.best_epoch, self.by_loss = self.epoch, by_loss
             self.best_score = -math.inf if score is None else score
             if self.world.main:
-                checkpoint.save(self.run.path / BEST, self._best())
+                self._saver.save(BEST, self._best())
         if self.world.main:
             self._report(loss, scores, seconds)
         self._save()
-        self.beat(self.epoch)
+        self._beat()
+
+    def _beat(self) -> None:
+        """Give a sign of life when an epoch is over, and now and then, without waiting for it."""
+        epoch, before = self._beaten
+        if self.world.main and (epoch != self.epoch or time.monotonic() - before > _BEAT_SECONDS):
+            self._beaten = self.epoch, time.monotonic()
+            self._saver.last(partial(self.beat, self.epoch))
 
     def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
         rate = len(self.train) / max(seconds["train"], 1e-9)
         lr = self.stepper.optimizer.param_groups[0]["lr"]
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
-        self.run.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
+        self._saver.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
         shown = scores.get(self.task.spec.monitor)
         _log.info(
             "epoch %d of %d: loss %.4f, valid %s %s%s, %.0f images/s",
@@ -270,6 +296,11 @@ class Trainer:
         )  # fmt: skip
         if self.epoch == 1 and self.by_loss:
             _log.warning("warning: %s", self.choice)
+
+    @property
+    def _checkpoint_seconds(self) -> float:
+        """What checkpoints have cost the loop, over all attempts."""
+        return self.seconds["checkpoint"] + self._saver.seconds
 
     @property
     def choice(self) -> str | None:
@@ -287,9 +318,7 @@ class Trainer:
     def _best(self) -> dict[str, Any]:
         transform = self.train.transform
         return {
-            "model": {
-                name: value.cpu() for name, value in self.stepper.scored.state_dict().items()
-            },
+            "model": self.stepper.scored.state_dict(),
             "epoch": self.epoch,
             "mean": list(transform.mean),
             "sd": list(transform.sd),
@@ -305,59 +334,9 @@ class Trainer:
         if self.world.main:
             state = self.stepper.state_dict() | {"sums": sums}
             state |= {name: getattr(self, name) for name in _COUNTERS}
-            checkpoint.save_checkpoint(self.run.path, state)
-        self.world.barrier()
+            state["seconds"] = self.seconds | {"checkpoint": self._checkpoint_seconds}
+            self._saver.save(checkpoint.CHECKPOINT, state)
         self._saved = time.monotonic()
-
-
-def evaluate(
-    task: Task, model: nn.Module, loader: Loader, world: World, *, tta: bool = False
-) -> Arrays | None:
-    """Predict a whole slice, every sample once, over all processes, in float32.
-
-    Arguments:
-        task: What is predicted.
-        model: The bare network; nothing in it waits for another process.
-        loader: The slice.
-        world: The processes.
-        tta: Average the outputs over the 8 symmetries of the square.
-
-    Returns:
-        On the first process what `Task.predict` gives, in the order of the slice, with ``ids``
-        and ``targets``, (N, ...); None on the others.
-    """
-    world.broadcast_buffers(model)
-    model.eval()
-    parts: dict[str, list[NDArray[Any]]] = {}
-    asked = list(loader.in_order(rank=world.rank, world=world.size))
-    with torch.inference_mode():
-        for images, targets, index in loader.batches(asked):
-            batch = Batch(images, targets, index, truth=loader.truth_of(index))
-            for name, values in outputs_of(task, model, batch, tta=tta).items():
-                parts.setdefault(name, []).append(values.cpu().numpy())
-            parts.setdefault("index", []).append(index.cpu().numpy())
-    gathered = world.gather({name: np.concatenate(v) for name, v in parts.items()})
-    if gathered is None:
-        return None
-    indices = gathered.pop("index")
-    by_index = np.argsort(indices)
-    assert np.array_equal(indices[by_index], np.arange(len(loader))), (
-        "a sample lacks or is doubled"
-    )
-    outputs = {name: values[by_index] for name, values in gathered.items()}
-    return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
-
-
-def outputs_of(
-    task: Task, model: nn.Module, batch: Batch, *, tta: bool = False
-) -> dict[str, Tensor]:
-    """Predict one batch, (B, ...) float32 by name; with `tta` the mean over the symmetries."""
-    views = symmetries(batch.images) if tta else [batch.images]
-    predicted = [task.predict(model, replace(batch, images=view)) for view in views]
-    return {
-        name: torch.stack([one[name].float() for one in predicted]).mean(0)
-        for name in predicted[0]
-    }
 
 
 def _mix(both: Batch, share: float) -> Batch:

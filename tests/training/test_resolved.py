@@ -87,4 +87,5 @@ def test_the_record_has_the_processes_of_every_attempt(shards):
         "amp": "off",
         "device": "cpu",
         "compile": False,
+        "graph": False,
     }

@@ -6,6 +6,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -22,9 +24,10 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
         images: (B, C, H, W) float32.
         others: (B, C, H, W) float32; their range is that of the values.
     """
-    span = float(others.max() - others.min())
+    # A tensor, which torchmetrics takes as it takes a number: to look at it, the host would wait.
+    span: Any = (others.max() - others.min()).double().clamp_min(1e-6)
     value = structural_similarity_index_measure(
-        images, others, kernel_size=WINDOW, sigma=_SIGMA, data_range=max(span, 1e-6)
+        images, others, kernel_size=WINDOW, sigma=_SIGMA, data_range=span
     )
     assert isinstance(value, Tensor)
     return value
