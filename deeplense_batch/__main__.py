@@ -54,9 +54,14 @@ def main(argv: list[str] | None = None) -> None:
         code = 0
     except Exception as error:
         code = _exit_code(error)
+        if code != 1:
+            _complain(_sentence(error, verb))
+        if "torch.distributed" in sys.modules:
+            from deeplense_batch.core.distributed import end_connected
+
+            end_connected(code, error if code == 1 else None)
         if code == 1:
             raise
-        _complain(_sentence(error, verb))
     sys.exit(code)
 
 

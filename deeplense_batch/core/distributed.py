@@ -6,9 +6,13 @@ The launcher that started the processes has numbered them (`processes`); else a 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
+import re
 import subprocess
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,18 +26,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deeplense_batch.core.processes import is_main, local_rank, meeting_place, rank, world_size
+from deeplense_batch.core.processes import (
+    is_main,
+    local_rank,
+    local_size,
+    meeting_place,
+    rank,
+    world_size,
+)
 
 __all__ = [
     "DeviceError",
     "World",
     "device_of",
+    "end_connected",
     "nvidia_smi",
     "open_world",
     "processor",
 ]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
+_MIG = re.compile(r"MIG-[\w/-]+")
 _LONGEST = timedelta(days=30)  # of any run
 
 
@@ -68,7 +81,10 @@ class World:
 
             model = convert_sync_batchnorm(model)
         on = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=on)
+        # Buffers are shared where a network is evaluated; in each pass they would cost messages.
+        return DistributedDataParallel(
+            model, device_ids=on, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
 
     def all_reduce_max(self, value: int) -> int:
         """Agree on the largest of every process's value."""
@@ -159,18 +175,39 @@ def open_world(*, gpus: int, device: str | None = None) -> Iterator[World]:
     dist.init_process_group(
         "nccl" if kind == "cuda" else "gloo",
         store=store, rank=rank(), world_size=size, timeout=_TIMEOUT,
+        device_id=chosen if chosen.type == "cuda" else None,
     )  # fmt: skip
     try:
         yield World(rank(), size, chosen)
         if (
             not is_main()
-        ):  # NCCL wants all to leave together, and the first works on alone, for long
+        ):  # NCCL wants all to leave together, and the first works on alone for long
             with contextlib.suppress(dist.DistNetworkError):  # it has left, and the store with it
                 store.wait(["over"], _LONGEST)
     finally:
         if is_main():
             store.set("over", "")
-        dist.destroy_process_group()
+        # Of a process that failed NCCL would wait for the others, of which one may be dead.
+        if sys.exc_info()[0] is None or chosen.type == "cpu":
+            dist.destroy_process_group()
+
+
+def end_connected(code: int, bug: Exception | None = None) -> None:
+    """End this process at once where NCCL still connects it to others, since it has failed.
+
+    At the end of Python NCCL would wait for them. What was written is kept.
+
+    Arguments:
+        code: The exit code.
+        bug: What to print with its traceback.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "nccl":
+        if bug is not None:
+            traceback.print_exception(bug)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _meet(size: int) -> dist.Store:
@@ -207,14 +244,33 @@ def _agree_on_devices(store: dist.Store, kind: str, size: int) -> torch.device:
         device = device_of(kind)
     except DeviceError as error:
         fault = str(error)
-    store.set(f"lacking/{rank()}", fault)
-    faults = [store.get(f"lacking/{i}").decode() for i in range(size)]
-    if device is None or any(faults):
-        store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
-        if is_main():
-            store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
-        raise DeviceError("; ".join(sorted({text for text in faults if text})))
+    _end_alike(store, "lacking", fault, size)
+    assert device is not None
+    if device.type == "cuda":
+        name = _unique_name(device)
+        store.set(f"device/{rank()}", name)
+        others = [store.get(f"device/{i}").decode() for i in range(rank())]
+        if name in others:
+            both = f"processes {others.index(name)} and {rank()} of {size}"
+            fault = f"{name}: {both} have this one GPU; ask for no more resources.gpus than exist"
+        _end_alike(store, "shared", fault, size)
     return device
+
+
+def _end_alike(store: dist.Store, question: str, fault: str, size: int) -> None:
+    """End every process where one has a fault, each with all that are found.
+
+    Raises:
+        DeviceError: One has.
+    """
+    store.set(f"{question}/{rank()}", fault)
+    faults = [store.get(f"{question}/{i}").decode() for i in range(size)]
+    if not any(faults):
+        return
+    store.set(f"left/{rank()}", "")  # the first one holds the store: it leaves last
+    if is_main():
+        store.wait([f"left/{i}" for i in range(size)], _TIMEOUT)
+    raise DeviceError("; ".join(sorted({text for text in faults if text})))
 
 
 def device_of(kind: str | None) -> torch.device:
@@ -231,6 +287,7 @@ def device_of(kind: str | None) -> torch.device:
     if kind not in ("cuda", None):
         raise DeviceError(f"device: expected cpu or cuda; got {kind!r}")
     mine = local_rank()
+    _choose_slice(mine)
     visible = torch.cuda.device_count()
     if not torch.cuda.is_available() or not visible:
         raise DeviceError(
@@ -240,6 +297,36 @@ def device_of(kind: str | None) -> torch.device:
         )
     # Slurm shows a task either every GPU of the node or its own alone.
     return torch.device("cuda", mine if mine < visible else 0)
+
+
+def _choose_slice(number: int) -> None:
+    """Where GPUs are cut into slices (MIG), have CUDA see the one of this process.
+
+    CUDA shows a process one slice alone, the first, and each has to be named by its UUID.
+
+    Raises:
+        DeviceError: There are fewer slices than processes.
+    """
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if local_size() == 1 or torch.cuda.is_initialized():
+        return
+    slices = _MIG.findall(asked) or _MIG.findall(nvidia_smi())
+    if not slices:
+        return
+    if number >= len(slices):
+        raise DeviceError(
+            f"{platform.node()}: process {number} of this node has no GPU: there are "
+            f"{len(slices)} slices (MIG) for {local_size()} processes"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = slices[number]
+
+
+def _unique_name(device: torch.device) -> str:
+    """Node and UUID of a GPU, or of its slice."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    slice_ = _MIG.findall(visible)
+    uuid = slice_[0] if slice_ else f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    return f"{platform.node()}: {uuid}"
 
 
 def nvidia_smi() -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import platform
+import re
 import socket
+import subprocess
+import sys
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import say
+from conftest import PATIENCE, say
 from torch import nn
 from two_nodes import told_to_two
 
@@ -73,8 +80,155 @@ def test_one_process_without_a_gpu_ends_all_alike(without):
     assert said[0].startswith(f"n{without}: a GPU is asked for and torch sees none")
 
 
+class Card:
+    """What torch tells of a GPU."""
+
+    uuid = "1b2c"
+
+
+@pytest.mark.parametrize("theirs", [{0: 0, 1: 0}, {0: 0, 1: 1}])
+def test_two_processes_on_one_gpu_are_refused(theirs):
+    """NCCL would say nothing of it, or wait."""
+
+    def look(rank, patch):
+        card = Card()
+        card.uuid = f"1b2c-{theirs[rank]}"
+        patch.setattr(platform, "node", lambda: "n")
+        patch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+        patch.setattr(distributed, "device_of", lambda kind: torch.device("cuda", theirs[rank]))
+        patch.setattr(torch.cuda, "set_device", lambda device: None)
+        patch.setattr(distributed.dist, "init_process_group", lambda *_, **asked: asked["store"])
+        patch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+        with open_world(gpus=2):
+            pass
+
+    said = told_to_two(look)
+    assert said[0] == said[1]
+    if theirs[1] == 1:
+        assert said[0] == "fit"
+    else:
+        assert said[0].startswith("n: GPU-1b2c-0: processes 0 and 1 of 2 have this one GPU; ")
+
+
+SLICED = """GPU 0: NVIDIA A100 (UUID: GPU-aa)
+  MIG 1g.5gb Device 0: (UUID: MIG-b1)
+  MIG 1g.5gb Device 1: (UUID: MIG-b2)"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "listed", "process", "chosen"),
+    [
+        ("", SLICED, 1, "MIG-b2"),
+        ("0", SLICED, 0, "MIG-b1"),
+        ("MIG-c1,MIG-c2", SLICED, 1, "MIG-c2"),
+        ("0,1", "GPU 0: NVIDIA A100 (UUID: GPU-aa)", 1, "0,1"),
+        ("0", SLICED, 2, "process 2 of this node has no GPU: there are 2 slices (MIG) for 3"),
+    ],
+)
+def test_each_process_has_its_own_slice_of_a_gpu(monkeypatch, visible, listed, process, chosen):
+    """CUDA shows only the first of those that it may see."""
+    say(
+        monkeypatch, RANK=str(process), WORLD_SIZE="3", LOCAL_RANK=str(process),
+        LOCAL_WORLD_SIZE="3", CUDA_VISIBLE_DEVICES=visible, MASTER_ADDR="h", MASTER_PORT="1",
+    )  # fmt: skip
+    monkeypatch.setattr(distributed, "nvidia_smi", lambda: " ".join(listed.split()))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    if "slices" in chosen:
+        with pytest.raises(DeviceError, match=re.escape(chosen)):
+            device_of("cuda")
+        return
+    assert device_of("cuda") == torch.device("cuda", 0)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == chosen
+
+
+@pytest.mark.parametrize(("backend", "fails", "left"), [
+    ("nccl", True, False), ("nccl", False, True), ("gloo", True, True), ("gloo", False, True),
+])  # fmt: skip
+def test_what_failed_does_not_wait_for_the_others(monkeypatch, backend, fails, left):
+    """NCCL leaves together or not at all: a process that failed goes alone."""
+    kind = "cuda" if backend == "nccl" else "cpu"
+    seen = {"destroyed": False}
+    store = SimpleNamespace(set=lambda *_: None)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "_meet", lambda size: store)
+    chosen = torch.device(kind, 0) if kind == "cuda" else torch.device("cpu")
+    monkeypatch.setattr(distributed, "_agree_on_devices", lambda *_: chosen)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda *_, **asked: seen.update(asked)
+    )
+    monkeypatch.setattr(
+        distributed.dist, "destroy_process_group", lambda: seen.update(destroyed=True)
+    )
+    with contextlib.suppress(ZeroDivisionError), open_world(gpus=2 * (kind == "cuda")):
+        if fails:
+            raise ZeroDivisionError
+    assert seen["destroyed"] == left
+    assert seen["device_id"] == (chosen if kind == "cuda" else None)
+
+
+def test_a_process_that_failed_beside_others_keeps_its_exit_code():
+    program = """
+import atexit
+from types import SimpleNamespace
+from deeplense_batch.core import distributed
+atexit.register(lambda: print("waits for the others"))
+distributed.dist = SimpleNamespace(
+    is_available=lambda: True, is_initialized=lambda: True, get_backend=lambda: "nccl"
+)
+print("said")
+distributed.end_connected(6, ZeroDivisionError("why"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (6, "said\n") and "why" in done.stderr
+
+
+GRADIENTS = """
+import json
+import sys
+import torch
+from deeplense_batch.core import distributed
+from deeplense_batch.models import build
+real, options = distributed.DistributedDataParallel, json.loads(sys.argv[1])
+distributed.DistributedDataParallel = lambda model, **asked: real(model, **(asked | options))
+with distributed.open_world(gpus=0) as world:
+    torch.manual_seed(0)
+    shared = world.wrap(build("test_resnet", channels=1, classes=3, size=48))
+    images = torch.randn(8, 1, 48, 48, generator=torch.Generator().manual_seed(world.rank))
+    for _ in range(2):
+        shared.zero_grad(set_to_none=True)
+        shared(images).square().mean().backward()
+    found = [float(p.grad.double().sum()) for p in shared.parameters()]
+    world.broadcast_buffers(shared)
+    print(json.dumps(found + [float(b.double().sum()) for b in shared.buffers()]))
+"""
+
+
+def gradients(**options) -> list[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", GRADIENTS, json.dumps(options)], stdout=subprocess.PIPE,
+            text=True, env=os.environ | place | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    return [process.communicate(timeout=PATIENCE)[0] for process in processes]
+
+
+def test_options_of_the_wrapper_change_no_gradient():
+    """Buffers are not shared in each step; gradients, and buffers once shared, are the same."""
+    ours = gradients()
+    assert ours[0] == ours[1] and len(json.loads(ours[0])) > 10
+    assert ours == gradients(broadcast_buffers=True, gradient_as_bucket_view=False)
+
+
 def test_norms_over_all_processes_leave_the_network_what_it_is(monkeypatch):
-    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, device_ids: model)
+    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, **_: model)
     model = build("test_efficientnet", channels=1, classes=3, size=48).eval()
     images = torch.randn(10, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     before = model(images)
