@@ -35,7 +35,7 @@ from deeplense_batch.training.optim import (
 )
 from deeplense_batch.training.precision import Precision, without_deterministic_form
 
-__all__ = ["DivergedError", "Stepper"]
+__all__ = ["DivergedError", "Stepper", "compiled"]
 
 _LEAST_SCALE = 2.0**-4  # of fp16's losses: 20 halvings, a step left out each, from where it starts
 _LOOK_STEPS = 10  # on a GPU; to look at every loss would make the host wait for it
@@ -335,9 +335,9 @@ class Stepper:
         self.micro_batch = state["micro_batch"]
 
 
-def compiled(network: nn.Module) -> Callable[..., Any]:
-    """A network by `torch.compile`, once for batches of every size."""
-    fast = torch.compile(network)
+def compiled(network: nn.Module, **options: Any) -> Callable[..., Any]:
+    """A network by `torch.compile`, which takes `options`: once for batches of every size."""
+    fast = torch.compile(network, **options)
 
     def called(*inputs: Any) -> Any:
         for value in inputs:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+
 import pytest
 import torch
 
-from deeplense_batch.training.precision import Precision, PrecisionError
+from deeplense_batch.training.precision import Precision, PrecisionError, choose_kernels
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,30 @@ def test_precision_on_a_cpu(asked, resolved):
 def test_half_precision_on_a_cpu_is_refused():
     with pytest.raises(PrecisionError, match=r"train\.amp: fp16 needs a GPU"):
         Precision("fp16", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("has_bf16", "name"), [(True, "bf16"), (False, "fp16")])
+def test_auto_takes_what_a_gpu_has(monkeypatch, has_bf16, name):
+    """A V100 has fp16 alone."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    cuda = torch.device("cuda", 0)
+    with warnings.catch_warnings(action="ignore"):  # no GPU is here
+        assert Precision("auto", cuda).name == name
+        if not has_bf16:
+            with pytest.raises(PrecisionError, match="this GPU has no bf16; it has off, fp16"):
+                Precision("bf16", cuda)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_kernels_of_a_gpu_are_the_fastest_or_the_same_each_time(monkeypatch, deterministic):
+    said = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", said.append)
+    for name in ("deterministic", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, name, deterministic)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    choose_kernels(torch.device("cpu"), deterministic=deterministic)
+    assert not said and torch.backends.cudnn.benchmark is deterministic
+    choose_kernels(torch.device("cuda", 0), deterministic=deterministic)
+    assert said == [deterministic] == [torch.backends.cudnn.deterministic]
+    assert torch.backends.cudnn.benchmark is not deterministic
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic

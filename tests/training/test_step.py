@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,8 @@ from deeplense_batch.models import build
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
-from deeplense_batch.training.step import DivergedError, Stepper
+from deeplense_batch.training.precision import PrecisionError
+from deeplense_batch.training.step import DivergedError, Stepper, compiled
 
 WORLD = World(0, 1, torch.device("cpu"))
 TASK = Classification(classes=("no", "sphere", "vort"))
@@ -81,13 +85,130 @@ def test_out_of_memory_halves_the_micro_batch_and_makes_the_same_step(shards, ca
         assert torch.allclose(value, weights(hungry)[name], atol=1e-7), name
 
 
+class Leaving(Classification):
+    """Runs out of memory on more than three images, with its activations still there."""
+
+    activation = staticmethod(lambda: None)
+
+    def losses(self, model, batch, progress):
+        losses = super().losses(model, batch, progress)
+        if len(batch.images) > 3:
+            activations = losses["loss"] * 2
+            self.activation = weakref.ref(activations)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+
+def test_before_a_smaller_try_the_memory_of_the_failed_one_is_free(shards, monkeypatch):
+    """Nor have norms seen the pass that failed."""
+    task = Leaving(classes=TASK.classes)
+    stepper = make_stepper(shards, task=task, model="test_resnet")
+    alive, halve = [], stepper._halve
+    monkeypatch.setattr(
+        stepper, "_halve", lambda count: (alive.append(task.activation()), halve(count))[1]
+    )
+    step(stepper)
+    assert alive == [None, None] and stepper.micro_batch == 3
+    plain = make_stepper(shards, model="test_resnet", micro_batch=3)
+    step(plain)
+    for name, value in weights(plain).items():
+        assert torch.equal(value, weights(stepper)[name]), name
+
+
+def test_micro_batches_are_found_before_the_first_step_and_leave_no_trace(shards):
+    stepper = make_stepper(shards, task=Leaving(classes=TASK.classes), model="test_resnet")
+    before = weights(stepper)
+    stepper.start_epoch()
+    stepper.find_micro_batch(make_batch(), 10)
+    assert stepper.micro_batch == 3
+    assert all(torch.equal(value, before[name]) for name, value in weights(stepper).items())
+    assert all(p.grad is None for p in stepper.model.parameters())
+    step(stepper)
+    plain = make_stepper(shards, model="test_resnet", micro_batch=3)
+    step(plain)
+    for name, value in weights(plain).items():
+        assert torch.equal(value, weights(stepper)[name]), name
+
+
+def test_processes_take_the_micro_batch_of_the_one_with_the_least_memory(shards):
+    """This one has room for all; another has not, twice."""
+    stepper, answers = make_stepper(shards, model="test_resnet"), iter([1, 1, 0])
+    said = []
+
+    class Beside(World):
+        def all_reduce_max(self, value: int) -> int:
+            said.append(value)
+            return max(value, next(answers))
+
+    stepper._world = Beside(0, 2, torch.device("cpu"))
+    stepper.find_micro_batch(make_batch(), 20)
+    assert (stepper.micro_batch, said) == (3, [0, 0, 0])
+
+
+def test_an_operation_without_a_deterministic_form_is_named(shards):
+    class Undetermined(Classification):
+        def losses(self, model, batch, progress):
+            raise RuntimeError(
+                "upsample_bilinear2d_backward_out_cuda does not have a deterministic "
+                "implementation, but you set 'torch.use_deterministic_algorithms(True)'."
+            )
+
+    with pytest.raises(PrecisionError, match=r"^engine\.deterministic: upsample_bilinear2d_back"):
+        step(make_stepper(shards, task=Undetermined(classes=TASK.classes)))
+
+
+def test_batches_of_every_size_are_compiled_once(shards):
+    """The sizes of an epoch differ by one; micro-batches may have any."""
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    network = build("test_vit", channels=1, classes=3, size=48)
+    fast = compiled(network, backend=counter)
+    for count in (7, 6, 3, 12):
+        images = torch.randn(count, 1, 48, 48)
+        assert torch.allclose(fast(images), network(images), atol=1e-5)
+    assert counter.frame_count == 1
+
+
+def test_a_training_without_fp16_goes_on_with_it(shards):
+    """Queues have GPUs with bf16 and without; `auto` takes what there is."""
+    before = make_stepper(shards)
+    step(before)
+    after = fp16(make_stepper(shards))
+    after.load_state_dict(before.state_dict())
+    step(after)
+    again = make_stepper(shards)
+    again.load_state_dict(after.state_dict())
+    step(again)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_moments_of_another_device_are_updated_in_the_way_of_this_one(shards, name):
+    """Runs go on from GPU to CPU and back: fused there, a loop here."""
+    stepper, other = (make_stepper(shards, optimizer=name) for _ in range(2))
+    step(stepper)
+    state = copy.deepcopy(stepper.state_dict())
+    for group in state["optimizer"]["param_groups"]:
+        group |= {"fused": True, "foreach": False, "capturable": True}
+    other.load_state_dict(state)
+    for group in other.optimizer.param_groups:
+        assert not group["fused"] and not group.get("capturable")
+    for one in (stepper, other):
+        step(one)
+    for key, value in weights(stepper).items():
+        assert torch.equal(value, weights(other)[key]), key
+
+
 def test_memory_for_not_even_one_image_is_the_end(shards):
     class Starving(Classification):
         def losses(self, model, batch, progress):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        step(make_stepper(shards, task=Starving(classes=TASK.classes)))
+    stepper = make_stepper(shards, task=Starving(classes=TASK.classes))
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        stepper.find_micro_batch(make_batch(), 10)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        step(stepper)
 
 
 def test_a_loss_that_is_no_number_ends_at_once(shards):
