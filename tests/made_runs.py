@@ -82,10 +82,26 @@ def same_result(one: PlannedRun, other: PlannedRun) -> None:
     assert scores[0] == scores[1]
 
 
-def start(item: PlannedRun, **environment: str) -> subprocess.Popen:
+_SLOW_DISK = """
+import sys, threading, time
+from deeplense_batch.__main__ import main
+from deeplense_batch.core import files
+sync = files.sync
+def slow(descriptor):
+    if threading.current_thread().name.startswith("checkpoint"):
+        time.sleep(float(sys.argv[1]))
+    sync(descriptor)
+files.sync = slow
+main(sys.argv[2:])
+"""
+
+
+def start(item: PlannedRun, *, disk_seconds: float = 0, **environment: str) -> subprocess.Popen:
+    """Start a run, on a disk that takes so long to hold a checkpoint that it was given."""
     item.create()
+    program = ["-c", _SLOW_DISK, str(disk_seconds)] if disk_seconds else ["-m", "deeplense_batch"]
     return subprocess.Popen(
-        [sys.executable, "-m", "deeplense_batch", "run", str(item.run.path)],
+        [sys.executable, *program, "run", str(item.run.path)],
         env=os.environ | environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,6 +13,7 @@ __all__ = ["evaluate", "explain", "export", "fetch", "predict", "sample"]
 
 Table = Annotated[Path, Limit(endings=(".parquet", ".csv"))]
 Picture = Annotated[Path, Limit(endings=(".png",))]
+Amp = Literal["off", "bf16", "fp16", "auto"]
 
 
 def predict(
@@ -24,7 +25,8 @@ def predict(
     device: Device | None = None,  # cpu or cuda; by default a GPU where there is one.
     part: int = 0,  # Which part of the work to do, from 0; the last to end completes the table.
     parts: int = 1,  # Into how many parts it is divided.
-    batch_size: Positive = 256,  # Images at once.
+    batch_size: Positive = 256,  # Images at once; fewer where memory runs out.
+    amp: Amp = "off",  # off for float32; or bf16, fp16 or auto, faster on a GPU.
     top: int = 0,  # Draw so many images of the highest scores, beside the table as .png.
     of: str = "",  # The class of those scores; by default lenses, or the last class.
 ) -> None:
@@ -41,7 +43,7 @@ def predict(
     with signals() as interrupt:
         report = predict(
             run, data, out, slice_=slice_, device=device, part=part, parts=parts,
-            batch_size=batch_size, top=top, of=of, on_batch=interrupt.check,
+            batch_size=batch_size, amp=amp, top=top, of=of, on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
 
@@ -61,6 +63,7 @@ def sample(
     steps: int = 25,  # Of the sampler.
     guidance: float = 1.0,  # How closely the class is followed; 1 is as trained.
     seed: int = 0,  # Of all noise.
+    amp: Amp = "off",  # off for float32; or bf16, fp16 or auto, faster on a GPU.
     device: Device | None = None,  # cpu or cuda; by default a GPU where there is one.
     part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.
     parts: int = 1,  # Into how many parts they are divided; 1 is one for each process of torchrun.
@@ -78,7 +81,7 @@ def sample(
     with signals() as interrupt:
         report = sample(
             run, out, images=images, class_=class_, sampler=sampler, steps=steps,
-            guidance=guidance, seed=seed, device=device, part=part, parts=parts,
+            guidance=guidance, seed=seed, amp=amp, device=device, part=part, parts=parts,
             on_batch=interrupt.check,
         )  # fmt: skip
     print(report)

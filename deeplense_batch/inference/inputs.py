@@ -229,19 +229,21 @@ class _Files(Inputs):
             processes=min(cores(), _MOST_PROCESSES),
             shape=(chunk, *self.shape),
             dtype=np.dtype(np.float32),
+            threads=device.type != "cpu",
         )
         left = len(samples)
         images: list[Tensor] = []  # of the batch so far, a chunk each
         problems: dict[int, str] = {}
+        bring = _Bringer(transform, device)
         with closing(chunks):
             for problems_of_chunk, block in chunks:
                 held = sum(map(len, images))
                 problems |= {held + i: reason for i, reason in problems_of_chunk.items()}
                 part = torch.from_numpy(block[: min(chunk, left)])
-                images.append(_transformed(part, transform, device))
+                images.append(bring(part))
                 left -= chunk
                 if left <= 0 or held + 2 * chunk > size:
-                    yield InputBatch(torch.cat(images), {}, problems)
+                    yield InputBatch(bring.together(images), {}, problems)
                     images, problems = [], {}
 
     def images(self, pieces: Sequence[Piece]) -> list[Array]:
@@ -271,13 +273,32 @@ class _Files(Inputs):
         return self.source.splits[piece.split][piece.start : piece.stop]
 
 
-def _transformed(images: Tensor, transform: Transform, device: torch.device) -> Tensor:
-    """What a network sees of images as packed, (B, C, H, W) float32, which may be overwritten."""
-    images = central_crop(images, transform.crop)
-    if device.type != "cpu":
-        return transform(images.to(device))
-    few = _CACHED * torch.get_num_threads()
-    return torch.cat([transform(part) for part in images.clone().split(few)])
+class _Bringer:
+    """Brings images from their files to the device, beside what the network computes there."""
+
+    def __init__(self, transform: Transform, device: torch.device) -> None:
+        self._transform, self._device = transform, device
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """A copy of images as packed, (B, C, H, W) float32: on a CPU what a network sees."""
+        images = central_crop(images, self._transform.crop)
+        if self._device.type == "cpu":
+            few = _CACHED * torch.get_num_threads()
+            return torch.cat([self._transform(part) for part in images.clone().split(few)])
+        pinned = torch.empty(images.shape, pin_memory=self._side is not None)
+        return pinned.copy_(images)
+
+    def together(self, images: list[Tensor]) -> Tensor:
+        """A batch as a network sees it, on the device."""
+        if self._side is None:
+            whole = torch.cat(images)
+            return whole if self._device.type == "cpu" else self._transform(whole.to(self._device))
+        with torch.cuda.stream(self._side):
+            sent = [part.to(self._device, non_blocking=True) for part in images]
+            whole = self._transform(torch.cat(sent))
+            self._side.synchronize()
+        return whole
 
 
 def _wrong_shape(came: tuple[int, ...], shape: Shape) -> str:

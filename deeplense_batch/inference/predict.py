@@ -29,6 +29,7 @@ from deeplense_batch.inference.inputs import Inputs, Piece, open_inputs
 from deeplense_batch.inference.predictor import Predictor
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
+from deeplense_batch.training.precision import Precision
 
 __all__ = ["Prediction", "predict"]
 
@@ -88,6 +89,7 @@ def predict(
     part: int = 0,
     parts: int = 1,
     batch_size: int = 256,
+    amp: str = "off",
     top: int = 0,
     of: str = "",
     on_batch: Callable[[], None] = lambda: None,
@@ -108,7 +110,9 @@ def predict(
         device: ``cpu`` or ``cuda``; by default a GPU where there is one.
         part: Which share of the pieces to make, from 0.
         parts: Shares in all.
-        batch_size: Images at once.
+        batch_size: Images at once; fewer where memory runs out.
+        amp: ``off`` for float32, or ``bf16``, ``fp16`` or ``auto`` as of a training: faster on a
+            GPU, and another table.
         top: How many of the highest scores to draw, in `out` with the ending ``.png``.
         of: The class of those; by default the one that is searched for, or the last.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
@@ -119,15 +123,17 @@ def predict(
         ShardError: The data are none, or not of the shape that the network takes.
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
+        PrecisionError: The device has no such arithmetic.
     """
     out, chosen = _checked_name(Path(out)), device_of(device)
+    precision = Precision(amp, chosen)
     trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
-        question = _question(trained, inputs, slice_)
+        question = _question(trained, inputs, slice_, precision)
         table = PiecewiseTable(out, question=question, pieces=len(pieces))
-        predictor = Predictor(trained, inputs, chosen, batch_size)
+        predictor = Predictor(trained, inputs, chosen, batch_size, precision)
         if not table.is_complete():
             table.start(lambda: _details(trained, data, chosen))
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
@@ -172,13 +178,16 @@ def _class_shown(trained: Trained, of: str) -> str:
     return of or trained.task.spec.target_name or trained.classes[-1]
 
 
-def _question(trained: Trained, inputs: Inputs, slice_: str) -> dict[str, str]:
+def _question(
+    trained: Trained, inputs: Inputs, slice_: str, precision: Precision
+) -> dict[str, str | None]:
     """What a table answers: another one is never gone on with."""
     return {
         "run": trained.metrics["identity"],
         "weights": trained.weights,
         "data": inputs.digest,
         "slice": slice_,
+        "amp": None if precision.name == "off" else precision.name,
     }
 
 

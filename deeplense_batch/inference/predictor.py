@@ -19,7 +19,8 @@ from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.task import Batch
-from deeplense_batch.training.evaluation import outputs_of
+from deeplense_batch.training.evaluation import InPieces
+from deeplense_batch.training.precision import Precision
 
 __all__ = ["Predictor"]
 
@@ -38,16 +39,24 @@ class Predictor:
         inputs: The images.
         device: Where the run's network is.
         batch_size: Images at once.
+        precision: Of the arithmetic; by default float32.
     """
 
     def __init__(
-        self, trained: Trained, inputs: Inputs, device: torch.device, batch_size: int
+        self,
+        trained: Trained,
+        inputs: Inputs,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision | None = None,
     ) -> None:
         self.done, self.problems, self.seconds = 0, 0, 0.0
         self._alone_samples, self._alone_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
         self._classes = trained.classes if trained.classifies else ()
         self._batch_size = batch_size
+        tta = trained.job.data.tta
+        self._network = InPieces(trained.task, trained.model, tta=tta, precision=precision)
         self._has_warned = False
 
     @property
@@ -95,6 +104,8 @@ class Predictor:
             piece, self._trained.transform, self._device, size=self._batch_size
         )
         for batch in _ahead(batches):
+            if batch.images.is_cuda:  # whose memory was taken by the stream that brought them
+                batch.images.record_stream(torch.cuda.current_stream(self._device))
             problems |= {row + i: reason for i, reason in batch.problems.items()}
             outputs.append(self._outputs(batch))
             if usual_batch is None or not usual_batch.with_image:
@@ -113,9 +124,7 @@ class Predictor:
         """Logits of a batch, (B, K), or the number learnt, (B, 1); float32, on the device."""
         index = torch.arange(len(batch.images), device=self._device)
         unlabelled = Batch(batch.images, torch.full_like(index, -1), index, truth=batch.truth)
-        trained = self._trained
-        outputs = outputs_of(trained.task, trained.model, unlabelled, tta=trained.job.data.tta)
-        values = outputs[trained.task.spec.primary_output]
+        values = self._network(unlabelled)[self._trained.task.spec.primary_output]
         return values if self._classes else values[:, None]
 
     def _measure_alone(self, batch: InputBatch, seconds: float) -> None:

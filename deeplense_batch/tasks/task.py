@@ -54,10 +54,9 @@ class Batch:
             truth={name: change(values) for name, values in self.truth.items()},
         )
 
-    def split(self, size: int) -> list[Batch]:
-        """The batch in pieces of at most so many samples."""
-        starts = range(0, len(self.images), size)
-        return [self.mapped(operator.itemgetter(slice(i, i + size))) for i in starts]
+    def part(self, samples: slice) -> Batch:
+        """Some of the samples."""
+        return self.mapped(operator.itemgetter(samples))
 
 
 @dataclass(frozen=True)

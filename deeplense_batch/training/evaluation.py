@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,11 +13,10 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.tasks.task import Arrays, Batch, Task
-from deeplense_batch.training.precision import full_float32
+from deeplense_batch.training.memory import Room
+from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["InPieces", "evaluate", "outputs_of"]
-
-_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -70,11 +68,19 @@ class InPieces:
         task: What is predicted.
         model: The network, in evaluation mode.
         tta: Average over the symmetries of the square.
+        precision: Of the arithmetic; by default every bit of float32.
     """
 
-    def __init__(self, task: Task, model: nn.Module, *, tta: bool = False) -> None:
-        self._task, self._model, self._tta = task, model, tta
-        self._most: int | None = None  # images at once; None while whole batches do
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        *,
+        tta: bool = False,
+        precision: Precision | None = None,
+    ) -> None:
+        self._room = Room()
+        self._predict = partial(outputs_of, task, model, tta=tta, precision=precision)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """What `outputs_of` gives of a batch.
@@ -82,37 +88,23 @@ class InPieces:
         Raises:
             torch.OutOfMemoryError: There is no room for a single image.
         """
-        while True:
-            size = min(self._most or len(batch.images), len(batch.images))
-            fault = ""
-            try:
-                return self._predicted(batch, size)
-            except torch.OutOfMemoryError as error:
-                fault = str(error)
-            # Here the activations of the pass that failed are gone.
-            if size <= 1:
-                raise torch.OutOfMemoryError(fault)
-            self._most = math.ceil(size / 2)
-            if batch.images.is_cuda:
-                torch.cuda.empty_cache()
-            _log.warning("out of memory: %d images at a time are predicted", self._most)
-
-    def _predicted(self, batch: Batch, size: int) -> dict[str, Tensor]:
-        pieces = [
-            outputs_of(self._task, self._model, piece, tta=self._tta)
-            for piece in batch.split(size)
-        ]
+        pieces = self._room.work(len(batch.images), lambda part: self._predict(batch.part(part)))
         if len(pieces) == 1:
             return pieces[0]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def outputs_of(
-    task: Task, model: nn.Module, batch: Batch, *, tta: bool = False
+    task: Task,
+    model: nn.Module,
+    batch: Batch,
+    *,
+    tta: bool = False,
+    precision: Precision | None = None,
 ) -> dict[str, Tensor]:
     """Predict one batch, (B, ...) float32 by name; with `tta` the mean over the symmetries."""
     views = symmetries(batch.images) if tta else [batch.images]
-    with full_float32():
+    with scored_in(precision):
         predicted = [task.predict(model, replace(batch, images=view)) for view in views]
     return {
         name: torch.stack([one[name].float() for one in predicted]).mean(0)

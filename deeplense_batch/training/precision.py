@@ -13,6 +13,7 @@ __all__ = [
     "PrecisionError",
     "choose_kernels",
     "full_float32",
+    "scored_in",
     "without_deterministic_form",
 ]
 
@@ -58,6 +59,13 @@ def full_float32() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def scored_in(precision: Precision | None) -> contextlib.AbstractContextManager[None]:
+    """The context in which outputs are computed: every bit of float32, unless less is asked."""
+    if precision is None or precision.name == "off":
+        return full_float32()
+    return precision.autocast()
 
 
 class Precision:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -349,7 +348,7 @@ def compiled(network: nn.Module, **options: Any) -> Callable[..., Any]:
 
 
 def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
-    piece = batch.mapped(operator.itemgetter(slice(start, stop)))
+    piece = batch.part(slice(start, stop))
     return replace(piece, images=piece.images.contiguous(memory_format=memory_format))
 
 

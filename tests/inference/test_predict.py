@@ -10,10 +10,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import (
     CLASSES,
     PATIENCE,
@@ -26,6 +28,7 @@ from conftest import (
 )
 from damage import DAMAGES
 from PIL import Image
+from torch import Tensor
 
 from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.rundir import RunDir
@@ -34,12 +37,15 @@ from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.inference import predict as module
+from deeplense_batch.inference.inputs import open_inputs
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
+from deeplense_batch.tasks.classification import Classification
+from deeplense_batch.training.precision import PrecisionError
 
 SCORES = [f"score_{name}" for name in CLASSES]
 CALIBRATED = [f"calibrated_{name}" for name in CLASSES]
@@ -178,6 +184,52 @@ def test_a_killed_prediction_goes_on(done, shards, tmp_path, small_pieces):
     assert report.done == 227 - 50 and not folder.exists()
     predict(done, shards, tmp_path / "again.parquet", device="cpu")
     assert out.read_bytes() == (tmp_path / "again.parquet").read_bytes()
+
+
+def test_half_precision_is_another_answer_near_the_first(done, shards, table, tmp_path):
+    out = tmp_path / "bf16.parquet"
+    predict(done, shards, out, device="cpu", amp="bf16")
+    rounded = pd.read_parquet(out)
+    assert (rounded["id"] == table["id"]).all()
+    apart = (rounded[SCORES] - table[SCORES]).abs().to_numpy()
+    assert 0 < apart.max() < 0.1
+    with pytest.raises(TableError, match="answers another question"):
+        predict(done, shards, out, device="cpu")
+    with pytest.raises(PrecisionError, match="fp16 needs a GPU"):
+        predict(done, shards, tmp_path / "fp16.parquet", device="cpu", amp="fp16")
+
+
+def test_where_memory_runs_out_fewer_images_go_at_once(
+    done, shards, table, tmp_path, monkeypatch, caplog
+):
+    real = Classification.predict
+
+    def hungry(task, model, batch):
+        if len(batch.images) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(task, model, batch)
+
+    monkeypatch.setattr(Classification, "predict", hungry)
+    out = tmp_path / "few.parquet"
+    predict(done, shards, out, device="cpu")
+    again = pd.read_parquet(out)
+    assert np.allclose(again[SCORES], table[SCORES], atol=1e-6)
+    assert "samples at a time from here on" in caplog.text
+
+
+def test_files_come_to_a_device_as_they_do_to_a_cpu(done, shards, tmp_path, monkeypatch):
+    """By threads and in whole batches, where it is a GPU: a device that only passes for one."""
+    unpack(shards, tmp_path / "images")
+    run = open_trained(done)
+    with open_inputs(tmp_path / "images", "", run.shape) as inputs:
+        piece = inputs.pieces(50)[0]
+        cpu = torch.device("cpu")
+        whole = [b.images for b in inputs.batches(piece, run.transform, cpu, size=8)]
+        other = SimpleNamespace(type="other")
+        monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
+        sent = [b.images for b in inputs.batches(piece, run.transform, other, size=8)]
+    assert [len(images) for images in sent] == [len(images) for images in whole]
+    assert all(torch.equal(a, b) for a, b in zip(whole, sent, strict=True))
 
 
 def test_csv_says_the_same(done, shards, table, tmp_path):

@@ -41,7 +41,7 @@ def test_evaluation_halves_where_memory_runs_out_and_gives_the_same(shards, capl
     assert hungry.passes[0] == count > 5 and hungry.passes[-1] <= 5
     assert np.allclose(pieces["logits"], whole["logits"], atol=1e-6)
     assert np.array_equal(pieces["ids"], whole["ids"])
-    assert "images at a time are predicted" in caplog.text
+    assert "samples at a time from here on" in caplog.text
 
 
 def test_the_size_that_had_room_is_kept_for_the_next_batch():

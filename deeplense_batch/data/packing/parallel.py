@@ -12,7 +12,9 @@ import mmap
 import multiprocessing
 import platform
 import signal
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -35,6 +37,7 @@ def map_in_order(
     processes: int,
     shape: tuple[int, ...],
     dtype: np.dtype,
+    threads: bool = False,
 ) -> Generator[tuple[T, Array], None, None]:
     """Give the results of ``work(0, block)``, ``work(1, block)``, ... in order.
 
@@ -48,6 +51,8 @@ def map_in_order(
         processes: Processes to fork; below two, all is done in this one.
         shape: Of a block.
         dtype: Of a block.
+        threads: Threads of this process in place of others: where a GPU is in use, which a process
+            should not be forked beside.
 
     Yields:
         The result of a task, and its block, which is only good until the next one.
@@ -57,12 +62,39 @@ def map_in_order(
             here.
     """
     processes = min(processes, tasks)
+    if processes >= 2 and threads:
+        yield from _threaded(work, tasks, processes, shape, dtype)
+        return
     if processes >= 2:
         yield from _forked(work, tasks, processes, shape, dtype)
         return
     block = np.empty(shape, dtype)
     for task in range(tasks):
         yield work(task, block), block
+
+
+def _threaded(
+    work: Callable[[int, Array], T],
+    tasks: int,
+    threads: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> Generator[tuple[T, Array], None, None]:
+    """The same over several threads, each with a few blocks."""
+    blocks = [np.empty(shape, dtype) for _ in range(threads * _AHEAD)]
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+
+    def begin(task: int) -> Future[T]:
+        return pool.submit(work, task, blocks[task % len(blocks)])
+
+    try:
+        begun = deque(begin(task) for task in range(min(len(blocks), tasks)))
+        for task in range(tasks):
+            yield begun.popleft().result(), blocks[task % len(blocks)]
+            if task + len(blocks) < tasks:  # its block is free
+                begun.append(begin(task + len(blocks)))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _forked(

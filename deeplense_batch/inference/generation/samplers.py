@@ -65,8 +65,11 @@ def _ddpm(
         kept = (then / now) ** 2
         x = torch.lerp(restore(x, now), x, kept)
         if then:
+            # Drawn on the host, for the same images on every device, while the network is at work.
             fresh = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators])
-            x = x + then * math.sqrt(1 - kept) * fresh.to(x)
+            if x.is_cuda:
+                fresh = fresh.pin_memory()
+            x = x + then * math.sqrt(1 - kept) * fresh.to(x, non_blocking=True)
     return x
 
 

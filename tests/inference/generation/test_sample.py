@@ -18,6 +18,7 @@ from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
+from deeplense_batch.inference.generation import sample as module
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, sigmas
 from deeplense_batch.models import checkpoint
@@ -161,6 +162,33 @@ def test_two_processes_make_the_set_of_one(drawer, tmp_path):
     assert sum(made) == 600 and min(made) > 0
     whole = sample(drawer, tmp_path / "one", images=600, steps=1, device="cpu")
     assert data_digest(tmp_path / "both") == whole.digest
+
+
+def test_where_memory_runs_out_fewer_images_are_drawn_at_once(drawer, tmp_path, monkeypatch):
+    """The same ones: an image is a function of its number."""
+    options = {"images": 7, "steps": 2, "sampler": "ddpm", "device": "cpu"}
+    whole = sample(drawer, tmp_path / "whole", **options)
+
+    def hungry(restore, x, **more):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return denoise(restore, x, **more)
+
+    monkeypatch.setattr(module, "denoise", hungry)
+    few = sample(drawer, tmp_path / "few", **options)
+    a, b = (open_split(report.root, "train") for report in (whole, few))
+    assert np.allclose(a.images(), b.images(), atol=1e-5)
+    assert np.array_equal(a.truth("index"), b.truth("index"))
+
+
+def test_half_precision_draws_other_images_and_says_so(drawer, tmp_path):
+    options = {"images": 4, "steps": 2, "device": "cpu"}
+    plain = sample(drawer, tmp_path / "plain", **options)
+    rounded = sample(drawer, tmp_path / "rounded", amp="bf16", **options)
+    a, b = (open_split(report.root, "train").images() for report in (plain, rounded))
+    assert 0 < np.abs(a - b).max() < 0.2 * a.std()
+    with pytest.raises(ShardError):  # another set is never gone on with
+        sample(drawer, tmp_path / "plain", amp="bf16", **options)
 
 
 def test_one_class_and_guidance(drawer, tmp_path):
