@@ -113,9 +113,7 @@ def blurred(sky: Tensor, matrix: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)  # a tensor is found again by what it is, not by its values
-def _bands(
-    matrix: Tensor, device: torch.device, dtype: torch.dtype
-) -> list[tuple[Tensor, slice]]:
+def _bands(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, slice]]:
     """Some rows of a matrix at a time, and the columns in which they have weights."""
     bands = []
     for rows in matrix.split(_BAND):

@@ -80,8 +80,9 @@ def optics(preset: Preset, scenes: Scenes) -> Optics:
 def _vortex_numbers(points: int | None, vortices: Tensor, squared: Tensor) -> Tensor:
     if points is None:
         return torch.cat([vortices[:, 1:], squared[:, None]], 1)
-    places = points_on_line(*vortices[:, 1:].unbind(1), points)
-    return torch.stack([*places, (squared / points)[:, None].expand(-1, points)], 2)
+    _, middle_x, middle_y, angle, length = vortices.unbind(1)
+    x, y = points_on_line(middle_x, middle_y, angle, length, points)
+    return torch.stack([x, y, (squared / points)[:, None].expand(-1, points)], 2)
 
 
 def render(
@@ -234,8 +235,10 @@ def _smooth_deflection(there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
 
 def _halo_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection by halos, (B, N, 3 or 4), of a type that is added to the lens's."""
-    of = point_masses if preset.sphere.profile == "point" else pseudo_jaffe
-    return of(x, y, *halos.unbind(2), _EXACT)
+    if preset.sphere.profile == "point":
+        return _point_deflection(x, y, halos)
+    cx, cy, b, cut = halos.unbind(2)
+    return pseudo_jaffe(x, y, cx, cy, b, cut, _EXACT)
 
 
 def _vortex_deflection(
@@ -244,7 +247,13 @@ def _vortex_deflection(
     """Deflection by vortices, (B, 5) or (B, P, 3)."""
     if preset.vort.points is None:
         return line_mass(x, y, *vortices[..., None, None].unbind(1))
-    return point_masses(x, y, *vortices.unbind(2), _EXACT)
+    return _point_deflection(x, y, vortices)
+
+
+def _point_deflection(x: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by points, (B, N, 3)."""
+    cx, cy, squared = points.unbind(2)
+    return point_masses(x, y, cx, cy, squared, _EXACT)
 
 
 def _light(preset: Preset, sources: Tensor, x: Tensor, y: Tensor) -> Tensor:

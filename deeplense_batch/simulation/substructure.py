@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import as_json
 from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.pipeline import made_ahead
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe
@@ -111,7 +112,9 @@ class Substructure:
 
         Beside a GPU as many as one process draws at a time; several are rendered at once.
         """
-        return 8 if self.device == "cpu" else max(1, min(_DRAWN, _DRAWN_BYTES // 8 // self.size**2))
+        return (
+            8 if self.device == "cpu" else max(1, min(_DRAWN, _DRAWN_BYTES // 8 // self.size**2))
+        )
 
     @property
     def about(self) -> str:
@@ -155,13 +158,13 @@ class Substructure:
 
     def stream(
         self, asked: Iterable[tuple[str, Sequence[int]]], *, seed: int
-    ) -> Iterator[GeneratedBatch]:
+    ) -> Generator[GeneratedBatch, None, None]:
         """Simulate batch after batch, as `make` does; beside a GPU by `pipeline`, ahead of use."""
         if self.device == "cpu":
             for split, indices in asked:
                 yield self.make(split, indices, seed=seed)
         else:
-            raise NotImplementedError
+            yield from made_ahead(self, asked, seed=seed)
 
     def draw(self, split: str, indices: Sequence[int], *, seed: int) -> Drawn:
         """Draw the scenes of some indices."""
