@@ -21,7 +21,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ __all__ = [
 TINY = 1e-24
 # Below this the ellipse is a circle to 3e-9 of the deflection, and above it nothing divides by 0.
 _LEAST_FLATTENING = 1e-4
-_AT_ONCE = 8  # masses beside a GPU, fewer launches; a processor takes one, its cache holds no more
+_AT_ONCE = 8  # masses by one launch of a GPU
 
 
 def sis(x: Tensor, y: Tensor, theta_e: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -310,13 +310,18 @@ def _summed(
     Returns:
         alpha_x, alpha_y: (B, H, W).
     """
-    at_once = 1 if masses[0].device.type == "cpu" else _AT_ONCE
-    sums: tuple[Tensor, Tensor] | None = None
-    for some in zip(*(v.T[:, :, None, None].split(at_once) for v in masses), strict=True):
-        along_x, along_y = deflections(*some)
-        sums = sums or (torch.zeros_like(along_x[0]), torch.zeros_like(along_y[0]))
-        for total, parts in zip(sums, (along_x, along_y), strict=True):
-            for part in parts:
-                total += part
-    assert sums is not None  # there is a mass
-    return sums
+    columns = [v.T[:, :, None, None] for v in masses]
+    if columns[0].device.type == "cpu":  # one by one, which its cache holds
+        terms: Iterable[tuple[Tensor, ...]] = (
+            deflections(*one) for one in zip(*columns, strict=True)
+        )
+    else:  # several by one launch each
+        several = zip(*(column.split(_AT_ONCE) for column in columns), strict=True)
+        terms = (term for some in several for term in zip(*deflections(*some), strict=True))
+    sums: tuple[Tensor, ...] = ()
+    for term in terms:
+        sums = sums or tuple(map(torch.zeros_like, term))
+        for total, part in zip(sums, term, strict=True):
+            total += part
+    along_x, along_y = sums  # there is a mass
+    return along_x, along_y

@@ -159,8 +159,7 @@ def _made_here(
 ) -> Iterator[GeneratedBatch]:
     """Make batches in this process; numpy draws noise without Python's lock."""
     drawn = [maker.draw(split, indices, seed=seed) for split, indices in some]
-    pieces = maker.tracer.pieces(_joined([batch.optics for batch in drawn]))
-    rendered = np.concatenate([piece.cpu().numpy() for piece in pieces])
+    rendered = maker.tracer.images(_joined([batch.optics for batch in drawn]))
     ends = np.cumsum([len(batch.indices) for batch in drawn])
     yield from pool.map(maker.expose, drawn, np.split(rendered, ends[:-1]))
 

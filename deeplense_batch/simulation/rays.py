@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.lensing.camera import blurred, camera_matrix, fine_grid, kernel_matrix
@@ -128,6 +130,11 @@ class Tracer:
     def __post_init__(self) -> None:
         field = 8 * (self.size * self.preset.supersampling) ** 2
         self.most = max(1, min(_FIELD_BYTES // field, _MOST))  # halved where it is too much
+
+    def images(self, batch: Optics) -> NDArray[np.float64]:
+        """All images of a batch, (B, size, size), on the processor."""
+        pieces = [piece.cpu().numpy() for piece in self.pieces(batch)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def pieces(self, batch: Optics) -> Iterator[Tensor]:
         """The images of a batch in order, in pieces, each as `render` gives them.

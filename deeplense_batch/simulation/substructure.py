@@ -153,8 +153,7 @@ class Substructure:
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
         drawn = self.draw(split, indices, seed=seed)
-        rendered = [piece.cpu().numpy() for piece in self.tracer.pieces(drawn.optics)]
-        return self.expose(drawn, np.concatenate(rendered))
+        return self.expose(drawn, self.tracer.images(drawn.optics))
 
     def stream(
         self, asked: Iterable[tuple[str, Sequence[int]]], *, seed: int

@@ -213,7 +213,7 @@ def _place_of(number: int, processes: int) -> int:
 def _start(descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start the program below, with the modules and the memory of this one."""
     path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-m", __name__, *map(str, descriptors)]
+    command = [sys.executable, "-P", "-m", __name__, *map(str, descriptors)]
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it inherits that
     try:
