@@ -8,7 +8,7 @@ here, noise by threads. However a batch is made, it is the same to the last bit.
 
 from __future__ import annotations
 
-import logging
+import platform
 import queue
 import threading
 from collections import deque
@@ -17,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from itertools import chain, count, islice
 from mmap import mmap
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.core.distributed import DeviceError
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import decode
 from deeplense_batch.data.generate import GeneratedBatch, StreamingGenerator
@@ -33,8 +35,7 @@ __all__ = ["Asked", "ahead", "endless", "made_ahead"]
 
 Asked = tuple[str, Sequence[int]]  # a split, and indices of images
 
-_log = logging.getLogger(__name__)
-
+_PORTABLE = 1  # cudaHostRegisterPortable: for every context of the process
 _TOGETHER = 256  # images that are traced at once, where the memory of the device holds them
 _SHARED_BYTES = 1 << 30  # of images that are in work
 _AHEAD_BYTES = 1 << 27  # of images that wait for their use
@@ -65,31 +66,37 @@ def made_ahead(
 
 
 def endless(
-    maker: StreamingGenerator, split: str, *, seed: int, device: torch.device
+    maker: StreamingGenerator, split: str, *, seed: int, batch_size: int, device: torch.device
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """Batches to train on, without end, of which every image is new.
 
     Arguments:
-        maker: Makes the images; its ``batch`` is theirs.
+        maker: Makes the images.
         split: Whose streams they are drawn from: those of another are other images.
         seed: Of every random number.
+        batch_size: B, images of a batch.
         device: Where they are wanted.
 
     Yields:
         Images, (B, C, H, W) float32 from 0 to 1, and class numbers, (B,) int64, on the device.
     """
-    asked = ((split, range(first, first + maker.batch)) for first in count(0, maker.batch))
-    classes = max(len(maker.classes), 1)
+    asked = (
+        (split, range(first, min(first + maker.batch, last)))
+        for last in count(batch_size, batch_size)
+        for first in range(last - batch_size, last, maker.batch)
+    )
+    classes, parts = max(len(maker.classes), 1), -(-batch_size // maker.batch)
     with closing(maker.stream(asked, seed=seed)) as made:
-        for batch in made:
-            values = decode(batch.images, batch.scale, np.dtype(np.float32))
-            targets = torch.from_numpy(batch.truth["index"]).long() % classes
-            yield _sent(torch.from_numpy(values), device), _sent(targets, device)
+        while some := list(islice(made, parts)):
+            values = [decode(b.images, b.scale, np.dtype(np.float32)) for b in some]
+            targets = np.concatenate([b.truth["index"] for b in some]).astype(np.int64) % classes
+            yield _sent(np.concatenate(values), device), _sent(targets, device)
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device, for which nothing waits."""
-    pinned = values.pin_memory() if device.type == "cuda" else values
+def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array on a device, for which nothing waits."""
+    tensor = torch.from_numpy(values)
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
     return pinned.to(device, non_blocking=True)
 
 
@@ -212,19 +219,22 @@ def _trace(workers: Workers, tracer: Tracer, group: Sequence[int]) -> Callable[[
 
 @contextmanager
 def _pinned(memory: mmap, device: torch.device) -> Iterator[None]:
-    """Let a GPU write into memory by itself; elsewhere copies would wait for it."""
+    """Let a GPU write into memory by itself: copies into any other memory wait for it.
+
+    Raises:
+        DeviceError: It cannot.
+    """
     if device.type != "cuda":
         yield
         return
     cuda, bytes_ = torch.cuda.cudart(), torch.frombuffer(memory, dtype=torch.uint8)
     try:
-        torch.cuda.check_error(cuda.cudaHostRegister(bytes_.data_ptr(), len(bytes_), 0))
+        torch.cuda.check_error(cuda.cudaHostRegister(bytes_.data_ptr(), len(bytes_), _PORTABLE))
     except RuntimeError as error:
-        _log.warning(
-            "images are copied from the GPU the slow way: memory is not pinned (%s)", error
-        )
-        yield
-        return
+        raise DeviceError(
+            f"{platform.node()}: {len(bytes_) >> 20} MB of memory cannot be pinned for the GPU "
+            f"({error}); more memory, or fewer cores (taskset -c 0), may do"
+        ) from error
     try:
         yield
     finally:

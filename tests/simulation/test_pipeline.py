@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import threading
@@ -15,6 +14,7 @@ import torch
 from conftest import wait_for
 from test_workers import below, is_running
 
+from deeplense_batch.core.distributed import DeviceError
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.simulation import pipeline
 from deeplense_batch.simulation.pipeline import ahead, endless, made_ahead
@@ -135,23 +135,20 @@ def test_how_a_batch_is_made_depends_on_their_start_and_its_bits_do_not(monkeypa
     assert [batch.digests is None for batch in found] == [True] * 4 + [False] * 9
 
 
-def test_batches_without_end_to_train_on():
+@pytest.mark.parametrize("size", [8, 20, 5])
+def test_batches_without_end_to_train_on(size):
     maker, device = Substructure(size=32), torch.device("cpu")
-    with closing(endless(maker, "train", seed=1, device=device)) as batches:
+    with closing(endless(maker, "train", seed=1, batch_size=size, device=device)) as batches:
         some = list(islice(batches, 3))
-    for number, (images, targets) in enumerate(some):
-        assert images.shape == (8, 1, 32, 32) and images.dtype == torch.float32
-        assert (images.amax((1, 2, 3)) == 1).all() and (images.amin((1, 2, 3)) == 0).all()
-        assert targets.tolist() == [i % 3 for i in range(8 * number, 8 * number + 8)]
-        made = maker.make("train", range(8 * number, 8 * number + 8), seed=1)
-        expected = (made.images / made.scale[..., None, None]).astype(np.float32)
-        assert np.allclose(images, expected, rtol=1e-6)
-    assert not torch.equal(some[0][0], some[1][0])
+    images = torch.cat([images for images, _ in some])
+    assert [len(images) for images, _ in some] == [size] * 3
+    assert torch.cat([targets for _, targets in some]).tolist() == [i % 3 for i in range(3 * size)]
+    made = maker.make("train", range(3 * size), seed=1)
+    assert images.dtype == torch.float32
+    assert np.allclose(images, made.images / made.scale[..., None, None], rtol=1e-6)
 
 
-def test_memory_that_cannot_be_pinned_is_told_and_used_all_the_same(monkeypatch, caplog):
-    """Copies into it are slower, and right."""
-
+def test_memory_that_cannot_be_pinned_is_told_in_a_sentence(monkeypatch):
     def refuse(_: object) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
@@ -161,11 +158,9 @@ def test_memory_that_cannot_be_pinned_is_told_and_used_all_the_same(monkeypatch,
 
     monkeypatch.setattr(torch.cuda, "cudart", Library)
     monkeypatch.setattr(torch.cuda, "check_error", refuse)
-    monkeypatch.setattr(logging.getLogger("deeplense_batch"), "propagate", True)
-    memory = mmap.mmap(-1, 4096)
-    with pipeline._pinned(memory, torch.device("cuda")):
-        memory[0] = 1
-    assert "memory is not pinned (CUDA error: out of memory)" in caplog.text
+    says = pytest.raises(DeviceError, match=r"3 MB of memory cannot be pinned .* out of memory")
+    with says, pipeline._pinned(mmap.mmap(-1, 3 << 20), torch.device("cuda")):
+        pass
 
 
 class TestAhead:
