@@ -224,13 +224,13 @@ def _read_whole(path: Path, *, simulation: str | None) -> tuple[Form, str, _Bloc
         description = describe_file(path)
         form = form_of(description)
         content = ContentHash(form)
-        for arrays, digests in read_again(path):
-            content.add(arrays, digests)
-            images = arrays["images"]
-            no_pixels = np.broadcast_to(images.dtype.type(0), images.shape)
-            blocks.append((arrays | {"images": no_pixels}, digests, _moments(arrays)))
-        with open_shard(path) as file, reading(path):
+        with open_shard(path) as file, reading(path):  # once: to open it is to check its bytes
             made_by = file.attrs.get("simulation")
+            for arrays, digests in _blocks_of(file):
+                content.add(arrays, digests)
+                images = arrays["images"]
+                no_pixels = np.broadcast_to(images.dtype.type(0), images.shape)
+                blocks.append((arrays | {"images": no_pixels}, digests, _moments(arrays)))
     except ShardError as error:
         raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
     if content.hexdigest() != description.digest:
@@ -278,12 +278,17 @@ def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
         ShardError: It cannot be read.
     """
     with open_shard(path) as file, reading(path):
-        names = array_names(file)
-        for first in range(0, len(file["targets"]), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            arrays = {name: file[name][part] for name in names}
-            arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
-            yield arrays, [sha256(image) for image in arrays["images"]]
+        yield from _blocks_of(file)
+
+
+def _blocks_of(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
+    """As `read_again`, of a file that is open."""
+    names = array_names(file)
+    for first in range(0, len(file["targets"]), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        arrays = {name: file[name][part] for name in names}
+        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+        yield arrays, [sha256(image) for image in arrays["images"]]
 
 
 def verify(split: SplitInfo) -> None:

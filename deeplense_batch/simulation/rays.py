@@ -17,6 +17,7 @@ with A the camera's matrix. Images are the same on every machine and device, to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,6 +60,8 @@ __all__ = [
 #   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile
 #   vortex (B, 5) x y angle length mass, or (B, P, 3) x y mass of its points
 Optics = dict[str, Tensor]
+
+_log = logging.getLogger(__name__)
 
 _EXACT = torch.float32  # of sums over masses, by operations that are the same on every machine
 _FIELD_BYTES = 1 << 28  # of one field of a batch on a GPU; about twenty are there at a time
@@ -148,7 +151,8 @@ class Tracer:
             images = self._if_it_fits(piece)
             if images is None:  # here, outside of `except`, what it had computed is gone
                 torch.cuda.empty_cache()
-                self.most = len(piece["radius"]) // 2
+                tried, self.most = len(piece["radius"]), len(piece["radius"]) // 2
+                _log.info("%d images at once need too much memory; %d now", tried, self.most)
                 continue
             first += len(images)
             yield images

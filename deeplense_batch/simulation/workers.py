@@ -89,8 +89,9 @@ class Workers:
         processes: How many.
 
     Raises:
-        ChildProcessError: They could not be started, or one of them died. What is raised in one
-            of them is raised here as well, where its result is asked for.
+        OSError: They could not be started.
+        ChildProcessError: One of them died. What is raised in one of them is raised here as well,
+            where its result is asked for.
     """
 
     def __init__(self, maker: Exposes, *, seed: int, processes: int) -> None:

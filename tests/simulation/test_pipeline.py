@@ -85,6 +85,20 @@ def test_a_set_of_processes_is_that_of_one(kind, preset, tmp_path, through, monk
     assert (again.made, again.digest) == (0, plain.digest)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_set_of_a_gpu_is_that_of_the_processor(tmp_path, monkeypatch):
+    was_ready = Workers.ready
+    monkeypatch.setattr(Workers, "ready", lambda self: wait_for(lambda: was_ready(self)) or True)
+    for preset in ("common_test_1", "physical"):
+        options = {"images": 1500, "size": 64, "preset": preset}
+        found = [
+            simulate("substructure", tmp_path / f"{preset} {device}", device=device, **options)
+            for device in ("cpu", "cuda")
+        ]
+        assert found[0].digest == found[1].digest
+
+
 def test_what_is_cut_off_goes_on_and_no_process_is_left(tmp_path, through, monkeypatch):
     options = {"images": 300, "size": 32, "shard_size": 50}
     plain = simulate("substructure", tmp_path / "a", **options)
