@@ -45,7 +45,8 @@ __all__ = [
 TINY = 1e-24
 # Below this the ellipse is a circle to 3e-9 of the deflection, and above it nothing divides by 0.
 _LEAST_FLATTENING = 1e-4
-_AT_ONCE = 8  # masses by one launch of a GPU
+_AT_ONCE = 8  # masses by one launch
+_ONE_BY_ONE = ("cpu",)  # devices on which the fields of one mass fill the cache
 
 
 def sis(x: Tensor, y: Tensor, theta_e: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -311,11 +312,11 @@ def _summed(
         alpha_x, alpha_y: (B, H, W).
     """
     columns = [v.T[:, :, None, None] for v in masses]
-    if columns[0].device.type == "cpu":  # one by one, which its cache holds
+    if columns[0].device.type in _ONE_BY_ONE:
         terms: Iterable[tuple[Tensor, ...]] = (
             deflections(*one) for one in zip(*columns, strict=True)
         )
-    else:  # several by one launch each
+    else:
         several = zip(*(column.split(_AT_ONCE) for column in columns), strict=True)
         terms = (term for some in several for term in zip(*deflections(*some), strict=True))
     sums: tuple[Tensor, ...] = ()
