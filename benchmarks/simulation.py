@@ -3,7 +3,8 @@
 The same physics on both sides: isothermal ellipsoid with shear, substructure as points (the line
 of a vortex as 100 of them, as DeepLenseSim has it), Sersic source, two samples along a pixel,
 Gaussian blur, noise, 150 pixels, one core. Lenstronomy runs in a process of its own, with memory
-allocated as in any other program of its users.
+allocated as in any other program of its users. With ``--device cuda`` only ours is measured, all
+classes together, by the GPU and all cores, the start of their processes included.
 
     python -m benchmarks.simulation [--repeats 5] [--device cuda] [--out FILE.json]
 """
@@ -25,13 +26,15 @@ import torch
 
 from benchmarks.output import show
 from deeplense_batch.core import provenance
-from deeplense_batch.core.distributed import device_of, processor
+from deeplense_batch.core.distributed import DeviceError, device_of, processor
+from deeplense_batch.core.machine import cores
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset, ReadoutCamera
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scene, squared_radii
 from deeplense_batch.simulation.substructure import Substructure
 
 __all__ = ["SimulationBench", "bench_simulation", "their_image"]
 
+_IMAGES = {"cpu": 40, "cuda": 20_000}
 _LINE_POINTS = 100
 _THEIRS = "parity"  # the preset that lenstronomy is given
 
@@ -73,14 +76,15 @@ class SimulationBench:
 
 
 def bench_simulation(
-    *, images: int = 40, repeats: int = 5, device: str = "cpu"
+    *, images: int | None = None, repeats: int = 5, device: str = "cpu"
 ) -> SimulationBench:
     """Measure the presets, and one of them against lenstronomy, where that is installed.
 
     Arguments:
-        images: Of one measurement, or more: a whole batch.
+        images: Of one measurement; by default 40, and 20,000 of all classes beside a GPU, where
+            the start of processes is part of it.
         repeats: Measurements of each number; ours and theirs take turns.
-        device: ``cpu``, one core, or ``cuda``.
+        device: ``cpu``, one core, or ``cuda``, with all cores.
 
     Raises:
         DeviceError: There is no such device.
@@ -88,40 +92,47 @@ def bench_simulation(
     torch.set_num_threads(1)
     named = f"one core of {processor()}"
     if device == "cuda":
-        named = f"{torch.cuda.get_device_name(device_of(device))} and {processor()}"
+        name = torch.cuda.get_device_name(device_of(device))
+        named = f"{name} and {cores()} cores of {processor()}"
     there = device == "cpu" and importlib.util.find_spec("lenstronomy") is not None
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) if there else contextlib.nullcontext() as other:
         speeds = [
             _speed(
-                Substructure(name, device=device), target, images, repeats,
+                Substructure(name, device=device), target, images or _IMAGES[device], repeats,
                 other if name == _THEIRS else None,
             )
             for name in ("common_test_1", "parity", "physical")
-            for target in range(len(CLASSES))
+            for target in (range(len(CLASSES)) if device == "cpu" else (None,))
         ]  # fmt: skip
     return SimulationBench(named, tuple(speeds), provenance.versions())
 
 
 def _speed(
-    content: Substructure, target: int, images: int, repeats: int, other: Pool | None
+    content: Substructure, target: int | None, images: int, repeats: int, other: Pool | None
 ) -> Speed:
-    batches = -(-images // content.batch)
-    indices = [len(CLASSES) * i + target for i in range(batches * content.batch)]
+    """Of one class, or of all in turn."""
+    indices = [i if target is None else len(CLASSES) * i + target for i in range(images)]
     fewer = indices[: max(images // 10, 1)]
     rates, ratios = [], []
     for turn in range(repeats + 1):  # the first turn warms up
+        some = indices if turn else indices[: 10 * content.batch]
+        asked = [
+            ("train", some[first : first + content.batch])
+            for first in range(0, len(some), content.batch)
+        ]
         started = time.perf_counter()
-        for first in range(0, len(indices), content.batch):
-            content.make("train", indices[first : first + content.batch], seed=0)
-        rate = len(indices) / (time.perf_counter() - started)
+        for _ in content.stream(asked, seed=0):
+            pass
+        rate = len(some) / (time.perf_counter() - started)
         theirs = None if other is None else len(fewer) / other.apply(_their_seconds, (fewer,))
         if turn:
             rates.append(rate)
             ratios += [] if theirs is None else [rate / theirs]
     median = statistics.median(rates)
     ratio = statistics.median(ratios) if ratios else None
-    return Speed(content.preset, CLASSES[target], median, min(rates), max(rates), ratio)
+    name = "all" if target is None else CLASSES[target]
+    return Speed(content.preset, name, median, min(rates), max(rates), ratio)
 
 
 def _their_seconds(indices: Sequence[int]) -> float:
@@ -194,13 +205,16 @@ def their_image(preset: Preset, scene: Scene) -> np.ndarray:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure with the options of the command line, or of `words`."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=40, help="of one measurement")
+    parser.add_argument("--images", type=int, help="of one measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each number")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", default="", help="a JSON file for the numbers")
     options = vars(parser.parse_args(words))
     out = options.pop("out")
-    show(bench_simulation(**options), out)
+    try:
+        show(bench_simulation(**options), out)
+    except DeviceError as error:
+        parser.exit(error.exit_code, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, PhotonCamera, Preset
-from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
+from deeplense_batch.simulation.rays import render
+from deeplense_batch.simulation.scenes import as_batch, draw_scene
 from deeplense_batch.simulation.substructure import Substructure
 
 CUT = slice(21, 129)

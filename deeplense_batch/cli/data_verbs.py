@@ -29,7 +29,8 @@ def simulate(
     # A field of the preset; may be given again. VALUE is a number, [low, high], or {law: Normal,
     # mean: 0, sd: 0.5}.
     set_: dict[str, Any] | None = None,
-    # cpu, the default, or cuda; a lens_finding set is made on the CPU alone.
+    # cpu, the default, by one core; or cuda, by a GPU and every core. A lens_finding set is made
+    # on the CPU alone.
     device: Device | None = None,
 ) -> None:
     """Make lens images by ray tracing, as shards; go on with them if it was cut off.

@@ -182,7 +182,7 @@ class Progress:
     """
 
     def __init__(self, done: str, total: int, *, log_end: bool = True) -> None:
-        self._verb, self._total, self._count, self._log_end = done, total, 0, log_end
+        self._verb, self._total, self.count, self._log_end = done, total, 0, log_end
         self._bar = tqdm(total=total, unit="image", disable=not sys.stderr.isatty(), leave=False)
         self._started = self._logged = time.monotonic()
 
@@ -194,11 +194,11 @@ class Progress:
 
     def advance(self, images: int) -> None:
         """Count images that were done."""
-        self._count += images
+        self.count += images
         self._bar.update(images)
         now = time.monotonic()
-        done = self._log_end and self._count == self._total
+        done = self._log_end and self.count == self._total
         if self._bar.disable and (done or now - self._logged > _LOG_SECONDS):
-            rate = self._count / max(now - self._started, 1e-9)
-            _log.info("%s %d of %d images, %.0f/s", self._verb, self._count, self._total, rate)
+            rate = self.count / max(now - self._started, 1e-9)
+            _log.info("%s %d of %d images, %.0f/s", self._verb, self.count, self._total, rate)
             self._logged = now

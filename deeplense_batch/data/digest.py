@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import DamagedPieceError
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
@@ -41,6 +46,10 @@ __all__ = [
 ]
 
 _BLOCK = 256  # images in memory while a file is read again
+_MOST_THREADS = 8
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def sha256(values: Array) -> bytes:
@@ -114,10 +123,19 @@ class SplitStatistics:
 
     def add(self, arrays: Mapping[str, Array], digests: Sequence[bytes]) -> None:
         """Count samples: the data sets of a shard by name, and the digests of the images."""
+        self.add_read(arrays, digests, _moments(arrays))
+
+    def add_read(
+        self,
+        arrays: Mapping[str, Array],
+        digests: Sequence[bytes],
+        moments: NDArray[np.float64],
+    ) -> None:
+        """The same with the moments of the images, of which then only the form is looked at."""
         self._content.add(arrays, digests)
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
         self._class_counts += np.bincount(labelled, minlength=len(self._class_counts))
-        self._moments = self._moments + _moments(arrays)
+        self._moments = self._moments + moments
         self._samples += len(arrays["images"])
         self._pixels += len(arrays["images"]) * arrays["images"][0, 0].size
 
@@ -166,7 +184,8 @@ def describe_split(
 ) -> None:
     """Write the attributes of a whole split into each of its files, in order.
 
-    They are read again and checked by their digests; a file that has the attributes is left alone.
+    They are read again and checked by their digests, several at a time by threads, in whose work
+    Python's lock is hardly held; a file that has the attributes is left alone.
 
     Arguments:
         paths: The files.
@@ -178,38 +197,71 @@ def describe_split(
         ShardError: A file was made by another simulation.
     """
     whole: SplitStatistics | None = None
-    for path in paths:
-        try:
-            description = describe_file(path)
-            whole = whole or SplitStatistics(form_of(description))
-            content = _add_file(whole, path, form_of(description))
-            with open_shard(path) as file, reading(path):
-                made_by = file.attrs.get("simulation")
-        except ShardError as error:
-            raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
-        if content != description.digest:
-            raise DamagedPieceError(path, "its content has another digest")
-        if description.format != FORMAT:
-            raise DamagedPieceError(path, "an earlier version made it")
-        if made_by != simulation:
-            raise ShardError(f"{path}: was made by another simulation; remove it")
-        whole.digests.append(content)
-        on_batch()
+    read = partial(_read_whole, simulation=simulation)
+    with closing(_by_threads(read, paths)) as files:
+        for form, content, blocks in files:
+            whole = whole or SplitStatistics(form)
+            for block in blocks:
+                whole.add_read(*block)
+            whole.digests.append(content)
+            on_batch()
     assert whole is not None
+    seal = partial(_seal, whole=whole, shards=len(paths))
+    deque(_by_threads(seal, [*enumerate(paths)]), 0)
+
+
+_Blocks = list[tuple[dict[str, Array], list[bytes], NDArray[np.float64]]]
+
+
+def _read_whole(path: Path, *, simulation: str | None) -> tuple[Form, str, _Blocks]:
+    """Form, digest and samples of a file, the images only by their digests and moments.
+
+    Raises:
+        DamagedPieceError, ShardError: As `describe_split`.
+    """
+    blocks: _Blocks = []
+    try:
+        description = describe_file(path)
+        form = form_of(description)
+        content = ContentHash(form)
+        with open_shard(path) as file, reading(path):  # once: to open it is to check its bytes
+            made_by = file.attrs.get("simulation")
+            for arrays, digests in _blocks_of(file):
+                content.add(arrays, digests)
+                images = arrays["images"]
+                no_pixels = np.broadcast_to(images.dtype.type(0), images.shape)
+                blocks.append((arrays | {"images": no_pixels}, digests, _moments(arrays)))
+    except ShardError as error:
+        raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
+    if content.hexdigest() != description.digest:
+        raise DamagedPieceError(path, "its content has another digest")
+    if description.format != FORMAT:
+        raise DamagedPieceError(path, "an earlier version made it")
+    if made_by != simulation:
+        raise ShardError(f"{path}: was made by another simulation; remove it")
+    return form, description.digest, blocks
+
+
+def _seal(file: tuple[int, Path], *, whole: SplitStatistics, shards: int) -> None:
+    """Write the attributes of the whole split into one of its files, unless it has them."""
+    number, path = file
+    written = describe_file(path)
     packing = packing_of(whole.digests)
-    for i, path in enumerate(paths):
-        written = describe_file(path)
-        if (written.shard, written.shards, written.packing) != (i, len(paths), packing):
-            complete(path, i, whole)
+    if (written.shard, written.shards, written.packing) != (number, shards, packing):
+        complete(path, number, whole)
 
 
-def _add_file(whole: SplitStatistics, path: Path, form: Form) -> str:
-    """Read a file, and add its samples to those of its split; gives the digest of its content."""
-    content = ContentHash(form)
-    for arrays, digests in read_again(path):
-        content.add(arrays, digests)
-        whole.add(arrays, digests)
-    return content.hexdigest()
+def _by_threads(work: Callable[[T], U], items: Sequence[T]) -> Generator[U, None, None]:
+    """Results in order; not many more are in memory than there are threads."""
+    threads = min(cores(), _MOST_THREADS, len(items))
+    with ThreadPoolExecutor(threads) as pool:
+        begun: deque[Future[U]] = deque()
+        for item in items:
+            if len(begun) == threads:
+                yield begun.popleft().result()
+            begun.append(pool.submit(work, item))
+        while begun:
+            yield begun.popleft().result()
 
 
 def form_of(description: Description) -> Form:
@@ -226,12 +278,17 @@ def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
         ShardError: It cannot be read.
     """
     with open_shard(path) as file, reading(path):
-        names = array_names(file)
-        for first in range(0, len(file["targets"]), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            arrays = {name: file[name][part] for name in names}
-            arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
-            yield arrays, [sha256(image) for image in arrays["images"]]
+        yield from _blocks_of(file)
+
+
+def _blocks_of(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
+    """As `read_again`, of a file that is open."""
+    names = array_names(file)
+    for first in range(0, len(file["targets"]), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        arrays = {name: file[name][part] for name in names}
+        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+        yield arrays, [sha256(image) for image in arrays["images"]]
 
 
 def verify(split: SplitInfo) -> None:

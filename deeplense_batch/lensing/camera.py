@@ -101,18 +101,26 @@ def blurred(sky: Tensor, matrix: Tensor) -> Tensor:
 
     Arguments:
         sky: Brightness, (B, W, W) float.
-        matrix: A, (N, W) float64 on the CPU, near whose diagonal all weights are.
+        matrix: A, (N, W) float64 on the CPU, near whose diagonal all weights are; kept, as that
+            of `camera_matrix` is.
 
     Returns:
         (B, N, N) float.
     """
+    bands = _bands(matrix, sky.device, sky.dtype)
+    half = torch.cat([rows @ sky[:, columns] for rows, columns in bands], 1)
+    return torch.cat([half[..., columns] @ rows.T for rows, columns in bands], 2)
+
+
+@lru_cache(maxsize=8)  # a tensor is found again by what it is, not by its values
+def _bands(matrix: Tensor, device: torch.device, dtype: torch.dtype) -> list[tuple[Tensor, slice]]:
+    """Some rows of a matrix at a time, and the columns in which they have weights."""
     bands = []
     for rows in matrix.split(_BAND):
         used = torch.nonzero(rows.sum(0))[:, 0].tolist()
         columns = slice(used[0], used[-1] + 1)
-        bands.append((rows[:, columns].to(sky), columns))
-    half = torch.cat([rows @ sky[:, columns] for rows, columns in bands], 1)
-    return torch.cat([half[..., columns] @ rows.T for rows, columns in bands], 2)
+        bands.append((rows[:, columns].to(device, dtype), columns))
+    return bands
 
 
 def photon_counts(

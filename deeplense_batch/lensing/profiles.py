@@ -21,6 +21,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,8 @@ __all__ = [
 TINY = 1e-24
 # Below this the ellipse is a circle to 3e-9 of the deflection, and above it nothing divides by 0.
 _LEAST_FLATTENING = 1e-4
+_AT_ONCE = 8  # masses by one launch
+_ONE_BY_ONE = ("cpu",)  # devices on which the fields of one mass fill the cache
 
 
 def sis(x: Tensor, y: Tensor, theta_e: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -123,15 +127,13 @@ def point_masses(
     Returns:
         alpha_x, alpha_y: Deflection, (B, H, W) of `dtype`, arcsec.
     """
-    alpha_x = x.new_zeros(len(centre_x), y.shape[-2], x.shape[-1], dtype=dtype)
-    alpha_y = torch.zeros_like(alpha_x)
-    # One mass at a time keeps the fields in the cache. No addcmul: it rounds once or twice.
-    for cx, cy, squared in zip(*_columns(centre_x, centre_y, theta_m_squared), strict=True):
+
+    def deflections(cx: Tensor, cy: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
         dx, dy = (x - cx).to(dtype), (y - cy).to(dtype)
-        weight = squared.to(dtype) / (dx * dx + (dy * dy + TINY))
-        alpha_x += weight * dx
-        alpha_y += weight * dy
-    return alpha_x, alpha_y
+        weight = squared.to(dtype) / (dx * dx + (dy * dy + TINY))  # no addcmul: see `_summed`
+        return weight * dx, weight * dy
+
+    return _summed(deflections, centre_x, centre_y, theta_m_squared)
 
 
 def tidal_radii(theta_m_squared: Tensor, theta_e: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,15 +188,14 @@ def pseudo_jaffe(
     Returns:
         alpha_x, alpha_y: Deflection, (B, H, W) of `dtype`, arcsec.
     """
-    alpha_x = x.new_zeros(len(centre_x), y.shape[-2], x.shape[-1], dtype=dtype)
-    alpha_y = torch.zeros_like(alpha_x)
-    for cx, cy, *halo in zip(*_columns(centre_x, centre_y, b, cut), strict=True):
+
+    def deflections(cx: Tensor, cy: Tensor, *halo: Tensor) -> tuple[Tensor, Tensor]:
         dx, dy = (x - cx).to(dtype), (y - cy).to(dtype)
         scale, radius = (v.to(dtype) for v in halo)
         slope = pseudo_jaffe_slope(torch.sqrt(dx * dx + (dy * dy + TINY)), scale, radius)
-        alpha_x += slope * dx
-        alpha_y += slope * dy
-    return alpha_x, alpha_y
+        return slope * dx, slope * dy
+
+    return _summed(deflections, centre_x, centre_y, b, cut)
 
 
 def line_mass(
@@ -295,6 +296,33 @@ def _turned_back(
     )
 
 
-def _columns(*values: Tensor) -> list[Tensor]:
-    """Values by mass, (B, N) each, to go with fields of (B, H, W): (N, B, 1, 1)."""
-    return [v.T[:, :, None, None] for v in values]
+def _summed(
+    deflections: Callable[..., tuple[Tensor, Tensor]], *masses: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Add up the deflections of many masses, one after the other, in their order.
+
+    No addcmul, and no sum along an axis: they round in ways that depend on the machine. How many
+    masses are computed at once changes no bit.
+
+    Arguments:
+        deflections: Of some masses, two of (n, B, H, W) from numbers of (n, B, 1, 1).
+        masses: Their numbers, (B, N) each.
+
+    Returns:
+        alpha_x, alpha_y: (B, H, W).
+    """
+    columns = [v.T[:, :, None, None] for v in masses]
+    if columns[0].device.type in _ONE_BY_ONE:
+        terms: Iterable[tuple[Tensor, ...]] = (
+            deflections(*one) for one in zip(*columns, strict=True)
+        )
+    else:
+        several = zip(*(column.split(_AT_ONCE) for column in columns), strict=True)
+        terms = (term for some in several for term in zip(*deflections(*some), strict=True))
+    sums: tuple[Tensor, ...] = ()
+    for term in terms:
+        sums = sums or tuple(map(torch.zeros_like, term))
+        for total, part in zip(sums, term, strict=True):
+            total += part
+    along_x, along_y = sums  # there is a mass
+    return along_x, along_y

@@ -1,25 +1,18 @@
-"""Draw the scenes of a preset and trace their rays.
+"""What is drawn for an image: its scene, and the noise of its exposure.
 
 A scene is a handful of named numbers, drawn from one stream of random numbers per image: first all
-that is independent of the class, then the substructure, last the noise. A batch of scenes
-becomes images without noise by the lens equation,
+that is independent of the class, then the substructure, last the noise. `rays` makes the image in
+between. ``theta_e`` of a scene is the Einstein radius of lens and substructure together;
+`lens_radius` says what is left for the lens alone.
 
-    beta = theta - alpha_lens - alpha_shear - alpha_substructure    image = A source(beta) A^T
-
-with A the camera's matrix. ``theta_e`` of a scene is the Einstein radius of lens and substructure
-together; `lens_radius` says what is left for the lens alone.
-
-Images are the same on every machine. Libraries round their last digit in their own way, by
-processor, thread and version, so no result may depend on it:
-
-- numbers of a scene are rounded to float32 before they are used and stored;
-- fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
-  754 rounds in one way only. Counts drawn from them differ where the last digit of a float64
-  decides: by estimate, in one of 1e12 pixels.
+Streams are numpy's and stay on the processor, whatever device traces the rays: they are what
+fixes an image, to the last count. Libraries round the last digit in their own way, by processor,
+thread and version, so numbers of a scene are rounded to float32 before they are used and stored.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,32 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.lensing.camera import (
-    blurred,
-    camera_matrix,
-    fine_grid,
-    kernel_matrix,
-    photon_counts,
-    readout_counts,
-)
+from deeplense_batch.lensing.camera import photon_counts, readout_counts
 from deeplense_batch.lensing.cosmology import (
     angular_distances,
     einstein_radius_squared,
     luminosity_distances_by_mistake,
 )
-from deeplense_batch.lensing.light import sersic
-from deeplense_batch.lensing.profiles import (
-    line_mass,
-    line_share_inside,
-    point_masses,
-    points_on_line,
-    pseudo_jaffe,
-    pseudo_jaffe_slope,
-    shear,
-    sie,
-    sis,
-    tidal_radii,
-)
+from deeplense_batch.lensing.profiles import line_share_inside, pseudo_jaffe_slope, tidal_radii
 from deeplense_batch.simulation.distributions import draw_one, rounded
 from deeplense_batch.simulation.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
 
@@ -64,13 +38,10 @@ __all__ = [
     "Scene",
     "Scenes",
     "as_batch",
-    "deflection",
     "draw_scene",
-    "lens_deflection",
+    "draw_scenes",
     "lens_radius",
     "observe",
-    "render",
-    "source_light",
     "squared_radii",
     "without_substructure",
 ]
@@ -86,30 +57,46 @@ Scenes = dict[str, Tensor]  # the same with a first axis B
 
 _LEAST_LENS = 0.8  # of the Einstein radius, left to a lens that pays for its substructure
 _TRIES = 100
-_EXACT = torch.float32  # of sums over masses, by operations that are the same on every machine
 _RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
 def draw_scene(preset: Preset, target: int, random: Generator) -> Scene:
-    """Draw one scene.
+    """Draw one scene; arguments as of `draw_scenes`, for one image."""
+    return draw_scenes(preset, [target], [random])[0]
+
+
+def draw_scenes(
+    preset: Preset, targets: Sequence[int], streams: Sequence[Generator]
+) -> list[Scene]:
+    """Draw scenes, each from its own stream; what needs tensors is computed for all at once.
 
     Arguments:
         preset: The distributions.
-        target: Number of the class in `CLASSES`.
-        random: The stream of this image; noise is drawn from what is left of it.
+        targets: Number of each class in `CLASSES`.
+        streams: Of the images; noise is drawn from what is left of them.
 
     Returns:
-        The scene; without halos or a vortex their masses are zero.
+        The scenes; without halos or a vortex their masses are zero.
+
+    Raises:
+        ShardError: Substructure takes too much of a lens, however often it is drawn.
     """
-    numbers = _draw_smooth(preset, random)
-    theta_e = numbers["theta_e"]
-    share = None if preset.fraction is None else draw_one(preset.fraction, random)
-    scene = {name: rounded(value) for name, value in numbers.items()}
+    numbers = _draw_smooth(preset, streams)
+    fraction = preset.fraction
+    shares = [None if fraction is None else draw_one(fraction, stream) for stream in streams]
+    scenes = [{name: rounded(value) for name, value in own.items()} for own in numbers]
+    undone = list(range(len(scenes)))
     for _ in range(_TRIES):
-        drawn = _draw_substructure(preset, CLASSES[target], theta_e, share, random)
-        scene |= {name: rounded(value) for name, value in drawn.items()}
-        if _leaves_a_lens(preset, scene):
-            return scene
+        for i in undone:
+            name, theta_e = CLASSES[targets[i]], numbers[i]["theta_e"]
+            drawn = _draw_substructure(preset, name, theta_e, shares[i], streams[i])
+            scenes[i] |= {name: rounded(value) for name, value in drawn.items()}
+        undone = [i for i in undone if _takes_mass(preset, scenes[i])]
+        if undone:
+            enough = _leave_a_lens(preset, [scenes[i] for i in undone])
+            undone = [i for i, one in zip(undone, enough, strict=True) if not one]
+        if not undone:
+            return scenes
     raise ShardError(
         f"preset {preset.name}: substructure took more than {1 - _LEAST_LENS:.0%} of the "
         f"Einstein radius in {_TRIES} draws; lower its masses"
@@ -127,78 +114,6 @@ def without_substructure(scenes: Scenes) -> Scenes:
     vortex[:, 0] = 0.0
     bare = {"halos": torch.zeros_like(scenes["halos"]), "vortex": vortex}
     return scenes | bare | {"substructure_fraction": torch.zeros_like(scenes["theta_e"])}
-
-
-def render(
-    preset: Preset, scenes: Scenes, size: int, *, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Images without noise and sky.
-
-    Arguments:
-        preset: What the scenes were drawn from.
-        scenes: A batch of B.
-        size: Pixels along a side.
-        device: Where fields are computed; the numbers of a scene stay on the CPU.
-
-    Returns:
-        Brightness, (B, size, size) float64 on `device`, in the unit of the source's intensity.
-    """
-    grid = fine_grid(size, preset.pixel_scale, preset.supersampling)
-    x, y = (v.to(device) for v in grid)
-    alpha_x, alpha_y = deflection(preset, scenes, x, y)
-    sky = source_light(preset, scenes, x - alpha_x, y - alpha_y)
-    return blurred(sky, _blur(preset, size))
-
-
-def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
-    """Brightness of the sources at positions of the source plane, (B, H, W) of the type of `x`."""
-    names = ("centre_x", "centre_y", "radius", "n", "q", "phi")
-    numbers = scenes["source"].to(x)[..., None, None].unbind(1)
-    galaxy = dict(zip(names, numbers, strict=True))
-    return sersic(x, y, intensity=preset.source.intensity, **galaxy)
-
-
-def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Deflection by everything in a scene.
-
-    Arguments:
-        preset: What the scenes were drawn from.
-        scenes: A batch of B.
-        x: Columns, (1, 1, W) float, arcsec.
-        y: Rows, (1, H, 1) float, arcsec.
-
-    Returns:
-        alpha_x, alpha_y: (B, H, W) of the type of `x`, arcsec.
-    """
-    alpha = lens_deflection(preset, scenes, x, y)
-    halos, vortex = squared_radii(preset, scenes)
-    rows, used = torch.nonzero(halos.sum(1))[:, 0], halos.sum(0) > 0
-    if len(rows):
-        cx, cy = scenes["halos"][rows][:, used, 1:].to(x).unbind(2)
-        masses, theta_e = halos[rows][:, used].to(x), scenes["theta_e"][rows, None]
-        _add_to_rows(alpha, rows, _halo_deflection(preset, x, y, cx, cy, masses, theta_e))
-    rows = torch.nonzero(vortex)[:, 0]
-    if len(rows):
-        line = _vortex(preset.vort.points, x, y, scenes["vortex"][rows], vortex[rows])
-        _add_to_rows(alpha, rows, line)
-    return alpha
-
-
-def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Deflection by the smooth lens and the shear alone; the rest as `deflection`."""
-    radius = _field(lens_radius(preset, scenes), x)
-    middle_x, middle_y, q, phi = scenes["lens"].unbind(1)
-    u, v = x - _field(middle_x, x), y - _field(middle_y, x)
-    round_ = bool((q == 1).all())
-    lens = sis(u, v, radius) if round_ else sie(u, v, radius, _field(q, x), _field(phi, x))
-    g1, g2 = scenes["shear"].unbind(1)
-    sheared = shear(x, y, _field(g1, x), _field(g2, x))
-    return lens[0] + sheared[0], lens[1] + sheared[1]
-
-
-def _field(values: Tensor, like: Tensor) -> Tensor:
-    """Numbers of a batch, (B,), to go with fields of (B, H, W)."""
-    return values.to(like)[:, None, None]
 
 
 def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
@@ -239,23 +154,6 @@ def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: 
         slope = pseudo_jaffe_slope(torch.hypot(dx, dy), b, cut)
         total[row] = (slope * (dx * cos + dy * sin)).sum()
     return total / _RING
-
-
-def _add_to_rows(
-    totals: tuple[Tensor, Tensor], rows: Tensor, fields: tuple[Tensor, Tensor]
-) -> None:
-    """Add fields of some scenes of a batch to those of all."""
-    for total, field in zip(totals, fields, strict=True):
-        total.index_add_(0, rows.to(total.device), field.to(total))
-
-
-def _halo_deflection(
-    preset: Preset, x: Tensor, y: Tensor, cx: Tensor, cy: Tensor, masses: Tensor, theta_e: Tensor
-) -> tuple[Tensor, Tensor]:
-    if preset.sphere.profile == "point":
-        return point_masses(x, y, cx, cy, masses, _EXACT)
-    b, cut = tidal_radii(masses, theta_e.to(x))
-    return pseudo_jaffe(x, y, cx, cy, b, cut, _EXACT)
 
 
 def observe(
@@ -311,39 +209,27 @@ def _exposed(
     )
 
 
-def _blur(preset: Preset, size: int) -> Tensor:
-    """The matrix A of the camera, (size, size supersampling) float64."""
-    camera, grid = preset.camera, (size, preset.pixel_scale, preset.supersampling)
-    if isinstance(camera, PhotonCamera) and camera.kernel_size:
-        return kernel_matrix(*grid, camera.psf_sigma, camera.kernel_size)
-    return camera_matrix(*grid, camera.psf_sigma)
+def _draw_smooth(preset: Preset, streams: Sequence[Generator]) -> list[dict[str, Any]]:
+    """Draw all numbers of scenes but those of their substructure."""
+    numbers = [_draw_numbers(preset, stream) for stream in streams]
+    if preset.lens.theta_e is None:
+        radii = _mass_radii(preset, *([own[z] for own in numbers] for z in ("z_l", "z_s")))
+        for own, radius in zip(numbers, radii, strict=True):
+            own["theta_e"] = radius
+    return numbers
 
 
-def _vortex(
-    points: int | None, x: Tensor, y: Tensor, vortices: Tensor, squared: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Deflection by B vortices, (B, 5), of squared Einstein radii (B,), both float64."""
-    _, cx, cy, angle, length = vortices.to(x).unbind(1)
-    squared = squared.to(x)
-    if points is None:
-        return line_mass(x, y, *(v[:, None, None] for v in (cx, cy, angle, length, squared)))
-    positions = points_on_line(cx, cy, angle, length, points)
-    masses = (squared / points)[:, None].expand(-1, points)
-    return point_masses(x, y, *positions, masses, _EXACT)
-
-
-def _draw_smooth(preset: Preset, random: Generator) -> dict[str, Any]:
-    """Draw all numbers of a scene but those of its substructure."""
+def _draw_numbers(preset: Preset, random: Generator) -> dict[str, Any]:
+    """What `_draw_smooth` draws for one scene; ``theta_e`` is NaN where its mass says it."""
     draw = partial(draw_one, random=random)
     lens, source, camera = preset.lens, preset.source, preset.camera
-    z_l, z_s = draw(preset.z_l), draw(preset.z_s)
-    theta_e = _mass_radius(preset, z_l, z_s) if lens.theta_e is None else draw(lens.theta_e)
-    ellipse = [*lens.centre.draw(random, 1)[0], draw(lens.q), draw(lens.phi)]
+    numbers: dict[str, Any] = {"z_l": draw(preset.z_l), "z_s": draw(preset.z_s)}
+    numbers["theta_e"] = math.nan if lens.theta_e is None else draw(lens.theta_e)
+    numbers["lens"] = [*lens.centre.draw(random, 1)[0], draw(lens.q), draw(lens.phi)]
     modulus, twice = draw(lens.shear), 2 * draw(lens.shear_angle)
+    numbers["shear"] = modulus * np.cos(twice), modulus * np.sin(twice)
     galaxy = [*source.place.draw(random, 1)[0]]
     galaxy += [draw(source.radius), draw(source.n), draw(source.q), draw(source.phi)]
-    numbers: dict[str, Any] = {"z_l": z_l, "z_s": z_s, "theta_e": theta_e, "lens": ellipse}
-    numbers["shear"] = modulus * np.cos(twice), modulus * np.sin(twice)
     numbers["source"] = galaxy
     if isinstance(camera, ReadoutCamera):
         numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
@@ -374,17 +260,22 @@ def _draw_substructure(
     return {"halos": halos, "vortex": vortex, "substructure_fraction": np.asarray(fraction)}
 
 
-def _leaves_a_lens(preset: Preset, scene: Scene) -> bool:
-    """Whether enough lens mass remains where that of substructure is taken from it."""
-    if preset.budget != "compensated" or not scene["substructure_fraction"]:
-        return True
-    return bool(lens_radius(preset, as_batch([scene])) >= _LEAST_LENS * scene["theta_e"])
+def _takes_mass(preset: Preset, scene: Scene) -> bool:
+    """Whether the mass of its substructure is taken from the lens, and might leave too little."""
+    return preset.budget == "compensated" and bool(scene["substructure_fraction"])
 
 
-def _mass_radius(preset: Preset, z_l: float, z_s: float) -> float:
-    """Einstein radius of the whole mass of the lens as a point, arcsec."""
-    redshifts = torch.tensor([z_l, z_s], dtype=torch.float64)
-    return float(_per_solar_mass(preset, *redshifts) * preset.lens.mass) ** 0.5
+def _leave_a_lens(preset: Preset, scenes: Sequence[Scene]) -> list[bool]:
+    """Whether enough lens mass remains in each scene."""
+    batch = as_batch(scenes)
+    return (lens_radius(preset, batch) >= _LEAST_LENS * batch["theta_e"]).tolist()
+
+
+def _mass_radii(preset: Preset, z_l: Sequence[float], z_s: Sequence[float]) -> list[float]:
+    """Einstein radii of the whole mass of the lens as a point, arcsec."""
+    redshifts = (torch.tensor(z, dtype=torch.float64) for z in (z_l, z_s))
+    squares = _per_solar_mass(preset, *redshifts) * preset.lens.mass
+    return [square**0.5 for square in squares.tolist()]
 
 
 def squared_radii(preset: Preset, scenes: Scenes) -> tuple[Tensor, Tensor]:

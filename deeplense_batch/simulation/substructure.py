@@ -2,41 +2,54 @@
 
 Image j of class c has the index i = 3 j + c and a random stream of its own, made from (seed,
 number of the split, i), from which first the scene is drawn, then its noise. It is the same image
-whatever else is simulated, in whatever batches, shards and processes, on whatever processor
-(`scenes` says how), and a larger set holds a smaller one.
+whatever else is simulated, in whatever batches, shards and processes, on whatever processor and
+device (`scenes` and `rays` say how), and a larger set holds a smaller one.
+
+To make a batch is to draw its scenes, to trace their rays and to expose the images; the first and
+the last are done by processors on every machine, because numpy's streams fix every count.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
-from deeplense_batch.core.machine import cores
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import as_json
 from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.pipeline import made_ahead
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
-from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scene, observe, render
+from deeplense_batch.simulation.rays import Optics, Tracer, optics
+from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe
 
-__all__ = ["Diffusion", "Substructure", "SuperResolution", "preset_of"]
+__all__ = ["Diffusion", "Drawn", "Substructure", "SuperResolution", "preset_of"]
 
 Truths = dict[str, NDArray[np.float64]]
 
+
+class Drawn(NamedTuple):
+    """A batch of which the scenes are drawn, and the noise is not."""
+
+    indices: Sequence[int]
+    streams: Sequence[np.random.Generator]
+    scenes: Sequence[Scene]
+    optics: Optics
+
+
 _SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
+_DRAWN, _DRAWN_BYTES = 16, 1 << 22  # of images without noise that one process has in work
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ class Substructure:
         check_preset(self.distributions, self.size)
         device_of(self.device)
 
-    @property
+    @cached_property
     def distributions(self) -> Preset:
         """The preset with its overrides."""
         return with_overrides(PRESETS[self.preset], self.set_)
@@ -95,8 +108,13 @@ class Substructure:
 
     @property
     def batch(self) -> int:
-        """Images at once: as many fields as fit in the cache of a core, or keep a GPU busy."""
-        return 8 if self.device == "cpu" else 256
+        """Images at once: as many fields as fit in the cache of a core.
+
+        Beside a GPU as many as one process draws at a time; several are rendered at once.
+        """
+        return (
+            8 if self.device == "cpu" else max(1, min(_DRAWN, _DRAWN_BYTES // 8 // self.size**2))
+        )
 
     @property
     def about(self) -> str:
@@ -134,20 +152,40 @@ class Substructure:
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
+        drawn = self.draw(split, indices, seed=seed)
+        return self.expose(drawn, self.tracer.images(drawn.optics))
+
+    def stream(
+        self, asked: Iterable[tuple[str, Sequence[int]]], *, seed: int
+    ) -> Generator[GeneratedBatch, None, None]:
+        """Simulate batch after batch, as `make` does; beside a GPU by `pipeline`, ahead of use."""
+        if self.device == "cpu":
+            for split, indices in asked:
+                yield self.make(split, indices, seed=seed)
+        else:
+            yield from made_ahead(self, asked, seed=seed)
+
+    def draw(self, split: str, indices: Sequence[int], *, seed: int) -> Drawn:
+        """Draw the scenes of some indices."""
         preset, number = self.distributions, self.splits.index(split)
         streams = [np.random.default_rng([seed, number, i]) for i in indices]
-        scenes = [
-            draw_scene(preset, i % len(CLASSES), stream)
-            for i, stream in zip(indices, streams, strict=True)
-        ]
-        device = device_of(self.device)
-        rendered = render(preset, as_batch(scenes), self.size, device=device).cpu().numpy()
-        # Beside a GPU noise would be the slowest part; numpy draws it without Python's lock.
-        threads = 1 if self.device == "cpu" else cores()
-        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-            observed = list(
-                (pool.map if pool else map)(partial(observe, preset), scenes, rendered, streams)
-            )
+        scenes = draw_scenes(preset, [i % len(CLASSES) for i in indices], streams)
+        return Drawn(indices, streams, scenes, optics(preset, as_batch(scenes)))
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What makes images without noise of the optics of what was drawn."""
+        return Tracer(self.distributions, self.size, device_of(self.device))
+
+    def expose(self, drawn: Drawn, rendered: NDArray[np.float64]) -> GeneratedBatch:
+        """Add the noise.
+
+        Arguments:
+            drawn: Whose streams are used up by it.
+            rendered: The images without it, (B, size, size).
+        """
+        preset, (indices, streams, scenes, _) = self.distributions, drawn
+        observed = [*map(partial(observe, preset), scenes, rendered, streams)]
         truth = {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
         truth |= {"index": np.asarray(indices, np.float64)}
         truth |= {"axion_mass_ev": _axion_mass(truth["vortex"])}

@@ -29,13 +29,10 @@ from deeplense_batch.lensing.potentials import (
 )
 from deeplense_batch.lensing.profiles import points_on_line, tidal_radii
 from deeplense_batch.simulation.presets import PhotonCamera, Preset
+from deeplense_batch.simulation.rays import deflection, lens_deflection, render, source_light
 from deeplense_batch.simulation.scenes import (
     Scenes,
-    deflection,
-    lens_deflection,
     lens_radius,
-    render,
-    source_light,
     squared_radii,
     without_substructure,
 )

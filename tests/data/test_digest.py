@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES
 from format_1 import to_format_1
+from made_generator import Numbers
 from made_shards import images_of, write
 
 from deeplense_batch.core.pieces import DamagedPieceError
@@ -23,6 +24,7 @@ from deeplense_batch.data.digest import (
     verify,
 )
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.generate import generate_dataset
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.writer import ShardWriter
 
@@ -163,3 +165,25 @@ def test_files_of_a_split_are_described_once_and_only_by_their_own_kind(tmp_path
     with pytest.raises(DamagedPieceError, match="00001-of-00003") as caught:
         describe_split(paths, simulation=None, on_batch=lambda: None)
     assert caught.value.path == paths[1]
+
+
+def test_files_are_joined_alike_by_any_number_of_threads(tmp_path, monkeypatch):
+    """Each was a split of its own before."""
+    files = []
+    for threads in (1, 2, 8):
+        monkeypatch.setattr(facts_module, "cores", lambda threads=threads: threads)
+        root, counts = tmp_path / str(threads), {"train": {"no": 12, "vort": 11}}
+        generate_dataset(
+            "simulate", Numbers(), "numbers", counts, root, seed=1, shard_size=2, part=0,
+            parts=1, on_batch=lambda: None,
+        )  # fmt: skip
+        files.append([path.read_bytes() for path in sorted(root.glob("*.h5"))])
+    assert len(files[0]) == 12 and files[0] == files[1] == files[2]
+
+
+def test_no_more_files_are_read_ahead_than_there_are_threads(monkeypatch):
+    monkeypatch.setattr(facts_module, "cores", lambda: 2)
+    begun = []
+    results = facts_module._by_threads(lambda i: begun.append(i) or 10 * i, range(9))
+    assert next(results) == 0 and set(begun) <= {0, 1, 2}
+    assert list(results) == [10 * i for i in range(1, 9)]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from made_arrays import number, numbers
 
+from deeplense_batch.lensing import profiles
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.light import sersic
 from deeplense_batch.lensing.profiles import (
@@ -257,3 +258,20 @@ class TestHalos:
         ax, ay = pseudo_jaffe(far, far * 0, *place, b.view(1, 1), cut.view(1, 1))
         assert ax.item() * 500 == pytest.approx(0.1665**2, rel=1e-3)  # r_t / 2 r
         assert ay.item() == 0
+
+
+@pytest.mark.parametrize("count", [1, 8, 25])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of", [point_masses, pseudo_jaffe])
+def test_how_many_masses_are_computed_at_once_changes_no_bit(of, dtype, count, monkeypatch):
+    """As on a GPU, where several are, so that there are fewer launches."""
+    random = torch.Generator().manual_seed(count)
+    x, y = fine_grid(40, 0.1, 1)
+    masses = [torch.randn(3, count, generator=random).double() for _ in range(2)]
+    more = 2 if of is point_masses else 3
+    masses += [torch.rand(3, count, generator=random).double() for _ in range(more - 1)]
+    one_by_one = of(x, y, *masses, dtype)
+    monkeypatch.setattr(profiles, "_ONE_BY_ONE", ())
+    together = of(x, y, *masses, dtype)
+    for a, b in zip(one_by_one, together, strict=True):
+        assert a.dtype == dtype and a.shape == (3, 40, 40) and torch.equal(a, b)

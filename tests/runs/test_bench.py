@@ -14,7 +14,8 @@ from deeplense_batch.data.shards import Split, open_split
 from deeplense_batch.runs.bench import _export
 from deeplense_batch.runs.preflight import examine
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.scenes import as_batch, draw_scene, render
+from deeplense_batch.simulation.rays import render
+from deeplense_batch.simulation.scenes import as_batch, draw_scene
 
 
 def test_bench_tells_ratios_for_every_model_and_the_data_plane(shards, tmp_path, capsys):

@@ -189,6 +189,21 @@ def test_the_device_of_a_simulation_is_that_of_the_flag_and_else_the_job_s(recip
     assert data_digest("set") == digest
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_the_gpu_that_is_asked_for_it_ends_in_a_sentence(recipe, capsys):
+    """By whatever verb: nothing was made, and the machine is unfit."""
+    by_verb = {
+        "simulate": ["substructure", "other", "--images=6", "--device=cuda"],
+        "run": [recipe, "--resources.gpus=1", "--parts=1", "--part=0"],
+    }
+    for verb, words in by_verb.items():
+        code, _, said = typed(capsys, verb, *words)
+        assert code == 4 and said.count("a GPU is asked for and torch sees none") == 1, verb
+        assert said.rstrip().endswith("resources.gpus: 0 or --device cpu run on the CPU")
+        assert "Traceback" not in said and "Error" not in said.replace("FileNotFoundError", "")
+    assert not Path("other").exists() and not Path("set").exists()
+
+
 def test_one_process_makes_a_part(recipe):
     (item, *_) = plan(load_jobs(recipe), "runs")
     with pytest.raises(StartError, match="one process makes a part of a simulation, not 2"):

@@ -31,7 +31,8 @@ from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
-from deeplense_batch.simulation.scenes import as_batch, deflection, draw_scene, lens_radius, render
+from deeplense_batch.simulation.rays import deflection, render
+from deeplense_batch.simulation.scenes import as_batch, draw_scene, lens_radius
 from deeplense_batch.simulation.simulate import generator_class, simulate
 from deeplense_batch.simulation.substructure import Substructure
 from research import fit_common_test_1 as fits

@@ -28,7 +28,8 @@ from deeplense_batch.models import build
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.scenes import render, source_light, without_substructure
+from deeplense_batch.simulation.rays import render, source_light
+from deeplense_batch.simulation.scenes import without_substructure
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.simulation.truth import Truth
 from deeplense_batch.tasks import build_task

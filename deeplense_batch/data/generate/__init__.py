@@ -5,12 +5,20 @@ first (how a set is made), then `generator` (what a new kind of images has to sa
 """
 
 from deeplense_batch.data.generate.dataset import GenerateReport, generate_dataset
-from deeplense_batch.data.generate.generator import GeneratedBatch, ImageGenerator, check_images
+from deeplense_batch.data.generate.generator import (
+    GeneratedBatch,
+    ImageGenerator,
+    StreamingGenerator,
+    check_images,
+    made_in_order,
+)
 
 __all__ = [
     "GenerateReport",
     "GeneratedBatch",
     "ImageGenerator",
+    "StreamingGenerator",
     "check_images",
     "generate_dataset",
+    "made_in_order",
 ]

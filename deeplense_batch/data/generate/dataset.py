@@ -9,11 +9,14 @@ beside it, with ``index``, from which its random numbers come.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,19 @@ import torch
 import deeplense_batch
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.generate.generator import ImageGenerator
+from deeplense_batch.data.generate.generator import (
+    GeneratedBatch,
+    ImageGenerator,
+    made_in_order,
+)
 from deeplense_batch.data.generate.partial_dataset import PartialDataset, Shard, clear
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.data.writer import stratified_order
 
 __all__ = ["GenerateReport", "generate_dataset"]
+
+
+_Batch = tuple[Shard, list[int], GeneratedBatch]  # its shard, and the indices of its images
 
 
 @dataclass(frozen=True)
@@ -206,31 +216,58 @@ class _ShardMaker:
 
     def make(self, shards: Sequence[Shard]) -> None:
         images = self.plan.shards
-        with Progress("made", sum(len(images[shard]) for shard in shards)) as progress:
-            for shard in shards:
-                if shard not in self.work.missing():
-                    progress.advance(len(images[shard]))
-                    continue
+        total = sum(len(images[shard]) for shard in shards)
+        with (
+            Progress("made", total) as progress,
+            contextlib.closing(self._batches(shards)) as made,
+        ):
+            for first in made:
+                shard = first[0]
+                more = -(-len(images[shard]) // self.plan.generator.batch) - 1
+                batches = chain([first], islice(made, more))
                 try:
-                    self._write(shard, progress)
+                    self._write(shard, batches, progress)
                 except FileNotFoundError:
                     if self.work.missing():
                         raise
-                    continue  # another process made this one too, and has completed the set
+                    deque(batches, 0)  # another process made this one too, and completed the set
+                    continue
                 self.made += len(images[shard])
+            progress.advance(total - progress.count)  # what others made meanwhile
 
-    def _write(self, shard: Shard, progress: Progress) -> None:
-        split, indices = shard[0], self.plan.shards[shard]
-        generator = self.plan.generator
+    def _batches(self, shards: Sequence[Shard]) -> Generator[_Batch, None, None]:
+        """The batches of those shards that nobody else has made when their turn comes."""
+        asked: deque[tuple[Shard, list[int]]] = deque()
+
+        def ask() -> Iterator[tuple[str, list[int]]]:
+            step = self.plan.generator.batch
+            for shard in shards:
+                indices = self.plan.shards[shard]
+                if shard not in self.work.missing():
+                    continue
+                for first in range(0, len(indices), step):
+                    asked.append((shard, indices[first : first + step]))
+                    yield shard[0], indices[first : first + step]
+
+        made = made_in_order(self.plan.generator, ask(), seed=self.plan.seed)
+        with contextlib.closing(made):
+            for batch in made:
+                yield *asked.popleft(), batch
+
+    def _write(
+        self,
+        shard: Shard,
+        batches: Iterable[_Batch],
+        progress: Progress,
+    ) -> None:
         with self.work.writing(shard, **self.plan.writer_options) as writer:
-            for first in range(0, len(indices), generator.batch):
-                batch = indices[first : first + generator.batch]
-                made = generator.make(split, batch, seed=self.plan.seed)
-                targets, ids = self._labels(split, batch)
+            for _, indices, made in batches:
+                targets, ids = self._labels(shard[0], indices)
                 writer.append(
-                    made.images, targets=targets, ids=ids, scale=made.scale, truth=made.truth
-                )
-                progress.advance(len(batch))
+                    made.images, targets=targets, ids=ids, scale=made.scale, truth=made.truth,
+                    digests=made.digests,
+                )  # fmt: skip
+                progress.advance(len(indices))
                 self.on_batch()
 
     def _labels(self, split: str, indices: Sequence[int]) -> tuple[list[int], list[str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError
 
-__all__ = ["GeneratedBatch", "ImageGenerator", "check_images"]
+__all__ = [
+    "GeneratedBatch",
+    "ImageGenerator",
+    "StreamingGenerator",
+    "check_images",
+    "made_in_order",
+]
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class GeneratedBatch:
     images: Array  # (n, C, H, W), stored form
     scale: NDArray[np.float64] | None  # (n, C), beside counts
     truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
+    digests: Sequence[bytes] | None = None  # sha256 of each image, where it is known already
 
 
 class ImageGenerator(Protocol):
@@ -77,6 +84,30 @@ class ImageGenerator(Protocol):
         """Make images. Image j of class c of K has the index j K + c; it is a function of
         (seed, split, index) alone.
         """
+
+
+@runtime_checkable
+class StreamingGenerator(ImageGenerator, Protocol):
+    """One that is faster batch after batch than batch by batch."""
+
+    def stream(
+        self, asked: Iterable[tuple[str, Sequence[int]]], *, seed: int
+    ) -> Generator[GeneratedBatch, None, None]:
+        """Make a batch of each split and indices, in order, as `make` does.
+
+        What is asked for may be read ahead of use, in another thread. Close the iterator.
+        """
+
+
+def made_in_order(
+    generator: ImageGenerator, asked: Iterable[tuple[str, Sequence[int]]], *, seed: int
+) -> Generator[GeneratedBatch, None, None]:
+    """Batches of any generator, as `StreamingGenerator.stream` gives them."""
+    if isinstance(generator, StreamingGenerator):
+        yield from generator.stream(asked, seed=seed)
+        return
+    for split, indices in asked:
+        yield generator.make(split, indices, seed=seed)
 
 
 def check_images(generator: ImageGenerator, splits: int, images: int) -> None:

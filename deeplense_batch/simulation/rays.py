@@ -1,0 +1,291 @@
+"""Trace the rays of scenes: from their numbers to images without noise.
+
+A batch of scenes becomes images by the lens equation,
+
+    beta = theta - alpha_lens - alpha_shear - alpha_substructure    image = A source(beta) A^T
+
+with A the camera's matrix. Images are the same on every machine and device, to the last count:
+
+- what is computed for a scene and not for a pixel (`optics`) is computed on the processor;
+- fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
+  754 rounds in one way only. Counts drawn from them differ where the last digit of a float64
+  decides: by estimate, in one of 1e12 pixels;
+- no product of matrices has float32 operands. TF32 concerns nothing else, so that neither
+  ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`` of a container nor `torch.set_float32_matmul_precision`
+  changes an image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deeplense_batch.lensing.camera import blurred, camera_matrix, fine_grid, kernel_matrix
+from deeplense_batch.lensing.light import sersic
+from deeplense_batch.lensing.profiles import (
+    line_mass,
+    point_masses,
+    points_on_line,
+    pseudo_jaffe,
+    shear,
+    sie,
+    sis,
+    tidal_radii,
+)
+from deeplense_batch.simulation.presets import PhotonCamera, Preset
+from deeplense_batch.simulation.scenes import Scenes, lens_radius, squared_radii
+
+__all__ = [
+    "Optics",
+    "Tracer",
+    "deflection",
+    "lens_deflection",
+    "optics",
+    "render",
+    "source_light",
+]
+
+# What the fields of B scenes are computed from, by name, float64 on the CPU; lengths in arcsec,
+# directions in rad, masses as squared Einstein radii.
+#   radius (B,) of the smooth lens    lens (B, 4) x y q phi    shear (B, 2) g1 g2
+#   source (B, 6) x y radius n q phi
+#   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile
+#   vortex (B, 5) x y angle length mass, or (B, P, 3) x y mass of its points
+Optics = dict[str, Tensor]
+
+_log = logging.getLogger(__name__)
+
+_EXACT = torch.float32  # of sums over masses, by operations that are the same on every machine
+_FIELD_BYTES = 1 << 28  # of one field of a batch on a GPU; about twenty are there at a time
+_MOST = 256  # images at once, which keep a GPU busy at any size
+
+
+def optics(preset: Preset, scenes: Scenes) -> Optics:
+    """What the fields of scenes are computed from."""
+    masses, line = squared_radii(preset, scenes)
+    if preset.sphere.profile == "point":
+        radii = masses[..., None]
+    else:
+        radii = torch.stack(tidal_radii(masses, scenes["theta_e"][:, None]), 2)
+    return {name: scenes[name] for name in ("lens", "shear", "source")} | {
+        "radius": lens_radius(preset, scenes),
+        "halos": torch.cat([scenes["halos"][..., 1:], radii], 2),
+        "vortex": _vortex_numbers(preset.vort.points, scenes["vortex"], line),
+    }
+
+
+def _vortex_numbers(points: int | None, vortices: Tensor, squared: Tensor) -> Tensor:
+    if points is None:
+        return torch.cat([vortices[:, 1:], squared[:, None]], 1)
+    _, middle_x, middle_y, angle, length = vortices.unbind(1)
+    x, y = points_on_line(middle_x, middle_y, angle, length, points)
+    return torch.stack([x, y, (squared / points)[:, None].expand(-1, points)], 2)
+
+
+def render(
+    preset: Preset, scenes: Scenes, size: int, *, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Images without noise and sky.
+
+    Arguments:
+        preset: What the scenes were drawn from.
+        scenes: A batch of B.
+        size: Pixels along a side.
+        device: Where fields are computed.
+
+    Returns:
+        Brightness, (B, size, size) float64 on `device`, in the unit of the source's intensity.
+    """
+    return _rendered(preset, optics(preset, scenes), size, torch.device(device))
+
+
+def _rendered(preset: Preset, batch: Optics, size: int, device: torch.device) -> Tensor:
+    """As `render`; nothing in it waits for a GPU."""
+    x, y = _grid(size, preset.pixel_scale, preset.supersampling, device)
+    there = _on_device(batch, x)
+    alpha_x, alpha_y = _deflection(preset, there, x, y)
+    sky = _light(preset, there.numbers["source"], x - alpha_x, y - alpha_y)
+    return blurred(sky, _blur(preset, size))
+
+
+@dataclass
+class Tracer:
+    """Renders on one device, as many images at once as its memory holds.
+
+    Arguments:
+        preset: What scenes are drawn from.
+        size: Pixels along a side.
+        device: Where fields are computed.
+    """
+
+    preset: Preset
+    size: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        field = 8 * (self.size * self.preset.supersampling) ** 2
+        self.most = max(1, min(_FIELD_BYTES // field, _MOST))  # halved where it is too much
+
+    def images(self, batch: Optics) -> NDArray[np.float64]:
+        """All images of a batch, (B, size, size), on the processor."""
+        pieces = [piece.cpu().numpy() for piece in self.pieces(batch)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def pieces(self, batch: Optics) -> Iterator[Tensor]:
+        """The images of a batch in order, in pieces, each as `render` gives them.
+
+        Raises:
+            OutOfMemoryError: One image alone does not fit.
+        """
+        first, count = 0, len(batch["radius"])
+        while first < count:
+            piece = {name: v[first : first + self.most] for name, v in batch.items()}
+            images = self._if_it_fits(piece)
+            if images is None:  # here, outside of `except`, what it had computed is gone
+                torch.cuda.empty_cache()
+                tried, self.most = len(piece["radius"]), len(piece["radius"]) // 2
+                _log.info("%d images at once need too much memory; %d now", tried, self.most)
+                continue
+            first += len(images)
+            yield images
+
+    def _if_it_fits(self, piece: Optics) -> Tensor | None:
+        """The images; None where the device has too little memory for so many."""
+        try:
+            return _rendered(self.preset, piece, self.size, self.device)
+        except torch.OutOfMemoryError:
+            if len(piece["radius"]) == 1:
+                raise
+            return None
+
+
+def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:
+    """Brightness of the sources at positions of the source plane, (B, H, W) of the type of `x`."""
+    return _light(preset, scenes["source"].to(x), x, y)
+
+
+def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by everything in a scene.
+
+    Arguments:
+        preset: What the scenes were drawn from.
+        scenes: A batch of B.
+        x: Columns, (1, 1, W) float, arcsec.
+        y: Rows, (1, H, 1) float, arcsec.
+
+    Returns:
+        alpha_x, alpha_y: (B, H, W) of the type of `x`, arcsec.
+    """
+    return _deflection(preset, _on_device(optics(preset, scenes), x), x, y)
+
+
+def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by the smooth lens and the shear alone; the rest as `deflection`."""
+    return _smooth_deflection(_on_device(optics(preset, scenes), x), x, y)
+
+
+class _There(NamedTuple):
+    """Numbers of a batch beside its fields, of their device and type."""
+
+    numbers: Optics  # of halos and vortices, only those that are there
+    rows: dict[str, Tensor]  # the images that have them, int64
+    is_round: bool  # all lenses are
+
+
+def _on_device(batch: Optics, like: Tensor) -> _There:
+    """Bring the numbers of a batch to its fields, by one copy, for which nothing waits."""
+    parts = dict(batch)
+    for name in ("halos", "vortex"):
+        mass = batch[name][..., -1].flatten(1) if batch[name].ndim == 3 else batch[name][:, -1:]
+        rows = torch.nonzero(mass.sum(1))[:, 0]
+        parts[name], parts[f"{name} rows"] = batch[name][rows], rows.double()
+        if name == "halos":
+            parts[name] = parts[name][:, mass.sum(0) > 0]
+    flat = torch.cat([part.flatten() for part in parts.values()])
+    if like.device.type == "cuda":
+        flat = flat.pin_memory()
+    flat = flat.to(like.device, like.dtype, non_blocking=True)
+    split = flat.split([part.numel() for part in parts.values()])
+    there = {
+        name: values.view(part.shape)
+        for (name, part), values in zip(parts.items(), split, strict=True)
+    }
+    rows_there = {name: there.pop(f"{name} rows").long() for name in ("halos", "vortex")}
+    return _There(there, rows_there, bool((batch["lens"][:, 2] == 1).all()))
+
+
+def _deflection(preset: Preset, there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    totals = _smooth_deflection(there, x, y)
+    for name, of in (("halos", _halo_deflection), ("vortex", _vortex_deflection)):
+        rows, numbers = there.rows[name], there.numbers[name]
+        if len(rows):
+            for total, field in zip(totals, of(preset, x, y, numbers), strict=True):
+                total.index_add_(0, rows, field.to(total))
+    return totals
+
+
+def _smooth_deflection(there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    numbers = there.numbers
+    radius, g1, g2, middle_x, middle_y, q, phi = (
+        v[:, None, None]
+        for v in (numbers["radius"], *numbers["shear"].unbind(1), *numbers["lens"].unbind(1))
+    )
+    u, v = x - middle_x, y - middle_y
+    lens = sis(u, v, radius) if there.is_round else sie(u, v, radius, q, phi)
+    sheared = shear(x, y, g1, g2)
+    return lens[0] + sheared[0], lens[1] + sheared[1]
+
+
+def _halo_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by halos, (B, N, 3 or 4), of a type that is added to the lens's."""
+    if preset.sphere.profile == "point":
+        return _point_deflection(x, y, halos)
+    cx, cy, b, cut = halos.unbind(2)
+    return pseudo_jaffe(x, y, cx, cy, b, cut, _EXACT)
+
+
+def _vortex_deflection(
+    preset: Preset, x: Tensor, y: Tensor, vortices: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Deflection by vortices, (B, 5) or (B, P, 3)."""
+    if preset.vort.points is None:
+        return line_mass(x, y, *vortices[..., None, None].unbind(1))
+    return _point_deflection(x, y, vortices)
+
+
+def _point_deflection(x: Tensor, y: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Deflection by points, (B, N, 3)."""
+    cx, cy, squared = points.unbind(2)
+    return point_masses(x, y, cx, cy, squared, _EXACT)
+
+
+def _light(preset: Preset, sources: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """As `source_light`, of sources (B, 6) of the type of `x`."""
+    names = ("centre_x", "centre_y", "radius", "n", "q", "phi")
+    galaxy = dict(zip(names, sources[..., None, None].unbind(1), strict=True))
+    return sersic(x, y, intensity=preset.source.intensity, **galaxy)
+
+
+@lru_cache(maxsize=8)
+def _grid(
+    size: int, pixel_scale: float, supersampling: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`fine_grid` on a device, kept there: to bring it each time would wait for the device."""
+    x, y = fine_grid(size, pixel_scale, supersampling)
+    return x.to(device), y.to(device)
+
+
+def _blur(preset: Preset, size: int) -> Tensor:
+    """The matrix A of the camera, (size, size supersampling) float64."""
+    camera, grid = preset.camera, (size, preset.pixel_scale, preset.supersampling)
+    if isinstance(camera, PhotonCamera) and camera.kernel_size:
+        return kernel_matrix(*grid, camera.psf_sigma, camera.kernel_size)
+    return camera_matrix(*grid, camera.psf_sigma)
