@@ -63,6 +63,11 @@ class Setting:
     amp: bool = False  # bf16
     channels_last: bool = False
 
+    def __str__(self) -> str:
+        words = [self.model, f"batch {self.batch_size}", f"{self.size} pixels"]
+        words += ["bf16" if self.amp else "float32"] + ["channels_last"] * self.channels_last
+        return ", ".join([*words, f"{self.workers} workers"])
+
     @property
     def torch_device(self) -> torch.device:
         """The device."""
@@ -273,13 +278,16 @@ def compare(setting: Setting, names: Sequence[str], repeats: int) -> dict[str, l
     return rates
 
 
-def lines(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
+def lines(setting: Setting, rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     """The lines of a document: every rate, and ours over each other one, turn by turn."""
-    found = [measured("peers", name, values, "images/s") for name, values in rates.items()]
+    found = [
+        measured("peers", f"{setting}: {name}", values, "images/s")
+        for name, values in rates.items()
+    ]
     for name, values in rates.items() if "ours" in rates else ():
         if name != "ours":
             ratios = [ours / other for ours, other in zip(rates["ours"], values, strict=True)]
-            found.append(measured("peers", f"ours over {name}", ratios))
+            found.append(measured("peers", f"{setting}: ours over {name}", ratios))
     return found
 
 
@@ -301,9 +309,8 @@ def main(words: Sequence[str] | None = None) -> None:
             amp=asked.amp == "bf16", channels_last=asked.channels_last,
         )  # fmt: skip
         rates = compare(setting, asked.ways, asked.repeats)
-    shared = ("model", "size", "batch_size", "steps", "workers", "amp", "channels_last", "beside")
-    facts = machine_facts(asked.device, **{name: getattr(asked, name) for name in shared})
-    show(document([facts, *lines(rates)]), asked.out)
+    facts = machine_facts(asked.device, beside=asked.beside)
+    show(document([facts, *lines(setting, rates)]), asked.out)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -305,7 +305,7 @@ def peers(round_: Round) -> None:
     repeats = round_.sized(3, 2)
     rates: dict[str, list[float]] = {}
     round_.attempt("peers", lambda: rates.update(beside.compare(setting, names, repeats)))
-    for line in beside.lines(rates):
+    for line in beside.lines(setting, rates):
         round_.tell(**line)
     for other in (name for name in rates if name != "ours"):
         ratio = statistics.median(map(_over, rates["ours"], rates[other]))
