@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from benchmarks.gpu_round.record import NotTested, Round
+from benchmarks.gpu_round.record import NotTested, Round, has_engine
 from benchmarks.gpu_round.sets import varied
 from benchmarks.steps import (
     AS_THE_JOB,
@@ -31,6 +31,7 @@ from benchmarks.steps import (
 from deeplense_batch import models
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import Engine
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
@@ -143,6 +144,8 @@ def _no_waits(round_: Round) -> str:
         "float32": {},
         "bf16, channels_last, clip, ema": {**_ALL_AT_ONCE, "engine": {"channels_last": True}},
     }
+    if "graph" in Engine.model_fields:
+        ways["graph"] = {"amp": "bf16", "engine": {"channels_last": True, "graph": "auto"}}
     size, count = round_.sized(150, 32), round_.sized(64, 8)
     for options in ways.values():
         source = loader(varied(round_), round_.torch_device, size=size)
@@ -304,6 +307,23 @@ def _compiled(round_: Round) -> str:
     return f"{found}, {graphs} graphs"
 
 
+def _graphed(round_: Round) -> str:
+    """A CUDA graph: the losses of eager steps."""
+    has_engine("graph")
+    round_.need_cuda("there are no graphs")
+    size, found = 64, {}
+    batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 32)
+    with _without_tf32():
+        for graph in ("off", "auto"):
+            made = stepper(
+                "resnet18", classification(), round_.torch_device, size=size, clip=1.0, ema=0.99,
+                engine={"graph": graph}, **_SGD,
+            )  # fmt: skip
+            found[graph] = _losses(made, batch, 14)
+    assert np.allclose(found["off"], found["auto"], rtol=2e-2), found
+    return f"after 14 steps {found['off'][-1]:.6f} and {found['auto'][-1]:.6f}"
+
+
 def _processes(round_: Round) -> str:
     """What is asked of NCCL (gloo without a GPU), by one process that takes itself for two."""
     backend = "nccl" if round_.cuda else "gloo"
@@ -362,6 +382,7 @@ _CHECKS = {
     "physics-guided networks train": _physics,
     "out of memory halves micro-batches": _halving,
     "compiled steps are eager's": _compiled,
+    "steps of a CUDA graph are eager's": _graphed,
     "every call of the processes": _processes,
     "energy is measured": _energy,
 }

@@ -22,9 +22,8 @@ from benchmarks.gpu_round.program import (
     run_of,
     timed,
 )
-from benchmarks.gpu_round.record import NotTested, Round
+from benchmarks.gpu_round.record import NotTested, Round, has_engine
 from benchmarks.gpu_round.sets import images_of, main_set, varied
-from benchmarks.gpu_round.speed import has_engine
 from deeplense_batch.report.significance import auc_standard_error
 
 __all__ = ["bench", "gpu_tests", "resume", "training", "verbs"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 
 from benchmarks import peers as beside
-from benchmarks.gpu_round.record import NotTested, Round
+from benchmarks.gpu_round.record import NotTested, Round, has_engine
 from benchmarks.gpu_round.sets import main_set
 from benchmarks.steps import AS_THE_JOB, batch_of, classification, loader, step, stepper
 from deeplense_batch import models
-from deeplense_batch.core.job import Engine
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks.task import Batch
 
-__all__ = ["has_engine", "peers", "throughput"]
+__all__ = ["peers", "throughput"]
 
 _Work = Callable[[int], None]  # does so many steps
 _PROFILED = 5  # steps; the profiler takes its time for each launch
@@ -64,16 +64,6 @@ class _Way:
 
 
 _FAST = _Way(amp=True, channels_last=True)
-
-
-def has_engine(field: str) -> None:
-    """End what needs a field of ``engine`` that this version does not have.
-
-    Raises:
-        NotTested: It has none.
-    """
-    if field not in Engine.model_fields:
-        raise NotTested(f"this version has no engine.{field}")
 
 
 class _Meter:
@@ -198,8 +188,8 @@ def _captured(round_: Round, once: Callable[[], None], optimizer: torch.optim.Op
     with torch.cuda.graph(graph):
         once()
 
-    def work(steps: int) -> None:
-        for _ in range(steps):
+    def work(steps: int, kept: object = (once, optimizer)) -> None:
+        for _ in range(steps):  # in the memory of weights and moments, which have to be kept
             graph.replay()
 
     return work
@@ -265,28 +255,39 @@ def _beside_bare(round_: Round, meter: _Meter) -> dict[str, float]:
 
 
 def _profile(round_: Round, name: str, work: _Work, seconds: float) -> None:
-    """Launches, waits and copies of a step, and the share of its seconds the GPU is busy."""
-    from torch.autograd import DeviceType
+    """What a step asks of the GPU; `seconds` are those of a step that is not profiled."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         work(_PROFILED)
         torch.cuda.synchronize()
-    events = seen.key_averages()
+    for what, value in _counts(seen.key_averages(), _PROFILED, seconds).items():
+        round_.number(f"{name}: {what}", value, "")
+
+
+def _counts(events: Iterable[Any], steps: int, seconds: float) -> dict[str, float]:
+    """Launches, waits and copies of a step, and the share of its seconds the GPU is busy.
+
+    Arguments:
+        events: Of a profiler, by name.
+        steps: That were profiled.
+        seconds: Of a step.
+    """
 
     def count(*starts: str) -> float:
-        return sum(event.count for event in events if event.key.startswith(starts)) / _PROFILED
+        return sum(event.count for event in events if event.key.startswith(starts)) / steps
 
-    kernels = [event for event in events if event.device_type == DeviceType.CUDA]
-    busy = sum(event.self_device_time_total for event in kernels) / 1e6 / _PROFILED
-    numbers = {
+    events = list(events)
+    kernels = [  # an operation of the host has the time of its kernels too
+        e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation
+    ]
+    busy = sum(event.self_device_time_total for event in kernels) / 1e6 / steps
+    return {
         "launches a step": count("cudaLaunch", "cuLaunch", "cudaGraphLaunch"),
         "copies a step": count("cudaMemcpy"),
         "waits a step": count("cudaStreamSynchronize", "cudaEventSynchronize"),
-        "busy share of the GPU": busy / seconds,  # of a step that was not profiled
+        "busy share of the GPU": busy / seconds,
     }
-    for what, value in numbers.items():
-        round_.number(f"{name}: {what}", value, "")
 
 
 def peers(round_: Round) -> None:

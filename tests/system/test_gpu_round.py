@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import REPOSITORY
+from torch.autograd import DeviceType
 
 from benchmarks.gpu_round import __main__ as round_main
 from benchmarks.gpu_round import comparison, runs, sets, speed
 from benchmarks.gpu_round.plan import LONG_MINUTES, PARTS, limit_of, order_of
-from benchmarks.gpu_round.record import NotTested, Round, read_lines
+from benchmarks.gpu_round.record import NotTested, Round, has_engine, read_lines
 from deeplense_batch.data.shards import data_digest
 
 ROUND = REPOSITORY / "benchmarks" / "gpu_round.sh"
@@ -231,8 +233,28 @@ def test_a_way_that_fails_stops_no_other(work, monkeypatch, capsys):
 
 def test_what_this_version_does_not_have_is_not_tested():
     with pytest.raises(NotTested, match=r"no engine\.flux_capacitor"):
-        speed.has_engine("flux_capacitor")
-    speed.has_engine("channels_last")
+        has_engine("flux_capacitor")
+    has_engine("channels_last")
+
+
+def test_a_profile_is_counted_by_step_and_the_gpu_is_busy_once():
+    """Kernels alone are time of the GPU: neither what launched them nor ranges around them."""
+
+    def event(key, count, micros=0.0, device=DeviceType.CPU, annotation=False):
+        return SimpleNamespace(
+            key=key, count=count, self_device_time_total=micros, device_type=device,
+            is_user_annotation=annotation,
+        )  # fmt: skip
+
+    events = [
+        event("cudaLaunchKernel", 90), event("cuLaunchKernelEx", 10), event("cudaGraphLaunch", 5),
+        event("cudaMemcpyAsync", 10), event("cudaStreamSynchronize", 5),
+        event("aten::conv2d", 5, 4e6), event("implicit_gemm", 5, 4e6, DeviceType.CUDA),
+        event("Optimizer.step", 5, 3e6, DeviceType.CUDA, annotation=True),
+    ]  # fmt: skip
+    assert speed._counts(iter(events), 5, 1.0) == {
+        "launches a step": 21, "copies a step": 2, "waits a step": 1, "busy share of the GPU": 0.8,
+    }  # fmt: skip
 
 
 def test_epochs_are_as_many_as_there_is_time_for(tmp_path):
