@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -302,6 +303,26 @@ def test_what_is_lacking_is_said_before_anything_runs(tmp_path):
     assert done.returncode == 1 and not out.exists()
     assert "not installed here: torch, torchvision, timm" in done.stderr
     assert "tells how to carry them" in done.stderr
+
+
+def test_wheels_are_installed_where_every_part_finds_them(tmp_path, monkeypatch):
+    wheel = tmp_path / "carried_along-1.0-py3-none-any.whl"
+    info = "carried_along-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("carried_along.py", "")
+        file.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: carried-along\nVersion: 1.0\n"
+        )
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PYTHONPATH", "before")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert not round_main._installed("carried-along")
+    round_main._install(tmp_path, tmp_path / "site")
+    assert round_main._installed("carried-along")
+    assert os.environ["PYTHONPATH"] == f"{tmp_path / 'site'}{os.pathsep}before"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
