@@ -16,62 +16,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.output import show
-from deeplense_batch.core import provenance
-from deeplense_batch.core.distributed import processor
+from benchmarks.documents import Document, document, measured, show
+from benchmarks.machine import machine_facts
 from deeplense_batch.core.job import Job
-from deeplense_batch.core.machine import cores
 from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.report import bootstrap
 
-__all__ = ["CollectBench", "bench_collect"]
+__all__ = ["bench_collect"]
 
 _CLASSES = ("no", "sphere", "vort")
 _SEEDS = 5  # of each model
 _LOOPED = 20  # resamples that scikit-learn is given; more would take as long, one by one
 
 
-@dataclass(frozen=True)
-class CollectBench:
-    """What `bench_collect` measured; `str` gives a table."""
-
-    device: str
-    runs: int
-    samples: int  # of the test slice
-    plan_seconds: float  # of a grid of as many runs, `submit --dry_run`
-    collect_seconds: float
-    peak_memory_gb: float  # of `collect`
-    page_mb: float  # the page itself; what it loads when a model is opened lies beside it
-    status_seconds: float
-    bootstrap_ratio: float  # scikit-learn, resample by resample, over ours
-    versions: dict[str, str]
-
-    def as_json(self) -> dict[str, object]:
-        """The same as plain values, with a schema number."""
-        return {"schema": 1} | asdict(self)
-
-    def __str__(self) -> str:
-        return (
-            f"on {self.device}: {self.runs} runs of {self.samples} test samples\n"
-            f"plan     {self.plan_seconds:.1f} s\n"
-            f"collect  {self.collect_seconds:.1f} s, {self.peak_memory_gb:.2f} GB; "
-            f"a page of {self.page_mb:.1f} MB\n"
-            f"status   {self.status_seconds:.2f} s\n"
-            f"{bootstrap.RESAMPLES} resamples of a macro AUC: {self.bootstrap_ratio:.0f} times as "
-            "fast as scikit-learn, one by one"
-        )
-
-
-def bench_collect(*, runs: int = 1000, samples: int = 3750) -> CollectBench:
+def bench_collect(*, runs: int = 1000, samples: int = 3750) -> Document:
     """Measure planning, `status` and `collect` on made-up runs, and resampling.
 
     Arguments:
@@ -88,18 +54,21 @@ def bench_collect(*, runs: int = 1000, samples: int = 3750) -> CollectBench:
         seconds, memory = _measured("collect", str(root), "--out", f"{folder}/report")
         page = Path(folder, "report/report.html").stat().st_size / 1e6
     ratio = _bootstrap_ratio(targets, logits)
-    device = f"{cores()} cores of {processor()}"
-    return CollectBench(
-        device,
-        runs,
-        samples,
-        planning,
-        seconds,
-        memory,
-        page,
-        status,
-        ratio,
-        provenance.versions(),
+    return document(
+        [machine_facts("cpu")]
+        + [
+            measured("many runs", name, value, unit)
+            for name, value, unit in (
+                ("runs", runs, ""),
+                ("test samples of each", samples, ""),
+                ("submit --dry_run of a grid", planning, "s"),
+                ("status", status, "s"),
+                ("collect", seconds, "s"),
+                ("collect: peak memory", memory, "GB"),
+                ("collect: page", page, "MB"),
+                (f"{bootstrap.RESAMPLES} resamples of a macro AUC: times scikit-learn", ratio, ""),
+            )
+        ]
     )
 
 

@@ -15,24 +15,22 @@ import argparse
 import contextlib
 import importlib.util
 import multiprocessing
-import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.pool import Pool
 
 import numpy as np
 import torch
 
-from benchmarks.output import show
-from deeplense_batch.core import provenance
-from deeplense_batch.core.distributed import DeviceError, device_of, processor
-from deeplense_batch.core.machine import cores
+from benchmarks.documents import Document, document, measured, show
+from benchmarks.machine import machine_facts
+from deeplense_batch.core.distributed import DeviceError, device_of
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset, ReadoutCamera
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scene, squared_radii
 from deeplense_batch.simulation.substructure import Substructure
 
-__all__ = ["SimulationBench", "bench_simulation", "their_image"]
+__all__ = ["bench_simulation", "their_image"]
 
 _IMAGES = {"cpu": 40, "cuda": 20_000}
 _LINE_POINTS = 100
@@ -43,41 +41,21 @@ _THEIRS = "parity"  # the preset that lenstronomy is given
 class Speed:
     """One class of one preset."""
 
-    preset: str
     name: str
-    images_per_s: float  # median of the repeats
-    least: float
-    most: float
-    ratio: float | None  # to lenstronomy, measured in turns; None where it was not asked
+    rates: list[float]  # images/s
+    ratios: list[float]  # to lenstronomy, measured in turns; none where it was not asked
 
-
-@dataclass(frozen=True)
-class SimulationBench:
-    """What `bench_simulation` measured; `str` gives a table."""
-
-    device: str
-    speeds: tuple[Speed, ...]
-    versions: dict[str, str]
-
-    def as_json(self) -> dict[str, object]:
-        """The same as plain values, with a schema number."""
-        return {"schema": 1} | asdict(self)
-
-    def __str__(self) -> str:
-        lines = [
-            f"on {self.device}",
-            "preset         class   images/s (least to most)",
-        ]
-        for s in self.speeds:
-            ratio = "" if s.ratio is None else f", {s.ratio:.1f} times lenstronomy"
-            rate = f"{s.images_per_s:.0f} ({s.least:.0f} to {s.most:.0f})"
-            lines.append(f"{s.preset:<14} {s.name:<7} {rate}{ratio}")
-        return "\n".join(lines)
+    def numbers(self) -> list[dict[str, object]]:
+        """Lines of a document."""
+        lines = [measured("simulator", self.name, self.rates, "images/s")]
+        if self.ratios:
+            lines.append(measured("simulator", f"{self.name}: times lenstronomy", self.ratios))
+        return lines
 
 
 def bench_simulation(
     *, images: int | None = None, repeats: int = 5, device: str = "cpu"
-) -> SimulationBench:
+) -> Document:
     """Measure the presets, and one of them against lenstronomy, where that is installed.
 
     Arguments:
@@ -90,10 +68,7 @@ def bench_simulation(
         DeviceError: There is no such device.
     """
     torch.set_num_threads(1)
-    named = f"one core of {processor()}"
-    if device == "cuda":
-        name = torch.cuda.get_device_name(device_of(device))
-        named = f"{name} and {cores()} cores of {processor()}"
+    device_of(device)  # there is one, or it says so
     there = device == "cpu" and importlib.util.find_spec("lenstronomy") is not None
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) if there else contextlib.nullcontext() as other:
@@ -105,7 +80,7 @@ def bench_simulation(
             for name in ("common_test_1", "parity", "physical")
             for target in (range(len(CLASSES)) if device == "cpu" else (None,))
         ]  # fmt: skip
-    return SimulationBench(named, tuple(speeds), provenance.versions())
+    return document([machine_facts(device)] + [line for s in speeds for line in s.numbers()])
 
 
 def _speed(
@@ -129,10 +104,8 @@ def _speed(
         if turn:
             rates.append(rate)
             ratios += [] if theirs is None else [rate / theirs]
-    median = statistics.median(rates)
-    ratio = statistics.median(ratios) if ratios else None
     name = "all" if target is None else CLASSES[target]
-    return Speed(content.preset, name, median, min(rates), max(rates), ratio)
+    return Speed(f"{content.preset}, {name}", rates, ratios)
 
 
 def _their_seconds(indices: Sequence[int]) -> float:

@@ -1,10 +1,11 @@
-"""Write what the pages in docs/ take from the code: fields of recipes, tasks, models, verbs.
+"""Write what the pages in docs/ take from the code and from results: fields, models, numbers.
 
     .venv/bin/python scripts/write_docs.py
 
 A page holds ``<!-- NAME -->`` and ``<!-- end of NAME -->`` where table NAME of `PARTS` belongs.
 The lines between are replaced, all others are kept. The meaning of a field is the comment beside
-or above it in its class. Run this after a change of a field, a task's option, a model or a verb.
+or above it in its class. Run this after a change of a field, a task's option, a model or a verb,
+and where benchmarks/results/ has a new file.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import importlib
 import inspect
 import io
 import re
+import sys
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -116,6 +119,23 @@ def verbs() -> str:
     return "\n\n".join(parts)
 
 
+def measured(name: str) -> str:
+    """Tables of what was measured, from the files in benchmarks/results/."""
+    if str(DOCS.parent) not in sys.path:
+        sys.path.append(str(DOCS.parent))  # benchmarks/ is no part of the package
+    page = importlib.import_module("benchmarks.page")
+    parts = []
+    for table in page.TABLES[name](page.documents()):
+        title = f"{table.title}:\n\n" if table.title else ""
+        parts.append(title + _cells(table.head, table.rows))
+    return "\n\n".join(parts)
+
+
+_MEASURED = (
+    "machines", "training", "steps", "peers", "job", "options", "simulator", "predictions", "many",
+    "comparison",
+)  # fmt: skip
+
 PARTS: dict[str, Callable[[], str]] = {
     "fields": lambda: sections(Job),
     "simulate-fields": lambda: sections(Simulation),
@@ -124,7 +144,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "models": models,
     "verbs": verbs,
-}
+} | {f"measured-{name}": partial(measured, name) for name in _MEASURED}
 
 
 def comments(model: type[BaseModel]) -> dict[str, str]:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from benchmarks.gpu_round.record import NotTested, Round
-from benchmarks.gpu_round.sets import CLASSES, VARIED
-from benchmarks.gpu_round.steps import (
+from benchmarks.gpu_round.record import NotTested, Round, has_engine
+from benchmarks.gpu_round.sets import varied
+from benchmarks.steps import (
     AS_THE_JOB,
+    CLASSES,
     EVERYTHING,
     batch_of,
     classification,
@@ -30,6 +31,7 @@ from benchmarks.gpu_round.steps import (
 from deeplense_batch import models
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import Engine
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
@@ -66,7 +68,7 @@ def _batches_agree(round_: Round) -> str:
             for size in round_.sized((None, 64, 224), (None, 32)):
                 a, b = (
                     batch_of(
-                        loader(VARIED, device, size=size, stretch=stretch), 16, augment
+                        loader(varied(round_), device, size=size, stretch=stretch), 16, augment
                     ).images
                     for device in (round_.torch_device, _CPU)
                 )
@@ -81,7 +83,7 @@ def _batches_agree(round_: Round) -> str:
 def _residence(round_: Round) -> str:
     """Wherever the images are kept, the batches are the same to the last bit."""
     kinds = ("device", "host", "off")
-    sources = [loader(VARIED, round_.torch_device, resident=kind) for kind in kinds]
+    sources = [loader(varied(round_), round_.torch_device, resident=kind) for kind in kinds]
     places = order(shuffled(len(sources[0]), seed=1, epoch=0), 37)
     batches = (source.batches(places, AS_THE_JOB, seed=1) for source in sources)
     for same in zip(*batches, strict=True):
@@ -104,7 +106,7 @@ def _steps_agree(round_: Round) -> str:
         a, b = (
             _losses(
                 stepper(model, classification(), device, size=size, **_SGD),
-                batch_of(loader(VARIED, device, size=size), 16),
+                batch_of(loader(varied(round_), device, size=size), 16),
             )
             for device in (round_.torch_device, _CPU)
         )
@@ -116,7 +118,7 @@ def _steps_agree(round_: Round) -> str:
 def _precisions_agree(round_: Round) -> dict[str, float]:
     """TF32, bf16, fp16 and channels_last begin like float32."""
     size = round_.sized(64, 32)
-    batch = batch_of(loader(VARIED, round_.torch_device, size=size), 32)
+    batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 32)
     last = {"channels_last": True}
     ways: dict[str, dict[str, Any]] = {
         "float32": {}, "channels_last": {"engine": last}, "bf16": {"amp": "bf16"},
@@ -142,9 +144,11 @@ def _no_waits(round_: Round) -> str:
         "float32": {},
         "bf16, channels_last, clip, ema": {**_ALL_AT_ONCE, "engine": {"channels_last": True}},
     }
+    if "graph" in Engine.model_fields:
+        ways["graph"] = {"amp": "bf16", "engine": {"channels_last": True, "graph": "auto"}}
     size, count = round_.sized(150, 32), round_.sized(64, 8)
     for options in ways.values():
-        source = loader(VARIED, round_.torch_device, size=size)
+        source = loader(varied(round_), round_.torch_device, size=size)
         made = stepper(
             _small_model(round_), classification(), round_.torch_device, size=size, **options
         )  # fmt: skip
@@ -189,7 +193,9 @@ def _diffusion_waits(round_: Round) -> dict[str, float]:
         made = stepper(
             "unet", task, round_.torch_device, size=size, options=shape, **_ALL_AT_ONCE
         )  # fmt: skip
-        batch = batch_of(loader(VARIED, round_.torch_device, size=size), round_.sized(32, 8))
+        batch = batch_of(
+            loader(varied(round_), round_.torch_device, size=size), round_.sized(32, 8)
+        )
         losses = _losses(made, batch, 2)
         assert all(map(math.isfinite, losses)), f"{name}: {losses}"
         found[name] = _waits(round_, made, batch)
@@ -220,7 +226,7 @@ def _every_model(round_: Round) -> str:
             name, classification(), round_.torch_device, size=size, amp="bf16", clip=1.0, lr=1e-4,
             engine={"channels_last": True},
         )  # fmt: skip
-        batch = batch_of(loader(VARIED, round_.torch_device, size=size), 8)
+        batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 8)
         losses = _losses(made, batch, 2)
         made.model.eval()
         with torch.inference_mode():
@@ -243,7 +249,7 @@ def _physics(round_: Round) -> dict[str, float]:
     names = ("lens_pinn", "physics_resnet50", "lens_vit_pinn")
     for name in round_.sized(names, names[:1]):
         task = build_task("physics_guided", classes=CLASSES, frame=Frame(1, size, 0.05))
-        source = loader(VARIED, round_.torch_device, size=size)
+        source = loader(varied(round_), round_.torch_device, size=size)
         task.fit_statistics(source.targets.cpu().numpy(), source.truth)
         for amp in round_.sized(("off", "bf16"), ("off",)):
             made = stepper(name, task, round_.torch_device, size=size, amp=amp, lr=1e-4)
@@ -256,7 +262,7 @@ def _physics(round_: Round) -> dict[str, float]:
 def _halving(round_: Round) -> str:
     """Out of memory: micro-batches are halved, and the step is that of small ones."""
     round_.need_cuda("memory of a processor does not run out so")
-    batch = batch_of(loader(VARIED, round_.torch_device), 480)
+    batch = batch_of(loader(varied(round_), round_.torch_device), 480)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     room = torch.cuda.memory_reserved() + 2.5e9
@@ -280,7 +286,7 @@ def _halving(round_: Round) -> str:
 def _compiled(round_: Round) -> str:
     """torch.compile: the losses of eager, and how often it compiles over unequal batches."""
     size, found = round_.sized(64, 32), {}
-    source = loader(VARIED, round_.torch_device, size=size)
+    source = loader(varied(round_), round_.torch_device, size=size)
     places = order(shuffled(len(source), seed=0, epoch=0), 70) * 2
     for name, engine in (("eager", {}), ("compiled", {"compile": True})):
         if engine and round_.small:
@@ -299,6 +305,23 @@ def _compiled(round_: Round) -> str:
     graphs = counters["stats"]["unique_graphs"]
     round_.number("graphs compiled for unequal batches", graphs, "")
     return f"{found}, {graphs} graphs"
+
+
+def _graphed(round_: Round) -> str:
+    """A CUDA graph: the losses of eager steps."""
+    has_engine("graph")
+    round_.need_cuda("there are no graphs")
+    size, found = 64, {}
+    batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 32)
+    with _without_tf32():
+        for graph in ("off", "auto"):
+            made = stepper(
+                "resnet18", classification(), round_.torch_device, size=size, clip=1.0, ema=0.99,
+                engine={"graph": graph}, **_SGD,
+            )  # fmt: skip
+            found[graph] = _losses(made, batch, 14)
+    assert np.allclose(found["off"], found["auto"], rtol=2e-2), found
+    return f"after 14 steps {found['off'][-1]:.6f} and {found['auto'][-1]:.6f}"
 
 
 def _processes(round_: Round) -> str:
@@ -324,7 +347,7 @@ def _every_call(round_: Round, world: World) -> None:
     world.barrier()
     world.broadcast_buffers(network)
     world.broadcast({"a": np.ones(3)})
-    batch = batch_of(loader(VARIED, round_.torch_device, size=size), 8)
+    batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 8)
     for engine in ({}, {"channels_last": True}):
         made = stepper(
             "test_resnet", classification(), round_.torch_device, size=size, engine=engine,
@@ -359,6 +382,7 @@ _CHECKS = {
     "physics-guided networks train": _physics,
     "out of memory halves micro-batches": _halving,
     "compiled steps are eager's": _compiled,
+    "steps of a CUDA graph are eager's": _graphed,
     "every call of the processes": _processes,
     "energy is measured": _energy,
 }

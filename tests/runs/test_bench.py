@@ -79,18 +79,20 @@ def test_what_is_wrong_is_usage(flag, capsys):
 def test_the_simulator_beside_lenstronomy(tmp_path, capsys):
     simulation.main(["--repeats=1", f"--out={tmp_path}/b.json"])
     shown = capsys.readouterr().out
-    speeds = json.loads((tmp_path / "b.json").read_text())["speeds"]
-    assert len(speeds) == 9 and all(speed["images_per_s"] > 0 for speed in speeds)
-    beside = [speed for speed in speeds if speed["ratio"] is not None]
-    assert {speed["preset"] for speed in beside} == {"parity"} and len(beside) == 3
+    numbers = json.loads((tmp_path / "b.json").read_text())["numbers"]
+    rates = [number for number in numbers if number["unit"] == "images/s"]
+    assert len(rates) == 9 and all(rate["value"] > 0 for rate in rates)
+    beside = [number["name"] for number in numbers if "times lenstronomy" in number["name"]]
+    assert len(beside) == 3 and all(name.startswith("parity, ") for name in beside)
     assert "times lenstronomy" in shown
 
 
 def test_the_collector_on_made_up_runs():
-    report = collect.bench_collect(runs=10, samples=300)
-    assert report.collect_seconds > report.status_seconds > 0 and report.plan_seconds > 0
-    assert report.peak_memory_gb > 0 and report.page_mb > 0
-    assert "10 runs of 300 test samples" in str(report) and report.as_json()["schema"] == 1
+    made = collect.bench_collect(runs=10, samples=300)
+    found = {number["name"]: number["value"] for number in made["numbers"]}
+    assert found["collect"] > found["status"] > 0 and found["submit --dry_run of a grid"] > 0
+    assert found["collect: peak memory"] > 0 and found["collect: page"] > 0
+    assert (found["runs"], found["test samples of each"]) == (10, 300)
 
 
 @pytest.mark.parametrize("target", range(3))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_round.sets import CLASSES
 from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Augment, Job
@@ -18,7 +17,18 @@ from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.step import Stepper
 
-__all__ = ["AS_THE_JOB", "EVERYTHING", "batch_of", "classification", "loader", "step", "stepper"]
+__all__ = [
+    "AS_THE_JOB",
+    "CLASSES",
+    "EVERYTHING",
+    "batch_of",
+    "classification",
+    "loader",
+    "step",
+    "stepper",
+]
+
+CLASSES = ("no", "sphere", "vort")
 
 AS_THE_JOB = Augment(flips=True, degrees=15, translate=0.05, scale=(0.95, 1.05))
 EVERYTHING = Augment(
