@@ -89,7 +89,7 @@ def redraw(
 
 def bench(
     *jobs: Path,  # Recipes, by default jobs/demo.yaml.
-    steps: Positive = 5,  # Training steps of one measurement.
+    steps: Positive | None = None,  # Of one measurement; by default 5, and 100 on a GPU.
     repeats: Positive = 5,  # Measurements of each number; medians are shown.
     device: Device | None = None,  # cpu or cuda, in place of what the jobs ask for.
     out: Path | None = None,  # A JSON file for the numbers.

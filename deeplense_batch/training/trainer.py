@@ -318,7 +318,7 @@ class Trainer:
     def _best(self) -> dict[str, Any]:
         transform = self.train.transform
         return {
-            "model": self.stepper.scored.state_dict(),
+            "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
             "mean": list(transform.mean),
             "sd": list(transform.sd),
