@@ -151,7 +151,8 @@ def _unlike(models: Sequence[ModelRuns]) -> list[str]:
     notes = []
     for names, runs in groups.items():
         fields = dict.fromkeys(field for run in runs for field in run["resolved"])
-        values = {f: Counter(_shown(run["resolved"].get(f)) for run in runs) for f in fields}
+        known = [run["resolved"] for run in runs]  # of earlier versions with fewer fields
+        values = {f: Counter(_shown(one[f]) for one in known if f in one) for f in fields}
         unlike = [
             f"{field.replace('_', ' ')} {', '.join(f'{v} ({n})' for v, n in counts.items())}"
             for field, counts in values.items()

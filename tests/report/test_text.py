@@ -73,6 +73,8 @@ def test_runs_that_were_carried_out_differently_are_told():
     (note,) = [sentence for sentence in sentences([model]) if "carried out" in sentence]
     assert note.startswith("Note: runs of a were carried out differently")
     assert note.endswith("may change a score: processes 1 (2), 1 and 2 (1).")
+    model.runs[2]["resolved"] = {"processes": [1], "amp": "off", "graph": False}
+    assert not any("carried out" in sentence for sentence in sentences([model]))  # older runs
 
 
 def test_the_last_sentence_is_by_which_code_and_when():
