@@ -104,6 +104,8 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, help="results file; by default benchmarks/results/CARD-DATE.json")
     add("--work", type=Path, help="a folder, not there yet, in which sets and runs are kept")
     add("--wheels", type=Path, help="a folder of wheels to install first")
+    add("--only", nargs="+", choices=PARTS, default=[], metavar="PART",
+        help=f"some parts alone, of {', '.join(PARTS)}")  # fmt: skip
     add("--part", choices=PARTS, help=argparse.SUPPRESS)
     add("--lines", type=Path, help=argparse.SUPPRESS)
     add("--ends", type=float, help=argparse.SUPPRESS)
@@ -189,7 +191,7 @@ class _Whole:
         began = time.monotonic()
         self._work.mkdir(parents=True)
         (self._work / "jobs").symlink_to(ROOT / "jobs")
-        order = order_of(self._asked.minutes)
+        order = order_of(self._asked.minutes, self._asked.only)
         for row, names in enumerate(order):
             if (left := self._ends - time.monotonic()) > 0:
                 limit = limit_of(row, order, left)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from benchmarks.gpu_round.record import NotTested, Round, has_engine
+from benchmarks.gpu_round.record import NotTested, Round
 from benchmarks.gpu_round.sets import varied
 from benchmarks.steps import (
     AS_THE_JOB,
@@ -31,7 +31,6 @@ from benchmarks.steps import (
 from deeplense_batch import models
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
-from deeplense_batch.core.job import Engine
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
@@ -144,8 +143,7 @@ def _no_waits(round_: Round) -> str:
         "float32": {},
         "bf16, channels_last, clip, ema": {**_ALL_AT_ONCE, "engine": {"channels_last": True}},
     }
-    if "graph" in Engine.model_fields:
-        ways["graph"] = {"amp": "bf16", "engine": {"channels_last": True, "graph": "auto"}}
+    ways["graph"] = {"amp": "bf16", "engine": {"channels_last": True, "graph": "auto"}}
     size, count = round_.sized(150, 32), round_.sized(64, 8)
     for options in ways.values():
         source = loader(varied(round_), round_.torch_device, size=size)
@@ -309,7 +307,6 @@ def _compiled(round_: Round) -> str:
 
 def _graphed(round_: Round) -> str:
     """A CUDA graph: the losses of eager steps."""
-    has_engine("graph")
     round_.need_cuda("there are no graphs")
     size, found = 64, {}
     batch = batch_of(loader(varied(round_), round_.torch_device, size=size), 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["LONG_MINUTES", "PARTS", "Part", "limit_of", "order_of"]
@@ -44,8 +45,11 @@ _ORDER = (  # those of a row measure no time, and run side by side
 )  # fmt: skip
 
 
-def order_of(minutes: float) -> list[tuple[str, ...]]:
-    """The parts of a round of so many minutes; those of one entry run side by side."""
+def order_of(minutes: float, only: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """The parts of a round of so many minutes, or some; those of one entry run side by side."""
+    if only:
+        rows = [tuple(name for name in row if name in only) for row in _ORDER]
+        return [row for row in rows if row]
     long = minutes >= LONG_MINUTES
     return [row for row in _ORDER if long or not PARTS[row[0]].long]
 

@@ -15,23 +15,11 @@ from benchmarks.documents import measured
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NotTested", "Round", "has_engine", "read_lines"]
+__all__ = ["NotTested", "Round", "read_lines"]
 
 
 class NotTested(Exception):
     """This machine cannot tell; the message says why."""
-
-
-def has_engine(field: str) -> None:
-    """End what needs a field of ``engine`` that this version does not have.
-
-    Raises:
-        NotTested: It has none.
-    """
-    from deeplense_batch.core.job import Engine
-
-    if field not in Engine.model_fields:
-        raise NotTested(f"this version has no engine.{field}")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -18,13 +18,14 @@ from torch import nn
 from torch.autograd import DeviceType
 
 from benchmarks import peers as beside
-from benchmarks.gpu_round.record import NotTested, Round, has_engine
+from benchmarks.gpu_round.record import NotTested, Round
 from benchmarks.gpu_round.sets import main_set
 from benchmarks.steps import AS_THE_JOB, batch_of, classification, loader, step, stepper
 from deeplense_batch import models
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.sampling import order, shuffled
 from deeplense_batch.tasks.task import Batch
+from deeplense_batch.training.precision import choose_kernels
 
 __all__ = ["peers", "throughput"]
 
@@ -51,16 +52,9 @@ class _Way:
         return ", ".join(words + [self.resident] * (self.resident != "device"))
 
     def engine(self) -> dict[str, Any]:
-        """The section of a recipe.
-
-        Raises:
-            NotTested: Nothing of the kind is there yet.
-        """
-        fields: dict[str, Any] = {"channels_last": self.channels_last, "compile": self.compile}
-        if self.graph:
-            has_engine("graph")
-            fields["graph"] = "auto"
-        return fields
+        """The section of a recipe."""
+        graph = "auto" if self.graph else "off"
+        return {"channels_last": self.channels_last, "compile": self.compile, "graph": graph}
 
 
 _FAST = _Way(amp=True, channels_last=True)
@@ -109,6 +103,7 @@ class _Meter:
 def throughput(round_: Round) -> None:
     """Ratios first: what a step costs beside a bare loop, then what may be gained."""
     meter, root = _Meter(round_), main_set(round_)
+    choose_kernels(round_.torch_device, deterministic=False)  # as a run does, for all of them
     for way in (_FAST, _Way(), replace(_FAST, batch=256)):
         meter(f"bare: {way}", partial(_bare, round_, way))
         meter(f"ours: {way}", partial(_ours, round_, way, root))
@@ -120,7 +115,7 @@ def throughput(round_: Round) -> None:
     meter(f"ours, one fixed batch: {_FAST}", partial(_ours, round_, _FAST, root, through=False))
     meter(f"bare, fused AdamW: {_FAST}", partial(_bare, round_, _FAST, fused=True))
     others: list[dict[str, Any]] = [{"ema": 0.999}, {"resident": "host"}, {"resident": "off"}]
-    for way in (replace(_FAST, **more) for more in others):
+    for way in (replace(graph, **more) for more in others):
         meter(f"ours: {way}", partial(_ours, round_, way, root))
     compiled = replace(_FAST, compile=True)
     meter(f"ours: {compiled}", partial(_ours, round_, compiled, root), warm=2)

@@ -21,7 +21,7 @@ from torch.autograd import DeviceType
 from benchmarks.gpu_round import __main__ as round_main
 from benchmarks.gpu_round import comparison, runs, sets, speed
 from benchmarks.gpu_round.plan import LONG_MINUTES, PARTS, limit_of, order_of
-from benchmarks.gpu_round.record import NotTested, Round, has_engine, read_lines
+from benchmarks.gpu_round.record import NotTested, Round, read_lines
 from deeplense_batch.data.shards import data_digest
 
 ROUND = REPOSITORY / "benchmarks" / "gpu_round.sh"
@@ -118,6 +118,7 @@ def test_limits_are_shares_of_what_is_left():
 
 
 def test_a_long_round_has_the_long_parts_last():
+    assert order_of(8, ["resume", "data", "labels"]) == [("data",), ("resume",), ("labels",)]
     short, long = order_of(LONG_MINUTES - 1), order_of(LONG_MINUTES)
     assert long[: len(short)] == short and len(long) > len(short)
     assert all(PARTS[name].long for row in long[len(short) :] for name in row)
@@ -230,12 +231,6 @@ def test_a_way_that_fails_stops_no_other(work, monkeypatch, capsys):
     assert "bare: batch 64, float32" in names and "loader alone: batch 64, float32" in names
     failed = {check["name"] for check in lines(round_, "check") if check["passed"] is False}
     assert "ours: batch 64, float32" in failed
-
-
-def test_what_this_version_does_not_have_is_not_tested():
-    with pytest.raises(NotTested, match=r"no engine\.flux_capacitor"):
-        has_engine("flux_capacitor")
-    has_engine("channels_last")
 
 
 def test_a_profile_is_counted_by_step_and_the_gpu_is_busy_once():
