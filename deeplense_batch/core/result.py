@@ -71,8 +71,8 @@ class Cost(TypedDict, total=False):
     checkpoint_seconds: float  # that the training waited for copies and for the disk
     test_seconds: float
     simulate_seconds: float
-    images_per_s: float  # of training, or simulated
-    peak_memory_gb: float  # of the GPU, or of this process
+    images_per_s: float  # of training, the median epoch: the first one compiles; or simulated
+    peak_memory_gb: float  # of the GPU, images that are kept there included; or of this process
     parameters: int
     device_hours: float  # of every device over every attempt
     gflops: float  # of a forward pass of one image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 
 import torch
@@ -204,7 +205,7 @@ class _Training:
         }
 
     def _cost(self, setup: Setup, joules: list[float | None]) -> Cost:
-        epochs = len(self.directory.read_lines("history.jsonl"))
+        history = self.directory.read_lines("history.jsonl")
         attempts = self.directory.status().attempt
         cuda = self.world.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else provenance.host_memory_gb()
@@ -212,14 +213,14 @@ class _Training:
         # What earlier attempts drew is not known.
         whole = attempts == 1 and len(measured) == len(joules)
         return {
-            "epochs": epochs,
+            "epochs": len(history),
             "attempts": attempts,
             "load_seconds": self.seconds["load"],
             "train_seconds": self.seconds["train"],
             "evaluate_seconds": self.seconds["evaluate"],
             "checkpoint_seconds": self.seconds["checkpoint"],
             "test_seconds": self.seconds["test"],
-            "images_per_s": len(setup.train) * epochs / max(self.seconds["train"], 1e-9),
+            "images_per_s": statistics.median(line["images_per_s"] for line in history),
             "peak_memory_gb": peak,
             "parameters": sum(p.numel() for p in setup.model.parameters()),
             "device_hours": device_hours(self.directory, self.started, self.world.size),
