@@ -28,7 +28,8 @@ COLUMNS = (
     *("job", "task", "learns", "model", "variant", "seed", "state", "reason", "attempts"),
     *("epochs", "planned_epochs", "best_epoch"),
     *("valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
-    *("train_seconds", "images_per_s", "device", "reference_hours", "parameters_m", "gflops"),
+    *("train_seconds", "checkpoint_seconds", "other_seconds", "images_per_s"),
+    *("device", "reference_hours", "parameters_m", "gflops"),
     *("data_digest", "test", "test_samples", "notes", "data_root", "commit", "updated"),
     *("run", "log"),
 )
@@ -195,6 +196,8 @@ def _read_metrics(run: RunDir) -> Row:
         "best_epoch": int(valid["epoch"]),
         "epochs": 1 if evaluated else int(cost["epochs"]),
         "train_seconds": _number(cost["train_seconds"]),
+        "checkpoint_seconds": _number(cost.get("checkpoint_seconds")),
+        "other_seconds": _other_seconds(cost, device["count"]),
         "images_per_s": _number(cost["images_per_s"]),
         "device": f"{device['name']} x{device['count']}".removesuffix(" x1"),
         "parameters_m": int(cost["parameters"]) / 1e6,
@@ -205,6 +208,14 @@ def _read_metrics(run: RunDir) -> Row:
         "notes": [str(note) for note in test.get("notes") or ()] or None,
         "commit": metrics.get("commit"),
     }
+
+
+def _other_seconds(cost: Mapping[str, Any], devices: int) -> float | None:
+    """Wall time of all attempts outside training and validation: loading, testing, waiting."""
+    hours, busy = cost.get("device_hours"), cost.get("evaluate_seconds")
+    if hours is None or busy is None:
+        return None
+    return _number(hours * 3600 / devices - cost["train_seconds"] - busy)
 
 
 _READERS = {

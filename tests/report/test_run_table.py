@@ -10,6 +10,7 @@ import yaml
 from made_runs import lose, make_run
 
 from deeplense_batch.core.job import Evaluation
+from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import Status
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import read_rows, run_row
@@ -34,12 +35,24 @@ def test_a_finished_run_is_a_row(tmp_path):
         "reason": None, "attempts": 1, "epochs": 3, "planned_epochs": 15, "best_epoch": 2,
         "valid_auc": 0.91, "auc": 0.9, "auc_no": 0.9, "auc_sphere": 0.9, "auc_vort": None,
         "accuracy": 0.8, "balanced_accuracy": 0.7, "nll": 0.5, "train_seconds": 60.0,
+        "checkpoint_seconds": None, "other_seconds": None,  # earlier versions did not keep them
         "images_per_s": 420.0, "device": "AMD EPYC, 1 thread", "parameters_m": 11.17,
         "gflops": 1.8, "reference_hours": None,
         "data_digest": "a" * 16, "test": "val[50%:]", "test_samples": 600,
         "notes": None, "data_root": "/data", "commit": "abc123",
         "updated": run.status().updated, "run": str(run.path), "log": str(run.path / "log.txt"),
     }  # fmt: skip
+
+
+def test_time_outside_training_and_validation_is_told(tmp_path):
+    run = make_run(tmp_path)
+    metrics = run.read_json("metrics.json")
+    metrics["cost"] |= {"evaluate_seconds": 12.0, "checkpoint_seconds": 0.5, "device_hours": 0.05}
+    metrics["device"]["count"] = 2
+    write_metrics(run, metrics)
+    row = run_row(run)
+    assert row["checkpoint_seconds"] == 0.5
+    assert row["other_seconds"] == pytest.approx(0.05 * 3600 / 2 - 60 - 12)
 
 
 def test_an_unfinished_run_is_a_row_of_what_is_known(tmp_path):
