@@ -217,7 +217,7 @@ def gradients(**options) -> list[str]:
         )
         for rank in ("0", "1")
     ]  # fmt: skip
-    return [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    return [process.communicate(timeout=PATIENCE)[0].splitlines()[-1] for process in processes]
 
 
 def test_options_of_the_wrapper_change_no_gradient():
