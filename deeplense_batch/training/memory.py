@@ -45,6 +45,5 @@ class Room:
             if size <= 1:
                 raise torch.OutOfMemoryError(fault)
             self.most = math.ceil(size / 2)
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
             _log.warning("out of memory: %d samples at a time from here on", self.most)
