@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         code = verb.act()
     except KeyboardInterrupt:
         code = 130
+        _end_connected(code)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         _write_no_more(sys.stdout)
         code = 0
@@ -56,13 +57,18 @@ def main(argv: list[str] | None = None) -> None:
         code = _exit_code(error)
         if code != 1:
             _complain(_sentence(error, verb))
-        if "torch.distributed" in sys.modules:
-            from deeplense_batch.core.distributed import end_connected
-
-            end_connected(code, error if code == 1 else None)
+        _end_connected(code, error if code == 1 else None)
         if code == 1:
             raise
     sys.exit(code)
+
+
+def _end_connected(code: int, bug: Exception | None = None) -> None:
+    """End at once if this is one of several processes that are connected."""
+    if "torch.distributed" in sys.modules:
+        from deeplense_batch.core.distributed import end_connected
+
+        end_connected(code, bug)
 
 
 def _exit_code(error: Exception) -> int:

@@ -13,6 +13,7 @@ import pytest
 from conftest import typed
 
 from deeplense_batch.cli import data_verbs
+from deeplense_batch.core import distributed
 from deeplense_batch.data.packing import pack as packing
 
 FULL = Path("/dev/full")  # every write to it fails, as on a full disk
@@ -51,6 +52,17 @@ def test_an_error_of_the_machine_is_a_sentence_with_a_place(
     monkeypatch.setattr(packing, "pack", failing(error))
     found, _, told = typed(capsys, "pack", tmp_path, "out")
     assert found == code and told.startswith(said) and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (MemoryError(), 7)])
+def test_a_process_of_several_that_fails_or_is_interrupted_waits_for_no_other(
+    tmp_path, monkeypatch, capsys, error, code
+):
+    ended = []
+    monkeypatch.setattr(distributed, "end_connected", lambda *of: ended.append(of))
+    monkeypatch.setattr(packing, "pack", failing(error))
+    assert typed(capsys, "pack", tmp_path, "out")[0] == code
+    assert [of[0] for of in ended] == [code]
 
 
 def test_an_error_of_the_program_is_not_taken_for_one_of_the_machine(

@@ -6,6 +6,7 @@ The launcher that started the processes has numbered them (`processes`); else a 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import platform
@@ -47,6 +48,7 @@ __all__ = [
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that waits longer waits for one that is dead
 _MIG = re.compile(r"MIG-[\w/-]+")
+_GPU = re.compile(r"(\d+):.*?\(UUID: (GPU-[\w-]+)\)(.*)", re.DOTALL)  # of `nvidia-smi -L`
 _LONGEST = timedelta(days=30)  # of any run
 
 
@@ -310,7 +312,10 @@ def _choose_slice(number: int) -> None:
     asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if local_size() == 1 or torch.cuda.is_initialized():
         return
-    slices = _MIG.findall(asked) or _MIG.findall(nvidia_smi())
+    named = _MIG.findall(asked)
+    if len(named) == 1:  # as Slurm shows a task its own alone
+        return
+    slices = named or _slices_of(asked)
     if not slices:
         return
     if number >= len(slices):
@@ -319,6 +324,15 @@ def _choose_slice(number: int) -> None:
             f"{len(slices)} slices (MIG) for {local_size()} processes"
         )
     os.environ["CUDA_VISIBLE_DEVICES"] = slices[number]
+
+
+def _slices_of(visible: str) -> list[str]:
+    """UUIDs of the slices of the visible GPUs, by their numbers or UUIDs; none if one is whole."""
+    listed = [_GPU.match(part) for part in nvidia_smi().split("GPU ")]
+    names = [name for name in visible.split(",") if name]
+    mine = [gpu for gpu in listed if gpu and (not names or {gpu[1], gpu[2]} & {*names})]
+    cut = [_MIG.findall(gpu[3]) for gpu in mine]
+    return [*itertools.chain(*cut)] if all(cut) else []
 
 
 def _unique_name(device: torch.device) -> str:

@@ -25,7 +25,7 @@ from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.shards import ShardError, Split
 
-__all__ = ["Loader", "Transform"]
+__all__ = ["Loader", "Transform", "side_stream"]
 
 _STATISTICS_IMAGES = 2048  # slices are stratified, so the first images represent all
 _ASINH_SOFTENING = 0.05  # of the range [0, 1]: where asinh and log turn from linear
@@ -99,8 +99,7 @@ class Loader:
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
         self.resident = choose(resident, len(split) * self._rows.row_bytes, device)
-        # One for all passes: each new stream would keep memory of its own.
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._side = side_stream(device)
         self._stored = None if self.resident == "off" else self._load()
 
     def __len__(self) -> int:
@@ -256,6 +255,15 @@ class Loader:
             return stored.to(torch.float32)
         counts = stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
         return counts.div_(self._scale.index_select(0, index)[:, :, None, None])
+
+
+@lru_cache(maxsize=16)
+def side_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """The stream by which images come to a GPU; None of a CPU.
+
+    One for all: each would keep memory of its own.
+    """
+    return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
 @lru_cache(maxsize=16)

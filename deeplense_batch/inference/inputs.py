@@ -24,7 +24,7 @@ from torch import Tensor
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.loader import Loader, Transform, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.shards import (
     NAME,
@@ -278,7 +278,7 @@ class _Bringer:
 
     def __init__(self, transform: Transform, device: torch.device) -> None:
         self._transform, self._device = transform, device
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._side = side_stream(device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """A copy of images as packed, (B, C, H, W) float32: on a CPU what a network sees."""

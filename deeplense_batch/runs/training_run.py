@@ -79,6 +79,12 @@ class _Training:
 
     def carry_out(self) -> Scores:
         """Scores on the test slice; none on every process but the first."""
+        preflight(self.directory.path, self.job, self.world)
+        deterministic = self.job.engine.deterministic
+        with choose_kernels(self.world.device, deterministic=deterministic):
+            return self._carried_out()
+
+    def _carried_out(self) -> Scores:
         setup = self.set_up()
         energy = provenance.Energy(self.world.device.index)
         trainer = self.train(setup)
@@ -89,9 +95,7 @@ class _Training:
         return self.write(setup, trainer, outputs, joules)
 
     def set_up(self) -> Setup:
-        """Look at the machine, and put together what is trained."""
-        preflight(self.directory.path, self.job, self.world)
-        choose_kernels(self.world.device, deterministic=self.job.engine.deterministic)
+        """Put together what is trained."""
         if self.world.device.type == "cpu":  # the number of threads rounds sums differently
             torch.set_num_threads(min(self.job.resources.cpus, cores()))
         setup = set_up(self.job, self.world)

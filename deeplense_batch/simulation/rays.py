@@ -17,7 +17,6 @@ with A the camera's matrix. Images are the same on every machine and device, to 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.room import Room
 from deeplense_batch.lensing.camera import blurred, camera_matrix, fine_grid, kernel_matrix
 from deeplense_batch.lensing.light import sersic
 from deeplense_batch.lensing.profiles import (
@@ -60,8 +60,6 @@ __all__ = [
 #   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile
 #   vortex (B, 5) x y angle length mass, or (B, P, 3) x y mass of its points
 Optics = dict[str, Tensor]
-
-_log = logging.getLogger(__name__)
 
 _EXACT = torch.float32  # of sums over masses, by operations that are the same on every machine
 _FIELD_BYTES = 1 << 28  # of one field of a batch on a GPU; about twenty are there at a time
@@ -132,7 +130,7 @@ class Tracer:
 
     def __post_init__(self) -> None:
         field = 8 * (self.size * self.preset.supersampling) ** 2
-        self.most = max(1, min(_FIELD_BYTES // field, _MOST))  # halved where it is too much
+        self.room = Room(max(1, min(_FIELD_BYTES // field, _MOST)))
 
     def images(self, batch: Optics) -> NDArray[np.float64]:
         """All images of a batch, (B, size, size), on the processor."""
@@ -145,26 +143,12 @@ class Tracer:
         Raises:
             OutOfMemoryError: One image alone does not fit.
         """
-        first, count = 0, len(batch["radius"])
-        while first < count:
-            piece = {name: v[first : first + self.most] for name, v in batch.items()}
-            images = self._if_it_fits(piece)
-            if images is None:  # here, outside of `except`, what it had computed is gone
-                torch.cuda.empty_cache()
-                tried, self.most = len(piece["radius"]), len(piece["radius"]) // 2
-                _log.info("%d images at once need too much memory; %d now", tried, self.most)
-                continue
-            first += len(images)
-            yield images
 
-    def _if_it_fits(self, piece: Optics) -> Tensor | None:
-        """The images; None where the device has too little memory for so many."""
-        try:
+        def rendered(part: slice) -> Tensor:
+            piece = {name: values[part] for name, values in batch.items()}
             return _rendered(self.preset, piece, self.size, self.device)
-        except torch.OutOfMemoryError:
-            if len(piece["radius"]) == 1:
-                raise
-            return None
+
+        return self.room.pieces(len(batch["radius"]), rendered)
 
 
 def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.room import Room
 from deeplense_batch.tasks.task import Arrays, Batch, Task
-from deeplense_batch.training.memory import Room
 from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["InPieces", "evaluate", "outputs_of"]
@@ -88,7 +88,8 @@ class InPieces:
         Raises:
             torch.OutOfMemoryError: There is no room for a single image.
         """
-        pieces = self._room.work(len(batch.images), lambda part: self._predict(batch.part(part)))
+        predict = self._room.pieces(len(batch.images), lambda s: self._predict(batch.part(s)))
+        pieces = list(predict)
         if len(pieces) == 1:
             return pieces[0]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}

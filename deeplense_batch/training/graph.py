@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ __all__ = ["CudaRecorder", "GradientGraph", "Recorder"]
 Shape = tuple[object, ...]
 Sums = dict[str, Tensor]
 Gradient = Callable[[Batch, Tensor], Sums]  # of a batch and the progress, a scalar on the device
+Launch = Callable[[Batch, Tensor, int], Sums]  # the same of a seed, wherever kernels are launched
 
 _LAUNCHED_STEPS = 3  # of each shape: libraries choose their kernels before one is recorded
 _MOST_SHAPES = 4  # an epoch has batches of one size or two; a graph keeps its memory
@@ -61,12 +63,31 @@ class CudaRecorder:
 
     def record(self, function: Callable[[], Sums]) -> tuple[Callable[[], None], Sums]:
         graph = torch.cuda.CUDAGraph()
-        # Other threads read images and write checkpoints meanwhile.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            sums = function()
+        current = torch.cuda.current_stream(self._stream.device)
+        try:
+            # Other threads read images and write checkpoints meanwhile.
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                sums = function()
+        except RuntimeError:
+            self._leave(current)
+            raise
         return graph.replay, sums
+
+    def _leave(self, current: torch.cuda.Stream) -> None:
+        """End a recording that failed, as torch does where it succeeds.
+
+        Else the next operations would run on its stream, no freed memory would be used again, and
+        random numbers be refused ("offset increment outside graph capture").
+        """
+        torch.cuda.set_stream(current)
+        device = self._stream.device
+        with contextlib.suppress(RuntimeError):  # torch has ended it, if no operation broke it
+            torch._C._cuda_endAllocateToPool(device.index, self._pool)
+            torch._C._cuda_releasePool(device.index, self._pool)
+        fresh = torch.Generator(device).graphsafe_get_state()
+        torch.cuda.default_generators[device.index].graphsafe_set_state(fresh)
 
 
 @dataclass(frozen=True)
@@ -84,14 +105,19 @@ class GradientGraph:
 
     Arguments:
         gradient: Leaves the gradients in the parameters, and gives sums of losses, scalars.
+        launch: The same for a seed, with no gradient left of a step before.
         parameters: Of the network.
         recorder: What records.
     """
 
     def __init__(
-        self, gradient: Gradient, parameters: Sequence[Tensor], recorder: Recorder
+        self,
+        gradient: Gradient,
+        launch: Launch,
+        parameters: Sequence[Tensor],
+        recorder: Recorder,
     ) -> None:
-        self._gradient = gradient
+        self._gradient, self._launch = gradient, launch
         self._parameters = list(parameters)
         self._recorder: Recorder | None = recorder
         self._progress = torch.zeros((), device=self._parameters[0].device)
@@ -114,9 +140,9 @@ class GradientGraph:
         self._progress.fill_(progress)
         shape = _shape(batch)
         recorded = self._recorded.get(shape) or self._record(batch, shape)
-        torch.manual_seed(seed)
         if recorded is None:
-            return self._launched(batch)
+            return self._launched(batch, seed)
+        torch.manual_seed(seed)
         for fixed, value in zip(_tensors(recorded.batch), _tensors(batch), strict=True):
             fixed.copy_(value)
         recorded.replay()
@@ -124,11 +150,16 @@ class GradientGraph:
             parameter.grad = gradient
         return {name: value.clone() for name, value in recorded.sums.items()}
 
-    def _launched(self, batch: Batch) -> Sums:
-        self._forget()
+    def drop(self) -> bool:
+        """Record no more, and give up what is recorded, with its memory; whether any was."""
+        had, self._recorder = self.replays, None
+        self._recorded.clear()
+        return had
+
+    def _launched(self, batch: Batch, seed: int) -> Sums:
         if self._recorder is None:
-            return self._gradient(batch, self._progress)
-        return self._recorder.beside(lambda: self._gradient(batch, self._progress))
+            return self._launch(batch, self._progress, seed)
+        return self._recorder.beside(lambda: self._launch(batch, self._progress, seed))
 
     def _record(self, batch: Batch, shape: Shape) -> _Recorded | None:
         """The graph for batches like this one; None where its kernels are launched, this time."""
@@ -137,12 +168,13 @@ class GradientGraph:
             return None
         if len(self._recorded) == _MOST_SHAPES:
             return None
-        fixed = batch.mapped(torch.clone)
-        self._forget()
+        for parameter in self._parameters:  # backward makes new ones: those of a graph are its own
+            parameter.grad = None
         try:
+            fixed = batch.mapped(torch.clone)
             replay, sums = self._recorder.record(lambda: self._gradient(fixed, self._progress))
         except RuntimeError as error:  # out of memory too
-            self._recorder = None
+            self.drop()  # of those before, which draw their random numbers elsewhere now
             _log.warning(
                 "engine.graph: a step of this network cannot be recorded (%s); its kernels are "
                 "launched one by one", " ".join(str(error).split())[:160] or type(error).__name__,
@@ -151,11 +183,6 @@ class GradientGraph:
         recorded = _Recorded(fixed, replay, sums, [p.grad for p in self._parameters])
         self._recorded[shape] = recorded
         return recorded
-
-    def _forget(self) -> None:
-        """Let backward make new gradients: those of a graph are its own."""
-        for parameter in self._parameters:
-            parameter.grad = None
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

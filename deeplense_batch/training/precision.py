@@ -24,19 +24,31 @@ class PrecisionError(RuntimeError):
     exit_code = 4
 
 
-def choose_kernels(device: torch.device, *, deterministic: bool) -> None:
-    """Say how kernels are chosen, before the first of them runs.
+@contextlib.contextmanager
+def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
+    """Say how kernels are chosen, before the first of them runs; in the end all is as before.
 
     Deterministic ones give the same bits on one kind of GPU each time, and are slower. Else the
     fastest of each convolution is looked for, once for each shape, and sums have no fixed order.
     """
-    if device.type != "cuda":
-        return  # a CPU repeats to the last bit as it is
+    if device.type != "cuda":  # a CPU repeats to the last bit as it is
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read with the first product
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
+    _choose(deterministic, deterministic, not deterministic)
+    try:
+        yield
+    finally:
+        _choose(*before)
+
+
+def _choose(algorithms: bool, convolutions: bool, benchmark: bool) -> None:
+    torch.use_deterministic_algorithms(algorithms)
+    torch.backends.cudnn.deterministic = convolutions
+    torch.backends.cudnn.benchmark = benchmark
 
 
 def without_deterministic_form(error: RuntimeError) -> PrecisionError | None:

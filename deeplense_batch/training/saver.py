@@ -58,7 +58,7 @@ def snapshot(state: dict[str, Any]) -> _Snapshot:
     copied = None
     made = _copied(state)
     if torch.cuda.is_initialized():
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event(blocking=True)  # the thread sleeps: no core is kept busy
         copied.record()
     return _Snapshot(made, copied)
 
@@ -134,9 +134,10 @@ class Saver:
     def _add(self, change: Callable[[_Pending], object]) -> None:
         with self._lock:
             change(self._pending)
-            idle, self._writing = not self._writing, True
-        if idle:
+            idle = not self._writing
+        if idle:  # the thread has left: nothing is taken from what waits until the next begins
             self._raise()
+            self._writing = True
             self._last = self._submitted()
 
     def _submitted(self) -> Future[None]:

@@ -23,7 +23,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.models import ModelError
 from deeplense_batch.tasks.task import Batch, Task
-from deeplense_batch.training.graph import CudaRecorder, GradientGraph
+from deeplense_batch.training.graph import CudaRecorder, GradientGraph, Recorder
 from deeplense_batch.training.optim import (
     Ema,
     Schedule,
@@ -81,8 +81,7 @@ class Stepper:
             self._called = compiled(self._shared)
         self._graph: GradientGraph | None = None
         if self._recordable(job):
-            parameters = [*model.parameters()]
-            self._graph = GradientGraph(self._whole, parameters, CudaRecorder(world.device))
+            self._graph = self._recording(CudaRecorder(world.device))
         self._lost = torch.zeros((), dtype=torch.bool, device=world.device)
         self._steps = 0
 
@@ -112,6 +111,17 @@ class Stepper:
             and not job.train.mixup
             and self._task.spec.replayable
         )
+
+    def _recording(self, recorder: Recorder) -> GradientGraph:
+        """Steps of whole batches, which a recorder replays."""
+
+        def gradient(batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+            return self._gradient(batch, len(batch.images), progress)
+
+        def launch(batch: Batch, progress: Tensor, seed: int) -> dict[str, Tensor]:
+            return self._launched(batch, len(batch.images), progress, seed)
+
+        return GradientGraph(gradient, launch, [*self.model.parameters()], recorder)
 
     def start_epoch(self) -> None:
         """Put the model in training mode; frozen parts keep their statistics."""
@@ -182,7 +192,7 @@ class Stepper:
             norm.train()
 
     def _launched(
-        self, batch: Batch, samples: int, progress: float, seed: int
+        self, batch: Batch, samples: int, progress: float | Tensor, seed: int
     ) -> dict[str, Tensor]:
         """The gradient of a batch by kernels launched one by one, and its sums."""
         sums: dict[str, Tensor] = {}
@@ -197,7 +207,7 @@ class Stepper:
             if fault is None:
                 return sums
             self._restore(kept)
-            if self._world.size > 1 or not self._halve(len(batch.images)):
+            if self._world.size > 1 or not self._make_room(len(batch.images)):
                 raise torch.OutOfMemoryError(fault)
 
     def _try(self, gradient: Callable[[], object]) -> str | None:
@@ -228,10 +238,6 @@ class Stepper:
 
     def _restore(self, kept: list[Tensor]) -> None:
         copy_buffers(kept, [*self.model.buffers()])
-
-    def _whole(self, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The gradient of a batch that goes through in one piece, on one process."""
-        return self._gradient(batch, len(batch.images), progress)
 
     def _gradient(
         self, batch: Batch, samples: int, progress: float | Tensor, *, averaged: bool = True
@@ -301,13 +307,22 @@ class Stepper:
         )
         return True
 
+    def _make_room(self, count: int) -> bool:
+        """After running out of memory: give up recorded steps, or else halve micro-batches."""
+        graph, self._graph = self._graph, None
+        if graph is None or not graph.drop():
+            return self._halve(count)
+        torch.cuda.empty_cache()
+        _log.warning("out of memory: steps are not replayed any more, which took memory")
+        return True
+
     def _halve(self, count: int) -> bool:
+        """Halve micro-batches; False where there is nothing left to halve."""
         size = min(self.micro_batch or count, count)
         if size == 1:
             return False
         self.micro_batch = math.ceil(size / 2)
-        if self._world.device.type == "cuda":
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         _log.warning("out of memory: micro-batches of %d from here on", self.micro_batch)
         return True
 

@@ -115,18 +115,28 @@ SLICED = """GPU 0: NVIDIA A100 (UUID: GPU-aa)
   MIG 1g.5gb Device 1: (UUID: MIG-b2)"""
 
 
+BESIDE = f"""{SLICED}
+GPU 1: NVIDIA A100 (UUID: GPU-cc)
+GPU 2: NVIDIA A100 (UUID: GPU-dd)"""
+
+
 @pytest.mark.parametrize(
     ("visible", "listed", "process", "chosen"),
     [
         ("", SLICED, 1, "MIG-b2"),
         ("0", SLICED, 0, "MIG-b1"),
         ("MIG-c1,MIG-c2", SLICED, 1, "MIG-c2"),
+        ("MIG-c1", SLICED, 1, "MIG-c1"),
+        ("1,2", BESIDE, 1, "1,2"),
+        ("GPU-cc,GPU-dd", BESIDE, 1, "GPU-cc,GPU-dd"),
+        ("0", BESIDE, 1, "MIG-b2"),
+        ("", BESIDE, 1, ""),
         ("0,1", "GPU 0: NVIDIA A100 (UUID: GPU-aa)", 1, "0,1"),
         ("0", SLICED, 2, "process 2 of this node has no GPU: there are 2 slices (MIG) for 3"),
     ],
 )
 def test_each_process_has_its_own_slice_of_a_gpu(monkeypatch, visible, listed, process, chosen):
-    """CUDA shows only the first of those that it may see."""
+    """CUDA shows only the first of those that it may see; whole GPUs need no such choice."""
     say(
         monkeypatch, RANK=str(process), WORLD_SIZE="3", LOCAL_RANK=str(process),
         LOCAL_WORLD_SIZE="3", CUDA_VISIBLE_DEVICES=visible, MASTER_ADDR="h", MASTER_PORT="1",

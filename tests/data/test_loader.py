@@ -15,7 +15,7 @@ from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, readers
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data import reader
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.loader import Loader, Transform, side_stream
 from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -186,7 +186,7 @@ _CHILD = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.loader import Loader, Transform, side_stream
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.core.job import Augment
 
@@ -275,3 +275,13 @@ def test_all_kinds_give_the_same_bits_on_a_gpu(root):
         assert given[-1][0].device == device
     for first, *others in zip(*given, strict=True):
         assert all(torch.equal(first, other) for other in others)
+
+
+def test_images_come_to_a_gpu_by_one_stream(monkeypatch):
+    """Predictions on many images open a loader for each piece of them."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: [device])
+    side_stream.cache_clear()
+    first, other = (side_stream(torch.device("cuda", i)) for i in (0, 1))
+    assert side_stream(torch.device("cuda", 0)) is first is not other
+    assert side_stream(torch.device("cpu")) is None
+    side_stream.cache_clear()

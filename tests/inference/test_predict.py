@@ -10,7 +10,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -225,7 +224,7 @@ def test_files_come_to_a_device_as_they_do_to_a_cpu(done, shards, tmp_path, monk
         piece = inputs.pieces(50)[0]
         cpu = torch.device("cpu")
         whole = [b.images for b in inputs.batches(piece, run.transform, cpu, size=8)]
-        other = SimpleNamespace(type="other")
+        other = torch.device("meta")
         monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
         sent = [b.images for b in inputs.batches(piece, run.transform, other, size=8)]
     assert [len(images) for images in sent] == [len(images) for images in whole]

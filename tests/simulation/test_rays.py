@@ -99,7 +99,7 @@ def test_a_batch_that_does_not_fit_is_halved(fits, asked, halved, monkeypatch):
     batch, tracer = drawn("varied", asked), Tracer(PRESETS["varied"], 32, torch.device("cpu"))
     pieces = list(tracer.pieces(batch))
     assert torch.equal(torch.cat(pieces), whole(PRESETS["varied"], batch, 32, torch.device("cpu")))
-    assert {len(piece) for piece in pieces[:-1]} == {halved} and tracer.most == halved
+    assert {len(piece) for piece in pieces[:-1]} == {halved} and tracer.room.most == halved
     assert len(tidied) == len(lost) > 0 and tidied == [None] * len(tidied)
     list(tracer.pieces(batch))
     assert len(lost) == len(tidied)  # nothing was tried again that does not fit
@@ -116,7 +116,7 @@ def test_one_image_that_does_not_fit_is_said(monkeypatch):
 
 def test_large_images_are_fewer_at_once():
     on = torch.device("meta")
-    most = [Tracer(PRESETS["varied"], size, on).most for size in (64, 150, 512, 2048)]
+    most = [Tracer(PRESETS["varied"], size, on).room.most for size in (64, 150, 512, 2048)]
     assert most == [256, 256, 32, 2]
 
 

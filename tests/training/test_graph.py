@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import make_job
@@ -10,7 +12,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.models import build
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
-from deeplense_batch.training.graph import GradientGraph
+from deeplense_batch.training.graph import CudaRecorder
 from deeplense_batch.training.step import Stepper
 
 CLASSES = ("no", "sphere", "vort")
@@ -61,7 +63,7 @@ def stepper_of(shards, task: str, model: str, tape=None, **options) -> tuple[Ste
     if tape is None:
         return stepper, None
     recorder = tape(network.parameters())
-    stepper._graph = GradientGraph(stepper._whole, [*network.parameters()], recorder)
+    stepper._graph = stepper._recording(recorder)
     return stepper, recorder
 
 
@@ -128,6 +130,102 @@ def test_what_cannot_be_recorded_is_launched_and_said_once(shards, caplog):
     assert not unable.graph
     (message,) = [record.getMessage() for record in caplog.records]
     assert "cannot be recorded (operation not permitted when stream is capturing)" in message
+
+
+class OnceAble(Tape):
+    """Records a first shape and no second one."""
+
+    def record(self, function):
+        if self.recorded:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return super().record(function)
+
+
+def test_after_a_recording_that_failed_nothing_is_replayed(shards):
+    """The random numbers of what was recorded before would be those of a step before."""
+    plain, _ = stepper_of(shards, "classification", "test_vit")
+    once, tape = stepper_of(shards, "classification", "test_vit", OnceAble)
+    assert train(plain) == train(once)
+    assert not once.graph and (tape.recorded, tape.replayed) == (1, 1)
+
+
+def test_where_memory_runs_out_what_was_recorded_gives_way_before_batches_are_halved(
+    shards, caplog
+):
+    """Here the last batch of an epoch has no room beside the graph of the others."""
+    stepper, tape = stepper_of(shards, "classification", "test_vit", Tape)
+    losses = stepper._task.losses
+
+    def hungry(model, batch, progress):
+        if len(batch.images) == 7 and stepper.graph:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses(model, batch, progress)
+
+    stepper._task.losses = hungry
+    plain, _ = stepper_of(shards, "classification", "test_vit")
+    counts = (6, 6, 6, 6, 7, 6)
+    for each in (plain, stepper):
+        for number, count in enumerate(counts):
+            batch = batch_of(count, number)
+            each(batch, samples=count, time=0.1, progress=0.1, seed=number)
+    assert (tape.recorded, tape.replayed) == (1, 1)
+    assert not stepper.graph and stepper.micro_batch is None
+    assert [r.getMessage() for r in caplog.records] == [
+        "out of memory: steps are not replayed any more, which took memory"
+    ]
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, stepper.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_recording_that_failed_leaves_stream_memory_and_random_numbers_as_they_were(
+    monkeypatch, broken
+):
+    """As torch leaves them: it ends what no operation broke, and else raises at its end."""
+    done = []
+
+    class Generator:
+        def __init__(self, device) -> None:
+            self.graphsafe_get_state = lambda: f"fresh of {device}"
+
+    def ended(device, pool):
+        if not broken:
+            raise RuntimeError("INTERNAL ASSERT: there is no such pool")
+        done.append(("ended", device, pool))
+
+    class Graph:
+        def __init__(self, *_, **__) -> None: ...
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            if broken:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    device = torch.device("cuda", 1)
+    default = SimpleNamespace(graphsafe_set_state=lambda state: done.append(("random", state)))
+    for name, value in {
+        "Stream": lambda on: SimpleNamespace(device=on),
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "current_stream": lambda on: "the usual stream",
+        "graph_pool_handle": lambda: (0, 7),
+        "set_stream": lambda stream: done.append(("stream", stream)),
+        "graph": Graph,
+        "default_generators": ("", default),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "Generator", Generator)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *of: done.append(("released", *of)))
+
+    def synchronises():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorder = CudaRecorder(device)
+    with pytest.raises(RuntimeError, match="operation"):
+        recorder.record(synchronises)
+    memory = [("ended", 1, (0, 7)), ("released", 1, (0, 7))] if broken else []
+    assert done == [("stream", "the usual stream"), *memory, ("random", "fresh of cuda:1")]
 
 
 def test_only_a_few_shapes_are_recorded(shards):

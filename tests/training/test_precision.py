@@ -41,14 +41,17 @@ def test_auto_takes_what_a_gpu_has(monkeypatch, has_bf16, name):
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_kernels_of_a_gpu_are_the_fastest_or_the_same_each_time(monkeypatch, deterministic):
-    said = []
+    """For one run: what is done after it in this process has its own."""
+    said, cudnn = [], torch.backends.cudnn
     monkeypatch.setattr(torch, "use_deterministic_algorithms", said.append)
     for name in ("deterministic", "benchmark"):
-        monkeypatch.setattr(torch.backends.cudnn, name, deterministic)
+        monkeypatch.setattr(cudnn, name, deterministic)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    choose_kernels(torch.device("cpu"), deterministic=deterministic)
-    assert not said and torch.backends.cudnn.benchmark is deterministic
-    choose_kernels(torch.device("cuda", 0), deterministic=deterministic)
-    assert said == [deterministic] == [torch.backends.cudnn.deterministic]
-    assert torch.backends.cudnn.benchmark is not deterministic
-    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+    with choose_kernels(torch.device("cpu"), deterministic=deterministic):
+        assert not said and cudnn.benchmark is deterministic
+    with choose_kernels(torch.device("cuda", 0), deterministic=deterministic):
+        assert said == [deterministic] == [cudnn.deterministic]
+        assert cudnn.benchmark is not deterministic
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+    assert said == [deterministic, False]
+    assert cudnn.deterministic is deterministic is cudnn.benchmark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -88,6 +89,27 @@ def test_what_cannot_be_written_ends_the_training_at_its_next_state(tmp_path, mo
     with pytest.raises(ZeroDivisionError), again:  # which is not covered up
         again.save(CHECKPOINT, state_of(3))
         raise ZeroDivisionError
+
+
+def test_after_a_fault_was_raised_what_waits_is_written(tmp_path, monkeypatch):
+    """Such as by a caller that makes room on the disk."""
+    save, faults = checkpoint.save, [OSError(28, "No space left on device")]
+
+    def once_full(path, state, **options):
+        if faults:
+            raise faults.pop()
+        save(path, state, **options)
+
+    monkeypatch.setattr(checkpoint, "save", once_full)
+    saver = Saver(RunDir(tmp_path))
+    saver.save(CHECKPOINT, state_of(1))
+    with contextlib.suppress(OSError):
+        saver._last.result()
+    with pytest.raises(OSError, match="No space left"):
+        saver.save(CHECKPOINT, state_of(2))
+    saver.append("history.jsonl", {"epoch": 2})
+    saver.wait()
+    assert checkpoint.load(tmp_path / CHECKPOINT)["epoch"] == 2
 
 
 def test_a_thread_that_cannot_start_is_one_sentence(tmp_path, monkeypatch):

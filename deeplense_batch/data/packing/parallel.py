@@ -58,8 +58,8 @@ def map_in_order(
         The result of a task, and its block, which is only good until the next one.
 
     Raises:
-        ChildProcessError: A process could not be started, or died. What `work` raises is raised
-            here.
+        ChildProcessError: A process or thread could not be started, or a process died. What `work`
+            raises is raised here.
     """
     processes = min(processes, tasks)
     if processes >= 2 and threads:
@@ -85,7 +85,13 @@ def _threaded(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
     def begin(task: int) -> Future[T]:
-        return pool.submit(work, task, blocks[task % len(blocks)])
+        try:
+            return pool.submit(work, task, blocks[task % len(blocks)])
+        except RuntimeError as error:
+            raise ChildProcessError(
+                f"{platform.node()}: the threads that read images could not be started ({error}): "
+                "more memory or processes (ulimit -u) may do"
+            ) from error
 
     try:
         begun = deque(begin(task) for task in range(min(len(blocks), tasks)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -26,7 +25,13 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.sources.bands import band_order, bands_of_names
 from deeplense_batch.data.sources.doubts import fill_masked, is_masked
 from deeplense_batch.data.sources.labels import check_labels, class_names
-from deeplense_batch.data.sources.untrusted import ImageError, check_expansion, gunzip, read_member
+from deeplense_batch.data.sources.untrusted import (
+    ImageError,
+    check_expansion,
+    gunzip,
+    read_member,
+    unwarned,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -99,8 +104,7 @@ def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
     """
     if not data:
         raise ImageError("empty file")
-    with warnings.catch_warnings():  # readers warn of damage before they raise
-        warnings.simplefilter("ignore")
+    with unwarned:  # readers warn of damage before they raise
         return _read(name, data, allow_pickle)
 
 

@@ -11,16 +11,18 @@ import gzip
 import io
 import os
 import stat
+import threading
+import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
 __all__ = [
     "ImageError", "check_archive", "check_expansion", "expansion", "gunzip", "open_plain",
-    "read_member", "read_plain",
+    "read_member", "read_plain", "unwarned",
 ]  # fmt: skip
 
 _most: ContextVar[float] = ContextVar("most_expansion", default=100.0)
@@ -69,6 +71,34 @@ def check_expansion(size: int, packed: int, *, small: int | None = None) -> None
             f"{packed / 1e6:.3g} MB that unpack to {size / 1e6:.3g} MB, over {most:g} times as "
             f"much: a bomb? pack --max_expansion={-(-size // max(packed, 1))} reads it"
         )
+
+
+class _Unwarned:
+    """Warnings are left out while any thread is in here.
+
+    `warnings.catch_warnings` is made for one thread: of two that leave in another order than they
+    came, the last would leave them out for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._stack.enter_context(warnings.catch_warnings(action="ignore"))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stack.close()
+
+
+unwarned = _Unwarned()
 
 
 def open_plain(path: Path) -> IO[bytes]:

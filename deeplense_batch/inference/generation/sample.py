@@ -21,11 +21,11 @@ from torch import Tensor
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch, GenerateReport, generate_dataset
+from deeplense_batch.data.room import Room
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
-from deeplense_batch.training.memory import Room
 from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["sample"]
@@ -193,7 +193,7 @@ class _Sampler:
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Draw the images of some indices, a few at a time where memory lacks."""
-        parts = self.room.work(len(indices), lambda part: self._drawn(indices[part], seed))
+        parts = self.room.pieces(len(indices), lambda part: self._drawn(indices[part], seed))
         images, truths = zip(*parts, strict=True)
         truth = {name: np.concatenate([t[name] for t in truths]) for name in truths[0]}
         return GeneratedBatch(np.concatenate(images), None, truth)

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_beside_a_gpu_nothing_is_forked_and_what_fails_is_handed_on():
     with pytest.raises(ShardError, match="the sixth"):
         list(map_in_order(fail, 1000, **options))
     assert set(threading.enumerate()) == running
+
+
+def test_threads_that_cannot_start_are_one_sentence(monkeypatch):
+    def submit(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    options = {"processes": 2, "shape": (1,), "dtype": np.dtype(np.uint8), "threads": True}
+    with pytest.raises(ChildProcessError, match="the threads that read images could not be st"):
+        next(map_in_order(squares, 10, **options))
 
 
 def test_a_map_ends_its_processes_and_hands_on_what_fails():

@@ -4,6 +4,8 @@ import gzip
 import resource
 import subprocess
 import sys
+import threading
+import warnings
 import zipfile
 
 import numpy as np
@@ -13,6 +15,7 @@ from hostile_sources import ODD, claimed, fits, image, make_source, npy, png, sa
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
+from deeplense_batch.data.sources.untrusted import unwarned
 
 SMALL = 1 << 20  # bytes, in place of what any image may take
 LARGE = 3 << 20
@@ -228,3 +231,25 @@ def test_a_full_disk_is_one_sentence(tmp_path, verb):
     assert "File too large while it was written; make room" in last and str(tmp_path) in last
     assert "Traceback" not in found.stderr and "HDF5-DIAG" not in found.stderr
     assert not list((tmp_path).glob("out/**/*.h5"))
+
+
+def test_warnings_come_back_when_the_last_of_several_threads_has_read():
+    """The one that came first leaves first: the filters it found are not the last one's."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with unwarned:
+            inside.set()
+            assert leave.wait(60)
+
+    with pytest.warns(UserWarning, match="heard") as heard:
+        second = threading.Thread(target=read)
+        with unwarned:
+            second.start()
+            assert inside.wait(60)
+            warnings.warn("not heard", stacklevel=1)
+        warnings.warn("nor this", stacklevel=1)
+        leave.set()
+        second.join()
+        warnings.warn("heard", stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["heard"]

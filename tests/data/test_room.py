@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from deeplense_batch.training.memory import Room
+from deeplense_batch.data.room import Room
 
 
 def test_pieces_are_halved_until_they_have_room_and_stay_so(caplog):
@@ -20,11 +20,24 @@ def test_pieces_are_halved_until_they_have_room_and_stay_so(caplog):
         return list(range(part.start, part.stop))
 
     for count in (10, 4, 2):
-        assert [i for part in room.work(count, on) for i in part] == list(range(count))
+        assert [i for part in room.pieces(count, on) for i in part] == list(range(count))
     assert asked == [10, 5, 3, 3, 3, 1, 3, 1, 2] and room.most == 3
     assert [record.getMessage()[:28] for record in caplog.records] == [
         "out of memory: 5 samples at ", "out of memory: 3 samples at "
     ]  # fmt: skip
+
+
+def test_a_batch_goes_on_where_memory_ran_out_and_begins_with_what_is_asked():
+    full, asked = [False, True, False, False], []
+
+    def on(part: slice) -> tuple[int, int]:
+        asked.append((part.start, part.stop))
+        if full[len(asked) - 1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return asked[-1]
+
+    assert [*Room(4).pieces(8, on)] == [(0, 4), (4, 6), (6, 8)]
+    assert asked == [(0, 4), (4, 8), (4, 6), (6, 8)]
 
 
 def test_no_room_for_one_sample_is_the_end():
@@ -32,7 +45,7 @@ def test_no_room_for_one_sample_is_the_end():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
-        Room().work(3, on)
+        list(Room().pieces(3, on))
 
 
 def test_what_a_failed_pass_held_is_free_before_the_next():
@@ -45,5 +58,5 @@ def test_what_a_failed_pass_held_is_free_before_the_next():
         if part.stop - part.start > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    Room().work(4, on)
+    list(Room().pieces(4, on))
     assert len(held) == 6  # passes of 4 and 2 samples that failed, then four of one
