@@ -102,8 +102,12 @@ class _Meter:
 
 def throughput(round_: Round) -> None:
     """Ratios first: what a step costs beside a bare loop, then what may be gained."""
+    with choose_kernels(round_.torch_device, deterministic=False):  # for all, as a run does
+        _throughput(round_)
+
+
+def _throughput(round_: Round) -> None:
     meter, root = _Meter(round_), main_set(round_)
-    choose_kernels(round_.torch_device, deterministic=False)  # as a run does, for all of them
     for way in (_FAST, _Way(), replace(_FAST, batch=256)):
         meter(f"bare: {way}", partial(_bare, round_, way))
         meter(f"ours: {way}", partial(_ours, round_, way, root))

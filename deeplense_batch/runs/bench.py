@@ -6,6 +6,7 @@ that a busy machine slows both sides of a ratio.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import tempfile
@@ -129,8 +130,10 @@ def bench(
     _check_one_way(jobs)
     seen: dict[str, ModelSpeed] = {}
     gpus = max(job.resources.gpus for job in jobs)
-    with open_world(gpus=gpus, device=device) as world:
-        choose_kernels(world.device, deterministic=jobs[0].engine.deterministic)
+    with contextlib.ExitStack() as stack:
+        world = stack.enter_context(open_world(gpus=gpus, device=device))
+        deterministic = jobs[0].engine.deterministic
+        stack.enter_context(choose_kernels(world.device, deterministic=deterministic))
         if world.device.type == "cpu":
             torch.set_num_threads(jobs[0].resources.cpus)
         steps = steps or _STEPS[world.device.type]

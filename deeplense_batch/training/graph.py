@@ -83,7 +83,8 @@ class CudaRecorder:
         """
         torch.cuda.set_stream(current)
         device = self._stream.device
-        with contextlib.suppress(RuntimeError):  # torch has ended it, if no operation broke it
+        # Torch has ended it, if no operation broke it; and names of its own may change.
+        with contextlib.suppress(RuntimeError, AttributeError):
             torch._C._cuda_endAllocateToPool(device.index, self._pool)
             torch._C._cuda_releasePool(device.index, self._pool)
         fresh = torch.Generator(device).graphsafe_get_state()
