@@ -50,7 +50,9 @@ class CudaRecorder:
     """Records CUDA graphs, all on one stream and in one pool of memory."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+        # Streams are taken in turns: one with a priority is never that of a reader's copies, which
+        # would be recorded.
+        self._stream = torch.cuda.Stream(device, priority=-1)
         self._pool = torch.cuda.graph_pool_handle()
 
     def beside(self, function: Callable[[], Sums]) -> Sums:
@@ -176,9 +178,10 @@ class GradientGraph:
             replay, sums = self._recorder.record(lambda: self._gradient(fixed, self._progress))
         except RuntimeError as error:  # out of memory too
             self.drop()  # of those before, which draw their random numbers elsewhere now
+            cause = error.__context__ or error  # of what broke it, its end only says that it is
             _log.warning(
                 "engine.graph: a step of this network cannot be recorded (%s); its kernels are "
-                "launched one by one", " ".join(str(error).split())[:160] or type(error).__name__,
+                "launched one by one", " ".join(str(cause).split())[:160] or type(cause).__name__,
             )  # fmt: skip
             return None
         recorded = _Recorded(fixed, replay, sums, [p.grad for p in self._parameters])

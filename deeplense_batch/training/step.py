@@ -79,6 +79,7 @@ class Stepper:
         self._called: Callable[..., Any] = self._shared
         if engine.compile:
             self._called = compiled(self._shared)
+        self.graph = False  # whether steps were replayed as CUDA graphs
         self._graph: GradientGraph | None = None
         if self._recordable(job):
             self._graph = self._recording(CudaRecorder(world.device))
@@ -94,11 +95,6 @@ class Stepper:
     def compiled(self) -> bool:
         """Whether the network that trains is compiled."""
         return self._called is not self._shared
-
-    @property
-    def graph(self) -> bool:
-        """Whether steps are replayed as CUDA graphs."""
-        return self._graph is not None and self._graph.replays
 
     def _recordable(self, job: Job) -> bool:
         """Whether every step does the same with batches of a shape, and nothing waits."""
@@ -155,6 +151,7 @@ class Stepper:
         self.schedule.set(self.optimizer, time)
         if self._graph is not None and self.micro_batch is None:
             sums = self._graph(batch, progress, seed)
+            self.graph |= self._graph is not None and self._graph.replays
         else:
             sums = self._launched(batch, samples, progress, seed)
         self._update()
@@ -162,6 +159,13 @@ class Stepper:
         if self.precision.name == "fp16":
             return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in sums.items()}
         return sums
+
+    def finish(self) -> None:
+        """Give up what only further steps would use: graphs and gradients, with their memory."""
+        if self._graph is not None:
+            self._graph.drop()
+        self._graph = None
+        self.optimizer.zero_grad(set_to_none=True)
 
     def find_micro_batch(self, batch: Batch, samples: int) -> None:
         """Halve micro-batches until there is memory for them: passes that change no weight.

@@ -161,6 +161,7 @@ class Trainer:
             while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
                 self._train_epoch()
                 self._end_epoch()
+        self.stepper.finish()
         self.world.barrier()
         self.seconds["checkpoint"] = self._checkpoint_seconds
 

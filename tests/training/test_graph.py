@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +102,23 @@ def test_replayed_steps_are_those_that_are_launched(shards, task, model, options
         assert torch.equal(value, replayed.model.state_dict()[name]), name
 
 
+def test_what_is_recorded_and_the_gradients_go_with_the_training(shards):
+    """Else a process would keep their memory through the test, and the next run."""
+    stepper, tape = stepper_of(shards, "classification", "test_vit", Tape)
+    train(stepper)
+    recorded, held = weakref.ref(tape), weakref.ref(stepper)
+    stepper.finish()
+    del tape
+    assert recorded() is None and stepper.graph
+    assert all(parameter.grad is None for parameter in stepper.model.parameters())
+    gc.disable()
+    try:
+        del stepper
+        assert held() is None
+    finally:
+        gc.enable()
+
+
 def test_the_progress_of_a_step_is_not_that_of_the_recorded_one(shards):
     a, _ = stepper_of(shards, "physics_guided", "physics_resnet50")
     b, tape = stepper_of(shards, "physics_guided", "physics_resnet50", Tape)
@@ -117,10 +136,13 @@ def test_the_progress_of_a_step_is_not_that_of_the_recorded_one(shards):
 
 
 class Unable(Tape):
-    """Cannot record."""
+    """Cannot record, and says at the end that something was wrong before."""
 
     def record(self, function):
-        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        try:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+        finally:
+            raise RuntimeError("operation failed due to a previous error")
 
 
 def test_what_cannot_be_recorded_is_launched_and_said_once(shards, caplog):
@@ -146,7 +168,7 @@ def test_after_a_recording_that_failed_nothing_is_replayed(shards):
     plain, _ = stepper_of(shards, "classification", "test_vit")
     once, tape = stepper_of(shards, "classification", "test_vit", OnceAble)
     assert train(plain) == train(once)
-    assert not once.graph and (tape.recorded, tape.replayed) == (1, 1)
+    assert not once._graph.replays and (tape.recorded, tape.replayed) == (1, 1)
 
 
 def test_where_memory_runs_out_what_was_recorded_gives_way_before_batches_are_halved(
@@ -157,7 +179,7 @@ def test_where_memory_runs_out_what_was_recorded_gives_way_before_batches_are_ha
     losses = stepper._task.losses
 
     def hungry(model, batch, progress):
-        if len(batch.images) == 7 and stepper.graph:
+        if len(batch.images) == 7 and stepper._graph is not None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return losses(model, batch, progress)
 
@@ -169,7 +191,7 @@ def test_where_memory_runs_out_what_was_recorded_gives_way_before_batches_are_ha
             batch = batch_of(count, number)
             each(batch, samples=count, time=0.1, progress=0.1, seed=number)
     assert (tape.recorded, tape.replayed) == (1, 1)
-    assert not stepper.graph and stepper.micro_batch is None
+    assert stepper._graph is None and stepper.micro_batch is None
     assert [r.getMessage() for r in caplog.records] == [
         "out of memory: steps are not replayed any more, which took memory"
     ]
@@ -205,7 +227,7 @@ def test_a_recording_that_failed_leaves_stream_memory_and_random_numbers_as_they
     device = torch.device("cuda", 1)
     default = SimpleNamespace(graphsafe_set_state=lambda state: done.append(("random", state)))
     for name, value in {
-        "Stream": lambda on: SimpleNamespace(device=on),
+        "Stream": lambda on, **_: SimpleNamespace(device=on),
         "CUDAGraph": lambda: SimpleNamespace(replay=None),
         "current_stream": lambda on: "the usual stream",
         "graph_pool_handle": lambda: (0, 7),
