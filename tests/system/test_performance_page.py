@@ -73,21 +73,24 @@ def test_steps_show_what_a_card_has_and_say_what_it_lacks():
     ratio, launches = measured("throughput", f"ours over bare: {FAST}", 0.9), 512.0
     counted = measured("throughput", f"ours: {FAST}: launches a step", launches)
     (one,) = page.steps([made("H100", "2026-01-01T10:00:00", *numbers, ratio, counted)])
-    assert one.title == "H100, 2026-01-01"
+    assert one.title == "H100, 2026-01-01 10:00"
     row = cells(one)[FAST]
     assert row[:4] == ("10,000", "9,000 (8,000 to 9,900)", "0.9", "512")
     assert set(row[4:]) == {"not yet measured"} == set(cells(one)["batch 64, float32"])
 
 
-def test_of_one_device_the_file_with_most_of_a_table_is_taken():
-    many = made("A", "2026-01-01", rate(f"ours: {FAST}", 1.0), rate(f"bare: {FAST}", 2.0))
-    few = made("A", "2026-01-03", rate(f"ours: {FAST}", 3.0))
-    other = made("B", "2026-01-02", rate(f"ours: {FAST}", 4.0))
-    assert [one.title for one in page.steps([few, other, many])] == [
-        "A, 2026-01-01", "B, 2026-01-02"
-    ]  # fmt: skip
-    again = made("A", "2026-01-04", rate(f"ours: {FAST}", 5.0), rate(f"bare: {FAST}", 6.0))
-    assert next(page.steps([again, few, many])).title == "A, 2026-01-04", "the newest of equals"
+def test_of_one_processor_the_file_with_most_of_a_table_is_taken_and_of_a_card_each():
+    names = [f"simulator: {c}" for c in ("no", "sphere")]
+    cells_of = [("simulator", name) for name in names]
+    many = [rate(name, 1.0, "simulator") for name in names]
+    old = made("A", "2026-01-01", *many, card=False)
+    few = made("A", "2026-01-03", many[0], card=False)
+    other = made("B", "2026-01-02", many[0], card=False)
+    assert page._chosen([few, other, old], cells_of) == [old, other]
+    again = made("A", "2026-01-04", *many, card=False)
+    assert page._chosen([again, few, old], cells_of) == [again], "the newest of equals"
+    rounds = [made("H100", f"2026-01-01T1{hour}:00:00", many[0]) for hour in range(2)]
+    assert page._chosen(rounds, cells_of) == rounds
 
 
 def test_peers_are_told_by_setting_and_a_processor_is_no_gpu():
