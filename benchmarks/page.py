@@ -72,7 +72,8 @@ def _digits(name: str, value: object) -> str:
 def _machine(made: Document) -> str:
     """The device and the day; of a card, which is measured in many short rounds, the minute too."""
     facts = made["machine"]
-    return f"{facts['device']}, {facts['date'][: 16 if facts['card'] else 10].replace('T', ' ')}"
+    when = facts["date"][: 16 if facts["card"] else 10].replace("T", " ")
+    return f"{facts['device']}, {when}"
 
 
 def _chosen(found: Sequence[Document], cells: Sequence[Cell]) -> list[Document]:

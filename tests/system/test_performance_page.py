@@ -108,6 +108,7 @@ def test_peers_are_told_by_setting_and_a_processor_is_no_gpu():
 
 def test_what_was_measured_again_counts_and_scores_keep_four_digits():
     numbers = [measured("training", "fast: test AUC", value) for value in (0.5, 0.98761)]
+    numbers.append(measured("training", "fast: training", 9000.0))
     fast, _ = page.job([made("H100", "2026-01-01", *numbers)])
     assert cells(fast)["H100, 2026-01-01"][2] == "0.9876"
 
