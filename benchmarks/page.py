@@ -70,7 +70,7 @@ def _digits(name: str, value: object) -> str:
 
 
 def _machine(made: Document) -> str:
-    """The device and the day; of a card, which is measured in many short rounds, the minute too."""
+    """The device and the day; of a card, which has many short rounds, the minute too."""
     facts = made["machine"]
     when = facts["date"][: 16 if facts["card"] else 10].replace("T", " ")
     return f"{facts['device']}, {when}"
