@@ -14,7 +14,6 @@ __all__ = [
     "choose_kernels",
     "full_float32",
     "scored_in",
-    "without_deterministic_form",
 ]
 
 
@@ -30,6 +29,9 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
 
     Deterministic ones give the same bits on one kind of GPU each time, and are slower. Else the
     fastest of each convolution is looked for, once for each shape, and sums have no fixed order.
+
+    Raises:
+        PrecisionError: Deterministic kernels are asked for, and an operation has none.
     """
     if device.type != "cuda":  # a CPU repeats to the last bit as it is
         yield
@@ -41,6 +43,13 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
     _choose(deterministic, deterministic, not deterministic)
     try:
         yield
+    except RuntimeError as error:
+        if "use_deterministic_algorithms" not in str(error):
+            raise
+        operation = str(error).split(maxsplit=1)[0]
+        raise PrecisionError(
+            f"engine.deterministic: {operation} has no deterministic form on this GPU; leave it out"
+        ) from None
     finally:
         _choose(*before)
 
@@ -49,16 +58,6 @@ def _choose(algorithms: bool, convolutions: bool, benchmark: bool) -> None:
     torch.use_deterministic_algorithms(algorithms)
     torch.backends.cudnn.deterministic = convolutions
     torch.backends.cudnn.benchmark = benchmark
-
-
-def without_deterministic_form(error: RuntimeError) -> PrecisionError | None:
-    """One sentence where `engine.deterministic` is all that an operation fails on; else None."""
-    if "use_deterministic_algorithms" not in str(error):
-        return None
-    operation = str(error).split(maxsplit=1)[0]
-    return PrecisionError(
-        f"engine.deterministic: {operation} has no deterministic form on this GPU; false trains"
-    )
 
 
 @contextlib.contextmanager

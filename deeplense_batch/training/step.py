@@ -32,7 +32,7 @@ from deeplense_batch.training.optim import (
     freeze,
     load_optimizer,
 )
-from deeplense_batch.training.precision import Precision, without_deterministic_form
+from deeplense_batch.training.precision import Precision
 
 __all__ = ["DivergedError", "Stepper", "compiled"]
 
@@ -144,7 +144,6 @@ class Stepper:
 
         Raises:
             DivergedError: A loss is not finite; with fp16, no scale makes the gradients finite.
-            PrecisionError: `engine.deterministic`, and an operation has no such form.
             torch.OutOfMemoryError: One sample at a time is too much, or there are several
                 processes, which cannot agree on smaller micro-batches in mid-step.
         """
@@ -228,8 +227,6 @@ class Stepper:
             except torch.OutOfMemoryError as error:
                 return str(error)
             except RuntimeError as error:
-                if lacking := without_deterministic_form(error):
-                    raise lacking from None
                 if not self._leave_uncompiled(error):
                     raise
 

@@ -55,3 +55,22 @@ def test_kernels_of_a_gpu_are_the_fastest_or_the_same_each_time(monkeypatch, det
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
     assert said == [deterministic, False]
     assert cudnn.deterministic is deterministic is cudnn.benchmark
+
+
+def test_an_operation_without_a_deterministic_form_is_named(monkeypatch):
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda asked: None)
+    gpu = torch.device("cuda", 0)
+    said = (
+        "upsample_bilinear2d_backward_out_cuda does not have a deterministic implementation, but "
+        "you set 'torch.use_deterministic_algorithms(True)'."
+    )
+    with (
+        pytest.raises(PrecisionError, match=r"^engine\.deterministic: upsample_bilinear2d_back"),
+        choose_kernels(gpu, deterministic=True),
+    ):
+        raise RuntimeError(said)
+    with (
+        pytest.raises(RuntimeError, match="out of order"),
+        choose_kernels(gpu, deterministic=True),
+    ):
+        raise RuntimeError("out of order")

@@ -17,7 +17,6 @@ from deeplense_batch.models import build
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.optim import Ema, Schedule, build_optimizer, freeze
-from deeplense_batch.training.precision import PrecisionError
 from deeplense_batch.training.step import DivergedError, Stepper, compiled
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -143,18 +142,6 @@ def test_processes_take_the_micro_batch_of_the_one_with_the_least_memory(shards)
     stepper._world = Beside(0, 2, torch.device("cpu"))
     stepper.find_micro_batch(make_batch(), 20)
     assert (stepper.micro_batch, said) == (3, [0, 0, 0])
-
-
-def test_an_operation_without_a_deterministic_form_is_named(shards):
-    class Undetermined(Classification):
-        def losses(self, model, batch, progress):
-            raise RuntimeError(
-                "upsample_bilinear2d_backward_out_cuda does not have a deterministic "
-                "implementation, but you set 'torch.use_deterministic_algorithms(True)'."
-            )
-
-    with pytest.raises(PrecisionError, match=r"^engine\.deterministic: upsample_bilinear2d_back"):
-        step(make_stepper(shards, task=Undetermined(classes=TASK.classes)))
 
 
 def test_batches_of_every_size_are_compiled_once(shards):
