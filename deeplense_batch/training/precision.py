@@ -48,7 +48,7 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
             raise
         operation = str(error).split(maxsplit=1)[0]
         raise PrecisionError(
-            f"engine.deterministic: {operation} has no deterministic form on this GPU; leave it out"
+            f"engine.deterministic: {operation} has no deterministic form here; leave it out"
         ) from None
     finally:
         _choose(*before)
