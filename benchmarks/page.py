@@ -117,7 +117,7 @@ def machines(found: Sequence[Document]) -> Iterator[Table]:
         ends = [part["name"] for part in made["parts"] if part["state"] != "done"]
         link = f"[{made['file']}](../benchmarks/results/{made['file']})"
         rows.append((_machine(made), *counts, ", ".join(ends) or "-", link))
-    head = ("device, date", "passed", "failed", "not tested", "parts not ended", "file")
+    head = ("device, date", "passed", "failed", "not tested", "parts failed or cut off", "file")
     yield Table(head, rows)
 
 
@@ -159,7 +159,7 @@ _STEPS_HEAD = ("way", "bare, images/s", "ours, images/s", "ours / bare", *_COUNT
 
 
 def _ways(made: Document) -> Iterator[tuple[str, ...]]:
-    for way in (*_WAYS, *(f"{_WAYS[1]}, {more}" for more in _MORE_WAYS)):
+    for way in (*_WAYS, *(f"{_WAYS[4]}, {more}" for more in _MORE_WAYS)):
         names = [f"bare: {way}", f"ours: {way}", f"ours over bare: {way}"]
         names += [f"ours: {way}: {count}" for count in _COUNTS]
         shown = [_shown(made, ("throughput", name)) for name in names]
@@ -202,7 +202,7 @@ def job(found: Sequence[Document]) -> Iterator[Table]:
             "training, images/s": ("training", f"{way}: training"),
             "training, s": ("training", f"{way}: train"),
             "evaluation, s": ("training", f"{way}: evaluate"),
-            "neither, s": ("training", f"{way}: neither training nor evaluation"),
+            "other wall time, s": ("training", f"{way}: neither training nor evaluation"),
             "energy, J": ("training", f"{way}: energy"),
         })  # fmt: skip
         yield Table(table.head, table.rows, title)
@@ -212,8 +212,8 @@ def options(found: Sequence[Document]) -> Iterator[Table]:
     """What options cost or gain, and the host."""
     yield _by_device(found, {
         "host's time for a launch, us": ("machine", "host's time for a launch"),
-        "`engine.graph: off`, times as fast": ("training", "launched: training, times fast"),
-        "`engine.deterministic: true`, times as fast": (
+        "rate with `engine.graph: off` / `auto`": ("training", "launched: training, times fast"),
+        "rate with `engine.deterministic: true` / `false`": (
             "training", "deterministic: training, times fast"),
     })  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 A step runs on torch's `meta` device, where tensors have shapes and no values, and every operation
 is counted on its way there. Where the host would look at a value, a device would have to finish
-all that it was asked for: a wait. Kernels that a library starts inside one operation are not seen,
-so real launches (`torch.profiler`, as in `benchmarks.gpu_round`) are somewhat more.
+all that it was asked for: a wait. Kernels that a library starts inside one operation are not seen:
+real launches (`torch.profiler`, as in `benchmarks.gpu_round`) are up to twice as many.
 
     python -m benchmarks.step_counts [--size 64] [--batch 32]
 """

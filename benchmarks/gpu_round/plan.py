@@ -9,7 +9,7 @@ __all__ = ["LONG_MINUTES", "PARTS", "Part", "limit_of", "order_of"]
 
 LONG_MINUTES = 30.0  # a round of so many has the long parts too
 _LEAST = 20.0  # seconds that a part is given where there are as many: imports take up to ten
-_SLACK = 1.5  # times its share: a part may take what later, less worthy ones would have
+_SLACK = 1.5  # times its share of the time left: early parts matter more than later ones
 
 
 @dataclass(frozen=True)

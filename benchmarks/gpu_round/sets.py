@@ -124,7 +124,7 @@ def data(round_: Round) -> None:
 def _attempt(round_: Round, rates: dict[str, float], name: str, make: Maker, images: int) -> None:
     def timed() -> None:
         rates[name] = images / make(images)
-        line = measured(round_.part, f"simulated by the {name}", rates[name], "images/s")
+        line = measured("data", f"simulated by the {name}", rates[name], "images/s")
         round_.tell(**line, images=images)
 
     round_.attempt(f"{images} images simulated by the {name}", timed)

@@ -176,11 +176,11 @@ class DrawSection(_Section):
 class Engine(_Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
-    resident: Literal["auto", "device", "host", "off"] = "auto"  # the images; off: on the disk
+    resident: Literal["auto", "device", "host", "off"] = "auto"  # images, or off: read from disk
     channels_last: bool = False  # memory layout of images and weights
-    compile: bool = False  # torch.compile; where that fails, the log says so
-    graph: Literal["auto", "off"] = "auto"  # replay the kernels of a step, where a GPU can
-    deterministic: bool = False  # the same bits each time on one kind of GPU; slower
+    compile: bool = False  # torch.compile; trains without where that fails
+    graph: Literal["auto", "off"] = "auto"  # CUDA graph of a step, where possible
+    deterministic: bool = False  # the same bits on one kind of GPU; slower
     checkpoint_minutes: float = Field(10.0, gt=0)  # longest time between two checkpoints
 
 

@@ -27,13 +27,12 @@ class Room:
     def __init__(self, most: int | None = None) -> None:
         self.most = most
 
-    def pieces(self, count: int, on: Callable[[slice], T]) -> Iterator[T]:
+    def pieces(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
         """Work on pieces of a batch, from the first sample to the last.
 
         Arguments:
             count: Samples of the batch.
-            on: Does the work on the samples of a slice; it gets a smaller one where memory
-                runs out.
+            work: Called with a slice of the samples, a smaller one after memory ran out.
 
         Raises:
             torch.OutOfMemoryError: There is no room for a single sample.
@@ -42,7 +41,7 @@ class Room:
         while first < count:
             part = slice(first, min(first + (self.most or count), count))
             try:
-                done = on(part)
+                done = work(part)
             except torch.OutOfMemoryError as error:
                 fault = str(error)
             else:

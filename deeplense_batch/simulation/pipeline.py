@@ -68,7 +68,7 @@ def made_ahead(
 def endless(
     maker: StreamingGenerator, split: str, *, seed: int, batch_size: int, device: torch.device
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Batches to train on, without end, of which every image is new.
+    """Batches to train on, without end, of which every image is new; no recipe uses them yet.
 
     Arguments:
         maker: Makes the images.

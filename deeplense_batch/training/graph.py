@@ -39,8 +39,8 @@ _log = logging.getLogger(__name__)
 class Recorder(Protocol):
     """What can run a function beside the current stream, and record one to run it again."""
 
-    def beside(self, function: Callable[[], Sums]) -> Sums:
-        """Run it as it will be recorded."""
+    def warm_up(self, function: Callable[[], Sums]) -> Sums:
+        """Run it once, unrecorded, on the stream that it will be recorded on."""
 
     def record(self, function: Callable[[], Sums]) -> tuple[Callable[[], None], Sums]:
         """Record it; what runs it again, and what it gives each time, in the same memory."""
@@ -55,7 +55,7 @@ class CudaRecorder:
         self._stream = torch.cuda.Stream(device, priority=-1)
         self._pool = torch.cuda.graph_pool_handle()
 
-    def beside(self, function: Callable[[], Sums]) -> Sums:
+    def warm_up(self, function: Callable[[], Sums]) -> Sums:
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -162,7 +162,7 @@ class GradientGraph:
     def _launched(self, batch: Batch, seed: int) -> Sums:
         if self._recorder is None:
             return self._launch(batch, self._progress, seed)
-        return self._recorder.beside(lambda: self._launch(batch, self._progress, seed))
+        return self._recorder.warm_up(lambda: self._launch(batch, self._progress, seed))
 
     def _record(self, batch: Batch, shape: Shape) -> _Recorded | None:
         """The graph for batches like this one; None where its kernels are launched, this time."""

@@ -25,7 +25,8 @@ class PrecisionError(RuntimeError):
 
 @contextlib.contextmanager
 def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    """Say how kernels are chosen, before the first of them runs; in the end all is as before.
+    """Say how kernels are chosen, before the first of them runs; in the end all is as before,
+    but for CUBLAS_WORKSPACE_CONFIG.
 
     Deterministic ones give the same bits on one kind of GPU each time, and are slower. Else the
     fastest of each convolution is looked for, once for each shape, and sums have no fixed order.
@@ -48,7 +49,7 @@ def choose_kernels(device: torch.device, *, deterministic: bool) -> Iterator[Non
             raise
         operation = str(error).split(maxsplit=1)[0]
         raise PrecisionError(
-            f"engine.deterministic: {operation} has no deterministic form here; leave it out"
+            f"engine.deterministic: {operation} has no deterministic form; set it to false"
         ) from None
     finally:
         _choose(*before)

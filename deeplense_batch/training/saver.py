@@ -3,8 +3,8 @@
 A state is copied where it is (to pinned memory from a GPU, in the order of its stream, so that not
 even the copy is waited for), and written whole or not at all (`models.checkpoint`) while the next
 steps are made. Where the disk is slower than the epochs, a newer state takes the place of one that
-is not begun, so at most two are in memory, and what is on the disk is never older than the last
-two. The best weights are written before the checkpoint that names them.
+is not begun: of each file at most two states wait or are being written, and what is on the disk is
+never older than the last two. The best weights are written before the checkpoint that names them.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Saver:
         """Have a line added to a ``.jsonl`` file, before any state that is saved after it."""
         self._add(lambda pending: pending.lines.append((name, line)))
 
-    def last(self, task: Callable[[], None]) -> None:
+    def afterwards(self, task: Callable[[], None]) -> None:
         """Have something done when all else is on the disk, unless a newer task comes first."""
         self._add(lambda pending: setattr(pending, "task", task))
 

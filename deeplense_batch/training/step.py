@@ -169,7 +169,9 @@ class Stepper:
     def find_micro_batch(self, batch: Batch, samples: int) -> None:
         """Halve micro-batches until there is memory for them: passes that change no weight.
 
-        All processes take the size of the one that has the least memory.
+        All processes take the size of the one that has the least memory. The optimizer's moments
+        are not there yet: a batch that only just fits may still run out of memory in the second
+        step, from which several processes do not recover.
 
         Arguments:
             batch: This process's share of the largest batch of an epoch.
@@ -290,7 +292,12 @@ class Stepper:
                     "a lower train.lr, train.clip or train.amp: bf16 may help"
                 )
         elif self._lost:
-            raise DivergedError(f"the loss is {float(loss)}; a lower train.lr may help")
+            seen = (
+                f"is {float(loss)}"
+                if self._on_cpu
+                else f"of the last {_LOOK_STEPS} steps is not finite"
+            )
+            raise DivergedError(f"the loss {seen}; a lower train.lr may help")
 
     def _leave_uncompiled(self, error: RuntimeError) -> bool:
         """Go on without compiling, where it is the compiler that fails on this very network."""

@@ -281,7 +281,7 @@ class Trainer:
         epoch, before = self._beaten
         if self.world.main and (epoch != self.epoch or time.monotonic() - before > _BEAT_SECONDS):
             self._beaten = self.epoch, time.monotonic()
-            self._saver.last(partial(self.beat, self.epoch))
+            self._saver.afterwards(partial(self.beat, self.epoch))
 
     def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
         rate = len(self.train) / max(seconds["train"], 1e-9)

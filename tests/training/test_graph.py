@@ -26,7 +26,7 @@ class Tape:
     def __init__(self, parameters) -> None:
         self.parameters, self.recorded, self.replayed = list(parameters), 0, 0
 
-    def beside(self, function):
+    def warm_up(self, function):
         return function()
 
     def record(self, function):

@@ -68,7 +68,7 @@ def test_after_waiting_all_is_there_and_the_file_before_is_kept(tmp_path):
         assert len(RunDir(tmp_path).read_lines("history.jsonl")) == epoch
     assert checkpoint.load(tmp_path / PREVIOUS)["epoch"] == 1
     done = []
-    saver.last(lambda: done.append(1))
+    saver.afterwards(lambda: done.append(1))
     saver.wait()
     assert done == [1]
 
