@@ -24,6 +24,9 @@ def _one_of_two(rank: int, port: int, told, look) -> None:
             told.put((rank, "fit"))
         except (UnfitError, DeviceError) as error:
             told.put((rank, str(error)))
+        except BaseException as error:  # else whoever asks would wait for an answer for ever
+            told.put((rank, f"{type(error).__name__}: {error}"))
+            raise
 
 
 def told_to_two(look) -> dict[int, str]:

@@ -97,10 +97,15 @@ def test_two_processes_on_one_gpu_are_refused(theirs):
         patch.setattr(torch.cuda, "get_device_properties", lambda device: card)
         patch.setattr(distributed, "device_of", lambda kind: torch.device("cuda", theirs[rank]))
         patch.setattr(torch.cuda, "set_device", lambda device: None)
-        patch.setattr(distributed.dist, "init_process_group", lambda *_, **asked: asked["store"])
+        kept = {}
+        patch.setattr(
+            distributed.dist, "init_process_group", lambda *_, **asked: kept.update(asked)
+        )
         patch.setattr(distributed.dist, "destroy_process_group", lambda: None)
         with open_world(gpus=2):
-            pass
+            kept["store"].set(f"met/{rank}", "")
+            if rank == 0:  # it holds the store: as NCCL does, it waits for the other one
+                kept["store"].wait(["met/1"], timedelta(seconds=PATIENCE))
 
     said = told_to_two(look)
     assert said[0] == said[1]
