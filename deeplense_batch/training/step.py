@@ -193,8 +193,7 @@ class Stepper:
                 raise torch.OutOfMemoryError(fault or "another process is out of memory")
         self._restore(kept)
         self.optimizer.zero_grad(set_to_none=True)
-        for norm in norms:
-            norm.train()
+        self.start_epoch()  # frozen norms stay as they were
 
     def _launched(
         self, batch: Batch, samples: int, progress: float | Tensor, seed: int

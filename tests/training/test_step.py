@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_job
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from deeplense_batch.core.distributed import World
@@ -127,6 +128,18 @@ def test_micro_batches_are_found_before_the_first_step_and_leave_no_trace(shards
     step(plain)
     for name, value in weights(plain).items():
         assert torch.equal(value, weights(stepper)[name]), name
+
+
+def test_after_the_search_only_norms_that_learn_are_in_training_mode(shards):
+    """Those over all processes are out of it meanwhile."""
+    stepper = make_stepper(shards, model="test_resnet", freeze=["layer1"])
+    stepper._shared = stepper.model = convert_sync_batchnorm(stepper.model)
+    stepper.start_epoch()
+    names = [n for n, m in stepper.model.named_modules() if isinstance(m, nn.SyncBatchNorm)]
+    before = {name: stepper.model.get_submodule(name).training for name in names}
+    stepper.find_micro_batch(make_batch(), 10)
+    assert set(before.values()) == {True, False}
+    assert before == {name: stepper.model.get_submodule(name).training for name in names}
 
 
 def test_processes_take_the_micro_batch_of_the_one_with_the_least_memory(shards):
