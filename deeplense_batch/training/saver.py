@@ -97,7 +97,9 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        started = time.perf_counter()
         self._thread.shutdown(wait=True)
+        self.seconds += time.perf_counter() - started
         if kind is None:
             self._raise()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.models import checkpoint
 from deeplense_batch.models.checkpoint import CHECKPOINT, PREVIOUS
+from deeplense_batch.training import saver as module
 from deeplense_batch.training.saver import BEST, Saver, snapshot
 
 
@@ -71,6 +74,17 @@ def test_after_waiting_all_is_there_and_the_file_before_is_kept(tmp_path):
     saver.afterwards(lambda: done.append(1))
     saver.wait()
     assert done == [1]
+
+
+def test_what_the_training_waits_for_is_counted_the_last_writing_too(tmp_path, monkeypatch):
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(module, "time", clock)  # a second passes with each look at it
+    saver = Saver(RunDir(tmp_path))
+    with saver:
+        saver.save(CHECKPOINT, state_of(1))
+        saver.wait()
+        assert saver.seconds == 2
+    assert saver.seconds == 3
 
 
 def test_what_cannot_be_written_ends_the_training_at_its_next_state(tmp_path, monkeypatch):
