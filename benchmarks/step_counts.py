@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     asked = parser.parse_args()
-    _show("one step of", "launches", "copies", "waits")
+    _show("one step of", "operations", "copies", "waits")
     for name in CASES:
         counts = step_counts(name, size=asked.size, batch=asked.batch)
         _show(name, counts.launches, counts.copies, counts.waits)
@@ -226,7 +226,7 @@ def main() -> None:
 
 
 def _show(name: str, *cells: object) -> None:
-    print(f"{name:38s}" + "".join(f"{cell:>9}" for cell in cells))
+    print(f"{name:38s}" + "".join(f"{cell:>11}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def predict(
         PrecisionError: The device has no such arithmetic.
     """
     out, chosen = _checked_name(Path(out)), device_of(device)
-    precision = Precision(amp, chosen)
+    precision = Precision(amp, chosen, setting="--amp")
     trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:

@@ -87,13 +87,14 @@ class Precision:
     convolutions, and add in float32. Scores are made by `full_float32`.
     """
 
-    def __init__(self, asked: str, device: torch.device) -> None:
+    def __init__(self, asked: str, device: torch.device, *, setting: str = "train.amp") -> None:
         """Resolve what was asked for.
 
         Arguments:
             asked: ``off``, ``bf16``, ``fp16``, or ``auto``: bf16 where a GPU has it, else fp16 on
                 a GPU, off on a CPU.
             device: Where the training runs.
+            setting: What was set so, for errors.
 
         Raises:
             PrecisionError: fp16 on a CPU, or bf16 on a GPU that lacks it.
@@ -104,9 +105,9 @@ class Precision:
         if asked == "auto":
             self.name = ("bf16" if bf16 else "fp16") if cuda else "off"
         if self.name == "fp16" and not cuda:
-            raise PrecisionError("train.amp: fp16 needs a GPU; a CPU has off, bf16 and auto")
+            raise PrecisionError(f"{setting}: fp16 needs a GPU; a CPU has off, bf16 and auto")
         if self.name == "bf16" and not bf16:
-            raise PrecisionError("train.amp: this GPU has no bf16; it has off, fp16 and auto")
+            raise PrecisionError(f"{setting}: this GPU has no bf16; it has off, fp16 and auto")
         self._device = device.type
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")

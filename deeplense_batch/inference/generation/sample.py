@@ -90,7 +90,7 @@ def sample(
         )
     classes = trained.classes if "class" in task.conditions else ()
     _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
-    precision = Precision(amp, device)
+    precision = Precision(amp, device, setting="--amp")
     generator = _Sampler(
         trained, task, classes, class_, sampler, steps, guidance, device, precision, Room()
     )
