@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +68,7 @@ class CudaRecorder:
         current = torch.cuda.current_stream(self._stream.device)
         try:
             # Other threads read images and write checkpoints meanwhile.
-            with torch.cuda.graph(
+            with _own_workspace(), torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
             ):
                 sums = function()
@@ -91,6 +91,21 @@ class CudaRecorder:
             torch._C._cuda_releasePool(device.index, self._pool)
         fresh = torch.Generator(device).graphsafe_get_state()
         torch.cuda.default_generators[device.index].graphsafe_set_state(fresh)
+
+
+@contextlib.contextmanager
+def _own_workspace() -> Iterator[None]:
+    """Let a graph take cuBLAS's workspace from its own memory.
+
+    One taken before belongs to nobody's graph: whoever frees it (Lightning does, at the end of a
+    training) leaves a graph that writes where it must not.
+    """
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)  # a name of torch's own
+    clear()
+    try:
+        yield
+    finally:
+        clear()
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,53 @@ def test_a_recording_that_failed_leaves_stream_memory_and_random_numbers_as_they
     assert done == [("stream", "the usual stream"), *memory, ("random", "fresh of cuda:1")]
 
 
+def test_cublas_has_no_workspace_beside_that_of_a_graph(monkeypatch):
+    done = []
+
+    class Graph:
+        def __init__(self, *_, **__) -> None: ...
+
+        def __enter__(self) -> None:
+            done.append("begun")
+
+        def __exit__(self, *_: object) -> None:
+            done.append("ended")
+
+    for name, value in {
+        "Stream": lambda on, **_: SimpleNamespace(device=on),
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "current_stream": lambda on: None,
+        "graph_pool_handle": lambda: (0, 7),
+        "graph": Graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(
+        torch._C, "_cuda_clearCublasWorkspaces", lambda: done.append("cleared"), raising=False
+    )
+    CudaRecorder(torch.device("cuda", 0)).record(lambda: done.append("recorded") or {})
+    assert done == ["cleared", "begun", "recorded", "ended", "cleared"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_graph_outlives_the_workspace_of_cublas():
+    """Lightning frees it at the end of a training; other allocations then take its place."""
+    device = torch.device("cuda", 0)
+    recorder, factors = CudaRecorder(device), torch.randn(2, 512, 512, device=device)
+
+    def product() -> dict[str, torch.Tensor]:
+        return {"loss": (factors[0] @ factors[1]).square().mean()}
+
+    expected = float(recorder.warm_up(product)["loss"])
+    replay, sums = recorder.record(product)
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    for _ in range(3):
+        replay()
+        torch.cuda.synchronize()
+        assert float(sums["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_only_a_few_shapes_are_recorded(shards):
     stepper, tape = stepper_of(shards, "classification", "test_vit", Tape)
     for count in range(3, 9):
