@@ -28,7 +28,7 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.report import bootstrap
+from deeplense_batch.report.statistics import bootstrap
 
 __all__ = ["bench_collect"]
 

@@ -7,7 +7,11 @@ letter, all do. Numbers that JSON does not know are null. Names of this file are
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypedDict
 
 from deeplense_batch.core.rundir import RunDir, RunDirError
@@ -18,14 +22,19 @@ __all__ = [
     "Metrics",
     "Tested",
     "Validated",
+    "note_scored",
     "outcome",
     "read_metrics",
     "read_scores",
+    "scored_recipes",
     "write_metrics",
 ]
 
 _FILE = "metrics.json"
 _SCHEMA = 1
+_SCORED = ".scored"  # folder beside those of the jobs
+
+_log = logging.getLogger(__name__)
 
 Scores = Mapping[str, float | None]  # None where undefined, such as an AUC of one class
 
@@ -137,6 +146,42 @@ def read_scores(directory: RunDir) -> dict[str, float | None]:
         return dict(read_metrics(directory)["test"]["scores"])
     except (KeyError, TypeError) as error:
         raise RunDirError(directory.path / _FILE, "holds no scores of a run") from error
+
+
+def note_scored(directory: RunDir, digest: str, slice_: str, recipe: str) -> None:
+    """Remember that a recipe was scored on a slice, whatever becomes of the run's directory.
+
+    Arguments:
+        directory: Of the run, in the folder of its job.
+        digest: Of the data.
+        slice_: Of them, such as ``val[:50%]``.
+        recipe: Names the recipe, whatever its seed.
+    """
+    folder = _scored(directory.path.parent.parent, digest, slice_)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / recipe).touch()
+    except OSError as error:  # a result is worth more than a note of it
+        _log.warning("%s: not noted that this slice was scored: %s", folder, error.strerror)
+
+
+def scored_recipes(root: Path, digest: str, slice_: str) -> int:
+    """How many recipes were ever scored on a slice, by runs below a folder or of its sister jobs.
+
+    Arguments:
+        root: Folder of jobs, or of one job.
+        digest: Of the data.
+        slice_: Of them.
+    """
+    recipes: set[str] = set()
+    for folder in (root, root.absolute().parent):
+        with contextlib.suppress(OSError):
+            recipes |= {path.name for path in _scored(folder, digest, slice_).iterdir()}
+    return len(recipes)
+
+
+def _scored(folder: Path, digest: str, slice_: str) -> Path:
+    return folder / _SCORED / digest / re.sub(r"[^\w%.-]", "_", slice_)
 
 
 def outcome(metrics: Metrics) -> str:

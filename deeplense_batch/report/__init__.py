@@ -14,15 +14,17 @@ null::
     copies       sentences: directories that hold a run which counts once (`copies`)
     rows         one a run, done or not: the columns of `run_table.COLUMNS`, auc_<class>, and
                  under "more" the scores that only its task has
-    comparisons  one for each data digest, test slice, task and target:
-      number, heading, task, data, test, test_samples, classes, sentences
+    comparisons  one for each data digest, test slice, task, target and validation slice:
+      number, heading, task, data, test, test_samples, classes, sentences, scored_recipes
       score      name of the score that picks models: auc, r2
       more       names of the scores that only its task has
       models     the best by validation first:
         place, label, job, model, variant, runs (of how many seeds), run (that validation picks)
         valid_score, <score>_mean, _sd (n - 1), _min, _max     over the seeds
-        <score>_low, _high, interval                           95%, of the test sample, and how
-        difference, _low, _high, p_value, seed_p_value, tied   to the best (`significance.infer`)
+        <score>_low, _high, interval                           95%, and what it covers
+        difference, _low, _high, p_value, resolved, visible,   to the best (`significance.infer`)
+        seeds_needed, sample_sd, seed_sd
+        bootstrap_p_value, seed_p_value                        other tests, of one noise alone
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
       figures    name (of the files), caption

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from deeplense_batch.core.result import scored_recipes
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.columns import missing_runs, state_counts
 from deeplense_batch.report.copies import one_of_each
@@ -79,7 +80,7 @@ def collect(
     rows += published_rows(import_) if import_ else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
-    content, pictures = _content(rows, copies, notes)
+    content, pictures = _content(rows, copies, notes, None if root is None else Path(root))
     folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
     paths = _write(folder, content, pictures, table, models)
@@ -117,7 +118,7 @@ def _write(
 
 
 def _content(
-    rows: list[Row], copies: Sequence[str], notes: Sequence[str]
+    rows: list[Row], copies: Sequence[str], notes: Sequence[str], root: Path | None
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
@@ -126,7 +127,7 @@ def _content(
     comparisons: list[Row] = []
     pictures: list[Picture] = []
     for number, models in enumerate(compare(rows), start=1):
-        comparison, own = _comparison(number, models, notes)
+        comparison, own = _comparison(number, models, notes, root)
         comparisons.append(comparison)
         pictures += own
     missing = missing_runs(rows)
@@ -144,30 +145,32 @@ def _content(
 
 
 def _comparison(
-    number: int, compared: Sequence[ModelRuns], notes: Sequence[str]
+    number: int, compared: Sequence[ModelRuns], notes: Sequence[str], root: Path | None
 ) -> tuple[Row, list[Picture]]:
-    """One comparison of `results.json`, and its figures."""
+    """One comparison of `results.json`, and its figures; its runs are below `root`."""
     from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
     from deeplense_batch.report.significance import infer
     from deeplense_batch.report.text import heading, sentences
 
     models, predictions, gaps = infer(compared)
     first = models[0].runs[0]
-    root, digest, test = first["data_root"], first["data_digest"], first["test"]
+    data, digest, test = first["data_root"], first["data_digest"], first["test"]
     hardest, faults = (
-        compose_hardest(number, [*predictions.values()], root, digest, test) if root else ([], [])
+        compose_hardest(number, [*predictions.values()], data, digest, test) if data else ([], [])
     )
+    scored = 0 if root is None else scored_recipes(root, digest, test)
     comparison = {
         "number": number,
         "heading": heading(models),
         "task": first["task"],
-        "data": Path(root or first["job"]).name,
+        "data": Path(data or first["job"]).name,
         "score": models[0].monitor,
         "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
         "more": list(dict.fromkeys(n for model in models for n in model.more)),
         "test": test,
         "test_samples": first["test_samples"],
-        "sentences": sentences(models, [*gaps, *faults, *notes]),
+        "sentences": sentences(models, [*gaps, *faults, *notes], max(scored, len(models))),
+        "scored_recipes": max(scored, len(models)),
         "models": _numbered(models),
     }
     runs = [model.runs for model in models]

@@ -29,6 +29,7 @@ __all__ = [
     "state_counts",
     "table_cells",
     "time_unit",
+    "verdict",
     "with_interval",
 ]
 
@@ -46,6 +47,8 @@ _NAMES = {
     **{"ece_calibrated": "ECE, calibrated", "fid_inception": "FID by Inception"},
     "useful_auc": "useful AUC",
 }
+_SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
+_BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
 _MORE_IS_BETTER = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names
 
 
@@ -66,6 +69,7 @@ class Column(NamedTuple):
     first: str = "descending"  # how the first click on its head sorts; or ascending
     unit: str = ""
     is_text: bool = False
+    extra: bool = False  # few read it: a page shows it when asked
 
     @property
     def title(self) -> str:
@@ -90,19 +94,18 @@ def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
     own = [name for name in score_names(models) if name not in ordinary]
     valid_auc = [] if monitor == "auc" else [_plain("valid_auc", "valid AUC", models)]
     columns = [
-        _text("job", "job", [model.get("job") for model in models]),
+        _aside(_text("job", "job", [model.get("job") for model in models])),
         _plain("valid_score", f"valid {score_name(monitor)}", models),
         *valid_auc,
         *_score("auc", "test AUC", models),
         *_differences(models),
         *_score("accuracy", "accuracy", models),
         *(column for name in own for column in _score(name, score_name(name), models)),
+        *_of_task([name for name in comparison["more"] if name not in own], models),
         *_generated(models),
-        _plain("ece", score_name("ece"), models, "ascending"),
-        _plain("ece_calibrated", score_name("ece_calibrated"), models, "ascending"),
         *_costs(models),
         *(
-            _plain(f"auc_{name}", f"AUC {name}", models, key=f"auc_{name}_mean")
+            _aside(_plain(f"auc_{name}", f"AUC {name}", models, key=f"auc_{name}_mean"))
             for name in classes
         ),
     ]
@@ -117,25 +120,47 @@ def _score(name: str, head: str, models: Sequence[Model]) -> list[Column]:
         by_size = name == "auc" and model.get("interval") == "Hanley-McNeil"
         cells.append(Cell(with_interval(mean, low, high) + "*" * by_size, mean))
     sd = f"{head.removeprefix('test ')} sd"
-    return [Column(name, head, cells), _plain(f"{name}_sd", sd, models, "ascending")]
+    return [Column(name, head, cells), _aside(_plain(f"{name}_sd", sd, models, "ascending"))]
 
 
 def _differences(models: Sequence[Model]) -> list[Column]:
     """How far every model is from the best, and whether that is more than noise."""
     bounds = ("difference", "difference_low", "difference_high")
     differences = [with_interval(*map(model.get, bounds), signed=True) for model in models]
-    tied = [None, *(model.get("tied") for model in models[1:])]  # the first is the best
-    apart = [None if tie is None else "no" if tie else "yes" for tie in tied]
+    verdicts = [Cell(verdict(model), model.get("p_value")) for model in models]
     return [
         _column("difference", "difference to the best", differences, models),
-        _p_values("p_value", "p", models),
-        _p_values("seed_p_value", "p of the seeds", models),
-        _text("tied", "distinguishable from the best", apart),
+        Column("verdict", "verdict", verdicts, "ascending"),
+        _aside(_plain("visible", "least difference seen", models, "ascending")),
+        _aside(_plain("seeds_needed", "seeds to resolve it", models, "ascending", digits=0)),
     ]
 
 
-def _p_values(name: str, head: str, models: Sequence[Model]) -> Column:
-    return _column(name, head, [p_value(model.get(name)) for model in models], models, "ascending")
+def verdict(model: Model) -> str:
+    """Whether a model differs from the best by more than noise, in a few words."""
+    if model.get("resolved") is None:
+        return "-"
+    word = "lower" if model["difference"] < 0 else "higher"
+    said = word if model["resolved"] else "not resolved"
+    p = p_value(model["p_value"])
+    return f"{said}, p {p}"
+
+
+def _of_task(names: Sequence[str], models: Sequence[Model]) -> list[Column]:
+    """Scores that only the task has, with an interval where it is known."""
+    columns = []
+    for name in names:
+        if name.endswith(_BOUNDS) or f"{name}_real" in names:
+            continue
+        texts = [
+            score_text(model.get(name))
+            if model.get(f"{name}_low") is None
+            else with_interval(*(model.get(f"{name}{part}") for part in ("", "_low", "_high")))
+            for model in models
+        ]
+        column = _column(name, score_name(name), texts, models)
+        columns.append(column if name in _SEEN_FIRST else _aside(column))
+    return columns
 
 
 def _generated(models: Sequence[Model]) -> list[Column]:
@@ -168,13 +193,14 @@ def _costs(models: Sequence[Model]) -> list[Column]:
         else Cell(number(seconds / length, 1), seconds, model["device"])
         for model in models
     ]
+    device = _text("device", "device", [model["device"] for model in models])
     hours = "reference GPU\N{NON-BREAKING HYPHEN}hours"
     return [
         Column("train_seconds", "training", times, "ascending", unit),
-        _text("device", "device", [model["device"] for model in models]),
+        device if len({model["device"] for model in models}) > 1 else _aside(device),
         _plain("reference_hours", hours, models, "ascending", digits=3),
         _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M"),
-        _plain("gflops", "GFLOPs", models, "ascending", digits=2),
+        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2)),
     ]
 
 
@@ -194,6 +220,10 @@ def _column(
     """Numbers that are already written."""
     cells = [Cell(text, model.get(name)) for text, model in zip(texts, models, strict=True)]
     return Column(name, head, cells, first)
+
+
+def _aside(column: Column) -> Column:
+    return column._replace(extra=True)
 
 
 def _text(name: str, head: str, texts: Sequence[str | None]) -> Column:

@@ -1,7 +1,7 @@
 """Models side by side: finished runs, grouped by what may be compared.
 
-Runs are compared if they were tested on the same samples for the same purpose: one data digest,
-one test slice, one task and one target. Runs of one job and model that differ in a setting are
+Runs are compared if they were tested on the same samples for the same purpose, and validated on the
+same ones: one data digest, one test slice, one task, one target and one validation slice. Runs of one job and model that differ in a setting are
 variants; those that differ in the seed alone are one model. The best by validation comes first.
 
 `add_reference_hours` makes costs of several devices comparable, `pareto` finds the models that no
@@ -23,10 +23,13 @@ from deeplense_batch.report.run_table import CollectError, Row, score_of
 __all__ = ["ModelRuns", "add_reference_hours", "compare", "name_variants", "pareto", "short_label"]
 
 _LONGEST = 48  # characters of a label in a figure
-_SHARED = ("job", "task", "learns", "model", "variant", "data_digest", "test", "test_samples")
+_SHARED = (
+    *("job", "task", "learns", "model", "variant"),
+    *("data_digest", "valid", "test", "test_samples"),
+)
 _INFERRED = (
-    *("interval", "difference", "difference_low", "difference_high"),
-    *("p_value", "seed_p_value", "tied"),
+    *("interval", "difference", "difference_low", "difference_high", "p_value", "resolved"),
+    *("visible", "seeds_needed", "sample_sd", "seed_sd", "bootstrap_p_value", "seed_p_value"),
 )
 _MEANS = ("train_seconds", "reference_hours", "parameters_m", "gflops")
 
@@ -106,7 +109,7 @@ def name_variants(rows: Sequence[Row]) -> None:
         alike = (row["job"], row["model"])
         groups.setdefault(alike, []).append(row)
         if row["state"] == "done" and row["test"]:
-            tested = (row["data_digest"], row["test"], row["learns"] or "")
+            tested = (row["data_digest"], row["test"], row["learns"] or "", row["valid"] or "")
             groups.setdefault((*alike, *tested), []).append(row)
     for key in sorted(groups, key=len):  # the names of finished runs replace those before
         recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
@@ -120,12 +123,19 @@ def name_variants(rows: Sequence[Row]) -> None:
 
 
 def compare(rows: Sequence[Row]) -> list[list[ModelRuns]]:
-    """Group finished runs by what they were tested on, then by model; the best model first."""
+    """Group finished runs by what they were tested on, then by model; the best model first.
+
+    Scores on two validation slices rank nothing, so each has a comparison of its own. Results
+    without validation (of other programs) go to the first of those they fit.
+    """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
-    for row in rows:
+    first: dict[tuple[str, ...], str] = {}  # validation slice of a purpose
+    for row in sorted(rows, key=lambda row: not row.get("valid")):
         if row["state"] == "done" and row["test"]:
             purpose = (row["data_digest"], row["test"], row["task"] or "", row["learns"] or "")
-            group = groups.setdefault(purpose, {})
+            valid = row.get("valid") or first.get(purpose, "")
+            first.setdefault(purpose, valid)
+            group = groups.setdefault((*purpose, valid), {})
             group.setdefault((row["model"], row["variant"] or "", row["job"]), []).append(row)
     comparisons = []
     for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):

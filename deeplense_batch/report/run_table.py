@@ -30,7 +30,7 @@ COLUMNS = (
     *("valid_auc", "auc", "accuracy", "balanced_accuracy", "nll"),
     *("train_seconds", "checkpoint_seconds", "other_seconds", "images_per_s"),
     *("device", "reference_hours", "parameters_m", "gflops"),
-    *("data_digest", "test", "test_samples", "notes", "data_root", "commit", "updated"),
+    *("data_digest", "valid", "test", "test_samples", "notes", "data_root", "commit", "updated"),
     *("run", "log"),
 )
 
@@ -186,6 +186,8 @@ def _read_metrics(run: RunDir) -> Row:
         row |= {"model": str(metrics["model"]), "seed": int(metrics["seed"])}
         row |= {"task": str(evaluated["task"])}
         row["recipe"] = _settings(evaluated["recipe"])
+        learnt = evaluated["recipe"]
+        row["valid"] = f"{learnt['data.valid']} of {Path(learnt['data.root']).name}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
         "train_samples": int(data["samples"].get("train", 0)) or None,
@@ -203,6 +205,7 @@ def _read_metrics(run: RunDir) -> Row:
         "parameters_m": int(cost["parameters"]) / 1e6,
         "gflops": _number(cost.get("gflops")),
         "data_digest": str(data["digest"]),
+        "valid": data.get("valid", row.get("valid")),
         "test": str(data["test"]),
         "test_samples": int(test.get("scored", data["samples"]["test"])),
         "notes": [str(note) for note in test.get("notes") or ()] or None,

@@ -1,53 +1,47 @@
-"""Which differences between models are more than noise: intervals, and tests against the best.
+"""Which differences between models are more than noise: intervals, and one verdict for each.
 
-There are two kinds of noise, which are reported separately. That of the *test sample*: another
-draw of test images would give other scores; a paired stratified bootstrap measures how much. That
-of *training*: another seed would give another network; the spread over seeds measures how much. A
-model is distinguishable from the best if the test sample says so (Holm over the models) and, where
-both have several seeds, the seeds say so too (Welch's test, Holm over the models).
+A score varies with the test sample and with the training. Both kinds of noise go into one interval
+and one p-value (`statistics.variance`): that of the test sample from a paired stratified bootstrap
+over test images, that of the training from the spread over seeds. A difference to the best model is
+*resolved* where its p-value, adjusted for the number of models (Holm), is below `LEVEL`; else it is
+*not resolved*, and what could have been seen is said. Other tests are kept in `results.json`: of
+the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch).
 
 The best is picked by validation, so its test score is not the highest of many.
-
-References:
-    Hanley and McNeil 1982, The meaning and use of the area under a ROC curve, Radiology 143, 29.
-    DeLong, DeLong and Clarke-Pearson 1988, Comparing the areas under two or more correlated
-    receiver operating characteristic curves, Biometrics 44, 837.
-    Sun and Xu 2014, Fast implementation of DeLong's algorithm, IEEE SPL 21, 1389.
-    Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6, 65.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, rankdata, ttest_ind
+from numpy.typing import NDArray
+from scipy.stats import ttest_ind
 
-from deeplense_batch.report import bootstrap
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import Predictions, PredictionsError, read_predictions
-from deeplense_batch.report.run_table import Row
+from deeplense_batch.report.run_table import Row, score_of
+from deeplense_batch.report.statistics import bootstrap
+from deeplense_batch.report.statistics.auc import auc_interval, delong_difference
+from deeplense_batch.report.statistics.variance import (
+    LEVEL,
+    Components,
+    Estimates,
+    SampleNoise,
+    bounded_interval,
+    holm,
+    seeds_for,
+)
 
-__all__ = [
-    "LEVEL",
-    "auc_standard_error",
-    "delong",
-    "delong_difference",
-    "holm",
-    "infer",
-    "interval",
-    "sign_p_value",
-]
+__all__ = ["infer"]
 
-LEVEL = 0.05  # of the tests
 Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 _NAMED = 5  # of models with one fault
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
-_NORMAL = 1.959964  # half the width of 95% of a normal distribution, in sd
+_UNBOUNDED = ("r2", "mae")  # scores that are no shares
+_TESTS = ("p_value", "bootstrap_p_value", "seed_p_value")  # each adjusted over the models
 
 
 def infer(
@@ -59,116 +53,50 @@ def infer(
         models: Of one comparison, the best first.
 
     Returns:
-        The models with, under `ModelRuns.inferred`: ``<score>_low`` and ``_high``, 95% intervals;
-        ``interval``, how they were found; ``difference`` of the score that picks models to that
-        of the best, ``difference_low``, ``_high``; ``p_value`` and ``seed_p_value``, both after
-        Holm; ``tied``, whether the model is not distinguishable from the best; ``delong``, by
-        class the difference in AUC of the picked runs, its error and its p-value. The predictions
-        of each model's picked run, by label. And notes on what could not be computed.
+        The models with, under `ModelRuns.inferred`, of the mean score over a model's seeds:
+        ``<score>_low`` and ``_high``, 95% intervals; ``interval``, what they cover: ``samples and
+        seeds``, ``samples`` (no model has two seeds) or ``Hanley-McNeil`` (by the number of
+        samples, where no predictions were kept); ``difference`` of the score that picks models to
+        that of the best, ``difference_low``, ``_high``, and ``p_value``, after Holm; ``resolved``,
+        whether that is below 0.05; ``visible``, the least true difference that these runs show
+        with a chance of 80%; ``seeds_needed``, of every model, to resolve one as large as that
+        found (None: no number of seeds would); ``sample_sd``, the noise of the difference by the
+        test sample, and ``seed_sd``, that of one run over seeds. Of other tests
+        ``bootstrap_p_value`` (test sample alone) and ``seed_p_value`` (Welch; seeds alone), both
+        after Holm; ``delong``, by class the difference in AUC of the picked runs, its error and
+        its p-value, not adjusted. The predictions of each model's picked run, by label. And notes
+        on what could not be computed.
     """
     predictions, notes = _predictions(models)
     if not predictions:
         return [replace(model, inferred=_by_size(model)) for model in models], {}, notes
     resampled = _resampled(predictions)
-    inferred = [
-        _by_samples(resampled, model) if model.runs[0]["run"] in predictions else _by_size(model)
-        for model in models
+    first = next(iter(predictions.values()))
+    strata = np.unique(first.targets, return_counts=True)[1].tolist()
+    freedom = max(len(first.targets) - len(strata), 1)
+    inferred: list[Row] = [
+        {} if model.runs[0]["run"] in predictions else _by_size(model) for model in models
     ]
+    for name in dict.fromkeys(name for scores in resampled.values() for name in scores):
+        having = [i for i, model in enumerate(models) if _has(resampled, model, name)]
+        if having:
+            some = [models[i] for i in having]
+            rows = [inferred[i] for i in having]
+            noise = SampleNoise.of([_of_runs(resampled, model, name) for model in some])
+            scores = [model.values(name) for model in some]
+            components = Components(scores, noise, freedom, bounded=name not in _UNBOUNDED)
+            _intervals(name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some])
+            if name == models[0].monitor and having[0] == 0:
+                _differences(name, some, rows, components, resampled)
+                notes += _spreads(some, components)
     best = models[0].picked["run"]
-    if best in predictions:
-        _differences(models, inferred, resampled)
-        for model, row in zip(models[1:], inferred[1:], strict=True):
-            if (run := model.picked["run"]) in predictions:
-                row["delong"] = _delong(predictions[run], predictions[best], model.classes)
+    for model, row in zip(models[1:], inferred[1:], strict=True):
+        if best in predictions and (run := model.picked["run"]) in predictions:
+            row["delong"] = _delong(predictions[run], predictions[best], model.classes)
     picked = {model.label: model.picked["run"] for model in models}
     changed = [replace(m, inferred=row) for m, row in zip(models, inferred, strict=True)]
     kept = {label: predictions[run] for label, run in picked.items() if run in predictions}
     return changed, kept, notes
-
-
-def auc_standard_error(auc: float, positives: float, negatives: float) -> float:
-    """Estimate the standard error of one AUC from the size of the sample (Hanley, McNeil 1982)."""
-    both_positive = auc / (2 - auc) - auc**2
-    both_negative = 2 * auc**2 / (1 + auc) - auc**2
-    variance = auc * (1 - auc) + (positives - 1) * both_positive + (negatives - 1) * both_negative
-    return math.sqrt(max(variance, 0.0) / (positives * negatives))
-
-
-def delong(
-    positive: ArrayLike, scores: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimate AUCs on one sample and their covariance (DeLong et al. 1988), by midranks.
-
-    Arguments:
-        positive: Whether a sample is of the class, (N,) bool.
-        scores: Of M models, (M, N); higher means more likely of the class.
-
-    Returns:
-        The areas, (M,), and their covariance, (M, M).
-
-    Raises:
-        ValueError: Fewer than two samples are of the class, or of another.
-    """
-    positive, values = np.asarray(positive, bool), np.atleast_2d(np.asarray(scores, np.float64))
-    m, n = int(positive.sum()), int((~positive).sum())
-    if min(m, n) < 2:
-        raise ValueError(f"DeLong needs two samples of each kind or more, got {m} and {n}")
-    ranks = rankdata(values, axis=1)
-    # how often a sample beats the samples of the other kind, a tie counting one half
-    wins = (ranks[:, positive] - rankdata(values[:, positive], axis=1)) / n
-    losses = 1 - (ranks[:, ~positive] - rankdata(values[:, ~positive], axis=1)) / m
-    covariance = np.atleast_2d(np.cov(wins)) / m + np.atleast_2d(np.cov(losses)) / n
-    return wins.mean(axis=1), covariance
-
-
-def delong_difference(
-    positive: ArrayLike, one: ArrayLike, other: ArrayLike
-) -> tuple[float, float, float]:
-    """Test whether two models have the same AUC on one sample.
-
-    Arguments:
-        positive: Whether a sample is of the class, (N,) bool.
-        one, other: Scores of the two models, (N,).
-
-    Returns:
-        AUC of the one less that of the other, its standard error, and the two-sided p-value;
-        1 where the two never differ.
-
-    Raises:
-        ValueError: As `delong`.
-    """
-    areas, covariance = delong(positive, np.stack([np.asarray(one), np.asarray(other)]))
-    difference = float(areas[0] - areas[1])
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    error = math.sqrt(max(variance, 0.0))
-    if error < 1e-12:  # rounding of equal numbers
-        return difference, 0.0, 1.0 if abs(difference) < 1e-12 else 0.0
-    return difference, error, 2 * float(norm.sf(abs(difference) / error))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values of several tests so that one false alarm in all is as rare as in one."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The central 95% interval of resampled scores, (B,), that are defined: their percentiles."""
-    tail = (1 - 0.95) / 2
-    low, high = np.quantile(values[np.isfinite(values)], (tail, 1 - tail))
-    return float(low), float(high)
-
-
-def sign_p_value(differences: NDArray[np.float64]) -> float:
-    """Two-sided p-value of resampled differences, (B,): twice the share on the rarer side of 0.
-
-    One is added to the counts, so that B resamples never claim less than 2 / (B + 1).
-    """
-    rarer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(differences) + 1))
 
 
 def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], list[str]]:
@@ -232,9 +160,13 @@ def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
     if len(np.unique(targets)) > 1:
         statistics.append(("auc", bootstrap.macro_auc(targets, scores)))
     if scores.shape[1] == 2 and 0 < targets.sum() < len(targets):
-        k = samples.positive
-        area = bootstrap.average_precision(targets == k, scores[:, k])
+        positive, ranked = targets == samples.positive, scores[:, samples.positive]
+        area = bootstrap.average_precision(positive, ranked)
         statistics.append(("average_precision", area))
+        tenth = 9 / (~positive).sum()  # of fewer than ten false positives
+        rates = {"tpr0": 0.0, "tpr10": tenth} | {f"recall_fpr_1e-{n}": 10.0**-n for n in (2, 3, 4)}
+        for name, rate in rates.items():
+            statistics.append((name, bootstrap.recall_at(positive, ranked, rate)))
     return statistics
 
 
@@ -244,18 +176,49 @@ def _known(samples: Predictions) -> NDArray[np.bool_]:
     return np.isfinite(samples.numbers[:, 0])
 
 
-def _of_model(resampled: Resampled, model: ModelRuns, name: str) -> NDArray[np.float64]:
-    """The mean over a model's seeds on every resample, (B,)."""
-    return np.mean([resampled[run["run"]][name] for run in model.runs], axis=0)
+def _has(resampled: Resampled, model: ModelRuns, name: str) -> bool:
+    """Whether every run of a model has a score, and resamples of it."""
+    return all(
+        name in resampled.get(run["run"], {}) and score_of(run, name) is not None
+        for run in model.runs
+    )
 
 
-def _by_samples(resampled: Resampled, model: ModelRuns) -> Row:
-    row: Row = {"interval": "bootstrap"}
-    for name in resampled[model.runs[0]["run"]]:
-        low, high = interval(_of_model(resampled, model, name))
-        if low < high:  # else all resamples are alike, and say nothing of the noise
-            row[f"{name}_low"], row[f"{name}_high"] = low, high
-    return row
+def _of_runs(resampled: Resampled, model: ModelRuns, name: str) -> NDArray[np.float64]:
+    """The scores of a model's runs on every resample, (runs, B)."""
+    return np.stack([resampled[run["run"]][name] for run in model.runs])
+
+
+def _by_resamples(
+    resampled: Resampled, model: ModelRuns, name: str, strata: Sequence[int]
+) -> tuple[float, float]:
+    """The interval of a score that is 0 or 1: percentiles; of an area, by the number of samples.
+
+    All resamples of a sample without a fault are without one.
+    """
+    if name == "auc":
+        rarest = min(strata)
+        return auc_interval(model.mean(name) or 0.0, rarest, sum(strata) - rarest)
+    return bootstrap.interval(_of_runs(resampled, model, name).mean(axis=0))
+
+
+def _intervals(
+    name: str,
+    rows: Sequence[Row],
+    components: Components,
+    at_the_ends: Sequence[tuple[float, float]],
+) -> None:
+    """Fill in the intervals of one score of every model; of 0 and 1 those `at_the_ends`."""
+    means = components.means()
+    covers = "samples" if np.isnan(means.training_sd).all() else "samples and seeds"
+    numbers = zip(means.value.tolist(), means.half.tolist(), strict=True)
+    for row, (mean, half), other in zip(rows, numbers, at_the_ends, strict=True):
+        bounds = mean - half, mean + half
+        if name not in _UNBOUNDED:
+            bounds = bounded_interval(mean, half) or other
+        row["interval"] = covers
+        if bounds[0] < bounds[1]:  # else all resamples are alike, and say nothing of the noise
+            row[f"{name}_low"], row[f"{name}_high"] = bounds
 
 
 def _by_size(model: ModelRuns) -> Row:
@@ -266,43 +229,59 @@ def _by_size(model: ModelRuns) -> Row:
         return {}
     counts = run.get("class_counts") or {"": run["test_samples"] / classes}
     rarest = min(count for count in counts.values() if count)
-    error = _NORMAL * auc_standard_error(auc, rarest, run["test_samples"] - rarest)
-    low, high = max(auc - error, 0.0), min(auc + error, 1.0)
+    low, high = auc_interval(auc, rarest, run["test_samples"] - rarest)
     return {"auc_low": low, "auc_high": high, "interval": "Hanley-McNeil"}
 
 
 def _differences(
+    name: str,
     models: Sequence[ModelRuns],
-    inferred: Sequence[Row],
+    rows: Sequence[Row],
+    components: Components,
     resampled: Resampled,
 ) -> None:
-    """Compare every model with the first, the best; `inferred` of each is filled in."""
-    best, name = models[0], models[0].monitor
-    if name not in resampled[best.runs[0]["run"]]:
+    """Compare every model with the first, the best; the row of each is filled in."""
+    if len(models) < 2:
         return
-    own = _of_model(resampled, best, name)
-    inferred[0]["tied"] = True
-    others = []
-    for model, row in zip(models[1:], inferred[1:], strict=True):
-        if name not in resampled.get(model.runs[0]["run"], {}):
-            continue
-        values = _of_model(resampled, model, name)
-        means = model.mean(name), best.mean(name)
-        if means[0] is None or means[1] is None:
-            continue
-        row["difference"] = means[0] - means[1]
-        row["difference_low"], row["difference_high"] = interval(values - own)
-        row["p_value"] = sign_p_value(values - own)
-        seeds = model.values(name), best.values(name)
+    found = components.differences()
+    own = _of_runs(resampled, models[0], name).mean(axis=0)
+    for i, (model, row) in enumerate(zip(models[1:], rows[1:], strict=True), start=1):
+        row |= _difference(found, components, i, len(models))
+        values = _of_runs(resampled, model, name).mean(axis=0)
+        row["bootstrap_p_value"] = bootstrap.sign_p_value(values - own)
+        seeds = model.values(name), models[0].values(name)
         if min(map(len, seeds)) > 1 and sum(map(np.ptp, seeds)) > _NO_SPREAD:
             row["seed_p_value"] = float(ttest_ind(*seeds, equal_var=False).pvalue)
-        others.append(row)
-    for column in ("p_value", "seed_p_value"):
-        having = [row for row in others if column in row]
-        for row, adjusted in zip(having, holm([row[column] for row in having]), strict=True):
-            row[column] = adjusted
-    for row in others:
-        row["tied"] = max(row["p_value"], row.get("seed_p_value", 0.0)) >= LEVEL
+    for test in _TESTS:
+        having = [row for row in rows[1:] if test in row]
+        for row, adjusted in zip(having, holm([row[test] for row in having]), strict=True):
+            row[test] = adjusted
+    for row in rows[1:]:
+        row["resolved"] = row["p_value"] < LEVEL
+
+
+def _difference(found: Estimates, components: Components, i: int, models: int) -> Row:
+    """The difference of model `i` to the best, and what its noise is."""
+    value, half = float(found.value[i]), float(found.half[i])
+    row: Row = {"difference": value, "difference_low": value - half}
+    row |= {"difference_high": value + half, "p_value": float(found.p_value[i])}
+    row |= {"visible": float(found.visible[i]), "sample_sd": float(found.sample_sd[i])}
+    variance = float(np.mean(components.seed_variance[[0, i]]))
+    if np.isfinite(variance):
+        row["seed_sd"] = variance**0.5
+        row["seeds_needed"] = seeds_for(value, row["sample_sd"] ** 2, variance, models)
+    return row
+
+
+def _spreads(models: Sequence[ModelRuns], components: Components) -> list[str]:
+    """Name the models whose scores are spread over seeds unlike those of the others."""
+    unlike = [m.label for m, own in zip(models, components.own_spread, strict=True) if own]
+    if not unlike:
+        return []
+    return [
+        f"the scores of {'; '.join(unlike)} vary far more over the seeds than those of the other "
+        "models; the noise of their training is estimated from their own runs alone"
+    ]
 
 
 def _delong(

@@ -10,27 +10,30 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from deeplense_batch.report.columns import score_name
+from deeplense_batch.report.columns import p_value, score_name, with_interval
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.run_table import Row
 
 __all__ = ["FAIRNESS", "best_model", "heading", "sentences"]
 
 FAIRNESS = (
-    "Models are ranked by their validation score. Only runs tested on the same data (digest), the "
-    "same test slice and the same task are ranked together; others have sections of their own. "
-    "Seconds are compared on one device only. A model has one run for each seed: its scores are "
-    "means over its runs, and sd is the standard deviation over them (n - 1), which is the noise "
-    "of training. Brackets give 95% intervals, which are the noise of the test sample: a paired "
-    "bootstrap within classes, 2,000 resamples, the same for all models. An interval with a * "
-    "follows from the number of test samples alone (Hanley and McNeil), because no predictions "
-    "were kept. Differences are to the best model by validation; p-values are adjusted for the "
-    "number of models (Holm). A model is distinguishable from the best where p is below 0.05 "
-    "and, where both have several seeds, Welch's test over their seeds (p of the seeds) is too. "
-    "DeLong's test of single classes compares only the run that validation picks of each model "
-    "with that of the best, and is not adjusted for the number of classes, so it may disagree "
-    "with both."
+    "Models are ranked by their validation score. Only runs tested on the same data (digest) and "
+    "test slice, for the same task, and validated on the same slice are ranked together; others "
+    "have sections of their own. Seconds are compared on one device only. A model has one run for "
+    "each seed: its scores are means over its runs, and sd is the standard deviation over them "
+    "(n - 1). Brackets give 95% intervals of these means, and of differences to the best model by "
+    "validation. They cover two kinds of noise: that of the test sample (a paired bootstrap within "
+    "classes, 2,000 resamples, the same for all models) and that of training (the spread over "
+    "seeds, pooled over the models; with one seed each, it is not covered). Scores from 0 to 1 "
+    "have their intervals on the scale of the logit. An interval with a * follows from the number "
+    "of test samples alone (Hanley and McNeil), because no predictions were kept. A difference is "
+    "resolved where its p-value, adjusted for the number of models (Holm), is below 0.05; its "
+    "interval is not adjusted. What a difference not resolved could still be, its interval says. "
+    "Other training sets and other splits may give other differences: no interval covers them. "
+    "Other tests are in results.json: of the test sample alone (bootstrap; DeLong, of the run that "
+    "validation picks, class by class), and of the seeds alone (Welch)."
 )
+_MOST_NAMED = 12  # models in one sentence
 _BESIDE_REAL = (
     "Scores of generated images compare them with held-out real images. The number in brackets is "
     "that of as many real training images, compared with the same held-out ones: what a perfect "
@@ -43,7 +46,8 @@ def heading(models: Sequence[ModelRuns]) -> str:
     first = models[0].runs[0]
     task = "" if first["task"] in (None, "classification") else f", {first['task']}"
     task += f" of {first['learns']}" if first["learns"] else ""
-    return f"Data {first['data_digest']}, test slice {first['test']}{task}"
+    valid = f", validated on {first['valid']}" if first.get("valid") else ""
+    return f"Data {first['data_digest']}, test slice {first['test']}{valid}{task}"
 
 
 def best_model(models: Sequence[ModelRuns]) -> str:
@@ -68,12 +72,21 @@ def best_model(models: Sequence[ModelRuns]) -> str:
     )
 
 
-def sentences(models: Sequence[ModelRuns], notes: Sequence[str] = ()) -> list[str]:
-    """Everything a comparison says in words, as plain text; `notes` end with no full stop."""
+def sentences(
+    models: Sequence[ModelRuns], notes: Sequence[str] = (), scored: int = 0
+) -> list[str]:
+    """Everything a comparison says in words, as plain text.
+
+    Arguments:
+        models: Of the comparison, the best first.
+        notes: More to say, with no full stop at the end.
+        scored: Recipes that were ever scored on its test slice.
+    """
     return [
         f"{best_model(models)}.",
-        *_equals(models),
         *_same_validation(models),
+        *_verdicts(models),
+        *_scored(scored),
         *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
         *_run_notes(models),
@@ -92,18 +105,93 @@ def _same_validation(models: Sequence[ModelRuns]) -> list[str]:
     return [f"The first {same} models have the same validation score: it picks none of them."]
 
 
-def _equals(models: Sequence[ModelRuns]) -> list[str]:
-    """Say which models are not distinguishable from the best."""
-    tested = [model for model in models[1:] if "tied" in model.inferred]
+def _verdicts(models: Sequence[ModelRuns]) -> list[str]:
+    """Say which differences to the best are resolved, which are not, and what that covers."""
+    tested = [model for model in models[1:] if "resolved" in model.inferred]
     if not tested:
         return []
-    tied = [model.label for model in tested if model.inferred["tied"]]
-    if not tied:
-        if len(tested) == 1:
-            return ["The other model is distinguishable from it."]
-        return [f"All {len(tested)} other models are distinguishable from it."]
-    some = "; ".join(tied[:12]) + (f"; and {len(tied) - 12} more" if len(tied) > 12 else "")
-    return [f"Not distinguishable from it: {len(tied)} of {len(tested)} others ({some})."]
+    name = score_name(models[0].monitor)
+    said = []
+    for word, sign in (("lower", -1), ("higher", 1)):
+        some = [m for m in tested if m.inferred["resolved"] and sign * m.inferred["difference"] > 0]
+        if some:
+            named = _named([f"{m.label} by {_by(m.inferred, sign)}" for m in some])
+            said.append(f"{name} {word} than that of the best: {named}.")
+    unresolved = [model for model in tested if not model.inferred["resolved"]]
+    if unresolved:
+        named = _named([f"{m.label}, {_by(m.inferred)}" for m in unresolved])
+        said += [f"Not resolved: {named}.", _visible([models[0], *unresolved])]
+    return [*said, _covered([models[0], *tested])]
+
+
+def _by(row: Row, sign: int = 0) -> str:
+    """A difference with its interval and p-value; of a known sign, how large it is."""
+    numbers = [row["difference"], row["difference_low"], row["difference_high"]]
+    if sign:
+        numbers = [abs(numbers[0]), *sorted(sign * bound for bound in numbers[1:])]
+    return f"{with_interval(*numbers, signed=not sign)}, p {p_value(row['p_value'])}"
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = f"; and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
+    return "; ".join(labels[:_MOST_NAMED]) + more
+
+
+def _visible(models: Sequence[ModelRuns]) -> str:
+    """Say which differences the runs could not show, and how many would; the best model first."""
+    others, samples = models[1:], models[0].runs[0]["test_samples"]
+    least = _span([model.inferred["visible"] for model in others])
+    said = f"With {_counts(models)} a difference below {least} could not be seen"
+    known = [model for model in others if "seeds_needed" in model.inferred]
+    if not known:
+        return f"{said}."
+    needed = [
+        f"{'more than 1,000' if (n := model.inferred['seeds_needed']) is None else n} seeds each "
+        f"for {model.label}"
+        for model in known
+    ]
+    small = any(model.inferred["seeds_needed"] is None for model in known)
+    larger = f" ({samples:,} test samples are too few for that)" if small else ""
+    return f"{said}; to resolve one as large as that found takes {_named(needed)}{larger}."
+
+
+def _covered(models: Sequence[ModelRuns]) -> str:
+    """Say which noise the intervals cover."""
+    rows = [model.inferred for model in models[1:]]
+    sample = f"the noise of the test sample (sd {_span([row['sample_sd'] for row in rows])})"
+    spreads = [row["seed_sd"] for row in rows if "seed_sd" in row]
+    if not spreads:
+        return (
+            f"Intervals and p-values of differences cover {sample} alone: every model has one run, "
+            "so they speak of these networks, not of these recipes. Another seed may reverse them."
+        )
+    return (
+        f"Intervals and p-values of differences cover {sample} and that of training (sd of one run "
+        f"{_span(spreads)}, pooled over {len(models)} models, {_counts(models)}). Not covered: "
+        "other training sets and splits."
+    )
+
+
+def _counts(models: Sequence[ModelRuns]) -> str:
+    counts = sorted({len(model.runs) for model in models})
+    several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"{several} seed{'' if counts[-1] == 1 else 's'} each"
+
+
+def _span(values: Sequence[float]) -> str:
+    """One number, or from the least to the largest."""
+    ends = dict.fromkeys(f"{value:.2g}" for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def _scored(recipes: int) -> list[str]:
+    """Say how often a test slice was looked at."""
+    if recipes < 2:
+        return []
+    return [
+        f"{recipes} recipes have been scored on this test slice so far, over all jobs here and "
+        "all repeats: choices made by such scores make the next ones too optimistic."
+    ]
 
 
 def _data(models: Sequence[ModelRuns]) -> str:

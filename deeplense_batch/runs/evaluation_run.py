@@ -24,7 +24,14 @@ from deeplense_batch.core.job import DrawSection, Evaluation
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.recipe import flat_fields
-from deeplense_batch.core.result import Cost, Metrics, Tested, read_scores, write_metrics
+from deeplense_batch.core.result import (
+    Cost,
+    Metrics,
+    Tested,
+    note_scored,
+    read_scores,
+    write_metrics,
+)
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.loader import Loader
@@ -42,7 +49,7 @@ from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun, find_classifier
-from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
+from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.task import Scores
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.setup import check_samples
@@ -202,19 +209,7 @@ class _Evaluation:
         """What a reader of the scores should know of the images."""
         root = self.section.data.root
         assert root is not None
-        notes = data_notes(root)
-        if self.digest != self.trained.digest:
-            return notes
-        for use in ("train", "valid"):
-            learnt = open_split(root, getattr(self.trained.job.data, use))
-            same = learnt.info.name == split.info.name
-            if same and max(learnt.start, split.start) < min(learnt.stop, split.stop):
-                done = "was trained on" if use == "train" else "was picked by"
-                notes.append(
-                    f"the network {done} some of these images ({use} "
-                    f"{getattr(self.trained.job.data, use)}), which flatters it"
-                )
-        return notes
+        return data_notes(root) + seen_notes(self.trained.run, split, self.digest)
 
     def _write(self, split: Split, tested: Tested, judged: dict[str, Any] | None) -> None:
         """Write `metrics.json`: that of the training, with what this evaluation measured."""
@@ -240,13 +235,15 @@ class _Evaluation:
             "cost": self._cost(seconds),
             "device": before["device"],
             "evaluated": self._evaluated(),
-            "summary": summary_of(monitor, scores, seconds, "evaluation"),
+            "summary": summary_of("test", monitor, scores, seconds, "evaluation"),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
         if judged is not None:
             metrics["judged"] = judged
         write_metrics(directory, metrics)
+        recipe = trained.job.model_copy(update={"seed": 0}).identity(trained.digest)
+        note_scored(directory, self.digest, str(self.section.data.slice), recipe)
         _log.info("%s", metrics["summary"])
 
     def _cost(self, seconds: float) -> Cost:

@@ -6,18 +6,26 @@ With them go notes on what a reader of scores should know.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplense_batch.core.result import Tested
+from deeplense_batch.core.job import Job
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.result import Tested, read_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.figures import save as save_figure
+from deeplense_batch.data.digest import sha256
+from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.tasks.task import Arrays, Scores, Task
 
-__all__ = ["data_notes", "score_outputs", "summary_of"]
+__all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
+
+_AT_ONCE = 1024  # images that are read together
 
 
 def score_outputs(
@@ -54,10 +62,22 @@ def score_outputs(
     }
 
 
-def summary_of(monitor: str, scores: Scores, seconds: float, spent_on: str) -> str:
-    """The result in a line: ``test AUC 0.9876, 1.2 min of training``."""
+def summary_of(
+    use: str, monitor: str, scores: Scores, seconds: float, spent_on: str
+) -> str:
+    """The result in a line: ``validation AUC 0.9876, 1.2 min of training``.
+
+    Whoever watches a grid picks among its runs; that is what the validation slice is for.
+
+    Arguments:
+        use: Of the slice that was scored: ``validation`` or ``test``.
+        monitor: Name of the score that picks weights.
+        scores: On that slice.
+        seconds: That the work took.
+        spent_on: What it was.
+    """
     score = scores.get(monitor)
-    shown = [] if score is None else [f"test {score_name(monitor)} {score:.4f}"]
+    shown = [] if score is None else [f"{use} {score_name(monitor)} {score:.4f}"]
     return ", ".join([*shown, f"{seconds / 60:.1f} min of {spent_on}"])
 
 
@@ -72,3 +92,68 @@ def data_notes(root: Path | str) -> list[str]:
     except (OSError, ValueError, AttributeError, TypeError):
         warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
     return [f"data: {warning}" for warning in warnings]
+
+
+def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
+    """Say where weights have learnt from the images that they are scored on, or were picked by them.
+
+    Slices of the same data are compared by place, those of other data by the content of every
+    image. What the weights started from (`train.init`) counts too.
+
+    Arguments:
+        run: A training, which left the weights.
+        split: The images.
+        digest: Of the data that they belong to.
+    """
+    notes = []
+    for job, known in _origins(run):
+        for use, done in (("train", "was trained on"), ("valid", "was picked by")):
+            slice_ = getattr(job.data, use)
+            try:
+                count = _shared(open_split(job.data.root, slice_), known, split, digest)
+            except (ShardError, OSError):
+                notes.append(f"whether these images are among those that the network {done} "
+                             f"({use} {slice_} of {job.data.root}) is not known: they are not "
+                             "there any more")  # fmt: skip
+                continue
+            if count:
+                where = "" if known == digest else f" of {job.data.root}"
+                notes.append(f"the network {done} {count} of these {len(split)} images "
+                             f"({use} {slice_}{where}), which flatters it")  # fmt: skip
+    return notes
+
+
+def _origins(run: RunDir) -> Iterator[tuple[Job, str]]:
+    """A training and the digest of its data, then the one that it started from, and so on."""
+    visited: set[Path] = set()
+    while run.path not in visited and (run.path / "job.yaml").is_file():
+        visited.add(run.path)
+        (job,) = load_jobs(run.path / "job.yaml")
+        if not isinstance(job, Job):
+            return
+        yield job, str(read_metrics(run)["data"]["digest"]) if run.status().state == "done" else ""
+        if job.train.init is None:
+            return
+        run = RunDir(Path(job.train.init))
+
+
+def _shared(learnt: Split, known: str, split: Split, digest: str) -> int:
+    """How many images of a slice are among those of another, which is of the data `known`."""
+    if known == digest:
+        if learnt.info.name != split.info.name:
+            return 0
+        return max(0, min(learnt.stop, split.stop) - max(learnt.start, split.start))
+    if known and data_digest(learnt.info.files[0].parent) != known:
+        raise ShardError(f"{learnt.info.files[0].parent}: holds other data now")
+    if learnt.info.shape != split.info.shape:
+        return 0
+    seen = set(_contents(learnt))
+    return sum(content in seen for content in _contents(split))
+
+
+def _contents(split: Split) -> Iterator[bytes]:
+    """A digest of every image, the same however it is stored."""
+    for first in range(split.start, split.stop, _AT_ONCE):
+        piece = replace(split, start=first, stop=min(first + _AT_ONCE, split.stop))
+        for image in piece.images():
+            yield sha256(np.ascontiguousarray(image, np.float32))

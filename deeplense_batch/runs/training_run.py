@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
@@ -17,16 +18,18 @@ from deeplense_batch.core.result import (
     Metrics,
     Tested,
     Validated,
+    note_scored,
     read_scores,
     write_metrics,
 )
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.shards import Split
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
-from deeplense_batch.runs.scoring import data_notes, score_outputs, summary_of
+from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.precision import choose_kernels
@@ -143,9 +146,11 @@ class _Training:
         tested = score_outputs(
             self.directory, setup.task, outputs, title=title, tta=self.job.data.tta
         )
-        tested["notes"] += self._notes(trainer)
+        tested["notes"] += self._notes(setup, trainer)
         scores = dict(tested["scores"])
         write_metrics(self.directory, self._metrics(setup, trainer, tested, joules))
+        recipe = self.job.model_copy(update={"seed": 0}).identity(self.planned.digest)
+        note_scored(self.directory, self.planned.digest, self.job.data.test, recipe)
         if self.job.judge is not None:
             _log.warning(
                 "judge: a training does not measure its images any more: 'evaluate %s' does, or a "
@@ -156,9 +161,11 @@ class _Training:
         _log.info("test %s %s", monitor, "undefined" if shown is None else f"{shown:.4f}")
         return scores
 
-    def _notes(self, trainer: Trainer) -> list[str]:
+    def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
         notes = data_notes(self.job.data.root)
+        if (init := self.job.train.init) is not None:
+            notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
         if pieces := of_pieces(self.job, self.world, trainer.stepper):
             _log.warning("%s", pieces)
             notes.append(pieces)
@@ -170,7 +177,7 @@ class _Training:
         job, task, directory, stepper = self.job, setup.task, self.directory, trainer.stepper
         lines = directory.read_lines("attempts.jsonl")
         attempts = [line["devices"] for line in lines if line["event"] == "start"]
-        scores = dict(tested["scores"])
+        validated = self._validated(trainer)
         return {
             "job": job.name,
             "run": directory.path.name,
@@ -186,14 +193,17 @@ class _Training:
                 "test": job.data.test,
                 "samples": setup.samples,
             },
-            "valid": self._validated(trainer),
+            "valid": validated,
             "test": tested,
             "cost": self._cost(setup, joules),
             "engine": job.engine.model_dump()
             | {"amp": stepper.precision.name, "micro_batch": stepper.micro_batch},
             "resolved": resolved(job, self.world, stepper, attempts),
             "device": self.world.describe(),
-            "summary": summary_of(task.spec.monitor, scores, self.seconds["train"], "training"),
+            "summary": summary_of(
+                "validation", task.spec.monitor, validated["scores"], self.seconds["train"],
+                "training",
+            ),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
@@ -231,3 +241,11 @@ class _Training:
             "gflops": gflops_of(setup.model, setup.frame),
             "joules": sum(measured) if whole else None,
         }
+
+
+def _start_notes(init: Path, split: Split, digest: str) -> list[str]:
+    """What the weights that a training starts from may have seen of the test images."""
+    folder = init if init.is_dir() else init.parent
+    if (folder / "job.yaml").is_file():
+        return seen_notes(RunDir(folder), split, digest)
+    return [f"it starts from {init.name}; which images these weights have seen is not known"]

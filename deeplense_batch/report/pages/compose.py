@@ -187,7 +187,7 @@ def _differences(comparison: Model, models: Sequence[Model]) -> Iterator[Picture
             "difference": model.get("difference") or 0.0,
             "low": model.get("difference_low"),
             "high": model.get("difference_high"),
-            "interval": "bootstrap",
+            "interval": model.get("interval"),
             "p": model.get("p_value"),
             "mark": _mark(model),
         }
@@ -327,8 +327,8 @@ def _mark(model: Model) -> str:
     """How a model compares with the best: one of `charts.MARKS`."""
     if model["best"]:
         return "best"
-    tied = model.get("tied")
-    return "unknown" if tied is None else "tied" if tied else "apart"
+    resolved = model.get("resolved")
+    return "unknown" if resolved is None else "resolved" if resolved else "not resolved"
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:

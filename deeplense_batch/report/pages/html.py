@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,6 @@ _RUN_COLUMNS = (
     *("job", "model", "variant", "seed", "state", "epoch", "valid_auc", "auc", "accuracy"),
     *("train_seconds", "device", "run"),
 )
-
-_SEEN_OTHERWISE = ("job", "seed_p_value", "tied")  # by the mark beside the name; or in models.csv
 
 Model = Mapping[str, Any]
 
@@ -108,19 +107,28 @@ def _section(
         "picked": best["valid_score"] is not None,  # published results may know no validation
         "best": best["label"],
         "score": _headline(best, comparison["score"]),
-        "tied": sum(bool(model["tied"]) for model in models[1:]),
+        "verdicts": _verdicts(models),
         "pareto": any(model["pareto"] for model in models),
         "devices": len({model["device"] for model in models if model["device"]}),
         "figures": [(_figure(folder, f["name"]), f["caption"]) for f in comparison["figures"]],
-        "columns": [
-            column for column in model_columns(comparison) if column.name not in _SEEN_OTHERWISE
-        ],
+        "columns": model_columns(comparison),
+        "seeds": any(model.get("interval") == "samples and seeds" for model in models),
         "by_size": any(model.get("interval") == "Hanley-McNeil" for model in models),
         "models": [
             _opened(model, details.get(model["run"], {})) if rank < opened else {"model": model}
             for rank, model in enumerate(models)
         ],
     }
+
+
+def _verdicts(models: Sequence[Model]) -> list[str]:
+    """How many of the others differ from the best, and from how many it is not known."""
+    counts = Counter(
+        "not resolved" if not model["resolved"] else "lower" if model["difference"] < 0 else "higher"
+        for model in models[1:]
+        if model.get("resolved") is not None
+    )
+    return [f"{counts[word]} {word}" for word in ("lower", "higher", "not resolved") if counts[word]]
 
 
 def _headline(best: Model, monitor: str) -> str:

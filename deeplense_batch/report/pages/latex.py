@@ -67,8 +67,8 @@ _ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u03
 def latex_table(content: Mapping[str, Any]) -> str:
     r"""Write `models.tex`: a ``table*`` for each comparison, to \input beside booktabs.
 
-    Bold are the best by validation and all that are not distinguishable from it. Of models that do
-    not fit on a page the first are there, and the caption says so.
+    Bold are the best by validation and all whose difference to it is not resolved. Of models that
+    do not fit on a page the first are there, and the caption says so.
 
     Arguments:
         content: What `results.json` holds.
@@ -96,7 +96,7 @@ def _table(comparison: Mapping[str, Any], missing: str) -> str:
     for index, model in enumerate(models):
         cells = [_name(model["label"]), number(model["runs"], 0)]
         cells += [_cell(column, index, devices) for column in columns]
-        if model["tied"] or (index == 0 and model["valid_score"] is not None):
+        if model.get("resolved") is False or (index == 0 and model["valid_score"] is not None):
             cells = [rf"\textbf{{{c}}}" if i in bold else c for i, c in enumerate(cells)]
         lines.append(r"\raggedright " + _line(cells))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}"])
@@ -143,15 +143,18 @@ def _caption(comparison: Mapping[str, Any], missing: str, devices: Sequence[str]
     picked = models[0]["valid_score"] is not None  # published results may know no validation
     brackets = any(m.get(f"{n}_low") is not None for m in shown for n in score_names(shown))
     by_size = any(m.get("interval") == "Hanley-McNeil" for m in shown)
+    seeds = any(m.get("interval") == "samples and seeds" for m in shown)
     parts = [
         f"{missing[:1].upper()}{missing[1:]}." if missing else "",
         f"{comparison['heading']}{'' if samples is None else f'; {samples} test samples'}.",
         "Models are ordered by their validation score." if picked else "",
         "Scores are of the test slice, means over the seeds.",
-        "Brackets: 95% intervals by the test samples." if brackets else "",
+        f"Brackets: 95% intervals, by {'test samples and seeds' if seeds else 'the test samples'}."
+        if brackets
+        else "",
         "*: by their number alone (Hanley and McNeil)." if by_size else "",
         "The sd is over the seeds." if any(model["auc_sd"] is not None for model in shown) else "",
-        "Differences are in AUC, to the best; bold: not distinguishable from it."
+        "Differences are in AUC, to the best; bold: not resolved (p, after Holm, is 0.05 or more)."
         if "auc" in score_names(shown) and any(m["difference"] is not None for m in shown)
         else "",
         f"The first {len(shown)} of {len(models)} models." if len(models) > len(shown) else "",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplense_batch.report.columns import (
+    Cell,
+    Column,
     model_columns,
     number,
     padded,
-    score_name,
-    score_text,
     table_cells,
 )
 from deeplense_batch.report.text import FAIRNESS
@@ -45,43 +45,20 @@ def page(content: Mapping[str, Any]) -> str:
 
 
 def _tables(comparison: Mapping[str, Any]) -> list[str]:
-    """The models: their columns, the other scores of their task, and class by class."""
+    """The models: what everybody looks at, and folded up what few read."""
     models, columns = comparison["models"], model_columns(comparison)
-    heads = ["#", "model", "seeds", *(column.title for column in columns)]
+    seeds = Column("runs", "seeds", [Cell(number(model["runs"], 0)) for model in models])
+    tables = [_table(_lines(models, [seeds, *(c for c in columns if not c.extra)]))]
+    if extras := [column for column in columns if column.extra]:
+        more = _table(_lines(models, extras))
+        tables += [f"<details><summary>More numbers</summary>\n\n{more}\n\n</details>"]
+    return tables
+
+
+def _lines(models: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[list[str]]:
+    heads = ["#", "model", *(column.title for column in columns)]
     rows = zip(*([cell.text for cell in column.cells] for column in columns), strict=True)
-    seeds = [number(model["runs"], 0) for model in models]
-    lines = [[*_name(m), n, *row] for m, n, row in zip(models, seeds, rows, strict=True)]
-    shown = {column.name for column in columns}
-    others = [
-        name for name in comparison["more"]
-        if name not in shown and name.removesuffix("_real") not in shown
-    ]  # fmt: skip
-    tables = [[heads, *lines]]
-    if others:
-        scores = [[*_name(m), *(score_text(m.get(name)) for name in others)] for m in models]
-        tables.append([["#", "model", *map(score_name, others)], *scores])
-    return [_table(table) for table in [*tables, *_class_table(models)]]
-
-
-def _class_table(models: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
-    """Differences to the best class by class, where single runs were tested."""
-    names = dict.fromkeys(name for model in models for name in model.get("delong") or ())
-    if not names:
-        return []
-    heads = [f"AUC {name}, difference to the best (DeLong's p)" for name in names]
-    lines = []
-    for model in models:
-        tests = [(model.get("delong") or {}).get(name) for name in names]
-        lines.append([*_name(model), *map(_test, tests)])
-    return [[["#", "model", *heads], *lines]]
-
-
-def _test(test: Mapping[str, float] | None) -> str:
-    """A difference, its standard error, and its p-value."""
-    if test is None:
-        return "-"
-    difference, error = number(test["difference"], signed=True), number(test["error"])
-    return f"{difference} ± {error} ({test['p_value']:.2g})"
+    return [heads, *([*_name(m), *row] for m, row in zip(models, rows, strict=True))]
 
 
 def _name(model: Mapping[str, Any]) -> tuple[str, str]:

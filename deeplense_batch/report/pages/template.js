@@ -90,6 +90,16 @@ function enliven(section) {
     if (!marking) toggle(event.target.closest("tr"));
   });
   search.addEventListener("input", filter);
+  const more = section.querySelector(".more");
+  if (more) {
+    const fewer = (brief) => {
+      section.classList.toggle("brief", brief);
+      more.setAttribute("aria-pressed", !brief);
+    };
+    more.hidden = false; // without this script all columns are there
+    more.addEventListener("click", () => fewer(!section.classList.contains("brief")));
+    fewer(true);
+  }
   state?.addEventListener("change", filter);
   filter(); // a browser may have kept what was typed
 }

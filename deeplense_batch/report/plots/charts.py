@@ -39,19 +39,21 @@ SEED: dict[str, Any] = {"marker": "o", "ls": "", "color": "white", "mec": "black
 SEED |= {"ms": 2.8, "zorder": 4}  # on top: a mean hides no seed
 MARKS: dict[str, tuple[str, dict[str, Any]]] = {  # by how a model compares with the best
     "best": ("best by {by}", MEAN | {"marker": "*", "ms": 10, "color": ORANGE}),
-    "tied": ("{score} not distinguishable from the best", MEAN),
-    "apart": ("{score} distinguishable from the best", MEAN | {"color": "white"}),
-    "unknown": ("difference to the best not known", MEAN | {"marker": "s", "color": SKY}),
+    "not resolved": ("difference in {score} not resolved", MEAN),
+    "resolved": ("difference in {score} resolved", MEAN | {"color": "white"}),
+    "unknown": ("difference not known", MEAN | {"marker": "s", "color": SKY}),
 }
 INTERVALS: dict[str, tuple[str, dict[str, Any]]] = {  # by how they were computed
-    "bootstrap": ("95% interval, bootstrap over the test samples", {"ls": "-"}),
-    "Hanley-McNeil": ("95% interval by the number of samples, Hanley-McNeil", {"ls": ":"}),
+    "samples and seeds": ("95%, test sample and seeds", {"ls": "-"}),
+    "samples": ("95%, test sample", {"ls": (0, (5, 1))}),
+    "Hanley-McNeil": ("95%, number of test samples", {"ls": ":"}),
 }
 _BAR: dict[str, Any] = {"facecolor": SKY, "edgecolor": "black", "lw": 0.6}
 _WHISKER: dict[str, Any] = {"color": GREY, "lw": 1.2}
 _BELOW = 0.27  # of a row: how far the seeds are below the mean, which would cover them
 _LETTER = 5.0  # points of a letter of the numbers
-_LEGEND = 64  # letters that fit in one line below a figure
+_LETTERS = 16  # of a legend in an inch
+_MARK = 6  # letters that a mark and its margin take
 
 
 def score_dots(models: Sequence[Mapping[str, Any]], score: str, compared: str, by: str) -> Figure:
@@ -154,11 +156,12 @@ def time_bars(devices: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def explain(figure: Figure, marks: Mapping[str, Artist]) -> None:
-    """Say below a figure what its marks are."""
-    few = sum(map(len, marks)) <= _LEGEND
+    """Say below a figure what its marks are, in as many columns as it is wide."""
+    room = figure.get_figwidth() * _LETTERS
+    longest = max(map(len, marks), default=0) + _MARK
     figure.legend(
-        [*marks.values()], [*marks], loc="outside lower center", ncols=len(marks) if few else 1,
-        frameon=False, fontsize=8, handlelength=1.5,
+        [*marks.values()], [*marks], loc="outside lower center", frameon=False, fontsize=8,
+        ncols=max(1, min(len(marks), int(room / longest))), handlelength=1.5, columnspacing=1.5,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +21,18 @@ from scipy.sparse import csr_array
 
 from deeplense_batch.core.machine import cores
 
-__all__ = ["RESAMPLES", "accuracy", "average_precision", "bootstrap", "macro_auc", "mean_of", "r2"]
+__all__ = [
+    "RESAMPLES",
+    "accuracy",
+    "average_precision",
+    "bootstrap",
+    "interval",
+    "macro_auc",
+    "mean_of",
+    "r2",
+    "recall_at",
+    "sign_p_value",
+]
 
 RESAMPLES = 2000
 
@@ -64,6 +76,22 @@ def bootstrap(
             for number, row in enumerate(itertools.chain.from_iterable(values)):
                 drawn[number, block] = row
     return drawn
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The central 95% interval of resampled scores, (B,), that are defined: their percentiles."""
+    tail = (1 - 0.95) / 2
+    low, high = np.quantile(values[np.isfinite(values)], (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def sign_p_value(differences: NDArray[np.float64]) -> float:
+    """Two-sided p-value of resampled differences, (B,): twice the share on the rarer side of 0.
+
+    One is added to the counts, so that B resamples never claim less than 2 / (B + 1).
+    """
+    rarer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(differences) + 1))
 
 
 def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -128,6 +156,35 @@ def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
         return np.einsum("ib,ib->b", positives, true / np.maximum(called, 1)) / len(own)
 
     return precision
+
+
+def recall_at(positive: ArrayLike, scores: ArrayLike, rate: float) -> Statistic:
+    """The largest share of positives found with so few false positives.
+
+    Arguments:
+        positive: Whether a sample is of the class, (N,) bool.
+        scores: Higher means more likely of the class, (N,).
+        rate: Of false positives, as a share of the negatives; the count may be at most this.
+    """
+    positive, falling = np.asarray(positive, bool), -np.asarray(scores)
+    own, others = _sorted(positive, falling), _sorted(~positive, falling)
+    before = np.searchsorted(falling[own], falling[others], "left")  # found with less than each
+    allowed = math.floor(rate * len(others) + 1e-9)
+
+    def recall(counts: Counts) -> NDArray[np.float64]:
+        kept = min(len(others), 4 * allowed + 64)
+        while True:  # the first negative that is one too many, of most resamples among the first
+            false = np.cumsum(counts[others[:kept]], axis=0, dtype=np.int64)
+            if kept == len(others) or (false[-1] > allowed).all():
+                break
+            kept = len(others)
+        too_many = (false <= allowed).sum(axis=0)
+        found = np.concatenate([before, [len(own)]])[np.minimum(too_many, len(others))]
+        true = np.cumsum(counts[own], axis=0, dtype=np.int64)
+        drawn = np.take_along_axis(true, np.maximum(found - 1, 0)[None], axis=0)[0]
+        return np.where(found > 0, drawn, 0) / len(own)
+
+    return recall
 
 
 def _sorted(chosen: NDArray[np.bool_], scores: NDArray) -> NDArray[np.intp]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_arrays import sample
-from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score, roc_curve
 
-from deeplense_batch.report import bootstrap as b
-from deeplense_batch.report.significance import interval
+from deeplense_batch.report.statistics import bootstrap as b
+from deeplense_batch.report.statistics.bootstrap import interval, sign_p_value
 
 
 def drawn(strata, resamples=50, seed=0):
@@ -94,3 +94,40 @@ def test_resamples_in_which_a_score_is_not_defined_are_left_out():
     (found,) = b.bootstrap([b.r2([0.0, 1.0], [0.1, 0.8])], [0, 0], resamples=200)
     assert not np.isfinite(found).all() and np.isfinite(found).any()
     assert np.isfinite(interval(found)).all()
+
+
+def test_a_p_value_never_claims_more_than_the_resamples_can_tell():
+    assert sign_p_value(np.ones(1999)) == pytest.approx(2 / 2000)
+    assert sign_p_value(np.zeros(2000)) == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("levels", [None, 7])
+def test_recall_at_a_rate_is_that_of_each_resample(rate, levels):
+    """One by one, by roc_curve; ties too."""
+    targets, scores = sample(2, 60, seed=4, levels=levels)
+    positive, ranked = targets == 1, scores[:, 1]
+    counts = np.stack([*_drawn(targets, 12), np.ones(len(targets), np.uint16)], axis=1)
+    found = b.recall_at(positive, ranked, rate)(counts)
+    for column, recall in zip(counts.T, found, strict=True):
+        chosen = np.repeat(np.arange(len(targets)), column)
+        false, true, _ = roc_curve(positive[chosen], ranked[chosen], drop_intermediate=False)
+        assert recall == pytest.approx(true[false <= rate + 1e-12].max())
+
+
+def test_recall_of_a_search_without_a_fault_is_whole():
+    positive = np.arange(500) >= 400
+    recall = b.recall_at(positive, np.arange(500.0), 0.0)
+    assert recall(np.ones((500, 1), np.uint16)) == 1
+    assert b.recall_at(positive, -np.arange(500.0), 0.0)(np.ones((500, 1), np.uint16)) == 0
+
+
+def _drawn(targets, number):
+    """Counts of so many resamples, within classes."""
+    random = np.random.default_rng(8)
+    for _ in range(number):
+        counts = np.zeros(len(targets), np.uint16)
+        for kind in np.unique(targets):
+            members = np.flatnonzero(targets == kind)
+            np.add.at(counts, random.choice(members, len(members)), 1)
+        yield counts
