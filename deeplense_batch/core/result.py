@@ -195,4 +195,11 @@ def outcome(metrics: Metrics) -> str:
         if score is not None and not name.endswith("_real"):
             real = scores.get(f"{name}_real")
             shown.append(f"{name} {score:.4f}" + ("" if real is None else f" (real {real:.4f})"))
-    return f"test {', '.join(shown)}" if shown else metrics["summary"]
+    if not shown:
+        return metrics["summary"]
+    tested = f"test {', '.join(shown)}"
+    if "valid" not in metrics or "evaluated" in metrics:
+        return tested
+    name = metrics["valid"]["monitor"]
+    score = metrics["valid"]["scores"].get(name)
+    return tested if score is None else f"validation {name} {score:.4f}; {tested}"

@@ -47,6 +47,7 @@ _NAMES = {
     **{"ece_calibrated": "ECE, calibrated", "fid_inception": "FID by Inception"},
     "useful_auc": "useful AUC",
 }
+_TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
 _MORE_IS_BETTER = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names
@@ -153,8 +154,8 @@ def _of_task(names: Sequence[str], models: Sequence[Model]) -> list[Column]:
         if name.endswith(_BOUNDS) or f"{name}_real" in names:
             continue
         texts = [
-            score_text(model.get(name))
-            if model.get(f"{name}_low") is None
+            score_text(value)
+            if not (value := model.get(name)) or abs(value) < _TINY or f"{name}_low" not in model
             else with_interval(*(model.get(f"{name}{part}") for part in ("", "_low", "_high")))
             for model in models
         ]
@@ -255,7 +256,7 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
 
 def score_text(value: float | None) -> str:
     """Write any score: with four digits, or with an exponent where all of them would be zero."""
-    return f"{value:.1e}" if value and abs(value) < 5e-5 else number(value)
+    return f"{value:.1e}" if value and abs(value) < _TINY else number(value)
 
 
 def with_interval(

@@ -1,8 +1,9 @@
 """Models side by side: finished runs, grouped by what may be compared.
 
-Runs are compared if they were tested on the same samples for the same purpose, and validated on the
-same ones: one data digest, one test slice, one task, one target and one validation slice. Runs of one job and model that differ in a setting are
-variants; those that differ in the seed alone are one model. The best by validation comes first.
+Runs are compared if they were tested on the same samples for the same purpose, and validated on
+the same ones: one data digest, one test slice, one task, one target and one validation slice. Runs
+of one job and model that differ in a setting are variants; those that differ in the seed alone are
+one model. The best by validation comes first.
 
 `add_reference_hours` makes costs of several devices comparable, `pareto` finds the models that no
 other beats at less cost.

@@ -187,7 +187,8 @@ def _read_metrics(run: RunDir) -> Row:
         row |= {"task": str(evaluated["task"])}
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
-        row["valid"] = f"{learnt['data.valid']} of {Path(learnt['data.root']).name}"
+        if "data.valid" in learnt:
+            row["valid"] = f"{learnt['data.valid']} of {Path(learnt['data.root']).name}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
         "train_samples": int(data["samples"].get("train", 0)) or None,

@@ -1,11 +1,11 @@
 """Which differences between models are more than noise: intervals, and one verdict for each.
 
-A score varies with the test sample and with the training. Both kinds of noise go into one interval
-and one p-value (`statistics.variance`): that of the test sample from a paired stratified bootstrap
-over test images, that of the training from the spread over seeds. A difference to the best model is
-*resolved* where its p-value, adjusted for the number of models (Holm), is below `LEVEL`; else it is
-*not resolved*, and what could have been seen is said. Other tests are kept in `results.json`: of
-the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch).
+A score varies with the test sample and with the training. Both kinds of noise go into one
+interval and one p-value (`statistics.variance`): that of the test sample from a paired stratified
+bootstrap over test images, that of the training from the spread over seeds. A difference to the
+best model is *resolved* where its p-value, adjusted for the number of models (Holm), is below
+`LEVEL`; else it is *not resolved*, and what could have been seen is said. Other tests are kept in
+`results.json`: of the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch).
 
 The best is picked by validation, so its test score is not the highest of many.
 """
@@ -85,7 +85,9 @@ def infer(
             noise = SampleNoise.of([_of_runs(resampled, model, name) for model in some])
             scores = [model.values(name) for model in some]
             components = Components(scores, noise, freedom, bounded=name not in _UNBOUNDED)
-            _intervals(name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some])
+            _intervals(
+                name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some]
+            )
             if name == models[0].monitor and having[0] == 0:
                 _differences(name, some, rows, components, resampled)
                 notes += _spreads(some, components)

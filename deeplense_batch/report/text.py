@@ -17,21 +17,22 @@ from deeplense_batch.report.run_table import Row
 __all__ = ["FAIRNESS", "best_model", "heading", "sentences"]
 
 FAIRNESS = (
-    "Models are ranked by their validation score. Only runs tested on the same data (digest) and "
-    "test slice, for the same task, and validated on the same slice are ranked together; others "
-    "have sections of their own. Seconds are compared on one device only. A model has one run for "
-    "each seed: its scores are means over its runs, and sd is the standard deviation over them "
-    "(n - 1). Brackets give 95% intervals of these means, and of differences to the best model by "
-    "validation. They cover two kinds of noise: that of the test sample (a paired bootstrap within "
-    "classes, 2,000 resamples, the same for all models) and that of training (the spread over "
-    "seeds, pooled over the models; with one seed each, it is not covered). Scores from 0 to 1 "
-    "have their intervals on the scale of the logit. An interval with a * follows from the number "
-    "of test samples alone (Hanley and McNeil), because no predictions were kept. A difference is "
-    "resolved where its p-value, adjusted for the number of models (Holm), is below 0.05; its "
-    "interval is not adjusted. What a difference not resolved could still be, its interval says. "
-    "Other training sets and other splits may give other differences: no interval covers them. "
-    "Other tests are in results.json: of the test sample alone (bootstrap; DeLong, of the run that "
-    "validation picks, class by class), and of the seeds alone (Welch)."
+    "Models are ranked by their validation score. Only runs tested on the same data (digest) "
+    "and test slice, for the same task, and validated on the same slice are ranked together; "
+    "others have sections of their own. Seconds are compared on one device only. A model has "
+    "one run for each seed: its scores are means over its runs, and sd is the standard "
+    "deviation over them (n - 1). Brackets give 95% intervals of these means, and of "
+    "differences to the best model by validation. They cover two kinds of noise: that of the "
+    "test sample (a paired bootstrap within classes, 2,000 resamples, the same for all "
+    "models) and that of training (the spread over seeds, pooled over the models; with one "
+    "seed each, it is not covered). Scores from 0 to 1 have their intervals on the scale of "
+    "the logit. An interval with a * follows from the number of test samples alone (Hanley "
+    "and McNeil), because no predictions were kept. A difference is resolved where its "
+    "p-value, adjusted for the number of models (Holm), is below 0.05; its interval is not "
+    "adjusted. What a difference not resolved could still be, its interval says. Other "
+    "training sets and other splits may give other differences: no interval covers them. "
+    "Other tests are in results.json: of the test sample alone (bootstrap; DeLong, of the run "
+    "that validation picks, class by class), and of the seeds alone (Welch)."
 )
 _MOST_NAMED = 12  # models in one sentence
 _BESIDE_REAL = (
@@ -113,9 +114,10 @@ def _verdicts(models: Sequence[ModelRuns]) -> list[str]:
     name = score_name(models[0].monitor)
     said = []
     for word, sign in (("lower", -1), ("higher", 1)):
-        some = [m for m in tested if m.inferred["resolved"] and sign * m.inferred["difference"] > 0]
+        rows = {m.label: m.inferred for m in tested if m.inferred["resolved"]}
+        some = {label: row for label, row in rows.items() if sign * row["difference"] > 0}
         if some:
-            named = _named([f"{m.label} by {_by(m.inferred, sign)}" for m in some])
+            named = _named([f"{label} by {_by(row, sign)}" for label, row in some.items()])
             said.append(f"{name} {word} than that of the best: {named}.")
     unresolved = [model for model in tested if not model.inferred["resolved"]]
     if unresolved:
@@ -162,13 +164,14 @@ def _covered(models: Sequence[ModelRuns]) -> str:
     spreads = [row["seed_sd"] for row in rows if "seed_sd" in row]
     if not spreads:
         return (
-            f"Intervals and p-values of differences cover {sample} alone: every model has one run, "
-            "so they speak of these networks, not of these recipes. Another seed may reverse them."
+            f"Intervals and p-values of differences cover {sample} alone: every model has one "
+            "run, so they speak of these networks, not of these recipes. Another seed may reverse "
+            "them."
         )
     return (
-        f"Intervals and p-values of differences cover {sample} and that of training (sd of one run "
-        f"{_span(spreads)}, pooled over {len(models)} models, {_counts(models)}). Not covered: "
-        "other training sets and splits."
+        f"Intervals and p-values of differences cover {sample} and that of training (sd of one "
+        f"run {_span(spreads)}, pooled over {len(models)} models, {_counts(models)}). Not "
+        "covered: other training sets and splits."
     )
 
 

@@ -6,7 +6,7 @@ With them go notes on what a reader of scores should know.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.digest import sha256
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.tasks.task import Arrays, Scores, Task
+from deeplense_batch.tasks.task import Arrays, Task
 
 __all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
 
@@ -63,7 +63,7 @@ def score_outputs(
 
 
 def summary_of(
-    use: str, monitor: str, scores: Scores, seconds: float, spent_on: str
+    use: str, monitor: str, scores: Mapping[str, float | None], seconds: float, spent_on: str
 ) -> str:
     """The result in a line: ``validation AUC 0.9876, 1.2 min of training``.
 
@@ -95,7 +95,7 @@ def data_notes(root: Path | str) -> list[str]:
 
 
 def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
-    """Say where weights have learnt from the images that they are scored on, or were picked by them.
+    """Say how many of the images that weights are scored on they have learnt from.
 
     Slices of the same data are compared by place, those of other data by the content of every
     image. What the weights started from (`train.init`) counts too.

@@ -201,7 +201,10 @@ class _Training:
             "resolved": resolved(job, self.world, stepper, attempts),
             "device": self.world.describe(),
             "summary": summary_of(
-                "validation", task.spec.monitor, validated["scores"], self.seconds["train"],
+                "validation",
+                task.spec.monitor,
+                validated["scores"],
+                self.seconds["train"],
                 "training",
             ),
             "versions": provenance.versions(),

@@ -68,8 +68,11 @@ class CudaRecorder:
         current = torch.cuda.current_stream(self._stream.device)
         try:
             # Other threads read images and write checkpoints meanwhile.
-            with _own_workspace(), torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            with (
+                _own_workspace(),
+                torch.cuda.graph(
+                    graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+                ),
             ):
                 sums = function()
         except RuntimeError:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from deeplense_batch.core.result import outcome, read_metrics, read_scores, write_metrics
-from deeplense_batch.core.rundir import RunDir, RunDirError
+from deeplense_batch.core.result import (
+    note_scored,
+    outcome,
+    read_metrics,
+    read_scores,
+    scored_recipes,
+    write_metrics,
+)
+from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 
 TESTED = {"notes": [], "tta": False, "scored": 3, "class_counts": {}}
 
@@ -50,3 +57,29 @@ def test_the_outcome_names_every_defined_score_and_that_of_real_images():
     line = outcome({"test": {"scores": scores, **TESTED}, "summary": "not shown"})
     assert line == "test fid 12.0000 (real 1.5000), auc 0.9877"
     assert outcome({"summary": "24 images, 3/s"}) == "24 images, 3/s"
+
+
+def test_the_outcome_of_a_training_leads_with_what_picks_it():
+    valid = {"monitor": "auc", "chosen_by": "auc", "epoch": 3, "scores": {"auc": 0.96}}
+    metrics = {"valid": valid, "test": {"scores": {"auc": 0.98765}, **TESTED}, "summary": ""}
+    assert outcome(metrics) == "validation auc 0.9600; test auc 0.9877"
+    assert outcome(metrics | {"evaluated": {}}) == "test auc 0.9877"  # that of its training
+
+
+def test_recipes_that_were_scored_on_a_slice_are_counted_over_jobs_and_repeats(tmp_path):
+    for job, recipe in (("a", "11"), ("a", "22"), ("b", "22"), ("b", "33"), ("b", "33")):
+        directory = RunDir(tmp_path / job / f"run-{recipe}")
+        note_scored(directory, "d1", "val[50%:]", recipe)
+    note_scored(RunDir(tmp_path / "a" / "x"), "d1", "val[:50%]", "44")
+    note_scored(RunDir(tmp_path / "a" / "x"), "d2", "val[50%:]", "55")
+    counts = [scored_recipes(root, "d1", "val[50%:]") for root in (tmp_path, tmp_path / "a")]
+    assert counts == [3, 3] and scored_recipes(tmp_path, "d3", "val") == 0
+    assert find_runs(tmp_path) == []  # and are no runs
+
+
+def test_a_slice_that_cannot_be_noted_costs_no_result(tmp_path, caplog):
+    (tmp_path / ".scored").write_text("in its place")
+    note_scored(RunDir(tmp_path / "a" / "run"), "d1", "val", "11")
+    (record,) = caplog.records
+    assert "not noted that this slice was scored" in record.getMessage()
+    assert scored_recipes(tmp_path, "d1", "val") == 0

@@ -35,7 +35,7 @@ def test_a_score_keeps_its_name_from_a_run_to_a_cell():
 
 
 def test_every_page_writes_a_cell_alike(tmp_path):
-    models = [model(1, "a"), model(2, "b", interval="Hanley-McNeil", seed_p_value=0.0001)]
+    models = [model(1, "a"), model(2, "b", interval="Hanley-McNeil"), model(3, "c", resolved=True)]
     made = content([comparison(models)], [row(0)])
     draw(tmp_path, "auc")
     pages = page(made), web_page(made, tmp_path, {}), latex_table(made)
@@ -45,8 +45,8 @@ def test_every_page_writes_a_cell_alike(tmp_path):
         assert all(text in one for one in plain)
     assert texts(columns["auc"])[1].endswith("*")  # and each page says what the star is
     assert all("Hanley and McNeil" in one for one in pages)
-    assert texts(columns["seed_p_value"]) == ["-", "<0.001"]
-    assert texts(columns["tied"]) == ["-", "no"]  # the best is not compared with itself
+    verdicts = ["-", "not resolved, p 0.340", "lower, p 0.210"]
+    assert texts(columns["verdict"]) == verdicts  # the best is not compared with itself
 
 
 def test_what_no_model_knows_is_no_column():

@@ -1,128 +1,16 @@
-"""What is more than noise: answers read back, intervals, and differences to the best."""
+"""Runs as models side by side: what may be compared, and the best first."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from made_runs import make_run
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants, pareto
-from deeplense_batch.report.predictions import PredictionsError, read_predictions
 from deeplense_batch.report.run_table import read_rows
-from deeplense_batch.report.significance import infer
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)
-
-
-def answers(skill, *, seed=0, own=0.0):
-    """Logits, (600, 3): a shared difficulty, and noise of a model's own."""
-    shared = np.random.default_rng(99).normal(size=(600, 3))
-    noise = own * np.random.default_rng(seed + 1).normal(size=(600, 3))
-    return (skill * np.eye(3)[TARGETS] + shared + noise).astype(np.float32)
-
-
-def write_outputs(run, logits, **changed):
-    content = {"classes": CLASSES, "ids": np.arange(600).astype(str), "targets": TARGETS}
-    np.savez(run.path / "outputs.npz", **(content | {"logits": logits} | changed))
-
-
-def model_run(root, name, logits, **numbers):
-    auc = np.mean([roc_auc_score(k == TARGETS, softmax(logits)[:, k]) for k in range(3)])
-    run = make_run(root, name, auc=float(auc), **numbers)
-    write_outputs(run, logits)
-    return run
-
-
-def inferred(root):
-    rows = read_rows(root)
-    name_variants(rows)
-    (models,) = compare(rows)
-    return infer(models)
-
-
-def test_near_models_are_tied_and_a_far_one_is_not(tmp_path):
-    model_run(tmp_path, "best", answers(2.0), valid=0.95)
-    model_run(tmp_path, "near", answers(2.0, own=0.15), valid=0.94)
-    model_run(tmp_path, "far", answers(1.2, own=0.3), valid=0.90)
-    (best, near, far), found, notes = inferred(tmp_path)
-    assert not notes and set(found) == {"best", "near", "far"}
-    assert best.inferred["tied"] and near.inferred["tied"] and not far.inferred["tied"]
-    assert "difference" not in best.inferred
-    for model in (near, far):
-        row = model.row()
-        assert row["difference"] == pytest.approx(row["auc_mean"] - best.mean("auc"))
-        assert row["difference_low"] < row["difference"] < row["difference_high"]
-    assert far.inferred["difference_high"] < 0 and far.inferred["p_value"] < 0.01
-    for model in (best, near, far):
-        row = model.row()
-        assert (
-            row["auc_low"] < row["auc_mean"] < row["auc_high"] and row["interval"] == "bootstrap"
-        )
-        assert set(model.inferred.get("delong", CLASSES)) == set(CLASSES)
-
-
-def test_pairing_sees_what_intervals_alone_do_not(tmp_path):
-    """Two models that err on the same samples: intervals overlap, the difference is not 0."""
-    model_run(tmp_path, "best", answers(2.0), valid=0.95)
-    model_run(tmp_path, "other", answers(1.75), valid=0.94)
-    (best, other), _, _ = inferred(tmp_path)
-    assert other.inferred["auc_high"] > best.inferred["auc_low"]
-    assert other.inferred["difference_high"] < 0 and not other.inferred["tied"]
-
-
-def test_one_seed_of_many_sets_no_model_apart(tmp_path):
-    """The test sample tells the means apart; the seeds of the best spread far wider than that."""
-    for seed, skill in enumerate((1.4, 2.0, 2.6)):
-        model_run(tmp_path, "best", answers(skill, seed=seed), seed=seed, valid=0.95)
-    for seed in range(3):
-        logits = answers(1.72, seed=seed, own=0.01)
-        model_run(tmp_path, "other", logits, seed=seed, valid=0.94)
-    (best, other), _, _ = inferred(tmp_path)
-    assert best.row()["auc_sd"] > 0.01 and other.inferred["p_value"] < 0.05
-    assert other.inferred["seed_p_value"] > 0.05 and other.inferred["tied"]
-
-
-def test_runs_without_answers_or_of_other_samples_are_told_and_not_tested(tmp_path):
-    model_run(tmp_path, "best", answers(2.0), valid=0.95)
-    make_run(tmp_path, "bare", valid=0.94)
-    broken = make_run(tmp_path, "broken", valid=0.93)
-    (broken.path / "outputs.npz").write_bytes(b"PK\x03\x04 no zip")
-    other = make_run(tmp_path, "other", valid=0.92)
-    write_outputs(other, answers(2.0), ids=np.arange(1, 601).astype(str))
-    models, found, notes = inferred(tmp_path)
-    assert set(found) == {"best"} and notes == [
-        "no bootstrap interval: outputs.npz is missing (bare)",
-        "no bootstrap interval: outputs.npz is damaged or foreign (BadZipFile) (broken)",
-        "no bootstrap interval: its test samples are not those of the others (other)",
-    ]
-    for model in models[1:]:
-        assert model.inferred["interval"] == "Hanley-McNeil" and "tied" not in model.inferred
-
-
-def test_regressions_are_compared_by_r2(tmp_path):
-    random = np.random.default_rng(0)
-    true = np.where(np.arange(600) % 3, random.normal(-22, 0.5, 600), np.nan)
-    for name, error, valid in (("best", 0.1, 0.9), ("other", 0.4, 0.5)):
-        run = make_run(tmp_path, name, auc=None)
-        predicted = true + random.normal(0, error, 600)
-        np.savez(run.path / "outputs.npz", classes=CLASSES, ids=np.arange(600).astype(str),
-                 targets=TARGETS, true=true, predicted=np.nan_to_num(predicted))  # fmt: skip
-        known = np.isfinite(true)
-        r2 = 1 - ((predicted - true)[known] ** 2).mean() / true[known].var()
-        metrics = run.read_json("metrics.json")
-        metrics["valid"] |= {"monitor": "r2", "scores": {"r2": valid}}
-        metrics["test"]["scores"] = {"r2": r2, "mae": 0.1, "auc": None}
-        run.write_json("metrics.json", metrics)
-    (best, other), _, _ = inferred(tmp_path)
-    assert best.row()["r2_low"] < best.row()["r2_mean"] < best.row()["r2_high"]
-    assert other.inferred["difference"] < -0.3 and not other.inferred["tied"]
-    report = collect(tmp_path, tmp_path / "report")
-    assert "Best by validation: best, validation R2 0.9000, test R2 0.9" in report.summary
-    assert "test R2" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_numbers_of_another_kind_are_another_comparison(tmp_path):
@@ -145,65 +33,25 @@ def test_numbers_of_another_kind_are_another_comparison(tmp_path):
     assert "R2 0.9800" in page and "2.0e-05" in page
 
 
-def test_the_searched_class_may_be_the_first(tmp_path):
-    logits, targets = np.zeros((600, 2)), (np.arange(600) % 20 > 0).astype(int)
-    logits[:, 0] = np.random.default_rng(0).normal(0, 1, 600) + 2 * (targets == 0)
-    run = make_run(tmp_path, "finder")
-    np.savez(run.path / "outputs.npz", classes=["lens", "other"], logits=logits, targets=targets,
-             ids=np.arange(600).astype(str))  # fmt: skip
-    metrics = run.read_json("metrics.json") | {"learns": "lens"}
-    average = average_precision_score(targets == 0, logits[:, 0])
-    metrics["test"]["scores"] |= {"average_precision": average}
-    run.write_json("metrics.json", metrics)
-    row = inferred(tmp_path)[0][0].row()
-    assert row["average_precision_low"] < average < row["average_precision_high"] < 0.9
-
-
-def test_resamples_that_are_all_alike_make_no_interval(tmp_path):
-    model_run(tmp_path, "perfect", 9.0 * np.eye(3)[TARGETS])
-    row = inferred(tmp_path)[0][0].row()
-    assert "accuracy_low" not in row and "auc_low" not in row
+def test_models_that_were_validated_elsewhere_are_not_ranked_together(tmp_path):
+    for name, valid in (
+        ("a", "val[:50%]"),
+        ("b", "val[:50%]"),
+        ("c", "train[95%:]"),
+        ("old", None),
+    ):
+        run = make_run(tmp_path, name)
+        metrics = run.read_json("metrics.json")
+        metrics["data"] |= {"valid": valid} if valid else {}
+        run.write_json("metrics.json", metrics)
+    rows = read_rows(tmp_path)
+    name_variants(rows)
+    compared = [{model.label for model in models} for models in compare(rows)]
+    assert compared == [{"a", "b", "old"}, {"c"}] or compared == [{"a", "b"}, {"c", "old"}]
+    page = collect(tmp_path, tmp_path / "report") and (tmp_path / "report/report.md").read_text()
+    assert r"validated on val\[:50%\]" in page and r"validated on train\[95%:\]" in page
 
 
 def test_pareto_front():
     points = [(1, 0.5), (2, 0.6), (2, 0.55), (3, 0.6), (None, 0.9), (1, 0.5), (4, None), (5, 0.7)]
     assert pareto(points) == [True, True, False, False, False, True, False, True]
-
-
-def test_predictions_of_another_program_are_read(tmp_path):
-    np.save(tmp_path / "all_labels.npy", TARGETS)
-    np.save(tmp_path / "all_preds.npy", softmax(answers(2.0)))
-    samples = read_predictions(tmp_path)
-    assert samples.classes == ("0", "1", "2") and samples.targets.tolist() == TARGETS.tolist()
-    assert np.allclose(samples.probabilities, softmax(answers(2.0)))
-    np.save(tmp_path / "all_preds.npy", answers(2.0))  # logits
-    assert np.allclose(read_predictions(tmp_path).probabilities, samples.probabilities)
-
-
-@pytest.mark.parametrize(
-    ("labels", "scores", "sentence"),
-    [
-        (TARGETS[:-1], answers(1.0), r"all_preds.npy: expected scores of shape \(N, K\)"),
-        (TARGETS + 1, answers(1.0), "labels up to 3, scores of 3 classes"),
-        (TARGETS / 2, answers(1.0), "all_labels.npy: expected class numbers from 0"),
-        (TARGETS, np.full((600, 3), np.nan), "not finite"),
-    ],
-)
-def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence):
-    np.save(tmp_path / "all_labels.npy", labels)
-    np.save(tmp_path / "all_preds.npy", scores)
-    with pytest.raises(PredictionsError, match=sentence):
-        read_predictions(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("model", "auc", "accuracy"),
-    [("resnet", 0.98071, 0.90627), ("pi_resnet", 0.98825, 0.93440),
-     ("pi_resnet_preprocessed", 0.96507, 0.82293)],
-)  # fmt: skip
-def test_real_predictions_give_the_published_scores(real_data, model, auc, accuracy):
-    samples = read_predictions(real_data / "predictions" / model)
-    areas = [roc_auc_score(samples.targets == k, samples.probabilities[:, k]) for k in range(3)]
-    assert round(float(np.mean(areas)), 5) == auc
-    right = (samples.probabilities.argmax(1) == samples.targets).mean()
-    assert round(float(right), 5) == accuracy

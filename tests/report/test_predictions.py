@@ -9,8 +9,10 @@ import shutil
 import numpy as np
 import pytest
 from conftest import typed
+from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.report.predictions import published_rows
+from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.report.predictions import PredictionsError, published_rows, read_predictions
 
 CLASSES = ("no", "sphere", "vort")
 REPORT = """              precision    recall  f1-score   support
@@ -73,7 +75,7 @@ def test_predictions_are_compared_without_runs(tmp_path, capsys, monkeypatch):
     code, out, _ = typed(capsys, *words, "no,sphere,vort", "--out", "report")
     assert code == 0 and "since no run has a validation score: a, AUC" in out
     best, other = csv.DictReader((tmp_path / "report" / "models.csv").open())
-    assert best["model"] == "a" and other["tied"] == "False"
+    assert best["model"] == "a" and other["resolved"] == "True"
     assert float(other["difference_high"]) < 0 and float(other["delong_p_value_vort"]) < 0.01
     for flags, sentence in (
         (("--classes", "no,yes"), "has scores of 3 classes, and 2 names were given"),
@@ -110,7 +112,7 @@ def test_the_published_comparison_comes_out_as_it_was_published(real_data, tmp_p
         assert round(float(ours["accuracy_mean"]), 4) == float(row["Test Accuracy"])
         minutes = float(ours["train_seconds"]) / 60
         assert round(minutes, 4) == float(row["Training Time (min)"])
-        assert ours["interval"] == "Hanley-McNeil" and ours["tied"] == ""
+        assert ours["interval"] == "Hanley-McNeil" and ours["resolved"] == ""
         assert float(ours["auc_low"]) < float(ours["auc_mean"]) < float(ours["auc_high"])
     for name in ("auc", "accuracy", "time", "auc_time"):
         assert (tmp_path / "report" / f"{name}.png").stat().st_size > 10_000
@@ -139,5 +141,53 @@ def test_real_predictions_and_their_differences(real_data, tmp_path, capsys):
         < float(other["difference"])
         < float(other["difference_high"])
     )
-    assert float(other["difference_high"]) < 0 and other["tied"] == "False"
+    assert float(other["difference_high"]) < 0 and other["resolved"] == "True"
     assert all(float(other[f"delong_p_value_{c}"]) < 1e-3 for c in CLASSES)
+
+
+TARGETS = np.repeat([0, 1, 2], 200)
+
+
+def answers(skill):
+    """Logits, (600, 3), of some skill."""
+    noise = np.random.default_rng(99).normal(size=(600, 3))
+    return (skill * np.eye(3)[TARGETS] + noise).astype(np.float32)
+
+
+def test_predictions_of_another_program_are_read(tmp_path):
+    np.save(tmp_path / "all_labels.npy", TARGETS)
+    np.save(tmp_path / "all_preds.npy", softmax(answers(2.0)))
+    samples = read_predictions(tmp_path)
+    assert samples.classes == ("0", "1", "2") and samples.targets.tolist() == TARGETS.tolist()
+    assert np.allclose(samples.probabilities, softmax(answers(2.0)))
+    np.save(tmp_path / "all_preds.npy", answers(2.0))  # logits
+    assert np.allclose(read_predictions(tmp_path).probabilities, samples.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "sentence"),
+    [
+        (TARGETS[:-1], answers(1.0), r"all_preds.npy: expected scores of shape \(N, K\)"),
+        (TARGETS + 1, answers(1.0), "labels up to 3, scores of 3 classes"),
+        (TARGETS / 2, answers(1.0), "all_labels.npy: expected class numbers from 0"),
+        (TARGETS, np.full((600, 3), np.nan), "not finite"),
+    ],
+)
+def test_foreign_predictions_are_one_sentence(tmp_path, labels, scores, sentence):
+    np.save(tmp_path / "all_labels.npy", labels)
+    np.save(tmp_path / "all_preds.npy", scores)
+    with pytest.raises(PredictionsError, match=sentence):
+        read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "auc", "accuracy"),
+    [("resnet", 0.98071, 0.90627), ("pi_resnet", 0.98825, 0.93440),
+     ("pi_resnet_preprocessed", 0.96507, 0.82293)],
+)  # fmt: skip
+def test_real_predictions_give_the_published_scores(real_data, model, auc, accuracy):
+    samples = read_predictions(real_data / "predictions" / model)
+    areas = [roc_auc_score(samples.targets == k, samples.probabilities[:, k]) for k in range(3)]
+    assert round(float(np.mean(areas)), 5) == auc
+    right = (samples.probabilities.argmax(1) == samples.targets).mean()
+    assert round(float(right), 5) == accuracy

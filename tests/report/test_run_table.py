@@ -38,7 +38,7 @@ def test_a_finished_run_is_a_row(tmp_path):
         "checkpoint_seconds": None, "other_seconds": None,  # earlier versions did not keep them
         "images_per_s": 420.0, "device": "AMD EPYC, 1 thread", "parameters_m": 11.17,
         "gflops": 1.8, "reference_hours": None,
-        "data_digest": "a" * 16, "test": "val[50%:]", "test_samples": 600,
+        "data_digest": "a" * 16, "valid": None, "test": "val[50%:]", "test_samples": 600,
         "notes": None, "data_root": "/data", "commit": "abc123",
         "updated": run.status().updated, "run": str(run.path), "log": str(run.path / "log.txt"),
     }  # fmt: skip

@@ -36,16 +36,54 @@ def test_the_best_is_told_with_what_picked_it():
     assert best_model([runs_of("a", valid_score=None, auc=None)]).startswith("No model has")
 
 
-def test_models_that_are_as_good_as_the_best_are_named_up_to_twelve():
-    def said(*tied):
-        others = [runs_of(f"m{i}", inferred={"tied": one}) for i, one in enumerate(tied)]
-        return sentences([runs_of("best"), *others])[1]
+def compared(label, difference, *, resolved, count=2, **more):
+    """A model, and how it compares with the best."""
+    row = {"difference": difference, "difference_low": difference - 0.02,
+           "difference_high": difference + 0.02, "p_value": 0.01 if resolved else 0.4,
+           "resolved": resolved, "visible": 0.03, "sample_sd": 0.005}  # fmt: skip
+    return runs_of(label, inferred=row | more, count=count)
 
-    assert said(False) == "The other model is distinguishable from it."
-    assert said(False, False) == "All 2 other models are distinguishable from it."
-    assert said(True, False, True) == "Not distinguishable from it: 2 of 3 others (m0; m2)."
-    assert said(*[True] * 14).endswith("m10; m11; and 2 more).")
-    assert said() == "Data: those of another program; 600 test samples."  # nothing was tested
+
+def test_differences_are_told_with_interval_and_p_and_named_up_to_twelve():
+    seeds = {"seed_sd": 0.01, "seeds_needed": 9}
+    near = compared("near", -0.004, resolved=False, **seeds)
+    far, above = compared("far", -0.1, resolved=True, **seeds), compared("up", 0.05, resolved=True)
+    said = sentences([runs_of("best", count=2), far, near, above])[1:6]
+    assert said == [
+        "The first 4 models have the same validation score: it picks none of them.",
+        "AUC lower than that of the best: far by 0.1000 [0.080, 0.120], p 0.010.",
+        "AUC higher than that of the best: up by 0.0500 [0.030, 0.070], p 0.010.",
+        "Not resolved: near, −0.0040 [−0.0240, +0.0160], p 0.400.",  # noqa: RUF001
+        "With 2 seeds each a difference below 0.03 could not be seen; to resolve one as large as "
+        "that found takes 9 seeds each for near.",
+    ]
+    many = [compared(f"m{i}", -0.1, resolved=True) for i in range(14)]
+    last = "m11 by 0.1000 [0.080, 0.120], p 0.010; and 2 more."
+    assert sentences([runs_of("best"), *many])[2].endswith(last)
+    assert sentences([runs_of("best")])[1].startswith("Data:")  # nothing was tested
+
+
+def test_what_the_intervals_cover_is_told():
+    seeds = {"seed_sd": 0.01, "seeds_needed": None}
+    models = [runs_of("best", count=3), compared("a", -0.004, resolved=False, count=2, **seeds)]
+    seen, covered = sentences(models)[3:5]
+    assert seen.endswith(
+        "takes more than 1,000 seeds each for a (600 test samples are too few for that)."
+    )
+    assert covered == (
+        "Intervals and p-values of differences cover the noise of the test sample (sd 0.005) and "
+        "that of training (sd of one run 0.01, pooled over 2 models, 2 to 3 seeds each). Not "
+        "covered: other training sets and splits."
+    )
+    alone = sentences([runs_of("best"), compared("a", -0.004, resolved=False, count=1)])
+    assert alone[3] == "With 1 seed each a difference below 0.03 could not be seen."
+    assert "these networks, not of these recipes" in alone[4]
+
+
+def test_how_many_recipes_were_scored_on_a_slice_is_told():
+    said = sentences([runs_of("a")], (), 7)[1]
+    assert said.startswith("7 recipes have been scored on this test slice so far")
+    assert not any("scored on" in sentence for sentence in sentences([runs_of("a")], (), 1))
 
 
 def test_models_of_one_validation_score_are_not_ranked_by_it():

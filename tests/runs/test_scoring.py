@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from conftest import CLASSES
+from conftest import CLASSES, make_job, write_split
 from matplotlib.figure import Figure
 
+from deeplense_batch.core import yaml_text
+from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.runs.scoring import score_outputs, summary_of
+from deeplense_batch.data.shards import data_digest, open_split
+from deeplense_batch.runs.scoring import score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.task import Task, TaskSpec
 
 
@@ -74,11 +80,59 @@ def test_what_was_not_trained_has_no_history(directory):
 
 
 def test_the_result_in_a_line():
-    assert summary_of("auc", {"auc": 0.98764}, 72.0, "training") == (
-        "test AUC 0.9876, 1.2 min of training"
+    assert summary_of("validation", "auc", {"auc": 0.98764}, 72.0, "training") == (
+        "validation AUC 0.9876, 1.2 min of training"
     )
     assert (
-        summary_of("r2", {"r2": 0.5}, 60.0, "evaluation")
+        summary_of("test", "r2", {"r2": 0.5}, 60.0, "evaluation")
         == "test R2 0.5000, 1.0 min of evaluation"
     )
-    assert summary_of("auc", {"auc": None}, 6.0, "training") == "0.1 min of training"
+    assert summary_of("test", "auc", {"auc": None}, 6.0, "training") == "0.1 min of training"
+
+
+def trained_on(tmp_path, root, name, **data):
+    """A finished training, as far as its recipe and the digest of its data go."""
+    run = RunDir.create(tmp_path / "runs" / name, "")
+    init = data.pop("init", None)
+    job = make_job(root, data={"root": str(root), **data}, train={"init": init})
+    run.write_text("job.yaml", yaml_text.dump(job.model_dump(mode="json")))
+    write_metrics(run, {"data": {"digest": data_digest(root)}})
+    run.write_status(replace(run.status(), state="done"))
+    return run
+
+
+def test_weights_that_learnt_from_the_images_are_told_by_place_in_the_same_data(tmp_path, shards):
+    run = trained_on(tmp_path, shards, "a", train="train", valid="val[:50%]", test="val[50%:]")
+    digest = data_digest(shards)
+    assert seen_notes(run, open_split(shards, "val[50%:]"), digest) == []
+    split = open_split(shards, "train[10%:30%]")
+    (note,) = seen_notes(run, split, digest)
+    assert note == (
+        f"the network was trained on {len(split)} of these {len(split)} images (train train), "
+        "which flatters it"
+    )
+    (note,) = seen_notes(run, open_split(shards, "val"), digest)
+    assert "was picked by" in note and "(valid val[:50%])" in note
+
+
+def test_weights_that_learnt_from_the_images_are_told_by_content_in_other_data(tmp_path):
+    """Packed again, in other shards; and through the weights that a network started from."""
+    for name, seed, samples in (("one", 1, 30), ("two", 1, 18), ("three", 9, 18)):
+        write_split(tmp_path / name, "train", samples, seed, shard_size=7 + samples)
+        write_split(tmp_path / name, "val", 6, seed + 50, shard_size=6)
+    base = trained_on(tmp_path, tmp_path / "one", "a", valid="val", test="val")
+    tuned = trained_on(tmp_path, tmp_path / "three", "b", valid="train[:3]", test="val",
+                       train="train[3:]", init=str(base.path))  # fmt: skip
+    digest = data_digest(tmp_path / "two")
+    split = open_split(tmp_path / "two", "train")
+    learnt = open_split(tmp_path / "one", "train").images()
+    shared = sum(any(np.array_equal(image, other) for other in learnt) for image in split.images())
+    assert shared
+    notes = seen_notes(tuned, split, digest)
+    assert notes[0] == (
+        f"the network was trained on {shared} of these 18 images (train train of "
+        f"{tmp_path / 'one'}), which flatters it"
+    )
+    shutil.rmtree(tmp_path / "one")
+    lost = seen_notes(tuned, split, digest)
+    assert len(lost) == 2 and "is not known: they are not there any more" in lost[0]

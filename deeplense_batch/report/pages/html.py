@@ -24,6 +24,7 @@ from deeplense_batch.report.columns import (
     number,
     score_name,
     table_cells,
+    verdict,
     with_interval,
 )
 from deeplense_batch.report.run_table import Row
@@ -123,12 +124,9 @@ def _section(
 
 def _verdicts(models: Sequence[Model]) -> list[str]:
     """How many of the others differ from the best, and from how many it is not known."""
-    counts = Counter(
-        "not resolved" if not model["resolved"] else "lower" if model["difference"] < 0 else "higher"
-        for model in models[1:]
-        if model.get("resolved") is not None
-    )
-    return [f"{counts[word]} {word}" for word in ("lower", "higher", "not resolved") if counts[word]]
+    counts = Counter(verdict(model).partition(",")[0] for model in models[1:])
+    words = "lower", "higher", "not resolved"
+    return [f"{counts[word]} {word}" for word in words if counts[word]]
 
 
 def _headline(best: Model, monitor: str) -> str:

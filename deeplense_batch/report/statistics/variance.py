@@ -13,8 +13,9 @@ variance of a model's score over its seeds. What the test sample does to a singl
 s^2 already, and therefore not in C. With few seeds s^2 of one model says little, so it is pooled
 over all models of a comparison; a model whose spread is far beyond that of the others keeps its
 own. Scores between 0 and 1 spread less the nearer they are to an end; what is pooled there is the
-spread of their logits, s / (m (1 - m)) of a model with the mean m. The difference over sqrt(V) is compared with Student's t, with Satterthwaite's degrees of
-freedom; one interval and one p-value follow.
+spread of their logits, s / (m (1 - m)) of a model with the mean m. The difference over sqrt(V) is
+compared with Student's t, with Satterthwaite's degrees of freedom; one interval and one p-value
+follow.
 
 With one run of every model nothing is known of the training: V is then that of the test sample,
 and speaks of these networks, not of their recipes.

@@ -52,10 +52,10 @@ def test_what_is_not_known_is_left_out():
 
 def test_marks_and_devices_follow_the_comparison():
     content, runs = comparison_and_runs(4)
-    content["models"][3]["tied"] = None
+    content["models"][3]["resolved"] = None
     pictures = by_name(compose(content, runs))
     rows = pictures["auc"].arguments["models"]
-    assert [row["mark"] for row in rows] == ["best", "tied", "apart", "unknown"]
+    assert [row["mark"] for row in rows] == ["best", "not resolved", "resolved", "unknown"]
     assert (rows[0]["low"], rows[0]["high"]) == (0.986, 0.993)
     devices = pictures["auc_time"].arguments["devices"]
     assert [device["device"] for device in devices] == ["GPU", "CPU"]  # that of most runs first
@@ -95,7 +95,7 @@ def test_another_task_has_the_score_that_picks_its_models():
     pictures = by_name(compose(content, runs))
     assert list(pictures) == ["r2", "differences", "time"]
     assert pictures["r2"].arguments["models"][0]["seeds"] == [0.4, 0.4]
-    assert "test R2 not distinguishable from the best" in explained(draw(pictures["r2"]))
+    assert "difference in test R2 not resolved" in explained(draw(pictures["r2"]))
     assert pictures["differences"].caption.startswith("Test R2 of each model minus that of")
 
 

@@ -140,10 +140,10 @@ def test_what_no_model_knows_has_no_column_and_the_rest_is_a_dash(figures):
 
 
 def test_without_a_validation_score_no_model_is_the_best(figures):
-    models = [model(place, "a", valid_score=None, tied=None) for place in (1, 2)]
+    models = [model(place, "a", valid_score=None, resolved=None) for place in (1, 2)]
     page = page_of(content([comparison(models, sentences=[])], [row(0)]), figures)
     assert "2 models, none with a validation score to pick it by." in page
-    for words in (">best<", 'class="tied"', "by validation"):
+    for words in (">best<", 'class="near"', "by validation"):
         assert words not in page and words in page_of(usual(), figures)
 
 
@@ -253,9 +253,9 @@ def test_the_page_opens(browser, figures):
     assert len(browser.all("tbody tr", models)) == 6 and len(browser.all("tbody tr", runs)) == 18
     assert not browser.all(".banner") and not browser.all("#broken")
     assert "resnet18: test AUC 0.9902 [0.988, 0.992]" in browser.one(".glance").text
-    assert "3 others are not distinguishable" in browser.one(".glance").text
+    assert "; the others: 2 lower, 3 not resolved." in browser.one(".glance").text
     assert browser.run("return document.querySelector('figure img').naturalWidth") > 0
-    assert browser.column(models, "model")[1:5:3] == ["resnet50 ≈ best", "deit3_small"]
+    assert browser.column(models, "model")[1:5:3] == ["resnet50", "deit3_small"]
 
 
 def test_figures_of_a_model_load_when_it_opens_and_a_missing_one_is_told(browser, figures):
@@ -295,6 +295,8 @@ def test_a_head_sorts_and_turns_with_what_is_unknown_last(browser, figures):
     models = [model(place, f"m{place}", gflops=g) for place, g in enumerate(flops, start=1)]
     browser.open(page_of(content([comparison(models)], [row(0)]), figures))
     table = browser.all("table")[0]
+    assert "GFLOPs" not in table.text  # few look for it
+    browser.one(".more").click()
     head = browser.head(table, "GFLOPs")
     head.click()
     assert browser.column(table, "GFLOPs") == ["0.50", "9.50", "10.25", "100.00", "-", "-"]
@@ -328,9 +330,9 @@ def test_words_and_states_filter(browser, figures):
     rows = [row(k, state=state, seed=k) for k, state in enumerate(states)]
     browser.open(page_of(content(usual()["comparisons"], rows), figures))
     models, runs = browser.all(".table")
-    browser.one("input", models).send_keys("RESNET best")
-    assert len(browser.column(browser.one("table", models), "#")) == 2
-    assert browser.one("output", models).text == "2 of 6 models"
+    browser.one("input", models).send_keys("RESNET resolved")
+    assert len(browser.column(browser.one("table", models), "#")) == 1
+    assert browser.one("output", models).text == "1 of 6 models"
     browser.one("input", models).send_keys(" nothing")
     assert browser.one("output", models).text == "0 of 6 models"
     browser.one("select", runs).send_keys("failed")

@@ -102,7 +102,7 @@ def test_an_incomplete_or_cut_table_says_so():
     assert "The first 60 of 200 models." in text and len(lines_of(text)) == 60
     tables = [comparison([model(1, "a")], heading="Data", test_samples=None)]
     assert r"\caption{Data. Models are ordered" in latex_table(content(tables, [row(0)]))
-    tables = [comparison([model(1, "a", valid_score=None, tied=None)], heading="Data")]
+    tables = [comparison([model(1, "a", valid_score=None, resolved=None)], heading="Data")]
     text = latex_table(content(tables, [row(0)]))
     assert r"\caption{Data; 3750 test samples. Scores" in text and "textbf" not in text
     empty = latex_table(content([], [row(0, state="failed")]))

@@ -9,7 +9,7 @@ from report_content import scored
 from deeplense_batch.core.scoring.figures import DPI
 from deeplense_batch.report.plots import charts, costs, lines
 
-INTERVAL = "95% interval, bootstrap over the test samples"
+INTERVAL = "95%, test sample and seeds"
 WORDS = {"score": "test AUC", "by": "validation"}
 
 
@@ -21,7 +21,7 @@ def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, see
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [m["label"] for m in sorted(models, key=lambda m: m["mean"])]
     assert axes.get_xlabel() == "test AUC\naxis does not start at 0"
-    marks = {"test AUC not distinguishable from the best", INTERVAL}
+    marks = {"difference in test AUC not resolved", INTERVAL}
     assert explained(figure) == marks | ({"one seed"} if seeds > 1 else set())
     assert f"{max(m['mean'] for m in models):.4f}" in texts(figure)
     assert axes.get_xlim()[1] <= 1.01
@@ -31,6 +31,18 @@ def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, see
     for line in circles:  # beside the mean, which hides none
         assert not set(line.get_ydata()) & set(means.get_ydata())
         assert line.get_zorder() > means.get_zorder()
+
+
+@pytest.mark.parametrize("mark", ["resolved", "not resolved"])
+def test_the_legend_of_three_models_takes_no_more_room_than_their_plot(mark):
+    models = [m | {"mark": mark, "label": "resnet18"} for m in scored(3, 2)]
+    models[0]["mark"] = "best"
+    plain = [m | {"difference": m["mean"] - 1, "p": 0.2, "seeds": None} for m in models]
+    for figure in (charts.score_dots(models, **WORDS, compared="test AUC"),
+                   charts.differences(plain, **WORDS)):  # fmt: skip
+        drawn(figure)
+        (axes,), (legend,) = figure.axes, figure.legends
+        assert legend.get_window_extent().height <= axes.get_window_extent().height
 
 
 def test_numbers_of_ticks_are_whole_however_near_scores_are():
@@ -60,15 +72,15 @@ def test_intervals_of_two_kinds_are_told_apart():
     figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
     one, other = figure.axes[0].collections
     assert one.get_linestyle() != other.get_linestyle()
-    assert {INTERVAL, "95% interval by the number of samples, Hanley-McNeil"} < explained(figure)
+    assert {INTERVAL, "95%, number of test samples"} < explained(figure)
 
 
 def test_how_a_model_stands_to_the_best_is_told_by_shape_and_filling():
     models = [one | {"mark": mark} for one, mark in zip(scored(4), charts.MARKS, strict=True)]
     figure = drawn(charts.score_dots(models, **WORDS, compared="test AUC"))
     assert explained(figure) == {
-        "best by validation", "test AUC not distinguishable from the best",
-        "test AUC distinguishable from the best", "difference to the best not known", INTERVAL,
+        "best by validation", "difference in test AUC not resolved",
+        "difference in test AUC resolved", "difference not known", INTERVAL,
     }  # fmt: skip
     looks = {(line.get_marker(), line.get_markerfacecolor()) for line in figure.axes[0].lines}
     assert {shape for shape, _ in looks} == {"*", "D", "s"}
@@ -77,13 +89,13 @@ def test_how_a_model_stands_to_the_best_is_told_by_shape_and_filling():
 
 def test_differences_have_a_line_at_none_and_their_numbers():
     best = {"label": "best", "difference": 0.0, "low": None, "high": None, "p": None}
-    best["interval"] = "bootstrap"
+    best["interval"] = "samples and seeds"
     models = [
         {"label": "far", "difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.00004,
-         "interval": "bootstrap", "mark": "apart"},
+         "interval": "samples and seeds", "mark": "resolved"},
         best | {"mark": "best"},
         {"label": "near", "difference": 0.001, "low": -0.002, "high": 0.004, "p": 0.25,
-         "interval": "bootstrap", "mark": "tied"},
+         "interval": "samples and seeds", "mark": "not resolved"},
     ]  # fmt: skip
     figure = drawn(charts.differences(models, **WORDS))
     (axes,) = figure.axes

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_arrays import sample
-from sklearn.metrics import accuracy_score, average_precision_score, r2_score, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    r2_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.report.statistics.bootstrap import interval, sign_p_value

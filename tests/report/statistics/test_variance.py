@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_comparisons import RATIOS, SEEDS, simulated
 from scipy.stats import norm, ttest_ind
 
 from deeplense_batch.report.statistics import bootstrap as b
@@ -15,29 +16,6 @@ from deeplense_batch.report.statistics.variance import (
     holm,
     seeds_for,
 )
-
-SEEDS = (2, 3, 5, 10)
-RATIOS = (0.3, 1.0, 2.0)  # sd of the seeds, over that of a paired difference by the test sample
-
-
-def simulated(models, seeds, ratio, times, difference=0.0):
-    """Differences to the best of models, `times` over: p-values, and whether intervals cover.
-
-    The test sample moves a difference by an sd of 1; scores of a model are spread over its seeds.
-    """
-    random = np.random.default_rng(int(100 * ratio) + 1000 * seeds + 7 * models)
-    noise = SampleNoise(
-        np.full(models, 0.5 + 0.2 * ratio**2), np.full(models, 0.5), np.eye(models) * 0.5
-    )
-    p_values, covered = [], []
-    for _ in range(times):
-        centres = random.normal(0, np.sqrt(0.5), models)
-        centres[1:] -= difference
-        scores = centres[:, None] + random.normal(0, ratio, (models, seeds))
-        found = Components(list(scores), noise).differences()
-        p_values.append(found.p_value[1:])
-        covered.append(np.abs(found.value[1:] + difference) <= found.half[1:])
-    return np.stack(p_values), np.mean(covered)
 
 
 @pytest.mark.parametrize(("models", "times"), [(3, 2000), (13, 600), (60, 300)])
@@ -138,8 +116,9 @@ def test_a_model_that_is_unlike_the_others_keeps_its_own_spread():
     assert found.seed_variance[8] == pytest.approx(np.var(scores[8], ddof=1))
     assert np.ptp(found.seed_variance[:8]) == 0 and found.seed_variance[0] < 2
     assert found.differences().freedom[8] < 4 < 15 < found.differences().freedom[7]
-    assert not Components(scores[-2:], SampleNoise(*(v[:2] for v in noise[:2]),
-                                                   noise.between[:2, :2])).own_spread.any()
+    assert not Components(
+        scores[-2:], SampleNoise(*(v[:2] for v in noise[:2]), noise.between[:2, :2])
+    ).own_spread.any()
 
 
 def test_what_is_pooled_of_scores_up_to_1_is_the_spread_of_their_logits():
@@ -181,9 +160,7 @@ def test_an_interval_stays_within_0_and_1():
     assert bounded_interval(1.0, 0.0) is None and bounded_interval(0.0, 0.1) is None
 
 
-@pytest.mark.parametrize(
-    ("auc", "least"), [(0.942, 0.93), (0.99, 0.91), (0.998, 0.85)]
-)
+@pytest.mark.parametrize(("auc", "least"), [(0.942, 0.93), (0.99, 0.91), (0.998, 0.85)])
 def test_coverage_of_a_single_auc_near_1(auc, least):
     """Of 300 images; percentiles of the same resamples cover .925, .910 and .853."""
     random = np.random.default_rng(4)
@@ -207,5 +184,3 @@ def test_coverage_of_a_single_auc_near_1(auc, least):
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
-
-
