@@ -21,7 +21,15 @@ from statistics import fmean, stdev
 
 from deeplense_batch.report.run_table import CollectError, Row, score_of
 
-__all__ = ["ModelRuns", "add_reference_hours", "compare", "name_variants", "pareto", "short_label"]
+__all__ = [
+    "ModelRuns",
+    "add_reference_hours",
+    "compare",
+    "equally_valid",
+    "name_variants",
+    "pareto",
+    "short_label",
+]
 
 _LONGEST = 48  # characters of a label in a figure
 _SHARED = (
@@ -201,6 +209,16 @@ def add_reference_hours(rows: Sequence[Row], bench: Path | str) -> str:
         f"Reference hours are those of {device.removesuffix(' x1')}: images seen, divided by the "
         f"images/s that it reached ({known} of {len(rows)} runs)"
     )
+
+
+def equally_valid(scores: Sequence[float | None]) -> int:
+    """How many of the first models, in their order, share the best validation score.
+
+    More than one where images were drawn in several ways by one network.
+    """
+    if not scores or scores[0] is None:
+        return 0
+    return next((i for i, score in enumerate(scores) if score != scores[0]), len(scores))
 
 
 def _rank(model: ModelRuns) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from deeplense_batch.report.columns import p_value, score_name, with_interval
-from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.compare import ModelRuns, equally_valid
 from deeplense_batch.report.run_table import Row
 
 __all__ = ["FAIRNESS", "best_model", "heading", "sentences"]
@@ -66,10 +66,16 @@ def best_model(models: Sequence[ModelRuns]) -> str:
             f"validation score: {best.label}, {name} {test:.4f}{interval} on "
             f"{row['test_samples']} samples"
         )
+    test_score = f"test {name} {'-' if test is None else f'{test:.4f}'}{interval}"
+    if (same := equally_valid([model.valid_score for model in models])) > 1:
+        return (
+            f"Validation picks none of the first {same} models, which share their {name} "
+            f"{best.valid_score:.4f}; the first is {best.label}, {test_score} on "
+            f"{row['test_samples']} samples"
+        )
     return (
         f"Best by validation: {best.label}, validation {name} {best.valid_score:.4f}, "
-        f"test {name} {'-' if test is None else f'{test:.4f}'}{interval} on {row['test_samples']} "
-        "samples"
+        f"{test_score} on {row['test_samples']} samples"
     )
 
 
@@ -85,7 +91,6 @@ def sentences(
     """
     return [
         f"{best_model(models)}.",
-        *_same_validation(models),
         *_verdicts(models),
         *_scored(scored),
         *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
@@ -95,15 +100,6 @@ def sentences(
         *(f"Note: {note}." for note in notes),
         _provenance(models),
     ]
-
-
-def _same_validation(models: Sequence[ModelRuns]) -> list[str]:
-    """Say where validation does not pick one model, as of images drawn in several ways by one."""
-    first, *others = (model.valid_score for model in models)
-    same = 1 + others.count(first)
-    if first is None or same == 1:
-        return []
-    return [f"The first {same} models have the same validation score: it picks none of them."]
 
 
 def _verdicts(models: Sequence[ModelRuns]) -> list[str]:
@@ -143,18 +139,21 @@ def _visible(models: Sequence[ModelRuns]) -> str:
     """Say which differences the runs could not show, and how many would; the best model first."""
     others, samples = models[1:], models[0].runs[0]["test_samples"]
     least = _span([model.inferred["visible"] for model in others])
-    said = f"With {_counts(models)} a difference below {least} could not be seen"
+    one = "a difference" if " to " not in least else "differences"
+    said = f"With {_counts(models)} {one} below {least} could not be seen"
     known = [model for model in others if "seeds_needed" in model.inferred]
     if not known:
         return f"{said}."
+    counts = [model.inferred["seeds_needed"] for model in known]
     needed = [
-        f"{'more than 1,000' if (n := model.inferred['seeds_needed']) is None else n} seeds each "
-        f"for {model.label}"
-        for model in known
+        f"{'over 1,000' if count is None else count} ({model.label})"
+        for model, count in zip(known, counts, strict=True)
     ]
-    small = any(model.inferred["seeds_needed"] is None for model in known)
-    larger = f" ({samples:,} test samples are too few for that)" if small else ""
-    return f"{said}; to resolve one as large as that found takes {_named(needed)}{larger}."
+    larger = f": {samples:,} test samples are too few" if None in counts else ""
+    return (
+        f"{said}; to resolve one as large as that found takes so many seeds each: "
+        f"{_named(needed)}{larger}."
+    )
 
 
 def _covered(models: Sequence[ModelRuns]) -> str:

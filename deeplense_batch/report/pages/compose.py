@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import curves
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.report.compare import ModelRuns, short_label
+from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
 from deeplense_batch.report.plots.hardest import find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
@@ -343,7 +343,8 @@ def _words(name: str) -> str:
 
 def _picker(models: Sequence[Model]) -> str:
     """Which slice picked the best model; without validation the test slice, which flatters it."""
-    return "validation" if models[0].get("valid_score") is not None else "test"
+    same = equally_valid([model.get("valid_score") for model in models])
+    return f"validation, first of {same} alike" if same > 1 else "validation" if same else "test"
 
 
 def _means(models: Sequence[Model]) -> str:

@@ -27,6 +27,7 @@ from deeplense_batch.report.columns import (
     verdict,
     with_interval,
 )
+from deeplense_batch.report.compare import equally_valid
 from deeplense_batch.report.run_table import Row
 
 __all__ = ["OPENED", "web_page"]
@@ -105,7 +106,8 @@ def _section(
     return {
         "comparison": comparison,
         "id": f"comparison-{comparison['number']}",
-        "picked": best["valid_score"] is not None,  # published results may know no validation
+        "picked": equally_valid([model["valid_score"] for model in models]) == 1,
+        "ordered": best["valid_score"] is not None,  # published results may know no validation
         "best": best["label"],
         "score": _headline(best, comparison["score"]),
         "verdicts": _verdicts(models),
