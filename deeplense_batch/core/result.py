@@ -160,7 +160,8 @@ def note_scored(directory: RunDir, digest: str, slice_: str, recipe: str) -> Non
     folder = _scored(directory.path.parent.parent, digest, slice_)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / recipe).touch()
+        if not (folder / recipe).exists():
+            (folder / recipe).touch()
     except OSError as error:  # a result is worth more than a note of it
         _log.warning("%s: not noted that this slice was scored: %s", folder, error.strerror)
 
