@@ -6,6 +6,7 @@ another purity or another sky takes no new training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +64,14 @@ class Candidates:
             )
         return notes
 
-    def told(self, count: int, rows: int) -> str:
-        """The candidates of a table, in sentences."""
+    def told(self, count: int, rows: int, expected: float) -> str:
+        """The candidates of a table, in sentences.
+
+        Arguments:
+            count: Of the candidates.
+            rows: Of the table.
+            expected: The sum of its calibrated scores.
+        """
         sky = f"for a purity of {self.purity:g} where {self.prevalence:g} of all are {self.name}"
         if self.threshold is None:
             lines = [f"no candidates: no threshold {sky} on the validation slice"]
@@ -74,14 +81,24 @@ class Candidates:
                 f"{self.threshold:.6g} or more, {sky}"
             ]
         if self.found:
-            low, high = self.found.completeness_interval()
-            pure_low, pure_high = self.found.purity_interval(self.prevalence)
-            lines[0] += (
-                f"; expected completeness {self.found.completeness:.3f} [{low:.3f}, {high:.3f}], "
-                f"purity {self.found.purity(self.prevalence):.3f} [{pure_low:.3f}, "
-                f"{pure_high:.3f}], 95 % by the validation slice"
+            numbers = self.found.numbers(self.prevalence)
+            lines.append(
+                "expected of them, 95 % by the validation slice: completeness "
+                f"{_interval(numbers, 'completeness')}, purity {_interval(numbers, 'purity')}"
+            )
+        if self.prior is not None:
+            whose = "stated" if self.stated else "the validation slice has, --prevalence moves it"
+            lines.append(
+                f"calibrated_{self.name} sums to {expected:.1f}, what to expect where "
+                f"{self.prior:.3g} of all are {self.name}, as {whose}"
             )
         return "\n".join([*lines, *self.notes])
+
+
+def _interval(numbers: Mapping[str, float | None], name: str) -> str:
+    """A number with the ends of its interval."""
+    value, low, high = (numbers[name + end] for end in ("", "_low", "_high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def candidates_of(

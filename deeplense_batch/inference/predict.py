@@ -248,11 +248,13 @@ def _problems(file: Path) -> int:
 
 def _told(file: Path, search: Candidates) -> str:
     """The candidates of a table, in sentences."""
-    rows = count = 0
-    for table in read_tables(file, {"candidate": pa.bool_()}):
+    calibrated = f"calibrated_{search.name}"
+    rows, count, expected = 0, 0, 0.0
+    for table in read_tables(file, {"candidate": pa.bool_(), calibrated: pa.float64()}):
         rows += len(table)
         count += pc.sum(table["candidate"]).as_py() or 0
-    return search.told(count, rows)
+        expected += pc.sum(table[calibrated]).as_py() or 0.0
+    return search.told(count, rows, expected)
 
 
 def _draw_top(

@@ -134,9 +134,9 @@ class Detection(Classification):
             more += [support] if support else []
         if self.slope_and_offset is not None:
             own["slope"], own["offset"] = self.slope_and_offset
-            honest = metrics.softmax(self.calibrated_logits(outputs["logits"]))[:, self._target]
+            honest = self._honest(outputs)
             own["expected_lenses"] = float(honest.sum())
-            more.append(self._told(honest, int(lens.sum())))
+            more.append(self._told(outputs, honest, lens))
         return scores | own, notes + more
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -162,23 +162,38 @@ class Detection(Classification):
         shown = {"as trained": probability}
         if self.slope_and_offset is not None:
             slope, offset = self.slope_and_offset
-            honest = metrics.softmax(self.calibrated_logits(outputs["logits"]))
-            shown[f"slope {slope:.3g}, offset {offset:.3g}"] = honest[:, self._target]
+            shown[f"slope {slope:.3g}, offset {offset:.3g}"] = self._honest(outputs)
+            if (share := self._other_share(lens)) is not None:
+                shown[f"and moved to a share of {share:.3g}"] = self._honest(outputs, share)
         return figures.rare_calibration(
             {name: calibration.rare_reliability(lens, p) for name, p in shown.items()},
             {name: float(p.sum()) for name, p in shown.items()},
             self.classes[self._target],
         )
 
-    def _told(self, honest: NDArray[np.float64], lenses: int) -> str:
+    def _told(self, outputs: Arrays, honest: NDArray[np.float64], lens: NDArray[np.bool_]) -> str:
         """Whether calibrated probabilities sum to the number of lenses, in a sentence."""
         assert self.curve is not None
-        noise = np.sqrt((honest * (1 - honest)).sum())
-        return (
-            f"expected_lenses: calibrated probabilities sum to {honest.sum():.1f} +- {noise:.1f} "
-            f"where {lenses} of {len(honest)} images are {self.classes[self._target]}; they hold "
-            f"where {self.curve.share:.3g} are, as in the validation slice"
+        text = (
+            f"expected_lenses: calibrated probabilities sum to {_sum(honest)} where {lens.sum()} "
+            f"of {len(lens)} images are {self.classes[self._target]}; they hold where a share of "
+            f"{self.curve.share:.3g} are, as in the validation slice"
         )
+        if (share := self._other_share(lens)) is not None:
+            text += f"; moved to {share:.3g}, as here, to {_sum(self._honest(outputs, share))}"
+        return text
+
+    def _other_share(self, lens: NDArray[np.bool_]) -> float | None:
+        """The share of lenses, where it is not that of the validation slice and its noise."""
+        assert self.curve is not None
+        share, expected = lens.sum() / max(len(lens), 1), self.curve.share
+        noise = np.sqrt(expected * (1 - expected) / max(len(lens), 1))
+        return float(share) if 0 < share < 1 and abs(share - expected) > 3 * noise else None
+
+    def _honest(self, outputs: Arrays, prevalence: float | None = None) -> NDArray[np.float64]:
+        """Honest probabilities of what is searched for, (N,)."""
+        logits = self.calibrated_logits(outputs["logits"], prevalence)
+        return metrics.softmax(logits)[:, self._target]
 
     def _log_odds(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Log odds of what is searched for, (N,)."""
@@ -189,6 +204,12 @@ class Detection(Classification):
         """Which samples are what is searched for, (N,), and how probable that is, (N,)."""
         probability = metrics.softmax(outputs["logits"])[:, self._target]
         return outputs["targets"] == self._target, probability
+
+
+def _sum(probabilities: NDArray[np.float64]) -> str:
+    """Their sum, and the sd of what it expects."""
+    noise = np.sqrt((probabilities * (1 - probabilities)).sum())
+    return f"{probabilities.sum():.1f} +- {noise:.1f}"
 
 
 def _positive(classes: tuple[str, ...], asked: str | None) -> str:

@@ -51,6 +51,7 @@ BLUE, _RED, SKY, ORANGE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00"
 COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
+_IDEAL: dict[str, Any] = {"color": GREY, "lw": 0.8, "ls": (0, (1, 2))}
 DPI = 150
 FORMATS: dict[str, dict[str, Any]] = {  # and the times that matplotlib would write into each
     "png": {},
@@ -93,7 +94,7 @@ def calibration(
         floors: What is below says nothing (`calibration.calibration_error_floor`), by the same.
     """
     figure, (upper, lower) = panels_of(4.6, 5.2, ratios=(3.4, 1))
-    upper.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (1, 2)), label="perfectly calibrated")
+    upper.plot([0, 1], [0, 1], label="perfectly calibrated", **_IDEAL)
     for (name, (confidence, accuracy, count)), colour, dashes, marker in zip(
         bins.items(), COLOURS, DASHES, "osD^vP", strict=False
     ):
@@ -126,21 +127,23 @@ def rare_calibration(bins: Mapping[str, RareBins], sums: Mapping[str, float], na
     figure, (upper, lower) = panels_of(4.8, 5.6, ratios=(3.4, 1))
     edges, name = rare_edges(), plain(name)
     edges[0] = edges[1] * 0.4  # what is below all decades has a narrow bin
-    upper.plot([edges[0], 1], [edges[0], 1], color=GREY, lw=0.8, ls=(0, (1, 2)))
-    least = edges[0]
+    upper.plot(edges[[0, -1]], edges[[0, -1]], label="perfectly calibrated", **_IDEAL)
+    least, empty = edges[0], f"no {name} there: upper end of 95 %"
     for (of, one), colour, dashes, marker in zip(
         bins.items(), COLOURS, DASHES, "osD^vP", strict=False
     ):
         share, low, high = one.shares()
         seen, none = one.positives > 0, (one.samples > 0) & (one.positives == 0)
-        place = np.clip(one.probability, edges[0], 1)
+        place = np.clip(one.probability, 1.5 * edges[0], 1)
         bars = np.maximum([(share - low)[seen], (high - share)[seen]], 0)
         label = f"{plain(of)}: sum {sums[of]:.1f}, {one.positives.sum()} are {name}"
         upper.errorbar(
             place[seen], share[seen], bars, color=colour, ls=dashes, lw=1.2, marker=marker, ms=4,
             elinewidth=0.8, label=label,
         )  # fmt: skip
-        upper.plot(place[none], high[none], "v", color=colour, mfc="none", ms=5)
+        if none.any():
+            upper.plot(place[none], high[none], "v", c=colour, mfc="none", ms=5, label=empty)
+            empty = "_"  # which a legend leaves out
         least = min([least, *share[seen] / 2, *high[none] / 2])
         lower.stairs(one.samples, edges, baseline=None, lw=1.3, color=colour, ls=dashes)
     for panel in (upper, lower):
