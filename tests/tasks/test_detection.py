@@ -83,7 +83,7 @@ def test_probabilities_are_drawn_for_what_is_searched_for(calibrated):
     assert any(text.startswith("and moved to a share of 0.0") for text in texts(sky))
 
 
-@pytest.mark.parametrize(("samples", "supported"), [(4_000, False), (20_000, True)])
+@pytest.mark.parametrize(("samples", "supported"), [(1_500, False), (20_000, True)])
 def test_a_threshold_that_the_validation_slice_cannot_support_is_told(samples, supported):
     task = build_task("detection", classes=SEARCHED, purity=0.5, prevalence=0.02)
     valid = searched(samples, 0.05, seed=0)
