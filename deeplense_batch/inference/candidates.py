@@ -87,7 +87,7 @@ class Candidates:
                 f"{_interval(numbers, 'completeness')}, purity {_interval(numbers, 'purity')}"
             )
         if self.prior is not None:
-            whose = "stated" if self.stated else "the validation slice has, --prevalence moves it"
+            whose = "stated" if self.stated else "in the validation slice; --prevalence moves it"
             lines.append(
                 f"calibrated_{self.name} sums to {expected:.1f}, what to expect where "
                 f"{self.prior:.3g} of all are {self.name}, as {whose}"

@@ -101,7 +101,7 @@ def calibration(
         sure, right = np.asarray(confidence, np.float64), np.asarray(accuracy, np.float64)
         filled = np.isfinite(sure)
         style: dict[str, Any] = {"color": colour, "ls": dashes}
-        label = f"{plain(name)}: ECE {errors[name]:.4f}, of a perfect one up to {floors[name]:.4f}"
+        label = f"{plain(name)}: ECE {errors[name]:.4f} (perfect: below {floors[name]:.4f})"
         upper.plot(sure[filled], right[filled], marker=marker, ms=4, label=label, **style)
         edges = np.linspace(0, 1, len(sure) + 1)
         lower.stairs(np.asarray(count), edges, baseline=None, lw=1.3, **style)

@@ -61,8 +61,8 @@ def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
     }
     errors, floors = {"as trained": 0.25, "T = 3": 0.125}, {"as trained": 0.02, "T = 3": 0.03}
     figure = drawn(figures.calibration(bins, errors, floors))
-    assert "as trained: ECE 0.2500, of a perfect one up to 0.0200" in texts(figure)
-    assert "T = 3: ECE 0.1250, of a perfect one up to 0.0300" in texts(figure)
+    assert "as trained: ECE 0.2500 (perfect: below 0.0200)" in texts(figure)
+    assert "T = 3: ECE 0.1250 (perfect: below 0.0300)" in texts(figure)
     _, first, second = figure.axes[0].lines
     assert len(first.get_xdata()) == np.count_nonzero(bins["as trained"][2]) < 15
     assert len(second.get_xdata()) == 0
