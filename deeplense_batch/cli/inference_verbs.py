@@ -29,6 +29,11 @@ def predict(
     amp: Amp = "off",  # off for float32; or bf16, fp16 or auto, faster on a GPU.
     top: int = 0,  # Draw so many images of the highest scores, beside the table as .png.
     of: str = "",  # The class of those scores; by default lenses, or the last class.
+    # Of a detection: share of lenses among candidates; by default that of the run.
+    purity: float | None = None,
+    # Of a detection: share of lenses on the sky, for which candidates and calibrated scores hold;
+    # by default that of the run for candidates, of its validation slice for calibrated scores.
+    prevalence: float | None = None,
 ) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
@@ -37,13 +42,17 @@ def predict(
     _check_part(part, parts)
     if of and not top:
         raise UsageError("--of: names the class of a sheet; --top N asks for one")
+    for flag, share in (("--purity", purity), ("--prevalence", prevalence)):
+        if share is not None and not 0 < share < 1:
+            raise UsageError(f"{flag}: expected a number between 0 and 1, got {share:g}")
     from deeplense_batch.core.processes import signals
     from deeplense_batch.inference.predict import predict
 
     with signals() as interrupt:
         report = predict(
             run, data, out, slice_=slice_, device=device, part=part, parts=parts,
-            batch_size=batch_size, amp=amp, top=top, of=of, on_batch=interrupt.check,
+            batch_size=batch_size, amp=amp, top=top, of=of, purity=purity, prevalence=prevalence,
+            on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
 

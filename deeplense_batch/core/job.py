@@ -14,13 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from deeplense_batch.core import files, yaml_text
 
@@ -244,25 +238,29 @@ class Job(_Run):
         """Epochs that the run lasts at most."""
         return self.train.epochs
 
-    def identity(self, data_digest: str) -> str:
+    def identity(self, data_digest: str, *, earlier: bool = False) -> str:
         """Hash what changes the result of the run: 10 hex digits.
 
         The name, judge, engine, resources and the folder of the data do not count; the data's
         content does, and the name of the run, or the content of the file, that it starts from.
+        Purity and prevalence of a detection do not, but did in `earlier` versions.
 
         Raises:
             JobError: What it starts from is gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         del fields["data"]["root"]
+        if self.task.name == "detection" and not earlier:
+            for option in ("purity", "prevalence"):  # others can be had of the same run
+                fields["task"]["options"].pop(option, None)
         if self.train.init is not None:
             fields["train"]["init"] = _weights_name("train.init", Path(self.train.init))
         return _hash({"data_digest": data_digest} | fields)
 
-    def run_name(self, data_digest: str) -> str:
+    def run_name(self, data_digest: str, *, earlier: bool = False) -> str:
         """Name the folder of the run; a letter first, so that no shell takes it for a number."""
         model = re.sub(r"[^A-Za-z0-9_.]+", "_", self.model.name).strip("_.") or "model"
-        return f"{model}-s{self.seed}-{self.identity(data_digest)}"
+        return f"{model}-s{self.seed}-{self.identity(data_digest, earlier=earlier)}"
 
 
 def _null(value: Any) -> Any:

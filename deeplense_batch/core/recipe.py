@@ -11,6 +11,7 @@ those of `job.Evaluation`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -33,7 +34,7 @@ from deeplense_batch.core.job import (
     nearest,
 )
 
-__all__ = ["evaluation_of", "first_fault", "flat_fields", "load_jobs", "parse_value"]
+__all__ = ["evaluation_of", "first_fault", "flat_fields", "load_jobs", "parse_value", "run_path"]
 
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
@@ -163,6 +164,29 @@ def evaluation_of(
     folder = (run.parent if (run / "job.yaml").exists() else run).absolute().name
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{folder}")[:100]
     return _validate(Evaluation, {"name": name, "seed": seed, "evaluate": section}, "", {"seed"})
+
+
+def run_path(folder: Path, job: AnyJob, data_digest: str) -> Path:
+    """Find the run directory of a job, which may not exist yet.
+
+    Of a detection it may be one of an earlier version, whose name depends on its purity.
+
+    Arguments:
+        folder: Holds the runs of the job.
+        job: The job.
+        data_digest: Of its data.
+    """
+    path = folder / job.run_name(data_digest)
+    if not isinstance(job, Job) or job.task.name != "detection" or path.exists():
+        return path
+    for run in sorted(folder.glob(f"{path.name.rpartition('-')[0]}-*")):
+        with contextlib.suppress(JobError):  # of a damaged run
+            (other,) = load_jobs(run / "job.yaml")
+            assert isinstance(other, Job)
+            names = (other.run_name(data_digest), other.run_name(data_digest, earlier=True))
+            if names == (path.name, run.name):
+                return run
+    return path
 
 
 def parse_value(text: str) -> Any:

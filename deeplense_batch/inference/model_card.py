@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from deeplense_batch.core.recipe import flat_fields
+from deeplense_batch.core.scoring.calibration import log_odds_of
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.regression import Regression
 
@@ -175,14 +177,34 @@ def _limits(trained: Trained) -> str:
     if not trained.classifies:
         own = "It gives a number without an error for every image, whatever it shows."
         return f"{own} {untested} {sample}"
-    honest = ""
-    if temperature := trained.metrics["test"]["scores"].get("temperature"):
-        honest = f"; divide the logits by {temperature:.4g}, as `predict` does, to calibrate them"
     return (
         f"It knows {len(trained.classes)} classes and calls every image one of them, whatever it "
         f"shows. {untested} In other proportions of classes than in its data its probabilities "
-        f"do not hold; nor are they calibrated here{honest}. {sample}"
+        f"do not hold; nor are they calibrated here{_honest(trained)}. {sample}"
     )
+
+
+def _honest(trained: Trained) -> str:
+    """How probabilities are calibrated: the end of a sentence."""
+    task = trained.task
+    if isinstance(task, Detection) and task.slope_and_offset and task.curve:
+        (slope, offset), share = task.slope_and_offset, task.curve.share
+        text = (
+            f"; the log odds of {task.spec.target_name} (its logit less the other one) times "
+            f"{slope:.6g} plus {offset:.6g} are, where a share of {share:.4g} are, as in its "
+            "validation slice. For a share q add log(q / (1 - q)) less "
+            f"{log_odds_of(share):.6g}"
+        )
+        if task.threshold is None:
+            return text
+        return text + (
+            f". For a purity of {task.purity:g} where {task.prevalence:g} of all are "
+            f"{task.spec.target_name}, those of a score of {task.threshold:.9g} or more are "
+            "candidates; `predict` takes any other purity and prevalence"
+        )
+    if temperature := trained.metrics["test"]["scores"].get("temperature"):
+        return f"; divide the logits by {temperature:.4g}, as `predict` does, to calibrate them"
+    return ""
 
 
 def _versions(metrics: Mapping[str, Any]) -> str:

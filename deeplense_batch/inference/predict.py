@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from deeplense_batch.core.distributed import device_of
@@ -25,6 +26,7 @@ from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.data.packing.manifest import about_ignored
+from deeplense_batch.inference.candidates import Candidates, candidates_of
 from deeplense_batch.inference.inputs import Inputs, Piece, open_inputs
 from deeplense_batch.inference.predictor import Predictor
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
@@ -51,6 +53,7 @@ class Prediction:
     missing: int  # pieces that other processes have still to make
     ignored: tuple[str, ...]  # files that are no images
     sheet: Path | None
+    candidates: str = ""  # what is called a lens, in sentences; empty while pieces are missing
 
     def __str__(self) -> str:
         if not self.done:
@@ -69,6 +72,8 @@ class Prediction:
                 if not self.missing
                 else f"{self.file}: {self.missing} pieces are missing, which other parts make"
             )
+        if self.candidates:
+            lines.append(self.candidates)
         if self.problems:
             have = "1 image has" if self.problems == 1 else f"{self.problems} images have"
             lines.append(f"{have} no prediction; the column problem says why")
@@ -92,15 +97,18 @@ def predict(
     amp: str = "off",
     top: int = 0,
     of: str = "",
+    purity: float | None = None,
+    prevalence: float | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """Predict on images, and write a table; go on with it if it was cut off.
 
     Columns: ``id``; ``split`` and ``label`` where the data say them; ``predicted``, the class of
     the highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
-    after temperature scaling, fitted on the run's validation slice; ``problem``, why there is no
-    prediction. A run that learnt a number gives that by its name, such as ``theta_e`` or
-    ``log10_theta_e``, float64, and no scores.
+    made honest on the run's validation slice: by a temperature, or of a detection by slope and
+    offset of the log odds; ``candidate`` of a detection, whether the score reaches the threshold;
+    ``problem``, why there is no prediction. A run that learnt a number gives that by its name,
+    such as ``theta_e`` or ``log10_theta_e``, float64, and no scores.
 
     Arguments:
         run: Run directory.
@@ -115,11 +123,15 @@ def predict(
             GPU, and another table.
         top: How many of the highest scores to draw, in `out` with the ending ``.png``.
         of: The class of those; by default the one that is searched for, or the last.
+        purity: Share of lenses among the candidates of a detection; by default that of the run.
+        prevalence: Share of lenses on the sky, for which threshold and calibrated scores hold; by
+            default that of the run for the threshold, and for calibrated scores the share of the
+            validation slice.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
 
     Raises:
         TrainedError: The run is not finished, or generates images; or `top` or `of` of one that
-            knows no classes.
+            knows no classes, or `purity` or `prevalence` of one that does not search.
         ShardError: The data are none, or not of the shape that the network takes.
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
@@ -129,13 +141,15 @@ def predict(
     precision = Precision(amp, chosen, setting="--amp")
     trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
+    search = candidates_of(trained, purity, prevalence)
     with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
         pieces = inputs.pieces(_PIECE)
         question = _question(trained, inputs, slice_, precision)
+        question |= search.question if search else {}
         table = PiecewiseTable(out, question=question, pieces=len(pieces))
-        predictor = Predictor(trained, inputs, chosen, batch_size, precision)
+        predictor = Predictor(trained, inputs, chosen, batch_size, precision, search)
         if not table.is_complete():
-            table.start(lambda: _details(trained, data, chosen))
+            table.start(lambda: _details(trained, data, chosen, search))
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
             table.complete(range(part, len(pieces), parts), make, on_batch)
         missing = 0 if out.exists() else len(table.missing())
@@ -151,6 +165,7 @@ def predict(
         missing=missing,
         ignored=inputs.ignored,
         sheet=sheet,
+        candidates="" if missing or search is None else _told(out, search),
     )
 
 
@@ -180,7 +195,7 @@ def _class_shown(trained: Trained, of: str) -> str:
 
 def _question(
     trained: Trained, inputs: Inputs, slice_: str, precision: Precision
-) -> dict[str, str | None]:
+) -> dict[str, Any]:
     """What a table answers: another one is never gone on with."""
     return {
         "run": trained.metrics["identity"],
@@ -191,13 +206,17 @@ def _question(
     }
 
 
-def _details(trained: Trained, data: Path | str, device: torch.device) -> dict[str, Any]:
+def _details(
+    trained: Trained, data: Path | str, device: torch.device, search: Candidates | None
+) -> dict[str, Any]:
     """What a reader of the table may want to know, found out once by whoever begins it."""
+    fitted = trained.task.state_dict()
     return {
         "run": str(trained.run.path.absolute()),
         "data": str(Path(data).absolute()),
         "classes": list(trained.classes),
-        "temperature": trained.task.state_dict().get("temperature"),
+        **{name: fitted.get(name) for name in ("temperature", "slope_and_offset")},
+        **(search.details if search else {}),
         "device": device.type,
         "versions": trained.metrics["versions"],
     }
@@ -218,14 +237,24 @@ def _make_pieces(
             on_batch()
 
         for number in numbers:
-            rows = predictor.rows(pieces[number], table.details["temperature"], advance)
-            table.write(number, rows)
+            table.write(number, predictor.rows(pieces[number], advance))
 
 
 def _problems(file: Path) -> int:
     """Rows of a table that have no prediction."""
     tables = read_tables(file, {"problem": pa.string()})
     return sum(len(table) - table["problem"].null_count for table in tables)
+
+
+def _told(file: Path, search: Candidates) -> str:
+    """The candidates of a table, in sentences."""
+    calibrated = f"calibrated_{search.name}"
+    rows, count, expected = 0, 0, 0.0
+    for table in read_tables(file, {"candidate": pa.bool_(), calibrated: pa.float64()}):
+        rows += len(table)
+        count += pc.sum(table["candidate"]).as_py() or 0
+        expected += pc.sum(table[calibrated]).as_py() or 0.0
+    return search.told(count, rows, expected)
 
 
 def _draw_top(

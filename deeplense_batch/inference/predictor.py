@@ -16,8 +16,11 @@ from torch import Tensor
 
 from deeplense_batch.core.scoring import metrics
 from deeplense_batch.data.reader import ahead
+from deeplense_batch.inference.candidates import Candidates
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.tasks.classification import Classification
+from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.evaluation import InPieces
 from deeplense_batch.training.precision import Precision
@@ -40,6 +43,7 @@ class Predictor:
         device: Where the run's network is.
         batch_size: Images at once.
         precision: Of the arithmetic; by default float32.
+        candidates: What is called a lens, of a run that searches for them.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class Predictor:
         device: torch.device,
         batch_size: int,
         precision: Precision | None = None,
+        candidates: Candidates | None = None,
     ) -> None:
+        self._candidates = candidates
         self.done, self.problems, self.seconds = 0, 0, 0.0
         self._alone_samples, self._alone_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
@@ -64,14 +70,11 @@ class Predictor:
         """Images/s of the network alone."""
         return self._alone_samples / max(self._alone_seconds, 1e-9)
 
-    def rows(
-        self, piece: Piece, temperature: float | None, on_batch: Callable[[int], None]
-    ) -> pa.Table:
+    def rows(self, piece: Piece, on_batch: Callable[[int], None]) -> pa.Table:
         """Predict on a piece.
 
         Arguments:
             piece: The images.
-            temperature: By which logits are divided for calibrated scores; None without classes.
             on_batch: Called after each batch with the number of its images.
         """
         started = time.perf_counter()
@@ -82,7 +85,7 @@ class Predictor:
             "id": pa.array(names.ids, pa.string()),
             "split": pa.array(names.splits, pa.string()),
             "label": pa.array(names.labels, pa.string()),
-            **self._columns(values, is_bad, temperature),
+            **self._columns(values, is_bad),
             "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
         }
         table, seconds = pa.table(columns), time.perf_counter() - started
@@ -152,20 +155,33 @@ class Predictor:
             )  # fmt: skip
 
     def _columns(
-        self, values: NDArray[np.float64], is_bad: NDArray[np.bool_], temperature: float | None
+        self, values: NDArray[np.float64], is_bad: NDArray[np.bool_]
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
             name = str(self._trained.task.spec.target_name).replace(" ", "_")
             return {name: pa.array(values[:, 0], pa.float64(), mask=is_bad)}
-        assert temperature is not None
         logits = np.where(is_bad[:, None], 0.0, values)
         best = np.asarray(self._classes, object)[logits.argmax(1)]
         columns = {"predicted": pa.array(best, pa.string(), mask=is_bad)}
-        for kind, scaled in (("score", logits), ("calibrated", logits / temperature)):
-            for name, column in zip(self._classes, metrics.softmax(scaled).T, strict=True):
+        scores = metrics.softmax(logits)
+        for kind, found in (("score", scores), ("calibrated", self._calibrated(logits))):
+            for name, column in zip(self._classes, found.T, strict=True):
                 columns[f"{kind}_{name}"] = pa.array(column, pa.float64(), mask=is_bad)
+        if (search := self._candidates) is not None:
+            least = np.inf if search.threshold is None else search.threshold
+            called = scores[:, self._classes.index(search.name)] >= least
+            columns["candidate"] = pa.array(called, pa.bool_(), mask=is_bad)
         return columns
+
+    def _calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Honest probabilities, (N, K)."""
+        task, search = self._trained.task, self._candidates
+        if isinstance(task, Detection):
+            prior = search.prior if search is not None and search.stated else None
+            return metrics.softmax(task.calibrated_logits(logits, prior))
+        assert isinstance(task, Classification)
+        return metrics.softmax(task.calibrated_logits(logits))
 
 
 def _ahead(batches: Generator[InputBatch, None, None]) -> Iterator[InputBatch]:

@@ -25,7 +25,7 @@ from deeplense_batch.core.job import (
     Resources,
     Simulation,
 )
-from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.recipe import load_jobs, run_path
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.runs.attempts import close_lost_attempt
@@ -187,7 +187,7 @@ class PlannedRun:
 def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
 
-    Two jobs of one identity are one run.
+    Two jobs of one identity are one run: detections of another purity, for one.
 
     Raises:
         JobError: A task, or the same samples used twice.
@@ -207,7 +207,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
         else:
             digest = check_training(given, memo)
         job = _anchored(given)
-        path = Path(out) / job.name / job.run_name(digest)
+        path = run_path(Path(out) / job.name, job, digest)
         if isinstance(job, Simulation):
             whole = job.model_copy(update={"part": 0, "name": "", "resources": Resources()})
             if sets.setdefault(job.simulate.out, whole) != whole:
@@ -241,6 +241,8 @@ def reopen(path: Path | str) -> PlannedRun:
             return PlannedRun(job, run, digest)
     try:
         name = job.run_name(digest)
+        if isinstance(job, Job) and run.path.name == job.run_name(digest, earlier=True):
+            return PlannedRun(job, run, digest)
     except JobError as error:  # weights that it starts from are gone
         raise JobError(f"{run.path / 'job.yaml'}: {error}") from error
     if run.path.name != name:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.processes import world_size
@@ -92,16 +93,21 @@ class Classification(Task):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.temperature = state["temperature"]
 
+    def calibrated_logits(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Logits, (N, K), of honest probabilities; as they are before `calibrate`."""
+        return logits / (self.temperature or 1.0)
+
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         targets, logits = outputs["targets"], outputs["logits"]
         scores, notes = metrics.classification_scores(targets, logits, self.classes)
         scores = {"loss": scores["nll"]} | scores
         if self.temperature is not None and len(targets):
             scores["temperature"] = self.temperature
-            for name, values in (("ece", logits), ("ece_calibrated", logits / self.temperature)):
-                scores[name] = calibration.expected_calibration_error(
-                    targets, metrics.softmax(values)
-                )
+            honest = self.calibrated_logits(logits)
+            scores |= _calibration("ece", targets, logits)
+            scores |= _calibration("ece_calibrated", targets, honest)
+            truth = metrics.log_softmax(honest)[np.arange(len(targets)), targets]
+            scores["nll_calibrated"] = -float(truth.mean())
         return scores, notes
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -114,19 +120,25 @@ class Classification(Task):
             in (None, name)  # of two, the curve of one is that of the other
             if 0 < np.sum(targets == k) < len(targets)
         }
-        temperatures = {"as trained": 1.0}
-        if self.temperature is not None:
-            temperatures[f"temperature {self.temperature:.3f}"] = self.temperature
-        honest = {n: metrics.softmax(outputs["logits"] / t) for n, t in temperatures.items()}
         return {
-            "calibration": figures.calibration(
-                {n: calibration.reliability(targets, p) for n, p in honest.items()},
-                {n: calibration.expected_calibration_error(targets, p) for n, p in honest.items()},
-            ),
+            "calibration": self._draw_calibration(outputs),
             "confusion": figures.confusion(counts, self.classes),
             "roc": figures.roc(roc_curves, curves.macro_roc(roc_curves), self.score(outputs)[0]),
             "history": figures.history(history),
         }
+
+    def _draw_calibration(self, outputs: Arrays) -> Figure:
+        """How often answers are right, as trained and with the temperature."""
+        targets, logits = outputs["targets"], outputs["logits"]
+        shown = {"as trained": metrics.softmax(logits)}
+        if self.temperature is not None:
+            name = f"temperature {self.temperature:.3f}"
+            shown[name] = metrics.softmax(self.calibrated_logits(logits))
+        return figures.calibration(
+            {n: calibration.reliability(targets, p) for n, p in shown.items()},
+            {n: calibration.expected_calibration_error(targets, p) for n, p in shown.items()},
+            {n: calibration.calibration_error_floor(p)[1] for n, p in shown.items()},
+        )
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         loss = F.cross_entropy(
@@ -136,3 +148,12 @@ class Classification(Task):
             p = logits.softmax(1).gather(1, targets[:, None])[:, 0]
             loss = (1 - p) ** self.focal * loss
         return loss if weights is None else loss * weights
+
+
+def _calibration(name: str, targets: NDArray[np.int64], logits: NDArray[np.floating]) -> Scores:
+    """The calibration error of logits, (N, K), and below what it says nothing."""
+    probabilities = metrics.softmax(logits)
+    return {
+        name: calibration.expected_calibration_error(targets, probabilities),
+        f"{name}_floor": calibration.calibration_error_floor(probabilities)[1],
+    }

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.scoring import curves, detection, figures, metrics
+from deeplense_batch.core.scoring import calibration, curves, detection, figures, metrics
+from deeplense_batch.core.scoring.detection import OperatingCurve
 from deeplense_batch.data.sources.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Scores
@@ -22,8 +23,10 @@ __all__ = ["Detection"]
 class Detection(Classification):
     """Classification of which one class is searched for, with a threshold for a stated purity.
 
-    The threshold is chosen on the validation slice and then frozen. Purity is that of a sky where
-    lenses have the stated prevalence, whatever share they have in the slice.
+    Slope and offset of its log odds, which make probabilities honest, and the threshold are found
+    on the validation slice and then frozen. Purity is that of a sky where lenses have the stated
+    prevalence, whatever share they have in the slice. Purity and prevalence change nothing that
+    is learnt, and so are no part of a run's identity: `predict` takes others from the same run.
 
     Arguments:
         classes: Class names, two.
@@ -33,6 +36,12 @@ class Detection(Classification):
         purity: Share of lenses among what is called one, that the threshold is for.
         prevalence: Share of lenses among all galaxies.
     """
+
+    #: Slope and offset of the log odds, for honest probabilities where lenses have the share of
+    #: the validation slice; None before `calibrate`, and where that has one class alone.
+    slope_and_offset: tuple[float, float] | None = None
+    #: The search through the validation slice; None before `calibrate`.
+    curve: OperatingCurve | None = None
 
     def __init__(
         self,
@@ -51,7 +60,7 @@ class Detection(Classification):
             if not 0 < value < 1:
                 raise ValueError(f"{name}: should be between 0 and 1, got {value!r}")
         self.purity, self.prevalence = purity, prevalence
-        self._threshold: float | None = None
+        self.threshold: float | None = None
         if classes is not None:
             target = _positive(self.classes, positive)
             self.spec = replace(self.spec, target_name=target)
@@ -59,23 +68,75 @@ class Detection(Classification):
 
     def calibrate(self, outputs: Arrays) -> None:
         super().calibrate(outputs)
-        self._threshold = detection.threshold_of_purity(
-            *self._search(outputs), purity=self.purity, prevalence=self.prevalence
-        )
+        lens, probability = self._search(outputs)
+        self.curve = OperatingCurve.of(lens, probability)
+        self.threshold = self.curve.threshold(self.purity, self.prevalence)
+        self.slope_and_offset = None
+        if 0 < self.curve.share < 1:
+            log_odds = self._log_odds(outputs["logits"])
+            self.slope_and_offset = calibration.slope_and_offset(lens, log_odds)
+
+    def calibrated_logits(
+        self, logits: NDArray[np.floating], prevalence: float | None = None
+    ) -> NDArray[np.floating]:
+        """Logits, (N, 2), of honest probabilities.
+
+        Arguments:
+            logits: Of the network.
+            prevalence: Share of lenses among the images; by default that of the validation slice.
+                Heeded only where there are slope and offset; else a temperature is all there is.
+        """
+        if self.slope_and_offset is None or self.curve is None:
+            return super().calibrated_logits(logits)
+        slope, offset = self.slope_and_offset
+        if prevalence is not None:
+            log_odds_of = calibration.log_odds_of
+            offset += log_odds_of(prevalence) - log_odds_of(self.curve.share)
+        honest = np.zeros(logits.shape, np.float64)
+        honest[:, self._target] = slope * self._log_odds(logits) + offset
+        return honest
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"threshold": self._threshold}
+        curve = self.curve and {
+            "scores": list(self.curve.scores),
+            "false_positives": list(self.curve.false_positives),
+            "others": self.curve.others,
+        }
+        return super().state_dict() | {
+            "threshold": self.threshold,
+            "purity": self.purity,
+            "prevalence": self.prevalence,
+            "slope_and_offset": self.slope_and_offset and list(self.slope_and_offset),
+            "curve": curve,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave, or that of an earlier version: without a curve."""
         super().load_state_dict(state)
-        self._threshold = state["threshold"]
+        self.threshold = state["threshold"]
+        self.purity = state.get("purity", self.purity)
+        self.prevalence = state.get("prevalence", self.prevalence)
+        fitted, curve = state.get("slope_and_offset"), state.get("curve")
+        self.slope_and_offset = fitted and (fitted[0], fitted[1])
+        self.curve = curve and OperatingCurve(
+            tuple(curve["scores"]), tuple(curve["false_positives"]), curve["others"]
+        )
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         scores, notes = super().score(outputs)
         lens, probability = self._search(outputs)
         own, more = detection.detection_scores(
-            lens, probability, threshold=self._threshold, prevalence=self.prevalence
+            lens, probability, threshold=self.threshold, prevalence=self.prevalence
         )
+        if self.curve is not None and self.threshold is not None:
+            found = self.curve.at(self.threshold)
+            support = detection.support_note(found, self.purity, self.prevalence)
+            more += [support] if support else []
+        if self.slope_and_offset is not None:
+            own["slope"], own["offset"] = self.slope_and_offset
+            honest = self._honest(outputs)
+            own["expected_lenses"] = float(honest.sum())
+            more.append(self._told(outputs, honest, lens))
         return scores | own, notes + more
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -84,9 +145,9 @@ class Detection(Classification):
         if lens.all() or not lens.any():
             return drawn
         threshold = None
-        if self._threshold is not None and (called := probability >= self._threshold).any():
+        if self.threshold is not None and (called := probability >= self.threshold).any():
             right = float((called & lens).sum())
-            threshold = self._threshold, right / lens.sum(), right / called.sum()
+            threshold = self.threshold, right / lens.sum(), right / called.sum()
         average = self.score(outputs)[0]["average_precision"]
         assert average is not None
         return drawn | {
@@ -95,10 +156,60 @@ class Detection(Classification):
             )
         }
 
+    def _draw_calibration(self, outputs: Arrays) -> Figure:
+        """How often images are lenses, as trained and with slope and offset."""
+        lens, probability = self._search(outputs)
+        shown = {"as trained": probability}
+        if self.slope_and_offset is not None:
+            slope, offset = self.slope_and_offset
+            shown[f"slope {slope:.3g}, offset {offset:.3g}"] = self._honest(outputs)
+            if (share := self._other_share(lens)) is not None:
+                shown[f"and moved to a share of {share:.3g}"] = self._honest(outputs, share)
+        return figures.rare_calibration(
+            {name: calibration.rare_reliability(lens, p) for name, p in shown.items()},
+            {name: float(p.sum()) for name, p in shown.items()},
+            self.classes[self._target],
+        )
+
+    def _told(self, outputs: Arrays, honest: NDArray[np.float64], lens: NDArray[np.bool_]) -> str:
+        """Whether calibrated probabilities sum to the number of lenses, in a sentence."""
+        assert self.curve is not None
+        text = (
+            f"expected_lenses: calibrated probabilities sum to {_sum(honest)} where {lens.sum()} "
+            f"of {len(lens)} images are {self.classes[self._target]}; they hold where a share of "
+            f"{self.curve.share:.3g} are, as in the validation slice"
+        )
+        if (share := self._other_share(lens)) is not None:
+            text += f"; moved to {share:.3g}, as here, to {_sum(self._honest(outputs, share))}"
+        return text
+
+    def _other_share(self, lens: NDArray[np.bool_]) -> float | None:
+        """The share of lenses, where it is not that of the validation slice and its noise."""
+        assert self.curve is not None
+        share, expected = lens.sum() / max(len(lens), 1), self.curve.share
+        noise = np.sqrt(expected * (1 - expected) / max(len(lens), 1))
+        return float(share) if 0 < share < 1 and abs(share - expected) > 3 * noise else None
+
+    def _honest(self, outputs: Arrays, prevalence: float | None = None) -> NDArray[np.float64]:
+        """Honest probabilities of what is searched for, (N,)."""
+        logits = self.calibrated_logits(outputs["logits"], prevalence)
+        return metrics.softmax(logits)[:, self._target]
+
+    def _log_odds(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Log odds of what is searched for, (N,)."""
+        values = np.asarray(logits, np.float64)
+        return values[:, self._target] - values[:, 1 - self._target]
+
     def _search(self, outputs: Arrays) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Which samples are what is searched for, (N,), and how probable that is, (N,)."""
         probability = metrics.softmax(outputs["logits"])[:, self._target]
         return outputs["targets"] == self._target, probability
+
+
+def _sum(probabilities: NDArray[np.float64]) -> str:
+    """Their sum, and the sd of what it expects."""
+    noise = np.sqrt((probabilities * (1 - probabilities)).sum())
+    return f"{probabilities.sum():.1f} +- {noise:.1f}"
 
 
 def _positive(classes: tuple[str, ...], asked: str | None) -> str:

@@ -28,6 +28,14 @@ def handed_on(monkeypatch):
         ("sample RUN --out=a --part=3", "--part: 3 of 1 parts; they count from 0"),
         ("sample RUN --out=a --part=2 --parts=2", "--part: 2 of 2 parts; they count from 0"),
         ("predict RUN DATA --out=a.csv --of=lens", "--of: names the class of a sheet; --top N"),
+        (
+            "predict RUN DATA --out=a.csv --purity=1",
+            "--purity: expected a number between 0 and 1, got 1",
+        ),
+        (
+            "predict RUN DATA --out=a.csv --prevalence=nan",
+            "--prevalence: expected a number between 0 and 1, got nan",
+        ),
         ("predict RUN DATA --out=a.txt", "--out: expected a name that ends in .parquet or .csv"),
         ("explain RUN --out=a.png", "explain: which images? --ids A,B,C or --slice 'val[:12]'"),
         ("explain RUN --out=a.png --ids=a --slice=val", "explain: which images?"),
@@ -44,11 +52,13 @@ def test_what_is_asked_for_in_vain_is_told_before_anything_is_loaded(
 
 def test_the_words_of_predict_reach_it(handed_on, capsys):
     line = "predict RUN DATA --out=a.csv --slice=val[:3] --part=1 --parts=2 --top=5 --of=lens"
+    line += " --purity=0.9 --prevalence=1e-3"
     typed(capsys, *line.split())
     ((words, flags),) = handed_on
     assert words == (Path("RUN"), Path("DATA"), Path("a.csv")) and callable(flags["on_batch"])
     assert (flags["slice_"], flags["part"], flags["parts"]) == ("val[:3]", 1, 2)
     assert (flags["top"], flags["of"], flags["batch_size"]) == (5, "lens", 256)
+    assert (flags["purity"], flags["prevalence"]) == (0.9, 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ import yaml
 from conftest import REPOSITORY
 
 from deeplense_batch.core.job import Job, JobError, OverrideError, nearest
-from deeplense_batch.core.recipe import evaluation_of, flat_fields, load_jobs, parse_value
+from deeplense_batch.core.recipe import (
+    evaluation_of,
+    flat_fields,
+    load_jobs,
+    parse_value,
+    run_path,
+)
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 
@@ -113,6 +119,36 @@ def test_identity_is_what_changes_the_result(load):
     for change in ({"train__lr": 1.0}, {"seed": 1}, {"data__train": "train[:10%]"}):
         assert load(BASE, **change)[0].identity("digest") != job.identity("digest")
     assert job.identity("other data") != job.identity("digest")
+
+
+DETECTION = "model: {name: simple_cnn}\ndata: {root: d}\ntask: {name: detection}\n"
+
+
+def test_purity_and_prevalence_are_no_part_of_an_identity(load):
+    """Who trains for one threshold has every other."""
+    plain = load(DETECTION)[0].identity("digest")
+    assert plain == "e81f3628b4"  # as before they were left out
+    for options in ({"purity": 0.9}, {"prevalence": 0.001}, {"purity": 0.5, "prevalence": 0.01}):
+        job = load(DETECTION, task__options=options)[0]
+        assert job.identity("digest") == plain != job.identity("digest", earlier=True)
+        assert job.task.options == options
+    focal = load(DETECTION, task__options={"focal": 2, "purity": 0.9})[0]
+    assert focal.identity("digest") != plain
+
+
+def test_a_run_of_an_earlier_version_is_found_whatever_its_purity(load, tmp_path):
+    old = load(DETECTION, task__options={"purity": 0.5})[0]
+    new = load(DETECTION, task__options={"purity": 0.9})[0]
+    assert run_path(tmp_path, new, "digest") == tmp_path / new.run_name("digest")
+    made = tmp_path / old.run_name("digest", earlier=True)
+    made.mkdir()
+    (made / "job.yaml").write_text(old.to_yaml())
+    (tmp_path / "simple_cnn-s0-damaged").mkdir()
+    (tmp_path / "simple_cnn-s0-damaged" / "job.yaml").write_text("{")
+    assert run_path(tmp_path, new, "digest") == run_path(tmp_path, old, "digest") == made
+    assert run_path(tmp_path, new, "other") == tmp_path / new.run_name("other")
+    seed = load(DETECTION, seed=1)[0]
+    assert run_path(tmp_path, seed, "digest") == tmp_path / seed.run_name("digest")
 
 
 def test_a_run_that_was_renamed_is_known_by_its_weights(load, tmp_path):

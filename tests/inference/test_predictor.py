@@ -32,13 +32,14 @@ def opened(shards, tmp_path):
 def rows_of(opened, root, piece, **options):
     with open_inputs(root, "", SHAPE) as inputs:
         worker = Predictor(opened, inputs, CPU, options.pop("batch_size", 64))
-        return worker, worker.rows(piece, **{"temperature": 1.0, "on_batch": int} | options)
+        return worker, worker.rows(piece, **{"on_batch": int} | options)
 
 
 def test_a_row_has_the_scores_of_the_network_plain_and_calibrated(opened, shards):
     counts = []
     piece = Piece("val", 3, 23)
-    options = {"temperature": 2.0, "on_batch": counts.append, "batch_size": 8}
+    options = {"on_batch": counts.append, "batch_size": 8}
+    opened.task.load_state_dict({"temperature": 2.0})
     worker, table = rows_of(opened, shards, piece, **options)
     assert counts == [8, 8, 4] and (worker.done, worker.problems) == (20, 0)
     split = open_split(shards, "val[3:23]")
@@ -83,9 +84,7 @@ def test_a_number_that_was_learnt_is_one_column_by_its_name(shards, tmp_path):
     task = build_task("regression", classes=CLASSES, target="theta_e")
     task.load_state_dict({"mean": -0.5, "sd": 2.0})
     network = build("test_resnet", channels=1, classes=1, size=24).eval()
-    _, table = rows_of(
-        replace(opened, task=task, model=network), shards, Piece("val", 0, 4), temperature=None
-    )
+    _, table = rows_of(replace(opened, task=task, model=network), shards, Piece("val", 0, 4))
     assert table.column_names == ["id", "split", "label", "log10_theta_e", "problem"]
     with torch.no_grad():
         images = opened.transform(torch.from_numpy(open_split(shards, "val[:4]").images()).float())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.core.scoring.metrics import log_softmax, softmax
 from deeplense_batch.data.sampling import balancing_weights
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.classification import Classification
@@ -65,7 +65,11 @@ def test_the_temperature_is_fitted_on_validation_and_frozen(name):
     other.load_state_dict(task.state_dict())
     scores, _ = other.score(outputs)
     assert scores["temperature"] == pytest.approx(3, rel=0.1)
-    assert scores["ece"] > 0.1 and scores["ece_calibrated"] < 0.03
+    assert scores["ece"] > 0.1 > 3 * scores["ece_floor"]
+    assert scores["ece_calibrated"] < scores["ece_calibrated_floor"] < 0.03
+    truth = log_softmax(honest)[np.arange(4000), targets]
+    assert scores["nll_calibrated"] == pytest.approx(-truth.mean(), abs=1e-3)
+    assert scores["nll_calibrated"] < scores["nll"] - 0.1
     assert scores["auc"] == task.score(outputs | {"logits": honest})[0]["auc"]
     epoch = {"epoch": 1, "train": {"loss": 1.0}, "valid": {"loss": 1.0, "auc": 0.8}}
     drawn = {"calibration", "confusion", "roc", "history"}

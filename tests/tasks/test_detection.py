@@ -4,11 +4,116 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pictures import texts
+from scipy.special import expit
 
 from deeplense_batch.core.job import JobError
+from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.tasks import build_task
 
 CLASSES = ("no", "sphere", "vort")
+SEARCHED = ("nonlenses", "lenses")
+
+
+def searched(samples: int, share: float, *, seed: int) -> dict[str, np.ndarray]:
+    """What a network says that learnt with `balance: sampler`, and is twice too sure besides.
+
+    Log odds of lenses are normal, of mean 1.5 and variance 3; of others, of mean -1.5: by Bayes
+    the truth is log odds x plus those of the share.
+    """
+    random = np.random.default_rng(seed)
+    lens = random.random(samples) < share
+    odds = random.normal(np.where(lens, 1.5, -1.5), np.sqrt(3))
+    logits = np.stack([-odds, odds], 1)  # as if half were lenses, and twice the log odds
+    return {"logits": logits, "targets": lens.astype(int), "ids": np.arange(samples).astype(str)}
+
+
+def expected(task, outputs, prevalence=None) -> float:
+    """How many lenses calibrated probabilities expect."""
+    return softmax(task.calibrated_logits(outputs["logits"], prevalence))[:, 1].sum()
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    """A search, and the validation slice that it was calibrated on: one in twenty is a lens."""
+    task = build_task("detection", classes=SEARCHED, purity=0.5, prevalence=0.02)
+    valid = searched(20_000, 0.05, seed=0)
+    task.calibrate(valid)
+    return task, valid
+
+
+def test_probabilities_expect_as_many_lenses_as_there_are(calibrated):
+    """On slices of the same share, though a balanced network calls many times as many lenses."""
+    task, valid = calibrated
+    assert task.slope_and_offset == pytest.approx((0.5, np.log(0.05 / 0.95)), rel=0.05)
+    assert expected(task, valid) == pytest.approx(valid["targets"].sum(), abs=1)
+    for seed in (1, 2, 3):
+        held_out = searched(20_000, 0.05, seed=seed)
+        lenses = held_out["targets"].sum()
+        assert softmax(held_out["logits"])[:, 1].sum() > 3 * lenses
+        assert abs(expected(task, held_out) - lenses) < 4 * np.sqrt(lenses)
+        scores, notes = task.score(held_out)
+        assert scores["expected_lenses"] == expected(task, held_out)
+        assert (scores["slope"], scores["offset"]) == task.slope_and_offset
+        assert scores["nll_calibrated"] < scores["nll"]
+        assert scores["ece_calibrated"] < 2 * scores["ece_calibrated_floor"] < scores["ece"]
+        assert any(n.startswith("expected_lenses") and "moved" not in n for n in notes)
+
+
+def test_probabilities_move_to_a_stated_prevalence(calibrated):
+    task, _ = calibrated
+    sky = searched(200_000, 0.002, seed=4)
+    lenses = sky["targets"].sum()
+    assert expected(task, sky) > 5 * lenses  # those of the validation slice's share
+    assert abs(expected(task, sky, 0.002) - lenses) < 4 * np.sqrt(lenses)
+    order = [task.calibrated_logits(sky["logits"], q)[:, 1].argsort() for q in (None, 0.002)]
+    assert (order[0] == order[1]).all()
+    (note,) = (n for n in task.score(sky)[1] if n.startswith("expected_lenses"))
+    share = lenses / 200_000
+    moved = expected(task, sky, share)
+    assert f"; moved to {share:.3g}, as here, to {moved:.1f} +- " in note
+
+
+def test_probabilities_are_drawn_for_what_is_searched_for(calibrated):
+    task, valid = calibrated
+    figure = task.draw(valid, [])["calibration"]
+    lenses = valid["targets"].sum()
+    assert f"sum {expected(task, valid):.1f}, {lenses} are lenses" in "".join(texts(figure))
+    sky = task.draw(searched(50_000, 0.01, seed=5), [])["calibration"]
+    assert any(text.startswith("and moved to a share of 0.0") for text in texts(sky))
+
+
+@pytest.mark.parametrize(("samples", "supported"), [(1_500, False), (20_000, True)])
+def test_a_threshold_that_the_validation_slice_cannot_support_is_told(samples, supported):
+    task = build_task("detection", classes=SEARCHED, purity=0.5, prevalence=0.02)
+    valid = searched(samples, 0.05, seed=0)
+    task.calibrate(valid)
+    assert task.threshold is not None
+    notes = [note for note in task.score(valid)[1] if "cannot support" in note]
+    assert len(notes) == (not supported)
+    assert all(f"threshold: {(valid['targets'] == 0).sum():,} non-lenses" in n for n in notes)
+
+
+def test_what_an_earlier_version_kept_is_read(calibrated):
+    _, valid = calibrated
+    old = build_task("detection", classes=SEARCHED, purity=0.5, prevalence=0.001)
+    old.load_state_dict({"temperature": 2.0, "threshold": 0.75})
+    assert old.curve is None and old.slope_and_offset is None
+    assert np.array_equal(old.calibrated_logits(valid["logits"]), valid["logits"] / 2)
+    scores, notes = old.score(valid)
+    assert scores["threshold"] == 0.75 and "slope" not in scores
+    assert not any("expected_lenses" in note or "support" in note for note in notes)
+
+
+def test_a_validation_slice_of_one_class_fits_neither_slope_nor_threshold():
+    task = build_task("detection", classes=SEARCHED)
+    outputs = searched(100, 0.0, seed=0)
+    task.calibrate(outputs)
+    assert task.slope_and_offset is None and task.threshold is None and task.curve.share == 0
+    again = build_task("detection", classes=SEARCHED)
+    again.load_state_dict(task.state_dict())
+    assert again.state_dict() == task.state_dict()
+    assert "slope" not in again.score(searched(100, 0.5, seed=1))[0]
 
 
 def test_a_detection_keeps_the_threshold_of_the_validation_slice():
@@ -19,8 +124,7 @@ def test_a_detection_keeps_the_threshold_of_the_validation_slice():
     task.calibrate(outputs)
     other = {"logits": outputs["logits"], "targets": (score > -1).astype(int)}
     scores, _ = task.score(other)
-    threshold = 1 / (1 + np.exp(-2 * score[score > 0.5][0]))
-    assert scores["threshold"] == pytest.approx(threshold)
+    assert scores["threshold"] == pytest.approx(expit(2 * score[score > 0.5][0]))
     assert scores["purity"] == 1 and scores["completeness"] < 1
     again = build_task("detection", classes=("nonlenses", "lenses"), purity=0.9, prevalence=0.5)
     again.load_state_dict(task.state_dict())

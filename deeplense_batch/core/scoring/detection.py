@@ -1,12 +1,118 @@
-"""Scores of a search for rare objects, such as lenses among galaxies."""
+"""Scores of a search for rare objects, such as lenses among galaxies, and its threshold."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_curve
 
-__all__ = ["detection_scores", "purity_at", "threshold_of_purity"]
+from deeplense_batch.core.scoring.proportions import ratio_interval, wilson
+
+__all__ = ["Found", "OperatingCurve", "detection_scores", "purity_at", "support_note"]
+
+_AT_THRESHOLD = (
+    *("completeness", "completeness_low", "completeness_high"),
+    *("purity", "purity_low", "purity_high"),
+)
+_FEW = 10  # false positives, whose rate is then known to a third
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a threshold finds in a slice, counted."""
+
+    found: int  # lenses above the threshold
+    lenses: int  # of the slice, one or more
+    false_positives: int  # other galaxies above it
+    others: int  # of the slice, one or more
+
+    @property
+    def completeness(self) -> float:
+        """Share of the lenses that are found."""
+        return self.found / self.lenses
+
+    def completeness_interval(self) -> tuple[float, float]:
+        """Its 95 % interval, of Wilson."""
+        low, high = wilson(self.found, self.lenses)
+        return float(low), float(high)
+
+    def purity(self, prevalence: float) -> float | None:
+        """Share of lenses among all that is found, of a sky; None where nothing is found."""
+        return purity_at(self.completeness, self.false_positives / self.others, prevalence)
+
+    def purity_interval(self, prevalence: float) -> tuple[float, float]:
+        """Its 95 % interval, by that of the rate of false positives over the completeness.
+
+        Both rates have the noise of what was counted; the prevalence is taken as known.
+        """
+        if not self.found and not self.false_positives:
+            return 0.0, 1.0
+        low, high = ratio_interval(self.false_positives, self.others, self.found, self.lenses)
+        odds = (1 - prevalence) / prevalence
+        return 1 / (1 + odds * high), 1 / (1 + odds * low)
+
+    def numbers(self, prevalence: float) -> dict[str, float | None]:
+        """``completeness`` and ``purity``, and ``_low`` and ``_high`` of each."""
+        completeness, purity = self.completeness_interval(), self.purity_interval(prevalence)
+        values = (self.completeness, *completeness, self.purity(prevalence), *purity)
+        return dict(zip(_AT_THRESHOLD, values, strict=True))
+
+
+@dataclass(frozen=True)
+class OperatingCurve:
+    """A search through a slice at every threshold of use, so that any can be chosen later.
+
+    Those are the scores of its lenses: between two of them false positives come, and no lens.
+    """
+
+    scores: tuple[float, ...]  # of the lenses, falling
+    false_positives: tuple[int, ...]  # other galaxies of that score or more, for each
+    others: int  # galaxies of the slice that are no lenses
+
+    @classmethod
+    def of(cls, positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> OperatingCurve:
+        """Follow a search.
+
+        Arguments:
+            positive: Whether a sample is a lens, (N,).
+            scores: Higher means more likely, (N,).
+        """
+        lenses, others = np.sort(scores[positive])[::-1], np.sort(scores[~positive])
+        above = len(others) - np.searchsorted(others, lenses, side="left")
+        return cls(tuple(lenses.tolist()), tuple(above.tolist()), len(others))
+
+    @property
+    def share(self) -> float:
+        """Of lenses, in the slice."""
+        return len(self.scores) / max(len(self.scores) + self.others, 1)
+
+    def at(self, threshold: float) -> Found:
+        """What one of the thresholds finds."""
+        found = int((np.asarray(self.scores) >= threshold).sum())
+        above = self.false_positives[found - 1] if found else 0
+        return Found(found, len(self.scores), above, self.others)
+
+    def threshold(self, purity: float, prevalence: float) -> float | None:
+        """The most complete threshold of a stated purity; of several the purest.
+
+        Arguments:
+            purity: At least this, where lenses have the `prevalence`.
+            prevalence: Share of lenses among all galaxies.
+
+        Returns:
+            A score: what has it or more is called a lens. None where no threshold gives the
+            purity, or there are no lenses, or nothing else.
+        """
+        if not self.scores or not self.others:
+            return None
+        falling = np.asarray(self.scores)
+        found = np.searchsorted(-falling, -falling, side="right")  # equal scores come together
+        called = prevalence * found / len(falling)
+        wrong = (1 - prevalence) * np.asarray(self.false_positives) / self.others
+        good = np.flatnonzero(called >= purity * (called + wrong))
+        return float(falling[good[-1]]) if len(good) else None
 
 
 def detection_scores(
@@ -28,11 +134,12 @@ def detection_scores(
         ``average_precision``; ``recall_fpr_1e-2``, ``-3``, ``-4``: completeness at those rates of
         false positives; ``tpr0`` and ``tpr10``: at none, and at fewer than ten false positives
         (Metcalf et al. 2019, A&A 625, A119), which depend on the number of non-lenses;
-        ``threshold``, ``completeness`` and ``purity`` there. None where undefined, with a note.
+        ``threshold``, ``completeness`` and ``purity`` there, and the ends of their 95 %
+        intervals, ``completeness_low`` and so on (`Found`). None where undefined, with a note.
     """
     rates = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3, "recall_fpr_1e-4": 1e-4}
     values: dict[str, float | None] = dict.fromkeys(
-        ("average_precision", *rates, "tpr0", "tpr10", "threshold", "completeness", "purity")
+        ("average_precision", *rates, "tpr0", "tpr10", "threshold", *_AT_THRESHOLD)
     )
     if positive.all() or not positive.any():
         return values, ["lenses, or other galaxies, are missing: nothing to find"]
@@ -50,36 +157,36 @@ def detection_scores(
     if threshold is None:
         return values, [*notes, "threshold: none gives the stated purity on the validation slice"]
     called = scores >= threshold
-    completeness, rate = float(called[positive].mean()), float(called[~positive].mean())
-    values |= {"threshold": threshold, "completeness": completeness}
-    values["purity"] = purity_at(completeness, rate, prevalence)
+    found = Found(
+        int(called[positive].sum()), len(scores) - negatives, int(called[~positive].sum()),
+        negatives,
+    )  # fmt: skip
+    values["threshold"] = threshold
+    values |= found.numbers(prevalence)
     notes.append(f"purity: where {prevalence:g} of all galaxies are lenses")
     return values, notes
 
 
-def threshold_of_purity(
-    positive: NDArray[np.bool_], scores: NDArray[np.float64], *, purity: float, prevalence: float
-) -> float | None:
-    """The least threshold with a stated purity, and so the most complete.
+def support_note(found: Found, purity: float, prevalence: float) -> str | None:
+    """Say so where too few false positives are above a threshold to know how many a sky has.
 
     Arguments:
-        positive: Whether a sample is a lens, (N,).
-        scores: Higher means more likely, (N,).
-        purity: At least this, where lenses have the `prevalence`.
-        prevalence: Share of lenses among all galaxies.
+        found: What the threshold finds in the slice that chose it.
+        purity: That it was chosen for.
+        prevalence: Share of lenses among all galaxies, for the purity.
 
     Returns:
-        A score: what has it or more is called a lens. None where no threshold gives the purity,
-        or there are no lenses, or nothing else.
+        A sentence; None for ten false positives or more.
     """
-    if positive.all() or not positive.any():
+    if found.false_positives >= _FEW:
         return None
-    false_positive_rate, recall, thresholds = roc_curve(positive, scores, drop_intermediate=False)
-    good = [
-        (purity_at(r, f, prevalence) or 0.0) >= purity
-        for r, f in zip(recall, false_positive_rate, strict=True)
-    ]
-    return float(thresholds[np.flatnonzero(good)[-1]]) if any(good) else None
+    rate = prevalence * found.completeness * (1 - purity) / (purity * (1 - prevalence))
+    return (
+        f"threshold: above it are {found.false_positives} of the non-lenses of the validation "
+        f"slice, and fewer than {_FEW} say little: this set cannot support that threshold: "
+        f"{found.others:,} non-lenses, where a purity of {purity:g} at a prevalence of "
+        f"{prevalence:g} needs about {_rounded(_FEW / rate):,}"
+    )
 
 
 def purity_at(recall: float, false_positive_rate: float, prevalence: float) -> float | None:
@@ -89,3 +196,8 @@ def purity_at(recall: float, false_positive_rate: float, prevalence: float) -> f
     """
     called = prevalence * recall + (1 - prevalence) * false_positive_rate
     return prevalence * recall / called if called else None
+
+
+def _rounded(number: float) -> int:
+    """A number to two digits."""
+    return int(float(f"{number:.1e}"))

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from deeplense_batch.core.files import temporary_name
+from deeplense_batch.core.scoring.calibration import RareBins, rare_edges
 
 __all__ = [
     "BLUE",
@@ -38,6 +39,7 @@ __all__ = [
     "panels_of",
     "plain",
     "precision_recall",
+    "rare_calibration",
     "roc",
     "save",
 ]
@@ -49,6 +51,7 @@ BLUE, _RED, SKY, ORANGE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00"
 COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, _PALE = "#777777", "#e5e5e5"
+_IDEAL: dict[str, Any] = {"color": GREY, "lw": 0.8, "ls": (0, (1, 2))}
 DPI = 150
 FORMATS: dict[str, dict[str, Any]] = {  # and the times that matplotlib would write into each
     "png": {},
@@ -79,36 +82,85 @@ def agreement(true: ArrayLike, predicted: ArrayLike, name: str, unit: str) -> Fi
     return figure
 
 
-def calibration(bins: Mapping[str, Reliability], errors: Mapping[str, float]) -> Figure:
+def calibration(
+    bins: Mapping[str, Reliability], errors: Mapping[str, float], floors: Mapping[str, float]
+) -> Figure:
     """Draw how often answers are right against how sure the network is; below, how many there are.
 
     Arguments:
         bins: By what they are of, such as ``as trained`` and ``temperature 1.31``: confidence,
             accuracy and count of each bin (`calibration.reliability`).
         errors: The expected calibration errors, by the same names.
+        floors: What is below says nothing (`calibration.calibration_error_floor`), by the same.
     """
-    figure, panels = panels_of(4.6, 5.2, ratios=(3.4, 1))
-    upper, lower = panels
-    upper.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (1, 2)), label="perfectly calibrated")
+    figure, (upper, lower) = panels_of(4.6, 5.2, ratios=(3.4, 1))
+    upper.plot([0, 1], [0, 1], label="perfectly calibrated", **_IDEAL)
     for (name, (confidence, accuracy, count)), colour, dashes, marker in zip(
         bins.items(), COLOURS, DASHES, "osD^vP", strict=False
     ):
         sure, right = np.asarray(confidence, np.float64), np.asarray(accuracy, np.float64)
         filled = np.isfinite(sure)
         style: dict[str, Any] = {"color": colour, "ls": dashes}
-        label = f"{plain(name)}: expected calibration error {errors[name]:.4f}"
+        label = f"{plain(name)}: ECE {errors[name]:.4f} (perfect: below {floors[name]:.4f})"
         upper.plot(sure[filled], right[filled], marker=marker, ms=4, label=label, **style)
         edges = np.linspace(0, 1, len(sure) + 1)
         lower.stairs(np.asarray(count), edges, baseline=None, lw=1.3, **style)
     lowest = min((np.nanmin(values[0], initial=1) for values in bins.values()), default=0)
-    for panel in panels:
+    for panel in (upper, lower):
         panel.set_xlim(max(0.0, float(lowest) - 0.1), 1.01)
     upper.set(ylabel="accuracy", ylim=(-0.02, 1.02))
+    _finish_calibration(upper, lower, "confidence: probability of the class answered")
+    return figure
+
+
+def rare_calibration(bins: Mapping[str, RareBins], sums: Mapping[str, float], name: str) -> Figure:
+    """Draw how often samples are of a rare class against its probability, both on log axes.
+
+    Bars are 95 % intervals (Wilson); of a bin without any of the class there is only the upper
+    end, a triangle. Below, how many samples there are.
+
+    Arguments:
+        bins: By what they are of (`calibration.rare_reliability`).
+        sums: Of the probabilities, by the same names: how many of the class they expect.
+        name: Of the class.
+    """
+    figure, (upper, lower) = panels_of(4.8, 5.6, ratios=(3.4, 1))
+    edges, name = rare_edges(), plain(name)
+    edges[0] = edges[1] * 0.4  # what is below all decades has a narrow bin
+    upper.plot(edges[[0, -1]], edges[[0, -1]], label="perfectly calibrated", **_IDEAL)
+    least, empty = edges[0], f"no {name} there: upper end of 95 %"
+    for (of, one), colour, dashes, marker in zip(
+        bins.items(), COLOURS, DASHES, "osD^vP", strict=False
+    ):
+        share, low, high = one.shares()
+        seen, none = one.positives > 0, (one.samples > 0) & (one.positives == 0)
+        place = np.clip(one.probability, 1.5 * edges[0], 1)
+        bars = np.maximum([(share - low)[seen], (high - share)[seen]], 0)
+        label = f"{plain(of)}: sum {sums[of]:.1f}, {one.positives.sum()} are {name}"
+        upper.errorbar(
+            place[seen], share[seen], bars, color=colour, ls=dashes, lw=1.2, marker=marker, ms=4,
+            elinewidth=0.8, label=label,
+        )  # fmt: skip
+        if none.any():
+            upper.plot(place[none], high[none], "v", c=colour, mfc="none", ms=5, label=empty)
+            empty = "_"  # which a legend leaves out
+        least = min([least, *share[seen] / 2, *high[none] / 2])
+        lower.stairs(one.samples, edges, baseline=None, lw=1.3, color=colour, ls=dashes)
+    for panel in (upper, lower):
+        panel.set(xscale="log", xlim=(edges[0], 1.15))
+        panel.axvline(edges[1], color=GREY, lw=0.6)
+    upper.set(yscale="log", ylim=(least, 1.3), ylabel=f"share that are {name}")
+    axis = f"probability of {name}; left of the line all below {edges[1]:g}"
+    _finish_calibration(upper, lower, axis)
+    return figure
+
+
+def _finish_calibration(upper: Axes, lower: Axes, label: str) -> None:
+    """Legend, and the axes of both panels."""
     upper.tick_params(labelbottom=False)
     upper.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8)
-    lower.set(xlabel="confidence: probability of the class answered", ylabel="samples")
+    lower.set(xlabel=label, ylabel="samples")
     lower.set(yscale="log", ylim=(0.7, None))  # so that few samples are seen beside many
-    return figure
 
 
 def confusion(counts: ArrayLike, classes: Sequence[str]) -> Figure:

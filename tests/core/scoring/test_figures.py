@@ -59,15 +59,39 @@ def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
         "as trained": calibration.reliability(targets, p),
         "T = 3": calibration.reliability([], p[:0]),
     }
-    figure = drawn(figures.calibration(bins, {"as trained": 0.25, "T = 3": 0.125}))
-    assert "as trained: expected calibration error 0.2500" in texts(figure)
-    assert "T = 3: expected calibration error 0.1250" in texts(figure)
+    errors, floors = {"as trained": 0.25, "T = 3": 0.125}, {"as trained": 0.02, "T = 3": 0.03}
+    figure = drawn(figures.calibration(bins, errors, floors))
+    assert "as trained: ECE 0.2500 (perfect: below 0.0200)" in texts(figure)
+    assert "T = 3: ECE 0.1250 (perfect: below 0.0300)" in texts(figure)
     _, first, second = figure.axes[0].lines
     assert len(first.get_xdata()) == np.count_nonzero(bins["as trained"][2]) < 15
     assert len(second.get_xdata()) == 0
     assert first.get_linestyle() != second.get_linestyle()
     assert first.get_marker() != second.get_marker()
     assert figure.axes[1].get_yscale() == "log"
+
+
+def test_a_rare_class_is_held_against_its_probability_on_log_axes():
+    random = np.random.default_rng(0)
+    p = 10 ** random.uniform(-5, 0, 5000)
+    lens = random.random(5000) < p
+    bins = {
+        "as trained": calibration.rare_reliability(lens, np.sqrt(p)),
+        "moved": calibration.rare_reliability(lens, p),
+    }
+    sums = {"as trained": np.sqrt(p).sum(), "moved": p.sum()}
+    figure = drawn(figures.rare_calibration(bins, sums, "lens"))
+    upper, lower = figure.axes
+    assert upper.get_xscale() == upper.get_yscale() == lower.get_xscale() == "log"
+    assert f"moved: sum {p.sum():.1f}, {lens.sum()} are lens" in texts(figure)
+    assert texts(figure).count("no lens there: upper end of 95 %") == 1
+    (moved,) = (one for one in upper.containers if one.get_label().startswith("moved"))
+    places, shares = moved[0].get_data()
+    sure = places > 0.1  # where lenses are many
+    assert sure.sum() == 3 and np.allclose(shares[sure], places[sure], rtol=0.2)
+    none = np.zeros(3, bool)
+    empty = {"as trained": calibration.rare_reliability(none, [0.1, 0.2, 0.3])}
+    drawn(figures.rare_calibration(empty, {"as trained": 0.6}, "lens"))
 
 
 def test_precision_is_drawn_in_steps_with_the_threshold():

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeplense_batch.core.scoring.detection import detection_scores, threshold_of_purity
+from deeplense_batch.core.scoring.detection import (
+    Found,
+    OperatingCurve,
+    detection_scores,
+    purity_at,
+    support_note,
+)
 
 
 class TestDetection:
@@ -22,14 +28,71 @@ class TestDetection:
         assert any("of 5 galaxies that are no lenses" in note for note in notes)
 
     def test_the_threshold_is_the_most_complete_of_a_purity(self):
-        options = {"prevalence": 3 / 8}  # that of the sample: purity is its precision
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.6, **options) == 0.7
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.99, **options) == 0.9
-        assert threshold_of_purity(self.LENS, -self.SCORE, purity=0.9, **options) is None
-        assert threshold_of_purity(self.LENS, self.SCORE, purity=0.3, **options) == 0.2
+        curve, share = OperatingCurve.of(self.LENS, self.SCORE), 3 / 8  # that of the sample
+        assert curve.share == share
+        for purity, threshold in ((0.6, 0.7), (0.99, 0.9), (0.3, 0.4)):
+            assert curve.threshold(purity, share) == threshold, purity
+        assert OperatingCurve.of(self.LENS, -self.SCORE).threshold(0.9, share) is None
+
+    def test_a_curve_counts_what_each_of_its_thresholds_finds(self):
+        curve = OperatingCurve.of(self.LENS, self.SCORE)
+        assert curve.at(0.7) == Found(2, 3, 1, 5) and curve.at(0.4) == Found(3, 3, 3, 5)
+        assert curve.at(2.0) == Found(0, 3, 0, 5)
+        same = OperatingCurve.of(self.LENS, np.round(self.SCORE))  # 1 down to 0.6, 0 from 0.5
+        assert same.at(1.0) == Found(2, 3, 2, 5) and same.threshold(0.5, 3 / 8) == 1.0
+
+    def test_a_curve_is_small_and_knows_every_threshold_of_use(self):
+        """None that a search through all scores finds is more complete, or as complete and
+        purer."""
+        random = np.random.default_rng(0)
+        lens = random.random(4000) < 0.03
+        scores = np.round(random.normal(size=4000) + 2 * lens, 2)
+        curve = OperatingCurve.of(lens, scores)
+        assert len(curve.scores) == len(curve.false_positives) == lens.sum()
+        for purity in (0.1, 0.3, 0.6):
+            found = curve.at(curve.threshold(purity, 0.03))
+            assert found.purity(0.03) >= purity
+            for other in np.unique(scores):
+                called = scores >= other
+                recall, rate = called[lens].mean(), called[~lens].mean()
+                if (purity_at(recall, rate, 0.03) or 0) >= purity:
+                    assert (recall, -rate) <= (found.completeness, -found.false_positives / 3877)
 
     def test_one_kind_alone_has_no_scores(self):
         none = np.zeros(8, bool)
         found, (note,) = detection_scores(none, self.SCORE, threshold=0.5, prevalence=0.01)
         assert set(found.values()) == {None} and "nothing to find" in note
-        assert threshold_of_purity(none, self.SCORE, purity=0.5, prevalence=0.01) is None
+        assert OperatingCurve.of(none, self.SCORE).threshold(0.5, 0.01) is None
+        assert OperatingCurve.of(~none, self.SCORE).threshold(0.5, 0.01) is None
+
+
+class TestIntervals:
+    @pytest.mark.parametrize(
+        ("lenses", "others", "completeness", "rate"),
+        [(35, 1032, 0.6, 0.02), (35, 1032, 0.3, 0.001), (195, 19455, 0.5, 0.0005)],
+    )
+    def test_they_hold_the_truth_in_95_of_100_samples(self, lenses, others, completeness, rate):
+        random, held = np.random.default_rng(0), np.zeros(2)
+        truth = purity_at(completeness, rate, 0.01)
+        counts = random.binomial([[lenses, others]], [[completeness, rate]], (2000, 2))
+        for found, wrong in counts.tolist():
+            one = Found(found, lenses, wrong, others)
+            low, high = one.completeness_interval()
+            pure_low, pure_high = one.purity_interval(0.01)
+            held += [low <= completeness <= high, pure_low <= truth <= pure_high]
+        assert (np.abs(held / 2000 - 0.95) < 0.02).all()
+
+    def test_they_stand_beside_the_scores(self):
+        lens = np.arange(200) < 40
+        found, _ = detection_scores(lens, np.linspace(1, 0, 200), threshold=0.9, prevalence=0.1)
+        assert 0 < found["completeness_low"] < found["completeness"] < found["completeness_high"]
+        assert 0 < found["purity_low"] < found["purity"] == found["purity_high"] == 1
+        nothing = Found(0, 40, 0, 160)
+        assert nothing.purity(0.1) is None and nothing.purity_interval(0.1) == (0, 1)
+
+
+def test_few_false_positives_are_told_and_how_many_galaxies_it_takes():
+    assert support_note(Found(20, 40, 10, 1032), 0.5, 0.001) is None
+    note = support_note(Found(20, 40, 0, 1032), 0.5, 0.001)
+    # (1 - q) / q = 999 false positives a lens found, so 10 need 10 * 999 / 0.5 galaxies
+    assert "set cannot support that threshold: 1,032 non-lenses" in note and "20,000" in note

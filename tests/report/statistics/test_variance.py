@@ -160,7 +160,7 @@ def test_an_interval_stays_within_0_and_1():
     assert bounded_interval(1.0, 0.0) is None and bounded_interval(0.0, 0.1) is None
 
 
-@pytest.mark.parametrize(("auc", "least"), [(0.942, 0.93), (0.99, 0.91), (0.998, 0.85)])
+@pytest.mark.parametrize(("auc", "least"), [(0.942, 0.93), (0.99, 0.92), (0.998, 0.90)])
 def test_coverage_of_a_single_auc_near_1(auc, least):
     """Of 300 images; percentiles of the same resamples cover .925, .910 and .853."""
     random = np.random.default_rng(4)
