@@ -24,7 +24,7 @@ from benchmarks.gpu_round.program import (
 )
 from benchmarks.gpu_round.record import NotTested, Round
 from benchmarks.gpu_round.sets import images_of, main_set, varied
-from deeplense_batch.report.statistics.auc import auc_standard_error
+from deeplense_batch.core.scoring.auc import auc_standard_error
 
 __all__ = ["bench", "gpu_tests", "resume", "training", "verbs"]
 

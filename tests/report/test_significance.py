@@ -12,7 +12,7 @@ from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.significance import infer
-from deeplense_batch.report.statistics.auc import auc_interval
+from deeplense_batch.core.scoring.auc import auc_interval
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)

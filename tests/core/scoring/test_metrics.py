@@ -20,7 +20,7 @@ from deeplense_batch.core.scoring.metrics import (
     regression_scores,
     softmax,
 )
-from deeplense_batch.report.statistics.auc import auc_standard_error
+from deeplense_batch.core.scoring.auc import auc_standard_error
 
 CLASSES = ("no", "sphere", "vort")
 

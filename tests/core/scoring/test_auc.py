@@ -11,7 +11,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.report.statistics import bootstrap as b
-from deeplense_batch.report.statistics.auc import (
+from deeplense_batch.core.scoring.auc import (
     auc_interval,
     auc_standard_error,
     delong,
