@@ -8,7 +8,7 @@ letter, all do. Numbers that JSON does not know are null. Names of this file are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from deeplense_batch.core.rundir import RunDir, RunDirError
 
@@ -58,6 +58,9 @@ class Tested(TypedDict):
     tta: bool  # whether over the 8 symmetries of the square
     scored: int  # images that the scores are of
     class_counts: dict[str, int]
+    # Where the set has truth beside it: AUC and recall by how visible substructure is
+    # (`core.scoring.by_detectability.score`).
+    by_delta_chi2: NotRequired[dict[str, Any]]
 
 
 class Cost(TypedDict, total=False):

@@ -161,7 +161,11 @@ class _Evaluation:
         outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
-        return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
+        root = split.info.files[0].parent
+        return score_outputs(
+            self.directory, task, outputs, root=root, digest=self.digest, title=self._title,
+            tta=tta,
+        )  # fmt: skip
 
     def _check_scale(self, scale: float) -> None:
         """Make sure that a pixel is as wide, arcsec, as where the network has learnt lengths.
