@@ -38,6 +38,7 @@ from deeplense_batch.inference.generation.measure import (
     measure,
 )
 from deeplense_batch.inference.generation.sample import sample
+from deeplense_batch.inference.generation.samplers import too_few
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
@@ -353,6 +354,8 @@ def draw_and_measure(
         return None
     _log.info("measuring the images")
     judgement = measure(trained, critic, _loaders(trained, samples, held_out, device), on_batch)
+    if warning := too_few(section.sampler, section.steps):
+        judgement.notes.append(warning)
     judgement.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
     return judgement
 
