@@ -111,7 +111,7 @@ def draw(scores: dict[str, Any]) -> Figure:
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(-0.02, 1.02))
     axes.set(xlabel=rf"$\Delta\chi^2$ of the substructure; {scores['without']} images without any")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
