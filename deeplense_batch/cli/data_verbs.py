@@ -105,11 +105,14 @@ def truth(
     out: Path,  # HDF5 file that is made, a group for each image.
     *,
     slice_: str = "",  # Of which images, by default the first 100 of the first split.
+    # Only numbers, such as delta chi^2, and no maps; written to DATA/truth.h5, they let tests and
+    # evaluations of runs say how well what can be seen is found.
+    numbers: bool = False,
 ) -> None:
     """Write the truth behind simulated images: deflection, potential, source, detectability.
 
     Example: truth data/common_test_1 truth.h5 --slice "val[:100]"
     """
-    from deeplense_batch.simulation.truth import write_truth
+    from deeplense_batch.simulation.truth.maps import write_truth
 
-    print(f"{out}: {write_truth(data, slice_, out)} images")
+    print(f"{out}: {write_truth(data, slice_, out, maps=not numbers)} images")

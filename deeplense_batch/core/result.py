@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from deeplense_batch.core.rundir import RunDir, RunDirError
 
@@ -67,6 +67,9 @@ class Tested(TypedDict):
     tta: bool  # whether over the 8 symmetries of the square
     scored: int  # images that the scores are of
     class_counts: dict[str, int]
+    # Where the set has truth beside it: AUC and recall by how visible substructure is
+    # (`core.scoring.by_detectability.score`).
+    by_delta_chi2: NotRequired[dict[str, Any]]
 
 
 class Cost(TypedDict, total=False):

@@ -45,6 +45,7 @@ from deeplense_batch.inference.generation.measure import (
     measure,
 )
 from deeplense_batch.inference.generation.sample import sample
+from deeplense_batch.inference.generation.samplers import too_few
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
@@ -168,7 +169,11 @@ class _Evaluation:
         outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
-        return score_outputs(self.directory, task, outputs, title=self._title, tta=tta)
+        root = split.info.files[0].parent
+        return score_outputs(
+            self.directory, task, outputs, root=root, digest=self.digest, title=self._title,
+            tta=tta,
+        )  # fmt: skip
 
     def _check_scale(self, scale: float) -> None:
         """Make sure that a pixel is as wide, arcsec, as where the network has learnt lengths.
@@ -346,6 +351,8 @@ def draw_and_measure(
         return None
     _log.info("measuring the images")
     judgement = measure(trained, critic, _loaders(trained, samples, held_out, device), on_batch)
+    if warning := too_few(section.sampler, section.steps):
+        judgement.notes.append(warning)
     judgement.numbers.update(section.model_dump(include={"sampler", "steps", "guidance"}))
     return judgement
 

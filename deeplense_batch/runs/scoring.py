@@ -17,10 +17,12 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Tested, read_metrics
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.core.scoring import by_detectability
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.digest import sha256
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.columns import score_name
+from deeplense_batch.simulation.truth.beside import known_delta_chi2
 from deeplense_batch.tasks.task import Arrays, Task
 
 __all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
@@ -29,7 +31,14 @@ _AT_ONCE = 1024  # images that are read together
 
 
 def score_outputs(
-    directory: RunDir, task: Task, outputs: Arrays, *, title: str, tta: bool
+    directory: RunDir,
+    task: Task,
+    outputs: Arrays,
+    *,
+    root: Path | str,
+    digest: str,
+    title: str,
+    tta: bool,
 ) -> Tested:
     """Score outputs, keep them, and draw them.
 
@@ -37,6 +46,8 @@ def score_outputs(
         directory: Of the run; gets ``outputs.npz`` and ``figures/``.
         task: What the network has learnt.
         outputs: Of `training.evaluation.evaluate`, (N, ...) by name.
+        root: Folder of the images, where their truth may lie (`simulation.truth.beside`).
+        digest: Of the set of images.
         title: Of the figures.
         tta: Whether they are means over the symmetries of the square.
     """
@@ -45,21 +56,28 @@ def score_outputs(
     arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory.path / "outputs.npz")
+    by_delta_chi2, more_notes = _by_delta_chi2(task, outputs, root, digest)
     history = directory.read_lines("history.jsonl")
-    for name, figure in task.draw(outputs, history).items():
+    figures = dict(task.draw(outputs, history))
+    if by_delta_chi2 is not None:
+        figures["auc_by_delta_chi2"] = by_detectability.draw(by_delta_chi2)
+    for name, figure in figures.items():
         if name == "history" and not history:
             continue  # an evaluation trains nothing
         figure.suptitle(title, fontsize=7, color="0.4")
         save_figure(figure, directory.figures / f"{name}.png")
     labelled = outputs["targets"][outputs["targets"] >= 0]
     counts = np.bincount(labelled, minlength=len(task.classes)).tolist()
-    return {
+    tested: Tested = {
         "scores": scores,
-        "notes": notes,
+        "notes": notes + more_notes,
         "tta": tta,
         "scored": task.num_scored(outputs),
         "class_counts": dict(zip(task.classes, counts, strict=True)),
     }
+    if by_delta_chi2 is not None:
+        tested["by_delta_chi2"] = by_delta_chi2
+    return tested
 
 
 def summary_of(
@@ -79,6 +97,18 @@ def summary_of(
     score = scores.get(monitor)
     shown = [] if score is None else [f"{use} {score_name(monitor)} {score:.4f}"]
     return ", ".join([*shown, f"{seconds / 60:.1f} min of {spent_on}"])
+
+
+def _by_delta_chi2(
+    task: Task, outputs: Arrays, root: Path | str, digest: str
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Scores by how visible substructure is, where that is known, and notes."""
+    if not task.spec.classifies:
+        return None, []
+    known, notes = known_delta_chi2(root, digest, outputs["ids"].tolist())
+    if known is None:
+        return None, notes
+    return by_detectability.score(outputs["targets"], outputs["logits"], known), notes
 
 
 def data_notes(root: Path | str) -> list[str]:

@@ -144,8 +144,9 @@ class _Training:
         """Write outputs, figures and, last, `metrics.json`."""
         title = f"{self.directory.name}, {self.job.data.test}"
         tested = score_outputs(
-            self.directory, setup.task, outputs, title=title, tta=self.job.data.tta
-        )
+            self.directory, setup.task, outputs, root=self.job.data.root,
+            digest=self.planned.digest, title=title, tta=self.job.data.tta,
+        )  # fmt: skip
         tested["notes"] += self._notes(setup, trainer)
         scores = dict(tested["scores"])
         write_metrics(self.directory, self._metrics(setup, trainer, tested, joules))

@@ -73,3 +73,13 @@ def test_the_truth_of_some_images_is_written(tmp_path, capsys, words, groups):
     with h5py.File(tmp_path / "t.h5") as file:
         named = [id_ for id_ in open_split(tmp_path / "set", "train").ids() if id_ in file]
         assert len(named) == groups
+        assert "image" in file[named[0]]
+
+
+def test_the_numbers_of_the_truth_alone(tmp_path, capsys):
+    typed(capsys, "simulate", "substructure", tmp_path, "--images=6", "--size=32")
+    code, _, error = typed(capsys, "truth", tmp_path, tmp_path / "truth.h5", "--numbers")
+    assert code == 0, error
+    with h5py.File(tmp_path / "truth.h5") as file:
+        (name, *_) = open_split(tmp_path, "train").ids()
+        assert "delta_chi2" in file[name] and "image" not in file[name]

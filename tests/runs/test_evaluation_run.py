@@ -18,6 +18,9 @@ from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
+from deeplense_batch.simulation.simulate import simulate
+from deeplense_batch.simulation.truth.beside import FILE
+from deeplense_batch.simulation.truth.maps import write_truth
 
 
 def evaluation(path, **section):
@@ -200,3 +203,26 @@ def test_lenses_are_scored_where_pixels_are_as_wide_as_those_learnt(tmp_path):
         data = {"root": str(tmp_path / name), "slice": "val"}
         (item,) = plan([evaluation(trained.run.path, data=data)], tmp_path)
         assert evaluate_run(item, device="cpu")["auc"]
+
+
+def test_training_and_evaluation_score_by_delta_chi2_where_it_is_known(tmp_path):
+    """Of a simulated set with its numbers beside it; a note says where they are of other data."""
+    root = tmp_path / "set"
+    simulate("substructure", root, preset="varied", images=90, size=48, seed=1)
+    truth = root / FILE
+    write_truth(root, "val", truth, maps=False)
+    slices = {"train": "train", "valid": "val[:40%]", "test": "val[40%:]"}
+    (item,) = plan([make_job(root, data=slices, train={"epochs": 1})], tmp_path / "runs")
+    run(item, device="cpu")
+    trained = item.run.read_json("metrics.json")["test"]
+    found = trained["by_delta_chi2"]
+    images = found["without"] + sum(one["images"] for one in found["bins"])
+    assert images == trained["scored"] and found["without"] == trained["class_counts"]["no"]
+    assert (item.run.figures / "auc_by_delta_chi2.png").is_file()
+    evaluated = carried_out(evaluation(item.run.path), tmp_path / "same")
+    assert evaluated.read_json("metrics.json")["test"]["by_delta_chi2"] == found
+    with h5py.File(truth, "r+") as file:
+        file.attrs["data"] = "0" * 16
+    tested = carried_out(evaluation(item.run.path), tmp_path / "other").read_json("metrics.json")
+    assert "by_delta_chi2" not in tested["test"]
+    assert any("truth.h5 beside the shards is of other" in n for n in tested["test"]["notes"])

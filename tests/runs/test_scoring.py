@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from conftest import CLASSES, make_job, write_split
@@ -15,6 +17,7 @@ from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.runs.scoring import score_outputs, seen_notes, summary_of
+from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Task, TaskSpec
 
 
@@ -48,6 +51,9 @@ OUTPUTS = {
 }
 
 
+PLACE = {"root": "nowhere", "digest": "0123456789abcdef"}
+
+
 @pytest.fixture
 def directory(tmp_path):
     return RunDir.create(tmp_path / "job" / "run", "")
@@ -56,7 +62,7 @@ def directory(tmp_path):
 def test_outputs_are_scored_kept_and_drawn(directory):
     task = Brightness()
     directory.append("history.jsonl", {"epoch": 1})
-    tested = score_outputs(directory, task, OUTPUTS, title="a run", tta=True)
+    tested = score_outputs(directory, task, OUTPUTS, title="a run", tta=True, **PLACE)
     assert tested == {
         "scores": {"score": 3.0},
         "notes": ["one is unknown"],
@@ -75,8 +81,60 @@ def test_outputs_are_scored_kept_and_drawn(directory):
 
 
 def test_what_was_not_trained_has_no_history(directory):
-    score_outputs(directory, Brightness(), OUTPUTS, title="", tta=False)
+    score_outputs(directory, Brightness(), OUTPUTS, title="", tta=False, **PLACE)
     assert {path.name for path in directory.figures.iterdir()} == {"found.png"}
+
+
+class TestByDeltaChi2:
+    """Where truth lies beside the shards, a classifier is scored by what can be seen."""
+
+    digest = "0123456789abcdef"
+    ids = tuple(f"val/{k}" for k in range(60))
+    targets = np.arange(60) % 3
+    delta_chi2 = np.where(targets == 0, 0.0, 3.0 + np.arange(60) ** 2 / 4)  # to 871
+
+    def scored(self, directory, root, **changes):
+        logits = np.zeros((60, 3))
+        logits[np.arange(60), self.targets] = np.where(self.delta_chi2 > 30, 2.0, 0.0)
+        outputs = {"ids": np.array(self.ids), "targets": self.targets, "logits": logits}
+        task = Classification(classes=CLASSES)
+        place = {"root": root, "digest": self.digest} | changes
+        return score_outputs(directory, task, outputs, title="a run", tta=False, **place)
+
+    def written(self, root, ids):
+        with h5py.File(root / "truth.h5", "w") as file:
+            file.attrs["data"] = self.digest
+            for name, value in zip(self.ids, self.delta_chi2, strict=True):
+                if name in ids:
+                    file[f"{name}/delta_chi2"] = value
+
+    def test_scores_and_figure(self, directory, tmp_path):
+        self.written(tmp_path, self.ids)
+        tested = self.scored(directory, tmp_path)
+        found = tested["by_delta_chi2"]
+        assert found["without"] == 20 and len(found["bins"]) == 5
+        assert sum(one["images"] for one in found["bins"]) == 40
+        assert found["bins"][0]["auc"] == 0.5 and found["bins"][-1]["auc"] == 1
+        assert found["bins"][-1]["recall"] == 1
+        assert json.loads(json.dumps(found)) == found
+        assert (directory.figures / "auc_by_delta_chi2.png").is_file()
+        assert not any("delta chi^2" in note for note in tested["notes"])
+
+    def test_what_is_not_known_is_said(self, directory, tmp_path):
+        assert "by_delta_chi2" not in self.scored(directory, tmp_path)
+        self.written(tmp_path, self.ids[:45])
+        tested = self.scored(directory, tmp_path)
+        assert tested["by_delta_chi2"]["without"] == 15
+        assert "delta chi^2 is known of 45 of 60 images" in tested["notes"]
+        tested = self.scored(directory, tmp_path, digest="f" * 16)
+        assert "by_delta_chi2" not in tested
+        assert any("is of other images" in note for note in tested["notes"])
+
+    def test_other_tasks_are_not_scored_so(self, directory, tmp_path):
+        self.written(tmp_path, self.ids)
+        place = {"root": tmp_path, "digest": self.digest}
+        tested = score_outputs(directory, Brightness(), OUTPUTS, title="", tta=False, **place)
+        assert "by_delta_chi2" not in tested
 
 
 def test_the_result_in_a_line():

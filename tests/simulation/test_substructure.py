@@ -32,7 +32,7 @@ PINNED = {
     "substructure varied": "03501b9f0760f604",
     "substructure physical": "77ab8ce91e52e709",
     "substructure null": "aad00b47697772b4",
-    "lens_finding": "f2c799cc37b6c5ba",
+    "lens_finding": "d194c7f202b24493",
     "diffusion": "03501b9f0760f604",
     "super_resolution": "842dd2f539ad5a32",
 }

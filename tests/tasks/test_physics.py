@@ -31,7 +31,7 @@ from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.rays import render, source_light
 from deeplense_batch.simulation.scenes import without_substructure
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.simulation.truth import Truth
+from deeplense_batch.simulation.truth.maps import Truth
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame, Task
 

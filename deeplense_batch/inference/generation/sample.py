@@ -6,6 +6,7 @@ array elements share a set, and one that was cut off goes on (`data.generate`).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch, GenerateReport, generate_dataset
 from deeplense_batch.data.room import Room
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise
+from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, too_few
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["sample"]
+
+_log = logging.getLogger(__name__)
 
 _SPLIT = "train"
 _BATCH = {"cpu": 16, "cuda": 128}
@@ -90,6 +93,8 @@ def sample(
         )
     classes = trained.classes if "class" in task.conditions else ()
     _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
+    if warning := too_few(sampler, steps):
+        _log.warning("sample: %s", warning)
     precision = Precision(amp, device, setting="--amp")
     generator = _Sampler(
         trained, task, classes, class_, sampler, steps, guidance, device, precision, Room()

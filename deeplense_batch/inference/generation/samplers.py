@@ -5,6 +5,20 @@ one set of samplers serves every schedule and prediction. They are written out, 
 diffusers walk on the table of a schedule, and its Heun does not end at the distribution it should
 on a normal one.
 
+Steps that are too long change the variance. Of normal images of variance 1 that a perfect network
+restores, samplers keep (`variance_kept`)
+
+    steps       10      25      50      100     250     500     1000
+    ddpm        0.40    0.67    0.81    0.90    0.959   0.979   0.990
+    ddim        0.58    0.81    0.90    0.951   0.980   0.990   0.995
+    dpmpp       1.29    1.044   1.010   1.002   1.000   1.000   1.000
+    heun        1.35    1.040   1.009   1.002   1.000   1.000   1.000
+
+The schedule that a network has learnt with changes none of it: all samplers walk on `sigmas`. The
+first two are of first order: ``ddpm`` needs 524 steps to lose no more than 2 %, ``ddim`` 248. The
+others gain variance in few steps, less than 5 % from 25 on. Fainter patterns lose more, brighter
+ones less: of a variance of 0.01 ``ddpm`` keeps 0.86 in 100 steps, of 25 it keeps 0.92.
+
 References:
     Ho et al. 2020, arXiv:2006.11239 (``ddpm``); Song et al. 2021, arXiv:2010.02502 (``ddim``);
     Lu et al. 2022, arXiv:2211.01095 (``dpmpp``, DPM-Solver++ 2M);
@@ -20,12 +34,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["SAMPLERS", "denoise", "sigmas"]
+__all__ = ["SAMPLERS", "denoise", "sigmas", "too_few", "variance_kept"]
 
 Restore = Callable[[Tensor, float], Tensor]  # of x (B, C, H, W) and sigma, the image in it
 
 _MOST, _LEAST = 80.0, 0.005
 _RHO = 7.0
+_KEPT = (0.98, 1.05)  # shares of the variance that need no warning
+_INSTEAD = "dpmpp or heun with 50"  # which keep it to 1 %
 
 
 def sigmas(steps: int) -> list[float]:
@@ -112,3 +128,38 @@ def _heun(
 
 
 SAMPLERS = {"ddpm": _ddpm, "ddim": _ddim, "dpmpp": _dpmpp, "heun": _heun}
+
+
+def variance_kept(sampler: str, steps: int) -> float:
+    """The share of their variance that a sampler gives to images, were the network perfect.
+
+    Of normal images of variance 1, of which it restores x / (1 + sigma^2): every step is linear in
+    x and in the noise that ``ddpm`` adds, so the result is exact.
+
+    Arguments:
+        sampler: One of `SAMPLERS`.
+        steps: As of `denoise`.
+    """
+    if sampler != "ddpm":
+        one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        drawn = denoise(
+            lambda x, sigma: x / (1 + sigma**2), one, sampler=sampler, steps=steps, generators=()
+        )
+        return float(drawn) ** 2
+    variance = _MOST**2
+    for now, then in itertools.pairwise(sigmas(steps)):
+        kept = (then / now) ** 2
+        slope = kept + (1 - kept) / (1 + now**2)
+        variance = slope**2 * variance + then**2 * (1 - kept)
+    return variance
+
+
+def too_few(sampler: str, steps: int) -> str | None:
+    """A warning, if in that many steps images lose 2 % of their variance, or gain 5 %."""
+    kept = variance_kept(sampler, steps)
+    if _KEPT[0] <= kept <= _KEPT[1]:
+        return None
+    return (
+        f"{sampler} with {steps} steps draws images of {kept:.0%} of the variance that they "
+        f"should have, however good the network is; take more steps, or {_INSTEAD}"
+    )

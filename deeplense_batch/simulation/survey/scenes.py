@@ -19,6 +19,7 @@ Truth of an image, float64, angles in arcsec, directions in rad, magnitudes AB, 
     z_l, sigma_v ()         of the elliptical
     seeing (3,)             FWHM
     psf (3, 3)              beta q phi of each band
+    depth (3,)              magnitude of a point of 5 sigma (`noise`)
     sky_sd (3,)             counts in a pixel
     noise_correlation ()    of pixels side by side
     neighbours ()           objects of the field in the frame
@@ -51,6 +52,7 @@ from torch import Tensor
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.profiles import shear, sie
 from deeplense_batch.simulation.distributions import draw_one, rounded
+from deeplense_batch.simulation.survey.noise import noise, sky_sd
 from deeplense_batch.simulation.survey.nonlenses import draw_nonlens
 from deeplense_batch.simulation.survey.objects import (
     Light,
@@ -89,14 +91,14 @@ _GRAINS = 64  # into which the noise of the sky is divided
 
 
 class _Conditions(NamedTuple):
-    """Atmosphere and sky of one image, each (3,) float64 but for the correlation."""
+    """Atmosphere and sky of one image, (3,) float64 unless it says otherwise."""
 
     fwhm: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    q: NDArray[np.float64]
-    phi: NDArray[np.float64]
-    sky_sd: NDArray[np.float64]
+    shape: NDArray[np.float64]  # (3, 3): beta q phi of each band
+    psf: Tensor  # its transform, as in `render`
+    depth: NDArray[np.float64]
     correlation: float
+    sky_sd: NDArray[np.float64]
 
 
 class _Visibility(NamedTuple):
@@ -124,7 +126,7 @@ def make(
         RuntimeError: No source was visible in `Visible.tries` draws: the sources are too faint.
     """
     conditions = _draw_conditions(survey, random)
-    psf = _blur(survey, conditions)
+    psf = conditions.psf
     red = draw_red_galaxy(survey, random)
     x, y = survey.camera.jitter.draw(random, 2) * PIXEL_SCALE
     centre = float(x), float(y)
@@ -139,7 +141,9 @@ def make(
         lights, arc = draw_nonlens(kind, survey, red, centre, random), _no_arc(survey)
         sky = render([*lights, *field], psf, survey)
     counts = _framed(sky, survey)
-    counts += _noise(counts, conditions, survey, random)
+    counts += noise(
+        counts, conditions.sky_sd, conditions.correlation, survey.camera.electrons, random
+    )
     image, scale = _public_form(counts, conditions.sky_sd)
     truth: dict[str, object] = {"kind": KINDS.index(kind), "place": centre}
     truth |= _galaxy_truth(red, lights, arc) | arc | _frame_truth(conditions, field)
@@ -179,21 +183,19 @@ def render(lights: Sequence[Light], psf: Tensor, survey: Survey = SURVEY) -> Ten
 def _draw_conditions(survey: Survey, random: np.random.Generator) -> _Conditions:
     settings = survey.camera
     bands = len(BANDS)
-    return _Conditions(
-        fwhm=np.array([draw_one(distribution, random) for distribution in settings.fwhm]),
-        beta=settings.beta.draw(random, bands),
-        q=1 - settings.flattening.draw(random, bands),
-        phi=survey.angle.draw(random, bands),
-        sky_sd=rounded([draw_one(distribution, random) for distribution in settings.sky_sd]),
-        correlation=draw_one(settings.correlation, random),
-    )
-
-
-def _blur(survey: Survey, conditions: _Conditions) -> Tensor:
-    """Transform of the point spread functions, (3, P, P // 2 + 1) complex128."""
-    fwhm, beta, q, phi = (torch.from_numpy(v) for v in conditions[:4])
+    fwhm = np.array([draw_one(distribution, random) for distribution in settings.fwhm])
+    beta = settings.beta.draw(random, bands)
+    q = 1 - settings.flattening.draw(random, bands)
+    phi = survey.angle.draw(random, bands)
+    depth = np.array([draw_one(distribution, random) for distribution in settings.depth])
+    correlation = draw_one(settings.correlation, random)
     size = SHAPE[-1] + 2 * survey.margin
-    return psf_spectrum(size, PIXEL_SCALE, fwhm=fwhm, beta=beta, q=q, phi=phi)
+    named = {"fwhm": fwhm, "beta": beta, "q": q, "phi": phi}
+    moffats = {name: torch.from_numpy(values) for name, values in named.items()}
+    psf = psf_spectrum(size, PIXEL_SCALE, **moffats)
+    shape = np.stack([beta, q, phi], 1)
+    sky = rounded(sky_sd(depth, psf, correlation))
+    return _Conditions(fwhm, shape, psf, depth, correlation, sky)
 
 
 def _draw_arc(
@@ -302,7 +304,8 @@ def _frame_truth(conditions: _Conditions, field: Sequence[Light]) -> dict[str, o
     half = SHAPE[-1] / 2 * PIXEL_SCALE
     return {
         "seeing": conditions.fwhm,
-        "psf": np.stack([conditions.beta, conditions.q, conditions.phi], 1),
+        "psf": conditions.shape,
+        "depth": conditions.depth,
         "sky_sd": conditions.sky_sd,
         "noise_correlation": conditions.correlation,
         "neighbours": sum(max(map(abs, light.centre)) < half for light in field),
@@ -332,27 +335,6 @@ def _seen_truth(seen: _Visibility, magnification: float, tries: int) -> Truth:
         "arc_share": np.asarray(seen.share),
         "tries": np.asarray(float(tries)),
     }
-
-
-def _noise(
-    counts: NDArray[np.float64],
-    conditions: _Conditions,
-    survey: Survey,
-    random: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Noise of the sky and of the photons of the objects, (3, 64, 64) counts.
-
-    White noise smoothed along both axes by (a, 1, a), which correlates neighbours by
-    r = 2 a / (1 + 2 a^2), and scaled back to its standard deviation.
-    """
-    r = conditions.correlation
-    a = r / (1 + math.sqrt(1 - 2 * r * r))
-    white = random.standard_normal((counts.shape[0], counts.shape[1] + 2, counts.shape[2] + 2))
-    rows = white[:, 1:-1] + a * (white[:, :-2] + white[:, 2:])
-    both = rows[:, :, 1:-1] + a * (rows[:, :, :-2] + rows[:, :, 2:])
-    photons = np.maximum(counts, 0) / survey.camera.electrons
-    sd = np.sqrt(conditions.sky_sd[:, None, None] ** 2 + photons)
-    return sd * both / (1 + 2 * a * a)
 
 
 def _public_form(

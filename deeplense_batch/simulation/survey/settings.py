@@ -86,16 +86,17 @@ _TURN = 2 * math.pi
 class Camera:
     """Atmosphere, detector and coadd; one distribution a band where there are three.
 
-    The sky's sd follows from the depth for points of 5 sigma, 26.6, 26.2 and 26.2, and the
-    survey's median seeing, 0.77, 0.76 and 0.58; three thousand electrons a count make that sd out
-    of the dark sky of Mauna Kea. The images are sharper than that median in r and i: stars in the
-    real cutouts are 0.40 to 0.54 wide in i, with pixels, and the lenses are as sharp as those.
+    The sky's sd follows in each image from its depth and its own seeing (`noise`). Before the
+    exposures were resampled that noise would be the photons of a sky of 21.7, 20.6 and 19.9
+    magnitudes per arcsec^2, at three thousand electrons a count. The images are sharper than the
+    survey's median, 0.77, 0.76 and 0.58, in r and i: stars in the real cutouts are 0.40 to 0.54
+    wide in i, with pixels, and the lenses are as sharp as those.
     """
 
     fwhm: tuple[AnyDistribution, ...]
     beta: AnyDistribution
     flattening: AnyDistribution  # 1 - q of the point spread function
-    sky_sd: tuple[AnyDistribution, ...]  # counts in a pixel
+    depth: tuple[AnyDistribution, ...]  # magnitude of a point of 5 sigma
     # Of the noise of a pixel with that of the next one: coadds are resampled exposures.
     correlation: AnyDistribution
     electrons: float  # in a count
@@ -266,7 +267,7 @@ _BLUE = Colours(Normal(0.2, 0.2), Normal(0.1, 0.15))
 
 SURVEY = Survey(
     name="hsc_wide",
-    version=2,
+    version=3,
     camera=Camera(
         fwhm=(
             LogNormal(0.77, 0.08),
@@ -275,11 +276,7 @@ SURVEY = Survey(
         ),
         beta=Uniform(3.0, 4.8),
         flattening=Uniform(0.0, 0.05),
-        sky_sd=(
-            LogNormal(0.042, 0.05),
-            LogNormal(0.061, 0.05),
-            LogNormal(0.080, 0.05),
-        ),
+        depth=(Normal(26.6, 0.05), Normal(26.2, 0.05), Normal(26.2, 0.05)),
         correlation=Uniform(0.0, 0.3),
         electrons=3000.0,
         jitter=Uniform(-0.5, 0.5),

@@ -93,3 +93,8 @@ def test_two_kinds_that_are_separated_have_an_interval_too():
     assert high == 1 and 0.9 < low < 0.99
     assert auc_interval(1.0, 5000, 5000)[0] > 0.999
     assert auc_interval(0.0, 50, 50) == pytest.approx((0.0, 1 - low), abs=0.03)
+
+
+def test_more_samples_say_more():
+    wide, narrow = (np.ptp(auc_interval(0.8, n, 10 * n)) for n in (20, 200))
+    assert wide / narrow == pytest.approx(10**0.5, rel=0.1)

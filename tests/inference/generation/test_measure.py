@@ -308,6 +308,9 @@ def test_without_a_classifier_what_needs_none_is_measured(unaided):
     assert "fid" not in scores and "class_accuracy" not in scores and "pixels" in scores
     assert any("judged without a classifier" in note for note in metrics["test"]["notes"])
     assert metrics["judged"]["steps"] == 8
+    assert any(
+        note.startswith("dpmpp with 8 steps draws images of") for note in metrics["test"]["notes"]
+    )
 
 
 def test_a_class_that_a_set_lacks_is_left_out_and_noted(judged, generator, critic, tmp_path):

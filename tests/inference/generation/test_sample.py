@@ -181,6 +181,15 @@ def test_where_memory_runs_out_fewer_images_are_drawn_at_once(drawer, tmp_path, 
     assert np.array_equal(a.truth("index"), b.truth("index"))
 
 
+def test_steps_that_lose_variance_are_warned_of(drawer, tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        sample(drawer, tmp_path / "few", images=3, sampler="ddpm", steps=2, device="cpu")
+        sample(drawer, tmp_path / "enough", images=3, steps=25, device="cpu")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("sample: ddpm with 2 steps draws images of")
+    assert warning.endswith("take more steps, or dpmpp or heun with 50")
+
+
 def test_half_precision_draws_other_images_and_says_so(drawer, tmp_path):
     options = {"images": 4, "steps": 2, "device": "cpu"}
     plain = sample(drawer, tmp_path / "plain", **options)

@@ -1,16 +1,72 @@
-"""Two kinds of images, seven of one to three of the other, learnt as they are: in minutes."""
+"""Samplers: the variance that they keep; and two kinds of images, drawn as often as they are."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_job
 
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.inference.generation.sample import sample
+from deeplense_batch.inference.generation.samplers import (
+    SAMPLERS,
+    denoise,
+    too_few,
+    variance_kept,
+)
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.training_run import run
+
+
+def drawn_variance(sampler: str, steps: int) -> float:
+    """Of 40,000 normal numbers of variance 1, drawn by a network that restores them perfectly."""
+    random = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 1, 200, 200, generator=random)
+
+    def restore(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return x / (1 + sigma**2)
+
+    drawn = denoise(restore, noise, sampler=sampler, steps=steps, generators=[random])
+    return float(drawn.var())
+
+
+class TestVariance:
+    @pytest.mark.parametrize("steps", (10, 50))
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_is_that_of_drawn_images(self, sampler, steps):
+        assert drawn_variance(sampler, steps) == pytest.approx(
+            variance_kept(sampler, steps), rel=0.02
+        )
+
+    @pytest.mark.parametrize(
+        ("sampler", "kept"),
+        [
+            ("ddpm", {25: 0.67, 100: 0.90, 250: 0.959, 500: 0.979, 1000: 0.990}),
+            ("ddim", {25: 0.81, 100: 0.951, 250: 0.980}),
+            ("dpmpp", {10: 1.29, 25: 1.044, 50: 1.010}),
+            ("heun", {10: 1.35, 25: 1.040, 50: 1.009}),
+        ],
+    )
+    def test_is_as_stated(self, sampler, kept):
+        for steps, share in kept.items():
+            assert variance_kept(sampler, steps) == pytest.approx(share, abs=0.006)
+
+    def test_every_step_costs_less_than_the_ones_before(self):
+        kept = [variance_kept("ddpm", steps) for steps in (20, 40, 80, 160, 320)]
+        assert kept == sorted(kept) and kept[-1] < 1
+
+    @pytest.mark.parametrize(
+        ("sampler", "few", "enough"),
+        [("ddpm", 523, 524), ("ddim", 247, 248), ("dpmpp", 23, 25), ("heun", 20, 25)],
+    )
+    def test_too_few_steps_are_warned_of(self, sampler, few, enough):
+        warning = too_few(sampler, few)
+        assert warning is not None and f"{sampler} with {few} steps draws images of" in warning
+        assert "take more steps, or dpmpp or heun with 50" in warning
+        assert too_few(sampler, enough) is None
+
 
 SIZE = 64
 KINDS = ("left", "right")

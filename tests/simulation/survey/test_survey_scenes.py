@@ -159,14 +159,16 @@ class TestImages:
 
     def test_photons_of_the_object_add_noise(self, monkeypatch):
         monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
-        silent = tuple(Fixed(1e-6) for _ in BANDS)
-        usual = tuple(Fixed(sd) for sd in (0.042, 0.061, 0.080))
-        sky = survey_with("camera", electrons=1e12, sky_sd=usual)
-        both = survey_with("camera", electrons=3000.0, sky_sd=usual)
-        none = survey_with("camera", electrons=1e12, sky_sd=silent)
-        a, b, c = (counts(*make(NONLENS, stream(12), given))[2] for given in (sky, both, none))
-        clear = np.abs(a - c) > 0.1  # counts are rounded to 0.080 / 64
-        ratio = np.sqrt(1 + np.maximum(c, 0) / 3000 / 0.080**2)
+        silent = tuple(Fixed(40.0) for _ in BANDS)
+        usual = tuple(Fixed(magnitude) for magnitude in (26.6, 26.2, 26.2))
+        sky = survey_with("camera", electrons=1e12, depth=usual)
+        both = survey_with("camera", electrons=3000.0, depth=usual)
+        none = survey_with("camera", electrons=1e12, depth=silent)
+        made = [make(NONLENS, stream(12), given) for given in (sky, both, none)]
+        a, b, c = (counts(*one)[2] for one in made)
+        sd = made[0][1]["sky_sd"][2]
+        clear = np.abs(a - c) > sd  # counts are rounded to sd / 64
+        ratio = np.sqrt(1 + np.maximum(c, 0) / 3000 / sd**2)
         assert ratio.max() > 1.3
         assert np.abs((b - c) / (a - c) - ratio)[clear].max() < 0.02
 

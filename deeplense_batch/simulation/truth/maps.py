@@ -7,7 +7,6 @@ are separate; their sum deflects the light.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deeplense_batch.data.shard_file import check_room, writing
-from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split, read_splits
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.potentials import (
     line_potential,
@@ -28,17 +27,13 @@ from deeplense_batch.lensing.potentials import (
     sie_potential,
 )
 from deeplense_batch.lensing.profiles import points_on_line, tidal_radii
-from deeplense_batch.simulation.presets import PhotonCamera, Preset
+from deeplense_batch.simulation.presets import Preset
 from deeplense_batch.simulation.rays import deflection, lens_deflection, render, source_light
-from deeplense_batch.simulation.scenes import (
-    Scenes,
-    lens_radius,
-    squared_radii,
-    without_substructure,
-)
+from deeplense_batch.simulation.scenes import Scenes, lens_radius, squared_radii
 from deeplense_batch.simulation.substructure import preset_of
+from deeplense_batch.simulation.truth.detectability import detectability
 
-__all__ = ["Truth", "detectability", "write_truth"]
+__all__ = ["Truth", "write_truth"]
 
 _SOURCE_PIXEL = 0.5  # of a pixel of the image
 
@@ -52,9 +47,8 @@ _MEANINGS = {
     "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
     "lens": "x, y (arcsec), axis ratio, direction (rad)",
     "source": "x, y, half-light radius (arcsec), Sersic index, axis ratio, direction (rad)",
-    "delta_chi2": "what substructure changes beyond what a smooth lens could make up for",
+    "delta_chi2": "of the image to that of the smooth lens and source that fit it best",
 }
-_STEP = 1e-4  # of a derivative, in the unit of its parameter
 
 
 class Truth:
@@ -133,37 +127,19 @@ class Truth:
         return {name: values[index : index + 1] for name, values in self._scenes.items()}
 
 
-def detectability(preset: Preset, scene: Scenes, size: int) -> float:
-    """How far an image with substructure is from any image of a smooth lens, as a delta chi^2.
-
-    Between the image and the best smooth model, to first order: the difference to the smooth model
-    of the same Einstein radius, less its projection on the derivatives with respect to the 14
-    parameters of lens, shear and source. An upper bound on what a full fit would leave.
-
-    Arguments:
-        preset: What the scene was drawn from.
-        scene: One scene, a batch of 1.
-        size: Pixels along a side.
-    """
-
-    def image(of: Scenes) -> Tensor:
-        return render(preset, of, size)[0].flatten()
-
-    smooth = without_substructure(scene)
-    expected, without = image(scene), image(smooth)
-    columns = [without, *((image(moved) - without) / _STEP for moved in _moved(smooth))]
-    sd = _noise(preset, scene, expected)
-    design = torch.stack(columns, 1) / sd[:, None]
-    design /= design.norm(dim=0)
-    difference = (expected - without) / sd
-    fit = torch.linalg.lstsq(design, difference[:, None], driver="gelsd").solution
-    return float((difference - (design @ fit)[:, 0]).square().sum())
-
-
-def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
+def write_truth(root: Path | str, slice_: str, out: Path | str, *, maps: bool = True) -> int:
     """Write the truth of a slice as one HDF5 file: a group for each sample, by its id.
 
-    Its attributes say what the arrays are. Returns how many samples there are.
+    Its attributes say what the arrays are, and of which set (``data``, its digest).
+
+    Arguments:
+        root: Folder of the shards.
+        slice_: As of `Truth`.
+        out: The file.
+        maps: Whether maps are written too, 1.6 MB an image of 150 pixels.
+
+    Returns:
+        How many samples there are.
 
     Raises:
         ShardError: As `Truth`; or there is a file of that name.
@@ -177,14 +153,15 @@ def write_truth(root: Path | str, slice_: str, out: Path | str) -> int:
         with writing(out):
             check_room(temporary)
             with h5py.File(temporary, "w", locking=False) as file:
-                _fill(file, truth, temporary)
+                file.attrs["data"] = data_digest(root)
+                _fill(file, truth, temporary, maps=maps)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
     return len(truth.split)
 
 
-def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
+def _fill(file: h5py.File, truth: Truth, path: Path, *, maps: bool) -> None:
     file.attrs.update(
         preset=truth.preset.name,
         unphysical=truth.preset.unphysical,
@@ -193,46 +170,11 @@ def _fill(file: h5py.File, truth: Truth, path: Path) -> None:
         **_MEANINGS,
     )
     for index, name in enumerate(truth.split.ids()):
-        arrays = truth.maps(index) | truth.numbers(index)
+        arrays = truth.numbers(index) | (truth.maps(index) if maps else {})
         check_room(path, sum(values.nbytes for values in arrays.values()))
         group = file.create_group(name)
         for key, values in arrays.items():
             group[key] = values
-
-
-def _moved(smooth: Scenes) -> Iterator[Scenes]:
-    """A scene with each parameter that a fit would have moved by a step.
-
-    Einstein radius; x, y and ellipticity (e1, e2) of the lens; shear; x, y, radius, n and
-    ellipticity of the source. With the brightness of the source they are fourteen.
-    """
-    yield smooth | {"theta_e": smooth["theta_e"] + _STEP}
-    for name, columns, ellipse in (("lens", (0, 1), 2), ("shear", (0, 1), None),
-                                   ("source", (0, 1, 2, 3), 4)):  # fmt: skip
-        for column in columns:
-            moved = smooth[name].clone()
-            moved[:, column] += _STEP
-            yield smooth | {name: moved}
-        if ellipse is None:
-            continue
-        q, phi = smooth[name][:, ellipse], smooth[name][:, ellipse + 1]
-        e = torch.polar((1 - q) / (1 + q), 2 * phi)
-        for step in (_STEP, _STEP * 1j):
-            stretched = e + step
-            moved = smooth[name].clone()
-            moved[:, ellipse] = (1 - stretched.abs()) / (1 + stretched.abs())
-            moved[:, ellipse + 1] = stretched.angle() / 2
-            yield smooth | {name: moved}
-
-
-def _noise(preset: Preset, scene: Scenes, image: Tensor) -> Tensor:
-    """Standard deviation of each pixel, in the unit of the image."""
-    camera = preset.camera
-    if isinstance(camera, PhotonCamera):
-        return torch.sqrt(image + camera.sky)
-    unit = image.max() / camera.peak
-    rate = image / unit
-    return unit * torch.sqrt(rate / scene["exposure"] + (camera.peak / scene["snr"]) ** 2)
 
 
 def _lens_fields(preset: Preset, scene: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

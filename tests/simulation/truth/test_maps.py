@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.simulation.truth import Truth, write_truth
+from deeplense_batch.simulation.truth.maps import Truth, write_truth
 
 
 @pytest.fixture(scope="module", params=["physical", "common_test_1", "varied"])
@@ -90,6 +90,18 @@ def test_written(root, tmp_path):
         assert file.attrs["preset"] in PRESETS
     with pytest.raises(ShardError, match="is there already"):
         write_truth(root, "val", path)
+
+
+def test_numbers_alone(root, tmp_path):
+    write_truth(root, "val", tmp_path / "all.h5")
+    write_truth(root, "val", tmp_path / "numbers.h5", maps=False)
+    with h5py.File(tmp_path / "all.h5") as all_, h5py.File(tmp_path / "numbers.h5") as numbers:
+        assert numbers.attrs["data"] == all_.attrs["data"] == data_digest(root)
+        for name in open_split(root, "val").ids():
+            assert "source_plane" in all_[name] and "source_plane" not in numbers[name]
+            for key, value in numbers[name].items():
+                assert np.allclose(all_[name][key], value, equal_nan=True), key
+            assert "delta_chi2" in numbers[name]
 
 
 def test_packed_images_have_none(tmp_path):
