@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
+from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import Predictions, PredictionsError, read_predictions
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
-from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.statistics.variance import (
     LEVEL,
     Components,

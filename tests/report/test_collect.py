@@ -12,9 +12,9 @@ import sys
 import pytest
 from made_runs import lose, make_run, read_csv
 
+from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.report.collect import CollectError, collect
-from deeplense_batch.core.scoring.auc import auc_interval
 
 FIGURES = {"auc", "accuracy", "time", "auc_time"}
 

@@ -7,12 +7,12 @@ import pytest
 from made_runs import make_run
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.significance import infer
-from deeplense_batch.core.scoring.auc import auc_interval
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)

@@ -10,13 +10,13 @@ from made_arrays import sample
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.core.scoring.auc import (
     auc_interval,
     auc_standard_error,
     delong,
     delong_difference,
 )
+from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.report.statistics.bootstrap import interval, sign_p_value
 
 

@@ -14,13 +14,13 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from deeplense_batch.core.scoring.auc import auc_standard_error
 from deeplense_batch.core.scoring.metrics import (
     classification_scores,
     confusion,
     regression_scores,
     softmax,
 )
-from deeplense_batch.core.scoring.auc import auc_standard_error
 
 CLASSES = ("no", "sphere", "vort")
 

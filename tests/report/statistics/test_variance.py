@@ -7,8 +7,8 @@ import pytest
 from made_comparisons import RATIOS, SEEDS, simulated
 from scipy.stats import norm, ttest_ind
 
-from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.core.scoring.auc import auc_interval
+from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.report.statistics.variance import (
     Components,
     SampleNoise,
