@@ -279,11 +279,11 @@ def test_how_many_masses_are_computed_at_once_changes_no_bit(of, dtype, count, m
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_roots_are_correctly_rounded(device):
-    """Of torch's own one in six has a wrong last digit on some processors, one in 170 on others."""
+    """Of torch's own one in six has a wrong last digit on some processors, one in 170 on more."""
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     values = torch.arange(0x3F800000, 0x40800000, 7, dtype=torch.int32).view(torch.float32)
-    found = profiles._root(values.to(device)).cpu().double()
+    found = profiles.root(values.to(device)).cpu().double()
     # The middles between a root and its neighbours, squared, lie on either side of the value.
     exact = values.double()
     for neighbour, side in ((0.0, 1), (4.0, -1)):
