@@ -5,14 +5,15 @@ A halo of mass theta_M^2 and scale a deflects by
     alpha = A g(s) (theta - c)    s = r^2 / a^2    A = theta_M^2 / a^2    r = |theta - c|
 
 with one curve g of its profile. `directly` adds that up at every position, as is right for the
-heavy halos, of which there are few. `on_grid` splits each light one at a radius w (P3M: Hockney and
-Eastwood 1988, Computer Simulation Using Particles). Its far part is itself beyond w, and within
+heavy halos, of which there are few. `on_grid` splits each light one at a radius w (P3M: Hockney
+and Eastwood 1988, Computer Simulation Using Particles). Its far part is itself beyond w, and
+within it
 
     A g(w^2 / a^2) [1 + p v + p (p + 1) / 2 v^2 + ...]    v = 1 - r^2 / w^2
 
-times (theta - c), the first terms of a power law r^(-2p), so that it is smooth at w and everywhere.
-It is computed on a mesh much coarser than the grid, and interpolated by polynomials. What is left
-is zero beyond w: it is computed within, on the grid itself. Fields of cold dark matter have errors
+times (theta - c), the first terms of a power law r^(-2p), so that it is smooth at w and within. It
+is computed on a mesh much coarser than the grid, and interpolated by polynomials. What is left is
+zero beyond w: it is computed within, on the grid itself. Fields of cold dark matter have errors
 below 5e-6 arcsec, 1e-4 of a pixel, and of 3e-7 rms.
 
 Terms are float32 by operations that IEEE 754 rounds in one way only. They are rounded to a grid of
@@ -32,13 +33,23 @@ from torch import Tensor
 
 from deeplense_batch.lensing.profiles import root
 
-__all__ = ["LIGHT", "Slope", "directly", "on_grid", "point_slope", "pseudo_jaffe_curve", "with_edges"]
+__all__ = [
+    "LIGHT",
+    "Slope",
+    "directly",
+    "on_grid",
+    "point_slope",
+    "pseudo_jaffe_curve",
+    "with_edges",
+]
 
 Slope = Callable[[Tensor], Tensor]  # g at s, float32 or float64
+Strength = Callable[[Tensor, list[Tensor]], Tensor]  # A g, from r^2 and numbers of halos
 
 LIGHT = 3e-4  # arcsec^2, theta_M^2 of the heaviest halo that is split
 _SPLIT = 0.6  # arcsec, the radius w
 _MESH = 0.15  # arcsec, between points of the mesh
+_PER_SPLIT = float(np.float32(1 / _SPLIT**2))
 _TERMS = 5  # of the polynomial within w
 _POINTS = 8  # of the mesh that interpolate one position, along an axis
 _ROUNDER = 1.5 * 2.0**-10  # added and taken away again, leaves multiples of 2^-34 arcsec
@@ -83,13 +94,11 @@ def directly(
     Returns:
         alpha_x, alpha_y: (B, H, W) float64, arcsec.
     """
-    totals = [x.new_zeros(images, y.shape[1], x.shape[2]) for _ in range(2)]
-    for part in _parts(halos, totals[0][0].numel()):
-        dx, dy, numbers = _from_centres(x, y, halos[part])
-        strength = _strength(dx * dx + dy * dy, numbers, slope)
-        for total, offset in zip(totals, (dx, dy), strict=True):
-            total.index_add_(0, image[part], _rounded(strength * offset))
-    return totals[0], totals[1]
+
+    def strength(square: Tensor, numbers: list[Tensor]) -> Tensor:
+        return _strength(square, numbers, slope)
+
+    return _everywhere(x, y, halos, image, images, strength)
 
 
 def on_grid(
@@ -118,52 +127,77 @@ def on_grid(
 def _far(
     points: int, halos: Tensor, image: Tensor, images: int, slope: Slope
 ) -> tuple[Tensor, Tensor]:
-    """The far parts on the mesh, (B, points, points)."""
+    """The far parts on the mesh, (B, points, points): as they are, and polynomials within w."""
     at = _centred(points, _MESH, halos.device)
-    totals = [halos.new_zeros(images, points, points) for _ in range(2)]
-    for part in _parts(halos, points * points):
-        dx, dy, numbers = _from_centres(at, at[:, None], halos[part])
-        square = dx * dx + dy * dy
-        v = 1 - square * _PER_SPLIT
-        whole = _strength(square, numbers, slope)
-        strength = torch.where(v > 0, _polynomial(v, numbers), whole)
-        for total, offset in zip(totals, (dx, dy), strict=True):
-            total.index_add_(0, image[part], _rounded(strength * offset))
-    return totals[0], totals[1]
+
+    def beyond(square: Tensor, numbers: list[Tensor]) -> Tensor:
+        return torch.where(_v(square) > 0, 0.0, _strength(square, numbers, slope))
+
+    def within(square: Tensor, numbers: list[Tensor]) -> Tensor:
+        v = _v(square)
+        return torch.where(v > 0, _polynomial(v, numbers), 0.0)
+
+    whole = _everywhere(at, at[:, None], halos, image, images, beyond)
+    middle = _in_squares(points, _MESH, halos, image, images, within)
+    along_x, along_y = (a + b for a, b in zip(whole, middle, strict=True))
+    return along_x, along_y
 
 
 def _near(
     size: int, step: float, halos: Tensor, image: Tensor, images: int, slope: Slope
 ) -> tuple[Tensor, Tensor]:
-    """What the far parts leave, each in a square of the grid, (B, size, size).
+    """What the far parts leave on the grid, (B, size, size)."""
 
-    The grid has a margin, into which squares reach that are not within it.
+    def left(square: Tensor, numbers: list[Tensor]) -> Tensor:
+        v = _v(square)
+        rest = _strength(square, numbers, slope) - _polynomial(v, numbers)
+        return torch.where(v > 0, rest, 0.0)
+
+    return _in_squares(size, step, halos, image, images, left)
+
+
+def _everywhere(
+    x: Tensor, y: Tensor, halos: Tensor, image: Tensor, images: int, strength: Strength
+) -> tuple[Tensor, Tensor]:
+    """Sum of strength (theta - c) over the halos of each image, (B, H, W) float64."""
+    shape = images, y.shape[-2], x.shape[-1]
+    totals = [torch.zeros(shape, dtype=torch.float64, device=x.device) for _ in range(2)]
+    for part in _parts(halos, totals[0][0].numel() if images else 1):
+        dx, dy, numbers = _from_centres(x, y, halos[part])
+        factor = strength(dx * dx + dy * dy, numbers)
+        of_image = torch.arange(images, device=x.device)[:, None] == image[part]
+        for total, offset in zip(totals, (dx, dy), strict=True):
+            # A product with ones and zeros, which is exact as well, and faster than to add each.
+            total.flatten(1).addmm_(of_image.double(), _rounded(factor * offset).flatten(1))
+    return totals[0], totals[1]
+
+
+def _in_squares(
+    size: int, step: float, halos: Tensor, image: Tensor, images: int, strength: Strength
+) -> tuple[Tensor, Tensor]:
+    """The same on a grid around the origin, of a strength that is zero beyond w.
+
+    It is computed in the square around each halo. The grid has a margin, into which squares reach
+    that are not within it.
     """
     side = int(2 * _SPLIT / step) + 2
     wide = size + 2 * side
-    totals = [halos.new_zeros(images * wide * wide) for _ in range(2)]
-    square_of = torch.arange(side, device=halos.device)
+    totals = [halos.new_zeros(images * wide * wide, dtype=torch.float64) for _ in range(2)]
+    along = torch.arange(side, device=halos.device)
     for part in _parts(halos, side * side):
         columns, rows = (
-            _first(halos[part, axis], size, step, side)[:, None] + square_of for axis in range(2)
+            _first(halos[part, axis], size, step, side)[:, None] + along for axis in range(2)
         )
-        middle = (size - 1) / 2
-        x, y = ((places.double() - middle) * step for places in (columns, rows))
+        x, y = ((places.double() - (size - 1) / 2) * step for places in (columns, rows))
         dx, dy, numbers = _from_centres(x[:, None], y[:, :, None], halos[part])
-        squared = dx * dx + dy * dy
-        v = 1 - squared * _PER_SPLIT
-        left = _strength(squared, numbers, slope) - _polynomial(v, numbers)
-        strength = torch.where(v > 0, left, 0.0)
-        row = image[part, None] * wide + rows + side
-        place = (row[:, :, None] * wide + (columns + side)[:, None]).flatten()
+        factor = strength(dx * dx + dy * dy, numbers)
+        row = (image[part, None] * wide + rows + side) * wide
+        place = (row[:, :, None] + (columns + side)[:, None]).flatten()
         for total, offset in zip(totals, (dx, dy), strict=True):
-            total.scatter_add_(0, place, _rounded(strength * offset).flatten())
+            total.scatter_add_(0, place, _rounded(factor * offset).flatten())
     inner = slice(side, side + size)
     along_x, along_y = (total.view(images, wide, wide)[:, inner, inner] for total in totals)
     return along_x, along_y
-
-
-_PER_SPLIT = float(np.float32(1 / _SPLIT**2))
 
 
 def _first(centres: Tensor, size: int, step: float, side: int) -> Tensor:
@@ -193,6 +227,11 @@ def _strength(square: Tensor, numbers: list[Tensor], slope: Slope) -> Tensor:
     """A g(s)."""
     strength, per_square, *_ = numbers
     return slope(square * per_square) * strength
+
+
+def _v(square: Tensor) -> Tensor:
+    """1 - r^2 / w^2, above 0 within w."""
+    return 1 - square * _PER_SPLIT
 
 
 def _polynomial(v: Tensor, numbers: list[Tensor]) -> Tensor:

@@ -1,9 +1,9 @@
 """The halos of class `sphere`: how many there are, how heavy and large, and of what profile.
 
 A preset says how many halos there are, or what fraction f_sub of the projected mass at the
-Einstein radius is in them. An isothermal lens has the convergence 1/2 there, so that halos have the mean
-convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020). They lie uniformly in a circle of
-radius R, and their number is Poisson's, of the mean
+Einstein radius is in them. An isothermal lens has the convergence 1/2 there, so that halos have
+the mean convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020). They lie uniformly in a
+circle of radius R, and their number is Poisson's, of the mean
 
     <N> = pi R^2 Sigma_cr f_sub / 2 / <m> = f_sub R^2 / (2 theta_M^2(<m>))
 

@@ -107,7 +107,7 @@ def test_tables_end_flat():
 
 def test_potential_and_convergence_belong_to_the_deflection():
     """Gradients by automatic differentiation of the table, at 200 positions."""
-    x, y = (torch.rand(2, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    x, y = torch.rand(2, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     scale, squared = torch.tensor(SCALE), torch.tensor(SQUARED)
     step = 1e-5
     halo = squared.double(), scale.double(), 6.0
