@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "ARCSEC",
+    "H0",
     "Distances",
     "angular_distances",
     "critical_density",

@@ -445,13 +445,11 @@ class TestPhysics:
                     assert (no[name] == sphere[name]).all() and (no[name] == vort[name]).all()
 
     @pytest.mark.parametrize("name", ["common_test_1", "varied", "physical"])
-    def test_nuisances_follow_one_law_in_a_set(self, name, tmp_path):
-        simulate("substructure", tmp_path, preset=name, images=600, seed=2, size=32)
-        split = open_split(tmp_path, "train")
-        targets = split.targets()
-        columns = np.column_stack(
-            [split.truth(name) for name in ("theta_e", "z_l", "z_s", "lens", "shear", "source")]
-        )
+    def test_nuisances_follow_one_law_in_a_set(self, name):
+        scenes = Substructure(name).draw("train", range(480), seed=2).scenes
+        targets = np.arange(480) % 3
+        names = ("theta_e", "z_l", "z_s", "lens", "shear", "source")
+        columns = np.array([np.hstack([scene[name] for name in names]) for scene in scenes])
         varying = columns[:, columns.std(0) > 0]
         pairs = [(0, 1), (0, 2), (1, 2)]
         for values in varying.T:
@@ -485,14 +483,14 @@ class TestPhysics:
     @pytest.mark.parametrize("target", range(3))
     def test_compensation_of_wide_halos(self, target):
         """The same for tidally cut halos and a lens off the origin; q = 1."""
-        preset = with_overrides(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.02})
+        preset = with_overrides(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.01})
         for scene in scenes_of(preset, target, 3):
             one = as_batch([scene])
             theta_e, (x0, y0) = float(scene["theta_e"]), scene["lens"][:2]
-            turn = (torch.arange(20_000, dtype=torch.float64) + 0.5) * (2 * math.pi / 20_000)
+            turn = (torch.arange(1000, dtype=torch.float64) + 0.5) * (2 * math.pi / 1000)
             cos, sin = torch.cos(turn), torch.sin(turn)
             total = 0.0
-            for c, s in zip(cos.split(200), sin.split(200), strict=True):
+            for c, s in zip(cos.split(50), sin.split(50), strict=True):
                 ax, ay = deflection(
                     with_overrides(preset, {"lens.shear": 0.0}),
                     one | {"shear": torch.zeros(1, 2, dtype=torch.float64)},
