@@ -156,7 +156,7 @@ def concentration(mass: Tensor, z: Tensor) -> Tensor:
     return 10 ** (level + slope * torch.log10(mass * (H0 / 100) / 1e12))
 
 
-def scale_radius(mass: Tensor, z: Tensor, tau: float) -> Tensor:
+def scale_radius(mass: Tensor, z: Tensor, tau: float, above: Tensor | float = 0.0) -> Tensor:
     """Scale radius of halos of some whole masses.
 
     M is what is left within the truncation of an NFW halo of the mass M_200 that has this scale
@@ -166,17 +166,19 @@ def scale_radius(mass: Tensor, z: Tensor, tau: float) -> Tensor:
         mass: Whole mass M, broadcastable float64, above 0, solar masses.
         z: Redshift of the halos, broadcastable float64.
         tau: Truncation radius over scale radius.
+        above: log10 of the concentration over its median, broadcastable float64.
 
     Returns:
         r_s, broadcast float64, Mpc.
     """
     left = tau**2 / (tau**2 + 1) ** 2 * _whole(tau)
     before = mass / left * torch.ones_like(z)
+    off = torch.exp(above * torch.tensor(math.log(10.0), dtype=torch.float64))
     for _ in range(8):  # each leaves a twelfth of the error
-        c = concentration(before, z)
+        c = concentration(before, z) * off
         before = mass / left * (torch.log1p(c) - c / (1 + c))
     density = _OVERDENSITY * critical_density(z)
-    return (3 * before / (4 * math.pi * density)) ** (1 / 3) / concentration(before, z)
+    return (3 * before / (4 * math.pi * density)) ** (1 / 3) / (concentration(before, z) * off)
 
 
 def _whole(tau: float) -> float:

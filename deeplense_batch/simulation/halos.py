@@ -41,6 +41,7 @@ __all__ = [
     "mean_counts",
     "mean_deflection",
     "most_halos",
+    "numbers_of_one",
     "per_solar_mass",
     "scales",
     "slope_of",
@@ -109,7 +110,8 @@ def draw_halos(
         random: The stream of the image.
 
     Returns:
-        Mass, x, y, (N, 3), solar masses and arcsec. Of a Poisson number the heaviest comes first.
+        Mass, x, y, (N, 3), solar masses and arcsec, and where concentrations scatter the log10 of
+        that over its median, (N, 4). Of a Poisson number the heaviest comes first.
     """
     sphere = preset.sphere
     if mean is None:
@@ -119,29 +121,39 @@ def draw_halos(
         count = min(int(random.poisson(mean)), most_halos(preset))
         masses = np.sort(sphere.mass.draw(random, count))[::-1]
     unit = theta_e if sphere.unit == "theta_e" else 1.0
-    return np.column_stack([masses, unit * sphere.place.draw(random, len(masses))])
+    columns = [masses, unit * sphere.place.draw(random, len(masses))]
+    if sphere.scatter is not None:
+        columns.append(random.normal(0.0, sphere.scatter, len(masses)))
+    return np.column_stack(columns)
 
 
-def scales(preset: Preset, mass: Tensor, squared: Tensor, z_l: Tensor, theta_e: Tensor) -> Tensor:
+def numbers_of_one(preset: Preset) -> int:
+    """How many numbers `draw_halos` draws for each halo."""
+    return 3 if preset.sphere.scatter is None else 4
+
+
+def scales(preset: Preset, halos: Tensor, squared: Tensor, z_l: Tensor, theta_e: Tensor) -> Tensor:
     """The length of each halo in which its profile is `slope_of` its preset.
 
     Arguments:
         preset: Whose profile they have.
-        mass: Their masses, (B, N) float64, solar masses; 0 is no halo.
-        squared: The same as squared Einstein radii, (B, N) float64, arcsec^2.
+        halos: As `draw_halos` draws them, (B, N, 3 or 4) float64; a mass of 0 is no halo.
+        squared: Their masses as squared Einstein radii, (B, N) float64, arcsec^2.
         z_l: Redshift of each lens, (B,) float64.
         theta_e: Einstein radius of each lens, (B,) float64, arcsec.
 
     Returns:
         Scale radius or tidal radius, (B, N) float64, arcsec; 0 where there is no halo.
     """
+    mass = halos[..., 0]
     there = mass > 0
     if preset.sphere.profile == "point":
         return there.double()
     if preset.sphere.profile == "pseudo_jaffe":
         return tidal_radii(squared, theta_e[:, None])[1]
     assert preset.sphere.truncation is not None
-    size = scale_radius(mass.clamp_min(1.0), z_l[:, None], preset.sphere.truncation)
+    above = halos[..., 3] if halos.shape[-1] > 3 else 0.0
+    size = scale_radius(mass.clamp_min(1.0), z_l[:, None], preset.sphere.truncation, above)
     to_lens = angular_distances(z_l, z_l + 1).lens
     return torch.where(there, size / to_lens[:, None] / ARCSEC, 0.0)
 

@@ -108,6 +108,11 @@ def _check_halos(preset: Preset, where: str) -> None:
             f"{where}: sphere.truncation is r_t / r_s of profile tnfw: got {sphere.truncation} "
             f"with profile {sphere.profile}"
         )
+    if sphere.scatter is not None and sphere.profile != "tnfw":
+        raise ShardError(
+            f"{where}: sphere.scatter is that of the concentrations of profile tnfw: got "
+            f"{sphere.scatter} with profile {sphere.profile}"
+        )
     if fraction is None:
         return
     radius = getattr(sphere.place, "radius", None)
@@ -158,8 +163,10 @@ def _positive_numbers(preset: Preset) -> Iterator[tuple[str, float]]:
     yield "lens.mass", preset.lens.mass
     yield "source.intensity", preset.source.intensity
     yield "pixel_scale", preset.pixel_scale
-    if preset.sphere.truncation is not None:
-        yield "sphere.truncation", preset.sphere.truncation
+    for name in ("truncation", "scatter"):
+        value = getattr(preset.sphere, name)
+        if value is not None:
+            yield f"sphere.{name}", value
     yield "camera.psf_sigma", camera.psf_sigma
     if isinstance(camera, PhotonCamera):
         yield "camera.sky", camera.sky

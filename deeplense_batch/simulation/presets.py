@@ -22,8 +22,8 @@ class away.
     `varied` with halos as cold dark matter has them: dN/dm ~ m^-1.9 from 1e6 to 1e10 solar masses
     (Springel et al. 2008), of which 0.2 to 2 % of the mass at the Einstein radius consists
     (Vegetti et al. 2014 find 0.64 %, Hsueh et al. 2020 1.2 %). Their number follows: 1,370 an
-    image on average, within three Einstein radii, from 190 to 5,400. Each is a truncated NFW halo
-    of the median concentration. A vortex weighs 1 to 4 % of `Lens.mass`.
+    image on average, within three Einstein radii, from 190 to 5,400. Each is a truncated NFW halo.
+    A vortex weighs 1 to 4 % of `Lens.mass`.
 ``null``
     `physical` without any substructure in all three classes: what a network learns here, it
     learns from something that it should not see.
@@ -109,6 +109,7 @@ class Halos:
     unit: Literal["arcsec", "theta_e"] = "arcsec"  # of the place
     profile: Literal["point", "pseudo_jaffe", "tnfw"] = "point"
     truncation: float | None = field(default=None, metadata={"new": True})  # r_t / r_s of tnfw
+    scatter: float | None = field(default=None, metadata={"new": True})  # of log10 c of tnfw
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,7 @@ PHYSICAL = replace(
         # r_t = 1.4 kpc (m / 1e7)^(1/3) (r / 50 kpc)^(2/3) of Gilman et al. 2020 is that for a halo
         # of 1e8 solar masses 70 kpc from the middle of the lens.
         truncation=6.0,
+        scatter=0.11,
     ),
     vort=replace(
         BENCHMARK.vort,

@@ -72,7 +72,7 @@ _MOST = 256  # images at once, which keep a GPU busy at any size
 def optics(preset: Preset, scenes: Scenes) -> Optics:
     """What the fields of scenes are computed from."""
     masses, line = squared_radii(preset, scenes)
-    places = scenes["halos"][..., 1:]
+    places = scenes["halos"][..., 1:3]
     if are_many(preset):
         halos = with_edges(halo_numbers(preset, scenes), slope_of(preset))
     elif preset.sphere.profile == "point":

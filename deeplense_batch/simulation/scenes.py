@@ -31,6 +31,7 @@ from deeplense_batch.simulation.halos import (
     draw_halos,
     mean_counts,
     mean_deflection,
+    numbers_of_one,
     per_solar_mass,
     scales,
 )
@@ -53,10 +54,12 @@ __all__ = [
 # One scene by name, each float64 that float32 can hold; lengths in arcsec, directions in rad,
 # masses in solar masses.
 #   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
-#   source (6,) x y radius n q phi    halos (N, 3) mass x y    vortex (5,) mass x y angle length
+#   source (6,) x y radius n q phi    vortex (5,) mass x y angle length
+#   halos (N, 3) mass x y, or (N, 4) mass x y above
 #   substructure_fraction ()    and, of a camera that reads out, snr () and exposure ()
 # Halos that are not there have no mass. The fraction is f_sub where the number of halos is drawn
-# from it, and otherwise the mass of substructure over that of the lens.
+# from it, and otherwise the mass of substructure over that of the lens. Above is the log10 of a
+# concentration over its median, of halos whose concentrations scatter.
 Scene = dict[str, NDArray[np.float64]]
 Scenes = dict[str, Tensor]  # the same with a first axis B
 
@@ -122,7 +125,7 @@ def as_batch(scenes: Sequence[Scene]) -> Scenes:
 
 
 def with_room(halos: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """Halos of a scene, (N, 3), with rows of zeros up to a number of them."""
+    """Halos of a scene, (N, 3 or 4), with rows of zeros up to a number of them."""
     return np.pad(halos, ((0, most - len(halos)), (0, 0)))
 
 
@@ -251,7 +254,7 @@ def _redshifts(numbers: Sequence[dict[str, Any]]) -> list[list[float]]:
 def _draw_substructure(
     preset: Preset, name: str, theta_e: float, abundance: _Abundance | None, random: Generator
 ) -> Scene:
-    halos, vortex = np.zeros((0, 3)), np.zeros(5)
+    halos, vortex = np.zeros((0, numbers_of_one(preset))), np.zeros(5)
     if name == "sphere":
         mean = None if abundance is None else abundance.mean
         halos = draw_halos(preset, theta_e, mean, random)
@@ -301,5 +304,5 @@ def halo_numbers(preset: Preset, scenes: Scenes) -> Tensor:
     halos = scenes["halos"]
     halos = halos[:, : int((halos[..., 0] > 0).sum(1).max())]
     squared = squared_radii(preset, scenes | {"halos": halos})[0]
-    size = scales(preset, halos[..., 0], squared, scenes["z_l"], scenes["theta_e"])
-    return torch.cat([halos[..., 1:], squared[..., None], size[..., None]], 2)
+    size = scales(preset, halos, squared, scenes["z_l"], scenes["theta_e"])
+    return torch.cat([halos[..., 1:3], squared[..., None], size[..., None]], 2)

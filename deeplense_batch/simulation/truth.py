@@ -51,7 +51,8 @@ _MEANINGS = {
     "potential": "arcsec^2",
     "image": "without noise and sky; counts, or the unit of the source's intensity",
     "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
-    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0",
+    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0; of preset physical "
+    "also the log10 of the concentration over its median",
     "substructure_fraction": "f_sub of halos drawn by it, else mass over that of the lens",
     "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
     "lens": "x, y (arcsec), axis ratio, direction (rad)",

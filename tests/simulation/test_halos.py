@@ -79,10 +79,10 @@ def test_their_number_is_poisson(thousand):
 def test_f_sub_is_found_in_the_annulus(thousand):
     """Mass within 0.8 to 1.2 Einstein radii over that of an isothermal lens, 1/2 Sigma_cr."""
     found, expected, drawn = 0.0, 0.0, 0.0
-    batch = as_batch([scene | {"halos": np.zeros((0, 3))} for scene in thousand])
+    batch = as_batch([scene | {"halos": np.zeros((0, 4))} for scene in thousand])
     surface = 1 / (math.pi * per_solar_mass(PHYSICAL, batch["z_l"], batch["z_s"]).numpy())
     for scene, critical in zip(thousand, surface, strict=True):
-        mass, x, y = scene["halos"].T
+        mass, x, y, _ = scene["halos"].T
         radius, theta_e = np.hypot(x, y), float(scene["theta_e"])
         inside = (radius > 0.8 * theta_e) & (radius < 1.2 * theta_e)
         host = 0.5 * critical * math.pi * (1.2**2 - 0.8**2) * theta_e**2
@@ -95,11 +95,18 @@ def test_f_sub_is_found_in_the_annulus(thousand):
 
 def test_places_are_uniform_and_the_heaviest_comes_first(thousand):
     share = [
-        np.hypot(*scene["halos"][:, 1:].T) ** 2 / (3 * scene["theta_e"]) ** 2
+        np.hypot(*scene["halos"][:, 1:3].T) ** 2 / (3 * scene["theta_e"]) ** 2
         for scene in thousand[:100]
     ]
     assert stats.kstest(np.concatenate(share), "uniform").pvalue > 1e-3
     assert all((np.diff(scene["halos"][:, 0]) <= 0).all() for scene in thousand)
+
+
+def test_concentrations_scatter(thousand):
+    above = np.concatenate([scene["halos"][:, 3] for scene in thousand[:100]])
+    assert stats.kstest(above / 0.11, "norm").pvalue > 1e-3
+    plain = with_overrides(PHYSICAL, {"sphere.scatter": None})
+    assert draw_scene(plain, 1, np.random.default_rng(0))["halos"].shape[1] == 3
 
 
 def test_the_mean_of_a_power_law():
@@ -128,14 +135,20 @@ def test_the_most_halos_hold_every_draw_of_every_preset():
 @pytest.mark.parametrize(("profile", "least", "most"), [("tnfw", 0.6, 0.7), ("point", 1, 1)])
 def test_scales(profile, least, most):
     """Scale radii at z = 0.5: 4.1 kpc, 0.66 arcsec, of 1e10 solar masses."""
-    changes = {"sphere.profile": profile} | (
-        {} if profile == "tnfw" else {"sphere.truncation": None}
-    )
+    changes = {"sphere.profile": profile}
+    if profile != "tnfw":
+        changes |= {"sphere.truncation": None, "sphere.scatter": None}
     preset = with_overrides(PHYSICAL, changes)
-    mass = torch.tensor([[1e10, 0.0]], dtype=torch.float64)
+    halos = torch.tensor([[[1e10, 0, 0, 0], [0.0, 0, 0, 0]]], dtype=torch.float64)
     z_l, theta_e = torch.tensor([0.5, 1.2], dtype=torch.float64).split(1)
-    found = scales(preset, mass, mass * 2.772e-12, z_l, theta_e)
+    found = scales(preset, halos, halos[..., 0] * 2.772e-12, z_l, theta_e)
     assert least <= found[0, 0] <= most and found[0, 1] == 0
+    assert torch.equal(
+        scales(preset, halos[..., :3], halos[..., 0] * 2.772e-12, z_l, theta_e), found
+    )
+    halos[0, 0, 3] = 0.2  # half as large again, and less as the mass before its truncation is more
+    denser = scales(preset, halos, halos[..., 0] * 2.772e-12, z_l, theta_e)[0, 0]
+    assert denser == found[0, 0] if profile == "point" else 0.6 < denser / found[0, 0] < 0.75
 
 
 def test_mean_deflection_is_that_of_a_dense_circle():

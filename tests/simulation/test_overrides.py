@@ -103,6 +103,7 @@ def test_every_preset_can_be_made(name):
         ({"sphere.count": None}, "fraction and sphere.count both say how many halos"),
         ({"sphere.profile": "tnfw"}, "truncation is r_t / r_s of profile tnfw: got None with"),
         ({"sphere.truncation": 6}, "got 6.0 with profile point"),
+        ({"sphere.scatter": 0.1}, "sphere.scatter is that of .* got 0.1 with profile point"),
         ({"sphere.profile": "tnfw", "sphere.truncation": 0}, "truncation: should be above 0"),
     ],
 )

@@ -29,7 +29,7 @@ from deeplense_batch.data.encoding import encode_counts
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
-from deeplense_batch.simulation.halos import most_halos
+from deeplense_batch.simulation.halos import most_halos, numbers_of_one
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import deflection, render
@@ -89,7 +89,7 @@ class TestForm:
         preset = PRESETS[json.loads((root / "manifest.json").read_text())["preset"]["name"]]
         assert (fraction[targets != 0] > 0).all() or preset.name == "null"
         assert ((split.truth("theta_e") > 0.8) & (split.truth("theta_e") < 1.8)).all()
-        assert split.truth("halos").shape == (25, most_halos(preset), 3)
+        assert split.truth("halos").shape == (25, most_halos(preset), numbers_of_one(preset))
         assert (split.truth("vortex")[targets == 2, 4] > 0).all()
 
     def test_manifest(self, root):
@@ -509,7 +509,7 @@ class TestPhysics:
         masses = [scene["vortex"][0] for scene in lines]
         assert masses == pytest.approx(fraction * 1e12, rel=1e-6)  # rounded to float32
         spheres = scenes_of(preset, 1, 20)
-        far = [np.hypot(*s["halos"][:, 1:].T).max() / s["theta_e"] for s in spheres]
+        far = [np.hypot(*s["halos"][:, 1:3].T).max() / s["theta_e"] for s in spheres]
         assert 2.9 < min(far) <= max(far) <= 3.0
 
     def test_no_preset_takes_all_of_the_ring(self):
