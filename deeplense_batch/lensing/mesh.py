@@ -98,7 +98,7 @@ def directly(
     def strength(square: Tensor, numbers: list[Tensor]) -> Tensor:
         return _strength(square, numbers, slope)
 
-    return _everywhere(x, y, halos, image, images, strength)
+    return _everywhere(x, y, halos[:, :4], image, images, strength)
 
 
 def on_grid(
@@ -137,7 +137,7 @@ def _far(
         v = _v(square)
         return torch.where(v > 0, _polynomial(v, numbers), 0.0)
 
-    whole = _everywhere(at, at[:, None], halos, image, images, beyond)
+    whole = _everywhere(at, at[:, None], halos[:, :4], image, images, beyond)
     middle = _in_squares(points, _MESH, halos, image, images, within)
     along_x, along_y = (a + b for a, b in zip(whole, middle, strict=True))
     return along_x, along_y
