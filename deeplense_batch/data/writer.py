@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_MUCH = 1 << 12  # numbers of one truth of a sample, such as a long list with room; is compressed
+
+
 def refuse_shards(root: Path) -> None:
     """Refuse to write over shards; those of a killed packing do not count.
 
@@ -316,10 +319,14 @@ class ShardWriter:
         """Write one file, but for its head and what is only known of the whole split."""
         check_room(path, sum(values.nbytes for values in arrays.values()))
         room = head_room(attributes, self.shape[0])
-        packed = {"compression": self.compression, "shuffle": True, "chunks": (1, *self.shape)}
+        packed = {"compression": self.compression, "shuffle": True}
+        sparse = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         with h5py.File(path, "w", userblock_size=room, locking=False) as file:
             for name, values in arrays.items():
-                options = packed if name == "images" and self.compression else {}
+                options: dict[str, Any] = packed if name == "images" and self.compression else {}
+                if name.startswith("truth/") and values[0].size > _MUCH:
+                    options = sparse
+                options |= {"chunks": (1, *values.shape[1:])} if options else {}
                 type_ = TEXT if name == "ids" else None
                 file.create_dataset(name, data=values, dtype=type_, **options)
             classes = np.asarray(list(self.classes), object).astype(TEXT)

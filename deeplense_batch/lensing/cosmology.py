@@ -24,8 +24,11 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "ARCSEC",
+    "H0",
     "Distances",
     "angular_distances",
+    "critical_density",
     "einstein_radius_of_dispersion",
     "einstein_radius_squared",
     "luminosity_distances_by_mistake",
@@ -102,6 +105,12 @@ def einstein_radius_of_dispersion(sigma_v: Tensor | float, distances: Distances)
         theta_E, broadcast float64, arcsec.
     """
     return 4.0 * math.pi * (sigma_v / C) ** 2 * distances.between / distances.source / ARCSEC
+
+
+def critical_density(z: Tensor) -> Tensor:
+    """Critical density 3 H^2 / (8 pi G) at redshift z, the shape of `z`, solar masses / Mpc^3."""
+    now = 3 * (H0 * 1e3) ** 2 * METRES_PER_MPC / (8 * math.pi * GM_SUN)
+    return now * (OMEGA_M * (1 + z) ** 3 + (1 - OMEGA_M))
 
 
 def _comoving_distance(z: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deeplense_batch.lensing.profiles import TINY, rotate, sie
+from deeplense_batch.lensing.tnfw import tnfw_convergence_curve, tnfw_potential_curve
 
 __all__ = [
     "line_potential",
@@ -26,6 +27,8 @@ __all__ = [
     "shear_potential",
     "sie_convergence",
     "sie_potential",
+    "tnfw_convergence",
+    "tnfw_potential",
 ]
 
 
@@ -64,6 +67,21 @@ def pseudo_jaffe_convergence(x: Tensor, y: Tensor, b: Tensor, cut: Tensor) -> Te
     """kappa = b / 2 (1 / r - 1 / s) of one halo at the origin."""
     squared = x * x + y * y + TINY
     return 0.5 * b * (torch.rsqrt(squared) - torch.rsqrt(squared + cut * cut))
+
+
+def tnfw_potential(
+    x: Tensor, y: Tensor, theta_m_squared: Tensor, scale: Tensor, tau: float
+) -> Tensor:
+    """psi of one truncated NFW halo at the origin, of a table to 2e-6 of its slope."""
+    return theta_m_squared * tnfw_potential_curve(tau)((x * x + y * y) / scale**2)
+
+
+def tnfw_convergence(
+    x: Tensor, y: Tensor, theta_m_squared: Tensor, scale: Tensor, tau: float
+) -> Tensor:
+    """kappa of one truncated NFW halo at the origin, of a table to 1e-6."""
+    kappa = tnfw_convergence_curve(tau)((x * x + y * y) / scale**2)
+    return theta_m_squared / scale**2 * kappa
 
 
 def line_potential(

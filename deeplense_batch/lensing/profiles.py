@@ -11,7 +11,7 @@ broadcast against each other: the columns x as (1, 1, W), the rows y as (1, H, 1
 (its mean there, zero, for the round and elliptical profiles).
 
 Fields of many masses can be added up in float32 by operations that IEEE 754 rounds in one way only
-(+ - * /, one library call each, and `_root`): half the time, and the same bits on every processor.
+(+ - * /, one library call each, and `root`): half the time, and the same bits on every processor.
 
 References:
     Kormann, Schneider and Bartelmann 1994, A&A 284, 285 (isothermal ellipsoid); Keeton 2002,
@@ -35,6 +35,7 @@ __all__ = [
     "points_on_line",
     "pseudo_jaffe",
     "pseudo_jaffe_slope",
+    "root",
     "rotate",
     "shear",
     "sie",
@@ -164,7 +165,7 @@ def pseudo_jaffe_slope(r: Tensor, b: Tensor, cut: Tensor) -> Tensor:
         b: Deflection in the middle, broadcastable float, arcsec.
         cut: Tidal radius r_t, broadcastable float, arcsec.
     """
-    return 2 * b * cut / ((r + cut + _root(r * r + cut * cut)) * r)
+    return 2 * b * cut / ((r + cut + root(r * r + cut * cut)) * r)
 
 
 def pseudo_jaffe(
@@ -193,7 +194,7 @@ def pseudo_jaffe(
     def deflections(cx: Tensor, cy: Tensor, *halo: Tensor) -> tuple[Tensor, Tensor]:
         dx, dy = (x - cx).to(dtype), (y - cy).to(dtype)
         scale, radius = (v.to(dtype) for v in halo)
-        slope = pseudo_jaffe_slope(_root(dx * dx + (dy * dy + TINY)), scale, radius)
+        slope = pseudo_jaffe_slope(root(dx * dx + (dy * dy + TINY)), scale, radius)
         return slope * dx, slope * dy
 
     return _summed(deflections, centre_x, centre_y, b, cut)
@@ -286,7 +287,7 @@ def rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     return cos * x + sin * y, cos * y - sin * x
 
 
-def _root(values: Tensor) -> Tensor:
+def root(values: Tensor) -> Tensor:
     """Square root, correctly rounded on every machine.
 
     torch leaves it to MKL on x86, whose last digit is wrong in one to seventeen of a hundred

@@ -131,6 +131,15 @@ class PowerLaw(Bounded):
             "exponent should not be -1, nor below it with a low of 0",
         )
 
+    @property
+    def mean(self) -> float:
+        """The mean value."""
+        return self._integral(self.exponent + 1) / self._integral(self.exponent)
+
+    def _integral(self, exponent: float) -> float:
+        k = exponent + 1
+        return (self.high**k - self.low**k) / k if k else math.log(self.high / self.low)
+
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         k = self.exponent + 1
         return (self.low**k + random.random(count) * (self.high**k - self.low**k)) ** (1 / k)
@@ -218,7 +227,8 @@ def as_json(part: object) -> Any:
     """Settings as JSON: a mapping for each dataclass, with its class where that can be drawn from.
 
     A distribution is marked by ``law``, a position by ``place``; a field is called what its
-    metadata says, if it has a ``json`` name of its own.
+    metadata says, if it has a ``json`` name of its own, and is left out at None if it is ``new``:
+    sets that were made before it was there are described as they were.
     """
     if isinstance(part, tuple):
         return [as_json(item) for item in part]
@@ -227,6 +237,7 @@ def as_json(part: object) -> Any:
     fields = {
         f.metadata.get("json", f.name): as_json(getattr(part, f.name))
         for f in dataclasses.fields(part)
+        if not (f.metadata.get("new") and getattr(part, f.name) is None)
     }
     if not hasattr(part, "draw"):
         return fields

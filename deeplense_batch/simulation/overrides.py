@@ -15,8 +15,10 @@ from deeplense_batch.simulation.distributions import (
     Fixed,
     Polar,
     Position,
+    PowerLaw,
     Uniform,
 )
+from deeplense_batch.simulation.halos import most_halos
 from deeplense_batch.simulation.presets import PhotonCamera, Preset
 
 __all__ = ["check_preset", "with_overrides"]
@@ -24,6 +26,7 @@ __all__ = ["check_preset", "with_overrides"]
 _DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
 _POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
+_MOST_HALOS = 20_000  # in one image
 _FIXED = {"name", "version", "known_faults"}  # these describe the preset and are not overridden
 
 
@@ -57,6 +60,7 @@ def check_preset(preset: Preset, size: int) -> None:
         if not 0 < value < math.inf:
             raise ShardError(f"{where}: {name}: should be above 0, got {value:g}")
     _check_masses(preset, where)
+    _check_halos(preset, where)
     for name, distribution, least, most in _bounded(preset):
         low, high = distribution.range
         if not (low <= high and least <= low and high <= most):
@@ -77,17 +81,57 @@ def _check_redshifts(preset: Preset, where: str) -> None:
 
 def _check_masses(preset: Preset, where: str) -> None:
     """Refuse substructure as heavy as the lens that it is taken from."""
-    most_in_halos = preset.sphere.count.range[1] * preset.sphere.mass.range[1]
-    shares = {"sphere": most_in_halos / preset.lens.mass}
-    shares["vort"] = preset.vort.mass.range[1] / preset.lens.mass
-    if preset.fraction is not None:
-        shares = {"fraction": preset.fraction.range[1]}
+    sphere, fraction = preset.sphere, preset.fraction
+    shares = {"vort": preset.vort.mass.range[1] / preset.lens.mass}
+    if fraction is not None:
+        shares |= {"fraction": fraction.range[1]}
+    elif sphere.count is not None:
+        shares |= {"sphere": sphere.count.range[1] * sphere.mass.range[1] / preset.lens.mass}
     for name, share in shares.items():
         if share >= 1 and preset.budget != "added":
             raise ShardError(
                 f"{where}: {name}: up to {share:.3g} of the lens in substructure leaves no lens; "
                 "it should stay below 1"
             )
+
+
+def _check_halos(preset: Preset, where: str) -> None:
+    """Refuse halos whose number is not said, or said twice, or whose profile is not whole."""
+    sphere, fraction = preset.sphere, preset.fraction
+    if (sphere.count is None) == (fraction is None):
+        raise ShardError(
+            f"{where}: fraction and sphere.count both say how many halos there are: one of them "
+            "should be null, and the other not"
+        )
+    if (sphere.truncation is None) != (sphere.profile != "tnfw"):
+        raise ShardError(
+            f"{where}: sphere.truncation is r_t / r_s of profile tnfw: got {sphere.truncation} "
+            f"with profile {sphere.profile}"
+        )
+    if sphere.scatter is not None and sphere.profile != "tnfw":
+        raise ShardError(
+            f"{where}: sphere.scatter is that of the concentrations of profile tnfw: got "
+            f"{sphere.scatter} with profile {sphere.profile}"
+        )
+    if fraction is None:
+        return
+    radius = getattr(sphere.place, "radius", None)
+    if not isinstance(radius, PowerLaw) or (radius.exponent, radius.low) != (1.0, 0.0):
+        raise ShardError(
+            f"{where}: sphere.place: halos drawn by a fraction of the mass lie uniformly in a "
+            "circle: {place: Polar, radius: {law: PowerLaw, exponent: 1, low: 0, high: ...}}"
+        )
+    if not isinstance(sphere.mass, PowerLaw) or sphere.mass.low <= 0:
+        raise ShardError(
+            f"{where}: sphere.mass: halos drawn by a fraction of the mass have the masses of a "
+            "PowerLaw with a low above 0"
+        )
+    low, high = fraction.range
+    if 0 <= low <= high < 1 and most_halos(preset) > _MOST_HALOS:
+        raise ShardError(
+            f"{where}: fraction: up to {high:g} of the mass in halos would be up to "
+            f"{most_halos(preset)} of them, expected {_MOST_HALOS} at most; raise sphere.mass.low"
+        )
 
 
 def _check_blur(preset: Preset, size: int, where: str) -> None:
@@ -119,6 +163,10 @@ def _positive_numbers(preset: Preset) -> Iterator[tuple[str, float]]:
     yield "lens.mass", preset.lens.mass
     yield "source.intensity", preset.source.intensity
     yield "pixel_scale", preset.pixel_scale
+    for name in ("truncation", "scatter"):
+        value = getattr(preset.sphere, name)
+        if value is not None:
+            yield f"sphere.{name}", value
     yield "camera.psf_sigma", camera.psf_sigma
     if isinstance(camera, PhotonCamera):
         yield "camera.sky", camera.sky
@@ -135,7 +183,8 @@ def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]
     yield "source.q", preset.source.q, 0.01, 1.0
     yield "source.n", preset.source.n, 0.37, 10.0
     yield "source.radius", preset.source.radius, tiny, math.inf
-    yield "sphere.count", preset.sphere.count, 1.0, 10_000.0
+    if preset.sphere.count is not None:
+        yield "sphere.count", preset.sphere.count, 1.0, 10_000.0
     yield "sphere.mass", preset.sphere.mass, 0.0, math.inf
     yield "vort.mass", preset.vort.mass, 0.0, math.inf
     yield "vort.length", preset.vort.length, tiny, math.inf
@@ -179,12 +228,12 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         if value in get_args(hint):
             return value
         raise ShardError(f"{where}: got {value!r}; {nearest(str(value), get_args(hint))}")
-    if hint is float and _is_number(value) and math.isfinite(value):
+    if float in kinds and _is_number(value) and math.isfinite(value):
         return float(value)
     if int in kinds and _is_number(value) and value == int(value) and value > 0:
         return int(value)
     expected = "a whole number above 0" if int in kinds else "one of its fields"
-    expected = "a number" if hint is float else expected
+    expected = "a number" if float in kinds else expected
     raise ShardError(f"{where}: expected {expected}, got {value!r}")
 
 

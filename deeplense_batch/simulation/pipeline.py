@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -243,5 +244,10 @@ def _pinned(memory: mmap, device: torch.device) -> Iterator[None]:
 
 
 def _joined(parts: Sequence[Optics]) -> Optics:
-    """Optics of batches as those of one."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    """Optics of batches as those of one; of halos, each batch has as many as it needs."""
+    most = max(part["halos"].shape[1] for part in parts)
+    padded = [
+        part | {"halos": F.pad(part["halos"], (0, 0, 0, most - part["halos"].shape[1]))}
+        for part in parts
+    ]
+    return {name: torch.cat([part[name] for part in padded]) for name in padded[0]}

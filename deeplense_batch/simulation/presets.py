@@ -19,8 +19,11 @@ class away.
 ``varied``
     `benchmark` with a lens and a source that vary from image to image.
 ``physical``
-    `varied` with halos as cold dark matter has them: masses p(m) ~ m^-1.9, tidally cut profiles,
-    and 1 to 4 % of the mass in substructure, drawn from one distribution for both classes.
+    `varied` with halos as cold dark matter has them: dN/dm ~ m^-1.9 from 1e6 to 1e10 solar masses
+    (Springel et al. 2008), of which 0.2 to 2 % of the mass at the Einstein radius consists
+    (Vegetti et al. 2014 find 0.64 %, Hsueh et al. 2020 1.2 %). Their number follows: 1,370 an
+    image on average, within three Einstein radii, from 190 to 5,400. Each is a truncated NFW halo.
+    A vortex weighs 1 to 4 % of `Lens.mass`.
 ``null``
     `physical` without any substructure in all three classes: what a network learns here, it
     learns from something that it should not see.
@@ -29,7 +32,9 @@ Masses are solar masses, angles on the sky arcsec, directions rad counted from x
 
 References:
     Alexander et al. 2020, ApJ 893, 15 (arXiv:1909.07346), and 2021, arXiv:2008.12731 (the classes
-    and the set); github.com/mwt5345/DeepLenseSim (Model I).
+    and the set); github.com/mwt5345/DeepLenseSim (Model I). Springel et al. 2008, MNRAS 391, 1685;
+    Vegetti et al. 2014, MNRAS 442, 2017; Hsueh et al. 2020, MNRAS 492, 3047 (arXiv:1905.04182);
+    Gilman et al. 2020, MNRAS 491, 6077 (truncation).
 """
 
 from __future__ import annotations
@@ -44,7 +49,6 @@ from deeplense_batch.simulation.distributions import (
     Fixed,
     LogUniform,
     Normal,
-    Poisson,
     Polar,
     Position,
     PowerLaw,
@@ -99,11 +103,13 @@ class Source:
 class Halos:
     """Substructure of class `sphere`."""
 
-    count: Distribution
+    count: Distribution | None  # None: as many as `Preset.fraction` asks for
     mass: Distribution
     place: Position  # around the lens
     unit: Literal["arcsec", "theta_e"] = "arcsec"  # of the place
-    profile: Literal["point", "pseudo_jaffe"] = "point"
+    profile: Literal["point", "pseudo_jaffe", "tnfw"] = "point"
+    truncation: float | None = field(default=None, metadata={"new": True})  # r_t / r_s of tnfw
+    scatter: float | None = field(default=None, metadata={"new": True})  # of log10 c of tnfw
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,8 @@ class Preset:
     sphere: Halos
     vort: Vortex
     camera: PhotonCamera | ReadoutCamera
-    # Total mass of substructure as a share of `lens.mass`, to which the masses drawn are scaled;
-    # None: they are not scaled.
+    # f_sub, the share of the projected mass at the Einstein radius that is in halos, from which
+    # their number is drawn (`halos`); None: `sphere.count` says it.
     fraction: Distribution | None = None
     # Faults of the imitated generator, kept on purpose.
     known_faults: tuple[str, ...] = field(default=(), metadata={"json": "slips"})
@@ -305,18 +311,32 @@ VARIED = replace(
 PHYSICAL = replace(
     VARIED,
     name="physical",
-    fraction=LogUniform(0.01, 0.04),
+    version=3,
+    fraction=LogUniform(0.002, 0.02),
     sphere=Halos(
-        count=Poisson(25.0, most=60),
+        count=None,
         mass=PowerLaw(-1.9, 1e6, 1e10),
-        place=Polar(PowerLaw(1.0, 0.0, 1.6)),
+        place=Polar(PowerLaw(1.0, 0.0, 3.0)),  # uniform in area, beyond every arc
         unit="theta_e",
-        profile="pseudo_jaffe",
+        profile="tnfw",
+        # r_t = 1.4 kpc (m / 1e7)^(1/3) (r / 50 kpc)^(2/3) of Gilman et al. 2020 is that for a halo
+        # of 1e8 solar masses 70 kpc from the middle of the lens.
+        truncation=6.0,
+        scatter=0.11,
     ),
-    vort=replace(BENCHMARK.vort, centre=Cartesian(Normal(0.0, 0.5), Normal(0.0, 0.5))),
+    vort=replace(
+        BENCHMARK.vort,
+        mass=LogUniform(1e10, 4e10),
+        centre=Cartesian(Normal(0.0, 0.5), Normal(0.0, 0.5)),
+    ),
 )
 
-NULL = replace(PHYSICAL, name="null", fraction=Fixed(0.0))
+NULL = replace(
+    PHYSICAL,
+    name="null",
+    fraction=Fixed(0.0),
+    vort=replace(PHYSICAL.vort, mass=Fixed(0.0)),
+)
 
 PRESETS = {
     preset.name: preset for preset in (COMMON_TEST_1, BENCHMARK, PARITY, VARIED, PHYSICAL, NULL)

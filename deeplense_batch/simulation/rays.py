@@ -8,8 +8,8 @@ with A the camera's matrix. Images are the same on every machine and device, to 
 
 - what is computed for a scene and not for a pixel (`optics`) is computed on the processor;
 - fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
-  754 rounds in one way only. Counts drawn from them differ where the last digit of a float64
-  decides: by estimate, in one of 1e12 pixels;
+  754 rounds in one way only (`lensing.mesh` has those over thousands). Counts drawn from them
+  differ where the last digit of a float64 decides: by estimate, in one of 1e12 pixels;
 - no product of matrices has float32 operands. TF32 concerns nothing else, so that neither
   ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`` of a container nor `torch.set_float32_matmul_precision`
   changes an image.
@@ -30,6 +30,7 @@ from torch import Tensor
 from deeplense_batch.data.room import Room
 from deeplense_batch.lensing.camera import blurred, camera_matrix, fine_grid, kernel_matrix
 from deeplense_batch.lensing.light import sersic
+from deeplense_batch.lensing.mesh import LIGHT, directly, on_grid, with_edges
 from deeplense_batch.lensing.profiles import (
     line_mass,
     point_masses,
@@ -40,8 +41,9 @@ from deeplense_batch.lensing.profiles import (
     sis,
     tidal_radii,
 )
+from deeplense_batch.simulation.halos import are_many, slope_of
 from deeplense_batch.simulation.presets import PhotonCamera, Preset
-from deeplense_batch.simulation.scenes import Scenes, lens_radius, squared_radii
+from deeplense_batch.simulation.scenes import Scenes, halo_numbers, lens_radius, squared_radii
 
 __all__ = [
     "Optics",
@@ -57,7 +59,8 @@ __all__ = [
 # directions in rad, masses as squared Einstein radii.
 #   radius (B,) of the smooth lens    lens (B, 4) x y q phi    shear (B, 2) g1 g2
 #   source (B, 6) x y radius n q phi
-#   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile
+#   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile, or, of many halos,
+#   (B, N, 6) as `lensing.mesh` has them, as many as the scene with the most has
 #   vortex (B, 5) x y angle length mass, or (B, P, 3) x y mass of its points
 Optics = dict[str, Tensor]
 
@@ -69,13 +72,17 @@ _MOST = 256  # images at once, which keep a GPU busy at any size
 def optics(preset: Preset, scenes: Scenes) -> Optics:
     """What the fields of scenes are computed from."""
     masses, line = squared_radii(preset, scenes)
-    if preset.sphere.profile == "point":
-        radii = masses[..., None]
+    places = scenes["halos"][..., 1:3]
+    if are_many(preset):
+        halos = with_edges(halo_numbers(preset, scenes), slope_of(preset))
+    elif preset.sphere.profile == "point":
+        halos = torch.cat([places, masses[..., None]], 2)
     else:
         radii = torch.stack(tidal_radii(masses, scenes["theta_e"][:, None]), 2)
+        halos = torch.cat([places, radii], 2)
     return {name: scenes[name] for name in ("lens", "shear", "source")} | {
         "radius": lens_radius(preset, scenes),
-        "halos": torch.cat([scenes["halos"][..., 1:], radii], 2),
+        "halos": halos,
         "vortex": _vortex_numbers(preset.vort.points, scenes["vortex"], line),
     }
 
@@ -108,8 +115,9 @@ def render(
 def _rendered(preset: Preset, batch: Optics, size: int, device: torch.device) -> Tensor:
     """As `render`; nothing in it waits for a GPU."""
     x, y = _grid(size, preset.pixel_scale, preset.supersampling, device)
-    there = _on_device(batch, x)
-    alpha_x, alpha_y = _deflection(preset, there, x, y)
+    there = _on_device(preset, batch, x)
+    step = preset.pixel_scale / preset.supersampling
+    alpha_x, alpha_y = _deflection(preset, there, x, y, step)
     sky = _light(preset, there.numbers["source"], x - alpha_x, y - alpha_y)
     return blurred(sky, _blur(preset, size))
 
@@ -157,7 +165,7 @@ def source_light(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> Tensor
 
 
 def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Deflection by everything in a scene.
+    """Deflection by everything in a scene; each of its halos is summed up at each position.
 
     Arguments:
         preset: What the scenes were drawn from.
@@ -168,12 +176,12 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
     Returns:
         alpha_x, alpha_y: (B, H, W) of the type of `x`, arcsec.
     """
-    return _deflection(preset, _on_device(optics(preset, scenes), x), x, y)
+    return _deflection(preset, _on_device(preset, optics(preset, scenes), x), x, y)
 
 
 def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection by the smooth lens and the shear alone; the rest as `deflection`."""
-    return _smooth_deflection(_on_device(optics(preset, scenes), x), x, y)
+    return _smooth_deflection(_on_device(preset, optics(preset, scenes), x), x, y)
 
 
 class _There(NamedTuple):
@@ -184,15 +192,17 @@ class _There(NamedTuple):
     is_round: bool  # all lenses are
 
 
-def _on_device(batch: Optics, like: Tensor) -> _There:
+_ROWS = " rows"
+
+
+def _on_device(preset: Preset, batch: Optics, like: Tensor) -> _There:
     """Bring the numbers of a batch to its fields, by one copy, for which nothing waits."""
-    parts = dict(batch)
-    for name in ("halos", "vortex"):
-        mass = batch[name][..., -1].flatten(1) if batch[name].ndim == 3 else batch[name][:, -1:]
-        rows = torch.nonzero(mass.sum(1))[:, 0]
-        parts[name], parts[f"{name} rows"] = batch[name][rows], rows.double()
-        if name == "halos":
-            parts[name] = parts[name][:, mass.sum(0) > 0]
+    parts = dict(batch) | _with_rows("vortex", batch["vortex"])
+    if are_many(preset):
+        del parts["halos"]
+        parts |= _listed(batch["halos"])
+    else:
+        parts |= _with_rows("halos", batch["halos"])
     flat = torch.cat([part.flatten() for part in parts.values()])
     if like.device.type == "cuda":
         flat = flat.pin_memory()
@@ -202,18 +212,71 @@ def _on_device(batch: Optics, like: Tensor) -> _There:
         name: values.view(part.shape)
         for (name, part), values in zip(parts.items(), split, strict=True)
     }
-    rows_there = {name: there.pop(f"{name} rows").long() for name in ("halos", "vortex")}
-    return _There(there, rows_there, bool((batch["lens"][:, 2] == 1).all()))
+    rows = {n.removesuffix(_ROWS): there.pop(n).long() for n in parts if n.endswith(_ROWS)}
+    return _There(there, rows, bool((batch["lens"][:, 2] == 1).all()))
 
 
-def _deflection(preset: Preset, there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _with_rows(name: str, masses: Tensor) -> dict[str, Tensor]:
+    """Masses, (B, N, k) or one of (B, k), of the images that have some, and which those are."""
+    mass = masses[..., -1].flatten(1) if masses.ndim == 3 else masses[:, -1:]
+    rows = torch.nonzero(mass.sum(1))[:, 0]
+    used = masses[rows]
+    if name == "halos":
+        used = used[:, mass.sum(0) > 0]
+    return {name: used, name + _ROWS: rows.double()}
+
+
+def _listed(halos: Tensor) -> dict[str, Tensor]:
+    """Many halos of the images that have some as two lists: those that a mesh takes, and others.
+
+    The rows of a list are numbers of those images, from 0 on.
+    """
+    there = halos[..., 2] > 0
+    rows = torch.nonzero(there.any(1))[:, 0]
+    image = torch.nonzero(there[rows])[:, 0].double()
+    each = halos[there]
+    light = each[:, 2] <= LIGHT
+    lists = {"halos" + _ROWS: rows.double()}
+    for name, some in (("light", light), ("heavy", ~light)):
+        lists |= {name: each[some], name + _ROWS: image[some]}
+    return lists
+
+
+def _deflection(
+    preset: Preset, there: _There, x: Tensor, y: Tensor, grid: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `deflection`; on the grid of a camera, by its spacing, with a mesh for many halos."""
     totals = _smooth_deflection(there, x, y)
-    for name, of in (("halos", _halo_deflection), ("vortex", _vortex_deflection)):
-        rows, numbers = there.rows[name], there.numbers[name]
-        if len(rows):
-            for total, field in zip(totals, of(preset, x, y, numbers), strict=True):
-                total.index_add_(0, rows, field.to(total))
+    if len(there.rows["halos"]):
+        if are_many(preset):
+            field = _many_halos(preset, there, x, y, grid)
+        else:
+            field = _halo_deflection(preset, x, y, there.numbers["halos"])
+        _add(totals, there.rows["halos"], field)
+    if len(there.rows["vortex"]):
+        field = _vortex_deflection(preset, x, y, there.numbers["vortex"])
+        _add(totals, there.rows["vortex"], field)
     return totals
+
+
+def _add(totals: tuple[Tensor, Tensor], rows: Tensor, field: tuple[Tensor, Tensor]) -> None:
+    for total, part in zip(totals, field, strict=True):
+        total.index_add_(0, rows, part.to(total))
+
+
+def _many_halos(
+    preset: Preset, there: _There, x: Tensor, y: Tensor, grid: float | None
+) -> tuple[Tensor, Tensor]:
+    """Deflection of the images that have halos."""
+    images, slope = len(there.rows["halos"]), slope_of(preset)
+    lists = [(there.numbers[name], there.rows[name]) for name in ("heavy", "light")]
+    fields = [directly(x, y, *lists[0], images, slope)]
+    if grid is None:
+        fields.append(directly(x, y, *lists[1], images, slope))
+    else:
+        fields.append(on_grid(x.shape[2], grid, *lists[1], images, slope))
+    along_x, along_y = (sum(parts) for parts in zip(*fields, strict=True))
+    return along_x, along_y
 
 
 def _smooth_deflection(there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

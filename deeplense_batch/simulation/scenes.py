@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,13 +25,16 @@ from torch import Tensor
 
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import photon_counts, readout_counts
-from deeplense_batch.lensing.cosmology import (
-    angular_distances,
-    einstein_radius_squared,
-    luminosity_distances_by_mistake,
-)
-from deeplense_batch.lensing.profiles import line_share_inside, pseudo_jaffe_slope, tidal_radii
+from deeplense_batch.lensing.profiles import line_share_inside
 from deeplense_batch.simulation.distributions import draw_one, rounded
+from deeplense_batch.simulation.halos import (
+    draw_halos,
+    mean_counts,
+    mean_deflection,
+    numbers_of_one,
+    per_solar_mass,
+    scales,
+)
 from deeplense_batch.simulation.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
 
 __all__ = [
@@ -40,24 +43,36 @@ __all__ = [
     "as_batch",
     "draw_scene",
     "draw_scenes",
+    "halo_numbers",
     "lens_radius",
     "observe",
     "squared_radii",
+    "with_room",
     "without_substructure",
 ]
 
 # One scene by name, each float64 that float32 can hold; lengths in arcsec, directions in rad,
 # masses in solar masses.
 #   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
-#   source (6,) x y radius n q phi    halos (N, 3) mass x y    vortex (5,) mass x y angle length
+#   source (6,) x y radius n q phi    vortex (5,) mass x y angle length
+#   halos (N, 3) mass x y, or (N, 4) mass x y above
 #   substructure_fraction ()    and, of a camera that reads out, snr () and exposure ()
-# Halos that are not there have no mass.
+# Halos that are not there have no mass. The fraction is f_sub where the number of halos is drawn
+# from it, and otherwise the mass of substructure over that of the lens. Above is the log10 of a
+# concentration over its median, of halos whose concentrations scatter.
 Scene = dict[str, NDArray[np.float64]]
 Scenes = dict[str, Tensor]  # the same with a first axis B
 
+
+class _Abundance(NamedTuple):
+    """Of the halos of a scene."""
+
+    fraction: float  # f_sub
+    mean: float  # number
+
+
 _LEAST_LENS = 0.8  # of the Einstein radius, left to a lens that pays for its substructure
 _TRIES = 100
-_RING = 1024  # points on the circle over which the deflection of wide halos is averaged
 
 
 def draw_scene(preset: Preset, target: int, random: Generator) -> Scene:
@@ -82,14 +97,13 @@ def draw_scenes(
         ShardError: Substructure takes too much of a lens, however often it is drawn.
     """
     numbers = _draw_smooth(preset, streams)
-    fraction = preset.fraction
-    shares = [None if fraction is None else draw_one(fraction, stream) for stream in streams]
+    abundances = _draw_abundances(preset, numbers, streams)
     scenes = [{name: rounded(value) for name, value in own.items()} for own in numbers]
     undone = list(range(len(scenes)))
     for _ in range(_TRIES):
         for i in undone:
             name, theta_e = CLASSES[targets[i]], numbers[i]["theta_e"]
-            drawn = _draw_substructure(preset, name, theta_e, shares[i], streams[i])
+            drawn = _draw_substructure(preset, name, theta_e, abundances[i], streams[i])
             scenes[i] |= {name: rounded(value) for name, value in drawn.items()}
         undone = [i for i in undone if _takes_mass(preset, scenes[i])]
         if undone:
@@ -105,7 +119,14 @@ def draw_scenes(
 
 def as_batch(scenes: Sequence[Scene]) -> Scenes:
     """Scenes of one preset as a batch of float64 tensors."""
-    return {name: torch.from_numpy(np.stack([s[name] for s in scenes])) for name in scenes[0]}
+    most = max(len(scene["halos"]) for scene in scenes)
+    padded = [scene | {"halos": with_room(scene["halos"], most)} for scene in scenes]
+    return {name: torch.from_numpy(np.stack([s[name] for s in padded])) for name in padded[0]}
+
+
+def with_room(halos: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Halos of a scene, (N, 3 or 4), with rows of zeros up to a number of them."""
+    return np.pad(halos, ((0, most - len(halos)), (0, 0)))
 
 
 def without_substructure(scenes: Scenes) -> Scenes:
@@ -123,37 +144,14 @@ def lens_radius(preset: Preset, scenes: Scenes) -> Tensor:
         return theta_e * torch.sqrt(1 - scenes["substructure_fraction"])
     if preset.budget == "added":
         return theta_e
-    halos, vortex = squared_radii(preset, scenes)
+    _, vortex = squared_radii(preset, scenes)
     centre = scenes["lens"][:, :2]
-    x, y = (scenes["halos"][..., 1:] - centre[:, None]).unbind(2)
+    halos = halo_numbers(preset, scenes)
+    halos[..., :2] -= centre[:, None]
     _, line_x, line_y, angle, length = scenes["vortex"].unbind(1)
     share = line_share_inside(theta_e, line_x - centre[:, 0], line_y - centre[:, 1], angle, length)
     line = torch.where(vortex > 0, vortex * share, 0.0) / theta_e
-    return theta_e - line - _mean_deflection(preset, x, y, halos, theta_e)
-
-
-def _mean_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor, ring: Tensor) -> Tensor:
-    """Mean radial deflection of halos over a circle, (B,) float64, arcsec.
-
-    Arguments:
-        preset: Whose profile they have.
-        x, y: Their positions from the middle of the circle, (B, N) float64, arcsec.
-        halos: Their squared Einstein radii, (B, N) float64, arcsec^2.
-        ring: Radius of the circle, (B,) float64, arcsec.
-    """
-    if preset.sphere.profile == "point":  # Gauss's law
-        return torch.where(torch.hypot(x, y) < ring[:, None], halos, 0.0).sum(1) / ring
-    turn = (torch.arange(_RING, dtype=torch.float64) + 0.5) * (2 * torch.pi / _RING)
-    cos, sin = torch.cos(turn), torch.sin(turn)
-    total = torch.zeros_like(ring)
-    for row in torch.nonzero(halos.sum(1))[:, 0]:
-        used = halos[row] > 0
-        dx = ring[row] * cos - x[row, used, None]
-        dy = ring[row] * sin - y[row, used, None]
-        b, cut = tidal_radii(halos[row, used, None], ring[row])
-        slope = pseudo_jaffe_slope(torch.hypot(dx, dy), b, cut)
-        total[row] = (slope * (dx * cos + dy * sin)).sum()
-    return total / _RING
+    return theta_e - line - mean_deflection(preset, halos, theta_e)
 
 
 def observe(
@@ -213,7 +211,7 @@ def _draw_smooth(preset: Preset, streams: Sequence[Generator]) -> list[dict[str,
     """Draw all numbers of scenes but those of their substructure."""
     numbers = [_draw_numbers(preset, stream) for stream in streams]
     if preset.lens.theta_e is None:
-        radii = _mass_radii(preset, *([own[z] for own in numbers] for z in ("z_l", "z_s")))
+        radii = _mass_radii(preset, *_redshifts(numbers))
         for own, radius in zip(numbers, radii, strict=True):
             own["theta_e"] = radius
     return numbers
@@ -236,27 +234,38 @@ def _draw_numbers(preset: Preset, random: Generator) -> dict[str, Any]:
     return numbers
 
 
+def _draw_abundances(
+    preset: Preset, numbers: Sequence[dict[str, Any]], streams: Sequence[Generator]
+) -> list[_Abundance | None]:
+    """Draw f_sub of each scene; None where the preset says the number of halos itself."""
+    if preset.fraction is None:
+        return [None] * len(numbers)
+    fractions = [draw_one(preset.fraction, stream) for stream in streams]
+    means = mean_counts(
+        preset, fractions, [own["theta_e"] for own in numbers], _redshifts(numbers)
+    )
+    return [*map(_Abundance, fractions, means)]
+
+
+def _redshifts(numbers: Sequence[dict[str, Any]]) -> list[list[float]]:
+    return [[own[z] for own in numbers] for z in ("z_l", "z_s")]
+
+
 def _draw_substructure(
-    preset: Preset, name: str, theta_e: float, share: float | None, random: Generator
+    preset: Preset, name: str, theta_e: float, abundance: _Abundance | None, random: Generator
 ) -> Scene:
-    most = int(preset.sphere.count.range[1])
-    halos, vortex = np.zeros((most, 3)), np.zeros(5)
+    halos, vortex = np.zeros((0, numbers_of_one(preset))), np.zeros(5)
     if name == "sphere":
-        sphere = preset.sphere
-        count = int(draw_one(sphere.count, random))
-        halos[:count, 0] = sphere.mass.draw(random, count)
-        unit = theta_e if sphere.unit == "theta_e" else 1.0
-        halos[:count, 1:] = unit * sphere.place.draw(random, count)
+        mean = None if abundance is None else abundance.mean
+        halos = draw_halos(preset, theta_e, mean, random)
     elif name == "vort":
         line = preset.vort
         vortex[0] = draw_one(line.mass, random)
         vortex[1:3] = line.centre.draw(random, 1)[0]
         vortex[3:] = draw_one(line.angle, random), draw_one(line.length, random)
-    total = halos[:, 0].sum() + vortex[0]
-    if share is not None and total:
-        for masses in (halos[:, 0], vortex[:1]):
-            masses *= share * preset.lens.mass / total
     fraction = (halos[:, 0].sum() + vortex[0]) / preset.lens.mass
+    if name == "sphere" and abundance is not None:
+        fraction = abundance.fraction
     return {"halos": halos, "vortex": vortex, "substructure_fraction": np.asarray(fraction)}
 
 
@@ -266,25 +275,34 @@ def _takes_mass(preset: Preset, scene: Scene) -> bool:
 
 
 def _leave_a_lens(preset: Preset, scenes: Sequence[Scene]) -> list[bool]:
-    """Whether enough lens mass remains in each scene."""
+    """Whether enough lens mass remains in each scene; mostly it does wherever the halos are."""
     batch = as_batch(scenes)
+    halos, vortex = squared_radii(preset, batch)
+    if (halos.sum(1) + vortex <= (1 - _LEAST_LENS) * batch["theta_e"] ** 2).all():
+        return [True] * len(scenes)
     return (lens_radius(preset, batch) >= _LEAST_LENS * batch["theta_e"]).tolist()
 
 
 def _mass_radii(preset: Preset, z_l: Sequence[float], z_s: Sequence[float]) -> list[float]:
     """Einstein radii of the whole mass of the lens as a point, arcsec."""
     redshifts = (torch.tensor(z, dtype=torch.float64) for z in (z_l, z_s))
-    squares = _per_solar_mass(preset, *redshifts) * preset.lens.mass
+    squares = per_solar_mass(preset, *redshifts) * preset.lens.mass
     return [square**0.5 for square in squares.tolist()]
 
 
 def squared_radii(preset: Preset, scenes: Scenes) -> tuple[Tensor, Tensor]:
     """Squared Einstein radii of halos, (B, N), and of vortices, (B,), float64, arcsec^2."""
-    per_mass = _per_solar_mass(preset, scenes["z_l"], scenes["z_s"])
+    per_mass = per_solar_mass(preset, scenes["z_l"], scenes["z_s"])
     return scenes["halos"][..., 0] * per_mass[:, None], scenes["vortex"][:, 0] * per_mass
 
 
-def _per_solar_mass(preset: Preset, z_l: Tensor, z_s: Tensor) -> Tensor:
-    mistaken = preset.distances == "luminosity by mistake"
-    distances = luminosity_distances_by_mistake if mistaken else angular_distances
-    return einstein_radius_squared(1.0, distances(z_l, z_s))
+def halo_numbers(preset: Preset, scenes: Scenes) -> Tensor:
+    """x, y, squared Einstein radius and scale of halos, (B, N, 4) float64, arcsec.
+
+    N is the number of the scene that has most.
+    """
+    halos = scenes["halos"]
+    halos = halos[:, : int((halos[..., 0] > 0).sum(1).max())]
+    squared = squared_radii(preset, scenes | {"halos": halos})[0]
+    size = scales(preset, halos, squared, scenes["z_l"], scenes["theta_e"])
+    return torch.cat([halos[..., 1:3], squared[..., None], size[..., None]], 2)

@@ -28,11 +28,12 @@ from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import as_json
+from deeplense_batch.simulation.halos import most_halos
 from deeplense_batch.simulation.overrides import check_preset, with_overrides
 from deeplense_batch.simulation.pipeline import made_ahead
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
-from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe
+from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe, with_room
 
 __all__ = ["Diffusion", "Drawn", "Substructure", "SuperResolution", "preset_of"]
 
@@ -186,7 +187,9 @@ class Substructure:
         """
         preset, (indices, streams, scenes, _) = self.distributions, drawn
         observed = [*map(partial(observe, preset), scenes, rendered, streams)]
-        truth = {name: np.stack([scene[name] for scene in scenes]) for name in scenes[0]}
+        most = most_halos(preset)
+        kept = [scene | {"halos": with_room(scene["halos"], most)} for scene in scenes]
+        truth = {name: np.stack([scene[name] for scene in kept]) for name in kept[0]}
         truth |= {"index": np.asarray(indices, np.float64)}
         truth |= {"axion_mass_ev": _axion_mass(truth["vortex"])}
         return GeneratedBatch(

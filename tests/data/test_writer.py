@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_shards import images_of, write
+from made_shards import images_of, write, write_shards
 
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
@@ -142,3 +143,16 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ShardError, match=r"file/b: no shards can be written there \(Not a direc"):
         make_folder(tmp_path / "file" / "b")
+
+
+def test_long_truths_with_room_take_little_and_read_back(tmp_path):
+    """Such as the halos of an image, of which most rows are zeros; short ones stay as they are."""
+    halos = np.zeros((6, 2000, 3))
+    halos[1::3, :500] = np.random.default_rng(0).random((2, 500, 3)).astype(np.float32)
+    images, truth = images_of(6), {"halos": halos, "theta_e": np.arange(6) / 8}
+    write_shards(tmp_path, "train", images, [0, 1, 2] * 2, truth=truth)
+    assert (open_split(tmp_path, "train").truth("halos") == halos).all()
+    (path,) = tmp_path.glob("*.h5")
+    assert path.stat().st_size < halos.nbytes / 5
+    with h5py.File(path) as file:
+        assert file["truth/theta_e"].chunks is None

@@ -9,6 +9,7 @@ from made_arrays import numbers
 
 from deeplense_batch.lensing.cosmology import (
     angular_distances,
+    critical_density,
     einstein_radius_of_dispersion,
     einstein_radius_squared,
     luminosity_distances_by_mistake,
@@ -41,6 +42,12 @@ class TestCosmology:
         )
         for our, their in zip(ours, theirs, strict=True):
             assert our.numpy() == pytest.approx(np.asarray(their), rel=1e-6)
+
+    def test_critical_density(self):
+        """2.775e11 h^2 solar masses / Mpc^3 today, and H^2 of z = 0.5."""
+        now, then = critical_density(torch.tensor([0.0, 0.5], dtype=torch.float64)).tolist()
+        assert now == pytest.approx(2.7754e11 * 0.7**2, rel=1e-4)
+        assert then / now == pytest.approx(0.3 * 1.5**3 + 0.7)
 
     def test_the_luminosity_slip_shrinks_radii(self):
         slipped = einstein_radius_squared(1e12, self.distances(luminosity_distances_by_mistake))

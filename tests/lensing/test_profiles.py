@@ -283,7 +283,7 @@ def test_roots_are_correctly_rounded(device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     values = torch.arange(0x3F800000, 0x40800000, 7, dtype=torch.int32).view(torch.float32)
-    found = profiles._root(values.to(device)).cpu().double()
+    found = profiles.root(values.to(device)).cpu().double()
     # The middles between a root and its neighbours, squared, lie on either side of the value.
     exact = values.double()
     for neighbour, side in ((0.0, 1), (4.0, -1)):

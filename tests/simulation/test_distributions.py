@@ -22,6 +22,7 @@ from deeplense_batch.simulation.distributions import (
     draw_one,
     rounded,
 )
+from deeplense_batch.simulation.presets import PRESETS
 
 
 def test_masses_follow_the_power_law():
@@ -129,3 +130,10 @@ def test_a_law_is_json_with_its_name():
 def test_numbers_are_rounded_to_single_precision():
     assert rounded([0.1, 1.0]).tolist() == [0.10000000149011612, 1.0]
     assert rounded(0.1).dtype == np.float64
+
+
+def test_a_new_field_is_left_out_of_what_was_made_without_it():
+    """So that the settings of older sets are found again."""
+    halos = as_json(PRESETS["varied"].sphere)
+    assert set(halos) == {"count", "mass", "place", "unit", "profile"}
+    assert as_json(PRESETS["physical"].sphere)["truncation"] == 6.0

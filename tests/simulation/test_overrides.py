@@ -74,7 +74,8 @@ def test_sections_may_be_nested_or_dotted_and_several_fields_change_at_once():
         ({"lens.mass": "heavy"}, "lens.mass: expected a number, got 'heavy'"),
         ({"supersampling": 1.5}, "supersampling: expected a whole number above 0, got 1.5"),
         ({"vort.centre": {"place": "Cartesian", "x": 0}}, "expected {place: Polar, radius"),
-        ({"sphere.profile": "nfw"}, "sphere.profile: got 'nfw'; allowed: point, pseudo_jaffe"),
+        ({"sphere.profile": "nfw"}, "sphere.profile: got 'nfw'; did you mean 'tnfw'"),
+        ({"sphere.truncation": "far"}, "sphere.truncation: expected a number, got 'far'"),
     ],
 )
 def test_what_is_no_field_or_no_value_is_one_sentence(overrides, says):
@@ -97,9 +98,39 @@ def test_every_preset_can_be_made(name):
         ({"lens.mass": -1}, "lens.mass: should be above 0, got -1"),
         ({"lens.q": [0.9, 0.5]}, "lens.q: 0.9 to 0.5; should rise within 0.05 to 1"),
         ({"source.q": {"law": "Normal", "mean": 0.5, "sd": 0.1}}, "source.q: -inf to inf"),
-        ({"fraction": [0.1, 1.0]}, "fraction: up to 1 of the lens in substructure leaves no"),
+        ({"vort.mass": 1e12}, "vort: up to 1 of the lens in substructure leaves no lens"),
+        ({"fraction": 0.01}, "fraction and sphere.count both say how many halos there are"),
+        ({"sphere.count": None}, "fraction and sphere.count both say how many halos"),
+        ({"sphere.profile": "tnfw"}, "truncation is r_t / r_s of profile tnfw: got None with"),
+        ({"sphere.truncation": 6}, "got 6.0 with profile point"),
+        ({"sphere.scatter": 0.1}, "sphere.scatter is that of .* got 0.1 with profile point"),
+        ({"sphere.profile": "tnfw", "sphere.truncation": 0}, "truncation: should be above 0"),
     ],
 )
 def test_a_preset_that_cannot_be_made_is_refused(overrides, says):
-    with pytest.raises(ShardError, match=says):
+    with pytest.raises(ShardError, match=says) as caught:
         check_preset(with_overrides(PRESET, overrides), 150)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"fraction": [0.1, 1.0]}, "fraction: up to 1 of the lens in substructure leaves no"),
+        ({"fraction": 0.5}, "fraction: up to 0.5 of the mass in halos would be up to 13.* 20000"),
+        ({"sphere.count": 30}, "fraction and sphere.count both say"),
+        ({"sphere.mass": 1e8}, "sphere.mass: halos drawn by a fraction of the mass have"),
+        ({"sphere.place.radius": [0, 2]}, "sphere.place: halos drawn by a fraction .* uniformly"),
+        ({"sphere.place": {"place": "Cartesian", "x": 0, "y": 0}}, "sphere.place: halos drawn"),
+    ],
+)
+def test_halos_by_a_fraction_of_the_mass(overrides, says):
+    with pytest.raises(ShardError, match=says):
+        check_preset(with_overrides(PRESETS["physical"], overrides), 150)
+
+
+def test_halos_by_a_fraction_or_by_a_number():
+    by_number = {"fraction": None, "sphere.count": 30}
+    check_preset(with_overrides(PRESETS["physical"], by_number), 150)
+    law = {"law": "PowerLaw", "exponent": -1.9, "low": 1e7, "high": 1e10}
+    check_preset(with_overrides(PRESETS["physical"], {"fraction": 0.05, "sphere.mass": law}), 150)

@@ -29,6 +29,7 @@ from deeplense_batch.data.encoding import encode_counts
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.lensing.camera import fine_grid, kernel_matrix
 from deeplense_batch.lensing.profiles import line_mass, point_masses, points_on_line
+from deeplense_batch.simulation.halos import most_halos, numbers_of_one
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import deflection, render
@@ -88,7 +89,7 @@ class TestForm:
         preset = PRESETS[json.loads((root / "manifest.json").read_text())["preset"]["name"]]
         assert (fraction[targets != 0] > 0).all() or preset.name == "null"
         assert ((split.truth("theta_e") > 0.8) & (split.truth("theta_e") < 1.8)).all()
-        assert split.truth("halos").shape == (25, preset.sphere.count.range[1], 3)
+        assert split.truth("halos").shape == (25, most_halos(preset), numbers_of_one(preset))
         assert (split.truth("vortex")[targets == 2, 4] > 0).all()
 
     def test_manifest(self, root):
@@ -230,7 +231,7 @@ class TestRefused:
             ),
             ({"set_": {"source.n": {"law": "Normal", "mean": 1, "sd": -1}}}, "sd should be 0"),
             ({"set_": {"camera.psf_sigma": 0.5}, "size": 32}, "does not fit a frame of 32"),
-            ({"set_": {"sphere.profile": "nfw"}}, "allowed: point, pseudo_jaffe"),
+            ({"set_": {"sphere.profile": "nfw"}}, "did you mean 'tnfw'"),
             ({"set_": {"name": "mine"}}, "no such field"),
             ({"set_": {"z_s.low": 0.1}}, "a source should lie behind its lens"),
             ({"set_": {"vort.centre": 0}}, "expected {place: Polar"),
@@ -444,13 +445,11 @@ class TestPhysics:
                     assert (no[name] == sphere[name]).all() and (no[name] == vort[name]).all()
 
     @pytest.mark.parametrize("name", ["common_test_1", "varied", "physical"])
-    def test_nuisances_follow_one_law_in_a_set(self, name, tmp_path):
-        simulate("substructure", tmp_path, preset=name, images=600, seed=2, size=32)
-        split = open_split(tmp_path, "train")
-        targets = split.targets()
-        columns = np.column_stack(
-            [split.truth(name) for name in ("theta_e", "z_l", "z_s", "lens", "shear", "source")]
-        )
+    def test_nuisances_follow_one_law_in_a_set(self, name):
+        scenes = Substructure(name).draw("train", range(480), seed=2).scenes
+        targets = np.arange(480) % 3
+        names = ("theta_e", "z_l", "z_s", "lens", "shear", "source")
+        columns = np.array([np.hstack([scene[name] for name in names]) for scene in scenes])
         varying = columns[:, columns.std(0) > 0]
         pairs = [(0, 1), (0, 2), (1, 2)]
         for values in varying.T:
@@ -484,14 +483,14 @@ class TestPhysics:
     @pytest.mark.parametrize("target", range(3))
     def test_compensation_of_wide_halos(self, target):
         """The same for tidally cut halos and a lens off the origin; q = 1."""
-        preset = with_overrides(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.04})
+        preset = with_overrides(PRESETS["physical"], {"lens.q": 1.0, "fraction": 0.01})
         for scene in scenes_of(preset, target, 3):
             one = as_batch([scene])
             theta_e, (x0, y0) = float(scene["theta_e"]), scene["lens"][:2]
-            turn = (torch.arange(20_000, dtype=torch.float64) + 0.5) * (2 * math.pi / 20_000)
+            turn = (torch.arange(1000, dtype=torch.float64) + 0.5) * (2 * math.pi / 1000)
             cos, sin = torch.cos(turn), torch.sin(turn)
             total = 0.0
-            for c, s in zip(cos.split(200), sin.split(200), strict=True):
+            for c, s in zip(cos.split(50), sin.split(50), strict=True):
                 ax, ay = deflection(
                     with_overrides(preset, {"lens.shear": 0.0}),
                     one | {"shear": torch.zeros(1, 2, dtype=torch.float64)},
@@ -502,20 +501,16 @@ class TestPhysics:
             assert total / len(turn) == pytest.approx(theta_e, rel=1e-3)
 
     def test_physical_substructure(self):
+        """`test_halos` has the halos; of a line the fraction is its mass over that of the lens."""
         preset = PRESETS["physical"]
-        spheres, lines = scenes_of(preset, 1, 2000), scenes_of(preset, 2, 2000)
-        counts = np.array([(scene["halos"][:, 0] > 0).sum() for scene in spheres])
-        assert counts.mean() == pytest.approx(25, rel=0.03)
-        assert counts.var() == pytest.approx(25, rel=0.1)
-        for scenes in (spheres, lines):
-            fraction = np.array([scene["substructure_fraction"] for scene in scenes])
-            test = stats.kstest(np.log(fraction / 0.01) / math.log(4), "uniform")
-            assert test.pvalue > 1e-3
-        masses = [s["halos"][:, 0].sum() + s["vortex"][0] for s in spheres + lines]
-        share = [s["substructure_fraction"] * 1e12 for s in spheres + lines]
-        assert masses == pytest.approx(share, rel=1e-6)  # scenes are rounded to float32
-        far = [np.hypot(*s["halos"][:, 1:].T).max() / s["theta_e"] for s in spheres]
-        assert 1.5 < max(far) <= 1.6
+        lines = scenes_of(preset, 2, 2000)
+        fraction = np.array([scene["substructure_fraction"] for scene in lines])
+        assert stats.kstest(np.log(fraction / 0.01) / math.log(4), "uniform").pvalue > 1e-3
+        masses = [scene["vortex"][0] for scene in lines]
+        assert masses == pytest.approx(fraction * 1e12, rel=1e-6)  # rounded to float32
+        spheres = scenes_of(preset, 1, 20)
+        far = [np.hypot(*s["halos"][:, 1:3].T).max() / s["theta_e"] for s in spheres]
+        assert 2.9 < min(far) <= max(far) <= 3.0
 
     def test_no_preset_takes_all_of_the_ring(self):
         for name in ("varied", "physical"):

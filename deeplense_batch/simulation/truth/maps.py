@@ -25,11 +25,18 @@ from deeplense_batch.lensing.potentials import (
     shear_potential,
     sie_convergence,
     sie_potential,
+    tnfw_convergence,
+    tnfw_potential,
 )
 from deeplense_batch.lensing.profiles import points_on_line, tidal_radii
 from deeplense_batch.simulation.presets import Preset
 from deeplense_batch.simulation.rays import deflection, lens_deflection, render, source_light
-from deeplense_batch.simulation.scenes import Scenes, lens_radius, squared_radii
+from deeplense_batch.simulation.scenes import (
+    Scenes,
+    halo_numbers,
+    lens_radius,
+    squared_radii,
+)
 from deeplense_batch.simulation.substructure import preset_of
 from deeplense_batch.simulation.truth.detectability import detectability
 
@@ -43,7 +50,9 @@ _MEANINGS = {
     "potential": "arcsec^2",
     "image": "without noise and sky; counts, or the unit of the source's intensity",
     "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
-    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0",
+    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0; of preset physical "
+    "also the log10 of the concentration over its median",
+    "substructure_fraction": "f_sub of halos drawn by it, else mass over that of the lens",
     "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
     "lens": "x, y (arcsec), axis ratio, direction (rad)",
     "source": "x, y, half-light radius (arcsec), Sersic index, axis ratio, direction (rad)",
@@ -188,27 +197,45 @@ def _lens_fields(preset: Preset, scene: Scenes, x: Tensor, y: Tensor) -> tuple[T
 def _substructure_fields(
     preset: Preset, scene: Scenes, x: Tensor, y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Potential and convergence of halos and line; zero where all mass is in points."""
-    (halos,), (vortex,) = squared_radii(preset, scene)
-    potential = convergence = torch.zeros(y.shape[1], x.shape[2], dtype=torch.float64)
-    for squared, (_, cx, cy) in zip(halos, scene["halos"][0], strict=True):
-        if squared <= 0:
-            continue
-        offset = (x - cx)[0], (y - cy)[0]
-        if preset.sphere.profile == "point":
-            potential = potential + point_potential(*offset, squared)
-        else:
-            radii = tidal_radii(squared, scene["theta_e"][0])
-            potential = potential + pseudo_jaffe_potential(*offset, *radii)
-            convergence = convergence + pseudo_jaffe_convergence(*offset, *radii)
-    if vortex > 0:
-        _, cx, cy, angle, length = scene["vortex"][0].unbind()
-        points = preset.vort.points
-        if points is None:
-            line = line_potential((x - cx)[0], (y - cy)[0], angle, length, vortex)
-            return potential + line, convergence
-        positions = points_on_line(cx[None], cy[None], angle[None], length[None], points)
-        for px, py in zip(*(coordinate[0] for coordinate in positions), strict=True):
-            part = point_potential((x - px)[0], (y - py)[0], vortex / points)
-            potential = potential + part
-    return potential, convergence
+    """Potential and convergence of halos and line; the latter is zero of points and lines."""
+    potential, convergence = torch.zeros(2, y.shape[1], x.shape[2], dtype=torch.float64)
+    for halo in halo_numbers(preset, scene)[0]:
+        if halo[2] > 0:
+            fields = _halo_fields(
+                preset, (x - halo[0])[0], (y - halo[1])[0], halo[2], halo[3], scene
+            )
+            potential += fields[0]
+            convergence += fields[1]
+    squared = squared_radii(preset, scene)[1][0]
+    return potential + _line_potential(preset, scene, x, y, squared), convergence
+
+
+def _halo_fields(
+    preset: Preset, x: Tensor, y: Tensor, squared: Tensor, scale: Tensor, scene: Scenes
+) -> tuple[Tensor, Tensor | float]:
+    """Potential and convergence of one halo at the origin."""
+    profile, tau = preset.sphere.profile, preset.sphere.truncation
+    if profile == "point":
+        return point_potential(x, y, squared), 0.0
+    if profile == "tnfw" and tau is not None:
+        halo = x, y, squared, scale, tau
+        return tnfw_potential(*halo), tnfw_convergence(*halo)
+    radii = tidal_radii(squared, scene["theta_e"][0])
+    return pseudo_jaffe_potential(x, y, *radii), pseudo_jaffe_convergence(x, y, *radii)
+
+
+def _line_potential(
+    preset: Preset, scene: Scenes, x: Tensor, y: Tensor, squared: Tensor
+) -> Tensor | float:
+    """Potential of the vortex, of a squared Einstein radius."""
+    if squared <= 0:
+        return 0.0
+    _, cx, cy, angle, length = scene["vortex"][0].unbind()
+    points = preset.vort.points
+    if points is None:
+        return line_potential((x - cx)[0], (y - cy)[0], angle, length, squared)
+    positions = points_on_line(cx[None], cy[None], angle[None], length[None], points)
+    return sum(
+        point_potential((x - px)[0], (y - py)[0], squared / points)
+        for px, py in zip(*(coordinate[0] for coordinate in positions), strict=True)
+    )
