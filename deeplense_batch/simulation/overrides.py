@@ -13,13 +13,14 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import (
     Distribution,
     Fixed,
+    Normal,
     Polar,
     Position,
     PowerLaw,
     Uniform,
 )
 from deeplense_batch.simulation.halos import most_halos
-from deeplense_batch.simulation.presets import PhotonCamera, Preset
+from deeplense_batch.simulation.presets import Lens, PhotonCamera, Preset
 
 __all__ = ["check_preset", "with_overrides"]
 
@@ -27,6 +28,7 @@ _DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
 _POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
 _MOST_HALOS = 20_000  # in one image
+_MOST_SDS = 10.0  # that a normal number is ever off
 _FIXED = {"name", "version", "known_faults"}  # these describe the preset and are not overridden
 
 
@@ -188,6 +190,7 @@ def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]
     yield "sphere.mass", preset.sphere.mass, 0.0, math.inf
     yield "vort.mass", preset.vort.mass, 0.0, math.inf
     yield "vort.length", preset.vort.length, tiny, math.inf
+    yield from _bounded_tides(preset.lens, tiny)
     if preset.lens.theta_e is not None:
         yield "lens.theta_e", preset.lens.theta_e, tiny, math.inf
     if preset.fraction is not None:
@@ -196,6 +199,20 @@ def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]
         most = 2**15 / preset.camera.counts_per_sky_sd  # 16 bits, and room for the noise
         yield "camera.snr", preset.camera.snr, tiny, most
         yield "camera.exposure", preset.camera.exposure, tiny, math.inf
+
+
+def _bounded_tides(lens: Lens, tiny: float) -> Iterator[tuple[str, Distribution, float, float]]:
+    """As `_bounded`: with all shears, the line of sight leaves an image the right way round."""
+    most = 1.0 - tiny - lens.shear.range[1]
+    if lens.los_shear is not None:
+        yield "lens.los_shear", lens.los_shear, 0.0, most
+        most -= lens.los_shear.range[1]
+    kappa = lens.los_convergence
+    if isinstance(kappa, Normal):
+        reach = _MOST_SDS * kappa.sd
+        kappa = Uniform(kappa.mean - reach, kappa.mean + reach)
+    if kappa is not None:
+        yield "lens.los_convergence", kappa, -1.0, most
 
 
 def _replaced(part: Any, path: list[str], value: Any, where: str) -> Any:

@@ -85,6 +85,10 @@ class Lens:
     shear: Distribution  # its modulus
     shear_angle: Distribution
     centre: Position = _ORIGIN
+    # Matter along the line of sight in the tidal approximation (`rays`); None for none. The
+    # direction of its shear is uniform.
+    los_convergence: Distribution | None = field(default=None, metadata={"new": True})
+    los_shear: Distribution | None = field(default=None, metadata={"new": True})  # its modulus
 
 
 @dataclass(frozen=True)

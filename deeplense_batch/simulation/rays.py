@@ -4,7 +4,14 @@ A batch of scenes becomes images by the lens equation,
 
     beta = theta - alpha_lens - alpha_shear - alpha_substructure    image = A source(beta) A^T
 
-with A the camera's matrix. Images are the same on every machine and device, to the last count:
+with A the camera's matrix. Where the preset asks for matter along the line of sight, beta is less
+by alpha_los = kappa theta + shear theta too: the tides, to first order, of all that lies before
+and behind the lens (Keeton, Kochanek and Seljak 1997, ApJ 482, 604). The shear is the combination
+of both that images can measure (Fleury, Larena and Uzan 2021, JCAP 08, 024, arXiv:2104.08883);
+what else they do to the lens is taken to be in the lens that is drawn. It is an approximation: a
+halo near the rays is more than a tide.
+
+Images are the same on every machine and device, to the last count:
 
 - what is computed for a scene and not for a pixel (`optics`) is computed on the processor;
 - fields are float64, but for the sums over many masses, which are float32 by operations that IEEE
@@ -58,7 +65,7 @@ __all__ = [
 # What the fields of B scenes are computed from, by name, float64 on the CPU; lengths in arcsec,
 # directions in rad, masses as squared Einstein radii.
 #   radius (B,) of the smooth lens    lens (B, 4) x y q phi    shear (B, 2) g1 g2
-#   source (B, 6) x y radius n q phi
+#   source (B, 6) x y radius n q phi    los (B, 3) kappa g1 g2, where the preset has it
 #   halos (B, N, 3) x y mass, or (B, N, 4) x y b r_t of those with a profile, or, of many halos,
 #   (B, N, 6) as `lensing.mesh` has them, as many as the scene with the most has
 #   vortex (B, 5) x y angle length mass, or (B, P, 3) x y mass of its points
@@ -80,7 +87,8 @@ def optics(preset: Preset, scenes: Scenes) -> Optics:
     else:
         radii = torch.stack(tidal_radii(masses, scenes["theta_e"][:, None]), 2)
         halos = torch.cat([places, radii], 2)
-    return {name: scenes[name] for name in ("lens", "shear", "source")} | {
+    smooth = {name: scenes[name] for name in ("lens", "shear", "source", "los") if name in scenes}
+    return smooth | {
         "radius": lens_radius(preset, scenes),
         "halos": halos,
         "vortex": _vortex_numbers(preset.vort.points, scenes["vortex"], line),
@@ -180,7 +188,10 @@ def deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Te
 
 
 def lens_deflection(preset: Preset, scenes: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Deflection by the smooth lens and the shear alone; the rest as `deflection`."""
+    """Deflection by all but substructure: smooth lens, shear and matter along the line of sight.
+
+    The rest as `deflection`.
+    """
     return _smooth_deflection(_on_device(preset, optics(preset, scenes), x), x, y)
 
 
@@ -288,7 +299,12 @@ def _smooth_deflection(there: _There, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
     u, v = x - middle_x, y - middle_y
     lens = sis(u, v, radius) if there.is_round else sie(u, v, radius, q, phi)
     sheared = shear(x, y, g1, g2)
-    return lens[0] + sheared[0], lens[1] + sheared[1]
+    alpha_x, alpha_y = lens[0] + sheared[0], lens[1] + sheared[1]
+    if "los" not in numbers:
+        return alpha_x, alpha_y
+    kappa, g1, g2 = (v[:, None, None] for v in numbers["los"].unbind(1))
+    sheared = shear(x, y, g1, g2)
+    return alpha_x + kappa * x + sheared[0], alpha_y + kappa * y + sheared[1]
 
 
 def _halo_deflection(preset: Preset, x: Tensor, y: Tensor, halos: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
 A scene is a handful of named numbers, drawn from one stream of random numbers per image: first all
 that is independent of the class, then the substructure, last the noise. `rays` makes the image in
 between. ``theta_e`` of a scene is the Einstein radius of lens and substructure together;
-`lens_radius` says what is left for the lens alone.
+`lens_radius` says what is left for the lens alone. Matter along the line of sight is in neither:
+with its convergence kappa the ring is seen at theta_e / (1 - kappa).
 
 Streams are numpy's and stay on the processor, whatever device traces the rays: they are what
 fixes an image, to the last count. Libraries round the last digit in their own way, by processor,
@@ -35,7 +36,7 @@ from deeplense_batch.simulation.halos import (
     per_solar_mass,
     scales,
 )
-from deeplense_batch.simulation.presets import CLASSES, PhotonCamera, Preset, ReadoutCamera
+from deeplense_batch.simulation.presets import CLASSES, Lens, PhotonCamera, Preset, ReadoutCamera
 
 __all__ = [
     "Scene",
@@ -56,6 +57,7 @@ __all__ = [
 #   z_l, z_s ()    theta_e ()    lens (4,) x y q phi    shear (2,) g1 g2
 #   source (6,) x y radius n q phi    vortex (5,) mass x y angle length
 #   halos (N, 3) mass x y, or (N, 4) mass x y above
+#   los (3,) kappa g1 g2, of a preset with matter along the line of sight
 #   substructure_fraction ()    and, of a camera that reads out, snr () and exposure ()
 # Halos that are not there have no mass. The fraction is f_sub where the number of halos is drawn
 # from it, and otherwise the mass of substructure over that of the lens. Above is the log10 of a
@@ -231,7 +233,19 @@ def _draw_numbers(preset: Preset, random: Generator) -> dict[str, Any]:
     numbers["source"] = galaxy
     if isinstance(camera, ReadoutCamera):
         numbers |= {"snr": draw(camera.snr), "exposure": draw(camera.exposure)}
-    return numbers
+    return numbers | _draw_line_of_sight(lens, random)
+
+
+def _draw_line_of_sight(lens: Lens, random: Generator) -> dict[str, Any]:
+    """Convergence and shear of the matter along the line of sight, where the preset has it."""
+    if lens.los_convergence is None and lens.los_shear is None:
+        return {}
+    kappa, modulus = (
+        0.0 if law is None else draw_one(law, random)
+        for law in (lens.los_convergence, lens.los_shear)
+    )
+    twice = random.uniform(0.0, 2 * math.pi)  # the angle of its direction
+    return {"los": [kappa, modulus * np.cos(twice), modulus * np.sin(twice)]}
 
 
 def _draw_abundances(

@@ -98,6 +98,11 @@ def test_every_preset_can_be_made(name):
         ({"lens.mass": -1}, "lens.mass: should be above 0, got -1"),
         ({"lens.q": [0.9, 0.5]}, "lens.q: 0.9 to 0.5; should rise within 0.05 to 1"),
         ({"source.q": {"law": "Normal", "mean": 0.5, "sd": 0.1}}, "source.q: -inf to inf"),
+        ({"lens.los_convergence": 1.0}, "lens.los_convergence: 1 to 1; should rise within -1 to"),
+        ({"lens.los_convergence": {"law": "Normal", "mean": 0, "sd": 0.1}}, "-1 to 1; should"),
+        ({"lens.los_convergence": [0.02, -0.02]}, "lens.los_convergence: 0.02 to -0.02; should"),
+        ({"lens.los_convergence": 0.6, "lens.los_shear": 0.35}, "within -1 to 0.549999"),
+        ({"lens.los_shear": -0.1}, "lens.los_shear: -0.1 to -0.1; should rise within 0 to 0.89"),
         ({"vort.mass": 1e12}, "vort: up to 1 of the lens in substructure leaves no lens"),
         ({"fraction": 0.01}, "fraction and sphere.count both say how many halos there are"),
         ({"sphere.count": None}, "fraction and sphere.count both say how many halos"),
@@ -127,6 +132,15 @@ def test_a_preset_that_cannot_be_made_is_refused(overrides, says):
 def test_halos_by_a_fraction_of_the_mass(overrides, says):
     with pytest.raises(ShardError, match=says):
         check_preset(with_overrides(PRESETS["physical"], overrides), 150)
+
+
+def test_tides_of_the_line_of_sight_are_laws_or_none():
+    tides = {"lens.los_shear": [0, 0.03], "lens.los_convergence": {"law": "Normal", "mean": 0}}
+    tides["lens.los_convergence"]["sd"] = 0.03
+    on = with_overrides(PRESET, tides)
+    check_preset(on, 150)
+    assert on.lens.los_shear == Uniform(0, 0.03) and on.lens.los_convergence == Normal(0, 0.03)
+    assert with_overrides(on, dict.fromkeys(tides)) == PRESET
 
 
 def test_halos_by_a_fraction_or_by_a_number():

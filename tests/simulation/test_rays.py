@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplense_batch.simulation import rays
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.rays import Tracer, optics, render
 from deeplense_batch.simulation.scenes import as_batch, draw_scenes
@@ -151,6 +153,61 @@ def test_images_with_halos_and_a_vortex_have_both():
     ]
     assert torch.allclose(alpha[0] + alpha[3], alpha[1] + alpha[2], atol=1e-12)
     assert not torch.allclose(alpha[0], alpha[1])
+
+
+def a_scene(preset, target=0):
+    return as_batch(draw_scenes(preset, [target], [np.random.default_rng(6)]))
+
+
+def axes(*along):
+    line = torch.tensor(along, dtype=torch.float64)
+    return line.view(1, 1, -1), line.view(1, -1, 1)
+
+
+@pytest.mark.parametrize("target", range(3))
+def test_the_line_of_sight_adds_its_tides(target):
+    tides = {"lens.los_convergence": 0.05, "lens.los_shear": 0.03}
+    preset = with_overrides(PRESETS["varied"], tides)
+    scene = a_scene(preset, target)
+    kappa, g1, g2 = scene["los"][0].tolist()
+    assert kappa == pytest.approx(0.05) and np.hypot(g1, g2) == pytest.approx(0.03)
+    x, y = axes(-1.7, -0.4, 0.3, 1.6)
+    without = {name: values for name, values in scene.items() if name != "los"}
+    for field in (rays.deflection, rays.lens_deflection):
+        found, before = field(preset, scene, x, y), field(preset, without, x, y)
+        added = (kappa + g1) * x + g2 * y, g2 * x + (kappa - g1) * y
+        for one, other, expected in zip(found, before, added, strict=True):
+            assert torch.allclose(one - other, expected.expand_as(one), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("kappa", [-0.1, 0.0, 0.1])
+def test_the_ring_of_a_round_lens_grows_with_the_convergence(kappa):
+    changes = {"lens.q": 1.0, "lens.shear": 0.0, "lens.los_convergence": kappa}
+    preset = with_overrides(PRESETS["benchmark"], changes)
+    scene = a_scene(preset)
+
+    def source_of(radius: float) -> float:
+        return radius - float(rays.deflection(preset, scene, *axes(radius))[0])  # on the diagonal
+
+    ring = np.sqrt(2) * brentq(source_of, 0.5, 2.0, xtol=1e-12)
+    assert ring == pytest.approx(1.2815 / (1 - kappa), rel=1e-6)
+
+
+def test_convergence_is_another_lens_of_another_source():
+    """beta over 1 - kappa is that of theta_e and shears over it: no image tells kappa."""
+    tides = {"lens.los_convergence": 0.08, "lens.los_shear": 0.02}
+    scene = a_scene(with_overrides(PRESETS["null"], tides))
+    los = scene.pop("los")
+    factor = 1 / (1 - los[0, 0])
+    source = scene["source"].clone()
+    source[:, :3] *= factor
+    other = {"theta_e": scene["theta_e"] * factor, "source": source}
+    other |= {"shear": (scene["shear"] + los[:, 1:]) * factor}
+    first, second, bare = (
+        render(PRESETS["null"], one, 64) for one in (scene | {"los": los}, scene | other, scene)
+    )
+    assert torch.allclose(first, second, rtol=1e-6)
+    assert not torch.allclose(first, bare, rtol=1e-2)
 
 
 def test_a_preset_renders_on_another_device_by_its_name():

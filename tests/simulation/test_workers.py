@@ -55,7 +55,13 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", [("substructure", {}), ("super_resolution", {"preset": "physical"})], ids=str
+    "kind",
+    [
+        ("substructure", {}),
+        ("substructure", {"preset": "varied", "set_": {"lens.los_shear": 0.03}}),
+        ("super_resolution", {"preset": "physical"}),
+    ],
+    ids=str,
 )
 def test_batches_are_those_of_one_process(kind):
     from deeplense_batch.simulation.simulate import generator_class

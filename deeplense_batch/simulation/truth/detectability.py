@@ -7,6 +7,8 @@ are the fourteen parameters of an isothermal ellipsoid in shear and of a Sersic 
 radius, place and ellipticity of the lens, shear, and place, size, index, ellipticity and
 brightness of the source. It is what a search that knows the lens up to p can gain from
 substructure, on average over the noise; a source that is freer than a Sersic would leave it less.
+Matter along the line of sight is in m as it was drawn. To fit it too would free nothing: its shear
+adds to the other, and its convergence is another Einstein radius, shear and size of the source.
 
 The fit is that of Levenberg and Marquardt, from the lens as it was drawn with all its mass in it:
 five or six steps. A fit that is linear in p would not do: a string of mass that is added to a lens

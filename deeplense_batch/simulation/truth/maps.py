@@ -45,8 +45,9 @@ __all__ = ["Truth", "write_truth"]
 _SOURCE_PIXEL = 0.5  # of a pixel of the image
 
 _MEANINGS = {
-    "deflection": "x and y, arcsec; of lens and shear (lens_...), and of substructure",
-    "convergence": "of lens and halos with an extent; points and lines of mass have no map",
+    "deflection": "x and y, arcsec; of lens, shear and matter along the line of sight (lens_...), "
+    "and of substructure",
+    "convergence": "of the same, and halos with an extent; points and lines of mass have no map",
     "potential": "arcsec^2",
     "image": "without noise and sky; counts, or the unit of the source's intensity",
     "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
@@ -55,6 +56,7 @@ _MEANINGS = {
     "substructure_fraction": "f_sub of halos drawn by it, else mass over that of the lens",
     "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
     "lens": "x, y (arcsec), axis ratio, direction (rad)",
+    "los": "convergence and two shears of matter along the line of sight, where the preset has it",
     "source": "x, y, half-light radius (arcsec), Sersic index, axis ratio, direction (rad)",
     "delta_chi2": "of the image to that of the smooth lens and source that fit it best",
 }
@@ -89,10 +91,10 @@ class Truth:
 
         Returns:
             ``deflection`` (2, H, W) arcsec, x and y; ``convergence`` and ``potential`` (H, W), the
-            latter arcsec^2; each of lens and shear as ``lens_...`` and of substructure as
-            ``substructure_...``; ``image`` (H, W), without noise and sky, in the unit of the
-            source's intensity; ``source_plane`` (H, W), the source in the same unit on pixels of
-            half the width, around the origin.
+            latter arcsec^2; each of lens, shear and matter along the line of sight as ``lens_...``
+            and of substructure as ``substructure_...``; ``image`` (H, W), without noise and sky,
+            in the unit of the source's intensity; ``source_plane`` (H, W), the source in the same
+            unit on pixels of half the width, around the origin.
         """
         scene, preset = self._scene(index), self.preset
         x, y = fine_grid(self.size, preset.pixel_scale, 1)
@@ -187,11 +189,16 @@ def _fill(file: h5py.File, truth: Truth, path: Path, *, maps: bool) -> None:
 
 
 def _lens_fields(preset: Preset, scene: Scenes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Potential and convergence of the smooth lens and its shear."""
+    """Potential and convergence of the smooth lens, its shear, and the line of sight."""
     radius, (cx, cy, q, phi) = lens_radius(preset, scene)[0], scene["lens"][0].unbind()
     g1, g2 = scene["shear"][0].unbind()
     potential = sie_potential(x - cx, y - cy, radius, q, phi) + shear_potential(x, y, g1, g2)
-    return potential[0], sie_convergence(x - cx, y - cy, radius, q, phi)[0]
+    convergence = sie_convergence(x - cx, y - cy, radius, q, phi)
+    if "los" in scene:
+        kappa, g1, g2 = scene["los"][0].unbind()
+        potential = potential + 0.5 * kappa * (x * x + y * y) + shear_potential(x, y, g1, g2)
+        convergence = convergence + kappa
+    return potential[0], convergence[0]
 
 
 def _substructure_fields(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import PRESETS, ReadoutCamera
 from deeplense_batch.simulation.rays import render
 from deeplense_batch.simulation.scenes import (
@@ -72,6 +73,22 @@ def test_no_other_start_ends_lower(monkeypatch):
     for shift in shifts:
         monkeypatch.setattr(module._SmoothLens, "start", lambda self, s=shift: original(self) + s)
         assert detectability(preset, scene, SIZE) == pytest.approx(found, rel=1e-3)
+
+
+def test_matter_along_the_line_of_sight_is_in_the_smooth_lens():
+    """The same image without it, by another lens and line, has the same delta chi^2."""
+    tides = {"lens.los_convergence": 0.08, "lens.los_shear": 0.04}
+    preset, stream = with_overrides(PRESETS["parity"], tides), np.random.default_rng(4)
+    scene = as_batch([draw_scene(preset, VORT, stream)])
+    factor = 1 / (1 - scene["los"][:, 0])
+    other = {name: values.clone() for name, values in scene.items() if name != "los"}
+    other["theta_e"] *= factor
+    other["shear"] = (other["shear"] + scene["los"][:, 1:]) * factor
+    other["source"][:, :3] *= factor
+    other["vortex"][:, 0] *= factor
+    found = detectability(preset, scene, SIZE)
+    assert found > 5
+    assert found == pytest.approx(detectability(PRESETS["parity"], other, SIZE), rel=1e-3)
 
 
 def test_lines_added_to_a_lens_are_not_overrated():

@@ -11,11 +11,16 @@ from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.simulation.truth.maps import Truth, write_truth
 
+TIDES = {"lens.los_convergence": 0.1, "lens.los_shear": 0.05}
+SETS = {name: (name, {}) for name in ("physical", "common_test_1", "varied")}
+SETS |= {"line_of_sight": ("varied", TIDES)}
 
-@pytest.fixture(scope="module", params=["physical", "common_test_1", "varied"])
+
+@pytest.fixture(scope="module", params=SETS)
 def root(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
-    simulate("substructure", root, preset=request.param, images=12, seed=3)
+    preset, changes = SETS[request.param]
+    simulate("substructure", root, preset=preset, images=12, seed=3, set_=changes)
     return root
 
 
