@@ -47,7 +47,7 @@ _SOURCE_PIXEL = 0.5  # of a pixel of the image
 _MEANINGS = {
     "deflection": "x and y, arcsec; of lens, shear and matter along the line of sight (lens_...), "
     "and of substructure",
-    "convergence": "of the same, and halos with an extent; points and lines of mass have no map",
+    "convergence": "of lens, line of sight and halos with an extent; points and lines have none",
     "potential": "arcsec^2",
     "image": "without noise and sky; counts, or the unit of the source's intensity",
     "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
