@@ -109,7 +109,8 @@ class Metrics(TypedDict, total=False):
     resolved: dict[str, Any]  # T, what the recipe leaves open (`training.resolved`)
     device: dict[str, Any]  # TE, on which it was trained
     judged: dict[str, Any]  # E, of generated images: each measure, and that of real ones
-    # E, the run that was scored (path, identity, weights, task, recipe), and on which device.
+    # E, the run that was scored: path, identity, weights, task, digest of its data, recipe; and
+    # on which device.
     evaluated: dict[str, Any]
     made: int  # S, images
     summary: str  # a sentence for a terminal

@@ -229,11 +229,11 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 
 
 def _best(content: Mapping[str, Any]) -> list[str]:
-    """The best model of each comparison, and the data where there are several."""
+    """The best model of each comparison, and the data and slices where there are several."""
     several = len(content["comparisons"]) > 1
     return [
         comparison["sentences"][0].removesuffix(".")
-        + (f" ({comparison['test']} of {comparison['data']})" if several else "")
+        + (f" ({comparison['heading']}, folder {comparison['data']})" if several else "")
         for comparison in content["comparisons"]
     ]
 

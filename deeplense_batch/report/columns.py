@@ -136,8 +136,20 @@ def _differences(models: Sequence[Model]) -> list[Column]:
         _column("difference", "difference to the best", differences, models),
         Column("verdict", "verdict", verdicts, "ascending"),
         _aside(_plain("visible", "least difference seen", models, "ascending")),
-        _aside(_plain("seeds_needed", "seeds to resolve it", models, "ascending", digits=0)),
+        _aside(
+            _column(
+                "seeds_needed", "seeds to resolve it", [*map(_seeds, models)], models, "ascending"
+            )
+        ),
     ]
+
+
+def _seeds(model: Model) -> str:
+    """The seeds of each model that would resolve a difference as large as that found."""
+    if "seeds_needed" not in model or model.get("difference") is None:
+        return "-"
+    needed = model["seeds_needed"]
+    return "over 1,000" if needed is None else str(needed)
 
 
 def verdict(model: Model) -> str:
@@ -280,8 +292,10 @@ def with_interval(
 
 
 def p_value(p: float | None) -> str:
-    """Write a p-value with three digits; one below them as ``<0.001``."""
-    return "<0.001" if p is not None and p < 0.0005 else number(p, 3)
+    """Write a p-value with three digits; one below them as ``<0.001``, one below 0.05 below it."""
+    if p is not None and p < 0.0005:
+        return "<0.001"
+    return number(p, 4 if p is not None and 0.0495 <= p < 0.05 else 3)
 
 
 def time_unit(longest: float) -> tuple[str, float]:

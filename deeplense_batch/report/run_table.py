@@ -188,7 +188,10 @@ def _read_metrics(run: RunDir) -> Row:
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
         if "data.valid" in learnt:
-            row["valid"] = f"{learnt['data.valid']} of {Path(learnt['data.root']).name}"
+            digest = evaluated.get("data_digest")  # which earlier versions did not write
+            row["valid"] = str(learnt["data.valid"])
+            if digest != data["digest"]:
+                row["valid"] += f" of {Path(learnt['data.root']).name}, {digest or 'unknown'}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
         "train_samples": int(data["samples"].get("train", 0)) or None,

@@ -41,6 +41,7 @@ Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 _NAMED = 5  # of models with one fault
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _UNBOUNDED = ("r2", "mae")  # scores that are no shares
+_ROUNDING = 1e-9
 _TESTS = ("p_value", "bootstrap_p_value", "seed_p_value")  # each adjusted over the models
 
 
@@ -84,13 +85,12 @@ def infer(
             rows = [inferred[i] for i in having]
             noise = SampleNoise.of([_of_runs(resampled, model, name) for model in some])
             scores = [model.values(name) for model in some]
-            components = Components(scores, noise, freedom, bounded=name not in _UNBOUNDED)
+            components = Components(scores, noise, freedom, _room(name, scores))
             _intervals(
                 name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some]
             )
-            if name == models[0].monitor and having[0] == 0:
-                _differences(name, some, rows, components, resampled)
-                notes += _spreads(some, components)
+            if name == models[0].monitor:
+                notes += _compare_all(name, models, some, rows, components, resampled)
     best = models[0].picked["run"]
     for model, row in zip(models[1:], inferred[1:], strict=True):
         if best in predictions and (run := model.picked["run"]) in predictions:
@@ -219,7 +219,9 @@ def _intervals(
         if name not in _UNBOUNDED:
             bounds = bounded_interval(mean, half) or other
         row["interval"] = covers
-        if bounds[0] < bounds[1]:  # else all resamples are alike, and say nothing of the noise
+        if (
+            bounds[1] - bounds[0] > _ROUNDING
+        ):  # else all resamples are alike, and say nothing of the noise
             row[f"{name}_low"], row[f"{name}_high"] = bounds
 
 
@@ -235,6 +237,34 @@ def _by_size(model: ModelRuns) -> Row:
     return {"auc_low": low, "auc_high": high, "interval": "Hanley-McNeil"}
 
 
+def _room(name: str, scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """How far mean scores are from where they cannot vary."""
+    means = np.array([np.mean(own) for own in scores])
+    return {"r2": 1 - means, "mae": means}.get(name, means * (1 - means))
+
+
+def _compare_all(
+    name: str,
+    models: Sequence[ModelRuns],
+    having: Sequence[ModelRuns],
+    rows: Sequence[Row],
+    components: Components,
+    resampled: Resampled,
+) -> list[str]:
+    """Compare those models that have what it takes with the best, if it has; notes."""
+    if len(models) == 1:
+        means = components.means()
+        rows[0]["sample_sd"] = float(means.sample_sd[0])
+        if np.isfinite(variance := components.training_variance[0]):
+            rows[0]["seed_sd"] = float(variance**0.5)
+    if having[0] is not models[0]:
+        best = models[0].label
+        return [f"no model is compared with the best, {best}: its predictions are not all there"]
+    if len(having) > 1:
+        _differences(name, having, rows, components, resampled)
+    return _spreads(having, components)
+
+
 def _differences(
     name: str,
     models: Sequence[ModelRuns],
@@ -243,12 +273,11 @@ def _differences(
     resampled: Resampled,
 ) -> None:
     """Compare every model with the first, the best; the row of each is filled in."""
-    if len(models) < 2:
-        return
-    found = components.differences()
+    found, tests = components.differences(), len(models) - 1
+    visible = found.visible(tests)
     own = _of_runs(resampled, models[0], name).mean(axis=0)
     for i, (model, row) in enumerate(zip(models[1:], rows[1:], strict=True), start=1):
-        row |= _difference(found, components, i, len(models))
+        row |= _difference(found, components, i, tests) | {"visible": float(visible[i])}
         values = _of_runs(resampled, model, name).mean(axis=0)
         row["bootstrap_p_value"] = bootstrap.sign_p_value(values - own)
         seeds = model.values(name), models[0].values(name)
@@ -262,16 +291,19 @@ def _differences(
         row["resolved"] = row["p_value"] < LEVEL
 
 
-def _difference(found: Estimates, components: Components, i: int, models: int) -> Row:
-    """The difference of model `i` to the best, and what its noise is."""
+def _difference(found: Estimates, components: Components, i: int, tests: int) -> Row:
+    """The difference of model `i` to the best, one of so many tests, and what its noise is."""
     value, half = float(found.value[i]), float(found.half[i])
     row: Row = {"difference": value, "difference_low": value - half}
     row |= {"difference_high": value + half, "p_value": float(found.p_value[i])}
-    row |= {"visible": float(found.visible[i]), "sample_sd": float(found.sample_sd[i])}
-    variance = float(np.mean(components.seed_variance[[0, i]]))
-    if np.isfinite(variance):
-        row["seed_sd"] = variance**0.5
-        row["seeds_needed"] = seeds_for(value, row["sample_sd"] ** 2, variance, models)
+    row["sample_sd"] = float(found.sample_sd[i])
+    variance = components.training_variance[[0, i]]
+    if np.isfinite(variance).all():
+        row["seed_sd"] = float(np.mean(variance)) ** 0.5
+        pooled = 1 if components.own_spread[[0, i]].any() else tests + 1
+        row["seeds_needed"] = seeds_for(
+            value, *components.with_more_seeds(i), models=pooled, tests=tests
+        )
     return row
 
 

@@ -34,6 +34,7 @@ FAIRNESS = (
     "Other tests are in results.json: of the test sample alone (bootstrap; DeLong, of the run "
     "that validation picks, class by class), and of the seeds alone (Welch)."
 )
+_TINY = 1e-9
 _MOST_NAMED = 12  # models in one sentence
 _BESIDE_REAL = (
     "Scores of generated images compare them with held-out real images. The number in brackets is "
@@ -106,7 +107,8 @@ def _verdicts(models: Sequence[ModelRuns]) -> list[str]:
     """Say which differences to the best are resolved, which are not, and what that covers."""
     tested = [model for model in models[1:] if "resolved" in model.inferred]
     if not tested:
-        return []
+        alone = len(models) == 1 and "sample_sd" in models[0].inferred
+        return [_covered(models)] if alone else []
     name = score_name(models[0].monitor)
     said = []
     for word, sign in (("lower", -1), ("higher", 1)):
@@ -138,7 +140,10 @@ def _named(labels: Sequence[str]) -> str:
 def _visible(models: Sequence[ModelRuns]) -> str:
     """Say which differences the runs could not show, and how many would; the best model first."""
     others, samples = models[1:], models[0].runs[0]["test_samples"]
-    least = _span([model.inferred["visible"] for model in others])
+    values = [model.inferred["visible"] for model in others]
+    if max(values) < _TINY:  # all runs of all models have one score
+        return "These models have one and the same score."
+    least = _span(values)
     one = "a difference" if " to " not in least else "differences"
     said = f"With {_counts(models)} {one} below {least} could not be seen"
     known = [model for model in others if "seeds_needed" in model.inferred]
@@ -158,19 +163,21 @@ def _visible(models: Sequence[ModelRuns]) -> str:
 
 def _covered(models: Sequence[ModelRuns]) -> str:
     """Say which noise the intervals cover."""
-    rows = [model.inferred for model in models[1:]]
+    rows = [model.inferred for model in (models[1:] or models)]
+    what = "Intervals and p-values of differences cover" if models[1:] else "The interval covers"
     sample = f"the noise of the test sample (sd {_span([row['sample_sd'] for row in rows])})"
     spreads = [row["seed_sd"] for row in rows if "seed_sd" in row]
     if not spreads:
+        one = "every model has one run, so they speak" if models[1:] else "one run speaks"
         return (
-            f"Intervals and p-values of differences cover {sample} alone: every model has one "
-            "run, so they speak of these networks, not of these recipes. Another seed may reverse "
-            "them."
+            f"{what} {sample} alone: {one} of these networks, not of their recipes. Another seed "
+            "may give other results."
         )
+    pooled = f"pooled over {len(models)} models, " if models[1:] else ""
+    few = " Few seeds tell little of it, and make the interval wide." if not models[1:] else ""
     return (
-        f"Intervals and p-values of differences cover {sample} and that of training (sd of one "
-        f"run {_span(spreads)}, pooled over {len(models)} models, {_counts(models)}). Not "
-        "covered: other training sets and splits."
+        f"{what} {sample} and that of training (sd of one run {_span(spreads)}, {pooled}"
+        f"{_counts(models)}).{few} Not covered: other training sets and splits."
     )
 
 

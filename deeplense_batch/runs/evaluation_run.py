@@ -273,6 +273,7 @@ class _Evaluation:
             "identity": trained.metrics["identity"],
             "weights": trained.weights,
             "task": trained.job.task.name,
+            "data_digest": trained.digest,
             "device": self.world.describe(),
             "recipe": dict(flat_fields(trained.job.model_dump(mode="json"))),
         }

@@ -74,7 +74,7 @@ def test_what_the_intervals_cover_is_told():
     )
     alone = sentences([runs_of("best"), compared("a", -0.004, resolved=False, count=1)])
     assert alone[2] == "With 1 seed each a difference below 0.03 could not be seen."
-    assert "these networks, not of these recipes" in alone[3]
+    assert "these networks, not of their recipes" in alone[3]
 
 
 def test_how_many_recipes_were_scored_on_a_slice_is_told():

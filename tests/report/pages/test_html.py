@@ -64,7 +64,7 @@ def test_scores_are_written_with_the_digits_that_mean_something():
     assert with_interval(1.0, 1.0, 1.0) == "1.0000 [1.000, 1.000]"
     assert with_interval(0.5, None, None) == "0.5000" and with_interval(None, None, None) == "-"
     assert [number(None), number(-2.5, 1), number(0.0, 0)] == ["-", f"{MINUS}2.5", "0"]
-    assert [p_value(p) for p in (None, 0.0004, 0.0496, 1.0)] == ["-", "<0.001", "0.050", "1.000"]
+    assert [p_value(p) for p in (None, 0.0004, 0.0496, 1.0)] == ["-", "<0.001", "0.0496", "1.000"]
     assert [time_unit(seconds)[0] for seconds in (100, 200, 8000)] == ["s", "min", "h"]
     assert score_names([{"auc_mean": None, "r2_mean": 0.5}, {"r2_mean": 0.1, "place": 1}]) == [
         "r2"
