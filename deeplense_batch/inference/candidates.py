@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deeplense_batch.core.scoring.detection import Found, support_note
+from deeplense_batch.core.scoring.detection import Found, shortfall_note, support_note
 from deeplense_batch.inference.trained import Trained, TrainedError
 from deeplense_batch.tasks.detection import Detection
 
@@ -26,6 +26,7 @@ class Candidates:
     prevalence: float  # share of lenses on the sky, for the purity
     threshold: float | None  # of the score of that class; None: none gives the purity
     found: Found | None  # what the threshold finds in the validation slice
+    best: Found | None  # what the purest finds there; None: unknown
     prior: float | None  # share of lenses that calibrated scores hold for; None: unknown
     stated: bool  # whether that is a stated prevalence, and not the share in the validation slice
 
@@ -54,6 +55,8 @@ class Candidates:
     def notes(self) -> list[str]:
         """What a reader of the candidates should know, in sentences."""
         notes = []
+        if self.threshold is None:
+            notes.append(shortfall_note(self.best, self.purity, self.prevalence))
         if self.found and (note := support_note(self.found, self.purity, self.prevalence)):
             notes.append(note)
         if self.prior is None:
@@ -74,7 +77,7 @@ class Candidates:
         """
         sky = f"for a purity of {self.purity:g} where {self.prevalence:g} of all are {self.name}"
         if self.threshold is None:
-            lines = [f"no candidates: no threshold {sky} on the validation slice"]
+            lines = [f"no candidates {sky}"]
         else:
             lines = [
                 f"{count} of {rows} rows are candidates: score_{self.name} of "
@@ -140,6 +143,8 @@ def candidates_of(
     if curve is not None:
         threshold = curve.threshold(purity, q)
     found = curve.at(threshold) if curve is not None and threshold is not None else None
+    best = curve.purest() if curve is not None else None
     prior = (prevalence or curve.share) if curve is not None and fitted else None
     name = str(task.spec.target_name)
-    return Candidates(name, purity, q, threshold, found, prior, stated=prevalence is not None)
+    stated = prevalence is not None
+    return Candidates(name, purity, q, threshold, found, best, prior, stated)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from deeplense_batch.core import files
 from deeplense_batch.core.job import (
     AnyJob,
     EvaluatedData,
@@ -26,16 +25,21 @@ from deeplense_batch.core.job import (
     Simulation,
 )
 from deeplense_batch.core.recipe import load_jobs, run_path
-from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs, now
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
-from deeplense_batch.runs.attempts import close_lost_attempt
-from deeplense_batch.runs.validate import Memo, check_evaluation, check_simulation, check_training
+from deeplense_batch.runs.attempts import close_lost_attempt, put_aside
+from deeplense_batch.runs.validate import (
+    Memo,
+    check_evaluation,
+    check_simulation,
+    check_training,
+    tell_other_thresholds,
+)
 
 __all__ = [
     "PlannedRun",
     "find_classifier",
     "plan",
-    "put_aside",
     "reopen",
     "with_earlier",
 ]
@@ -187,7 +191,7 @@ class PlannedRun:
 def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     """Check jobs and find their run directories, ``out/<job>/<model>-s<seed>-<hash>``.
 
-    Two jobs of one identity are one run: detections of another purity, for one.
+    Two jobs of one identity are one run: detections of another purity, of which is told.
 
     Raises:
         JobError: A task, or the same samples used twice.
@@ -198,6 +202,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
     planned: dict[Path, PlannedRun] = {}
     memo = Memo()
     sets: dict[str, Simulation] = {}
+    searches: list[tuple[Path, Job]] = []
     # Checked by the names that were given, so that errors tell those.
     for given in (one for job in jobs for one in with_earlier(job, memo)):
         if isinstance(given, Simulation):
@@ -215,6 +220,9 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
                     f"{job.name}: two different sets in {job.simulate.out}; name a folder for each"
                 )
         planned.setdefault(path, PlannedRun(job, RunDir(path), digest))
+        if isinstance(job, Job) and job.task.name == "detection":
+            searches.append((path, job))
+    tell_other_thresholds(searches, memo)
     return list(planned.values())
 
 
@@ -259,20 +267,6 @@ def _root_of(job: AnyJob) -> str | None:
     if isinstance(job, Simulation):
         return None
     return job.data.root if isinstance(job, Job) else job.evaluate.data.root
-
-
-def put_aside(run: RunDir) -> Path:
-    """Move a run directory out of the way, to start over; nothing is deleted."""
-    old = run.path.parent / ".old"
-    old.mkdir(exist_ok=True)
-    stamp = f"{run.path.name}-{now().replace(':', '')}"
-    aside, number = old / stamp, 1
-    while aside.exists():  # of the same second
-        aside, number = old / f"{stamp}-{number}", number + 1
-    files.move_folder(run.path, aside)
-    with contextlib.suppress(OSError):  # a damaged one is no claim
-        (aside / "claim").unlink(missing_ok=True)
-    return aside
 
 
 def _with_init(job: AnyJob, memo: Memo) -> AnyJob:

@@ -137,19 +137,21 @@ def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
     """
     notes = []
     for job, known in _origins(run):
-        for use, done in (("train", "was trained on"), ("valid", "was picked by")):
-            slice_ = getattr(job.data, use)
+        for slice_, done, use in (
+            (job.data.train, "was trained on", "training"),
+            (job.data.valid, "was picked by", "validation"),
+        ):
             try:
                 count = _shared(open_split(job.data.root, slice_), known, split, digest)
             except (ShardError, OSError):
                 notes.append(f"whether these images are among those that the network {done} "
-                             f"({use} {slice_} of {job.data.root}) is not known: they are not "
-                             "there any more")  # fmt: skip
+                             f"(slice {slice_} of {job.data.root}, its {use} data) is not known: "
+                             "they are not there any more")  # fmt: skip
                 continue
             if count:
                 where = "" if known == digest else f" of {job.data.root}"
-                notes.append(f"the network {done} {count} of these {len(split)} images "
-                             f"({use} {slice_}{where}), which flatters it")  # fmt: skip
+                notes.append(f"the network {done} {count} of these {len(split)} images (slice "
+                             f"{slice_}{where}, its {use} data), which flatters it")  # fmt: skip
     return notes
 
 

@@ -6,8 +6,10 @@ plain jobs answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,7 +41,16 @@ from deeplense_batch.tasks import TASKS, build_task
 if TYPE_CHECKING:
     from deeplense_batch.tasks.task import Task
 
-__all__ = ["Memo", "check_evaluation", "check_simulation", "check_training", "published_weights"]
+__all__ = [
+    "Memo",
+    "check_evaluation",
+    "check_simulation",
+    "check_training",
+    "published_weights",
+    "tell_other_thresholds",
+]
+
+_log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 # Fields of `Augment` that move the pixels of an image.
@@ -105,6 +116,59 @@ def published_weights(job: AnyJob) -> list[str]:
     if isinstance(job, Job) and job.model.pretrained:
         return published(job.model.name, job.model.options)
     return []
+
+
+def tell_other_thresholds(searches: Iterable[tuple[Path, Job]], memo: Memo) -> None:
+    """Warn where detections ask for another purity or prevalence than the runs that they are.
+
+    Arguments:
+        searches: Detections, and the run directory of each, which may not exist yet.
+        memo: Of the plan.
+    """
+    kept: dict[Path, Job] = {}
+    found: dict[tuple[str, str], list[tuple[Path, float, float]]] = {}
+    for path, job in searches:
+        if path not in kept:
+            kept[path] = _kept(path, memo) or job
+        for option, values in _other_thresholds(kept[path], job).items():
+            found.setdefault((job.name, option), []).append((path, *values))
+    for (name, option), rows in found.items():
+        paths, has, asked = ([*dict.fromkeys(column)] for column in zip(*rows, strict=True))
+        runs = f"the {len(paths)} runs that are kept have"
+        _log.warning(
+            "%s: task.options.%s: %s %s, this recipe %s; it needs no training again: "
+            "'predict %s DATA --%s=%s'",
+            name, option, runs if paths[1:] else "the run that is kept has",
+            " and ".join(f"{v:g}" for v in has), " and ".join(f"{v:g}" for v in asked),
+            "RUN" if paths[1:] else paths[0], option, asked[0],
+        )  # fmt: skip
+
+
+def _kept(path: Path, memo: Memo) -> Job | None:
+    """The job of a training's run directory, where that is there and whole."""
+    with contextlib.suppress(JobError):
+        (job,) = load_jobs(path / "job.yaml")
+        if isinstance(job, Job):
+            _check_options(job, memo)
+            return job
+    return None
+
+
+def _other_thresholds(kept: Job, asked: Job) -> dict[str, tuple[float, float]]:
+    """Purity and prevalence of two detections that are one run, where they differ.
+
+    Arguments:
+        kept: The job of the run.
+        asked: The other one.
+
+    Returns:
+        By option, that of the run and the other.
+    """
+    if kept.task.options == asked.task.options:
+        return {}
+    tasks = [build_task(job.task.name, classes=None, **job.task.options) for job in (kept, asked)]
+    values = {name: [getattr(t, name) for t in tasks] for name in ("purity", "prevalence")}
+    return {name: (has, other) for name, (has, other) in values.items() if has != other}
 
 
 def _check_generation(job: Job) -> None:

@@ -128,10 +128,7 @@ class Detection(Classification):
         own, more = detection.detection_scores(
             lens, probability, threshold=self.threshold, prevalence=self.prevalence
         )
-        if self.curve is not None and self.threshold is not None:
-            found = self.curve.at(self.threshold)
-            support = detection.support_note(found, self.purity, self.prevalence)
-            more += [support] if support else []
+        more += self._threshold_notes()
         if self.slope_and_offset is not None:
             own["slope"], own["offset"] = self.slope_and_offset
             honest = self._honest(outputs)
@@ -170,6 +167,17 @@ class Detection(Classification):
             {name: float(p.sum()) for name, p in shown.items()},
             self.classes[self._target],
         )
+
+    def _threshold_notes(self) -> list[str]:
+        """That there is no threshold, or that few galaxies stand behind it."""
+        if self.threshold is None:
+            best = self.curve.purest() if self.curve is not None else None
+            return [detection.shortfall_note(best, self.purity, self.prevalence)]
+        if self.curve is None:
+            return []
+        found = self.curve.at(self.threshold)
+        note = detection.support_note(found, self.purity, self.prevalence)
+        return [note] if note else []
 
     def _told(self, outputs: Arrays, honest: NDArray[np.float64], lens: NDArray[np.bool_]) -> str:
         """Whether calibrated probabilities sum to the number of lenses, in a sentence."""

@@ -134,7 +134,10 @@ def test_a_purity_that_no_threshold_has_leaves_no_candidate(told, monkeypatch):
     table, details, text = told(purity=0.9)
     assert details["threshold"] is None and details["expected"] == {}
     assert table["candidate"].tolist() == [False] * 800
-    assert "no candidates: no threshold for a purity of 0.9 where 0.01 of all are lens on" in text
+    assert "no candidates for a purity of 0.9 where 0.01 of all are lens\n" in text
+    (note,) = details["notes"]
+    assert re.search(r"none gives a purity of 0\.9 .*; the highest is [\d.]+, at a compl", note)
+    assert note.endswith(" of 700 non-lenses") and note in text
 
 
 def test_the_same_words_in_a_csv_and_again(done, galaxies, tmp_path, capsys):

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from conftest import make_job
 
-from deeplense_batch.runs.attempts import close_lost_attempt, device_hours
+from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.runs.attempts import close_lost_attempt, device_hours, put_aside
 from deeplense_batch.runs.launch import report_not_begun
 from deeplense_batch.runs.plan import PlannedRun, plan
 
@@ -46,3 +47,11 @@ def test_a_killed_attempt_lasted_to_its_last_sign_of_life(lost, next_step):
     assert (end["state"], end["attempt"], end["devices"]) == ("lost", 1, 2)
     assert end["seconds"] == pytest.approx(3600, abs=2)
     assert device_hours(lost.run, time.perf_counter(), 1) == pytest.approx(2, abs=0.01)
+
+
+def test_put_aside_loses_nothing(tmp_path):
+    directory = RunDir.create(tmp_path / "job" / "run", "x")
+    aside = put_aside(directory)
+    assert (aside / "job.yaml").read_text() == "x" and not directory.path.exists()
+    again = [put_aside(RunDir.create(tmp_path / "job" / "run", "x")) for _ in range(3)]
+    assert len({aside, *again}) == 4 and all((path / "job.yaml").exists() for path in again)

@@ -166,11 +166,11 @@ def test_weights_that_learnt_from_the_images_are_told_by_place_in_the_same_data(
     split = open_split(shards, "train[10%:30%]")
     (note,) = seen_notes(run, split, digest)
     assert note == (
-        f"the network was trained on {len(split)} of these {len(split)} images (train train), "
-        "which flatters it"
+        f"the network was trained on {len(split)} of these {len(split)} images (slice train, its "
+        "training data), which flatters it"
     )
     (note,) = seen_notes(run, open_split(shards, "val"), digest)
-    assert "was picked by" in note and "(valid val[:50%])" in note
+    assert "was picked by" in note and "(slice val[:50%], its validation data)" in note
 
 
 def test_weights_that_learnt_from_the_images_are_told_by_content_in_other_data(tmp_path):
@@ -188,9 +188,10 @@ def test_weights_that_learnt_from_the_images_are_told_by_content_in_other_data(t
     assert shared
     notes = seen_notes(tuned, split, digest)
     assert notes[0] == (
-        f"the network was trained on {shared} of these 18 images (train train of "
-        f"{tmp_path / 'one'}), which flatters it"
+        f"the network was trained on {shared} of these 18 images (slice train of "
+        f"{tmp_path / 'one'}, its training data), which flatters it"
     )
     shutil.rmtree(tmp_path / "one")
     lost = seen_notes(tuned, split, digest)
+    assert f"(slice val of {tmp_path / 'one'}, its validation data) is not known" in lost[1]
     assert len(lost) == 2 and "is not known: they are not there any more" in lost[0]

@@ -23,13 +23,13 @@ from made_runs import same_result, start, weights
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.rundir import RunBusyError, RunDir
+from deeplense_batch.core.rundir import RunBusyError
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.launch import execute
-from deeplense_batch.runs.plan import PlannedRun, plan, put_aside, reopen
+from deeplense_batch.runs.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.trainer import BEST, DivergedError
 
@@ -454,14 +454,6 @@ def test_data_that_do_not_fit_are_refused_before_anything_runs(shards, tmp_path,
     with pytest.raises((JobError, ShardError)) as error:
         plan([make_job(shards, data=data)], tmp_path)
     assert sentence in str(error.value) and not list(tmp_path.iterdir())
-
-
-def test_put_aside_loses_nothing(tmp_path):
-    directory = RunDir.create(tmp_path / "job" / "run", "x")
-    aside = put_aside(directory)
-    assert (aside / "job.yaml").read_text() == "x" and not directory.path.exists()
-    again = [put_aside(RunDir.create(tmp_path / "job" / "run", "x")) for _ in range(3)]
-    assert len({aside, *again}) == 4 and all((path / "job.yaml").exists() for path in again)
 
 
 def test_the_record_names_versions_and_commit(done):

@@ -94,6 +94,19 @@ def test_a_threshold_that_the_validation_slice_cannot_support_is_told(samples, s
     assert all(f"threshold: {(valid['targets'] == 0).sum():,} non-lenses" in n for n in notes)
 
 
+def test_a_purity_that_no_threshold_has_is_told_with_the_highest():
+    task = build_task("detection", classes=SEARCHED, purity=0.99, prevalence=0.001)
+    valid = searched(5_000, 0.05, seed=0)
+    valid["logits"][valid["targets"].argmin()] = -20, 20  # no lens is as sure a one
+    task.calibrate(valid)
+    assert task.threshold is None
+    best, others = task.curve.purest(), (valid["targets"] == 0).sum()
+    (note,) = (n for n in task.score(valid)[1] if n.startswith("threshold"))
+    assert note.startswith("threshold: none gives a purity of 0.99 where 0.001 of all")
+    assert f"the highest is {best.purity(0.001):.3g}, at a completeness of" in note
+    assert note.endswith(f"{best.false_positives} of {others:,} non-lenses")
+
+
 def test_what_an_earlier_version_kept_is_read(calibrated):
     _, valid = calibrated
     old = build_task("detection", classes=SEARCHED, purity=0.5, prevalence=0.001)

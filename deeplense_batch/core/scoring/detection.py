@@ -10,7 +10,14 @@ from sklearn.metrics import average_precision_score, roc_curve
 
 from deeplense_batch.core.scoring.proportions import ratio_interval, wilson
 
-__all__ = ["Found", "OperatingCurve", "detection_scores", "purity_at", "support_note"]
+__all__ = [
+    "Found",
+    "OperatingCurve",
+    "detection_scores",
+    "purity_at",
+    "shortfall_note",
+    "support_note",
+]
 
 _AT_THRESHOLD = (
     *("completeness", "completeness_low", "completeness_high"),
@@ -114,6 +121,18 @@ class OperatingCurve:
         good = np.flatnonzero(called >= purity * (called + wrong))
         return float(falling[good[-1]]) if len(good) else None
 
+    def purest(self) -> Found | None:
+        """What the purest threshold finds, on any sky; of several the most complete.
+
+        None where there are no lenses, or nothing else.
+        """
+        if not self.scores or not self.others:
+            return None
+        falling = np.asarray(self.scores)
+        found = np.searchsorted(-falling, -falling, side="right")  # equal scores come together
+        wrong = np.asarray(self.false_positives) / found
+        return self.at(self.scores[np.flatnonzero(wrong == wrong.min())[-1]])
+
 
 def detection_scores(
     positive: NDArray[np.bool_],
@@ -135,7 +154,8 @@ def detection_scores(
         false positives; ``tpr0`` and ``tpr10``: at none, and at fewer than ten false positives
         (Metcalf et al. 2019, A&A 625, A119), which depend on the number of non-lenses;
         ``threshold``, ``completeness`` and ``purity`` there, and the ends of their 95 %
-        intervals, ``completeness_low`` and so on (`Found`). None where undefined, with a note.
+        intervals, ``completeness_low`` and so on (`Found`). None where undefined, with a note; of
+        a threshold that is None `shortfall_note` tells more.
     """
     rates = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3, "recall_fpr_1e-4": 1e-4}
     values: dict[str, float | None] = dict.fromkeys(
@@ -155,7 +175,7 @@ def detection_scores(
     if negatives < 1e4:
         notes.append(f"recall_fpr_1e-4: below one of {negatives} galaxies, so that of none")
     if threshold is None:
-        return values, [*notes, "threshold: none gives the stated purity on the validation slice"]
+        return values, notes
     called = scores >= threshold
     found = Found(
         int(called[positive].sum()), len(scores) - negatives, int(called[~positive].sum()),
@@ -168,7 +188,10 @@ def detection_scores(
 
 
 def support_note(found: Found, purity: float, prevalence: float) -> str | None:
-    """Say so where too few false positives are above a threshold to know how many a sky has.
+    """Say so where a slice has too few non-lenses to know how many of a sky a threshold calls.
+
+    It takes ten false positives where they are as frequent as the purity allows. A slice of so
+    many non-lenses with fewer false positives shows that the purity is higher.
 
     Arguments:
         found: What the threshold finds in the slice that chose it.
@@ -176,16 +199,37 @@ def support_note(found: Found, purity: float, prevalence: float) -> str | None:
         prevalence: Share of lenses among all galaxies, for the purity.
 
     Returns:
-        A sentence; None for ten false positives or more.
+        A sentence; None for so many non-lenses, or ten false positives.
     """
-    if found.false_positives >= _FEW:
-        return None
     rate = prevalence * found.completeness * (1 - purity) / (purity * (1 - prevalence))
+    if found.false_positives >= _FEW or found.others * rate >= _FEW:
+        return None
     return (
         f"threshold: above it are {found.false_positives} of the non-lenses of the validation "
         f"slice, and fewer than {_FEW} say little: this set cannot support that threshold: "
         f"{found.others:,} non-lenses, where a purity of {purity:g} at a prevalence of "
         f"{prevalence:g} needs about {_rounded(_FEW / rate):,}"
+    )
+
+
+def shortfall_note(best: Found | None, purity: float, prevalence: float) -> str:
+    """Say that no threshold gives a purity, and which purity can be had.
+
+    Arguments:
+        best: What the purest threshold finds in the validation slice; None where unknown.
+        purity: That was asked for.
+        prevalence: Share of lenses among all galaxies, for the purity.
+    """
+    text = (
+        f"threshold: none gives a purity of {purity:g} where {prevalence:g} of all galaxies are "
+        "lenses, on the validation slice"
+    )
+    if best is None:
+        return text
+    return (
+        f"{text}; the highest is {best.purity(prevalence):.3g}, at a completeness of "
+        f"{best.completeness:.3g}: {best.found:,} of {best.lenses:,} lenses are found there, and "
+        f"{best.false_positives:,} of {best.others:,} non-lenses"
     )
 
 

@@ -10,6 +10,7 @@ from deeplense_batch.core.scoring.detection import (
     OperatingCurve,
     detection_scores,
     purity_at,
+    shortfall_note,
     support_note,
 )
 
@@ -96,3 +97,40 @@ def test_few_false_positives_are_told_and_how_many_galaxies_it_takes():
     note = support_note(Found(20, 40, 0, 1032), 0.5, 0.001)
     # (1 - q) / q = 999 false positives a lens found, so 10 need 10 * 999 / 0.5 galaxies
     assert "set cannot support that threshold: 1,032 non-lenses" in note and "20,000" in note
+    assert support_note(Found(20, 40, 0, 19_900), 0.5, 0.001).endswith("needs about 20,000")
+
+
+def test_enough_galaxies_without_a_false_positive_support_a_threshold():
+    """A purity of .5 where 1 in 20 is a lens needs 190, of which ten would be called lenses."""
+    assert support_note(Found(100, 100, 0, 1718), 0.5, 0.05) is None
+    assert support_note(Found(100, 100, 0, 190), 0.5, 0.05) is None
+    assert "needs about 190" in support_note(Found(100, 100, 0, 189), 0.5, 0.05)
+
+
+def test_where_no_threshold_gives_a_purity_the_highest_is_told():
+    lens = np.arange(1000) % 25 == 0  # 40
+    scores = np.where(lens, 0.5, 0.0)
+    scores[[1, 2, 3]] = 0.9, 0.8, 0.7  # each above all the lenses
+    scores[[0, 25]] = 0.85, 0.75
+    curve = OperatingCurve.of(lens, scores)
+    best = curve.purest()
+    assert best == Found(40, 40, 3, 960)
+    highest = 0.001 / (0.001 + 0.999 * 3 / 960)
+    assert best.purity(0.001) == pytest.approx(highest)
+    assert curve.threshold(0.3, 0.001) is None
+    assert curve.threshold(highest - 1e-9, 0.001) == 0.5
+    assert shortfall_note(best, 0.3, 0.001) == (
+        "threshold: none gives a purity of 0.3 where 0.001 of all galaxies are lenses, on the "
+        "validation slice; the highest is 0.243, at a completeness of 1: 40 of 40 lenses are "
+        "found there, and 3 of 960 non-lenses"
+    )
+    assert shortfall_note(None, 0.3, 0.001).endswith(" on the validation slice")
+
+
+def test_the_purest_threshold_is_the_most_complete_of_those():
+    lens = np.array([0, 1, 0, 1, 1, 0], bool)  # one false positive a lens, at two of three
+    assert OperatingCurve.of(lens[:4], -np.arange(4.0)).purest() == Found(2, 2, 2, 2)
+    assert OperatingCurve.of(lens, -np.arange(6.0)).purest() == Found(3, 3, 2, 3)
+    one_kind = np.zeros(4, bool)
+    assert OperatingCurve.of(one_kind, np.arange(4.0)).purest() is None
+    assert OperatingCurve.of(~one_kind, np.arange(4.0)).purest() is None
