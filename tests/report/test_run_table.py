@@ -142,3 +142,18 @@ def test_an_evaluated_run_may_have_any_name(tmp_path, run):
     row = run_row(make_evaluation(tmp_path, 1, run=run, state="failed"))
     named = ("unet", 3) if run.startswith("unet") else (run, None)
     assert (row["state"], row["model"], row["seed"]) == ("failed", *named)
+
+
+@pytest.mark.parametrize(
+    ("digest", "valid"),
+    [("a" * 16, "val[:50%]"), ("b" * 16, f"val[:50%] of data, {'b' * 16}"),
+     (None, "val[:50%] of data, unknown")],
+)  # fmt: skip
+def test_an_evaluation_was_validated_where_its_run_was(tmp_path, digest, valid):
+    """On the same data it stands with trainings; data of one name may be others."""
+    run = make_evaluation(tmp_path, 0)
+    metrics = run.read_json("metrics.json")
+    recipe = {"data.valid": "val[:50%]", "data.root": "/elsewhere/data"}
+    metrics["evaluated"] |= {"recipe": recipe, "data_digest": digest}
+    run.write_json("metrics.json", metrics)
+    assert run_row(run)["valid"] == valid
