@@ -2,12 +2,15 @@
 
 A preset says how many halos there are, or what fraction f_sub of the projected mass at the
 Einstein radius is in them. An isothermal lens has the convergence 1/2 there, so that halos have
-the mean convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020). They lie uniformly in a
-circle of radius R, and their number is Poisson's, of the mean
+the mean convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020), counting the whole mass of
+a halo at its centre. They lie uniformly in a circle of radius R, and their number is Poisson's, of
+the mean
 
     <N> = pi R^2 Sigma_cr f_sub / 2 / <m> = f_sub R^2 / (2 theta_M^2(<m>))
 
-with <m> the mean of their mass law. No mass is changed after it is drawn.
+with <m> the mean of their mass law. No mass is changed after it is drawn. As TNFW halos reach out
+to 4 arcsec and none lie beyond R, their mean convergence at theta_E is 4 to 8 % below f_sub / 2
+(0.919, 0.946, 0.962 of it for theta_E of 0.9, 1.2, 1.5 arcsec).
 """
 
 from __future__ import annotations

@@ -93,6 +93,25 @@ def test_f_sub_is_found_in_the_annulus(thousand):
     assert 0.006 < found / drawn < 0.010  # the mean of a log-uniform 0.002 to 0.02 is 0.0078
 
 
+def test_their_convergence_at_the_ring_is_nearly_half_of_f_sub():
+    """From the deflection of the halos: 0.95 of it, as they reach beyond R, where none lie.
+
+    The mean convergence of an annulus is what it adds to theta times the mean deflection.
+    """
+    centre = {"place": "Cartesian", "x": 0, "y": 0}
+    changes = {"fraction": 0.1, "lens.theta_e": 1.2, "lens.centre": centre}
+    preset = with_overrides(PHYSICAL, changes)
+    streams = [np.random.default_rng([3, i]) for i in range(12)]
+    scenes = as_batch(draw_scenes(preset, [1] * 12, streams))
+    halos = halo_numbers(preset, scenes)
+    inner, outer = (
+        mean_deflection(preset, halos, share * scenes["theta_e"]) * share * scenes["theta_e"]
+        for share in (0.7, 1.3)
+    )
+    convergence = (outer - inner) / ((1.3**2 - 0.7**2) * scenes["theta_e"] ** 2)
+    assert 0.88 < convergence.mean().item() / (0.1 / 2) < 1.0
+
+
 def test_places_are_uniform_and_the_heaviest_comes_first(thousand):
     share = [
         np.hypot(*scene["halos"][:, 1:3].T) ** 2 / (3 * scene["theta_e"]) ** 2
