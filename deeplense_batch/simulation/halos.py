@@ -41,6 +41,7 @@ from deeplense_batch.simulation.presets import Preset
 __all__ = [
     "are_many",
     "draw_halos",
+    "least_mean_count",
     "mean_counts",
     "mean_deflection",
     "most_halos",
@@ -85,20 +86,13 @@ def most_halos(preset: Preset) -> int:
     """The most halos of one scene, at least 1: as many have room in the truth of an image."""
     if preset.sphere.count is not None:
         return int(preset.sphere.count.range[1])
-    assert preset.fraction is not None
-    # Sigma_cr falls with z_s, and is largest at one end of z_l.
-    ends = list(product(preset.z_l.range, preset.z_s.range))
-    redshifts = (torch.tensor(z, dtype=torch.float64) for z in zip(*ends, strict=True))
-    per_mass = per_solar_mass(preset, *redshifts).min().item()
-    if preset.sphere.unit == "arcsec":
-        unit_squared = 1.0
-    elif preset.lens.theta_e is None:
-        unit_squared = preset.lens.mass * per_mass
-    else:
-        unit_squared = preset.lens.theta_e.range[1] ** 2
-    mean = preset.fraction.range[1] * _radius(preset) ** 2 * unit_squared
-    mean /= 2 * per_mass * _mean_mass(preset)
+    mean = _mean_range(preset)[1]
     return max(1, math.ceil(mean + _RARE * math.sqrt(mean)))
+
+
+def least_mean_count(preset: Preset) -> float:
+    """The mean number of halos of the scene that has fewest, where a fraction says it."""
+    return _mean_range(preset)[0]
 
 
 def draw_halos(
@@ -192,6 +186,26 @@ def mean_deflection(preset: Preset, halos: Tensor, ring: Tensor) -> Tensor:
         strength = squared[row, used, None] * per_square * slope((dx * dx + dy * dy) * per_square)
         total[row] = (strength * (dx * cos + dy * sin)).sum()
     return total / _RING
+
+
+def _mean_range(preset: Preset) -> tuple[float, float]:
+    """The least and the largest mean number of halos of a scene."""
+    assert preset.fraction is not None
+    # Sigma_cr falls with z_s, and is largest and least at the ends of z_l.
+    ends = list(product(preset.z_l.range, preset.z_s.range))
+    redshifts = (torch.tensor(z, dtype=torch.float64) for z in zip(*ends, strict=True))
+    per_masses = per_solar_mass(preset, *redshifts)
+    means = []
+    for end, per_mass in enumerate((per_masses.max().item(), per_masses.min().item())):
+        if preset.sphere.unit == "arcsec":
+            unit_squared = 1.0
+        elif preset.lens.theta_e is None:
+            unit_squared = preset.lens.mass * per_mass
+        else:
+            unit_squared = preset.lens.theta_e.range[end] ** 2
+        mean = preset.fraction.range[end] * _radius(preset) ** 2 * unit_squared
+        means.append(mean / (2 * per_mass * _mean_mass(preset)))
+    return means[0], means[1]
 
 
 def _mean_mass(preset: Preset) -> float:

@@ -19,15 +19,17 @@ from deeplense_batch.simulation.distributions import (
     PowerLaw,
     Uniform,
 )
-from deeplense_batch.simulation.halos import most_halos
+from deeplense_batch.simulation.halos import least_mean_count, most_halos
 from deeplense_batch.simulation.presets import Halos, Lens, PhotonCamera, Preset
 
-__all__ = ["check_preset", "with_overrides"]
+__all__ = ["cautions", "check_preset", "with_overrides"]
 
 _DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
 _POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
 _MOST_HALOS = 20_000  # in one image
+_FEW_HALOS = 5.0  # on average: one scene in 150 has none
+_MUCH = 0.3  # f_sub above which scenes are drawn again, as half of it is taken from the lens
 _MOST_SDS = 10.0  # that a normal number is ever off
 # Least and greatest number of truncated NFW halos. A scatter beyond would draw some whose scale
 # radius is so small that the table of their profile ends before the image does.
@@ -73,6 +75,27 @@ def check_preset(preset: Preset, size: int) -> None:
                 f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
             )
     _check_blur(preset, size, where)
+
+
+def cautions(preset: Preset) -> list[str]:
+    """What a preset, after `check_preset`, does to the halos that are asked for: in sentences."""
+    if preset.fraction is None:
+        return []
+    found, where = [], f"preset {preset.name}: fraction"
+    most = preset.fraction.range[1]
+    if most > _MUCH and preset.budget == "compensated":
+        found.append(
+            f"{where}: up to {most:g}: scenes are drawn again where substructure leaves the lens "
+            "less than 80 % of its Einstein radius, a fifth of them at 0.4, so that above "
+            f"{_MUCH} halos are lighter, or further out, than their law"
+        )
+    fewest = least_mean_count(preset)
+    if most > 0 and fewest < _FEW_HALOS:
+        found.append(
+            f"{where}: an image of sphere may have no halo: their mean number is as low as "
+            f"{fewest:.2g}; a lower sphere.mass.low or a larger fraction has more"
+        )
+    return found
 
 
 def _check_redshifts(preset: Preset, where: str) -> None:

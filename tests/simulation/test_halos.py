@@ -13,6 +13,7 @@ from scipy import stats
 from deeplense_batch.lensing.tnfw import tnfw_mass_inside
 from deeplense_batch.simulation.distributions import Fixed, PowerLaw, Uniform
 from deeplense_batch.simulation.halos import (
+    least_mean_count,
     mean_counts,
     mean_deflection,
     most_halos,
@@ -143,6 +144,10 @@ def test_the_most_halos_hold_every_draw_of_every_preset():
     corners = [[z_l, z_s] for z_l in (0.2, 0.35, 0.5) for z_s in (0.9, 2.0)]
     largest = mean_counts(tops, [0.02] * 6, [1.5] * 6, list(zip(*corners, strict=True)))
     assert max(largest) < most_halos(near) < 1.3 * max(largest)
+    bottoms = dataclasses.replace(near, lens=dataclasses.replace(near.lens, theta_e=Fixed(0.9)))
+    means = mean_counts(bottoms, [0.002] * 6, [0.9] * 6, list(zip(*corners, strict=True)))
+    assert near.lens.theta_e == Uniform(0.9, 1.5)
+    assert least_mean_count(near) == pytest.approx(min(means), rel=1e-5)
     in_arcsec = with_overrides(PHYSICAL, {"sphere.unit": "arcsec"})
     assert most_halos(in_arcsec) < most_halos(PHYSICAL)
     by_mass = dataclasses.replace(

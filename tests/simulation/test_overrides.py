@@ -17,7 +17,7 @@ from deeplense_batch.simulation.distributions import (
     Polar,
     Uniform,
 )
-from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.overrides import cautions, check_preset, with_overrides
 from deeplense_batch.simulation.presets import PRESETS
 
 PRESET = PRESETS["varied"]
@@ -156,3 +156,29 @@ def test_halos_by_a_fraction_or_by_a_number():
     check_preset(with_overrides(PRESETS["physical"], by_number), 150)
     law = {"law": "PowerLaw", "exponent": -1.9, "low": 1e7, "high": 1e10}
     check_preset(with_overrides(PRESETS["physical"], {"fraction": 0.05, "sphere.mass": law}), 150)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_needs_a_caution(name):
+    assert cautions(PRESETS[name]) == []
+
+
+def test_what_changes_the_law_of_halos_is_said():
+    """Halos that leave no lens are drawn again, and few halos may be none."""
+    law = {"law": "PowerLaw", "exponent": -1.9, "low": 1e7, "high": 1e10}
+
+    def said(**changes):
+        preset = with_overrides(PRESETS["physical"], changes)
+        check_preset(preset, 150)
+        return cautions(preset)
+
+    assert said(**{"fraction": 0.25, "sphere.mass": law}) == []
+    (much,) = said(**{"fraction": [0.1, 0.45], "sphere.mass": law})
+    assert much.startswith("preset physical: fraction: up to 0.45: scenes are drawn again")
+    added = said(**{"fraction": 0.45, "sphere.mass": law, "budget": "added"})
+    assert added == []
+    (few,) = said(**{"sphere.mass": law | {"low": 1e9}})
+    assert "an image of sphere may have no halo: their mean number is as low as" in few
+    assert said(**{"sphere.mass": law | {"low": 1e9}, "fraction": 0.1}) == []
+    assert len(said(**{"fraction": [0.0, 0.45], "sphere.mass": law})) == 2
+    assert said(fraction=0.0) == []
