@@ -14,7 +14,7 @@ within it
 times (theta - c), the first terms of a power law r^(-2p), so that it is smooth at w and within. It
 is computed on a mesh much coarser than the grid, and interpolated by polynomials. What is left is
 zero beyond w: it is computed within, on the grid itself. Fields of cold dark matter have errors
-below 5e-6 arcsec, 1e-4 of a pixel, and of 3e-7 rms.
+of 3e-6 arcsec at most, 6e-5 of a pixel, and of 3e-7 rms (5e-7 in the worst scene).
 
 Terms are float32 by operations that IEEE 754 rounds in one way only. They are rounded to a grid of
 powers of two, on which float64 adds them without error: in whatever order and company, on whatever

@@ -108,7 +108,11 @@ def _by_delta_chi2(
     known, notes = known_delta_chi2(root, digest, outputs["ids"].tolist())
     if known is None:
         return None, notes
-    return by_detectability.score(outputs["targets"], outputs["logits"], known), notes
+    targets = outputs["targets"]
+    if unknown := by_detectability.unknown_classes(targets, len(task.classes), known):
+        names = ", ".join(task.classes[k] for k in unknown)
+        notes = [*notes, f"no scores by delta chi^2, which is known of no image of class {names}"]
+    return by_detectability.score(targets, outputs["logits"], known), notes
 
 
 def data_notes(root: Path | str) -> list[str]:

@@ -2,12 +2,15 @@
 
 A preset says how many halos there are, or what fraction f_sub of the projected mass at the
 Einstein radius is in them. An isothermal lens has the convergence 1/2 there, so that halos have
-the mean convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020). They lie uniformly in a
-circle of radius R, and their number is Poisson's, of the mean
+the mean convergence f_sub / 2 (Vegetti et al. 2014; Hsueh et al. 2020), counting the whole mass of
+a halo at its centre. They lie uniformly in a circle of radius R, and their number is Poisson's, of
+the mean
 
     <N> = pi R^2 Sigma_cr f_sub / 2 / <m> = f_sub R^2 / (2 theta_M^2(<m>))
 
-with <m> the mean of their mass law. No mass is changed after it is drawn.
+with <m> the mean of their mass law. No mass is changed after it is drawn. As TNFW halos reach out
+to 4 arcsec and none lie beyond R, their mean convergence at theta_E is 4 to 8 % below f_sub / 2
+(0.919, 0.946, 0.962 of it for theta_E of 0.9, 1.2, 1.5 arcsec).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from deeplense_batch.simulation.presets import Preset
 __all__ = [
     "are_many",
     "draw_halos",
+    "least_mean_count",
     "mean_counts",
     "mean_deflection",
     "most_halos",
@@ -82,20 +86,13 @@ def most_halos(preset: Preset) -> int:
     """The most halos of one scene, at least 1: as many have room in the truth of an image."""
     if preset.sphere.count is not None:
         return int(preset.sphere.count.range[1])
-    assert preset.fraction is not None
-    # Sigma_cr falls with z_s, and is largest at one end of z_l.
-    ends = list(product(preset.z_l.range, preset.z_s.range))
-    redshifts = (torch.tensor(z, dtype=torch.float64) for z in zip(*ends, strict=True))
-    per_mass = per_solar_mass(preset, *redshifts).min().item()
-    if preset.sphere.unit == "arcsec":
-        unit_squared = 1.0
-    elif preset.lens.theta_e is None:
-        unit_squared = preset.lens.mass * per_mass
-    else:
-        unit_squared = preset.lens.theta_e.range[1] ** 2
-    mean = preset.fraction.range[1] * _radius(preset) ** 2 * unit_squared
-    mean /= 2 * per_mass * _mean_mass(preset)
+    mean = _mean_range(preset)[1]
     return max(1, math.ceil(mean + _RARE * math.sqrt(mean)))
+
+
+def least_mean_count(preset: Preset) -> float:
+    """The mean number of halos of the scene that has fewest, where a fraction says it."""
+    return _mean_range(preset)[0]
 
 
 def draw_halos(
@@ -189,6 +186,26 @@ def mean_deflection(preset: Preset, halos: Tensor, ring: Tensor) -> Tensor:
         strength = squared[row, used, None] * per_square * slope((dx * dx + dy * dy) * per_square)
         total[row] = (strength * (dx * cos + dy * sin)).sum()
     return total / _RING
+
+
+def _mean_range(preset: Preset) -> tuple[float, float]:
+    """The least and the largest mean number of halos of a scene."""
+    assert preset.fraction is not None
+    # Sigma_cr falls with z_s, and is largest and least at the ends of z_l.
+    ends = list(product(preset.z_l.range, preset.z_s.range))
+    redshifts = (torch.tensor(z, dtype=torch.float64) for z in zip(*ends, strict=True))
+    per_masses = per_solar_mass(preset, *redshifts)
+    means = []
+    for end, per_mass in enumerate((per_masses.max().item(), per_masses.min().item())):
+        if preset.sphere.unit == "arcsec":
+            unit_squared = 1.0
+        elif preset.lens.theta_e is None:
+            unit_squared = preset.lens.mass * per_mass
+        else:
+            unit_squared = preset.lens.theta_e.range[end] ** 2
+        mean = preset.fraction.range[end] * _radius(preset) ** 2 * unit_squared
+        means.append(mean / (2 * per_mass * _mean_mass(preset)))
+    return means[0], means[1]
 
 
 def _mean_mass(preset: Preset) -> float:

@@ -19,16 +19,21 @@ from deeplense_batch.simulation.distributions import (
     PowerLaw,
     Uniform,
 )
-from deeplense_batch.simulation.halos import most_halos
-from deeplense_batch.simulation.presets import Lens, PhotonCamera, Preset
+from deeplense_batch.simulation.halos import least_mean_count, most_halos
+from deeplense_batch.simulation.presets import Halos, Lens, PhotonCamera, Preset
 
-__all__ = ["check_preset", "with_overrides"]
+__all__ = ["cautions", "check_preset", "with_overrides"]
 
 _DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
 _POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
 _PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
 _MOST_HALOS = 20_000  # in one image
+_FEW_HALOS = 5.0  # on average: one scene in 150 has none
+_MUCH = 0.3  # f_sub above which scenes are drawn again, as half of it is taken from the lens
 _MOST_SDS = 10.0  # that a normal number is ever off
+# Least and greatest number of truncated NFW halos. A scatter beyond would draw some whose scale
+# radius is so small that the table of their profile ends before the image does.
+_OF_TNFW = {"truncation": (0.01, 1e4), "scatter": (1e-6, 0.5)}
 _FIXED = {"name", "version", "known_faults"}  # these describe the preset and are not overridden
 
 
@@ -72,6 +77,27 @@ def check_preset(preset: Preset, size: int) -> None:
     _check_blur(preset, size, where)
 
 
+def cautions(preset: Preset) -> list[str]:
+    """What a preset, after `check_preset`, does to the halos that are asked for: in sentences."""
+    if preset.fraction is None:
+        return []
+    found, where = [], f"preset {preset.name}: fraction"
+    most = preset.fraction.range[1]
+    if most > _MUCH and preset.budget == "compensated":
+        found.append(
+            f"{where}: up to {most:g}: scenes are drawn again where substructure leaves the lens "
+            "less than 80 % of its Einstein radius, a fifth of them at 0.4, so that above "
+            f"{_MUCH} halos are lighter, or further out, than their law"
+        )
+    fewest = least_mean_count(preset)
+    if most > 0 and fewest < _FEW_HALOS:
+        found.append(
+            f"{where}: an image of sphere may have no halo: their mean number is as low as "
+            f"{fewest:.2g}; a lower sphere.mass.low or a larger fraction has more"
+        )
+    return found
+
+
 def _check_redshifts(preset: Preset, where: str) -> None:
     nearest_source, farthest_lens = preset.z_s.range[0], preset.z_l.range[1]
     if preset.z_l.range[0] <= 0 or nearest_source <= farthest_lens:
@@ -105,16 +131,7 @@ def _check_halos(preset: Preset, where: str) -> None:
             f"{where}: fraction and sphere.count both say how many halos there are: one of them "
             "should be null, and the other not"
         )
-    if (sphere.truncation is None) != (sphere.profile != "tnfw"):
-        raise ShardError(
-            f"{where}: sphere.truncation is r_t / r_s of profile tnfw: got {sphere.truncation} "
-            f"with profile {sphere.profile}"
-        )
-    if sphere.scatter is not None and sphere.profile != "tnfw":
-        raise ShardError(
-            f"{where}: sphere.scatter is that of the concentrations of profile tnfw: got "
-            f"{sphere.scatter} with profile {sphere.profile}"
-        )
+    _check_profile(sphere, where)
     if fraction is None:
         return
     radius = getattr(sphere.place, "radius", None)
@@ -133,6 +150,29 @@ def _check_halos(preset: Preset, where: str) -> None:
         raise ShardError(
             f"{where}: fraction: up to {high:g} of the mass in halos would be up to "
             f"{most_halos(preset)} of them, expected {_MOST_HALOS} at most; raise sphere.mass.low"
+        )
+
+
+def _check_profile(sphere: Halos, where: str) -> None:
+    """Refuse numbers of truncated NFW halos where there are none, and none where there are."""
+    if sphere.profile == "tnfw" and sphere.truncation is None:
+        raise ShardError(
+            f"{where}: sphere.truncation: profile tnfw needs r_t / r_s, a number such as 6; "
+            "got null"
+        )
+    for name, (least, most) in _OF_TNFW.items():
+        value = getattr(sphere, name)
+        if sphere.profile == "tnfw" and value is not None and not least <= value <= most:
+            raise ShardError(
+                f"{where}: sphere.{name}: should be within {least:g} to {most:g}, got {value:g}"
+            )
+    given = [name for name in _OF_TNFW if getattr(sphere, name) is not None]
+    if given and sphere.profile != "tnfw":
+        values = " and ".join(f"sphere.{name} = {getattr(sphere, name):g}" for name in given)
+        nulls = ", ".join(f"sphere.{name}=null" for name in given)
+        raise ShardError(
+            f"{where}: {values}: profile {sphere.profile} has no such number, only tnfw has; "
+            f"set it to null: {nulls}"
         )
 
 
@@ -165,10 +205,6 @@ def _positive_numbers(preset: Preset) -> Iterator[tuple[str, float]]:
     yield "lens.mass", preset.lens.mass
     yield "source.intensity", preset.source.intensity
     yield "pixel_scale", preset.pixel_scale
-    for name in ("truncation", "scatter"):
-        value = getattr(preset.sphere, name)
-        if value is not None:
-            yield f"sphere.{name}", value
     yield "camera.psf_sigma", camera.psf_sigma
     if isinstance(camera, PhotonCamera):
         yield "camera.sky", camera.sky

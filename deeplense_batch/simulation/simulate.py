@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from deeplense_batch.data.generate import GenerateReport, ImageGenerator, genera
 from deeplense_batch.data.shards import ShardError
 
 __all__ = ["KINDS", "check", "generator_class", "simulate"]
+
+_log = logging.getLogger(__name__)
 
 # Module and class of each kind of set. A module that is not installed is missed only where its
 # kind is asked for.
@@ -68,6 +72,8 @@ def check(
 ) -> tuple[ImageGenerator, dict[str, dict[str, int]]]:
     """Find out what would be made: the generator, and images by split and class.
 
+    What is allowed, but not what one may expect, is logged as a warning.
+
     Raises:
         ShardError: As `simulate`, of the arguments.
     """
@@ -80,6 +86,8 @@ def check(
                 f"{', '.join(_kinds_with(option)) or 'none'}"
             )
     generator = generator_of_kind(**options)
+    for caution in getattr(generator, "cautions", ()):
+        _warn(caution)
     return generator, generator.counts(images)
 
 
@@ -101,6 +109,12 @@ def generator_class(kind: str) -> Callable[..., ImageGenerator]:
             f"simulate: KIND: '{kind}' is not installed here, {error.name} is missing; installed "
             f"are {', '.join(other for other in KINDS if _is_installed(other))}"
         ) from None
+
+
+@cache
+def _warn(caution: str) -> None:
+    """Once in a process, which may check a set before it makes it."""
+    _log.warning("simulate: %s", caution)
 
 
 def _kinds_with(option: str) -> list[str]:

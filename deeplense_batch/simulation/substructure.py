@@ -29,7 +29,7 @@ from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import as_json
 from deeplense_batch.simulation.halos import most_halos
-from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.overrides import cautions, check_preset, with_overrides
 from deeplense_batch.simulation.pipeline import made_ahead
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
@@ -128,6 +128,11 @@ class Substructure:
     def known_faults(self) -> tuple[str, ...]:
         """Faults that the images have on purpose."""
         return self.distributions.known_faults
+
+    @property
+    def cautions(self) -> list[str]:
+        """What its settings do to the halos that are asked for, in sentences."""
+        return cautions(self.distributions)
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in each split: 4 : 1, classes equal to one image.

@@ -130,6 +130,13 @@ class TestByDeltaChi2:
         assert "by_delta_chi2" not in tested
         assert any("is of other images" in note for note in tested["notes"])
 
+    def test_a_class_of_which_it_is_not_known_is_named(self, directory, tmp_path):
+        self.written(tmp_path, [name for k, name in enumerate(self.ids) if k % 3 != 2])
+        tested = self.scored(directory, tmp_path)
+        assert "by_delta_chi2" not in tested
+        note = f"no scores by delta chi^2, which is known of no image of class {CLASSES[2]}"
+        assert note in tested["notes"]
+
     def test_other_tasks_are_not_scored_so(self, directory, tmp_path):
         self.written(tmp_path, self.ids)
         place = {"root": tmp_path, "digest": self.digest}

@@ -13,6 +13,7 @@ from scipy import stats
 from deeplense_batch.lensing.tnfw import tnfw_mass_inside
 from deeplense_batch.simulation.distributions import Fixed, PowerLaw, Uniform
 from deeplense_batch.simulation.halos import (
+    least_mean_count,
     mean_counts,
     mean_deflection,
     most_halos,
@@ -93,6 +94,25 @@ def test_f_sub_is_found_in_the_annulus(thousand):
     assert 0.006 < found / drawn < 0.010  # the mean of a log-uniform 0.002 to 0.02 is 0.0078
 
 
+def test_their_convergence_at_the_ring_is_nearly_half_of_f_sub():
+    """From the deflection of the halos: 0.95 of it, as they reach beyond R, where none lie.
+
+    The mean convergence of an annulus is what it adds to theta times the mean deflection.
+    """
+    centre = {"place": "Cartesian", "x": 0, "y": 0}
+    changes = {"fraction": 0.1, "lens.theta_e": 1.2, "lens.centre": centre}
+    preset = with_overrides(PHYSICAL, changes)
+    streams = [np.random.default_rng([3, i]) for i in range(12)]
+    scenes = as_batch(draw_scenes(preset, [1] * 12, streams))
+    halos = halo_numbers(preset, scenes)
+    inner, outer = (
+        mean_deflection(preset, halos, share * scenes["theta_e"]) * share * scenes["theta_e"]
+        for share in (0.7, 1.3)
+    )
+    convergence = (outer - inner) / ((1.3**2 - 0.7**2) * scenes["theta_e"] ** 2)
+    assert 0.88 < convergence.mean().item() / (0.1 / 2) < 1.0
+
+
 def test_places_are_uniform_and_the_heaviest_comes_first(thousand):
     share = [
         np.hypot(*scene["halos"][:, 1:3].T) ** 2 / (3 * scene["theta_e"]) ** 2
@@ -124,6 +144,10 @@ def test_the_most_halos_hold_every_draw_of_every_preset():
     corners = [[z_l, z_s] for z_l in (0.2, 0.35, 0.5) for z_s in (0.9, 2.0)]
     largest = mean_counts(tops, [0.02] * 6, [1.5] * 6, list(zip(*corners, strict=True)))
     assert max(largest) < most_halos(near) < 1.3 * max(largest)
+    bottoms = dataclasses.replace(near, lens=dataclasses.replace(near.lens, theta_e=Fixed(0.9)))
+    means = mean_counts(bottoms, [0.002] * 6, [0.9] * 6, list(zip(*corners, strict=True)))
+    assert near.lens.theta_e == Uniform(0.9, 1.5)
+    assert least_mean_count(near) == pytest.approx(min(means), rel=1e-5)
     in_arcsec = with_overrides(PHYSICAL, {"sphere.unit": "arcsec"})
     assert most_halos(in_arcsec) < most_halos(PHYSICAL)
     by_mass = dataclasses.replace(

@@ -17,7 +17,7 @@ from deeplense_batch.simulation.distributions import (
     Polar,
     Uniform,
 )
-from deeplense_batch.simulation.overrides import check_preset, with_overrides
+from deeplense_batch.simulation.overrides import cautions, check_preset, with_overrides
 from deeplense_batch.simulation.presets import PRESETS
 
 PRESET = PRESETS["varied"]
@@ -106,10 +106,9 @@ def test_every_preset_can_be_made(name):
         ({"vort.mass": 1e12}, "vort: up to 1 of the lens in substructure leaves no lens"),
         ({"fraction": 0.01}, "fraction and sphere.count both say how many halos there are"),
         ({"sphere.count": None}, "fraction and sphere.count both say how many halos"),
-        ({"sphere.profile": "tnfw"}, "truncation is r_t / r_s of profile tnfw: got None with"),
-        ({"sphere.truncation": 6}, "got 6.0 with profile point"),
-        ({"sphere.scatter": 0.1}, "sphere.scatter is that of .* got 0.1 with profile point"),
-        ({"sphere.profile": "tnfw", "sphere.truncation": 0}, "truncation: should be above 0"),
+        ({"sphere.profile": "tnfw"}, "sphere.truncation: profile tnfw needs .* such as 6; got nu"),
+        ({"sphere.truncation": 6}, "set it to null: sphere.truncation=null$"),
+        ({"sphere.scatter": 0.1}, "sphere.scatter = 0.1: profile point has no such number, only"),
     ],
 )
 def test_a_preset_that_cannot_be_made_is_refused(overrides, says):
@@ -127,6 +126,15 @@ def test_a_preset_that_cannot_be_made_is_refused(overrides, says):
         ({"sphere.mass": 1e8}, "sphere.mass: halos drawn by a fraction of the mass have"),
         ({"sphere.place.radius": [0, 2]}, "sphere.place: halos drawn by a fraction .* uniformly"),
         ({"sphere.place": {"place": "Cartesian", "x": 0, "y": 0}}, "sphere.place: halos drawn"),
+        ({"sphere.truncation": 0}, "sphere.truncation: should be within 0.01 to 10000, got 0$"),
+        ({"sphere.truncation": 1e200}, "truncation: should be within 0.01 to 10000, got 1e.200$"),
+        ({"sphere.scatter": 5}, "sphere.scatter: should be within 1e-06 to 0.5, got 5$"),
+        ({"sphere.scatter": -0.1}, "sphere.scatter: should be within 1e-06 to 0.5, got -0.1$"),
+        (
+            {"sphere.profile": "pseudo_jaffe"},
+            "sphere.truncation = 6 and sphere.scatter = 0.11: profile pseudo_jaffe has no such "
+            "number, only tnfw has; set it to null: sphere.truncation=null, sphere.scatter=null$",
+        ),
     ],
 )
 def test_halos_by_a_fraction_of_the_mass(overrides, says):
@@ -148,3 +156,29 @@ def test_halos_by_a_fraction_or_by_a_number():
     check_preset(with_overrides(PRESETS["physical"], by_number), 150)
     law = {"law": "PowerLaw", "exponent": -1.9, "low": 1e7, "high": 1e10}
     check_preset(with_overrides(PRESETS["physical"], {"fraction": 0.05, "sphere.mass": law}), 150)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_needs_a_caution(name):
+    assert cautions(PRESETS[name]) == []
+
+
+def test_what_changes_the_law_of_halos_is_said():
+    """Halos that leave no lens are drawn again, and few halos may be none."""
+    law = {"law": "PowerLaw", "exponent": -1.9, "low": 1e7, "high": 1e10}
+
+    def said(**changes):
+        preset = with_overrides(PRESETS["physical"], changes)
+        check_preset(preset, 150)
+        return cautions(preset)
+
+    assert said(**{"fraction": 0.25, "sphere.mass": law}) == []
+    (much,) = said(**{"fraction": [0.1, 0.45], "sphere.mass": law})
+    assert much.startswith("preset physical: fraction: up to 0.45: scenes are drawn again")
+    added = said(**{"fraction": 0.45, "sphere.mass": law, "budget": "added"})
+    assert added == []
+    (few,) = said(**{"sphere.mass": law | {"low": 1e9}})
+    assert "an image of sphere may have no halo: their mean number is as low as" in few
+    assert said(**{"sphere.mass": law | {"low": 1e9}, "fraction": 0.1}) == []
+    assert len(said(**{"fraction": [0.0, 0.45], "sphere.mass": law})) == 2
+    assert said(fraction=0.0) == []

@@ -34,7 +34,7 @@ from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import deflection, render
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, lens_radius
-from deeplense_batch.simulation.simulate import generator_class, simulate
+from deeplense_batch.simulation.simulate import check, generator_class, simulate
 from deeplense_batch.simulation.substructure import Substructure
 from research import fit_common_test_1 as fits
 
@@ -419,6 +419,19 @@ class TestInParts:
         assert [process.returncode for process in both] == [0, 0]
         digest = simulate("substructure", tmp_path / "a", images=200, size=64).digest
         assert all(f"data {digest}" in text for text in shown)
+
+
+def test_cautions_are_logged_once(tmp_path, caplog):
+    """Those of a set whose scenes follow another law than they are asked to."""
+    set_ = {"sphere.mass": {"law": "PowerLaw", "exponent": -1.9, "low": 1.01e9, "high": 1e10}}
+    for _ in range(2):
+        check("substructure", preset="physical", images=6, size=32, set_=set_)
+    simulate("substructure", tmp_path, preset="physical", images=6, size=32, set_=set_)
+    check("lens_finding", images=9)
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.getMessage().startswith(
+        "simulate: preset physical: fraction: an image of sphere may have no halo"
+    )
 
 
 def test_report_and_log(tmp_path, caplog):

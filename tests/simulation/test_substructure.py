@@ -95,3 +95,18 @@ def test_a_gpu_makes_the_same_images():
 
 if __name__ == "__main__":
     print(json.dumps(digests(), indent=4))
+
+
+@pytest.mark.parametrize(
+    "set_", [{"sphere.scatter": 0.5}, {"sphere.truncation": 0.01}, {"sphere.truncation": 1e4}]
+)
+def test_truncated_halos_at_the_ends_of_what_is_allowed(set_):
+    """Their images can be made, and the halos do what their mass does, whatever their size."""
+    kind = generator_class("substructure")
+    made = kind(preset="physical", set_=set_, size=64)
+    plain = kind(preset="physical", size=64)
+    changed, usual = (one.draw("train", [1, 4], seed=2) for one in (made, plain))
+    for field, other in zip(changed.optics["radius"], usual.optics["radius"], strict=True):
+        assert 0.98 < field / other < 1.02
+    images = made.make("train", [1, 4], seed=2).images
+    assert images.shape == (2, 1, 64, 64) and images.any()

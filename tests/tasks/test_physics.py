@@ -31,7 +31,6 @@ from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.rays import render, source_light
 from deeplense_batch.simulation.scenes import without_substructure
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.simulation.truth.maps import Truth
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame, Task
 
@@ -133,8 +132,9 @@ def test_a_seed_gives_one_network_and_one_output(name):
 
 def test_the_true_lens_gives_the_image_and_the_source_back(root):
     """Noise-free images of smooth lenses; a lens that is wrong does neither."""
-    preset, truth = PRESETS["varied"], Truth(root, "train[:6]")
-    scenes = without_substructure(truth._scenes)
+    preset, split = PRESETS["varied"], open_split(root, "train[:6]")
+    stored = {name: torch.from_numpy(split.truth(name)) for name in split.truths()}
+    scenes = without_substructure(stored)
     image = render(preset, scenes, 150)[:, None].float()
     image = image / image.amax((2, 3), keepdim=True)
     lens = in_unit(macro_of_truth(*(scenes[n].float() for n in READS)), 3.75)

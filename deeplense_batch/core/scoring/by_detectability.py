@@ -26,7 +26,7 @@ from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.core.scoring.figures import BLUE, GREY, ORANGE, panels_of
 from deeplense_batch.core.scoring.proportions import wilson
 
-__all__ = ["draw", "score"]
+__all__ = ["draw", "score", "unknown_classes"]
 
 _EDGES = (0.0, 10.0, 30.0, 100.0, 300.0, math.inf)
 
@@ -44,8 +44,11 @@ def score(targets: ArrayLike, logits: ArrayLike, delta_chi2: ArrayLike) -> dict[
         As JSON: ``without``, how many images have no substructure, and ``bins``, a list of
         ``from``, ``to`` (null in the last), ``images``, ``auc``, ``auc_interval``, ``recall`` and
         ``recall_interval``, null where there is no image. None where classes with substructure
-        and without are not both there.
+        and without are not both there, or there are `unknown_classes`: the probability of such a
+        class is evidence of substructure, or of its absence.
     """
+    if unknown_classes(targets, np.shape(logits)[1], delta_chi2):
+        return None
     targets, logits, delta_chi2 = np.asarray(targets), np.asarray(logits), np.asarray(delta_chi2)
     known = np.isfinite(delta_chi2) & (targets >= 0)
     with_some = np.unique(targets[known & (delta_chi2 > 0)])
@@ -63,6 +66,18 @@ def score(targets: ArrayLike, logits: ArrayLike, delta_chi2: ArrayLike) -> dict[
         scored = _bin(evidence[here], evidence[none], right[here])
         bins.append({"from": low, "to": high if math.isfinite(high) else None} | scored)
     return {"without": int(none.sum()), "bins": bins}
+
+
+def unknown_classes(targets: ArrayLike, classes: int, delta_chi2: ArrayLike) -> list[int]:
+    """Classes of no image of which delta chi^2 is known: they may have substructure or not.
+
+    Arguments:
+        targets: True class numbers, (N,) integers.
+        classes: How many there are.
+        delta_chi2: Of each image, (N,); NaN where unknown.
+    """
+    known = np.asarray(targets)[np.isfinite(delta_chi2)]
+    return [k for k in range(classes) if k not in known]
 
 
 def draw(scores: dict[str, Any]) -> Figure:

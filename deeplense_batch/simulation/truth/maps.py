@@ -7,6 +7,7 @@ are separate; their sum deflects the light.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -42,6 +43,7 @@ from deeplense_batch.simulation.truth.detectability import detectability
 
 __all__ = ["Truth", "write_truth"]
 
+_AT_ONCE = 64  # images of which stored numbers are read together, 13 MB of halos in `physical`
 _SOURCE_PIXEL = 0.5  # of a pixel of the image
 
 _MEANINGS = {
@@ -51,8 +53,8 @@ _MEANINGS = {
     "potential": "arcsec^2",
     "image": "without noise and sky; counts, or the unit of the source's intensity",
     "source_plane": "the same unit, pixels of source_pixel_scale around the origin",
-    "halos": "mass (solar masses), x, y (arcsec); none where the mass is 0; of preset physical "
-    "also the log10 of the concentration over its median",
+    "halos": "mass (solar masses), x, y (arcsec), a row for each; of preset physical also the "
+    "log10 of the concentration over its median",
     "substructure_fraction": "f_sub of halos drawn by it, else mass over that of the lens",
     "vortex": "mass (solar masses), x, y (arcsec), angle (rad), length (arcsec)",
     "lens": "x, y (arcsec), axis ratio, direction (rad)",
@@ -63,7 +65,7 @@ _MEANINGS = {
 
 
 class Truth:
-    """The truth of one slice of a simulated set.
+    """The truth of one slice of a simulated set, whose numbers are read piece by piece.
 
     Arguments:
         root: Folder of the shards, with their manifest.
@@ -77,11 +79,8 @@ class Truth:
         self.preset = preset_of(Path(root))
         self.split: Split = open_split(root, slice_ or f"{next(iter(read_splits(root)))}[:100]")
         self.size = self.split.info.shape[-1]
-        self._scenes: Scenes = {
-            name: torch.from_numpy(self.split.truth(name))
-            for name in self.split.truths()
-            if name != "index"
-        }
+        self._names = [name for name in self.split.truths() if name != "index"]
+        self._first, self._piece = -1, Scenes()  # what was read last, and from which image on
 
     def maps(self, index: int) -> dict[str, np.ndarray]:
         """Maps of one image.
@@ -123,19 +122,28 @@ class Truth:
             index: Of the image in the slice.
 
         Returns:
-            All that is stored (`scenes.Scene`), with ``lens_theta_e``, the Einstein radius that
-            substructure leaves to the smooth lens, arcsec, and ``delta_chi2``, `detectability`.
+            All that is stored (`scenes.Scene`), ``halos`` without the rows of no mass that fill
+            them up; with ``lens_theta_e``, the Einstein radius that substructure leaves to the
+            smooth lens, arcsec, and ``delta_chi2``, `detectability`.
         """
         scene = self._scene(index)
         stored = {name: values[0].numpy() for name, values in scene.items()}
+        halos = stored["halos"]
         return stored | {
+            "halos": halos[halos[:, 0] > 0],
             "lens_theta_e": lens_radius(self.preset, scene)[0].numpy(),
             "delta_chi2": np.asarray(detectability(self.preset, scene, self.size)),
         }
 
     def _scene(self, index: int) -> Scenes:
         """A batch of one scene."""
-        return {name: values[index : index + 1] for name, values in self._scenes.items()}
+        within = index % _AT_ONCE
+        if index - within != self._first:
+            self._first = index - within
+            start = self.split.start + self._first
+            split = replace(self.split, start=start, stop=min(start + _AT_ONCE, self.split.stop))
+            self._piece = {name: torch.from_numpy(split.truth(name)) for name in self._names}
+        return {name: values[within : within + 1] for name, values in self._piece.items()}
 
 
 def write_truth(root: Path | str, slice_: str, out: Path | str, *, maps: bool = True) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.core.scoring.by_detectability import draw, score
+from deeplense_batch.core.scoring.by_detectability import draw, score, unknown_classes
 
 
 def made(n: int = 900, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,6 +58,24 @@ class TestScore:
     def test_a_network_that_is_sure_loses_no_digit(self):
         logits = np.array([[900.0, 0, 0], [800.0, 0, 0], [800.0, 0, 10.0]])
         assert score([0, 1, 2], logits, [0, 500, 500])["bins"][-1]["auc"] == 1
+
+    @pytest.mark.parametrize("missing", [0, 2])
+    def test_a_class_of_which_nothing_is_known_is_evidence_of_nothing(self, missing):
+        """Whether its images have substructure or not, its probability would count as one."""
+        targets, logits, delta_chi2 = made()
+        unknown = np.where(targets == missing, np.nan, delta_chi2)
+        assert unknown_classes(targets, 3, unknown) == [missing]
+        assert score(targets, logits, unknown) is None
+        one = np.flatnonzero(targets == missing)[0]
+        unknown[one] = delta_chi2[one]
+        assert unknown_classes(targets, 3, unknown) == []
+        assert score(targets, logits, unknown) is not None
+
+    def test_a_class_without_an_image_is_unknown_too(self):
+        targets, logits, delta_chi2 = made()
+        assert unknown_classes([0, 1, -1], 3, [0, 40, 50]) == [2]
+        some = targets != 2
+        assert score(targets[some], logits[some], delta_chi2[some]) is None
 
     @pytest.mark.parametrize("delta_chi2", ([0, 0, 0], [5, 5, 5], [np.nan] * 3))
     def test_without_both_kinds_there_is_none(self, delta_chi2):

@@ -6,9 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from deeplense_batch.data.shards import ShardError, data_digest, open_split
+from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.simulate import simulate
+from deeplense_batch.simulation.truth import maps as module
 from deeplense_batch.simulation.truth.maps import Truth, write_truth
 
 TIDES = {"lens.los_convergence": 0.1, "lens.los_shear": 0.05}
@@ -82,6 +83,41 @@ def test_substructure_that_weighs_more_is_easier_to_detect(tmp_path):
         medians.append(np.median([truth.numbers(i)["delta_chi2"] for i in lines]))
     assert medians[0] < medians[1] < medians[2]
     assert 1 < medians[0] < 60 and 20 < medians[1] < 600 and 300 < medians[2] < 6000
+
+
+def test_only_halos_that_are_there_are_written(root, tmp_path):
+    """In shards, rows of zeros fill them up; no file of truth has those, with maps or without."""
+    split, paths = open_split(root, "val"), (tmp_path / "maps.h5", tmp_path / "numbers.h5")
+    write_truth(root, "val", paths[0])
+    write_truth(root, "val", paths[1], maps=False)
+    stored = split.truth("halos")
+    for path in paths:
+        with h5py.File(path) as file:
+            for name, target, rows in zip(split.ids(), split.targets(), stored, strict=True):
+                halos = file[name]["halos"][:]
+                assert halos.shape[1] == rows.shape[1] and len(halos) == (rows[:, 0] > 0).sum()
+                assert np.array_equal(halos, rows[: len(halos)]) and not rows[len(halos) :].any()
+                assert bool(len(halos)) == (target == 1)
+    size, images = paths[1].stat().st_size, len(split)
+    assert size < 30_000 * images + 8 * stored[stored[..., 0] > 0].size
+
+
+def test_stored_numbers_are_read_piece_by_piece(root, monkeypatch):
+    """The halos of a whole slice, with their zeros, may be more than fits in memory."""
+    read, original = [], Split.truth
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
+
+    def counted(split, name):
+        read.append(len(split))
+        return original(split, name)
+
+    monkeypatch.setattr(Split, "truth", counted)
+    truth = Truth(root, "train[2:]")
+    assert not read
+    found = [truth.numbers(i)["vortex"] for i in (0, 2, 1, 6)]
+    assert set(read) == {1, 2}  # the last of seven is alone
+    monkeypatch.undo()
+    assert np.array_equal(found, open_split(root, "train").truth("vortex")[[2, 4, 3, 8]])
 
 
 def test_written(root, tmp_path):
