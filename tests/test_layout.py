@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,9 @@ def test_no_file_names_a_registry():
     for path in map(REPOSITORY.joinpath, listed.stdout.split("\n")[:-1]):
         if path != Path(__file__) and path.is_file():
             assert not hosts.search(path.read_text(errors="replace")), path
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone."""
+    counts = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []

@@ -22,7 +22,7 @@ from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.digest import sha256
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.simulation.truth.beside import known_delta_chi2
+from deeplense_batch.simulation.truth.known import known_delta_chi2
 from deeplense_batch.tasks.task import Arrays, Task
 
 __all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
@@ -46,7 +46,7 @@ def score_outputs(
         directory: Of the run; gets ``outputs.npz`` and ``figures/``.
         task: What the network has learnt.
         outputs: Of `training.evaluation.evaluate`, (N, ...) by name.
-        root: Folder of the images, where their truth may lie (`simulation.truth.beside`).
+        root: Folder of the images, where their truth may lie (`simulation.truth.known`).
         digest: Of the set of images.
         title: Of the figures.
         tta: Whether they are means over the symmetries of the square.

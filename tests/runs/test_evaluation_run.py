@@ -19,7 +19,7 @@ from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.simulation.truth.beside import FILE
+from deeplense_batch.simulation.truth.known import FILE
 from deeplense_batch.simulation.truth.maps import write_truth
 
 

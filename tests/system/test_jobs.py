@@ -74,7 +74,7 @@ def test_small_jobs_train_through_submit_and_stand_in_one_report(place, monkeypa
     assert by_job["mass_regression"]["more"]["mae"] > 0
     assert typed(capsys, "collect")[0] == 0
     report = (place / "report" / "report.md").read_text()
-    assert "test slice test, detection of lenses" in report
+    assert r"test slice test, validated on train\[85%:\], detection of lenses" in report
     assert ", regression of log10 axion" in report and " nonlenses, " in report
     assert "R2 " in typed(capsys, "status")[1]
     assert "average precision" in report and "mae" in report

@@ -7,7 +7,7 @@ import pytest
 
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.simulation.simulate import simulate
-from deeplense_batch.simulation.truth.beside import FILE, known_delta_chi2
+from deeplense_batch.simulation.truth.known import FILE, known_delta_chi2
 from deeplense_batch.simulation.truth.maps import Truth, write_truth
 
 
