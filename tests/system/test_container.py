@@ -87,7 +87,7 @@ def image_alone(podman: dict[str, str], *words: str, entry: str) -> subprocess.C
 @pytest.mark.container
 def test_a_run_and_its_report_with_a_read_only_root_as_no_root(podman, folder):
     done = in_container(podman, folder, "run", "small.yaml")
-    assert done.returncode == 0 and "done; test loss" in done.stdout, done.stderr
+    assert done.returncode == 0 and "done; validation auc" in done.stdout, done.stderr
     (run,) = find_runs(folder / "runs")
     assert run.status().state == "done"
     assert run.read_json("metrics.json")["commit"] == podman_machine.COMMIT
