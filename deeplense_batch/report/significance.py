@@ -62,7 +62,7 @@ def infer(
         whether that is below 0.05; ``visible``, the least true difference that these runs show
         with a chance of 80%; ``seeds_needed``, of every model, to resolve one as large as that
         found (None: no number of seeds would); ``sample_sd``, the noise of the difference by the
-        test sample, and ``seed_sd``, that of one run over seeds. Of other tests
+        test sample, and ``seed_sd``, that of one run by its training. Of other tests
         ``bootstrap_p_value`` (test sample alone) and ``seed_p_value`` (Welch; seeds alone), both
         after Holm; ``delong``, by class the difference in AUC of the picked runs, its error and
         its p-value, not adjusted. The predictions of each model's picked run, by label. And notes
