@@ -103,9 +103,10 @@ class LensFinding:
 
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
-        psf = self.survey.camera.psf
-        digest = {} if psf is None else {"psf_digest": digest_of_psfs(psf, len(self.bands))}
-        return {"laws": self.survey.described()} | digest
+        described, psf = self.survey.described(), self.survey.camera.psf
+        if psf is not None:
+            described["laws"]["camera"]["psf"] = digest_of_psfs(psf, len(self.bands))
+        return {"laws": described}
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
