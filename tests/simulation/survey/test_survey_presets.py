@@ -125,7 +125,7 @@ def moffat_in_pixels(values: np.ndarray, size: int, scale: float) -> np.ndarray:
 
 
 def test_seeing(name):
-    """A Moffat fitted to the pixels of bright stars is as wide as the truth and the release say."""
+    """A Moffat fitted to the pixels of bright stars is as wide as truth and release say."""
     survey = SURVEYS[name]
     scale, published, *_ = PUBLISHED[name]
     images, truth = images_of(only(survey, "star", -27.0), 12)
