@@ -25,8 +25,9 @@ import yaml
 from deeplense_batch.__main__ import main
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.processes import forget
+from deeplense_batch.data.formats.images import Image, check_image, read_array
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.data.sources.images import Image, check_image, read_array
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 
 torch.set_num_threads(1)
@@ -50,7 +51,7 @@ def make_images(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def read_image(name: str, data: bytes, *, allow_pickle: bool = False) -> Image:
     """The checked image that a file of some name and content holds."""
-    return check_image(read_array(name, data, allow_pickle=allow_pickle))
+    return check_image(read_array(name, data, Reading(allow_pickle=allow_pickle)))
 
 
 def write_split(root: Path, split: str, samples: int, seed: int, shard_size: int = 50) -> None:

@@ -76,7 +76,7 @@ class Form(NamedTuple):
 class ContentHash:
     """sha256 of the form of the samples, and name, type, shape, sha256 of each array.
 
-    That of the images is the sha256 of the sha256 of each; that of the ids, of a line each. How
+    That of the images is the sha256 of the sha256 of each; that of texts, of a line each. How
     many samples are added at a time changes nothing.
     """
 
@@ -93,8 +93,8 @@ class ContentHash:
             _, running = self._arrays.setdefault(name, (form, hashlib.sha256()))
             if name == "images":
                 running.update(b"".join(image_digests))
-            elif name == "ids":
-                running.update("".join(f"{id_}\n" for id_ in values.tolist()).encode())
+            elif values.dtype == object:
+                running.update("".join(f"{text}\n" for text in values.tolist()).encode())
             else:
                 running.update(np.ascontiguousarray(values).data)
 
@@ -132,7 +132,7 @@ class SplitStatistics:
         moments: NDArray[np.float64],
     ) -> None:
         """The same with the moments of the images, of which then only the form is looked at."""
-        self._content.add(arrays, digests)
+        self._content.add(_learnt(arrays), digests)
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
         self._class_counts += np.bincount(labelled, minlength=len(self._class_counts))
         self._moments = self._moments + moments
@@ -287,7 +287,9 @@ def _blocks_of(file: h5py.File) -> Iterator[tuple[dict[str, Array], list[bytes]]
     for first in range(0, len(file["targets"]), _BLOCK):
         part = slice(first, first + _BLOCK)
         arrays = {name: file[name][part] for name in names}
-        arrays["ids"] = np.array([id_.decode() for id_ in arrays["ids"]], object)
+        for name, values in arrays.items():
+            if values.dtype == object:
+                arrays[name] = np.array([text.decode() for text in values], object)
         yield arrays, [sha256(image) for image in arrays["images"]]
 
 
@@ -304,7 +306,7 @@ def verify(split: SplitInfo) -> None:
         own, whole = ContentHash(form), whole or ContentHash(form)
         for arrays, digests in read_again(path):
             own.add(arrays, digests)
-            whole.add(arrays, digests)
+            whole.add(_learnt(arrays), digests)
             labels = arrays["targets"][arrays["targets"] >= 0]
             here = np.bincount(labels, minlength=len(counts))
             if len(here) > len(counts):
@@ -326,6 +328,11 @@ def verify(split: SplitInfo) -> None:
             f"{root}: split {split.name} has {counts.tolist()} samples of its classes; its files "
             f"say {list(split.class_counts)}"
         )
+
+
+def _learnt(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """All arrays but the catalogue, which changes nothing that is learnt."""
+    return {name: v for name, v in arrays.items() if not name.startswith("catalogue/")}
 
 
 def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:

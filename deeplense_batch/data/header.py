@@ -81,6 +81,8 @@ class Description(BaseModel):
     mean: list[float]
     sd: list[float]
     pixel_scale: float | None  # None where unknown
+    bands: list[str] = []  # of the channels; none where they are unknown
+    group: str = ""  # column of the catalogue whose values name the groups; none
     source: str
     seed: Count
     digest: Digest
@@ -96,6 +98,8 @@ class Description(BaseModel):
             raise ValueError(f"class_counts are {self.class_counts}, classes {self.classes}")
         if {len(self.mean), len(self.sd)} != {self.shape[0]}:
             raise ValueError(f"mean and sd are not of {self.shape[0]} channels")
+        if self.bands and len(self.bands) != self.shape[0]:
+            raise ValueError(f"bands are {self.bands}, of {self.shape[0]} channels")
         return self
 
 

@@ -56,6 +56,8 @@ __all__ = [
 _MOST_EXPANSION = 1100  # of zeros by gzip
 _ROOM = 1 << 20  # bytes, for what HDF5 writes beside the values
 _FLOATS = ("float16", "float32", "float64")
+_AXES = {"images": 4, "targets": 1, "ids": 1, "scale": 2}
+_GROUPS = ("truth", "catalogue")  # each of any number of arrays
 _MARK = ".naming.json"
 _STARTED = time.time_ns()  # of this process, against numbers of processes that are used again
 
@@ -167,7 +169,8 @@ def fields_of(file: h5py.File) -> dict[str, Any]:
 
 def array_names(file: h5py.File) -> list[str]:
     """Names of all arrays of a shard."""
-    return [n for n in file if n != "truth"] + [f"truth/{n}" for n in file.get("truth", ())]
+    single = [name for name in file if name not in _GROUPS]
+    return single + [f"{group}/{name}" for group in _GROUPS for name in file.get(group, ())]
 
 
 @contextlib.contextmanager
@@ -217,8 +220,9 @@ def refuse_half_named(root: Path) -> None:
 
 
 def _check_arrays(path: Path, file: h5py.File) -> None:
-    if "truth" in file and not isinstance(_own_part(path, file, "truth"), h5py.Group):
-        raise ShardError(f"{path}: 'truth' is not a group of arrays")
+    for group in _GROUPS:
+        if group in file and not isinstance(_own_part(path, file, group), h5py.Group):
+            raise ShardError(f"{path}: '{group}' is not a group of arrays")
     for name in ("images", "targets", "ids"):
         if name not in file:
             raise ShardError(f"{path}: has no '{name}'")
@@ -229,7 +233,7 @@ def _check_arrays(path: Path, file: h5py.File) -> None:
             f"{path}: 'scale' goes with uint16 images and no others; these are {images.dtype}"
         )
     for name, array in arrays.items():
-        form = {"images": 4, "targets": 1, "ids": 1, "scale": 2}.get(name, array.ndim)
+        form = 1 if name.startswith("catalogue/") else _AXES.get(name, array.ndim)
         if array.ndim != form or array.shape[:1] != (count,) or not _typed(name, array):
             raise ShardError(
                 f"{path}: '{name}' is {array.dtype} {array.shape}, for {count} samples"
@@ -248,15 +252,18 @@ def _own_part(path: Path, file: h5py.File, name: str) -> Any:
         if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
             raise ShardError(f"{path}: '{parent}' is a link; all parts of a shard are in its file")
     part = file[name]
-    if name != "truth" and not isinstance(part, h5py.Dataset):
+    if name not in _GROUPS and not isinstance(part, h5py.Dataset):
         raise ShardError(f"{path}: '{name}' is not an array")
     return part
 
 
 def _typed(name: str, array: h5py.Dataset) -> bool:
     """Whether an array holds what one of its name should."""
+    is_text = h5py.check_string_dtype(array.dtype) is not None
     if name == "ids":
-        return h5py.check_string_dtype(array.dtype) is not None
+        return is_text
+    if name.startswith("catalogue/"):
+        return is_text or array.dtype in (np.int64, np.float64)
     if name == "images":
         return array.dtype == np.uint16 or array.dtype.name in _FLOATS
     return array.dtype == (np.int64 if name == "targets" else np.float64)

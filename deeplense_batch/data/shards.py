@@ -12,6 +12,8 @@ data set           shape, type         meaning
 ``targets``        (N,) int64          class number, or -1 where there is no label
 ``ids``            (N,) UTF-8 text     stable name of the sample, from its source path
 ``truth/<name>``   (N, ...) float64    optional: mass, Einstein radius, ... one array a quantity
+``catalogue/...``  (N,) int64,         optional: columns of the user's table, by their names, such
+                   float64 or text     as ``ra``, ``dec``, ``mag``; NaN and "" where unknown
 =================  ==================  ==========================================================
 
 ============================  ===================================================================
@@ -26,6 +28,9 @@ attribute                     meaning
 ``dtype``                     type of the values before packing ("float64"), which decoding gives
 ``mean``, ``sd``              of the decoded values of the whole split, (C,) float64
 ``pixel_scale``               arcsec per pixel, NaN where unknown
+``bands``                     optional: names of the channels, such as g, r, i, (C,) text
+``group``                     optional: the column of the catalogue whose equal values name images
+                              of one object or tile; these are side by side, in one split
 ``source``, ``seed``          what the images come from, and the seed of their order
 ``simulation``                optional: what simulated the images, JSON: kind, settings, whether
                               they are ``unphysical`` and by which known faults, ``slips``
@@ -41,8 +46,9 @@ of ``digests``), ``head`` and ``size`` (bytes of the head and of the file), ``by
 To plan with a set, only its heads are read. A process hashes the bytes of a file once before HDF5
 opens it, and again if the file has changed.
 
-The content is all that changes what is learnt: the arrays, ``dtype``, ``classes`` and
-``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks ``pixel_scale``.
+The content is all that changes what is learnt: the arrays but for the catalogue, ``dtype``,
+``classes`` and ``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks
+``pixel_scale``.
 
 Images are stored as small as is exact: uint16 with a scale where the values are integer counts
 divided by a constant (`encoding`), floats otherwise. The order of samples is fixed when they are
@@ -112,6 +118,8 @@ class SplitInfo:
     seed: int
     digests: tuple[str, ...]
     content: str
+    bands: tuple[str, ...] = ()  # of the channels; empty where unknown
+    group: str = ""  # column of the catalogue that names groups; empty where none does
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -159,6 +167,22 @@ class Split:
         """Names of the truth arrays."""
         with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
             return list(file.get("truth", ()))
+
+    def columns(self) -> list[str]:
+        """Names of the columns of the catalogue."""
+        with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
+            return list(file.get("catalogue", ()))
+
+    def catalogue(self, name: str) -> Array:
+        """One column of the catalogue, (N,) int64, float64, or objects that are texts.
+
+        Raises:
+            ShardError: The split has no such column.
+        """
+        values = self._read(f"catalogue/{name}")
+        if values.dtype == object:
+            return np.array([text.decode() for text in values.tolist()], object)
+        return values
 
     def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
         """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
@@ -351,6 +375,8 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
         mean=tuple(first.mean),
         sd=tuple(first.sd),
         pixel_scale=math.nan if first.pixel_scale is None else first.pixel_scale,
+        bands=tuple(first.bands),
+        group=first.group,
         source=first.source,
         seed=first.seed,
         digests=digests,

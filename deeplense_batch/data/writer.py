@@ -170,6 +170,8 @@ class ShardWriter:
     shard_size: int = 2048
     compression: str | None = None
     simulation: str | None = None  # JSON of what simulated the images
+    bands: Sequence[str] = ()  # of the channels, where they are known
+    group: str = ""  # column of the catalogue whose values name groups
 
     _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
@@ -198,6 +200,7 @@ class ShardWriter:
         ids: Sequence[str],
         scale: NDArray[np.float64] | None = None,
         truth: Mapping[str, NDArray[np.float64]] | None = None,
+        catalogue: Mapping[str, Array] | None = None,
         digests: Sequence[bytes] | None = None,
     ) -> None:
         """Add samples in their final order.
@@ -208,9 +211,10 @@ class ShardWriter:
             ids: Stable names, n.
             scale: Counts of value 1, (n, C) float64; with uint16 images only.
             truth: Further quantities by name, each (n, ...) float64.
+            catalogue: Columns by name, each (n,) int64, float64, or objects that are texts.
             digests: sha256 of each of `images`, n, where they are known already.
         """
-        arrays = self._arrays(images, targets, ids, scale, truth or {})
+        arrays = self._arrays(images, targets, ids, scale, truth or {}, catalogue or {})
         digests = [sha256(image) for image in images] if digests is None else digests
         first = 0
         while first < len(images):
@@ -228,6 +232,7 @@ class ShardWriter:
         ids: Sequence[str],
         scale: NDArray[np.float64] | None,
         truth: Mapping[str, NDArray[np.float64]],
+        catalogue: Mapping[str, Array],
     ) -> dict[str, Array]:
         """The data sets of some samples by name; arguments as of `append`."""
         assert images.shape[1:] == self.shape and images.dtype == self.stored
@@ -241,6 +246,9 @@ class ShardWriter:
             arrays["scale"] = scale.astype(np.float64)
         for name, values in truth.items():
             arrays[f"truth/{name}"] = np.asarray(values, np.float64)
+        for name, values in catalogue.items():
+            assert values.dtype in (np.int64, np.float64, object) and "/" not in name
+            arrays[f"catalogue/{name}"] = values
         assert {len(values) for values in arrays.values()} == {len(images)}
         assert not self._buffer or set(self._buffer) == set(arrays)
         return arrays
@@ -313,6 +321,10 @@ class ShardWriter:
             "seed": self.seed,
             "digest": digest,
         }
+        if self.bands:
+            known["bands"] = list(self.bands)
+        if self.group:
+            known["group"] = self.group
         return known | ({} if self.simulation is None else {"simulation": self.simulation})
 
     def _fill(self, path: Path, arrays: Mapping[str, Array], attributes: dict[str, Any]) -> None:
@@ -327,7 +339,11 @@ class ShardWriter:
                 if name.startswith("truth/") and values[0].size > _MUCH:
                     options = sparse
                 options |= {"chunks": (1, *values.shape[1:])} if options else {}
-                type_ = TEXT if name == "ids" else None
+                type_ = TEXT if values.dtype == object else None
                 file.create_dataset(name, data=values, dtype=type_, **options)
-            classes = np.asarray(list(self.classes), object).astype(TEXT)
-            file.attrs.update(attributes | {"classes": classes})
+            texts = {
+                key: np.asarray(attributes[key], object).astype(TEXT)
+                for key in ("classes", "bands")
+                if key in attributes
+            }
+            file.attrs.update(attributes | texts)

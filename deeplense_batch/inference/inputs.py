@@ -24,6 +24,7 @@ from torch import Tensor
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.loader import Loader, Transform, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.shards import (
@@ -36,9 +37,9 @@ from deeplense_batch.data.shards import (
     read_splits,
 )
 from deeplense_batch.data.sources.archive import path_parts
-from deeplense_batch.data.sources.images import ImageError
 from deeplense_batch.data.sources.layouts import meaning
-from deeplense_batch.data.sources.sources import Sample, Source, open_source
+from deeplense_batch.data.sources.listing import Sample
+from deeplense_batch.data.sources.sources import Source, open_source
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 

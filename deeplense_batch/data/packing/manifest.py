@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.formats.doubts import Doubt
+from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.shards import FORMAT
-from deeplense_batch.data.sources.doubts import Doubt
-from deeplense_batch.data.sources.layouts import natural
 
 __all__ = [
     "Duplicate",

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from math import inf, isfinite, nan
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.formats.untrusted import expansion
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
@@ -32,7 +35,6 @@ from deeplense_batch.data.packing.storage import Storage, first_storage
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
-from deeplense_batch.data.sources.untrusted import expansion
 from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 
 __all__ = ["PackReport", "pack"]
@@ -54,11 +56,10 @@ def pack(
     seed: int = 0,
     compression: str | None = None,
     dtype: str = "exact",
-    allow_pickle: bool = False,
     skip_bad: bool = False,
     pixel_scale: float | None = None,
     max_expansion: float = 100,
-    mask_value: float | None = None,
+    **reading: Any,
 ) -> PackReport:
     """Pack a folder, a zip or an .npz of images into shards.
 
@@ -70,13 +71,11 @@ def pack(
         compression: ``gzip`` or ``lzf``, smaller and slower to read, or None.
         dtype: ``exact``, the smallest form that loses nothing; or ``float16``, ``float32`` or
             ``float64``, whatever that loses.
-        allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
         skip_bad: Whether images that cannot be packed are left out and listed.
         pixel_scale: arcsec per pixel, None where unknown.
         max_expansion: How many times its own size a compressed file may unpack to; what is more,
             and more than 64 MB, is taken for a bomb.
-        mask_value: Value of pixels that hold no light, such as 100, -99 or NaN; they become the
-            median of the rest of their channel, and are counted. None where there is none.
+        reading: Of `Reading`: what is not in the files themselves.
 
     Returns:
         What was done; `str` gives it as text. ``out/manifest.json`` holds the same.
@@ -91,16 +90,15 @@ def pack(
         "shard_size": shard_size,
         "compression": compression,
         "dtype": dtype,
-        "allow_pickle": allow_pickle,
         "skip_bad": skip_bad,
         "pixel_scale": pixel_scale,
         "max_expansion": max_expansion,
-        "mask_value": mask_value,
     }
+    asked = Reading(**reading)
     _check(source, out, seed, options)
     with (
         expansion(max_expansion),
-        open_source(source, seed=seed, allow_pickle=allow_pickle, mask_value=mask_value) as images,
+        open_source(source, seed=seed, reading=asked) as images,
         _folder(out),
     ):
         return _pack(images, out, seed, options, started)
@@ -174,8 +172,6 @@ def _check(source: Path, out: Path, seed: int, options: dict[str, Any]) -> None:
     most = options["max_expansion"]
     if not (isinstance(most, int | float) and 1 <= most < inf):
         raise ShardError(f"max_expansion: got {most!r}; it is a factor of at least 1")
-    if not isinstance(options["mask_value"], int | float | None):
-        raise ShardError(f"mask_value: got {options['mask_value']!r}; it is a number")
     inside = Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source))
     if source.is_dir() and inside:
         raise ShardError(f"{out}: lies in {source}, which is packed; name a folder outside of it")
@@ -230,7 +226,7 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         layout=source.layout,
         classes=source.classes,
         seed=one_pass.seed,
-        options=options | {"mask_value": _as_json(options["mask_value"])},
+        options=options | _as_json(asdict(source.reading)),
         bands=one_pass.storage.bands,
         digest=data_digest(out),
         splits=splits,
@@ -238,7 +234,7 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         skipped=tuple(Skipped(bad.sample.id, bad.reason) for bad in one_pass.sorted_bad()),
         ignored=source.ignored,
         warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
-        notes=(*source.notes, *_notes(one_pass, options)),
+        notes=(*source.notes, *_notes(one_pass)),
         seconds=seconds,
     )
 
@@ -283,25 +279,28 @@ def _duplicates(one_pass: OnePass) -> tuple[Duplicate, ...]:
     )
 
 
-def _as_json(value: float | None) -> float | str | None:
-    """A number as JSON can hold it, which has no NaN."""
-    return value if value is None or isfinite(value) else str(value)
+def _as_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON can hold them, which has no NaN."""
+    return {
+        name: str(value) if isinstance(value, float) and not isfinite(value) else value
+        for name, value in options.items()
+    }
 
 
-def _notes(one_pass: OnePass, options: dict[str, Any]) -> list[str]:
+def _notes(one_pass: OnePass) -> list[str]:
     """Remarks about how the values were read and stored."""
-    storage, notes = one_pass.storage, []
+    storage, reading, notes = one_pass.storage, one_pass.source.reading, []
     if storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
-    if options["mask_value"] is not None:
+    if reading.mask_value is not None:
         notes.append(
-            f"{sum(one_pass.masked)} pixels had the mask value {options['mask_value']:g}, in "
+            f"{sum(one_pass.masked)} pixels had the mask value {reading.mask_value:g}, in "
             f"{len(one_pass.masked)} of the images: they are the median of the rest of their "
             "channel"
         )
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
-    if options["allow_pickle"]:
+    if reading.allow_pickle:
         notes.append("--allow_pickle was given: a pickled file can run any code when it is read")
     if storage.has_masses:
         notes.append("axion masses are kept as truth 'axion_mass_ev', NaN where there is none")

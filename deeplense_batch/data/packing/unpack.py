@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.shard_file import writing
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, read_splits
-from deeplense_batch.data.sources.images import SUFFIXES
 
 __all__ = ["unpack"]
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
-from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.untrusted import (
+from deeplense_batch.data.formats.untrusted import (
     ImageError,
     check_archive,
     open_plain,
     read_member,
     read_plain,
 )
+from deeplense_batch.data.shards import ShardError
 
 __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 

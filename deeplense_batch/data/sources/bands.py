@@ -11,34 +11,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from deeplense_batch.data.formats.filters import (
+    BAND,
+    band_order,
+    differing,
+    filter_of,
+    without_bands,
+)
+from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts, stem
 from deeplense_batch.data.sources.companions import COMPANIONS
-from deeplense_batch.data.sources.layouts import SPLITS, meaning, natural
+from deeplense_batch.data.sources.layouts import SPLITS, meaning
 
-__all__ = ["Joined", "band_order", "bands_of_names", "join_bands", "named_for_bands"]
+__all__ = ["Joined", "join_bands"]
 
-_INSTRUMENTS = (
-    "HSC|SDSS|DES|DECam|PS1?|LSST|Rubin|KiDS|CFHT|CFHTLS|CFIS|Euclid|EUC|NISP|NIR|VISTA|VIRCAM|"
-    "VIKING|UltraVISTA|UKIDSS|2MASS|GALEX|WISE|unWISE|ZTF|HST|WFC3|ACS|JWST|NIRCam|MegaCam|Roman|"
-    "WFI|band|filter"
-)
-_FILTERS = (
-    "(?-i:[ugrizyjhkbUGRIZYJHKBV])|Ks|[RI]2|W[1-4]|[NF]UV|VIS|NIR|F[0-9]{3,4}(?:W2|LP|[WMNX])|"
-    "F(?:062|087|106|129|146|158|184|213)|red|green|blue"
-)
-_BAND = re.compile(
-    rf"(?<![^\W_])(?:(?:(?:{_INSTRUMENTS})[-_. ]?)?({_FILTERS})|"
-    r"((?:band|filter|channel|chan|ch)[-_. ]?[0-9]{1,2}))(?![^\W_])",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r"[^\W_]+")
-_COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _COLOUR_WORDS = {"red", "green", "blue"}
-_BLUE_TO_RED = (
-    "fuv", "nuv", "u", "b", "g", "v", "r", "r2", "vis", "i", "i2", "z", "y", "nir", "j", "h", "k",
-    "ks", "w1", "w2", "w3", "w4",
-)  # fmt: skip
 _MOST_BANDS = 32
 
 
@@ -58,31 +47,6 @@ class _BandFile(NamedTuple):
     bands: tuple[str, ...]
 
 
-def band_order(bands: Iterable[str]) -> list[str]:
-    """Bands in the order of channels: red, green, blue; else by wavelength; else by name."""
-    names = list(bands)
-    lower = [_filter(name) for name in names]
-    for known in (_COLOURS, {name: i for i, name in enumerate(_BLUE_TO_RED)}):
-        if set(lower) <= set(known) and (known is not _COLOURS or len(names) == 3):
-            return [name for _, name in sorted(zip(map(known.get, lower), names, strict=True))]
-    return sorted(names, key=natural)
-
-
-def bands_of_names(names: Sequence[str]) -> dict[str, str] | None:
-    """The band of each name, where names differ by their bands alone and no two are one band.
-
-    Arguments:
-        names: Such as those of the extensions of a FITS file.
-    """
-    split_names = {name: _without_bands(name) for name in names}
-    keys = {key for key, _ in split_names.values()}
-    if len(names) < 2 or len(keys) > 1 or not all(bands for _, bands in split_names.values()):
-        return None
-    bands = _differing([bands for _, bands in split_names.values()])
-    one_each = len({band.lower() for band in bands}) == len(names) == len(split_names)
-    return dict(zip(names, bands, strict=True)) if one_each else None
-
-
 def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
     """Group the files that are bands of one object, where that is plain.
 
@@ -98,7 +62,7 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
             is in two splits.
     """
     alone = {id_: (name,) for name, id_ in ids.items()}
-    groups = _by_name_without_bands(ids.values())
+    groups = _by_namewithout_bands(ids.values())
     several = {key: files for key, files in groups.items() if _are_bands(files)}
     if not several:
         return Joined(alone, ())
@@ -121,11 +85,11 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
     return _joined(root, groups, sorted(others, key=natural), names)
 
 
-def _by_name_without_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
+def _by_namewithout_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
     """Files named for bands, by what is left of their names without band and split."""
     groups: dict[str, list[_BandFile]] = {}
     for id_ in ids:
-        key, bands = _without_bands(stem(id_))
+        key, bands = without_bands(stem(id_))
         if bands:
             split, below = _apart(key)
             groups.setdefault(below, []).append(_BandFile(id_, split, bands))
@@ -151,14 +115,14 @@ def _joined(
         why = f"{others[0]} is of none of these ({len(others)} such files)"
         raise _refused(root, why, order)
     if lacking := [by_band for by_band in objects if set(by_band) != set(labels)]:
-        missing = ", ".join(band for band in order if _filter(band) not in lacking[0])
+        missing = ", ".join(band for band in order if filter_of(band) not in lacking[0])
         raise _refused(
             root,
             f"{next(iter(lacking[0].values()))} has no counterpart in band {missing} "
             f"({len(lacking)} of {len(objects)} objects are not whole)",
             order,
         )
-    rows = [tuple(by_band[_filter(band)] for band in order) for by_band in objects]
+    rows = [tuple(by_band[filter_of(band)] for band in order) for by_band in objects]
     files = {id_: tuple(names[one] for one in row) for id_, row in _object_ids(rows).items()}
     return Joined(files, tuple(order))
 
@@ -176,12 +140,12 @@ def _objects(
             raise _refused(root, f"{one} and {other} are one object in two splits")
         for split in splits:
             here = [file for file in files if file.split == split]
-            bands = _differing([file.bands for file in here])
-            by_band = {_filter(band): file.id for band, file in zip(bands, here, strict=True)}
+            bands = differing([file.bands for file in here])
+            by_band = {filter_of(band): file.id for band, file in zip(bands, here, strict=True)}
             if len(by_band) < len(here):
                 one, other = here[0].id, here[-1].id
                 raise _refused(root, f"{one} and {other} are one object twice in one band")
-            labels |= {_filter(band): band for band in bands}
+            labels |= {filter_of(band): band for band in bands}
             objects.append(by_band)
     return objects, labels
 
@@ -197,7 +161,7 @@ def _refused(root: object, why: str, bands: Sequence[str] = ()) -> ShardError:
 
 def _are_bands(files: Sequence[_BandFile]) -> bool:
     """Whether files of equal names differ by their bands, in one split or across two."""
-    words = {tuple(map(_filter, file.bands)) for file in files}
+    words = {tuple(map(filter_of, file.bands)) for file in files}
     colours = {word for one in words for word in one} & _COLOUR_WORDS
     return len(words) > 1 and colours in (set(), _COLOUR_WORDS)  # red and blue may be classes
 
@@ -220,28 +184,6 @@ def _words_in_place_of_bands(id_: str, groups: Mapping[str, object]) -> list[str
         for word in _WORD.finditer(name)
         if _apart(f"{name[: word.start()]}*{name[word.end() :]}")[1] in groups
     ]
-
-
-def _without_bands(name: str) -> tuple[str, tuple[str, ...]]:
-    """A name with '*' for each band, and these."""
-    return _BAND.sub("*", name), tuple(match[1] or match[2] for match in _BAND.finditer(name))
-
-
-def _differing(bands: Sequence[tuple[str, ...]]) -> list[str]:
-    """The one word of each name that tells them apart, if there is one; else all of them."""
-    if len({len(words) for words in bands}) > 1:
-        return ["-".join(words) for words in bands]
-    if len(bands) == 1:
-        return [bands[0][-1]]
-    for column in reversed(list(zip(*bands, strict=True))):
-        if len({_filter(word) for word in column}) == len(bands):
-            return list(column)
-    return ["-".join(words) for words in bands]
-
-
-def _filter(band: str) -> str:
-    """A band as it is compared with others: G and g are one."""
-    return band.lower()
 
 
 def _apart(key: str) -> tuple[str, str]:
@@ -272,9 +214,9 @@ def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 def _shared(row: tuple[str, ...]) -> str:
     """The name that files share, with '*' where their bands differ."""
     stems = [stem(id_) for id_ in row]
-    columns = zip(*([match[0] for match in _BAND.finditer(one)] for one in stems), strict=True)
+    columns = zip(*([match[0] for match in BAND.finditer(one)] for one in stems), strict=True)
     same = iter([words[0] if len(set(words)) == 1 else "*" for words in columns])
-    return _BAND.sub(lambda _: next(same), stems[0])
+    return BAND.sub(lambda _: next(same), stems[0])
 
 
 def _a_folder_each(names: Sequence[tuple[str, ...]]) -> bool:
@@ -287,8 +229,3 @@ def _a_folder_each(names: Sequence[tuple[str, ...]]) -> bool:
 def _tidied(part: str) -> str:
     """A part of a name without the mark of a band and what joined it to the rest."""
     return re.sub(r"^\*[-_. ]*|[-_. ]*\*", "", part)
-
-
-def named_for_bands(names: Sequence[str]) -> bool:
-    """Whether all of several names are those of bands."""
-    return len(names) > 1 and all(_without_bands(name)[0] == "*" for name in names)

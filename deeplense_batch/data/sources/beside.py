@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 import pyarrow.parquet
 
+from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.sources.archive import Tree
-from deeplense_batch.data.sources.images import SUFFIXES
 from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
 
 __all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import alike
-from deeplense_batch.data.sources.untrusted import ImageError
 
 __all__ = ["check_labels", "class_names", "classes_of_sets"]
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts
 
@@ -17,7 +18,6 @@ __all__ = [
     "is_lens",
     "meaning",
     "meanings",
-    "natural",
     "short_ids",
     "undoubled",
 ]
@@ -32,12 +32,6 @@ _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGN
 _RESOLUTIONS = {"hr", "lr"}
 
 Folders = tuple[str, ...]
-
-
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key: 2.npy before 10.npy."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def short_ids(names: Sequence[str]) -> dict[str, str]:

@@ -22,67 +22,45 @@ named ``lens`` or ``lenses`` that is always 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import Tree, alike, open_tree, path_parts
-from deeplense_batch.data.sources.bands import bands_of_names, join_bands, named_for_bands
-from deeplense_batch.data.sources.beside import (
-    about_folders,
-    about_hidden,
-    about_sets,
-    left_out,
-    no_images,
-)
-from deeplense_batch.data.sources.companions import refuse_companions
-from deeplense_batch.data.sources.images import (
+from deeplense_batch.data.formats.filters import named_for_bands
+from deeplense_batch.data.formats.images import (
     SUFFIXES,
     Image,
     ImageError,
     Part,
-    array_names,
     check_image,
     has_fits,
     join_images,
     read_array,
     read_arrays,
-    read_labels,
 )
-from deeplense_batch.data.sources.labels import classes_of_sets
+from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources.archive import Tree, alike, open_tree
+from deeplense_batch.data.sources.beside import (
+    about_folders,
+    about_hidden,
+    left_out,
+    no_images,
+)
+from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.layouts import (
-    KNOWN,
-    describe,
-    is_lens,
-    meaning,
-    meanings,
-    natural,
     short_ids,
-    undoubled,
 )
+from deeplense_batch.data.sources.listing import Listing, Sample, by_split, split_four_to_one
+from deeplense_batch.data.sources.sets import hold_sets, read_sets
 
-__all__ = ["Sample", "Source", "open_source"]
+__all__ = ["Source", "open_source"]
 
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
-_LENSES = ("nonlenses", "lenses")
-_READ = ("images", "labels", "classes")  # arrays of a set
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image: its files, its split and its class."""
-
-    id: str
-    files: tuple[str, ...]  # names in the tree, one a band where bands are files
-    split: str
-    target: int  # class number, or -1
-    index: int | None = None  # in an .npz set
 
 
 @dataclass
@@ -97,8 +75,7 @@ class Source:
     notes: tuple[str, ...]  # what was decided that the layout does not say
     warnings: tuple[str, ...]  # what is probably not meant so
     bands: tuple[str, ...]  # channels of images whose bands are files; else empty
-    allow_pickle: bool
-    mask_value: float | None
+    reading: Reading
 
     _tree: Tree = field(repr=False)
     _sets: dict[str, Array] = field(default_factory=dict, repr=False)
@@ -126,7 +103,7 @@ class Source:
         try:
             parts = [self._part(sample, name) for name in sample.files]
             part = join_images(parts, self.bands) if len(parts) > 1 else parts[0]
-            return check_image(part, self.mask_value)
+            return check_image(part, self.reading)
         except ImageError:
             raise
         except Exception as error:  # a broken file makes its reader raise anything at all
@@ -142,25 +119,26 @@ class Source:
         if sample.index is not None:
             return Part(self._sets[name][sample.index])
         try:
-            return read_array(name, self._tree.read(name), allow_pickle=self.allow_pickle)
+            return read_array(name, self._tree.read(name), self.reading)
         except ImageError as error:
             if len(sample.files) == 1:
                 raise
             raise ImageError(f"{error} ({PurePosixPath(name).name})") from error
 
 
+_AS_FILES_SAY = Reading()
+
+
 @contextmanager
 def open_source(
-    root: Path, *, seed: int = 0, allow_pickle: bool = False, mask_value: float | None = None
+    root: Path, *, seed: int = 0, reading: Reading = _AS_FILES_SAY
 ) -> Iterator[Source]:
     """Find out what a folder, a zip or an .npz file holds; no image is read for it.
 
     Arguments:
         root: The folder or file.
         seed: Seed of the 4:1 split where the layout gives none.
-        allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
-        mask_value: Value of pixels that hold no light, if there is one; they become the median of
-            the rest of their channel.
+        reading: What is not in the files themselves.
 
     Raises:
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
@@ -172,7 +150,7 @@ def open_source(
             root=root,
             layout=listing.layout,
             classes=listing.classes,
-            splits=_by_split(listing.samples),
+            splits=by_split(listing.samples),
             ignored=tuple(others),
             notes=(*listing.notes, *about_hidden(tree.hidden)),
             warnings=(
@@ -182,19 +160,18 @@ def open_source(
                 *left_out(tree, others, len(images), labelled=bool(listing.classes)),
             ),
             bands=listing.bands,
-            allow_pickle=allow_pickle,
-            mask_value=mask_value,
+            reading=reading,
             _tree=tree,
         )
 
 
-def _list_samples(root: Path, tree: Tree, images: Sequence[str], seed: int) -> _Listing:
+def _list_samples(root: Path, tree: Tree, images: Sequence[str], seed: int) -> Listing:
     """All samples with their splits and classes."""
     ids = short_ids(images)
-    read = _read_sets if _hold_sets(root, tree, ids) else _read_folders
-    listing = read(root, tree, ids)
+    sets = hold_sets(root, tree, ids)
+    listing = read_sets(root, tree, ids) if sets else read_folders(root, ids)
     if any(not sample.split for sample in listing.samples):
-        listing.samples = _split_four_to_one(listing.samples, seed)
+        listing.samples = split_four_to_one(listing.samples, seed)
         listing.notes.append(
             f"no split given: each class split 4:1 into train and val, seed {seed}"
         )
@@ -229,19 +206,7 @@ def _in_two_splits(samples: Sequence[Sample]) -> list[tuple[str, str]]:
     return pairs
 
 
-@dataclass
-class _Listing:
-    """The samples of a source and their classes, as the names of its files say."""
-
-    samples: list[Sample]
-    classes: tuple[str, ...]
-    layout: str
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    bands: tuple[str, ...] = ()
-
-
-def _about_names(images: Sequence[str], listing: _Listing) -> list[str]:
+def _about_names(images: Sequence[str], listing: Listing) -> list[str]:
     """Warn of names that look the same, objects in two splits, and classes that may be none."""
     warnings = []
     if same := alike(images):
@@ -262,139 +227,3 @@ def _about_names(images: Sequence[str], listing: _Listing) -> list[str]:
     if 2 < len(listing.classes) == len(listing.samples):
         warnings.append("every class has one image: are the folders those of objects?")
     return warnings
-
-
-def _hold_sets(root: Path, tree: Tree, ids: dict[str, str]) -> bool:
-    """Whether the .npz files are sets of images, not images: all of them or none.
-
-    A folder may hold thousands of .npz images, so that only the first is opened; but one that
-    cannot be an image, being the whole source or named as a split, must be a set.
-    """
-    packed = [name for name in ids if name.lower().endswith(".npz")]
-    alone = not root.is_dir() and root.name in packed
-    must = [name for name in packed if alone or meaning(PurePosixPath(name).stem)[1] == ""]
-    with suppress(ShardError):  # a damaged image among others is reported when it is read
-        if packed and "images" in _arrays(root, tree, packed[0]):
-            must = packed
-    for name in must:
-        if "images" not in (arrays := _arrays(root, tree, name)):
-            raise ShardError(
-                f"{root}: {ids[name]} holds the arrays {', '.join(arrays) or 'none'}; a set has "
-                "'images' (N, H, W) or (N, C, H, W), 'labels' (N,), and perhaps 'classes' (K,)"
-            )
-    return bool(must)
-
-
-def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
-    """Arrays of an .npz file."""
-    try:
-        with tree.open(name) as file:
-            return array_names(file)
-    except ImageError as error:
-        raise ShardError(f"{_file_of(root, name)}: {error}") from error
-    except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{_file_of(root, name)}: cannot be read ({error})") from error
-
-
-def _file_of(root: Path, name: str) -> str:
-    """A file of a source, as errors name it; it may be the source itself."""
-    return str(root) if root.name == name else f"{root}: {name}"
-
-
-def _read_folders(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
-    """Split and class of every image, or of every object in several bands, from its folders."""
-    refuse_companions(root, ids.values())
-    joined = join_bands(root, ids)
-    names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
-    doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
-    named = meanings(root, set(doubled.values()))
-    classes = tuple(sorted({class_ for _, class_ in named.values() if class_}, key=natural))
-    for name, other in alike(classes):
-        raise ShardError(
-            f"{root}: its classes {name!r} and {other!r} differ by case, spaces or the writing of "
-            "letters alone; give one class one name"
-        )
-    if classes and set(classes) <= set(_LENSES):
-        classes = _LENSES
-    elif len(classes) == 2 and is_lens(classes[0]) and not is_lens(classes[1]):
-        classes = classes[::-1]
-    samples = []
-    for key, id_ in names.items():
-        split, class_ = named[doubled[path_parts(id_)[:-1]]]
-        target = classes.index(class_) if class_ else -1
-        split = split or ("" if class_ else "train")
-        samples.append(Sample(id_, joined.files[key], split, target))
-    listing = _Listing(samples, classes, describe(named), bands=joined.bands)
-    listing.warnings += [joined.warning] if joined.warning else []
-    folded = sorted("/".join(parts) for parts, plain in doubled.items() if parts != plain)
-    if folded:
-        more = f" and {len(folded) - 1} more" if len(folded) > 1 else ""
-        listing.notes.append(f"doubled folders are read as one: {folded[0]}{more}")
-    return listing
-
-
-def _refuse_band_sets(root: Path, ids: Collection[str]) -> None:
-    """Refuse .npz sets of one band each, whose images would be packed one by one."""
-    if bands_of_names([PurePosixPath(id_).stem for id_ in ids]):
-        raise ShardError(
-            f"{root}: {', '.join(ids)} are named for bands; put the bands of an image into one "
-            "array, 'images' (N, C, H, W)"
-        )
-
-
-def _read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> _Listing:
-    """Samples of .npz sets, and their classes."""
-    _refuse_band_sets(root, ids.values())
-    samples: list[Sample] = []
-    class_lists: set[tuple[str, ...]] = set()
-    unread: list[str] = []
-    for name, id_ in ids.items():
-        if not name.lower().endswith(".npz"):
-            raise ShardError(
-                f"{root}: unknown layout, .npz sets beside other images such as {id_}; {KNOWN}"
-            )
-        try:
-            with tree.open(name) as file:
-                labels, classes = read_labels(file)
-        except Exception as error:  # a broken file makes its reader raise anything at all
-            raise ShardError(f"{_file_of(root, id_)}: {error}") from error
-        class_lists.add(classes)
-        unread += [
-            f"{array} of {id_}" for array in _arrays(root, tree, name) if array not in _READ
-        ]
-        split = meaning(PurePosixPath(id_).stem)[0]
-        if not split and (labels < 0).all():
-            split = "train"
-        samples += [
-            Sample(f"{id_}[{i}]", (name,), split, t, i) for i, t in enumerate(labels.tolist())
-        ]
-    if len(class_lists) > 1:
-        raise ShardError(f"{root}: its .npz files name different classes")
-    splits = {sample.split for sample in samples}
-    if ("" in splits and len(splits) > 1) or not splits:
-        raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {KNOWN}")
-    warnings = about_sets([sample.target for sample in samples], unread, _READ)
-    classes, notes = classes_of_sets(root, class_lists.pop(), max(s.target for s in samples))
-    return _Listing(samples, classes, "{split}.npz", notes, warnings)
-
-
-def _split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:
-    """Give every fifth sample of each class without a split to val, drawn by the seed."""
-    members: dict[int, list[Sample]] = {}
-    done: list[Sample] = []
-    for sample in samples:
-        if sample.split:
-            done.append(sample)
-        else:
-            members.setdefault(sample.target, []).append(sample)
-    for same in members.values():
-        order = np.random.default_rng(seed).permutation(len(same))
-        valid = set(order[: round(len(same) / 5)].tolist())
-        done += [replace(s, split="val" if i in valid else "train") for i, s in enumerate(same)]
-    return done
-
-
-def _by_split(samples: Sequence[Sample]) -> dict[str, tuple[Sample, ...]]:
-    names = ("train", "val", "test")
-    splits = {name: tuple(sample for sample in samples if sample.split == name) for name in names}
-    return {name: members for name, members in splits.items() if members}

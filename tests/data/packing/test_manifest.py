@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from deeplense_batch.data.formats.doubts import Doubt
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
@@ -16,7 +17,6 @@ from deeplense_batch.data.packing.manifest import (
     kinds,
     warnings,
 )
-from deeplense_batch.data.sources.doubts import Doubt
 
 SPLIT = SplitReport(
     name="train", samples=3, class_counts={"no": 2, "vort": 1}, shape=(1, 8, 9), dtype="float64",

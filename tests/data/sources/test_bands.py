@@ -7,7 +7,7 @@ from made_sources import each
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
-from deeplense_batch.data.sources.bands import band_order, join_bands
+from deeplense_batch.data.sources.bands import join_bands
 
 
 def image(seed, shape=(9, 8)):
@@ -101,21 +101,6 @@ def test_what_cannot_be_joined_is_refused(names, says):
 def test_a_pair_among_many_names_is_doubted_alone():
     found = joined("7_g.npy", "7_r.npy", *(f"{i}.npy" for i in range(9)))
     assert not found.bands and "7_g.npy and 7_r.npy look like one object" in found.warning
-
-
-@pytest.mark.parametrize(
-    ("given", "order"),
-    [
-        ("i g r", "g r i"),
-        ("R I G U", "U G R I"),
-        ("Y VIS H J", "VIS Y J H"),
-        ("B G R", "R G B"),
-        ("F814W F606W F1600W", "F606W F814W F1600W"),
-        ("Band10 Band2", "Band2 Band10"),
-    ],
-)
-def test_channels_are_in_the_order_of_wavelengths(given, order):
-    assert band_order(given.split()) == order.split()
 
 
 def test_the_bands_of_a_challenge_are_channels(tmp_path):

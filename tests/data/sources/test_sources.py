@@ -15,9 +15,10 @@ from conftest import read_image
 from made_sources import listing, zipped
 from PIL import Image as Pillow
 
+from deeplense_batch.data.formats import images
+from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources import images, sources
-from deeplense_batch.data.sources.images import ImageError
+from deeplense_batch.data.sources import sources
 from deeplense_batch.data.sources.sources import open_source
 
 
@@ -35,111 +36,6 @@ def fill(root, *names):
 
 COMMON = [f"{s}/{c}/{i}.npy" for s in ("train", "val") for c in ("no", "sphere", "vort")
           for i in (1, 2, 10)]  # fmt: skip
-
-
-@pytest.mark.parametrize("above", ["", "dataset", "a/dataset"])
-def test_split_and_class_folders(tmp_path, above):
-    fill(tmp_path / above, *COMMON)
-    layout, classes, splits = listing(tmp_path)
-    assert (layout, classes) == ("{split}/{class}/", ("no", "sphere", "vort"))
-    assert list(splits) == ["train", "val"]
-    assert splits["train"] == [
-        *(("train/no/1.npy", 0), ("train/no/2.npy", 0), ("train/no/10.npy", 0)),
-        *(("train/sphere/1.npy", 1), ("train/sphere/2.npy", 1), ("train/sphere/10.npy", 1)),
-        *(("train/vort/1.npy", 2), ("train/vort/2.npy", 2), ("train/vort/10.npy", 2)),
-    ]
-
-
-def test_one_split_alone_keeps_its_name(tmp_path):
-    fill(tmp_path / "dataset", "test/no/1.npy", "test/vort/1.npy")
-    assert listing(tmp_path)[2] == {"test": [("test/no/1.npy", 0), ("test/vort/1.npy", 1)]}
-
-
-def test_validation_is_val(tmp_path):
-    fill(tmp_path, "Train/no/1.npy", "validation/no/1.npy", "Test/no/1.npy")
-    assert listing(tmp_path)[2] == {
-        "train": [("Train/no/1.npy", 0)],
-        "val": [("validation/no/1.npy", 0)],
-        "test": [("Test/no/1.npy", 0)],
-    }
-
-
-def test_class_folders_are_split_four_to_one_in_every_class(tmp_path):
-    names = [f"{c}/{i}.npy" for c, n in (("cdm", 10), ("axion", 20)) for i in range(n)]
-    fill(tmp_path, *names)
-    layout, classes, splits = listing(tmp_path)
-    assert (layout, classes) == ("{class}/", ("axion", "cdm"))
-    assert {s: [t for _, t in x] for s, x in splits.items()} == {
-        "train": [0] * 16 + [1] * 8,
-        "val": [0] * 4 + [1] * 2,
-    }
-    assert sorted(id_ for x in splits.values() for id_, _ in x) == sorted(names)
-    assert listing(tmp_path)[2] == splits
-    assert listing(tmp_path, seed=1)[2] != splits
-    with open_source(tmp_path, seed=5) as source:
-        assert source.notes == ("no split given: each class split 4:1 into train and val, seed 5",)
-
-
-def test_classes_with_test_folders_beside_them(tmp_path):
-    fill(tmp_path, *(f"{c}/{i}.npy" for c in ("no_sub", "cdm") for i in range(5)),
-         "no_sub_test/1.npy", "cdm_test/1.npy")  # fmt: skip
-    _, classes, splits = listing(tmp_path)
-    assert classes == ("cdm", "no_sub")
-    assert {split: len(samples) for split, samples in splits.items()} == {
-        "train": 8, "val": 2, "test": 2,
-    }  # fmt: skip
-    assert splits["test"] == [("cdm_test/1.npy", 0), ("no_sub_test/1.npy", 1)]
-
-
-@pytest.mark.parametrize("kinds", [("lenses", "nonlenses"), ("lenses",)])
-def test_lens_finding_a_lens_is_1(tmp_path, kinds):
-    fill(tmp_path, *(f"{s}_{k}/1.npy" for s in ("train", "test") for k in kinds))
-    layout, classes, splits = listing(tmp_path)
-    assert (layout, classes) == ("{split}_{class}/", ("nonlenses", "lenses"))
-    for split in ("train", "test"):
-        assert splits[split] == [
-            (f"{split}_{kind}/1.npy", int(kind == "lenses")) for kind in kinds
-        ]
-
-
-@pytest.mark.parametrize("folder", ["", "Samples"])
-def test_images_side_by_side_have_no_labels(tmp_path, folder):
-    fill(tmp_path / folder, "10.npy", "9.npy", "x1.npy")
-    (tmp_path / "notes.txt").write_text("about")
-    layout, classes, splits = listing(tmp_path)
-    assert (layout, classes) == ("images side by side", ())
-    assert splits == {"train": [("9.npy", -1), ("10.npy", -1), ("x1.npy", -1)]}
-
-
-def test_split_folders_without_classes(tmp_path):
-    fill(tmp_path, "train/1.npy", "test/1.npy")
-    assert listing(tmp_path) == (
-        "{split}/",
-        (),
-        {"train": [("train/1.npy", -1)], "test": [("test/1.npy", -1)]},
-    )
-
-
-@pytest.mark.parametrize(
-    ("names", "found"),
-    [
-        (["HR/1.npy", "LR/1.npy"], r"HR, LR \(pairs for super-resolution\)"),
-        (["train/HR/1.npy", "train/LR/1.npy"], "train/HR, train/LR .pairs for super-resolution"),
-        (["a/b/1.npy", "c/b/1.npy"], "a/b, c/b;"),
-        (["train/no/1.npy", "vort/1.npy"], "train/no, vort;"),
-        (["1.npy", "no/1.npy"], r"\., no;"),
-        ([f"{i}/x/1.npy" for i in range(9)], "0/x, 1/x, .*5/x and 3 more;"),
-        (["train/a/b/1.npy", "val/a/b/1.npy"], "train/a/b, val/a/b;"),
-    ],
-)
-def test_unknown_layouts_are_described(tmp_path, names, found):
-    fill(tmp_path, *names)
-    with pytest.raises(
-        ShardError, match=f"unknown layout, images in the folders {found}"
-    ) as caught:
-        listing(tmp_path)
-    assert "known are {train,val,test}/{class}/" in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_zip_is_read_in_place_and_gives_the_same(tmp_path):
@@ -208,110 +104,6 @@ def save_set(path, n, labels, **more):
     arrays = {"images": image(n, (n, 1, 6, 8))} | ({} if labels is None else {"labels": labels})
     np.savez(path, **arrays, **more)
     return arrays["images"]
-
-
-def test_npz_sets(tmp_path):
-    train = save_set(tmp_path / "train.npz", 4, [0, 2, 1, 0])
-    val = save_set(tmp_path / "val.npz", 2, np.array([1.0, 2.0]))
-    layout, classes, splits = listing(tmp_path)
-    assert (layout, classes) == ("{split}.npz", ("0", "1", "2"))
-    assert splits == {
-        "train": [(f"train.npz[{i}]", target) for i, target in enumerate([0, 2, 1, 0])],
-        "val": [("val.npz[0]", 1), ("val.npz[1]", 2)],
-    }
-    with open_source(tmp_path) as source:
-        assert "name no classes" in source.notes[0] and "no, vort, sphere" in source.notes[0]
-        for split, pixels in (("val", val), ("train", train)):
-            source.hold(split)
-            for sample, expected in zip(source.splits[split], pixels, strict=True):
-                assert (source.read(sample).pixels == expected).all()
-    assert listing(zipped(tmp_path, tmp_path.parent / "sets.zip", "x/")) == listing(tmp_path)
-
-
-def test_npz_sets_that_name_their_classes(tmp_path):
-    save_set(tmp_path / "train.npz", 3, [0, 1, 0], classes=np.array(["no", "vort", "sphere"]))
-    _, classes, splits = listing(tmp_path / "train.npz")
-    assert classes == ("no", "vort", "sphere")
-    assert [target for _, target in splits["train"]] == [0, 1, 0]
-    save_set(tmp_path / "val.npz", 1, [3], classes=np.array(["no", "vort", "sphere"]))
-    with pytest.raises(ShardError, match="has label 3, but names only 3 classes"):
-        listing(tmp_path)
-    save_set(tmp_path / "val.npz", 1, [0])
-    with pytest.raises(ShardError, match="name different classes"):
-        listing(tmp_path)
-
-
-def test_npz_sets_without_split_or_without_labels(tmp_path):
-    save_set(tmp_path / "all.npz", 10, [0] * 5 + [1] * 5)
-    assert {s: len(x) for s, x in listing(tmp_path / "all.npz")[2].items()} == {
-        "train": 8, "val": 2,
-    }  # fmt: skip
-    save_set(tmp_path / "all.npz", 3, None)
-    assert listing(tmp_path / "all.npz")[1:] == (
-        (),
-        {"train": [(f"all.npz[{i}]", -1) for i in range(3)]},
-    )
-
-
-def test_npz_sets_of_which_only_some_name_a_split_or_none_holds_images(tmp_path):
-    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
-    save_set(tmp_path / "extra.npz", 3, [0, 1, 0])
-    with pytest.raises(ShardError, match=r"unknown layout, extra.npz, train.npz; known are"):
-        listing(tmp_path)
-    np.savez(tmp_path / "none.npz", images=np.empty((0, 6, 8)), labels=[])
-    with pytest.raises(ShardError, match=r"unknown layout, none.npz; known are"):
-        listing(tmp_path / "none.npz")
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": image(0, (3, 6, 8)), "labels": [0, 1]}, r"3 images, but labels of shape \(2"),
-        ({"images": image(0, (3, 6, 8)), "labels": [0, 1, 0.5]}, "labels must be class numbers"),
-        ({"images": image(0, (3, 6, 8)), "labels": [0, 1, -2]}, "labels must be class numbers"),
-        ({"images": image(0, (2, 6, 8)), "labels": [0, 7500]}, "labels must be class numbers"),
-        ({"images": image(0, (2, 6, 8)), "labels": ["a", "b"]}, "labels must be class numbers"),
-        ({"images": image(0, (6, 8)), "labels": [0] * 6}, r"'images' has shape \(6, 8\)"),
-        ({"images": image(0, (1, 6, 8)), "labels": np.array([None])}, "a pickled object"),
-    ],
-)
-def test_npz_sets_that_do_not_fit_together(tmp_path, arrays, message):
-    np.savez(tmp_path / "train.npz", **arrays)
-    with pytest.raises(ShardError, match=f"train.npz: {message}"):
-        listing(tmp_path)
-
-
-def test_npz_files_that_must_be_sets(tmp_path):
-    arrays = {"X": image(0, (9, 6, 8)), "y": np.zeros(9)}
-    for name in ("train", "all", "val_extra"):
-        np.savez(tmp_path / f"{name}.npz", **arrays)
-    for source in (tmp_path, tmp_path / "all.npz"):
-        with pytest.raises(
-            ShardError, match=r"npz holds the arrays X, y; a set has 'images' .*'labels' \(N,\)"
-        ) as caught:
-            listing(source)
-        assert "skip_bad" not in str(caught.value)
-    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
-    for name in ("all", "val_extra"):
-        (tmp_path / f"{name}.npz").unlink()
-    (tmp_path / "val.npz").write_bytes((tmp_path / "train.npz").read_bytes()[:-40])
-    for source in (tmp_path, tmp_path / "val.npz"):
-        with pytest.raises(ShardError, match=r"val.npz: is a damaged or incomplete .npz"):
-            listing(source)
-
-
-def test_npz_sets_that_are_broken(tmp_path):
-    save_set(tmp_path / "train.npz", 3, [0, 1, 0])
-    np.save(tmp_path / "1.npy", image())
-    with pytest.raises(ShardError, match=r"unknown layout, .npz sets beside other images such as"):
-        listing(tmp_path)
-    (tmp_path / "1.npy").unlink()
-    np.savez(tmp_path / "train.npz", images=image(0, (40, 64, 64)), labels=[0] * 40)
-    data = bytearray((tmp_path / "train.npz").read_bytes())
-    data[300_000] ^= 1
-    (tmp_path / "train.npz").write_bytes(data)
-    with open_source(tmp_path) as source, pytest.raises(ShardError, match=r"train.npz: 'images'"):
-        source.hold("train")
 
 
 # Files of one image

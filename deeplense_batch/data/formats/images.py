@@ -22,16 +22,17 @@ from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.sources.bands import band_order, bands_of_names
-from deeplense_batch.data.sources.doubts import fill_masked, is_masked
-from deeplense_batch.data.sources.labels import check_labels, class_names
-from deeplense_batch.data.sources.untrusted import (
+from deeplense_batch.data.formats.doubts import fill_masked, is_masked
+from deeplense_batch.data.formats.filters import band_order, bands_of_names
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.formats.untrusted import (
     ImageError,
     check_expansion,
     gunzip,
     read_member,
     unwarned,
 )
+from deeplense_batch.data.sources.labels import check_labels, class_names
 
 __all__ = [
     "SUFFIXES",
@@ -62,6 +63,7 @@ _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
 Pillow.MAX_IMAGE_PIXELS = None  # our own limit is by bytes, and can be lifted
 _MOST_VALUE = float(np.finfo(np.float32).max)
 _PICTURES = ("PNG", "TIFF")  # other kinds may have lost values, whatever the file is called
+_AS_FILES_SAY = Reading()
 _PIXEL_BYTES = {"I": 4, "F": 4}  # of a channel, by the first letter of Pillow's mode; else 1
 
 
@@ -90,13 +92,13 @@ def has_fits() -> bool:
     return importlib.util.find_spec("astropy") is not None
 
 
-def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
+def read_array(name: str, data: bytes, reading: Reading = _AS_FILES_SAY) -> Part:
     """Read the array of an image file, which `check_image` checks.
 
     Arguments:
         name: File name; its ending, one of `SUFFIXES`, says what `data` is.
         data: Content of the file.
-        allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
+        reading: What is not in the file itself.
 
     Raises:
         ImageError: The file holds no image that can be packed.
@@ -105,7 +107,7 @@ def read_array(name: str, data: bytes, *, allow_pickle: bool = False) -> Part:
     if not data:
         raise ImageError("empty file")
     with unwarned:  # readers warn of damage before they raise
-        return _read(name, data, allow_pickle)
+        return _read(name, data, reading.allow_pickle)
 
 
 def _read(name: str, data: bytes, allow_pickle: bool) -> Part:
@@ -142,20 +144,19 @@ def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
     return Part(np.concatenate(images), tuple(bands))
 
 
-def check_image(part: Part, mask_value: float | None = None) -> Image:
+def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
     """Bring an array to (C, H, W) in native byte order, and prove that it is an image.
 
     Arguments:
         part: What a file holds.
-        mask_value: Value of pixels that hold no light; they become the median of the rest of
-            their channel.
+        reading: What is not in the file itself.
 
     Raises:
         ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
             equal, no pixels, or a channel of masked pixels alone.
     """
     pixels, masked = np.ascontiguousarray(_channels_first(_plain(part.array))), 0
-    if mask_value is not None:
+    if (mask_value := reading.mask_value) is not None:
         mask = is_masked(pixels, mask_value)
         if mask.all((1, 2)).any():
             raise ImageError(f"a channel has the mask value {mask_value:g} in all its pixels")

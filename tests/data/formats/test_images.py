@@ -10,10 +10,10 @@ from made_sources import a_set, folder, noise
 from PIL import Image as Pillow
 
 from deeplense_batch.data import shard_file
+from deeplense_batch.data.formats.images import ImageError, read_array
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.sources.images import ImageError, read_array
 from deeplense_batch.runs.scoring import data_notes
 
 

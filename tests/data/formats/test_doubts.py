@@ -12,9 +12,9 @@ from conftest import read_image, typed
 from fuzz_packs import fuzz
 from made_sources import N, fill, noise, told
 
+from deeplense_batch.data.formats.doubts import doubts
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.data.sources.doubts import doubts
 
 
 def test_doubled_folders_are_one(tmp_path):

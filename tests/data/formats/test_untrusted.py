@@ -13,9 +13,9 @@ import pytest
 from conftest import cli, typed
 from hostile_sources import ODD, claimed, fits, image, make_source, npy, png, savez, zipped
 
+from deeplense_batch.data.formats.untrusted import unwarned
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
-from deeplense_batch.data.sources.untrusted import unwarned
 
 SMALL = 1 << 20  # bytes, in place of what any image may take
 LARGE = 3 << 20
@@ -31,7 +31,7 @@ BOMBS = {
 @pytest.fixture
 def small(monkeypatch):
     """So that bombs of the tests are small too."""
-    monkeypatch.setattr("deeplense_batch.data.sources.untrusted._SMALL", SMALL)
+    monkeypatch.setattr("deeplense_batch.data.formats.untrusted._SMALL", SMALL)
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -59,7 +59,7 @@ def test_a_bomb_in_a_zip_takes_no_memory(tmp_path):
 
 
 def test_many_files_of_a_zip_may_be_a_bomb_together(tmp_path, monkeypatch):
-    monkeypatch.setattr("deeplense_batch.data.sources.untrusted._SMALL_SET", 1 << 20)
+    monkeypatch.setattr("deeplense_batch.data.formats.untrusted._SMALL_SET", 1 << 20)
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for i in range(20):
