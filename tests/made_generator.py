@@ -18,6 +18,7 @@ class Numbers:
     batch = 3
     pixel_scale = 0.05
     about = "numbers"
+    bands = ()
     known_faults = ()
 
     def __init__(self, *, about: str = "numbers", fails_at: int | None = None) -> None:

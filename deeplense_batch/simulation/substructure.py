@@ -78,6 +78,7 @@ class Substructure:
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     folders: ClassVar[str] = "{split}/{name}"
+    bands: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[np.dtype] = COUNTS
     dtype: ClassVar[np.dtype] = np.dtype(np.float64)
 

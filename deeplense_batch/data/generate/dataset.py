@@ -189,6 +189,7 @@ class _Plan:
             "source": f"{self.verb} {self.generator.about}, {made_by}",
             "seed": self.seed,
             "pixel_scale": self.generator.pixel_scale,
+            "bands": self.generator.bands,
             "shard_size": self.shard_size,
         }
 

@@ -47,6 +47,10 @@ class ImageGenerator(Protocol):
         """C, H, W of an image."""
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the channels; empty where they have none."""
+
+    @property
     def stored(self) -> np.dtype:
         """Type in which shards hold the images."""
 

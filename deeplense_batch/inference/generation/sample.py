@@ -151,6 +151,7 @@ class _Sampler:
     folders: ClassVar[str] = "{split}/{name}"
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    bands: ClassVar[tuple[str, ...]] = ()
     known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

@@ -17,12 +17,13 @@ brightness says how many there are. From the ground, Einstein radii begin about 
 below which no candidates are found: at 1.5 arcsec in PS1 (Canameras et al. 2020, A&A 644, A163).
 
 References:
-    HSC: Aihara et al. 2019, PASJ 71, 114, table 2 (depth, seeing of z and y); stars in the public
-        cutouts are 0.40 to 0.54 arcsec wide in i, with pixels: sharper than the median, 0.58.
-    PS1: Chambers et al. 2016, arXiv:1612.05560 (abstract: depth; section on image quality: FWHM);
-        Waters et al. 2020, ApJS 251, 4 (stacks of 0.25 arcsec a pixel).
-    KiDS: Kuijken et al. 2019, A&A 625, A2 (abstract and table 4: depth of 5 sigma in 2 arcsec,
-        seeing, 0.2 arcsec a pixel).
+    HSC: Aihara et al. 2019, PASJ 71, 114 (table of PDR2's Wide layer: depth, seeing of z and y);
+        stars in the public cutouts are 0.40 to 0.54 arcsec wide in i, with pixels: sharper than
+        the median, 0.58.
+    PS1: Chambers et al. 2016, arXiv:1612.05560 (abstract: depth); Magnier et al. 2020, ApJS 251,
+        3 (median FWHM); Waters et al. 2020, ApJS 251, 4 (stacks of 0.25 arcsec a pixel).
+    KiDS: Kuijken et al. 2019, A&A 625, A2 (abstract: depth of 5 sigma in 2 arcsec, seeing of r;
+        that of u, g and i is rounded; 0.2 arcsec a pixel).
     DES: Abbott et al. 2021, ApJS 255, 20 (abstract: FWHM, depth of 10 sigma in 1.95 arcsec;
         0.263 arcsec a pixel).
     LSST: Ivezic et al. 2019, ApJ 873, 111 (tables 1 and 2: depth of all ten years, effective
