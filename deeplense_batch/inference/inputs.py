@@ -24,8 +24,9 @@ from torch import Tensor
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.loader import Loader, Transform, side_stream
+from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import (
     NAME,
     ShardError,
