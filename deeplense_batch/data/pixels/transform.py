@@ -13,11 +13,13 @@ log of 0 for negative values; sqrt is sign(x) sqrt(|x|).
 
 **The sky's sd** is stated, or measured on the first images of the training slice, cropped as a
 network sees them: of each image and band 1.4826 / sqrt(6) times the median of
-|2 x(i) - x(i - 2) - x(i + 2)| over its rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394,
-505), and of those of a band the median. Second differences take away light that is smooth over
-five pixels, so that a galaxy that fills the cutout is no noise, as it is to the median absolute
-deviation; where it is bright its photons are. Pixels two apart are taken for independent: noise
-correlated that far, of drizzled images, is measured too low.
+|2 x(i) - x(i - 2) - x(i + 2)| along rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394, 505),
+over the half of such triples whose sums are the lowest; and of those of a band the median. Second
+differences take away what is smooth over five pixels, and the faint half what is bright: galaxies
+that fill a cutout are no noise, as they are to a median absolute deviation. In white noise sum and
+difference are independent, so that the choice changes nothing. Noise that is correlated two pixels
+apart, as in drizzled images, is measured too low: by 10 % where it is white noise smoothed by a
+Gaussian of 0.7 pixels, by 30 % where of one.
 
 **Clip** keeps stretched values between two percentiles, **mean and sd** then normalise. ``per``
 says whose: those of each band of the training slice; of all its bands at once, so that colours
@@ -264,15 +266,23 @@ def noise_of(images: Images) -> NDArray[np.float64]:
     """Standard deviation of the noise of each band of each image, by second differences.
 
     Arguments:
-        images: (N, C, H, W), at least 5 pixels high or wide.
+        images: (N, C, H, W), of 5 pixels or more along both sides.
 
     Returns:
         (N, C), in units of the images; NaN where a band is constant.
     """
-    rows = 2 * images[:, :, 2:-2] - images[:, :, :-4] - images[:, :, 4:]
-    columns = 2 * images[..., 2:-2] - images[..., :-4] - images[..., 4:]
-    both = np.concatenate([values.reshape(*images.shape[:2], -1) for values in (rows, columns)], 2)
-    noise = _DER_SNR * np.median(np.abs(both), axis=2).astype(np.float64)
+    lines = (images, images.swapaxes(2, 3))
+    middles, sides = (
+        np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], 2)
+        for values in (
+            [v[:, :, 2:-2] for v in lines],
+            [v[:, :, :-4] + v[:, :, 4:] for v in lines],
+        )
+    )
+    half = middles.shape[2] // 2
+    faint = np.argpartition(middles + sides, half, axis=2)[:, :, :half]
+    differences = np.take_along_axis(np.abs(2 * middles - sides), faint, 2)
+    noise = _DER_SNR * np.median(differences, axis=2).astype(np.float64)
     return np.where(images.min((2, 3)) == images.max((2, 3)), np.nan, noise)
 
 
