@@ -14,6 +14,7 @@ from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels import transform as module
 from deeplense_batch.data.pixels.transform import Transform, noise_of
 from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.simulation.simulate import simulate
 
 CPU = torch.device("cpu")
 SKY = np.array([0.02, 5.0])  # of two bands in very different units
@@ -170,6 +171,14 @@ def test_noise_of_a_coadd_whose_neighbours_share_it():
         both = rows[:, :, 1:-1] + a * (rows[:, :, :-2] + rows[:, :, 2:])
         both /= both.std()
         assert np.median(noise_of(both)) == pytest.approx(1, abs=allowed)
+
+
+def test_noise_of_simulated_cutouts_is_that_which_was_put_in(tmp_path):
+    simulate("lens_finding", tmp_path, images=90)
+    split = open_split(tmp_path, "train")
+    least, most = np.moveaxis(split.truth("scale"), -1, 0)  # counts at 0 and at 1
+    ratio = noise_of(split.images().astype(np.float32)) * (most - least) / split.truth("sky_sd")
+    assert np.median(ratio, 0) == pytest.approx((1, 1, 1), abs=0.03)
 
 
 def test_the_sky_of_the_training_slice_is_the_unit_of_a_softening(root, caplog):
