@@ -72,7 +72,7 @@ def test_constant_images_are_refused_where_each_is_normalised_by_itself(tmp_path
         write_shards(tmp_path, split, one, targets)
     assert set_up(make_job(tmp_path), ALONE)
     sentence = (
-        r"val\[50%:\]: 4 of 18 images are constant, stretched and clipped \(val/19, val/20, "
+        r"val\[50%:\]: 4 of 18 images are constant once stretched and clipped \(val/19, val/20, "
         r"val/23, \.\.\.\), and have no sd"
     )
     with pytest.raises(ShardError, match=sentence):
