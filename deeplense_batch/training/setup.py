@@ -136,9 +136,9 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     if len(flat := loader.flat()):
         named = ", ".join(loader.ids[flat[:3]])
         raise ShardError(
-            f"{place}: {len(flat)} of {len(loader)} images are constant once stretched and clipped "
-            f"({named}{', ...' * (len(flat) > 3)}), and have no sd to be divided by; leave them "
-            "out when you pack, or choose data.per: band or set"
+            f"{place}: {len(flat)} of {len(loader)} images are constant once stretched and "
+            f"clipped ({named}{', ...' * (len(flat) > 3)}), and have no sd to be divided by; "
+            "leave them out when you pack, or choose data.per: band or set"
         )
     if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
         raise ShardError(
