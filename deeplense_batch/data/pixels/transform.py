@@ -312,7 +312,7 @@ def _stretch(x: Tensor, name: str) -> Tensor:
         return torch.asinh(x)
     size = x.abs()
     stretched = size.log1p_() if name == "log" else size.add_(1).sqrt_().sub_(1)
-    return stretched.copysign_(x)
+    return stretched.mul_(x.sign())
 
 
 def _stretch_unit(images: Tensor, name: str) -> Tensor:
@@ -321,11 +321,19 @@ def _stretch_unit(images: Tensor, name: str) -> Tensor:
         return torch.asinh(images / _UNIT_SOFTENING) / math.asinh(1 / _UNIT_SOFTENING)
     if name == "log":
         return torch.log1p(images.clamp(min=0) / _UNIT_SOFTENING) / math.log1p(1 / _UNIT_SOFTENING)
-    return images.abs().sqrt_().copysign_(images)
+    return images.abs().sqrt_().mul_(images.sign())
 
 
-@lru_cache(maxsize=64)
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers of the channels, (C, 1, 1), kept: to send them makes the host wait for a device."""
+    """Numbers of the channels, (C, 1, 1)."""
+    # What is made while a graph is traced has no values, and must not be kept.
+    made = _made if torch.compiler.is_compiling() else _kept
+    return made(values, device)
+
+
+def _made(values: tuple[float, ...], device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # also good where there are gradients
         return torch.tensor(values, device=device)[:, None, None]
+
+
+_kept = lru_cache(maxsize=64)(_made)  # to send them makes the host wait for a device
