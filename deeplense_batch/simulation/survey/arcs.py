@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.profiles import shear, sie
 from deeplense_batch.simulation.distributions import draw_one
@@ -119,7 +120,7 @@ def draw_arc(
         random: The stream of this image.
 
     Raises:
-        RuntimeError: No source was visible in `Visible.tries` draws: the sources are too faint.
+        ShardError: No source was visible in `Visible.tries` draws: the sources are too faint.
     """
     visible, band = survey.visible, survey.seen_in
     mass = draw_mass(survey, red, random)
@@ -135,9 +136,10 @@ def draw_arc(
         seen = visibility(framed(pixels, survey)[band], front, float(sky_sd[band]), survey)
         if is_visible(seen, survey):
             return Arc(pixels, mass, source, magnification, seen, tries)
-    raise RuntimeError(
-        f"survey: none of {visible.tries} sources behind a lens of Einstein radius "
-        f"{red.theta_e:.2f} arcsec was visible; the settings give too few bright sources"
+    raise ShardError(
+        f"preset {survey.name}: none of {visible.tries} sources behind a lens of Einstein radius "
+        f"{red.theta_e:.2f} arcsec was visible in {survey.bands[band]}: the settings give too few "
+        "bright sources"
     )
 
 
