@@ -12,6 +12,7 @@
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
       outputs.npz         ids, targets, logits of the test slice
+      catalogue.parquet   the user's columns of the same images, where the data have some
       figures/*.png       confusion, roc, history
       log.txt
 
@@ -48,7 +49,7 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 _SCHEMA = 1
 _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json"),
-    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "log.txt"),
+    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet", "log.txt"),
 )
 _BEAT_SECONDS = 30.0
 

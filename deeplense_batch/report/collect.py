@@ -173,6 +173,9 @@ def _comparison(
         "scored_recipes": max(scored, len(models)),
         "models": _numbered(models),
     }
+    grouping = next((p.grouping for p in predictions.values() if p.grouping is not None), None)
+    if grouping is not None:
+        comparison["resampled"] = {"column": grouping.column, "groups": grouping.count}
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]

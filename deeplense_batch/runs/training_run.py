@@ -25,6 +25,7 @@ from deeplense_batch.core.result import (
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import Split
 from deeplense_batch.models import checkpoint
+from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun
@@ -143,6 +144,7 @@ class _Training:
     ) -> Scores:
         """Write outputs, figures and, last, `metrics.json`."""
         title = f"{self.directory.name}, {self.job.data.test}"
+        catalogue.keep(self.directory.path, setup.test.split)
         tested = score_outputs(
             self.directory, setup.task, outputs, root=self.job.data.root,
             digest=self.planned.digest, title=title, tta=self.job.data.tta,
