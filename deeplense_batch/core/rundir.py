@@ -49,7 +49,14 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 _SCHEMA = 1
 _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json"),
-    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet", "log.txt"),
+    *(
+        "checkpoint.pt",
+        "checkpoint.prev.pt",
+        "best.pt",
+        "outputs.npz",
+        "catalogue.parquet",
+        "log.txt",
+    ),
 )
 _BEAT_SECONDS = 30.0
 

@@ -173,7 +173,7 @@ class Split:
             return list(file.get("truth", ()))
 
     def columns(self) -> list[str]:
-        """Names of the columns of the catalogue."""
+        """Names of the columns of the catalogue, in their order."""
         with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
             return list(file.get("catalogue", ()))
 

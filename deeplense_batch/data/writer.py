@@ -334,6 +334,8 @@ class ShardWriter:
         packed = {"compression": self.compression, "shuffle": True}
         sparse = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         with h5py.File(path, "w", userblock_size=room, locking=False) as file:
+            if any(name.startswith("catalogue/") for name in arrays):
+                file.create_group("catalogue", track_order=True)  # columns in the user's order
             for name, values in arrays.items():
                 options: dict[str, Any] = packed if name == "images" and self.compression else {}
                 if name.startswith("truth/") and values[0].size > _MUCH:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.loader import Loader, Transform, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.shards import (
@@ -40,6 +42,7 @@ from deeplense_batch.data.sources.archive import path_parts
 from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
+from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_shards
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
@@ -85,6 +88,7 @@ class Names(NamedTuple):
     ids: list[str]
     splits: list[str | None]
     labels: list[str | None]
+    columns: dict[str, pa.Array]  # of the catalogue, by name, each (n,)
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,15 @@ class Inputs(ABC):
         splits: Samples of each split: its name, the first, and the end.
         digest: A hash of what the images are.
         ignored: Files beside the images that are no images.
+        bands: Of the channels; none where they are unknown.
+        columns: Those of the catalogue that are wanted.
     """
 
     splits: tuple[Piece, ...]
     digest: str
     ignored: tuple[str, ...]
+    bands: tuple[str, ...]
+    columns: Columns
 
     def __len__(self) -> int:
         return sum(split.size for split in self.splits)
@@ -129,7 +137,13 @@ class Inputs(ABC):
 
 @contextmanager
 def open_inputs(
-    root: Path, slice_: str, shape: Shape, reads: Collection[str] = ()
+    root: Path,
+    slice_: str,
+    shape: Shape,
+    reads: Collection[str] = (),
+    *,
+    columns: Collection[str] = ALL,
+    reading: Reading | None = None,
 ) -> Iterator[Inputs]:
     """Open images for a network.
 
@@ -138,33 +152,42 @@ def open_inputs(
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         shape: C, H, W that the images must have.
         reads: Truth arrays that the task uses, where the shards have them.
+        columns: Of the catalogue, by name; or ``all`` or ``none``.
+        reading: How files are read; None as they say themselves.
 
     Raises:
-        ShardError: There are no images, or most have another shape; or `slice_` is none.
+        ShardError: There are no images, or most have another shape; or `slice_` is none, or a
+            column; or `reading` is given for shards.
     """
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
-        yield _open_shards(root, slice_, shape, reads)
+        if reading is not None:
+            raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
+        yield _open_shards(root, slice_, shape, reads, columns)
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
-    with open_source(root) as source:
+    with open_source(root, reading=reading or Reading()) as source:
         for warning in source.warnings:
             _log.warning("%s: %s", root, warning)
         if source.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
         _check_usual(source, shape)
         splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
-        yield _Files(splits, _listing(source), source.ignored, source, shape)
+        digest, wanted = _listing(source), Columns({})
+        yield _Files(splits, digest, source.ignored, source.bands, wanted, source, shape)
 
 
-def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) -> Inputs:
+def _open_shards(
+    root: Path, slice_: str, shape: Shape, reads: Collection[str], columns: Collection[str]
+) -> Inputs:
     infos = read_splits(root)
     slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
     for split in slices:
         if split.info.shape != shape:
             raise ShardError(f"{root}: {_wrong_shape(split.info.shape, shape)}")
+    bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
-    return _Shards(splits, data_digest(root), (), infos, tuple(reads))
+    return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))
 
 
 @dataclass(frozen=True)
@@ -176,7 +199,7 @@ class _Shards(Inputs):
         split = self._split(piece)
         classes, targets = split.info.classes, split.targets().tolist()
         labels = [classes[target] if target >= 0 else None for target in targets]
-        return Names(split.ids(), [piece.split] * len(split), labels)
+        return Names(split.ids(), [piece.split] * len(split), labels, self.columns.of(split))
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
@@ -212,6 +235,7 @@ class _Files(Inputs):
             [sample.id for sample in samples],
             [sample.split if _says_split(sample) else None for sample in samples],
             [classes[sample.target] if sample.target >= 0 else None for sample in samples],
+            {},
         )
 
     def batches(
@@ -354,4 +378,6 @@ def _listing(source: Source) -> str:
     for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+    if source.reading != Reading():
+        digest.update(repr(source.reading).encode())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The user's catalogue beside what a network says: columns such as ra, dec and mag, an image a row.
+"""The user's catalogue beside what a network says: ra, dec, mag and others, an image a row.
 
 A run keeps the catalogue of its test slice in ``catalogue.parquet``: ``id`` and the columns, in
 the order of ``outputs.npz``; the metadata ``group`` names the column whose equal values are one
@@ -7,7 +7,7 @@ object or tile. Where the data have no catalogue there is no such file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ __all__ = [
     "keep",
     "kept_grouping",
     "kept_rows",
+    "position",
 ]
 
 FILE = "catalogue.parquet"
@@ -46,7 +47,7 @@ class Grouping(NamedTuple):
     values: NDArray[np.str_]  # (N,) names of the groups
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many groups there are."""
         return len(np.unique(self.values))
 
@@ -107,6 +108,15 @@ def kept_rows(folder: Path, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     known = [id_ for id_ in ids if id_ in place]
     rows = table.drop_columns("id").take([place[id_] for id_ in known]).to_pylist()
     return dict(zip(known, rows, strict=True))
+
+
+def position(row: Mapping[str, Any]) -> str:
+    """Right ascension and declination of a row, deg; nothing where it has none."""
+    lower = {name.lower(): value for name, value in row.items()}
+    ra, dec = lower.get("ra"), lower.get("dec")
+    if not all(isinstance(value, float) for value in (ra, dec)):
+        return ""
+    return f"{ra:.5f} {dec:+.5f}"
 
 
 def _read(folder: Path) -> pa.Table | None:

@@ -5,9 +5,11 @@ interval and one p-value (`statistics.variance`): that of the test sample from a
 bootstrap over test images, that of the training from the spread over seeds. A difference to the
 best model is *resolved* where its p-value, adjusted for the number of models (Holm), is below
 `LEVEL`; else it is *not resolved*, and what could have been seen is said. Other tests are kept in
-`results.json`: of the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch). Where the test images are in
-groups (of one object or tile), the bootstrap draws groups, and its degrees of freedom count them;
-DeLong's test and the intervals from the number of samples alone take images for independent.
+`results.json`: of the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch).
+
+Where the test images are in groups, of one object or tile, the bootstrap draws groups, and its
+degrees of freedom count them. DeLong's test, and intervals from the number of samples alone, take
+images for independent.
 
 The best is picked by validation, so its test score is not the highest of many.
 """
@@ -151,9 +153,9 @@ def _about_groups(samples: Predictions) -> list[str]:
     """Say that groups are resampled, where they are."""
     if (grouping := samples.grouping) is None:
         return []
-    few = "; so few groups make intervals too narrow" if grouping.count < _FEW_GROUPS else ""
+    few = "; so few groups make intervals too narrow" if grouping.number < _FEW_GROUPS else ""
     return [
-        f"intervals resample {grouping.count} groups of images (column {grouping.column}), which "
+        f"intervals resample {grouping.number} groups of images (column {grouping.column}), which "
         f"are not independent within one{few}"
     ]
 

@@ -36,6 +36,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split
+from deeplense_batch.inference.bands import check_bands
 from deeplense_batch.inference.generation.features import Critic
 from deeplense_batch.inference.generation.measure import (
     GENERATED,
@@ -145,6 +146,7 @@ class _Evaluation:
                 f"{root}: has images of {came} (channels x height x width); {self.section.run} "
                 f"takes {takes}"
             )
+        check_bands(root, split.info.bands, self.trained.bands, self.section.run)
         if len(split) < self.world.size:
             raise ShardError(
                 f"{root}: {slice_} has {len(split)} images, less than one for each of "

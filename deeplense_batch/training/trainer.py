@@ -317,7 +317,7 @@ class Trainer:
         )
 
     def _best(self) -> dict[str, Any]:
-        transform = self.train.transform
+        transform, bands = self.train.transform, self.train.split.info.bands
         return {
             "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
@@ -326,6 +326,7 @@ class Trainer:
             "task": self.task.state_dict(),
             "shape": list(self.train.split.info.shape),
             "pixel_scale": self.train.split.info.pixel_scale,
+            **({"bands": list(bands)} if bands else {}),
         }
 
     def _save(self) -> None:

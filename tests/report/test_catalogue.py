@@ -49,7 +49,7 @@ def test_a_run_keeps_the_catalogue_of_its_test_slice(split, tmp_path):
     assert table["object_id"].tolist() == [BIG, 2, 3]
     ids = np.array(split.ids())
     grouping = kept_grouping(tmp_path, ids)
-    assert (grouping.column, grouping.count) == ("tile", 3)
+    assert (grouping.column, grouping.number) == ("tile", 3)
     assert kept_rows(tmp_path, ["val/2", "none"]) == {
         "val/2": {"ra": 150.3, "object_id": 3, "tile": "t2"}
     }
