@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.formats.doubts import Doubt
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.shards import FORMAT
 
 __all__ = [

@@ -18,7 +18,7 @@ import numpy as np
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.doubts import Doubt
+from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.storage import (
     BadImage,

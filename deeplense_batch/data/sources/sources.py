@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.arrays import read_arrays
 from deeplense_batch.data.formats.filters import named_for_bands
 from deeplense_batch.data.formats.images import (
     SUFFIXES,
@@ -38,7 +39,6 @@ from deeplense_batch.data.formats.images import (
     has_fits,
     join_images,
     read_array,
-    read_arrays,
 )
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
@@ -55,7 +55,7 @@ from deeplense_batch.data.sources.layouts import (
     short_ids,
 )
 from deeplense_batch.data.sources.listing import Listing, Sample, by_split, split_four_to_one
-from deeplense_batch.data.sources.sets import hold_sets, read_sets
+from deeplense_batch.data.sources.sets.sets import hold_sets, read_sets
 
 __all__ = ["Source", "open_source"]
 
