@@ -10,7 +10,7 @@ import functools
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from math import nan
+from math import atan2, degrees, hypot, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,6 @@ _PROJECTION = re.compile(
     r"(?:MJD|DATE)-OBS|WAT\d_\d+"
 )
 _ZENITHAL = re.compile(r".*-(?:TAN|SIN|STG|ARC|ZEA|ZPN|TPV)(?:-SIP)?")
-_SAME_FRAMES = ("ICRS",)
 _MOST_STRETCHED = 10  # sides of a pixel; a missing scale reads as 1 degree
 
 _lock = threading.Lock()  # a projection is set to one image after the other
@@ -48,6 +47,8 @@ class _Projection(NamedTuple):
     wcs: Any  # astropy.wcs.WCS of two axes, longitude first
     axes: tuple[int, int]  # of longitude and latitude among the axes of the file, from 0
     movable: bool  # whether other CRVAL, in degrees, make it that of another image
+    frame: Any  # astropy's, of its longitudes and latitudes
+    to_icrs: NDArray[np.float64] | None  # (3, 3), of unit vectors; None where it is no rotation
 
 
 def cards_of(header: bytes) -> dict[str, str]:
@@ -137,6 +138,7 @@ def _build(text: str) -> _Projection | None:
     """Set up the projection that cards describe; None where it is not one of the sky."""
     from astropy.io import fits
     from astropy.wcs import WCS
+    from astropy.wcs.utils import wcs_to_celestial_frame
 
     whole = WCS(fits.Header.fromstring(text), fix=True)
     axes = (whole.wcs.lng, whole.wcs.lat)
@@ -145,7 +147,19 @@ def _build(text: str) -> _Projection | None:
     wcs = whole.sub([axis + 1 for axis in axes])
     degrees = "CUNIT" not in text or set(re.findall(r"CUNIT\d += *'(\w*) *'", text)) <= {"deg"}
     movable = degrees and all(_ZENITHAL.fullmatch(kind) for kind in wcs.wcs.ctype)
-    return _Projection(wcs, axes, movable)
+    frame = wcs_to_celestial_frame(wcs)
+    return _Projection(wcs, axes, movable, frame, _rotation(frame))
+
+
+def _rotation(frame: Any) -> NDArray[np.float64] | None:
+    """The rotation to ICRS, which costs a thousandth of a transformation by astropy."""
+    from astropy.coordinates import FK5, ICRS, Galactic, SkyCoord
+
+    if not isinstance(frame, FK5 | ICRS | Galactic):
+        return None
+    x, y, z = np.eye(3)
+    axes = SkyCoord(x, y, z, frame=frame, representation_type="cartesian")
+    return np.asarray(axes.icrs.cartesian.xyz.value)
 
 
 def _measure(projection: _Projection, shape: tuple[int, ...]) -> tuple[float, float, float]:
@@ -160,7 +174,7 @@ def _measure(projection: _Projection, shape: tuple[int, ...]) -> tuple[float, fl
     area, lengths = np.linalg.norm(np.cross(right, up)), np.linalg.norm([right, up], axis=1)
     if not (area > 0 and lengths.max() < _MOST_STRETCHED * lengths.min()):
         return nan, nan, nan
-    ra, dec = _icrs(projection.wcs, *np.degrees(angles[0]).tolist())
+    ra, dec = _icrs(projection, angles[0], vectors[0])
     return float(np.degrees(np.sqrt(area)) * 3600), ra % 360, dec
 
 
@@ -173,12 +187,14 @@ def _vectors(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _icrs(wcs: Any, longitude: float, latitude: float) -> tuple[float, float]:
-    """The same place in ICRS, in deg."""
-    from astropy.coordinates import SkyCoord
-    from astropy.wcs.utils import wcs_to_celestial_frame
+def _icrs(
+    projection: _Projection, angles: NDArray[np.float64], vector: NDArray[np.float64]
+) -> tuple[float, float]:
+    """A place, by its longitude and latitude in radians and as a vector, in ICRS, in deg."""
+    if projection.to_icrs is None:
+        from astropy.coordinates import SkyCoord
 
-    if str(wcs.wcs.ctype[0]).startswith("RA") and wcs.wcs.radesys in _SAME_FRAMES:
-        return longitude, latitude
-    place = SkyCoord(longitude, latitude, unit="deg", frame=wcs_to_celestial_frame(wcs)).icrs
-    return float(place.ra.deg), float(place.dec.deg)
+        place = SkyCoord(*angles, unit="rad", frame=projection.frame).icrs
+        return float(place.ra.deg), float(place.dec.deg)
+    x, y, z = (projection.to_icrs @ vector).tolist()
+    return degrees(atan2(y, x)), degrees(atan2(z, hypot(x, y)))
