@@ -40,6 +40,7 @@ __all__ = [
     "ImageError",
     "Part",
     "array_names",
+    "channels_first",
     "check_image",
     "has_fits",
     "join_images",
@@ -134,7 +135,7 @@ def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
     Raises:
         ImageError: One holds several channels, or they differ in size.
     """
-    images = [_channels_first(_plain(part.array)) for part in parts]
+    images = [channels_first(_plain(part.array)) for part in parts]
     for image, band in zip(images, bands, strict=True):
         if len(image) != 1:
             raise ImageError(f"band {band} holds {len(image)} channels, a band is one")
@@ -155,7 +156,7 @@ def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
         ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
             equal, no pixels, or a channel of masked pixels alone.
     """
-    pixels, masked = np.ascontiguousarray(_channels_first(_plain(part.array))), 0
+    pixels, masked = np.ascontiguousarray(channels_first(_plain(part.array))), 0
     if (mask_value := reading.mask_value) is not None:
         mask = is_masked(pixels, mask_value)
         if mask.all((1, 2)).any():
@@ -365,7 +366,12 @@ def _image_and_mass(array: Array) -> tuple[Array, float]:
     raise ImageError("an object array, but not [image, axion mass]")
 
 
-def _channels_first(array: Array) -> Array:
+def channels_first(array: Array) -> Array:
+    """An image as (C, H, W).
+
+    Raises:
+        ImageError: It has other axes, or no pixel.
+    """
     if array.size == 0:
         raise ImageError(f"shape {array.shape} has no pixels")
     if array.ndim == 2:
