@@ -17,6 +17,7 @@ __all__ = [
     "bands_of_names",
     "differing",
     "filter_of",
+    "filters_in",
     "named_for_bands",
     "without_bands",
 ]
@@ -87,6 +88,12 @@ def differing(bands: Sequence[tuple[str, ...]]) -> list[str]:
 def filter_of(band: str) -> str:
     """A band as it is compared with others: G and g are one."""
     return band.lower()
+
+
+def filters_in(text: str) -> set[str]:
+    """The filters that a text names, as `filter_of` gives them; not numbered bands or colours."""
+    words = {filter_of(match[1]) for match in BAND.finditer(text) if match[1]}
+    return words - set(_COLOURS.keys() - {"r", "g", "b"})
 
 
 def named_for_bands(names: Sequence[str]) -> bool:

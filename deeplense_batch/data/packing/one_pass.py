@@ -18,7 +18,7 @@ import numpy as np
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.doubts import Doubt
+from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.storage import (
     BadImage,
@@ -117,7 +117,8 @@ class OnePass:
     def _convert(self, split: str) -> Generator[tuple[_Chunk, Array], None, None]:
         """Images of a split in packed order, (n, C, H, W) as stored, a chunk at a time."""
         samples = self.source.splits[split]
-        order = stratified_order([sample.target for sample in samples], self.seed)
+        targets = [sample.target for sample in samples]
+        order = stratified_order(targets, self.seed, self.source.groups(samples))
         self.source.hold(split)
 
         def work(task: int, block: Array) -> _Chunk:
@@ -166,13 +167,17 @@ class OnePass:
             writer = self.new_writer(split, self.storage)
             self._writers[split] = self._stack.enter_context(writer)
         scales = [record.scale for record in records if record.scale is not None]
-        masses = np.array([record.axion_mass_ev for record in records])
+        rows = np.array([sample.row for sample in samples], np.int64)
+        truth = {name: values[rows] for name, values in self.source.truth.items()}
+        if self.storage.has_masses:
+            truth["axion_mass_ev"] = np.array([record.axion_mass_ev for record in records])
         self._writers[split].append(
             images,
             targets=[sample.target for sample in samples],
             ids=[sample.id for sample in samples],
             scale=np.array(scales) if scales else None,
-            truth={"axion_mass_ev": masses} if self.storage.has_masses else None,
+            truth=truth,
+            catalogue={name: values[rows] for name, values in self.source.columns.items()},
             digests=[record.digest for record in records],
         )
 

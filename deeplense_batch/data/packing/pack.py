@@ -7,9 +7,10 @@ so do a folder and its zip.
 
 from __future__ import annotations
 
+import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -19,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import expansion
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
-    Skipped,
     SplitReport,
     about_doubts,
     kinds,
@@ -34,6 +35,7 @@ from deeplense_batch.data.packing.one_pass import OnePass
 from deeplense_batch.data.packing.storage import Storage, first_storage
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.data.sources.listing import Sample, Skipped
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 
@@ -46,6 +48,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 
 _MOST_SEED = 2**63 - 1  # of an attribute of HDF5
 _MOST_IMAGES = 10**9  # of a shard
+_MOST_NAMED = 1000  # of what cannot be packed
 
 
 def pack(
@@ -110,6 +113,7 @@ def _pack(
     """Pass over the source until every image fits the storage, and publish that pass."""
     new_writer = partial(_new_writer, source, out, seed, options)
     asked = None if options["dtype"] == "exact" else np.dtype(options["dtype"])
+    _refuse_faults(source, options["skip_bad"])
     storage = first_storage(source, asked)
     while True:
         with OnePass(
@@ -138,6 +142,8 @@ def _new_writer(
         pixel_scale=nan if scale is None else scale,
         shard_size=min(options["shard_size"], max(map(len, source.splits.values()))),
         compression=options["compression"],
+        bands=storage.bands,
+        group=source.group,
     )
 
 
@@ -148,6 +154,8 @@ def _publish(one_pass: OnePass, out: Path, options: dict[str, Any], started: flo
         report = _report(one_pass, out, options, time.monotonic() - started)
         with writing(out / "manifest.json"):
             report.write(out)
+        if report.skipped:
+            _write_left_out(out / "left_out.csv", report.skipped)
     return report
 
 
@@ -197,11 +205,54 @@ def _folder(root: Path) -> Iterator[None]:
         raise
 
 
+def _refuse_faults(source: Source, skip_bad: bool) -> None:
+    """Refuse rows and objects that cannot be packed, before an image is read.
+
+    Raises:
+        ShardError: There are some, and they are not to be left out; or nothing else is left.
+    """
+    faults = source.faults
+    if not faults or (skip_bad and source.splits):
+        return
+    total = len(faults) + sum(map(len, source.splits.values()))
+    count = f"{len(faults)} of {total} objects cannot be packed"
+    kinds_ = kinds([fault.reason for fault in faults])
+    advice = "none is left" if skip_bad else "mend or remove them, or leave them out by --skip_bad"
+    raise ShardError(f"{source.root}: {count}:{_listed(faults)}\n{count} ({kinds_}); {advice}")
+
+
+def _listed(bad: Sequence[Skipped]) -> str:
+    """The first few of what cannot be packed, a line each."""
+    more = f"\n  and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+    return "".join(f"\n  {one}" for one in bad[:_MOST_NAMED]) + more
+
+
+def _left_out(one_pass: OnePass) -> list[Skipped]:
+    """All objects that are not in the shards, by their ids."""
+    source = one_pass.source
+    bad = [Skipped(bad.sample.id, bad.reason, _file_of(bad.sample)) for bad in one_pass.bad]
+    return sorted([*bad, *source.faults, *source.dropped], key=lambda one: natural(one.id))
+
+
+def _file_of(sample: Sample) -> str:
+    """The first file of a sample, where that is not its id."""
+    first = next(filter(None, sample.files))
+    return "" if first.endswith(sample.id) else first
+
+
+def _write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
+    """Write the table of what is not in the shards, and why."""
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("id", "file", "reason"))
+        lines.writerows((one.id, one.file, one.reason) for one in left_out)
+
+
 def _refuse_bad(one_pass: OnePass) -> None:
     """Refuse bad images unless they are to be skipped, and splits of which nothing is left."""
     root, bad = one_pass.source.root, one_pass.sorted_bad()
     total = sum(map(len, one_pass.source.splits.values()))
-    listed = "".join(f"\n  {image.sample.id}: {image.reason}" for image in bad)
+    listed = _listed([Skipped(image.sample.id, image.reason) for image in bad])
     count = f"{len(bad)} of {total} images cannot be packed"
     last = f"{count} ({kinds([image.reason for image in bad])})"  # the first line may scroll away
     if bad and not one_pass.skip_bad:
@@ -231,7 +282,7 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         digest=data_digest(out),
         splits=splits,
         duplicates=duplicates,
-        skipped=tuple(Skipped(bad.sample.id, bad.reason) for bad in one_pass.sorted_bad()),
+        skipped=tuple(_left_out(one_pass)),
         ignored=source.ignored,
         warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
         notes=(*source.notes, *_notes(one_pass)),

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
-from deeplense_batch.data.formats.doubts import Doubt, doubts
 from deeplense_batch.data.formats.images import Image, ImageError
+from deeplense_batch.data.packing.doubts import Doubt, doubts
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 

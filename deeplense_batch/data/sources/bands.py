@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from deeplense_batch.data.formats.filters import (
     BAND,
     band_order,
@@ -18,13 +20,15 @@ from deeplense_batch.data.formats.filters import (
     filter_of,
     without_bands,
 )
+from deeplense_batch.data.formats.parts import Part, channels_first
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts, stem
 from deeplense_batch.data.sources.companions import COMPANIONS
 from deeplense_batch.data.sources.layouts import SPLITS, meaning
 
-__all__ = ["Joined", "join_bands"]
+__all__ = ["Joined", "join_bands", "with_bands"]
 
 _WORD = re.compile(r"[^\W_]+")
 _COLOUR_WORDS = {"red", "green", "blue"}
@@ -229,3 +233,21 @@ def _a_folder_each(names: Sequence[tuple[str, ...]]) -> bool:
 def _tidied(part: str) -> str:
     """A part of a name without the mark of a band and what joined it to the rest."""
     return re.sub(r"^\*[-_. ]*|[-_. ]*\*", "", part)
+
+
+def with_bands(part: Part, asked: Sequence[str]) -> Part:
+    """Name the channels of an image, or choose and order them where the file names them.
+
+    Raises:
+        ImageError: It lacks a band, or has another number of channels.
+    """
+    if not asked or part.bands == tuple(asked):
+        return part
+    pixels = channels_first(part.array)
+    if not part.bands and len(pixels) != len(asked):
+        raise ImageError(f"{len(pixels)} channels, and {len(asked)} bands: {', '.join(asked)}")
+    known = {filter_of(band): i for i, band in enumerate(part.bands or asked)}
+    if lost := [band for band in asked if filter_of(band) not in known]:
+        raise ImageError(f"has the bands {', '.join(part.bands)}, and not {', '.join(lost)}")
+    order = [known[filter_of(band)] for band in asked]
+    return part._replace(array=np.ascontiguousarray(pixels[order]), bands=tuple(asked))

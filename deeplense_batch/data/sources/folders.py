@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deeplense_batch.data.formats.natural import natural
-from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import alike, path_parts
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.sources.archive import path_parts
 from deeplense_batch.data.sources.bands import join_bands
 from deeplense_batch.data.sources.companions import refuse_companions
 from deeplense_batch.data.sources.layouts import (
     describe,
-    is_lens,
     meanings,
+    number_classes,
     short_ids,
     undoubled,
 )
@@ -20,26 +19,15 @@ from deeplense_batch.data.sources.listing import Listing, Sample
 
 __all__ = ["read_folders"]
 
-_LENSES = ("nonlenses", "lenses")
 
-
-def read_folders(root: Path, ids: dict[str, str]) -> Listing:
+def read_folders(root: Path, ids: dict[str, str], reading: Reading) -> Listing:
     """Split and class of every image, or of every object in several bands, from its folders."""
     refuse_companions(root, ids.values())
     joined = join_bands(root, ids)
     names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
     doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
     named = meanings(root, set(doubled.values()))
-    classes = tuple(sorted({class_ for _, class_ in named.values() if class_}, key=natural))
-    for name, other in alike(classes):
-        raise ShardError(
-            f"{root}: its classes {name!r} and {other!r} differ by case, spaces or the writing of "
-            "letters alone; give one class one name"
-        )
-    if classes and set(classes) <= set(_LENSES):
-        classes = _LENSES
-    elif len(classes) == 2 and is_lens(classes[0]) and not is_lens(classes[1]):
-        classes = classes[::-1]
+    classes = number_classes(root, {class_ for _, class_ in named.values() if class_})
     samples = []
     for key, id_ in names.items():
         split, class_ = named[doubled[path_parts(id_)[:-1]]]

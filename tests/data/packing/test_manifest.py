@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from deeplense_batch.data.formats.doubts import Doubt
+from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
