@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,18 @@ import pyarrow as pa
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shards import Split
-from deeplense_batch.report.catalogue import arrow_columns
+from deeplense_batch.data.sources.listing import Sample
+from deeplense_batch.data.sources.sources import Source
+from deeplense_batch.report.catalogue import arrow_column, arrow_columns
 
-__all__ = ["ALL", "NONE", "Columns", "columns_of_shards", "without_clashes"]
+__all__ = [
+    "ALL",
+    "NONE",
+    "Columns",
+    "columns_of_files",
+    "columns_of_shards",
+    "without_clashes",
+]
 
 ALL, NONE = ("all",), ("none",)
 _PREFIX = "catalogue_"
@@ -42,6 +52,11 @@ class Columns:
         lacking = pa.nulls(len(split), pa.string())
         return {name: own.get(name, lacking).cast(type_) for name, type_ in self.types.items()}
 
+    def of_files(self, source: Source, samples: Sequence[Sample]) -> dict[str, pa.Array]:
+        """The columns of some samples of a catalogue of files, each (N,)."""
+        rows = [sample.row for sample in samples]
+        return {name: arrow_column(source.columns[name][rows]) for name in self.types}
+
 
 def columns_of_shards(
     place: object, slices: Sequence[Split], asked: Collection[str] = ALL
@@ -67,6 +82,21 @@ def columns_of_shards(
     packings = [digest for split in slices for digest in split.info.digests]
     digest = hashlib.sha256("\n".join(packings).encode()).hexdigest()[:16]
     return Columns(types, digest if types else "")
+
+
+def columns_of_files(source: Source, asked: Collection[str] = ALL) -> Columns:
+    """Choose columns that a catalogue of files keeps.
+
+    Raises:
+        ShardError: There is no such column.
+    """
+    names = _chosen(source.root, list(source.columns), asked)
+    columns = {name: arrow_column(source.columns[name]) for name in names}
+    digest = hashlib.sha256()
+    for name, column in columns.items():
+        digest.update(json.dumps([name, str(column.type), column.to_pylist()]).encode())
+    types = {name: column.type for name, column in columns.items()}
+    return Columns(types, digest.hexdigest()[:16] if types else "")
 
 
 def _chosen(place: object, known: Sequence[str], asked: Collection[str]) -> list[str]:

@@ -29,7 +29,7 @@ from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.formats.colours import colour_channels
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.inference.bands import check_bands
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]

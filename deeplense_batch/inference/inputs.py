@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -42,16 +41,14 @@ from deeplense_batch.data.sources.archive import path_parts
 from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
-from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_shards
+from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_files, columns_of_shards
+from deeplense_batch.inference.suitable import Shape, check_usual, wrong_shape
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
 _CHUNK = 32  # images of one task of a reading process
 _MOST_PROCESSES = 8
-_LOOKED_AT = 100  # images whose shapes tell what is usual
 _CACHED = 8  # images a thread that stay in a core's cache while they are transformed
-
-Shape = tuple[int, int, int]
 
 _log = logging.getLogger(__name__)
 
@@ -169,12 +166,14 @@ def open_inputs(
     with open_source(root, reading=reading or Reading()) as source:
         for warning in source.warnings:
             _log.warning("%s: %s", root, warning)
-        if source.bands:
-            _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
-        _check_usual(source, shape)
+        if left := (*source.faults, *source.dropped):
+            _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
+        bands = check_usual(source, shape)
+        if bands:
+            _log.info("the channels are the bands %s, in this order", ", ".join(bands))
         splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
-        digest, wanted = _listing(source), Columns({})
-        yield _Files(splits, digest, source.ignored, source.bands, wanted, source, shape)
+        digest, wanted = _listing(source), columns_of_files(source, columns)
+        yield _Files(splits, digest, source.ignored, bands, wanted, source, shape)
 
 
 def _open_shards(
@@ -184,7 +183,7 @@ def _open_shards(
     slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
     for split in slices:
         if split.info.shape != shape:
-            raise ShardError(f"{root}: {_wrong_shape(split.info.shape, shape)}")
+            raise ShardError(f"{root}: {wrong_shape(split.info.shape, shape)}")
     bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
     return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))
@@ -235,7 +234,7 @@ class _Files(Inputs):
             [sample.id for sample in samples],
             [sample.split if _says_split(sample) else None for sample in samples],
             [classes[sample.target] if sample.target >= 0 else None for sample in samples],
-            {},
+            self.columns.of_files(self.source, samples),
         )
 
     def batches(
@@ -286,10 +285,13 @@ class _Files(Inputs):
         problems = {}
         for i, sample in enumerate(samples):
             try:
-                pixels = self.source.read(sample).pixels
-                if pixels.shape != self.shape:
-                    raise ImageError(_wrong_shape(pixels.shape, self.shape))
-                block[i] = pixels
+                image = self.source.read(sample)
+                if image.pixels.shape != self.shape:
+                    raise ImageError(wrong_shape(image.pixels.shape, self.shape))
+                if image.bands and image.bands != self.bands:
+                    came, usual = ", ".join(image.bands), ", ".join(self.bands)
+                    raise ImageError(f"has the bands {came}; the other images have {usual}")
+                block[i] = image.pixels
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
         return problems
@@ -324,43 +326,6 @@ class _Bringer:
             whole = self._transform(torch.cat(sent))
             self._side.synchronize()
         return whole
-
-
-def _wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
-    images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
-    return f"has images of {images} (channels x height x width), this network takes {allowed}"
-
-
-def _check_usual(source: Source, shape: Shape) -> None:
-    """Refuse a source if most of its images have another shape than the network takes.
-
-    A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
-    """
-    shapes, reason = _shapes(source, _LOOKED_AT)
-    if not shapes:
-        shapes, reason = _shapes(source, sum(map(len, source.splits.values())))
-    if not shapes:
-        raise ShardError(f"{source.root}: no image can be read ({reason})")
-    usual, count = Counter(shapes.values()).most_common(1)[0]
-    if usual != shape and 2 * count > len(shapes):
-        first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
-        others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {_wrong_shape(usual, shape)}{others}")
-
-
-def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of at most so many images, by their ids; and why the last one that failed did."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    reason = "no image"
-    step = -(-sum(map(len, source.splits.values())) // most)
-    for split, samples in source.splits.items():
-        source.hold(split)
-        for sample in samples[::step]:
-            try:
-                shapes[sample.id] = source.read(sample).pixels.shape
-            except ImageError as error:
-                reason = f"{sample.id}: {error}"
-    return shapes, reason
 
 
 def _says_split(sample: Sample) -> bool:

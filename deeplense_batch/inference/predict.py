@@ -29,11 +29,11 @@ from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.data.formats.colours import colour_channels
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
-from deeplense_batch.inference.bands import check_bands
 from deeplense_batch.inference.candidates import Candidates, candidates_of
 from deeplense_batch.inference.catalogue import ALL
 from deeplense_batch.inference.inputs import Inputs, Piece, open_inputs
 from deeplense_batch.inference.predictor import Predictor
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.report.catalogue import position

@@ -23,6 +23,7 @@ __all__ = [
     "FILE",
     "DamagedCatalogueError",
     "Grouping",
+    "arrow_column",
     "arrow_columns",
     "keep",
     "kept_grouping",
@@ -54,15 +55,14 @@ class Grouping(NamedTuple):
 
 def arrow_columns(split: Split, names: Iterable[str]) -> dict[str, pa.Array]:
     """Columns of a slice: int64, float64 or text, each (N,); null where a value is unknown."""
-    columns = {}
-    for name in names:
-        values = split.catalogue(name)
-        if values.dtype == object:
-            texts = [text or None for text in values.tolist()]
-            columns[name] = pa.array(texts, pa.string())
-        else:
-            columns[name] = pa.array(values, from_pandas=True)  # NaN is null
-    return columns
+    return {name: arrow_column(split.catalogue(name)) for name in names}
+
+
+def arrow_column(values: NDArray) -> pa.Array:
+    """A column of numbers or texts, (N,); null where a value is NaN or an empty text."""
+    if values.dtype == object:
+        return pa.array([text or None for text in values.tolist()], pa.string())
+    return pa.array(values, from_pandas=True)
 
 
 def keep(folder: Path, split: Split) -> None:

@@ -36,7 +36,6 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split
-from deeplense_batch.inference.bands import check_bands
 from deeplense_batch.inference.generation.features import Critic
 from deeplense_batch.inference.generation.measure import (
     GENERATED,
@@ -47,6 +46,7 @@ from deeplense_batch.inference.generation.measure import (
 )
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import too_few
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours

@@ -24,7 +24,7 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import Split
-from deeplense_batch.inference.bands import about_other_bands
+from deeplense_batch.inference.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours

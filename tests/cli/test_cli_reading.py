@@ -15,7 +15,7 @@ def test_values_are_those_that_pack_would_read():
     assert read_reading("--reading", "{mask_value: -99, allow_pickle: true}") == Reading(
         allow_pickle=True, mask_value=-99.0
     )
-    assert math.isnan(read_reading("--reading", "{mask_value: .nan}").mask_value)
+    assert math.isnan(read_reading("--reading", "{mask_value: nan}").mask_value)
     assert read_reading("--reading", "{mask_value: null}") == Reading()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from made_shards import write_catalogue
 
 from deeplense_batch.core.recipe import evaluation_of
 from deeplense_batch.core.scoring.figures import save as save_figure
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference import predict as module
 from deeplense_batch.inference.catalogue import columns_of_shards, without_clashes
@@ -234,3 +236,38 @@ def test_the_flags_are_read(done, survey, tmp_path, capsys):
     assert code == 2 and "--rgb: names the bands of a sheet" in said
     code, _, said = typed(capsys, *command, "--reading", "{mask_value: -99}")
     assert code == 3 and "is a folder of shards, which are read as packed" in said
+
+
+def write_files(folder, count=8):
+    """A table and stamps of three bands, as .npy."""
+    folder.mkdir()
+    rows = pd.DataFrame(
+        {
+            "id_str": [f"J{n}" for n in range(count)],
+            "file_loc": [f"{n}.npy" for n in range(count)],
+            "object_id": BIG + np.arange(count),
+            "ra": 10 + np.arange(count) / 8,
+            "note": ["=1+1"] * count,
+        }
+    )
+    for n in range(count):
+        np.save(folder / f"{n}.npy", RANDOM.normal(size=SHAPE).astype(np.float32))
+    rows.to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv", rows
+
+
+def test_the_catalogue_of_files_stands_beside_their_predictions(done, tmp_path):
+    table, rows = write_files(tmp_path / "files")
+    how = {"path": "file_loc", "id": "id_str", "bands": ("g", "r", "i")}
+    how = Reading(**how, keep=("object_id", "ra", "note"))
+    out = tmp_path / "found.parquet"
+    predict(done, table, out, device="cpu", reading=how)
+    found = pd.read_parquet(out).merge(rows, left_on="id", right_on="id_str", suffixes=("", "_t"))
+    assert len(found) == 8 and found["problem"].isna().all()
+    for name in ("object_id", "ra", "note"):
+        assert (found[name] == found[f"{name}_t"]).all()
+    with pytest.raises(ShardError, match=r"bands r, g, i; \S+ has learnt g, r, i in this order"):
+        turned = replace(how, bands=("r", "g", "i"))
+        predict(done, table, tmp_path / "x.csv", device="cpu", reading=turned)
+    with pytest.raises(TableError, match="answers another question"):
+        predict(done, table, out, device="cpu", reading=replace(how, mask_value=-99.0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deeplense_batch.data.header import ShardError
-from deeplense_batch.inference.bands import about_other_bands, check_bands
+from deeplense_batch.inference.suitable import about_other_bands, check_bands
 
 
 @pytest.mark.parametrize(
