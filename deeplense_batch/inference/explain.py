@@ -26,7 +26,7 @@ from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.augment import central_crop
-from deeplense_batch.data.formats.colours import colour_channels
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.inference.suitable import check_bands

@@ -26,7 +26,7 @@ from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import contact_sheet
-from deeplense_batch.data.formats.colours import colour_channels
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.inference.candidates import Candidates, candidates_of
@@ -134,7 +134,7 @@ def predict(
         top: How many of the highest scores to draw, in `out` with the ending ``.png``.
         of: The class of those; by default the one that is searched for, or the last.
         rgb: Bands that are red, green and blue on the sheet; by default those of the longest
-            waves, where bands have names (`data.formats.colours`).
+            waves, where bands have names (`data.formats.filters`).
         purity: Share of lenses among the candidates of a detection; by default that of the run.
         prevalence: Share of lenses on the sky, for which threshold and calibrated scores hold; by
             default that of the run for the threshold, and for calibrated scores the share of the

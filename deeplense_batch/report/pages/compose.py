@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import curves
-from deeplense_batch.data.formats.colours import colour_channels
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name

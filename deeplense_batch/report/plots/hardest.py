@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeplense_batch.core.scoring.image_grid import contact_sheet
-from deeplense_batch.data.formats.colours import colour_channels
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.catalogue import position
 from deeplense_batch.report.predictions import Predictions
