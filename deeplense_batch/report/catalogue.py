@@ -114,7 +114,7 @@ def position(row: Mapping[str, Any]) -> str:
     """Right ascension and declination of a row, deg; nothing where it has none."""
     lower = {name.lower(): value for name, value in row.items()}
     ra, dec = lower.get("ra"), lower.get("dec")
-    if not all(isinstance(value, float) for value in (ra, dec)):
+    if not all(isinstance(value, int | float) for value in (ra, dec)):
         return ""
     return f"{ra:.5f} {dec:+.5f}"
 
