@@ -189,7 +189,7 @@ def open_source(
         listing.warnings += [
             *_about_names(images, listing),
             *about_folders(tree, images),
-            *left_out(tree, others, len(images), labelled=bool(listing.classes)),
+            *left_out(root, tree, others, images, labelled=bool(listing.classes)),
         ]
         yield _source(root, tree, listing, reading, others)
 
