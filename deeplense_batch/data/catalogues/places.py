@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree
-from deeplense_batch.data.sources.layouts import short_ids
 
 __all__ = ["Places"]
 
@@ -54,9 +53,7 @@ class Places:
         Raises:
             ShardError: None is.
         """
-        known = {name: name for name in tree.names}
-        if not any(value in known for names in self.names for value in names):
-            known = {short: name for name, short in short_ids(tree.names).items()}
+        known = self._known(tree.names)
         files = [[known.get(value, "") for value in names] for names in self.names]
         if not any(map(any, files)):
             first = next(value for names in self.names for value in names if value)
@@ -66,6 +63,18 @@ class Places:
                 "folder or archive that the paths are relative to"
             )
         return files
+
+    def _known(self, names: Sequence[str]) -> dict[str, str]:
+        """Names of the tree by what rows may call them: without the folders that hold them all."""
+        values = {value for names in self.names for value in names}
+        shared = os.path.commonpath({os.path.dirname(name) for name in names} or {""})  # noqa: PTH120
+        folders = shared.split("/") if shared else []
+        for depth in range(len(folders) + 1):
+            above = "".join(f"{folder}/" for folder in folders[:depth])
+            known = {name.removeprefix(above): name for name in names}
+            if not values.isdisjoint(known):
+                return known
+        return {}
 
     def _place(self, known: Sequence[str]) -> tuple[Path, str, str]:
         """The root, what relative names are relative to, and what to cut from absolute ones."""

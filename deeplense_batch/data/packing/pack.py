@@ -223,6 +223,8 @@ def _refuse_faults(source: Source, skip_bad: bool) -> None:
     count = f"{len(faults)} of {total} objects cannot be packed"
     kinds_ = kinds([fault.reason for fault in faults])
     advice = "none is left" if skip_bad else "mend or remove them, or leave them out by --skip_bad"
+    if any(fault.reason.startswith("band ") for fault in faults):
+        advice += "; --missing_band zero makes a missing band zeros, drop leaves out its object"
     raise ShardError(f"{source.root}: {count}:{_listed(faults)}\n{count} ({kinds_}); {advice}")
 
 

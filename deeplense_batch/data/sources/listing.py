@@ -83,7 +83,8 @@ class Listing:
             self.samples.append(sample)
             return
         left = self.dropped if missing_band == "drop" else self.faults
-        left.append(Skipped(sample.id, f"band {', '.join(lacking)} is missing"))
+        first = next(filter(None, sample.files))
+        left.append(Skipped(sample.id, f"band {', '.join(lacking)} is missing", first))
 
 
 def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArray[np.object_]:
