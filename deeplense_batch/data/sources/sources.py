@@ -30,6 +30,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.catalogue import Catalogue
+from deeplense_batch.data.catalogues.table import TABLES, is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import read_arrays
 from deeplense_batch.data.formats.filters import named_for_bands
@@ -45,7 +47,6 @@ from deeplense_batch.data.formats.images import (
 )
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.formats.tables import TABLES, is_table
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree, alike, open_tree
 from deeplense_batch.data.sources.bands import with_bands
@@ -55,7 +56,6 @@ from deeplense_batch.data.sources.beside import (
     left_out,
     no_images,
 )
-from deeplense_batch.data.sources.catalogue import Catalogue
 from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.layouts import (
     short_ids,
@@ -69,6 +69,7 @@ from deeplense_batch.data.sources.listing import (
     refuse_torn_groups,
     split_four_to_one,
 )
+from deeplense_batch.data.sources.patterns import read_pattern
 from deeplense_batch.data.sources.sets.sets import hold_sets, read_sets
 
 __all__ = ["Source", "open_source"]
@@ -183,16 +184,23 @@ def open_source(
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
         ids = short_ids(images)
-        sets = hold_sets(root, tree, ids)
-        read = read_sets(root, tree, ids) if sets else read_folders(root, ids, reading)
-        listing = _split(root, read, seed)
+        listing = _split(root, _list_samples(root, tree, ids, reading), seed)
         listing.notes += about_hidden(tree.hidden)
         listing.warnings += [
             *_about_names(images, listing),
             *about_folders(tree, images),
-            *left_out(tree, others, len(images), labelled=bool(listing.classes)),
+            *left_out(root, tree, others, images, labelled=bool(listing.classes)),
         ]
         yield _source(root, tree, listing, reading, others)
+
+
+def _list_samples(root: Path, tree: Tree, ids: dict[str, str], reading: Reading) -> Listing:
+    """All samples as the names of files say them; `ids` are by these names."""
+    if reading.pattern:
+        return read_pattern(root, list(ids), reading)
+    if hold_sets(root, tree, ids):
+        return read_sets(root, tree, ids)
+    return read_folders(root, ids, reading)
 
 
 def _source(
