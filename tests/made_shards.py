@@ -45,3 +45,22 @@ def write_shards(root, split, images, targets, classes=CLASSES, *, truth=None, *
         scale = images.max((2, 3)).astype(np.float64) if images.dtype == COUNTS else None
         writer.append(images, targets=targets, ids=ids, scale=scale, truth=truth or {})
         writer.publish()
+
+
+def write_catalogue(root, split, columns, *, samples=0, shape=(1, 4, 5), classes=CLASSES,
+                    targets=None, **options):  # fmt: skip
+    """Images of counts with a catalogue, as the only shard of a split; bands and group by name."""
+    count = len(next(iter(columns.values()))) if columns else samples
+    images = np.random.default_rng(count).integers(1, 900, (count, *shape)).astype(COUNTS)
+    with ShardWriter(
+        root, split=split, shape=shape, stored=COUNTS, dtype=np.dtype(np.float64),
+        classes=classes, source="tests", seed=0, shard_size=max(count, 1), **options,
+    ) as writer:  # fmt: skip
+        writer.append(
+            images,
+            targets=[i % len(classes) for i in range(count)] if targets is None else targets,
+            ids=[f"{split}/{i}" for i in range(count)],
+            scale=images.max((2, 3)).astype(np.float64),
+            catalogue=columns,
+        )
+        writer.publish()

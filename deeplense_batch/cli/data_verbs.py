@@ -56,7 +56,9 @@ def simulate(
 
 
 def pack(
-    source: Path,  # Folder, zip or npz.
+    # Folder, zip or npz of images; or a catalogue, which is a table: .csv, .parquet, .vot, .ecsv,
+    # .jsonl, or .fits without an image.
+    source: Path,
     out: Path,  # Folder of the shards, made here.
     *,
     shard_size: int = 2048,  # Images in a file.
@@ -74,6 +76,24 @@ def pack(
     # Value of pixels without light, such as 100, -99 or nan: they are filled with the median of
     # the rest of their channel, and counted.
     mask_value: float | None = None,
+    # Names of the channels, in their order: of files, folders or extensions that are named for
+    # bands these are read, of cubes they are names.
+    bands: tuple[str, ...] = (),
+    # How files are called, such as '{class}/*/{id}_{band}.fits'; beside a catalogue any column
+    # may stand in the braces.
+    pattern: str = "",
+    # What becomes of an object that lacks a band: it is refused; the band is zeros; or the object
+    # is left out.
+    missing_band: Literal["refuse", "zero", "drop"] = "refuse",
+    path: tuple[str, ...] = (),  # Column of the file names, or one a band, such as 'path_{band}'.
+    id_: str = "",  # Column of the ids, which tables of results have.
+    label: str = "",  # Column of class names or numbers; none: no labels.
+    classes: tuple[str, ...] = (),  # Class names in the order of their numbers.
+    truth: tuple[str, ...] = (),  # Columns of numbers to be learnt by regression.
+    split: str = "",  # Column of train, val or test.
+    keep: tuple[str, ...] = (),  # Columns that go into the shards and into every table.
+    group: str = "",  # Column whose equal values, such as a tile, stay in one split.
+    images: str = "",  # Folder, zip or tar that file names are relative to, not the table's.
 ) -> None:
     """Pack images, in any of the usual layouts, into shards; a zip is read in place.
 
@@ -84,7 +104,9 @@ def pack(
     report = pack(
         source, out, shard_size=shard_size, seed=seed, dtype=dtype, pixel_scale=pixel_scale,
         compression=None if compression == "none" else compression, max_expansion=max_expansion,
-        allow_pickle=allow_pickle, skip_bad=skip_bad, mask_value=mask_value,
+        allow_pickle=allow_pickle, skip_bad=skip_bad, mask_value=mask_value, bands=bands,
+        pattern=pattern, missing_band=missing_band, path=path, id=id_, label=label,
+        classes=classes, truth=truth, split=split, keep=keep, group=group, images=images,
     )  # fmt: skip
     print(report)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from deeplense_batch.cli.reading import read_reading
 from deeplense_batch.cli.values import Device, Limit, Positive, UsageError
 from deeplense_batch.cluster.recipes import runs_folder
 from deeplense_batch.core.recipe import evaluation_of, load_jobs
@@ -29,11 +30,19 @@ def predict(
     amp: Amp = "off",  # off for float32; or bf16, fp16 or auto, faster on a GPU.
     top: int = 0,  # Draw so many images of the highest scores, beside the table as .png.
     of: str = "",  # The class of those scores; by default lenses, or the last class.
+    # Bands that are red, green and blue on that sheet, such as i,r,g; by default the three of the
+    # longest waves, where bands have names.
+    rgb: tuple[str, ...] = (),
     # Of a detection: share of lenses among candidates; by default that of the run.
     purity: float | None = None,
     # Of a detection: share of lenses on the sky, for which candidates and calibrated scores hold;
     # by default that of the run for candidates, of its validation slice for calibrated scores.
     prevalence: float | None = None,
+    # Columns of the catalogue that the table gets after id: all, none, or names with commas.
+    columns: tuple[str, ...] = ("all",),
+    # How files are read that are no shards: flags of pack with their values, such as
+    # '{path: file_loc, bands: [g, r, i]}'.
+    reading: str = "",
 ) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
@@ -42,17 +51,20 @@ def predict(
     _check_part(part, parts)
     if of and not top:
         raise UsageError("--of: names the class of a sheet; --top N asks for one")
+    if rgb and not top:
+        raise UsageError("--rgb: names the bands of a sheet; --top N asks for one")
     for flag, share in (("--purity", purity), ("--prevalence", prevalence)):
         if share is not None and not 0 < share < 1:
             raise UsageError(f"{flag}: expected a number between 0 and 1, got {share:g}")
+    how = read_reading("--reading", reading) if reading else None
     from deeplense_batch.core.processes import signals
     from deeplense_batch.inference.predict import predict
 
     with signals() as interrupt:
         report = predict(
             run, data, out, slice_=slice_, device=device, part=part, parts=parts,
-            batch_size=batch_size, amp=amp, top=top, of=of, purity=purity, prevalence=prevalence,
-            on_batch=interrupt.check,
+            batch_size=batch_size, amp=amp, top=top, of=of, rgb=rgb, purity=purity,
+            prevalence=prevalence, columns=columns, reading=how, on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
 
@@ -168,6 +180,9 @@ def explain(
     slice_: str = "",  # Or a slice of the data, such as val[:12].
     of: str = "",  # One class, instead of all.
     data: str = "",  # Folder of shards, by default that of the run.
+    # Bands that are red, green and blue, such as i,r,g; by default the three of the longest waves,
+    # where bands have names.
+    rgb: tuple[str, ...] = (),
     device: Device = "cpu",  # Where the network runs.
 ) -> None:
     """Draw where in some images a network looks, for each class.
@@ -178,7 +193,7 @@ def explain(
         raise UsageError("explain: which images? --ids A,B,C or --slice 'val[:12]'")
     from deeplense_batch.inference.explain import explain
 
-    explain(run, out, ids=ids, slice_=slice_, of=of, data=data, device=device)
+    explain(run, out, ids=ids, slice_=slice_, of=of, data=data, rgb=rgb, device=device)
     print(out)
 
 

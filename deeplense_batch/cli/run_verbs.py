@@ -56,6 +56,9 @@ def collect(
     predictions: dict[str, Path] | None = None,
     classes: tuple[str, ...] = (),  # Names of their classes, as no,sphere,vort.
     bench: Path | None = None,  # File of bench --out, for training hours on one device.
+    # Bands that are red, green and blue where images are shown, such as i,r,g; by default the
+    # three of the longest waves, where bands have names.
+    rgb: tuple[str, ...] = (),
 ) -> int:
     """Compare runs: tables, figures and a report; exit 5 while runs are missing.
 
@@ -67,7 +70,7 @@ def collect(
 
     root = None if (import_ or predictions) and not runs else runs_folder(runs)
     report = collect(
-        root, out, import_=import_, predictions=predictions, classes=classes, bench=bench
+        root, out, import_=import_, predictions=predictions, classes=classes, bench=bench, rgb=rgb
     )
     print(report.summary)
     return 0 if report.complete else 5

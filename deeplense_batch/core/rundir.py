@@ -12,8 +12,8 @@
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
       outputs.npz         ids, targets, logits of the test slice
-      figures/*.png       confusion, roc, history
-      log.txt
+      catalogue.parquet   columns of the data's catalogue for the same images, if it has one
+      figures/*.png       confusion, roc, history; beside them log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone, or a run that was
@@ -47,8 +47,8 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 
 _SCHEMA = 1
 _FILES = (
-    *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json"),
-    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "log.txt"),
+    *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json", "log.txt"),
+    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet"),
 )
 _BEAT_SECONDS = 30.0
 

@@ -53,7 +53,7 @@ The content is all that changes what is learnt: the arrays but for the catalogue
 Images are stored as small as is exact: uint16 with a scale where the values are integer counts
 divided by a constant (`encoding`), floats otherwise. The order of samples is fixed when they are
 packed: shuffled once, classes interleaved, so that a slice of a split (``train[:10%]``) is a fair,
-stratified sample and still one contiguous read.
+stratified sample and still one contiguous read; groups are shuffled as wholes (`slices.edges`).
 
 Files are written under a temporary name (``.<split>-<i>.tmp.h5``) and renamed when the whole set
 is complete. They are opened with ``locking=False``: they never change.
@@ -78,6 +78,7 @@ from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
 from deeplense_batch.data.shard_file import describe_file, open_shard, reading, refuse_half_named
+from deeplense_batch.data.slices.edges import Groups, groups_of, slice_name
 
 __all__ = [
     "FORMAT",
@@ -94,7 +95,6 @@ __all__ = [
 ]
 
 NAME = re.compile(r"^(?P<split>\w+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.h5$")
-_SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d{1,18}%?)?:(?P<stop>\d{1,18}%?)?\])?$")
 TEXT = h5py.string_dtype()
 _USES = ("train", "valid", "test")
 
@@ -123,6 +123,10 @@ class SplitInfo:
 
     def __len__(self) -> int:
         return sum(self.counts)
+
+    def groups(self) -> Groups | None:
+        """Its groups, in packed order; None where it has none."""
+        return groups_of(self.files, self.group) if self.group else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ class Split:
             return list(file.get("truth", ()))
 
     def columns(self) -> list[str]:
-        """Names of the columns of the catalogue."""
+        """Names of the columns of the catalogue, in their order."""
         with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
             return list(file.get("catalogue", ()))
 
@@ -277,24 +281,15 @@ def open_split(
     Raises:
         ShardError: As `read_splits`; or no such split, a malformed or an empty slice.
     """
-    match = _SLICE.match(slice_)
-    if not match:
-        raise ShardError(
-            f"{root}: '{slice_}' is not a split or a slice of one, such as train, val[:50%] "
-            "or train[0:1000]"
-        )
+    name = slice_name(root, slice_)
     splits = read_splits(root) if splits is None else splits
-    if match["split"] not in splits:
+    if name.split not in splits:
         raise ShardError(
-            f"{root}: has no split '{match['split']}' (asked as '{slice_}'); "
+            f"{root}: has no split '{name.split}' (asked as '{slice_}'); "
             f"it has {', '.join(splits)}"
         )
-    info = splits[match["split"]]
-    for edge in (match["start"], match["stop"]):
-        if edge and edge.endswith("%") and int(edge[:-1]) > 100:
-            raise ShardError(f"{root}: '{slice_}' goes to {edge}; percentages end at 100%")
-    start = _edge(match["start"] or "0", len(info))
-    stop = _edge(match["stop"] or "100%", len(info))
+    info = splits[name.split]
+    start, stop = name.edges(len(info), info.groups)
     if start >= stop:
         raise ShardError(f"{root}: '{slice_}' holds none of the {len(info)} samples of the split")
     return Split(info, start, stop)
@@ -307,7 +302,8 @@ def data_digest(root: Path | str) -> str:
     """
     digest = hashlib.sha256()
     for name, info in sorted(read_splits(root).items()):
-        digest.update(f"{name}:{info.content}\n".encode())
+        group = f":{info.group}" if info.group else ""  # which moves slices
+        digest.update(f"{name}:{info.content}{group}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -320,18 +316,16 @@ def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict
 
     Raises:
         ShardError: The data or a slice are not there, or the crop is larger than the images.
-        JobError: Two slices share samples.
+        JobError: Two slices share samples, or images of one group.
     """
     root = job.data.root
     splits = read_splits(root) if splits is None else splits
     slices = {use: open_split(root, getattr(job.data, use), splits) for use in _USES}
     for use, other in combinations(_USES, 2):
-        a, b = slices[use], slices[other]
-        same_split = a.info.name == b.info.name
-        if same_split and max(a.start, b.start) < min(a.stop, b.stop):
+        if shared := _shared_by(slices[use], slices[other]):
             raise JobError(
                 f"{job.name}: data.{use} '{getattr(job.data, use)}' and data.{other} "
-                f"'{getattr(job.data, other)}' share samples; no image may be in two of them"
+                f"'{getattr(job.data, other)}' share {shared}"
             )
     shape = slices["train"].info.shape
     for split in slices.values():
@@ -346,6 +340,20 @@ def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict
             f"the images have {shape[1]} x {shape[2]}"
         )
     return slices
+
+
+def _shared_by(one: Split, other: Split) -> str:
+    """What two slices share that they must not: samples, or a group; nothing if all is well."""
+    first, second = sorted((one, other), key=lambda split: split.start)
+    if one.info.name != other.info.name:
+        return ""
+    if second.start < first.stop:
+        return "samples; no image may be in two of them"
+    groups = first.info.groups()
+    if groups is None or groups.at(first.stop - 1) != (cut := groups.at(second.start)):
+        return ""
+    name = f"group '{groups.names[cut]}' (column {groups.column})"
+    return f"{name}; a percentage, such as train[:70%], ends where a group does"
 
 
 def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
@@ -388,9 +396,3 @@ def _shared(description: Description) -> dict[str, Any]:
     """The fields that are the same in all files of a split."""
     own = {"shard", "count", "digest", "head", "size", "bytes"}
     return description.model_dump(exclude=own)
-
-
-def _edge(text: str, samples: int) -> int:
-    if text.endswith("%"):
-        return samples * int(text[:-1]) // 100
-    return min(int(text), samples)

@@ -32,6 +32,7 @@ __all__ = [
     "refuse_packing",
     "refuse_shards",
     "stratified_order",
+    "usual_class",
 ]
 
 
@@ -123,26 +124,60 @@ def refuse_packing(root: Path) -> None:
         raise ShardError(f"{root}: a pack is at work there; wait for it, or name another folder")
 
 
-def stratified_order(targets: Sequence[int], seed: int) -> NDArray[np.int64]:
+def stratified_order(
+    targets: Sequence[int], seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Shuffle once so that every slice of the result has the class shares of the whole.
 
     Each class is shuffled; its i-th of n samples then gets the position (i + u) / n, u uniform.
+    Of groups it is each group whose position is drawn so, among those of its usual class and as
+    long as it is; its samples follow each other, shuffled.
 
     Arguments:
         targets: Class numbers, (N,).
         seed: Seed of the order.
+        groups: Group numbers from 0, each of them there, (N,); equal ones stay side by side.
 
     Returns:
         A permutation of the N sample numbers, (N,) int64.
     """
     random = np.random.default_rng(seed)
     classes = np.asarray(targets, dtype=np.int64)
+    if groups is not None:
+        return _order_of_groups(classes, groups, random)
     position = np.empty(len(classes))
     for c in np.unique(classes):
         members = np.flatnonzero(classes == c)
         ranks = random.permutation(len(members))
         position[members] = (ranks + random.random(len(members))) / len(members)
     return np.argsort(position, kind="stable")
+
+
+def usual_class(groups: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The most frequent class number of each group, (G,); the least of several.
+
+    Arguments:
+        groups: Group numbers from 0, each of them there, (N,).
+        targets: Class numbers, (N,).
+    """
+    pairs, counts = np.unique(np.stack([groups, targets]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    first = np.unique(pairs[0][order], return_index=True)[1]
+    return pairs[1][order[first]]
+
+
+def _order_of_groups(
+    targets: NDArray[np.int64], groups: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """The order of `stratified_order` where groups stay whole."""
+    sizes, classes = np.bincount(groups), usual_class(groups, targets)
+    position = np.empty(len(sizes))
+    for c in np.unique(classes):
+        members = random.permutation(np.flatnonzero(classes == c))
+        length = sizes[members]
+        before = np.cumsum(length) - length
+        position[members] = (before + length * random.random(len(members))) / length.sum()
+    return np.lexsort((random.random(len(groups)), groups, position[groups]))
 
 
 @dataclass
@@ -334,6 +369,8 @@ class ShardWriter:
         packed = {"compression": self.compression, "shuffle": True}
         sparse = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         with h5py.File(path, "w", userblock_size=room, locking=False) as file:
+            if any(name.startswith("catalogue/") for name in arrays):
+                file.create_group("catalogue", track_order=True)  # columns in the user's order
             for name, values in arrays.items():
                 options: dict[str, Any] = packed if name == "images" and self.compression else {}
                 if name.startswith("truth/") and values[0].size > _MUCH:

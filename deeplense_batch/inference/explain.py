@@ -23,10 +23,13 @@ from torch import Tensor, nn
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
 from deeplense_batch.core.scoring import figures
+from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.augment import central_crop
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]
@@ -48,6 +51,7 @@ def explain(
     slice_: str = "",
     of: str = "",
     data: Path | str = "",
+    rgb: Sequence[str] = (),
     device: str = "cpu",
 ) -> None:
     """Draw images beside their maps, a row each.
@@ -61,11 +65,13 @@ def explain(
         slice_: Or a slice of the data.
         of: One class, instead of all.
         data: Folder of shards; by default that of the run.
+        rgb: Bands that are red, green and blue; by default those of the longest waves.
         device: ``cpu`` or ``cuda``.
 
     Raises:
         TrainedError: The run is not finished, or there is no such class.
-        ShardError: The images are not there, too many, or of another shape.
+        ShardError: The images are not there, too many, or of another shape or other bands; or
+            there is no such band for `rgb`.
         FileExistsError: `out` is there already.
     """
     out = Path(out)
@@ -77,11 +83,15 @@ def explain(
     if not data:
         trained.slice("test")  # raises where other data are in the place of its own
     samples = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
+    bands = samples[0].info.bands
+    check_bands(data or trained.job.data.root, bands, trained.bands, run)
+    channels = colour_channels(bands, rgb)
     trained.model.to(chosen)
     inputs = torch.cat([_prepared(sample, trained, chosen) for sample in samples])
     outputs = _outputs(trained.model, inputs)
     method, maps = _maps(trained, inputs, of)
-    figures.save(_sheet(trained, samples, outputs, maps, f"{trained.run.name}\n{method}"), out)
+    title = f"{trained.run.name}\n{method}"
+    figures.save(_sheet(trained, samples, outputs, maps, title, channels), out)
 
 
 def _sheet(
@@ -90,6 +100,7 @@ def _sheet(
     outputs: Mapping[str, Tensor],
     maps: Mapping[str, Map],
     title: str,
+    channels: Rgb | None,
 ) -> Figure:
     """Each image beside its maps by class, and beside the other fields that the network gives."""
     scores = outputs["logits"].softmax(1).cpu().numpy()
@@ -110,6 +121,7 @@ def _sheet(
         title,
         common="evidence for the class, of the row's largest",
         own=list(fields),
+        rgb=channels,
     )
 
 

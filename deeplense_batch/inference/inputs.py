@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.pixels.transform import Transform
@@ -41,15 +42,14 @@ from deeplense_batch.data.sources.archive import path_parts
 from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
+from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_files, columns_of_shards
+from deeplense_batch.inference.suitable import Shape, check_usual, wrong_shape
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
 _CHUNK = 32  # images of one task of a reading process
 _MOST_PROCESSES = 8
-_LOOKED_AT = 100  # images whose shapes tell what is usual
 _CACHED = 8  # images a thread that stay in a core's cache while they are transformed
-
-Shape = tuple[int, int, int]
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class Names(NamedTuple):
     ids: list[str]
     splits: list[str | None]
     labels: list[str | None]
+    columns: dict[str, pa.Array]  # of the catalogue, by name, each (n,)
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,15 @@ class Inputs(ABC):
         splits: Samples of each split: its name, the first, and the end.
         digest: A hash of what the images are.
         ignored: Files beside the images that are no images.
+        bands: Of the channels; none where they are unknown.
+        columns: Those of the catalogue that are wanted.
     """
 
     splits: tuple[Piece, ...]
     digest: str
     ignored: tuple[str, ...]
+    bands: tuple[str, ...]
+    columns: Columns
 
     def __len__(self) -> int:
         return sum(split.size for split in self.splits)
@@ -130,7 +135,13 @@ class Inputs(ABC):
 
 @contextmanager
 def open_inputs(
-    root: Path, slice_: str, shape: Shape, reads: Collection[str] = ()
+    root: Path,
+    slice_: str,
+    shape: Shape,
+    reads: Collection[str] = (),
+    *,
+    columns: Collection[str] = ALL,
+    reading: Reading | None = None,
 ) -> Iterator[Inputs]:
     """Open images for a network.
 
@@ -139,33 +150,44 @@ def open_inputs(
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         shape: C, H, W that the images must have.
         reads: Truth arrays that the task uses, where the shards have them.
+        columns: Of the catalogue, by name; or ``all`` or ``none``.
+        reading: How files are read; None as they say themselves.
 
     Raises:
-        ShardError: There are no images, or most have another shape; or `slice_` is none.
+        ShardError: There are no images, or most have another shape; or `slice_` is none, or a
+            column; or `reading` is given for shards.
     """
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
-        yield _open_shards(root, slice_, shape, reads)
+        if reading is not None:
+            raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
+        yield _open_shards(root, slice_, shape, reads, columns)
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
-    with open_source(root) as source:
+    with open_source(root, reading=reading or Reading()) as source:
         for warning in source.warnings:
             _log.warning("%s: %s", root, warning)
-        if source.bands:
-            _log.info("the channels are the bands %s, in this order", ", ".join(source.bands))
-        _check_usual(source, shape)
+        if left := (*source.faults, *source.dropped):
+            _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
+        bands = check_usual(source, shape)
+        if bands:
+            _log.info("the channels are the bands %s, in this order", ", ".join(bands))
         splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
-        yield _Files(splits, _listing(source), source.ignored, source, shape)
+        digest, wanted = _listing(source), columns_of_files(source, columns)
+        yield _Files(splits, digest, source.ignored, bands, wanted, source, shape)
 
 
-def _open_shards(root: Path, slice_: str, shape: Shape, reads: Collection[str]) -> Inputs:
+def _open_shards(
+    root: Path, slice_: str, shape: Shape, reads: Collection[str], columns: Collection[str]
+) -> Inputs:
     infos = read_splits(root)
     slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
     for split in slices:
         if split.info.shape != shape:
-            raise ShardError(f"{root}: {_wrong_shape(split.info.shape, shape)}")
+            raise ShardError(f"{root}: {wrong_shape(split.info.shape, shape)}")
+    bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
-    return _Shards(splits, data_digest(root), (), infos, tuple(reads))
+    return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))
 
 
 @dataclass(frozen=True)
@@ -177,7 +199,7 @@ class _Shards(Inputs):
         split = self._split(piece)
         classes, targets = split.info.classes, split.targets().tolist()
         labels = [classes[target] if target >= 0 else None for target in targets]
-        return Names(split.ids(), [piece.split] * len(split), labels)
+        return Names(split.ids(), [piece.split] * len(split), labels, self.columns.of(split))
 
     def batches(
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
@@ -213,6 +235,7 @@ class _Files(Inputs):
             [sample.id for sample in samples],
             [sample.split if _says_split(sample) else None for sample in samples],
             [classes[sample.target] if sample.target >= 0 else None for sample in samples],
+            self.columns.of_files(self.source, samples),
         )
 
     def batches(
@@ -263,10 +286,13 @@ class _Files(Inputs):
         problems = {}
         for i, sample in enumerate(samples):
             try:
-                pixels = self.source.read(sample).pixels
-                if pixels.shape != self.shape:
-                    raise ImageError(_wrong_shape(pixels.shape, self.shape))
-                block[i] = pixels
+                image = self.source.read(sample)
+                if image.pixels.shape != self.shape:
+                    raise ImageError(wrong_shape(image.pixels.shape, self.shape))
+                if image.bands and image.bands != self.bands:
+                    came, usual = ", ".join(image.bands), ", ".join(self.bands)
+                    raise ImageError(f"has the bands {came}; the other images have {usual}")
+                block[i] = image.pixels
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
         return problems
@@ -303,43 +329,6 @@ class _Bringer:
         return whole
 
 
-def _wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
-    images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
-    return f"has images of {images} (channels x height x width), this network takes {allowed}"
-
-
-def _check_usual(source: Source, shape: Shape) -> None:
-    """Refuse a source if most of its images have another shape than the network takes.
-
-    A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
-    """
-    shapes, reason = _shapes(source, _LOOKED_AT)
-    if not shapes:
-        shapes, reason = _shapes(source, sum(map(len, source.splits.values())))
-    if not shapes:
-        raise ShardError(f"{source.root}: no image can be read ({reason})")
-    usual, count = Counter(shapes.values()).most_common(1)[0]
-    if usual != shape and 2 * count > len(shapes):
-        first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
-        others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {_wrong_shape(usual, shape)}{others}")
-
-
-def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Shapes of at most so many images, by their ids; and why the last one that failed did."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    reason = "no image"
-    step = -(-sum(map(len, source.splits.values())) // most)
-    for split, samples in source.splits.items():
-        source.hold(split)
-        for sample in samples[::step]:
-            try:
-                shapes[sample.id] = source.read(sample).pixels.shape
-            except ImageError as error:
-                reason = f"{sample.id}: {error}"
-    return shapes, reason
-
-
 def _says_split(sample: Sample) -> bool:
     """Whether the sample's folder or .npz names its split; `pack` assigns one otherwise."""
     *folders, file = path_parts(sample.id)
@@ -355,4 +344,6 @@ def _listing(source: Source) -> str:
     for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+    if source.reading != Reading():
+        digest.update(repr(source.reading).encode())
     return digest.hexdigest()[:16]

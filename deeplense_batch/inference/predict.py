@@ -24,13 +24,19 @@ import torch
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.scoring import figures
+from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import contact_sheet
+from deeplense_batch.data.formats.filters import colour_channels
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.inference.candidates import Candidates, candidates_of
+from deeplense_batch.inference.catalogue import ALL
 from deeplense_batch.inference.inputs import Inputs, Piece, open_inputs
 from deeplense_batch.inference.predictor import Predictor
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
+from deeplense_batch.report.catalogue import position
 from deeplense_batch.training.precision import Precision
 
 __all__ = ["Prediction", "predict"]
@@ -97,14 +103,18 @@ def predict(
     amp: str = "off",
     top: int = 0,
     of: str = "",
+    rgb: Sequence[str] = (),
     purity: float | None = None,
     prevalence: float | None = None,
+    columns: Sequence[str] = ALL,
+    reading: Reading | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """Predict on images, and write a table; go on with it if it was cut off.
 
-    Columns: ``id``; ``split`` and ``label`` where the data say them; ``predicted``, the class of
-    the highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
+    Columns: ``id``; those of the catalogue, with ``catalogue_`` before a name that is one of the
+    others; ``split`` and ``label`` where the data say them; ``predicted``, the class of the
+    highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
     made honest on the run's validation slice: by a temperature, or of a detection by slope and
     offset of the log odds; ``candidate`` of a detection, whether the score reaches the threshold;
     ``problem``, why there is no prediction. A run that learnt a number gives that by its name,
@@ -123,16 +133,21 @@ def predict(
             GPU, and another table.
         top: How many of the highest scores to draw, in `out` with the ending ``.png``.
         of: The class of those; by default the one that is searched for, or the last.
+        rgb: Bands that are red, green and blue on the sheet; by default those of the longest
+            waves, where bands have names (`data.formats.filters`).
         purity: Share of lenses among the candidates of a detection; by default that of the run.
         prevalence: Share of lenses on the sky, for which threshold and calibrated scores hold; by
             default that of the run for the threshold, and for calibrated scores the share of the
             validation slice.
+        columns: Of the catalogue, by name; or ``all`` or ``none``.
+        reading: How files are read, of data that are no shards.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
 
     Raises:
         TrainedError: The run is not finished, or generates images; or `top` or `of` of one that
             knows no classes, or `purity` or `prevalence` of one that does not search.
-        ShardError: The data are none, or not of the shape that the network takes.
+        ShardError: The data are none, or not of the shape or the bands that the network takes; or
+            there is no such column, or no such band for `rgb`.
         TableError: A file is there that answers another question.
         DeviceError: A GPU was asked for and there is none.
         PrecisionError: The device has no such arithmetic.
@@ -142,7 +157,12 @@ def predict(
     trained = _opened(run, chosen)
     shown = _class_shown(trained, of) if top or of else ""
     search = candidates_of(trained, purity, prevalence)
-    with open_inputs(Path(data), slice_, trained.shape, trained.task.spec.truth_keys) as inputs:
+    reads = trained.task.spec.truth_keys
+    with open_inputs(
+        Path(data), slice_, trained.shape, reads, columns=columns, reading=reading
+    ) as inputs:
+        check_bands(data, inputs.bands, trained.bands, run)
+        channels = colour_channels(inputs.bands, rgb) if top else None
         pieces = inputs.pieces(_PIECE)
         question = _question(trained, inputs, slice_, precision)
         question |= search.question if search else {}
@@ -154,7 +174,8 @@ def predict(
             table.complete(range(part, len(pieces), parts), make, on_batch)
         missing = 0 if out.exists() else len(table.missing())
         drawn = top and not missing
-        sheet = _draw_top(out, trained, inputs, pieces, top, shown) if drawn else None
+        draw = partial(_draw_top, out, trained, inputs, pieces)
+        sheet = draw(top, shown, channels) if drawn else None
     return Prediction(
         file=out,
         samples=len(inputs),
@@ -201,6 +222,7 @@ def _question(
         "run": trained.metrics["identity"],
         "weights": trained.weights,
         "data": inputs.digest,
+        "catalogue": inputs.columns.question,
         "slice": slice_,
         "amp": None if precision.name == "off" else precision.name,
     }
@@ -258,7 +280,13 @@ def _told(file: Path, search: Candidates) -> str:
 
 
 def _draw_top(
-    file: Path, trained: Trained, inputs: Inputs, pieces: Sequence[Piece], top: int, shown: str
+    file: Path,
+    trained: Trained,
+    inputs: Inputs,
+    pieces: Sequence[Piece],
+    top: int,
+    shown: str,
+    channels: Rgb | None,
 ) -> Path | None:
     """Draw the images of the highest scores of a class beside the table, unless that is there."""
     path = file.with_suffix(".png")
@@ -267,13 +295,22 @@ def _draw_top(
         return None
     best = heapq.nlargest(top, _ranked(file, f"score_{shown}"))
     samples = [_sample_of(pieces, -row) for _, row, _ in best]
-    names = [f"{id_}\n{score:.4f}" for score, _, id_ in best]
+    names = [
+        "\n".join(filter(None, (id_, f"{score:.4f}", _position(inputs, sample))))
+        for (score, _, id_), sample in zip(best, samples, strict=True)
+    ]
     title = (
         f"{file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n"
         f"{trained.run.name}"
     )
-    figures.save(contact_sheet(inputs.images(samples), names, title), path)
+    figures.save(contact_sheet(inputs.images(samples), names, title, rgb=channels), path)
     return path
+
+
+def _position(inputs: Inputs, sample: Piece) -> str:
+    """Where an image is on the sky, if its catalogue knows."""
+    columns = inputs.names(sample._replace(stop=sample.start + 1)).columns
+    return position({name: column[0].as_py() for name, column in columns.items()})
 
 
 def _ranked(file: Path, column: str) -> Iterator[tuple[float, int, str]]:

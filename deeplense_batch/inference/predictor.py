@@ -17,6 +17,7 @@ from torch import Tensor
 from deeplense_batch.core.scoring import metrics
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.candidates import Candidates
+from deeplense_batch.inference.catalogue import without_clashes
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.classification import Classification
@@ -81,14 +82,15 @@ class Predictor:
         values, problems, usual_batch = self._predict(piece, on_batch)
         names = self._inputs.names(piece)
         is_bad = np.isin(np.arange(len(values)), list(problems))
+        ids = {"id": pa.array(names.ids, pa.string())}
         columns = {
-            "id": pa.array(names.ids, pa.string()),
             "split": pa.array(names.splits, pa.string()),
             "label": pa.array(names.labels, pa.string()),
             **self._columns(values, is_bad),
             "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
         }
-        table, seconds = pa.table(columns), time.perf_counter() - started
+        catalogue = without_clashes(names.columns, {*ids, *columns})
+        table, seconds = pa.table(ids | catalogue | columns), time.perf_counter() - started
         self.seconds += seconds
         self.problems += len(problems)
         self._measure_alone(usual_batch, seconds)

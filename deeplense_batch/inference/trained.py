@@ -48,6 +48,7 @@ class Trained:
     pixel_scale: float  # arcsec, NaN where unknown
     epoch: int  # of the best weights
     metrics: Metrics
+    bands: tuple[str, ...] = ()  # of the channels; none where they are unknown
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def open_trained(path: Path | str) -> Trained:
         ) from error
     return Trained(
         run, job, task, model.eval(), transform, info.shape, info.pixel_scale, best["epoch"],
-        metrics,
+        metrics, tuple(best.get("bands", ())),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ null::
                  under "more" the scores that only its task has
     comparisons  one for each data digest, test slice, task, target and validation slice:
       number, heading, task, data, test, test_samples, classes, sentences, scored_recipes
+      resampled  column, groups: where intervals resample groups of images
       score      name of the score that picks models: auc, r2
       more       names of the scores that only its task has
       models     the best by validation first:

@@ -52,6 +52,7 @@ def collect(
     predictions: Mapping[str, Path] | None = None,
     classes: Sequence[str] = (),
     bench: Path | str | None = None,
+    rgb: Sequence[str] = (),
 ) -> Report:
     """Compare the runs below a folder, and results of other programs.
 
@@ -66,6 +67,8 @@ def collect(
         predictions: Folders of predictions, by the name of their model.
         classes: Class names of these (`predictions.prediction_rows`).
         bench: What ``bench --out`` wrote, for hours on one device.
+        rgb: Bands that are red, green and blue where images are shown; by default those of the
+            longest waves.
 
     Raises:
         CollectError: There is nothing to compare, or `out` is not a folder.
@@ -80,7 +83,8 @@ def collect(
     rows += published_rows(import_) if import_ else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
-    content, pictures = _content(rows, copies, notes, None if root is None else Path(root))
+    folder_of_runs = None if root is None else Path(root)
+    content, pictures = _content(rows, copies, notes, folder_of_runs, rgb)
     folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
     paths = _write(folder, content, pictures, table, models)
@@ -118,7 +122,11 @@ def _write(
 
 
 def _content(
-    rows: list[Row], copies: Sequence[str], notes: Sequence[str], root: Path | None
+    rows: list[Row],
+    copies: Sequence[str],
+    notes: Sequence[str],
+    root: Path | None,
+    rgb: Sequence[str],
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
@@ -127,7 +135,7 @@ def _content(
     comparisons: list[Row] = []
     pictures: list[Picture] = []
     for number, models in enumerate(compare(rows), start=1):
-        comparison, own = _comparison(number, models, notes, root)
+        comparison, own = _comparison(number, models, notes, root, rgb)
         comparisons.append(comparison)
         pictures += own
     missing = missing_runs(rows)
@@ -145,7 +153,11 @@ def _content(
 
 
 def _comparison(
-    number: int, compared: Sequence[ModelRuns], notes: Sequence[str], root: Path | None
+    number: int,
+    compared: Sequence[ModelRuns],
+    notes: Sequence[str],
+    root: Path | None,
+    rgb: Sequence[str],
 ) -> tuple[Row, list[Picture]]:
     """One comparison of `results.json`, and its figures; its runs are below `root`."""
     from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
@@ -156,7 +168,11 @@ def _comparison(
     first = models[0].runs[0]
     data, digest, test = first["data_root"], first["data_digest"], first["test"]
     hardest, faults = (
-        compose_hardest(number, [*predictions.values()], data, digest, test) if data else ([], [])
+        compose_hardest(
+            number, [*predictions.values()], data, digest, test, run=Path(first["run"]), rgb=rgb
+        )
+        if data
+        else ([], [])
     )
     scored = 0 if root is None else scored_recipes(root, digest, test)
     comparison = {
@@ -173,6 +189,9 @@ def _comparison(
         "scored_recipes": max(scored, len(models)),
         "models": _numbered(models),
     }
+    grouping = next((p.grouping for p in predictions.values() if p.grouping is not None), None)
+    if grouping is not None:
+        comparison["resampled"] = {"column": grouping.column, "groups": grouping.number}
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
+from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, kept_grouping
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row
 
 __all__ = [
@@ -50,12 +51,14 @@ class Predictions:
     probabilities: NDArray[np.float64] | None = None  # (N, K)
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
     positive: int = 1  # number of the class that a detection searches for, of two
+    grouping: Grouping | None = None  # of the samples, where the data have groups
 
 
 def read_predictions(folder: Path | str) -> Predictions:
     """Read `outputs.npz` of a run, or `all_labels.npy` and `all_preds.npy` of another program.
 
-    These hold class numbers, (N,), and logits or probabilities, (N, K); they name neither samples
+    The groups of a run's samples are those of its `catalogue.parquet`. Files of other programs
+    hold class numbers, (N,), and logits or probabilities, (N, K); they name neither samples
     nor classes, which are numbered.
 
     Raises:
@@ -72,16 +75,19 @@ def read_predictions(folder: Path | str) -> Predictions:
     arrays = _load(path, _unzip)
     try:
         ids, targets = np.asarray(arrays["ids"], str), np.asarray(arrays["targets"], np.int64)
+        grouping = kept_grouping(folder, ids)
         classes = tuple(np.asarray(arrays["classes"], str).tolist())
         if "logits" in arrays:
             scores = _scores(arrays["logits"], targets, path)
-            return Predictions(ids, targets, classes, _softmax(scores, path))
+            return Predictions(ids, targets, classes, _softmax(scores, path), grouping=grouping)
         if "errors" in arrays:  # of restored images, by level of noise
             raise PredictionsError(_GENERATOR)
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
-        return Predictions(ids, targets, classes, numbers=numbers)
+        return Predictions(ids, targets, classes, numbers=numbers, grouping=grouping)
     except (KeyError, TypeError) as error:
         raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
+    except DamagedCatalogueError as error:
+        raise PredictionsError(str(error)) from None
 
 
 def _read_numbered(folder: Path) -> Predictions:

@@ -7,6 +7,10 @@ best model is *resolved* where its p-value, adjusted for the number of models (H
 `LEVEL`; else it is *not resolved*, and what could have been seen is said. Other tests are kept in
 `results.json`: of the test sample alone (bootstrap, DeLong), and of the seeds alone (Welch).
 
+Where the test images are in groups, of one object or tile, the bootstrap draws groups, and its
+degrees of freedom count them. DeLong's test, and intervals from the number of samples alone, take
+images for independent.
+
 The best is picked by validation, so its test score is not the highest of many.
 """
 
@@ -39,6 +43,7 @@ __all__ = ["infer"]
 
 Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 _NAMED = 5  # of models with one fault
+_FEW_GROUPS = 30  # with fewer, Cameron et al. 2008 (`bootstrap`) find too many differences
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
 _UNBOUNDED = ("r2", "mae")  # scores that are no shares
 _ROUNDING = 1e-9
@@ -71,10 +76,11 @@ def infer(
     predictions, notes = _predictions(models)
     if not predictions:
         return [replace(model, inferred=_by_size(model)) for model in models], {}, notes
-    resampled = _resampled(predictions)
-    first = next(iter(predictions.values()))
+    first = _first(predictions)
+    resampled = _resampled(predictions, first)
+    notes += _about_groups(first)
     strata = np.unique(first.targets, return_counts=True)[1].tolist()
-    freedom = max(len(first.targets) - len(strata), 1)
+    freedom = _freedom(first)
     inferred: list[Row] = [
         {} if model.runs[0]["run"] in predictions else _by_size(model) for model in models
     ]
@@ -136,16 +142,49 @@ def _check_same(samples: Predictions, first: Predictions) -> None:
         raise PredictionsError("its test samples are not those of the others")
 
 
-def _resampled(predictions: Mapping[str, Predictions]) -> Resampled:
-    """Scores on the same resamples, (B,), by run and name."""
+def _first(predictions: Mapping[str, Predictions]) -> Predictions:
+    """Those of the first run, with the groups of the samples if any run has kept them."""
+    first, *others = predictions.values()
+    kept = (one.grouping for one in (first, *others) if one.grouping is not None)
+    return replace(first, grouping=next(kept, None))
+
+
+def _about_groups(samples: Predictions) -> list[str]:
+    """Say that groups are resampled, where they are."""
+    if (grouping := samples.grouping) is None:
+        return []
+    few = "; so few groups make intervals too narrow" if grouping.number < _FEW_GROUPS else ""
+    return [
+        f"intervals resample {grouping.number} groups of images (column {grouping.column}), which "
+        f"are not independent within one{few}"
+    ]
+
+
+def _resampled(predictions: Mapping[str, Predictions], first: Predictions) -> Resampled:
+    """Scores on the same resamples, (B,), by run and name; `first` has the samples."""
     wanted = [(run, *one) for run, samples in predictions.items() for one in _statistics(samples)]
-    first = next(iter(predictions.values()))
-    strata = first.targets if first.probabilities is not None else np.zeros(_known(first).sum())
-    values = bootstrap.bootstrap([statistic for _, _, statistic in wanted], strata)
+    strata, groups = _drawn_from(first)
+    values = bootstrap.bootstrap([one for _, _, one in wanted], strata, groups=groups)
     resampled: Resampled = {run: {} for run in predictions}
     for (run, name, _), row in zip(wanted, values, strict=True):
         resampled[run][name] = row
     return resampled
+
+
+def _drawn_from(samples: Predictions) -> tuple[NDArray, NDArray | None]:
+    """Stratum and, where there are groups, group of each sample that is scored."""
+    scored = np.ones(len(samples.ids), bool) if samples.numbers is None else _known(samples)
+    strata = samples.targets if samples.numbers is None else np.zeros(scored.sum())
+    return strata, None if samples.grouping is None else samples.grouping.values[scored]
+
+
+def _freedom(samples: Predictions) -> int:
+    """Degrees of freedom of the noise of the test sample: samples, or groups, less strata."""
+    strata, groups = _drawn_from(samples)
+    if groups is None:
+        return max(len(samples.targets) - len(np.unique(samples.targets)), 1)
+    strata, _ = bootstrap.grouped(strata, groups)
+    return max(len(strata) - len(np.unique(strata)), 1)
 
 
 def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:

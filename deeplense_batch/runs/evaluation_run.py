@@ -46,7 +46,9 @@ from deeplense_batch.inference.generation.measure import (
 )
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import too_few
+from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.trained import Trained, open_trained
+from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun, find_classifier
@@ -144,6 +146,7 @@ class _Evaluation:
                 f"{root}: has images of {came} (channels x height x width); {self.section.run} "
                 f"takes {takes}"
             )
+        check_bands(root, split.info.bands, self.trained.bands, self.section.run)
         if len(split) < self.world.size:
             raise ShardError(
                 f"{root}: {slice_} has {len(split)} images, less than one for each of "
@@ -169,6 +172,7 @@ class _Evaluation:
         outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
             return None
+        catalogue.keep(self.directory.path, split)
         root = split.info.files[0].parent
         return score_outputs(
             self.directory, task, outputs, root=root, digest=self.digest, title=self._title,

@@ -24,7 +24,9 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import Split
+from deeplense_batch.inference.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
+from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.plan import PlannedRun
@@ -104,8 +106,15 @@ class _Training:
         setup = set_up(self.job, self.world)
         if self.world.main:
             check_room(self.directory.path, setup.model, averaged=self.job.train.ema is not None)
+        if self._unlike(setup):
+            _log.warning("%s", self._unlike(setup))
         self.seconds["load"] = time.perf_counter() - self.started
         return setup
+
+    def _unlike(self, setup: Setup) -> str:
+        """What the weights that it starts from have learnt instead of these bands, in words."""
+        init = self.job.train.init
+        return about_other_bands(Path(init), setup.info.bands) if init else ""
 
     def train(self, setup: Setup) -> Trainer:
         """Train to the end, from the newest checkpoint if there is one."""
@@ -143,6 +152,7 @@ class _Training:
     ) -> Scores:
         """Write outputs, figures and, last, `metrics.json`."""
         title = f"{self.directory.name}, {self.job.data.test}"
+        catalogue.keep(self.directory.path, setup.test.split)
         tested = score_outputs(
             self.directory, setup.task, outputs, root=self.job.data.root,
             digest=self.planned.digest, title=title, tta=self.job.data.tta,
@@ -167,6 +177,7 @@ class _Training:
         notes = data_notes(self.job.data.root)
         if (init := self.job.train.init) is not None:
             notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
+            notes += filter(None, [self._unlike(setup)])
         if pieces := of_pieces(self.job, self.world, trainer.stepper):
             _log.warning("%s", pieces)
             notes.append(pieces)

@@ -117,8 +117,8 @@ class PhysicsGuided(Classification):
             return
         if not math.isfinite(self.half_frame):
             raise ValueError(
-                "the data hold lenses in arcsec and no pixel_scale, which physics_guided needs to "
-                "place them; pack or simulate the images with one"
+                "the data hold lenses in arcsec and no pixel scale, which physics_guided needs to "
+                "place them; pack the images with --pixel_scale, or simulate them"
             )
         lenses = macro_of_truth(*(torch.from_numpy(truth[key]) for key in keys))
         self._mean = lenses.double().mean(0).tolist()

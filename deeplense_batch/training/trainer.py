@@ -317,6 +317,7 @@ class Trainer:
         )
 
     def _best(self) -> dict[str, Any]:
+        bands = self.train.split.info.bands
         return {
             "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
@@ -324,6 +325,7 @@ class Trainer:
             "task": self.task.state_dict(),
             "shape": list(self.train.split.info.shape),
             "pixel_scale": self.train.split.info.pixel_scale,
+            **({"bands": list(bands)} if bands else {}),
         }
 
     def _save(self) -> None:

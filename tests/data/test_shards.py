@@ -176,7 +176,7 @@ def test_bands_and_catalogue_come_back_as_they_were_written_and_change_no_conten
             writer.publish()
     split, plain = (open_split(tmp_path / folder, "train") for folder in ("with", "without"))
     assert (split.info.bands, split.info.group, split.columns()) == (
-        ("g", "r"), "tile", ["object", "ra", "tile"],
+        ("g", "r"), "tile", ["ra", "object", "tile"],
     )  # fmt: skip
     for name, values in columns.items():
         np.testing.assert_array_equal(split.catalogue(name), values)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_runs import make_run
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -150,3 +154,45 @@ def test_a_model_without_a_fault_has_the_interval_of_its_number_of_samples(tmp_p
     assert (row["auc_low"], row["auc_high"]) == auc_interval(1.0, 200, 400) and row[
         "auc_low"
     ] > 0.97
+
+
+def write_catalogue(run, groups, ids=None):
+    """The catalogue of the test slice of a run, grouped by `tile`."""
+    ids = np.arange(600).astype(str) if ids is None else ids
+    table = pa.table({"id": ids.tolist(), "tile": groups.tolist()})
+    pq.write_table(
+        table.replace_schema_metadata({b"group": b"tile"}), run.path / "catalogue.parquet"
+    )
+
+
+def test_intervals_resample_groups_where_the_test_samples_have_some(tmp_path):
+    """40 tiles whose images are easy or hard together: the interval is wider, and it is said."""
+    groups = np.arange(600) % 40
+    hard = np.random.default_rng(3).normal(0, 2.0, 40)[groups]
+    logits = answers(2.0) + (hard[:, None] * np.eye(3)[TARGETS]).astype(np.float32)
+    widths, pages = {}, {}
+    for kind in ("images", "groups"):
+        root = tmp_path / kind
+        run = model_run(root, "one", logits, valid=0.9)
+        if kind == "groups":
+            write_catalogue(run, groups)
+        (model,), _, notes = inferred(root)
+        widths[kind] = model.inferred["auc_high"] - model.inferred["auc_low"]
+        said = "intervals resample 40 groups of images (column tile)"
+        assert any(note.startswith(said) for note in notes) == (kind == "groups")
+        collect(root, root / "report")
+        content = json.loads((root / "report" / "results.json").read_text())["comparisons"][0]
+        pages[kind] = content.get("resampled")
+        assert (said in (root / "report" / "report.html").read_text()) == (kind == "groups")
+    assert widths["groups"] > 1.3 * widths["images"]
+    assert pages == {"images": None, "groups": {"column": "tile", "groups": 40}}
+
+
+def test_groups_of_other_samples_are_told_and_no_interval_is_made_of_them(tmp_path):
+    run = model_run(tmp_path, "one", answers(2.0), valid=0.9)
+    write_catalogue(run, np.arange(600) % 40, ids=np.arange(600, 1200).astype(str))
+    _, found, notes = inferred(tmp_path)
+    assert not found
+    assert any("catalogue.parquet is not of the samples of outputs.npz" in n for n in notes)
+    (run.path / "catalogue.parquet").write_bytes(b"PAR1")
+    assert any("catalogue.parquet is damaged" in note for note in inferred(tmp_path)[2])

@@ -1,60 +1,25 @@
-"""Sheets of images: arrays in, `Figure` out; the faint parts lifted, as eyes want them.
-
-Three channels are shown in colour, the first as blue and the last as red, since bands are stored
-from short waves to long. Each is scaled on its own, as in the public set, and then all are lifted
-together, so that hues stay (Lupton et al. 2004, PASP 116, 133). Of any other number the first
-channel is shown.
-"""
+"""Sheets of images: arrays in, `Figure` out; each image is a picture as `colours` makes it."""
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from deeplense_batch.core.scoring.colours import Rgb, stretched
 from deeplense_batch.core.scoring.figures import panels_of, plain
 
-__all__ = ["contact_sheet", "map_sheet", "stretched"]
+__all__ = ["contact_sheet", "map_sheet"]
 
-_SOFTENING = 0.1  # of the range: where asinh turns from linear
-_WHITE = 0.998  # share of the pixels below white: one hot pixel must not darken a picture
-_BLACK, _SKY = 0.02, 0.5  # share below black; in colour the noise of the sky would be all colours
 _INCHES = 1.5  # of a panel
 _LETTERS = 28  # of a name above a panel
 _ROOM = 0.9  # inches of titles, two lines of them
 _LETTER, _LINE = 0.7, 1.3  # width of a wide letter and height of a line, over the font's size
 _POINT = 1 / 72  # inches
-
-
-def stretched(image: NDArray, like: Sequence[NDArray] = ()) -> NDArray[np.float64]:
-    """Make a picture of an image.
-
-    Arguments:
-        image: Values, (C, H, W), of any type and scale.
-        like: Images whose black and white are used, each (C, H, W); by default its own.
-
-    Returns:
-        (H, W, 3) for three channels, else (H, W); in [0, 1].
-    """
-    colour = len(image) == 3
-    shown = slice(None, None, -1) if colour else slice(1)
-    values = image[shown].astype(np.float64)
-    scale = np.concatenate([one[shown] for one in like], axis=1) if len(like) else values
-    black, white = (
-        np.quantile(scale, share, axis=(1, 2), keepdims=True)
-        for share in (_SKY if colour else _BLACK, _WHITE)
-    )
-    values = np.clip((values - black) / np.maximum(white - black, 1e-12), 0, None)
-    intensity = values.mean(0)
-    lifted = np.arcsinh(intensity / _SOFTENING) / math.asinh(1 / _SOFTENING)
-    picture = np.clip(values * (lifted / np.maximum(intensity, 1e-12)), 0, 1)
-    return picture.transpose(1, 2, 0) if colour else picture[0]
 
 
 def contact_sheet(
@@ -64,6 +29,7 @@ def contact_sheet(
     *,
     columns: int = 10,
     like: Sequence[NDArray] = (),
+    rgb: Rgb | None = None,
 ) -> Figure:
     """Show images side by side, each under its name.
 
@@ -73,6 +39,7 @@ def contact_sheet(
         title: Of the sheet; a long one is broken into lines.
         columns: Images in a row.
         like: Images by which all are stretched alike; by default each by itself.
+        rgb: Channels that are red, green and blue, if not as `colours.stretched` chooses.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -84,7 +51,7 @@ def contact_sheet(
     for axes in panels:
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, names, strict=False):
-        _show(axes, image, like)
+        _show(axes, image, like, rgb)
         axes.set_title(_short(name), fontsize=6.5, pad=2)
     figure.suptitle(title, fontsize=9)
     return figure
@@ -98,6 +65,7 @@ def map_sheet(
     *,
     common: str,
     own: Sequence[str] = (),
+    rgb: Rgb | None = None,
 ) -> Figure:
     """Show images in rows, each beside its maps.
 
@@ -108,6 +76,7 @@ def map_sheet(
         title: Of the sheet; a long one is broken into lines.
         common: What the colours mean, in maps that share one scale from 0 to the row's largest.
         own: Names of maps that have a scale of their own; its range is written below each.
+        rgb: Channels that are red, green and blue, if not as `colours.stretched` chooses.
     """
     columns = 1 + len(maps[0])
     width = columns * 1.9 + 0.6
@@ -121,7 +90,7 @@ def map_sheet(
     coloured = None
     for row, (image, name, of_image) in enumerate(zip(images, names, maps, strict=True)):
         first, *others = panels[row * columns : (row + 1) * columns]
-        _show(first, image)
+        _show(first, image, rgb=rgb)
         first.set_title(_short(name), fontsize=7, pad=3)
         coloured = _show_maps(others, of_image, image.shape[1:], own) or coloured
     if coloured is not None:
@@ -150,8 +119,10 @@ def _show_maps(
     return shared
 
 
-def _show(axes: Axes, image: NDArray, like: Sequence[NDArray] = ()) -> None:
-    picture = stretched(image, like)
+def _show(
+    axes: Axes, image: NDArray, like: Sequence[NDArray] = (), rgb: Rgb | None = None
+) -> None:
+    picture = stretched(image, like, rgb)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 

@@ -1,4 +1,4 @@
-"""Names of filters as surveys write them: HSC-G, r, F814W, VIS, band_3; and their order.
+"""Names of filters as surveys write them: HSC-G, r, F814W, VIS, band_3; order and colours.
 
 A band is the name of a channel. `bands_of_names` finds it in the names of files, folders and FITS
 extensions, which differ by it alone.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from deeplense_batch.core.job import nearest
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.header import ShardError
 
 __all__ = [
     "BAND",
     "band_order",
     "bands_of_names",
+    "colour_channels",
     "differing",
     "filter_of",
+    "filters_in",
     "named_for_bands",
     "without_bands",
 ]
@@ -36,6 +40,8 @@ BAND = re.compile(
     re.IGNORECASE,
 )
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
+Rgb = tuple[int, int, int]
+_OF_A_CAMERA = ({"red", "green", "blue"}, set("rgb"))
 _BLUE_TO_RED = (
     "fuv", "nuv", "u", "b", "g", "v", "r", "r2", "vis", "i", "i2", "z", "y", "nir", "j", "h", "k",
     "ks", "w1", "w2", "w3", "w4",
@@ -89,6 +95,53 @@ def filter_of(band: str) -> str:
     return band.lower()
 
 
+def filters_in(text: str) -> set[str]:
+    """The filters that a text names, as `filter_of` gives them; not numbered bands or colours."""
+    words = {filter_of(match[1]) for match in BAND.finditer(text) if match[1]}
+    return words - set(_COLOURS.keys() - {"r", "g", "b"})
+
+
 def named_for_bands(names: Sequence[str]) -> bool:
     """Whether all of several names are those of bands."""
     return len(names) > 1 and all(without_bands(name)[0] == "*" for name in names)
+
+
+def colour_channels(bands: Sequence[str], asked: Sequence[str] = ()) -> Rgb | None:
+    """Choose the channels that are red, green and blue.
+
+    Arguments:
+        bands: Names of the channels; none where they are unknown.
+        asked: Bands to show as red, green and blue, by name; by default the three of the longest
+            waves, the longest as red.
+
+    Returns:
+        Their indices; None where nothing is asked and fewer than three bands are known.
+
+    Raises:
+        ShardError: What is asked are not three of these bands.
+    """
+    if asked:
+        return _asked(bands, asked)
+    if len(bands) < 3:
+        return None
+    if {filter_of(band) for band in bands} in _OF_A_CAMERA:
+        ordered = band_order(bands)  # red, green, blue
+    else:
+        ordered = band_order(bands)[::-1][:3]
+    red, green, blue = (list(bands).index(band) for band in ordered)
+    return red, green, blue
+
+
+def _asked(bands: Sequence[str], asked: Sequence[str]) -> Rgb:
+    places = {filter_of(band): place for place, band in enumerate(bands)}
+    if not bands:
+        raise ShardError(
+            "--rgb: the bands of these images have no names; pack them with --bands, such as g,r,i"
+        )
+    if len(asked) != 3:
+        raise ShardError(f"--rgb: expected three bands, got {', '.join(asked)}")
+    for name in asked:
+        if filter_of(name) not in places:
+            raise ShardError(f"--rgb: there is no band '{name}'; {nearest(name, bands)}")
+    red, green, blue = (places[filter_of(name)] for name in asked)
+    return red, green, blue

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from deeplense_batch.data.header import ShardError
 
-__all__ = ["Reading"]
+__all__ = ["FIELDS", "Reading"]
+
+FIELDS = ("split", "class", "group", "id", "band")  # of a pattern
+_LISTS = ("path", "truth", "bands", "keep", "classes")
+_TEXTS = ("id", "label", "split", "group", "images", "pattern")
+_MISSING = ("refuse", "zero", "drop")
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,22 @@ class Reading:
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
         mask_value: Value of pixels that hold no light, such as 100, -99 or NaN, if there is one;
             they become the median of the rest of their channel.
+        bands: Names of the channels in their order: of files or extensions that are named for
+            bands, these alone are read; of a cube they are names.
+        pattern: How files are called, such as ``{class}/*/{id}_{band}.fits``; beside a catalogue
+            a field may be any of its columns.
+        missing_band: Of an object that lacks a band: ``refuse``; ``zero``, the band is zeros; or
+            ``drop``, the object is left out.
+        path: Columns of a catalogue that hold file names, one, or one a band; ``{band}`` in a
+            column's name or in its values stands for each of the bands.
+        id: Column that names objects.
+        label: Column of class names or class numbers.
+        classes: Class names in the order of their numbers.
+        truth: Columns of numbers that networks are to learn.
+        split: Column of train, val or test.
+        keep: Columns that are kept beside the images.
+        group: Column whose equal values name images that must be in one split.
+        images: Folder or archive that file names are relative to; by default the table's folder.
 
     Raises:
         ShardError: A value is none of those allowed.
@@ -24,7 +46,51 @@ class Reading:
 
     allow_pickle: bool = False
     mask_value: float | None = None
+    bands: tuple[str, ...] = ()
+    pattern: str = ""
+    missing_band: str = "refuse"
+    path: tuple[str, ...] = ()
+    id: str = ""
+    label: str = ""
+    classes: tuple[str, ...] = ()
+    truth: tuple[str, ...] = ()
+    split: str = ""
+    keep: tuple[str, ...] = ()
+    group: str = ""
+    images: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask_value, int | float | None):
             raise ShardError(f"mask_value: got {self.mask_value!r}; it is a number")
+        for name in _LISTS:
+            given = getattr(self, name)
+            object.__setattr__(self, name, _names(name, given))
+        for name in _TEXTS:
+            object.__setattr__(self, name, str(getattr(self, name) or ""))
+        if self.missing_band not in _MISSING:
+            raise ShardError(
+                f"missing_band: got {self.missing_band!r}; it is one of {', '.join(_MISSING)}"
+            )
+        if self.pattern and self.path:
+            raise ShardError("path and pattern both say where the files are; give one of them")
+
+    @property
+    def of_catalogue(self) -> tuple[str, ...]:
+        """Names of the flags given that only a catalogue can answer."""
+        names = ("path", "id", "label", "truth", "split", "keep", "group", "images")
+        return tuple(name for name in names if getattr(self, name))
+
+    def pattern_parts(self) -> list[str]:
+        """The pattern as text, field, text, field, ..., text."""
+        return re.split(r"\{([^{}]+)\}", self.pattern)
+
+
+def _names(flag: str, given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Several names, from one text with commas too."""
+    parts = given.split(",") if isinstance(given, str) else (given or ())
+    names = tuple(str(part).strip() for part in parts)
+    twice = [name for name in names if names.count(name) > 1]
+    if "" in names or twice:
+        why = f"has {twice[0]!r} twice" if twice else "has an empty name"
+        raise ShardError(f"{flag}: got {','.join(names)!r}, which {why}")
+    return names

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.formats.doubts import Doubt
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.shards import FORMAT
+from deeplense_batch.data.sources.listing import Skipped
 
 __all__ = [
     "Duplicate",
     "PackReport",
-    "Skipped",
     "SplitReport",
     "about_doubts",
     "about_ignored",
@@ -79,17 +79,6 @@ class Duplicate:
     def __str__(self) -> str:
         marks = ["CONTRADICTORY LABELS"] * self.contradictory + ["LEAK ACROSS SPLITS"] * self.leak
         return "".join(f"{mark}: " for mark in marks) + " = ".join(self.ids)
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that was left out, and why."""
-
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,25 @@ so do a folder and its zip.
 
 from __future__ import annotations
 
+import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import expansion
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
-    Skipped,
     SplitReport,
     about_doubts,
     kinds,
@@ -34,6 +35,7 @@ from deeplense_batch.data.packing.one_pass import OnePass
 from deeplense_batch.data.packing.storage import Storage, first_storage
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.data.sources.listing import Sample, Skipped
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 
@@ -46,6 +48,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 
 _MOST_SEED = 2**63 - 1  # of an attribute of HDF5
 _MOST_IMAGES = 10**9  # of a shard
+_MOST_NAMED = 1000  # of what cannot be packed
 
 
 def pack(
@@ -72,7 +75,7 @@ def pack(
         dtype: ``exact``, the smallest form that loses nothing; or ``float16``, ``float32`` or
             ``float64``, whatever that loses.
         skip_bad: Whether images that cannot be packed are left out and listed.
-        pixel_scale: arcsec per pixel, None where unknown.
+        pixel_scale: arcsec per pixel; None for what FITS headers say, if they do.
         max_expansion: How many times its own size a compressed file may unpack to; what is more,
             and more than 64 MB, is taken for a bomb.
         reading: Of `Reading`: what is not in the files themselves.
@@ -110,10 +113,16 @@ def _pack(
     """Pass over the source until every image fits the storage, and publish that pass."""
     new_writer = partial(_new_writer, source, out, seed, options)
     asked = None if options["dtype"] == "exact" else np.dtype(options["dtype"])
+    _refuse_faults(source, options["skip_bad"])
     storage = first_storage(source, asked)
     while True:
         with OnePass(
-            source, storage, new_writer, seed=seed, skip_bad=options["skip_bad"]
+            source,
+            storage,
+            new_writer,
+            seed=seed,
+            skip_bad=options["skip_bad"],
+            pixel_scale=options["pixel_scale"],
         ) as one_pass:
             wider = one_pass.run()
             if wider is None:
@@ -135,9 +144,11 @@ def _new_writer(
         classes=source.classes,
         source=str(source.root),
         seed=seed,
-        pixel_scale=nan if scale is None else scale,
+        pixel_scale=storage.pixel_scale if scale is None else scale,
         shard_size=min(options["shard_size"], max(map(len, source.splits.values()))),
         compression=options["compression"],
+        bands=storage.bands,
+        group=source.group,
     )
 
 
@@ -148,6 +159,8 @@ def _publish(one_pass: OnePass, out: Path, options: dict[str, Any], started: flo
         report = _report(one_pass, out, options, time.monotonic() - started)
         with writing(out / "manifest.json"):
             report.write(out)
+        if report.skipped:
+            _write_left_out(out / "left_out.csv", report.skipped)
     return report
 
 
@@ -197,11 +210,56 @@ def _folder(root: Path) -> Iterator[None]:
         raise
 
 
+def _refuse_faults(source: Source, skip_bad: bool) -> None:
+    """Refuse rows and objects that cannot be packed, before an image is read.
+
+    Raises:
+        ShardError: There are some, and they are not to be left out; or nothing else is left.
+    """
+    faults = source.faults
+    if not faults or (skip_bad and source.splits):
+        return
+    total = len(faults) + sum(map(len, source.splits.values()))
+    count = f"{len(faults)} of {total} objects cannot be packed"
+    kinds_ = kinds([fault.reason for fault in faults])
+    advice = "none is left" if skip_bad else "mend or remove them, or leave them out by --skip_bad"
+    if any(fault.reason.startswith("band ") for fault in faults):
+        advice += "; --missing_band zero makes a missing band zeros, drop leaves out its object"
+    raise ShardError(f"{source.root}: {count}:{_listed(faults)}\n{count} ({kinds_}); {advice}")
+
+
+def _listed(bad: Sequence[Skipped]) -> str:
+    """The first few of what cannot be packed, a line each."""
+    more = f"\n  and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
+    return "".join(f"\n  {one}" for one in bad[:_MOST_NAMED]) + more
+
+
+def _left_out(one_pass: OnePass) -> list[Skipped]:
+    """All objects that are not in the shards, by their ids."""
+    source = one_pass.source
+    bad = [Skipped(bad.sample.id, bad.reason, _file_of(bad.sample)) for bad in one_pass.bad]
+    return sorted([*bad, *source.faults, *source.dropped], key=lambda one: natural(one.id))
+
+
+def _file_of(sample: Sample) -> str:
+    """The first file of a sample, where that is not its id."""
+    first = next(filter(None, sample.files))
+    return "" if first.endswith(sample.id) else first
+
+
+def _write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
+    """Write the table of what is not in the shards, and why."""
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("id", "file", "reason"))
+        lines.writerows((one.id, one.file, one.reason) for one in left_out)
+
+
 def _refuse_bad(one_pass: OnePass) -> None:
     """Refuse bad images unless they are to be skipped, and splits of which nothing is left."""
     root, bad = one_pass.source.root, one_pass.sorted_bad()
     total = sum(map(len, one_pass.source.splits.values()))
-    listed = "".join(f"\n  {image.sample.id}: {image.reason}" for image in bad)
+    listed = _listed([Skipped(image.sample.id, image.reason) for image in bad])
     count = f"{len(bad)} of {total} images cannot be packed"
     last = f"{count} ({kinds([image.reason for image in bad])})"  # the first line may scroll away
     if bad and not one_pass.skip_bad:
@@ -231,9 +289,14 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         digest=data_digest(out),
         splits=splits,
         duplicates=duplicates,
-        skipped=tuple(Skipped(bad.sample.id, bad.reason) for bad in one_pass.sorted_bad()),
+        skipped=tuple(_left_out(one_pass)),
         ignored=source.ignored,
-        warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
+        warnings=(
+            *source.warnings,
+            *warnings(splits, duplicates),
+            *one_pass.sky.warnings(),
+            *doubted,
+        ),
         notes=(*source.notes, *_notes(one_pass)),
         seconds=seconds,
     )
@@ -292,6 +355,21 @@ def _notes(one_pass: OnePass) -> list[str]:
     storage, reading, notes = one_pass.storage, one_pass.source.reading, []
     if storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
+    if one_pass.pixel_scale is None and not isnan(storage.pixel_scale):
+        notes.append(f"pixel scale {storage.pixel_scale:g} arcsec, by the headers")
+    if storage.columns:
+        notes.append(f"{', '.join(sorted(storage.columns))} of the headers are kept as columns")
+    if columns := sorted(one_pass.source.columns):
+        notes.append(f"columns kept beside the images: {', '.join(columns)}")
+    if "missing_bands" in columns:
+        lacking = one_pass.source.columns["missing_bands"]
+        objects = sum(map(bool, lacking.tolist()))
+        notes.append(f"{objects} objects lack a band, which is zeros (column missing_bands)")
+    if one_pass.source.dropped:
+        notes.append(
+            f"{len(one_pass.source.dropped)} objects lack a band, and are left out "
+            "(--missing_band drop)"
+        )
     if reading.mask_value is not None:
         notes.append(
             f"{sum(one_pass.masked)} pixels had the mask value {reading.mask_value:g}, in "

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import path_parts
+from deeplense_batch.data.sources.archive import alike, path_parts
 
 __all__ = [
     "KNOWN",
@@ -18,6 +18,7 @@ __all__ = [
     "is_lens",
     "meaning",
     "meanings",
+    "number_classes",
     "short_ids",
     "undoubled",
 ]
@@ -30,6 +31,7 @@ KNOWN = (
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _RESOLUTIONS = {"hr", "lr"}
+_LENSES = ("nonlenses", "lenses")
 
 Folders = tuple[str, ...]
 
@@ -51,6 +53,38 @@ def short_ids(names: Sequence[str]) -> dict[str, str]:
 def is_lens(class_: str) -> bool:
     """Whether a class is what lens finding searches for: its number is 1, the other's 0."""
     return class_.casefold() in ("lens", "lenses")
+
+
+def number_classes(
+    root: object, names: Iterable[str], asked: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Class names in the order of their numbers: natural order, but of two a lens is 1.
+
+    Arguments:
+        root: Named in errors.
+        names: Of all classes; may be none.
+        asked: The order that the user gives, if any.
+
+    Raises:
+        ShardError: Two look the same, or one is not in the order asked for.
+    """
+    if asked:
+        if lost := sorted(set(names) - set(asked), key=natural):
+            raise ShardError(
+                f"{root}: --classes are {', '.join(asked)}, but there is a class {lost[0]}"
+            )
+        return asked
+    classes = tuple(sorted(set(names), key=natural))
+    for name, other in alike(classes):
+        raise ShardError(
+            f"{root}: its classes {name!r} and {other!r} differ by case, spaces or the writing of "
+            "letters alone; give one class one name"
+        )
+    if classes and set(classes) <= set(_LENSES):
+        return _LENSES
+    if len(classes) == 2 and is_lens(classes[0]) and not is_lens(classes[1]):
+        return classes[::-1]
+    return classes
 
 
 def empty_folders(folders: Iterable[str], images: Iterable[str]) -> list[str]:

@@ -1,13 +1,27 @@
-"""The samples of a source, and what their names say: split and class."""
+"""The samples of a source, and what their names or their rows in a catalogue say of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Listing", "Sample", "by_split", "split_four_to_one"]
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.writer import usual_class
+
+__all__ = [
+    "Listing",
+    "Sample",
+    "Skipped",
+    "by_split",
+    "group_numbers",
+    "missing_bands",
+    "refuse_torn_groups",
+    "split_four_to_one",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +29,31 @@ class Sample:
     """One image: its files, its split and its class."""
 
     id: str
-    files: tuple[str, ...]  # names in the tree, one a band where bands are files
+    files: tuple[str, ...]  # names in the tree, one a band where bands are files; "" where missing
     split: str
     target: int  # class number, or -1
     index: int | None = None  # in an .npz set
+    row: int = -1  # in the columns of its source, if that has any
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An object that is left out, and why."""
+
+    id: str
+    reason: str
+    file: str = ""  # what it would be read from, where that is not its id
+
+    def __str__(self) -> str:
+        return f"{self.id}{f' ({self.file})' if self.file else ''}: {self.reason}"
 
 
 @dataclass
 class Listing:
-    """The samples of a source and their classes, as the names of its files say."""
+    """The samples of a source and their classes, as the names of its files or a table say.
+
+    Columns and truths are held once for all samples, (rows,), and a sample knows its row.
+    """
 
     samples: list[Sample]
     classes: tuple[str, ...]
@@ -31,10 +61,62 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bands: tuple[str, ...] = ()
+    columns: Mapping[str, Array] = field(default_factory=dict)  # int64, float64 or texts
+    truth: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    group: str = ""  # the column whose equal values name images of one split
+    faults: list[Skipped] = field(default_factory=list)  # what cannot be packed as it is
+    dropped: list[Skipped] = field(default_factory=list)  # left out as it was asked
+
+    def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
+        """Number of the group of each sample, (N,), where there are groups."""
+        return group_numbers(self.columns, self.group, samples)
+
+    def put(self, sample: Sample, missing_band: str) -> None:
+        """Take a sample; one that lacks a band is taken, left out or a fault, as it was asked.
+
+        Arguments:
+            sample: Its files are "" for bands that are missing.
+            missing_band: ``refuse``, ``zero`` or ``drop``.
+        """
+        lacking = [band for band, name in zip(self.bands, sample.files, strict=False) if not name]
+        if not lacking or missing_band == "zero":
+            self.samples.append(sample)
+            return
+        left = self.dropped if missing_band == "drop" else self.faults
+        first = next(filter(None, sample.files))
+        left.append(Skipped(sample.id, f"band {', '.join(lacking)} is missing", first))
 
 
-def split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:
-    """Give every fifth sample of each class without a split to val, drawn by the seed."""
+def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArray[np.object_]:
+    """The bands that each of some objects lacks, as text with commas, (N,).
+
+    Arguments:
+        bands: Their names.
+        files: Those of each object, one a band; "" where it is missing.
+    """
+    lacking = (",".join(b for b, n in zip(bands, row, strict=True) if not n) for row in files)
+    return np.array(list(lacking), object)
+
+
+def group_numbers(
+    columns: Mapping[str, Array], group: str, samples: Sequence[Sample]
+) -> NDArray[np.int64] | None:
+    """Number of the group of each sample, (N,), from the column `group`; None without one."""
+    if not group:
+        return None
+    rows = np.array([sample.row for sample in samples], np.int64)
+    return np.unique(columns[group][rows].astype(str), return_inverse=True)[1]
+
+
+def split_four_to_one(
+    samples: Sequence[Sample], seed: int, groups: NDArray[np.int64] | None = None
+) -> list[Sample]:
+    """Give every fifth sample of each class without a split to val, drawn by the seed.
+
+    With `groups`, (N,), it is whole groups, and of the groups of each most frequent class.
+    """
+    if groups is not None:
+        return _split_groups(samples, seed, groups)
     members: dict[int, list[Sample]] = {}
     done: list[Sample] = []
     for sample in samples:
@@ -49,7 +131,50 @@ def split_four_to_one(samples: Iterable[Sample], seed: int) -> list[Sample]:
     return done
 
 
-def by_split(samples: Sequence[Sample]) -> dict[str, tuple[Sample, ...]]:
-    names = ("train", "val", "test")
-    splits = {name: tuple(sample for sample in samples if sample.split == name) for name in names}
-    return {name: members for name, members in splits.items() if members}
+def _split_groups(samples: Sequence[Sample], seed: int, groups: NDArray[np.int64]) -> list[Sample]:
+    """Whole groups to val, until that has a fifth of the samples of the groups of each class."""
+    classes = usual_class(groups, np.array([sample.target for sample in samples]))
+    sizes = np.bincount(groups)
+    random = np.random.default_rng(seed)
+    valid = np.zeros(len(sizes), bool)
+    for class_ in np.unique(classes):
+        order = random.permutation(np.flatnonzero(classes == class_))
+        below = np.cumsum(sizes[order]) <= round(sizes[order].sum() / 5)
+        valid[order[below]] = True
+    return [
+        s if s.split else replace(s, split="val" if in_val else "train")
+        for s, in_val in zip(samples, valid[groups].tolist(), strict=True)
+    ]
+
+
+def refuse_torn_groups(root: object, listing: Listing) -> None:
+    """Refuse groups whose samples are in several of the splits that were given.
+
+    Raises:
+        ShardError: There are some; they are counted, and the first is named.
+    """
+    groups = listing.groups(listing.samples)
+    if groups is None:
+        return
+    first: dict[int, Sample] = {}
+    torn: dict[int, tuple[Sample, Sample]] = {}
+    for number, sample in zip(groups.tolist(), listing.samples, strict=True):
+        other = first.setdefault(number, sample)
+        if other.split != sample.split:
+            torn.setdefault(number, (other, sample))
+    if torn:
+        one, other = next(iter(torn.values()))
+        name = listing.columns[listing.group][one.row]
+        raise ShardError(
+            f"{root}: {len(torn)} of its {len(first)} groups by {listing.group} are in several "
+            f"splits, such as {name} ({one.id} in {one.split}, {other.id} in {other.split}); "
+            "a group belongs in one"
+        )
+
+
+def by_split(samples: Iterable[Sample]) -> dict[str, tuple[Sample, ...]]:
+    """Samples of each split, in the order train, val, test."""
+    splits: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
+    for sample in samples:
+        splits[sample.split].append(sample)
+    return {name: tuple(members) for name, members in splits.items() if members}

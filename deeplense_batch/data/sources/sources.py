@@ -22,12 +22,18 @@ named ``lens`` or ``lenses`` that is always 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.catalogues.catalogue import Catalogue
+from deeplense_batch.data.catalogues.table import TABLES, is_table
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.arrays import read_arrays
 from deeplense_batch.data.formats.filters import named_for_bands
 from deeplense_batch.data.formats.images import (
     SUFFIXES,
@@ -38,12 +44,12 @@ from deeplense_batch.data.formats.images import (
     has_fits,
     join_images,
     read_array,
-    read_arrays,
 )
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree, alike, open_tree
+from deeplense_batch.data.sources.bands import with_bands
 from deeplense_batch.data.sources.beside import (
     about_folders,
     about_hidden,
@@ -54,8 +60,17 @@ from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.layouts import (
     short_ids,
 )
-from deeplense_batch.data.sources.listing import Listing, Sample, by_split, split_four_to_one
-from deeplense_batch.data.sources.sets import hold_sets, read_sets
+from deeplense_batch.data.sources.listing import (
+    Listing,
+    Sample,
+    Skipped,
+    by_split,
+    group_numbers,
+    refuse_torn_groups,
+    split_four_to_one,
+)
+from deeplense_batch.data.sources.patterns import read_pattern
+from deeplense_batch.data.sources.sets.sets import hold_sets, read_sets
 
 __all__ = ["Source", "open_source"]
 
@@ -76,8 +91,13 @@ class Source:
     warnings: tuple[str, ...]  # what is probably not meant so
     bands: tuple[str, ...]  # channels of images whose bands are files; else empty
     reading: Reading
+    columns: Mapping[str, Array] = field(default_factory=dict, repr=False)  # by `Sample.row`
+    truth: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    group: str = ""  # the column whose equal values name images of one split
+    faults: tuple[Skipped, ...] = ()  # rows and objects that cannot be packed as they are
+    dropped: tuple[Skipped, ...] = ()  # left out as it was asked
 
-    _tree: Tree = field(repr=False)
+    _tree: Tree = field(kw_only=True, repr=False)
     _sets: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def hold(self, split: str) -> None:
@@ -101,9 +121,9 @@ class Source:
             ImageError: The image cannot be packed.
         """
         try:
-            parts = [self._part(sample, name) for name in sample.files]
+            parts = self._parts(sample)
             part = join_images(parts, self.bands) if len(parts) > 1 else parts[0]
-            return check_image(part, self.reading)
+            return check_image(with_bands(part, self.reading.bands), self.reading)
         except ImageError:
             raise
         except Exception as error:  # a broken file makes its reader raise anything at all
@@ -113,7 +133,18 @@ class Source:
     def paths(self) -> list[Path]:
         """All files that images are read from, on disk; the archive itself, if it is one."""
         files = {name for members in self.splits.values() for s in members for name in s.files}
+        files.discard("")
         return sorted({self._tree.path(name) for name in files})
+
+    def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
+        """Number of the group of each sample, (N,), where there are groups."""
+        return group_numbers(self.columns, self.group, samples)
+
+    def _parts(self, sample: Sample) -> list[Part]:
+        """The files of an object; a missing one is zeros, as the others are large."""
+        known = {name: self._part(sample, name) for name in sample.files if name}
+        zeros = Part(np.zeros_like(next(iter(known.values())).array))
+        return [known[name] if name else zeros for name in sample.files]
 
     def _part(self, sample: Sample, name: str) -> Part:
         if sample.index is not None:
@@ -143,38 +174,80 @@ def open_source(
     Raises:
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
+    if is_table(root):
+        catalogue = Catalogue(root, reading)
+        with open_tree(catalogue.place) as tree:
+            listing = _split(root, catalogue.listing(tree), seed)
+            yield _source(root, tree, listing, reading, ())
+        return
+    _refuse_flags_of_tables(root, reading)
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
-        listing = _list_samples(root, tree, images, seed)
-        yield Source(
-            root=root,
-            layout=listing.layout,
-            classes=listing.classes,
-            splits=by_split(listing.samples),
-            ignored=tuple(others),
-            notes=(*listing.notes, *about_hidden(tree.hidden)),
-            warnings=(
-                *listing.warnings,
-                *_about_names(images, listing),
-                *about_folders(tree, images),
-                *left_out(tree, others, len(images), labelled=bool(listing.classes)),
-            ),
-            bands=listing.bands,
-            reading=reading,
-            _tree=tree,
+        ids = short_ids(images)
+        listing = _split(root, _list_samples(root, tree, ids, reading), seed)
+        listing.notes += about_hidden(tree.hidden)
+        listing.warnings += [
+            *_about_names(images, listing),
+            *about_folders(tree, images),
+            *left_out(root, tree, others, images, labelled=bool(listing.classes)),
+        ]
+        yield _source(root, tree, listing, reading, others)
+
+
+def _list_samples(root: Path, tree: Tree, ids: dict[str, str], reading: Reading) -> Listing:
+    """All samples as the names of files say them; `ids` are by these names."""
+    if reading.pattern:
+        return read_pattern(root, list(ids), reading)
+    if hold_sets(root, tree, ids):
+        return read_sets(root, tree, ids)
+    return read_folders(root, ids, reading)
+
+
+def _source(
+    root: Path, tree: Tree, listing: Listing, reading: Reading, ignored: Sequence[str]
+) -> Source:
+    return Source(
+        root=root,
+        layout=listing.layout,
+        classes=listing.classes,
+        splits=by_split(listing.samples),
+        ignored=tuple(ignored),
+        notes=tuple(listing.notes),
+        warnings=tuple(listing.warnings),
+        bands=listing.bands,
+        reading=reading,
+        columns=listing.columns,
+        truth=listing.truth,
+        group=listing.group,
+        faults=tuple(listing.faults),
+        dropped=tuple(listing.dropped),
+        _tree=tree,
+    )
+
+
+def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
+    """Refuse columns where there is no table to find them in.
+
+    Raises:
+        ShardError: Some are named.
+    """
+    if named := reading.of_catalogue:
+        raise ShardError(
+            f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
+            f"{', '.join(TABLES)} or is a FITS table; this is none"
         )
 
 
-def _list_samples(root: Path, tree: Tree, images: Sequence[str], seed: int) -> Listing:
-    """All samples with their splits and classes."""
-    ids = short_ids(images)
-    sets = hold_sets(root, tree, ids)
-    listing = read_sets(root, tree, ids) if sets else read_folders(root, ids)
+def _split(root: Path, listing: Listing, seed: int) -> Listing:
+    """Give samples without a split one, groups whole."""
     if any(not sample.split for sample in listing.samples):
-        listing.samples = split_four_to_one(listing.samples, seed)
+        groups = listing.groups(listing.samples)
+        listing.samples = split_four_to_one(listing.samples, seed, groups)
+        whole = "" if groups is None else f", the groups by {listing.group} whole"
         listing.notes.append(
-            f"no split given: each class split 4:1 into train and val, seed {seed}"
+            f"no split given: each class split 4:1 into train and val{whole}, seed {seed}"
         )
+    refuse_torn_groups(root, listing)
     return listing
 
 

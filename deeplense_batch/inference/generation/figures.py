@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.figures import BLUE, ORANGE, panels_of, plain
 from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.inference.generation.image_statistics import Statistics
@@ -32,13 +33,16 @@ _LEAST_BINS, _MOST_BINS = 8, 40
 _TAIL = 0.0005  # share of the pixels beyond each end of their histogram
 
 
-def sample_sheet(rows: Mapping[str, Sequence[NDArray]], title: str) -> Figure:
+def sample_sheet(
+    rows: Mapping[str, Sequence[NDArray]], title: str, rgb: Rgb | None = None
+) -> Figure:
     """Show generated images above held-out ones of the same class, stretched alike.
 
     Arguments:
         rows: By class, of an empty name where there are none: generated and held-out images, both
             (N, C, H, W). The class with the fewest says how many are shown of each.
         title: Of the sheet.
+        rgb: Channels that are red, green and blue, if not as `colours.stretched` chooses.
     """
     filled = {name: pair for name, pair in rows.items() if len(pair[0])}
     columns = min(len(some) for pair in filled.values() for some in pair)
@@ -48,11 +52,15 @@ def sample_sheet(rows: Mapping[str, Sequence[NDArray]], title: str) -> Figure:
             images += list(some[:columns])
             labels += [f"{kind} {name}".strip()] * columns
     real = [image for _, held_out in filled.values() for image in held_out[:columns]]
-    return contact_sheet(images, labels, title, columns=columns, like=real)
+    return contact_sheet(images, labels, title, columns=columns, like=real, rgb=rgb)
 
 
 def neighbour_sheet(
-    images: Sequence[NDArray], neighbours: Sequence[NDArray], ratios: Sequence[float], title: str
+    images: Sequence[NDArray],
+    neighbours: Sequence[NDArray],
+    ratios: Sequence[float],
+    title: str,
+    rgb: Rgb | None = None,
 ) -> Figure:
     """Show generated images above their nearest training images, stretched alike.
 
@@ -62,11 +70,12 @@ def neighbour_sheet(
         images, neighbours: Values, (C, H, W), eight or fewer of each.
         ratios: Distance of each pair over the usual distance of a held-out image.
         title: Of the sheet.
+        rgb: As in `sample_sheet`.
     """
     labels = [f"generated\nratio {ratio:.2f}" for ratio in ratios]
     labels += ["nearest training"] * len(neighbours)
     return contact_sheet(
-        [*images, *neighbours], labels, title, columns=len(images), like=neighbours
+        [*images, *neighbours], labels, title, columns=len(images), like=neighbours, rgb=rgb
     )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.augment import symmetries
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation import distances, figures, image_statistics
@@ -249,6 +250,7 @@ class _Measuring:
             turned, list(nearest), ratios[shown].tolist(),
             f"generated images that are nearest to a training image, {self._trained.run.name}\n"
             "ratio: this distance over the median of that of held-out images",
+            colour_channels(self._trained.bands),
         )  # fmt: skip
 
     def _nearest(
@@ -300,7 +302,9 @@ class _Measuring:
                 for k, name in enumerate(self._sets.classes)
             }
         title = f"generated images and held-out ones, {self._trained.run.name}"
-        self._figures["samples"] = figures.sample_sheet(rows, title)
+        self._figures["samples"] = figures.sample_sheet(
+            rows, title, colour_channels(self._trained.bands)
+        )
 
 
 def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:

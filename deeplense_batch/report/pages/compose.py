@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import curves
+from deeplense_batch.data.formats.filters import colour_channels
+from deeplense_batch.data.header import ShardError
+from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
-from deeplense_batch.report.plots.hardest import find_images, hardest
+from deeplense_batch.report.plots.hardest import NOT_SHOWN, find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
 from deeplense_batch.report.predictions import Predictions
@@ -122,7 +126,14 @@ def compose(
 
 
 def compose_hardest(
-    number: int, predictions: Sequence[Predictions], root: str, digest: str, test: str
+    number: int,
+    predictions: Sequence[Predictions],
+    root: str,
+    digest: str,
+    test: str,
+    *,
+    run: Path | None = None,
+    rgb: Sequence[str] = (),
 ) -> tuple[list[Picture], list[str]]:
     """Show the test images that the most models of a comparison get wrong.
 
@@ -132,6 +143,8 @@ def compose_hardest(
         root: Folder of shards.
         digest: Of the data that the models were tested on.
         test: The slice.
+        run: One that may have kept the catalogue of the test images.
+        rgb: Bands that are red, green and blue; by default those of the longest waves.
 
     Returns:
         The figure and no note; or no figure and a note, where the images are not at hand; or
@@ -141,12 +154,22 @@ def compose_hardest(
     try:
         samples = hardest(classified) if classified else []
         if samples:
-            find_images(root, digest, test, [sample["id"] for sample in samples])
+            ids = [sample["id"] for sample in samples]
+            images = find_images(root, digest, test, ids)
+            colour_channels(images[0].info.bands, rgb)
+            known = kept_rows(run, ids) if run else {}
+            samples = [
+                one | ({"catalogue": known[one["id"]]} if one["id"] in known else {})
+                for one in samples
+            ]
     except CollectError as error:
         return [], [str(error)]
+    except (DamagedCatalogueError, ShardError) as error:
+        return [], [f"{NOT_SHOWN}: {error}"]
     if not samples:
         return [], []
     arguments = {"root": root, "digest": digest, "test": test, "samples": samples}
+    arguments |= {"rgb": list(rgb)} if rgb else {}
     caption = f"The {len(samples)} test images that the most models get wrong."
     return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []
 

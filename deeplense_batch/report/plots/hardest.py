@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeplense_batch.core.scoring.image_grid import contact_sheet
+from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
+from deeplense_batch.report.catalogue import position
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError
 
-__all__ = ["find_images", "hardest", "sheet"]
+__all__ = ["NOT_SHOWN", "find_images", "hardest", "sheet"]
 
-_NONE = "the hardest images are not shown"
+NOT_SHOWN = "the hardest images are not shown"
 _TITLE = "Test images that the most models get wrong"
 _MOST, _COLUMNS = 24, 8  # images of a sheet, and of a row of it
 _LETTERS = 14  # of the name of a class below an image
@@ -46,7 +48,9 @@ def hardest(models: Sequence[Predictions], most: int = _MOST) -> list[dict[str, 
     for model in models:
         by_id = np.argsort(model.ids)
         if not np.array_equal(model.ids[by_id], ids) or model.classes != classes:
-            raise CollectError(f"{_NONE}: the models were tested on different samples or classes")
+            raise CollectError(
+                f"{NOT_SHOWN}: the models were tested on different samples or classes"
+            )
         assert model.probabilities is not None
         probabilities = model.probabilities[by_id]
         said[samples, probabilities.argmax(axis=1)] += 1
@@ -75,31 +79,46 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         indices = {name: index for index, name in enumerate(slice_.ids(), start=slice_.start)}
         return [Split(slice_.info, indices[id_], indices[id_] + 1) for id_ in ids]
     except KeyError as error:
-        raise CollectError(f"{_NONE}: {root} has no {error}") from error
+        raise CollectError(f"{NOT_SHOWN}: {root} has no {error}") from error
     except (OSError, ValueError) as error:
-        raise CollectError(f"{_NONE}: {error}") from error
+        raise CollectError(f"{NOT_SHOWN}: {error}") from error
 
 
-def sheet(root: str, digest: str, test: str, samples: Sequence[Mapping[str, Any]]) -> Figure:
+def sheet(
+    root: str,
+    digest: str,
+    test: str,
+    samples: Sequence[Mapping[str, Any]],
+    rgb: Sequence[str] = (),
+) -> Figure:
     """Show images, each with its truth, what most take it for, and how many models are wrong.
 
     Arguments:
         root: Folder of shards.
         digest: Of the data that the models were tested on.
         test: The slice.
-        samples: As `hardest` gives them.
+        samples: As `hardest` gives them, and with ``catalogue`` where it is known.
+        rgb: Bands that are red, green and blue; by default those of the longest waves.
 
     Raises:
         CollectError: The images are not at hand.
+        ShardError: There are no such bands.
     """
     splits = find_images(root, digest, test, [sample["id"] for sample in samples])
     names = [
-        f"{sample['id']}\ntrue {_short(sample['truth'])}\ntaken for {_short(sample['said'])}\n"
-        f"wrong in {sample['wrong']} of {sample['of']}"
+        f"{sample['id']}\n{_place(sample)}true {_short(sample['truth'])}\n"
+        f"taken for {_short(sample['said'])}\nwrong in {sample['wrong']} of {sample['of']}"
         for sample in samples
     ]
     images = [split.images()[0] for split in splits]
-    return contact_sheet(images, names, _TITLE, columns=_COLUMNS)
+    channels = colour_channels(splits[0].info.bands, rgb)
+    return contact_sheet(images, names, _TITLE, columns=_COLUMNS, rgb=channels)
+
+
+def _place(sample: Mapping[str, Any]) -> str:
+    """Where a sample is on the sky, on a line of its own, if that is known."""
+    place = position(sample.get("catalogue", {}))
+    return f"{place}\n" if place else ""
 
 
 def _short(name: str) -> str:

@@ -4,14 +4,19 @@ A resample is a count for each sample; a *statistic* is a function of such count
 of a comparison see the same resamples, so that their differences are paired, and classes keep
 their sizes. A statistic sorts its samples once; a resample is then sums over spans of them.
 
+Images of one object or tile are not independent. Where a test set has such groups, whole groups
+are drawn instead (the cluster bootstrap), those that hold the same classes among themselves, so
+that every resample has every class.
+
 References:
-    Efron and Tibshirani 1993, An Introduction to the Bootstrap.
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap; Davison and Hinkley 1997,
+    Bootstrap Methods and their Application, 3.8 (groups); Cameron, Gelbach and Miller 2008,
+    Review of Economics and Statistics 90, 414 (groups; too narrow with few of them).
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,6 +31,7 @@ __all__ = [
     "accuracy",
     "average_precision",
     "bootstrap",
+    "grouped",
     "interval",
     "macro_auc",
     "mean_of",
@@ -47,6 +53,7 @@ def bootstrap(
     statistics: Sequence[Statistic],
     strata: ArrayLike,
     *,
+    groups: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> NDArray[np.float64]:
@@ -55,6 +62,8 @@ def bootstrap(
     Arguments:
         statistics: S of them.
         strata: Kind of each sample, (N,) integers; every resample holds as many of each.
+        groups: Name or number of the group of each sample, (N,): whole groups are drawn, and a
+            resample holds as many groups with the same kinds.
         resamples: Number B.
         seed: Of the resamples.
 
@@ -70,7 +79,7 @@ def bootstrap(
     shares = [statistics[first : first + _SHARE] for first in range(0, len(statistics), _SHARE)]
     drawn, done = np.empty((len(statistics), resamples)), 0
     with ThreadPoolExecutor(cores()) as pool:
-        for counts in _resamples(strata, resamples, seed):
+        for counts in _resamples(strata, resamples, seed, groups):
             block = slice(done, done := done + counts.shape[1])
             values = pool.map(lambda share, c=counts: [one(c) for one in share], shares)
             for number, row in enumerate(itertools.chain.from_iterable(values)):
@@ -117,19 +126,20 @@ def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
     not_more = np.searchsorted(scores[below], scores[above], "right")
     starts = np.flatnonzero(np.diff(less, prepend=-1) | np.diff(not_more, prepend=-1))
     groups = _spans(above, [*starts[1:], len(above)], len(scores))  # that beat the same samples
-    ends = np.unique([less, not_more])
+    ends = np.unique([*less, *not_more, len(below)])  # the last, for the number of all
     beaten = _spans(below, ends, len(scores))
     low, high = (np.searchsorted(ends, ranks[starts]) for ranks in (less, not_more))
-    pairs = len(above) * len(below)
+    rows = len(starts)  # of spans that beat a number of their own, where there are no ties
 
     def area(counts: Counts) -> NDArray[np.float64]:
-        sums = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)
-        wins = sums[low] + sums[high]
-        return np.einsum("ib,ib->b", groups @ counts, wins) / (2 * pairs)
+        sums, beating = np.cumsum(beaten @ counts, axis=0, dtype=np.int64), groups @ counts
+        pairs = beating.sum(axis=0, dtype=np.int64) * sums[-1]
+        return np.einsum("ib,ib->b", beating, sums[low] + sums[high]) / (2 * pairs)
 
     def area_without_ties(counts: Counts) -> NDArray[np.float64]:
-        wins = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)  # a row is a group
-        return np.einsum("ib,ib->b", groups @ counts, wins) / pairs
+        sums, beating = np.cumsum(beaten @ counts, axis=0, dtype=np.int64), groups @ counts
+        pairs = beating.sum(axis=0, dtype=np.int64) * sums[-1]
+        return np.einsum("ib,ib->b", beating, sums[:rows]) / pairs
 
     return area if (less < not_more).any() else area_without_ties
 
@@ -153,7 +163,8 @@ def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
         positives = counts[own]
         true = np.cumsum(positives, axis=0, dtype=np.int64)[right - 1]
         called = true + np.cumsum(false @ counts, axis=0, dtype=np.int64)[wrong]
-        return np.einsum("ib,ib->b", positives, true / np.maximum(called, 1)) / len(own)
+        precisions = np.einsum("ib,ib->b", positives, true / np.maximum(called, 1))
+        return precisions / positives.sum(axis=0)
 
     return precision
 
@@ -169,10 +180,12 @@ def recall_at(positive: ArrayLike, scores: ArrayLike, rate: float) -> Statistic:
     positive, falling = np.asarray(positive, bool), -np.asarray(scores)
     own, others = _sorted(positive, falling), _sorted(~positive, falling)
     before = np.searchsorted(falling[own], falling[others], "left")  # found with less than each
-    allowed = math.floor(rate * len(others) + 1e-9)
 
     def recall(counts: Counts) -> NDArray[np.float64]:
-        kept = min(len(others), 4 * allowed + 64)
+        true = np.cumsum(counts[own], axis=0, dtype=np.int64)
+        negatives = counts.sum(axis=0, dtype=np.int64) - true[-1]
+        allowed = np.floor(rate * negatives + 1e-9)
+        kept = min(len(others), 4 * int(allowed.max()) + 64)
         while True:  # the first negative that is one too many, of most resamples among the first
             false = np.cumsum(counts[others[:kept]], axis=0, dtype=np.int64)
             if kept == len(others) or (false[-1] > allowed).all():
@@ -180,9 +193,8 @@ def recall_at(positive: ArrayLike, scores: ArrayLike, rate: float) -> Statistic:
             kept = len(others)
         too_many = (false <= allowed).sum(axis=0)
         found = np.concatenate([before, [len(own)]])[np.minimum(too_many, len(others))]
-        true = np.cumsum(counts[own], axis=0, dtype=np.int64)
         drawn = np.take_along_axis(true, np.maximum(found - 1, 0)[None], axis=0)[0]
-        return np.where(found > 0, drawn, 0) / len(own)
+        return np.where(found > 0, drawn, 0) / true[-1]
 
     return recall
 
@@ -211,13 +223,13 @@ def accuracy(targets: ArrayLike, scores: ArrayLike) -> Statistic:
     right = np.flatnonzero(np.asarray(scores).argmax(axis=1) == np.asarray(targets))
     samples = len(np.asarray(targets))
     row = _spans(right, [len(right)], samples)
-    return lambda counts: (row @ counts)[0] / samples
+    return lambda counts: (row @ counts)[0] / counts.sum(axis=0, dtype=np.int64)
 
 
 def mean_of(values: ArrayLike) -> Statistic:
     """The mean of a number of every sample, (N,)."""
     row = csr_array(np.asarray(values, np.float64)[None])
-    return lambda counts: (row @ counts)[0] / row.shape[1]
+    return lambda counts: (row @ counts)[0] / counts.sum(axis=0, dtype=np.int64)
 
 
 def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
@@ -235,13 +247,43 @@ def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
     return score
 
 
-def _resamples(strata: NDArray, resamples: int, seed: int) -> Iterator[Counts]:
-    """Draw with replacement within each stratum, in blocks of (N, b)."""
+def grouped(strata: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Groups as what is drawn.
+
+    Arguments:
+        strata: Kind of each sample, (N,) integers.
+        groups: Name or number of the group of each, (N,).
+
+    Returns:
+        Stratum of each group, (G,): those that hold the same kinds are of one. And the number of
+        the group of each sample, (N,).
+    """
+    kinds, kind_of = np.unique(np.asarray(strata), return_inverse=True)
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    lacks = np.ones((len(names), len(kinds)), bool)
+    lacks[group_of, kind_of] = False  # so that pure groups are ordered by their kind
+    return np.unique(lacks, axis=0, return_inverse=True)[1].ravel(), group_of
+
+
+def _resamples(
+    strata: NDArray, resamples: int, seed: int, groups: ArrayLike | None = None
+) -> Iterator[Counts]:
+    """Draw samples, or whole groups of them, within each stratum, in blocks of (N, b)."""
+    width = max(1, min(resamples, _CELLS // len(strata)))
+    if groups is None:
+        yield from _drawn(strata, resamples, seed, width)
+        return
+    strata, group_of = grouped(strata, groups)
+    for counts in _drawn(strata, resamples, seed, width):
+        yield counts.astype(np.uint32)[group_of]  # a resample may be longer than the slice
+
+
+def _drawn(strata: NDArray, resamples: int, seed: int, most: int) -> Iterator[Counts]:
+    """Draw with replacement within each stratum, in blocks of (N, b), b at most `most`."""
     random = np.random.default_rng(seed)
-    block = max(1, min(resamples, _CELLS // len(strata)))
     members = [np.flatnonzero(strata == kind) for kind in np.unique(strata)]
-    for start in range(0, resamples, block):
-        width = min(block, resamples - start)
+    for start in range(0, resamples, most):
+        width = min(most, resamples - start)
         counts = np.empty((len(strata), width), _type_of(len(strata)))
         for indices in members:
             size = len(indices)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from deeplense_batch.data.formats.filters import colour_channels
+from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.sources.bands import band_order, join_bands
 
 
@@ -48,3 +50,39 @@ def write_extensions(path, bands, extra=()):
     parts = [fits.ImageHDU(image(i), name=name) for i, name in enumerate(names)]
     fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(path)
     return {name: image(i) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("bands", "channels"),
+    [
+        (("g", "r", "i"), (2, 1, 0)),
+        (("i", "g", "r"), (0, 2, 1)),  # whatever their order
+        (("g", "r", "i", "z", "y"), (4, 3, 2)),  # the reddest three
+        (("red", "green", "blue"), (0, 1, 2)),
+        (("R", "G", "B"), (0, 1, 2)),
+        (("VIS", "Y", "J", "H"), (3, 2, 1)),
+        (("F115W", "F150W", "F277W"), (2, 1, 0)),
+        (("g", "i"), None),
+        ((), None),
+    ],
+)
+def test_by_default_the_longest_wave_is_red(bands, channels):
+    assert colour_channels(bands) == channels
+
+
+def test_bands_are_named_in_the_order_red_green_blue():
+    assert colour_channels(("g", "r", "i", "z"), ("Z", "r", "g")) == (3, 1, 0)
+    assert colour_channels(("g", "i"), ("i", "i", "g")) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("bands", "asked", "says"),
+    [
+        ((), ("i", "r", "g"), "the bands of these images have no names; pack them with --bands"),
+        (("g", "r", "i"), ("i", "r"), "expected three bands, got i, r"),
+        (("g", "r", "i"), ("z", "r", "g"), "there is no band 'z'; allowed: g, i, r"),
+    ],
+)
+def test_what_are_not_three_of_the_bands_is_refused(bands, asked, says):
+    with pytest.raises(ShardError, match=f"--rgb: {says}"):
+        colour_channels(bands, asked)

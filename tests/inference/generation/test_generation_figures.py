@@ -100,3 +100,18 @@ def test_distributions_are_shares_of_each_set():
     assert set(counted.get_data().edges % 1) == {0.5}  # a whole number is in the middle of its bar
     assert pixels.get_yscale() == "log"
     assert distributions(sets, away, UNKNOWN).axes[1].get_xlabel() == "ring radius (pixels)"
+
+
+def test_sheets_show_the_bands_that_are_chosen():
+    real = np.random.default_rng(0).random((2, 3, 8, 8))
+    rgb = (0, 1, 2)
+    sheets = {
+        "samples": lambda chosen: sample_sheet({"": [real, real]}, "a", chosen),
+        "neighbours": lambda chosen: neighbour_sheet([*real], [*real], [1.0, 2.0], "a", chosen),
+    }
+    for sheet in sheets.values():
+        usual, turned = (
+            np.asarray(sheet(chosen).axes[0].images[0].get_array()) for chosen in (None, rgb)
+        )
+        assert usual.shape == (8, 8, 3)
+        assert usual == pytest.approx(turned[..., ::-1])

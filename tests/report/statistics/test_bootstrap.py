@@ -137,3 +137,66 @@ def _drawn(targets, number):
             members = np.flatnonzero(targets == kind)
             np.add.at(counts, random.choice(members, len(members)), 1)
         yield counts
+
+
+def drawn_groups(strata, groups, resamples=50):
+    """The resamples of groups as lists of places."""
+    for counts in b._resamples(np.asarray(strata), resamples, 0, groups):
+        for column in counts.T:
+            yield np.repeat(np.arange(len(column)), column)
+
+
+@pytest.mark.parametrize("levels", [None, 7])
+def test_resampled_groups_score_as_scikit_learn_does(levels):
+    targets, scores = sample(2, 60, levels=levels)
+    groups = np.random.default_rng(5).integers(0, 25, len(targets))
+    positive, lens = targets == 1, scores[:, 1]
+    statistics = [
+        b.macro_auc(targets, scores), b.accuracy(targets, scores), b.mean_of(lens),
+        b.average_precision(positive, lens), b.recall_at(positive, lens, 0.1),
+    ]  # fmt: skip
+    found = b.bootstrap(statistics, targets, groups=groups, resamples=50)
+    for values, places in zip(found.T, drawn_groups(targets, groups), strict=True):
+        t, s, p, ranked = targets[places], scores[places], positive[places], lens[places]
+        rates, recalls, _ = roc_curve(p, ranked, drop_intermediate=False)
+        expected = [
+            roc_auc_score(p, s[:, 1]) / 2 + roc_auc_score(~p, s[:, 0]) / 2,
+            accuracy_score(t, s.argmax(1)), ranked.mean(), average_precision_score(p, ranked),
+            recalls[rates <= 0.1 + 1e-12].max(),
+        ]  # fmt: skip
+        assert values == pytest.approx(expected, abs=1e-12)
+
+
+def test_groups_are_drawn_whole_and_every_resample_has_every_class():
+    targets = np.array([0, 0, 1, 0, 0, 0, 1, 1, 2])
+    groups = np.array(["a", "a", "a", "b", "b", "c", "d", "d", "e"])
+    lengths = set()
+    for places in drawn_groups(targets, groups, 200):
+        counts = np.bincount(places, minlength=9)
+        assert all(len(set(counts[groups == g].tolist())) == 1 for g in "abcde")
+        assert set(targets[places]) == {0, 1, 2}
+        lengths.add(len(places))
+    assert len(lengths) > 1
+
+
+def test_a_sample_in_a_group_of_its_own_is_drawn_as_without_groups():
+    targets, scores = sample()
+    statistic = [b.macro_auc(targets, scores)]
+    alone = b.bootstrap(statistic, targets, groups=np.arange(len(targets)), resamples=30)
+    assert np.array_equal(alone, b.bootstrap(statistic, targets, resamples=30))
+
+
+def test_intervals_over_groups_hold_the_truth_where_those_over_images_do_not():
+    """Images of a group share most of their noise: 30 groups of 10, of which each has a mean."""
+    random = np.random.default_rng(7)
+    covered = {"groups": 0, "images": 0}
+    groups = np.repeat(np.arange(30), 10)
+    for _ in range(100):
+        values = random.normal(size=30)[groups] + 0.3 * random.normal(size=300)
+        for kind, of in (("groups", groups), ("images", None)):
+            (means,) = b.bootstrap(
+                [b.mean_of(values)], np.zeros(300, int), groups=of, resamples=200
+            )
+            low, high = interval(means)
+            covered[kind] += low <= 0 <= high
+    assert covered["groups"] >= 85 and covered["images"] <= 65

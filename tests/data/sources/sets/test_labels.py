@@ -9,7 +9,7 @@ from made_sources import a_set
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.labels import check_labels, class_names, classes_of_sets
+from deeplense_batch.data.sources.sets.labels import check_labels, class_names, classes_of_sets
 
 
 @pytest.mark.parametrize(

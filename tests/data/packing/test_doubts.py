@@ -12,7 +12,7 @@ from conftest import read_image, typed
 from fuzz_packs import fuzz
 from made_sources import N, fill, noise, told
 
-from deeplense_batch.data.formats.doubts import doubts
+from deeplense_batch.data.packing.doubts import doubts
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.formats.arrays import array_header, array_names, read_arrays
 from deeplense_batch.data.formats.filters import bands_of_names
-from deeplense_batch.data.formats.images import ImageError, array_names, read_labels
+from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.beside import about_sets
-from deeplense_batch.data.sources.labels import classes_of_sets
 from deeplense_batch.data.sources.layouts import KNOWN, meaning
 from deeplense_batch.data.sources.listing import Listing, Sample
+from deeplense_batch.data.sources.sets.labels import check_labels, class_names, classes_of_sets
 
 __all__ = ["hold_sets", "read_sets"]
 
@@ -54,7 +60,7 @@ def read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> Listing:
             )
         try:
             with tree.open(name) as file:
-                labels, classes = read_labels(file)
+                labels, classes = _read_labels(file)
         except Exception as error:  # a broken file makes its reader raise anything at all
             raise ShardError(f"{_file_of(root, id_)}: {error}") from error
         class_lists.add(classes)
@@ -75,6 +81,39 @@ def read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> Listing:
     warnings = about_sets([sample.target for sample in samples], unread, _READ)
     classes, notes = classes_of_sets(root, class_lists.pop(), max(s.target for s in samples))
     return Listing(samples, classes, "{split}.npz", notes, warnings)
+
+
+def _read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Read what a set of images in an .npz says about them, without the images.
+
+    Returns:
+        Class numbers from `labels`, (N,), -1 where there are none; names from `classes`, or none.
+
+    Raises:
+        ImageError: The file is broken, or its arrays do not fit together.
+    """
+    try:
+        arrays = read_arrays(file, only={"labels", "classes"})
+        with zipfile.ZipFile(file) as archive, archive.open("images.npy") as images:
+            shape, _, dtype = array_header(images)
+            available = archive.getinfo("images.npy").file_size
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"cannot be read ({type(error).__name__}: {error})") from error
+    if (
+        min(shape, default=0) < 0
+        or 0 in shape[1:]
+        or np.prod(shape, dtype=object) * dtype.itemsize > available
+    ):
+        raise ImageError(f"'images' of shape {shape} and {dtype} are cut short, or none")
+    if len(shape) not in (3, 4):
+        raise ImageError(f"'images' has shape {shape}, expected (N, C, H, W) or (N, H, W)")
+    labels = arrays.get("labels", np.full(shape[0], -1))
+    if labels.shape != shape[:1]:
+        raise ImageError(f"{shape[0]} images, but labels of shape {labels.shape}")
+    check_labels(labels)
+    return labels.astype(np.int64), class_names(arrays.get("classes", np.empty(0, str)))
 
 
 def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:

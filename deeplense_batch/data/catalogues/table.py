@@ -1,0 +1,204 @@
+"""Tables of any usual kind as pandas reads them: CSV, Parquet, FITS, VOTable, JSON, ECSV.
+
+Whole numbers stay exact: those of a CSV are kept as its text until they are asked for, so that an
+id of 19 digits, or 007, is what the file says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.images import has_fits
+from deeplense_batch.data.formats.untrusted import gunzip
+from deeplense_batch.data.header import ShardError
+
+__all__ = ["TABLES", "is_table", "kept", "numbers", "read_table", "texts"]
+
+_ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
+_PARQUET = (".parquet", ".pq")
+_JSON = (".json", ".jsonl", ".ndjson")
+_FITS = (".fits", ".fit")
+_TEXT = (".csv", ".tsv")
+TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
+_MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name; one in FITS, if it holds a table and no image."""
+    if not path.is_file():
+        return False
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith(_FITS):
+        return has_fits() and _is_fits_table(path)
+    return name.endswith(TABLES)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table; columns of more than one value a row are left out.
+
+    Raises:
+        ShardError: It cannot be read, has no row, or names a column twice.
+    """
+    try:
+        table = _read(path)
+    except Exception as error:  # a broken file makes its reader raise anything at all
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ShardError(f"{path}: cannot be read as a table ({text[:300]})") from error
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise ShardError(f"{path}: has two columns named {twice[0]!r}; rename one")
+    if not len(table):
+        raise ShardError(f"{path}: has no row, only the columns {', '.join(table.columns)}")
+    return table
+
+
+def texts(column: pd.Series) -> NDArray[np.object_]:
+    """A column as text without spaces around it, (N,); "" where nothing is known."""
+    values = column.array.astype(object)
+    known = column.notna().to_numpy()
+    found = np.full(len(column), "", object)
+    found[known] = [_text(value) for value in np.asarray(values, object)[known]]
+    return found
+
+
+def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """A column as numbers, (N,) float64, NaN where it has none; and where it holds other text."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan), np.zeros(len(column), bool)
+    found = texts(column)
+    known = pd.to_numeric(pd.Series(found), errors="coerce").to_numpy(np.float64)
+    none = np.isin(np.char.lower(found.astype(str)), ("", "nan", "null", "none", "--"))
+    return known, np.isnan(known) & ~none
+
+
+def kept(column: pd.Series) -> Array:
+    """A column as shards keep it: (N,) int64 or float64 if all of it are numbers, else text."""
+    if column.dtype.kind in "mM":
+        return texts(column)
+    values, others = numbers(column)
+    written = None if pd.api.types.is_numeric_dtype(column.dtype) else texts(column)
+    if others.any() or (written is not None and not _plain_numbers(written)):
+        return texts(column)
+    whole = np.isnan(values) | (values == np.rint(values))
+    if whole.all() and (written is None or not _with_points(written)):
+        return _whole(column, values)
+    return values
+
+
+def _whole(column: pd.Series, values: NDArray[np.float64]) -> Array:
+    """Whole numbers as int64, as float64 where some are missing, as text where that is inexact."""
+    if column.dtype.kind == "f":
+        return values
+    if not np.isnan(values).any() and np.abs(values).max(initial=0) < 2.0**63:
+        exact = pd.to_numeric(pd.Series(texts(column))) if column.dtype.kind in "OT" else column
+        return exact.to_numpy(np.int64)
+    return values if np.nanmax(np.abs(values), initial=0) <= _MOST_EXACT else texts(column)
+
+
+def _plain_numbers(written: NDArray[np.object_]) -> bool:
+    """Whether texts are numbers, and none a code such as 007."""
+    codes = (text.lstrip("+-") for text in written if text)
+    return not any(len(code) > 1 and code[0] == "0" and code[1].isdigit() for code in codes)
+
+
+def _with_points(written: NDArray[np.object_]) -> bool:
+    return any(not text.lstrip("+-").isdigit() for text in written if text)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MOST_EXACT:
+        return str(int(value))  # an id among missing ones
+    return str(value).strip()
+
+
+def _read(path: Path) -> pd.DataFrame:
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    if suffix in _PARQUET:
+        return _of_arrow(pa.parquet.read_table(path))
+    if suffix in _FITS or suffix in _ASTROPY:
+        return _read_astropy(path, _ASTROPY.get(suffix, "fits"))
+    data = gunzip(path.read_bytes()) if name != path.name.lower() else path.read_bytes()
+    if suffix in _JSON:
+        return _read_json(data)
+    if data.startswith(b"# %ECSV"):
+        return _read_astropy(path, "ascii.ecsv")
+    return _read_csv(data)
+
+
+def _read_csv(data: bytes) -> pd.DataFrame:
+    """Every column as text; separated by commas, semicolons, tabs, bars or spaces."""
+    text = data.decode("utf-8-sig")
+    head = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
+    separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
+    separator = max(separators, key=head.count) if separators else r"\s+"
+    skip = text[: text.find(head)].count("\n")
+    return pd.read_csv(
+        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
+        skipinitialspace=True, index_col=False, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
+    )  # fmt: skip
+
+
+def _read_json(data: bytes) -> pd.DataFrame:
+    """A list of records, or a record a line."""
+    if data.lstrip()[:1] == b"[":
+        return _of_arrow(pa.Table.from_pylist(json.loads(data)))
+    return _of_arrow(pa.json.read_json(io.BytesIO(data)))
+
+
+def _of_arrow(table: pa.Table) -> pd.DataFrame:
+    """Numbers as numpy has them, but whole numbers with gaps exact; lists are left out."""
+    one_value = [
+        field.name
+        for field in table.schema
+        if not (pa.types.is_nested(field.type) or pa.types.is_null(field.type))
+    ]
+    table = table.select(one_value)
+    gaps: dict[Any, Any] = {
+        pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
+        pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
+    }  # fmt: skip
+    return table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
+
+
+def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
+    if not has_fits():
+        raise ShardError(f"{path.suffix} needs astropy: pip install deeplense-batch[fits]")
+    from astropy.table import Table
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that astropy does not know
+        options = {"character_as_bytes": False} if kind == "fits" else {}
+        table = Table.read(path, format=kind, **options)
+        table.convert_bytestring_to_unicode()
+        return table[[n for n in table.colnames if table[n].ndim == 1]].to_pandas(index=False)
+
+
+def _is_fits_table(path: Path) -> bool:
+    from astropy.io import fits
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path) as parts:
+                images = any(part.is_image and part.shape for part in parts)
+                return not images and any(isinstance(part, fits.BinTableHDU | fits.TableHDU)
+                                          for part in parts)  # fmt: skip
+    except Exception:  # a broken file makes its reader raise anything at all
+        return False

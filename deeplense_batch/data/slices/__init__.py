@@ -1,0 +1,1 @@
+"""Slices of splits: where they begin and end."""

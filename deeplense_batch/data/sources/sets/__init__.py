@@ -1,0 +1,4 @@
+"""Files that hold many images each, with their labels.
+
+Open `sets` first.
+"""

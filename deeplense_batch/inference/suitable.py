@@ -1,0 +1,129 @@
+"""Whether images suit a network: their shape, and their bands in the order of its channels.
+
+A network takes channels by their place: r, g, i instead of g, r, i gives numbers, and wrong ones.
+A run keeps the names of its bands beside its weights; where either side has none, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deeplense_batch.data.formats.filters import filter_of
+from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.sources.sources import Source
+from deeplense_batch.models import checkpoint
+from deeplense_batch.training.trainer import BEST
+
+__all__ = ["Shape", "about_other_bands", "check_bands", "check_usual", "wrong_shape"]
+
+_LOOKED_AT = 100  # images whose shapes tell what is usual
+
+Bands = Sequence[str]
+Shape = tuple[int, int, int]  # C, H, W
+
+
+def check_bands(place: object, came: Bands, learnt: Bands, run: object) -> None:
+    """Make sure that images have the bands of a network.
+
+    Arguments:
+        place: Where the images are.
+        came: Their bands, in the order of the channels; none where they are unknown.
+        learnt: Those of the images that the network was trained on.
+        run: Its run directory.
+
+    Raises:
+        ShardError: They have others, or the same in another order.
+    """
+    if _same(came, learnt):
+        return
+    in_order = sorted(map(filter_of, came)) == sorted(map(filter_of, learnt))
+    what = "in this order " * in_order
+    raise ShardError(
+        f"{place}: the channels are the bands {', '.join(came)}; {run} has learnt "
+        f"{', '.join(learnt)} {what}and would take one band for another"
+    )
+
+
+def about_other_bands(init: Path, bands: Bands) -> str:
+    """Say that a training starts from weights of other bands; nothing where it does not.
+
+    Arguments:
+        init: What `train.init` names: a run directory, or a file of weights.
+        bands: Of the images that are trained on.
+    """
+    best = init / BEST if init.is_dir() else init
+    if best.name != BEST or not best.is_file():
+        return ""
+    learnt = checkpoint.load(best).get("bands", ())
+    if _same(bands, learnt):
+        return ""
+    return (
+        f"it starts from {init.name}, which has learnt the bands {', '.join(learnt)}; these "
+        f"images have {', '.join(bands)}"
+    )
+
+
+def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
+    """Say that images have another shape than a network takes."""
+    images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
+    return f"has images of {images} (channels x height x width), this network takes {allowed}"
+
+
+def check_usual(source: Source, shape: Shape) -> tuple[str, ...]:
+    """Refuse a source if most of its images have another shape than the network takes.
+
+    A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
+
+    Returns:
+        Their bands; none where they name none.
+
+    Raises:
+        ShardError: Most have another shape, or none can be read.
+    """
+    looked = _look(source, _LOOKED_AT)
+    if not looked.shapes:
+        looked = _look(source, sum(map(len, source.splits.values())))
+    shapes = looked.shapes
+    if not shapes:
+        raise ShardError(f"{source.root}: no image can be read ({looked.reason})")
+    usual, count = Counter(shapes.values()).most_common(1)[0]
+    if usual != shape and 2 * count > len(shapes):
+        first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
+        others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
+        raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape)}{others}")
+    return looked.bands
+
+
+class _Looked(NamedTuple):
+    """What images look like."""
+
+    shapes: dict[str, tuple[int, ...]]  # by their ids
+    bands: tuple[str, ...]  # of the first that names some
+    reason: str  # why the last one that failed did
+
+
+def _look(source: Source, most: int) -> _Looked:
+    """Look at so many images at most."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    bands: tuple[str, ...] = ()
+    reason = "no image"
+    step = max(-(-sum(map(len, source.splits.values())) // most), 1)
+    for split, samples in source.splits.items():
+        source.hold(split)
+        for sample in samples[::step]:
+            try:
+                image = source.read(sample)
+            except ImageError as error:
+                reason = f"{sample.id}: {error}"
+                continue
+            shapes[sample.id], bands = image.pixels.shape, bands or image.bands
+    return _Looked(shapes, bands, reason)
+
+
+def _same(one: Bands, other: Bands) -> bool:
+    unknown = not one or not other
+    return unknown or [*map(filter_of, one)] == [*map(filter_of, other)]

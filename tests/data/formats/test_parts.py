@@ -1,0 +1,40 @@
+"""Bands of one object are joined where they show one patch of the sky."""
+
+import numpy as np
+import pytest
+
+from deeplense_batch.data.formats.parts import Header, Part, join_images
+from deeplense_batch.data.formats.untrusted import ImageError
+
+PLANE = np.random.default_rng(0).random((8, 8))
+SKY = Header(0.2, 150.0, 2.0, "a", "g")
+
+
+def joined(*headers, bands=("g", "r")):
+    return join_images([Part(PLANE, header=header) for header in headers], bands)
+
+
+def test_bands_keep_the_first_header_and_its_object_where_they_agree():
+    part = joined(SKY, SKY._replace(band="r"))
+    assert part.array.shape == (2, 8, 8) and part.bands == ("g", "r")
+    assert part.header == SKY._replace(band="")
+    assert joined(SKY, SKY._replace(object="b", band="")).header.object == ""
+    assert joined(Header(), SKY._replace(band="HSC-R2")).header == SKY._replace(band="")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (SKY._replace(pixel_scale=0.3), "differ in pixel scale: g 0.2, r 0.3 arcsec"),
+        (SKY._replace(dec=2.001), "have centres 18 pixels apart: g, r"),
+        (SKY._replace(band="i"), "is band r by its name, but i by its header"),
+    ],
+)
+def test_headers_that_contradict_each_other_are_no_image(other, message):
+    with pytest.raises(ImageError, match=message):
+        joined(SKY, other if other.band != "g" else other._replace(band="r"))
+
+
+def test_centres_on_both_sides_of_the_meridian_are_near():
+    near = SKY._replace(ra=359.99999)
+    assert joined(near, SKY._replace(ra=0.00001, band="r")).header.ra == near.ra

@@ -1,0 +1,101 @@
+"""Slices of grouped splits: no group is cut, and complementary slices leave nothing out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import CLASSES, make_job
+from made_shards import images_of
+
+from deeplense_batch.core.job import JobError
+from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.shards import ShardError, data_digest, open_slices, open_split
+from deeplense_batch.data.writer import ShardWriter
+
+SIZES = (3, 1, 6, 2, 4, 4)  # of the groups, 20 samples
+
+
+def write_groups(root, values, *, group="tile", shard_size=7):
+    """A split train, whose column `tile` has these values."""
+    images = images_of(len(values))
+    with ShardWriter(
+        root, split="train", shape=(1, 4, 5), stored=COUNTS, dtype=np.dtype(np.float64),
+        classes=CLASSES, source="tests", seed=0, shard_size=shard_size, group=group,
+    ) as writer:  # fmt: skip
+        writer.append(
+            images,
+            targets=[i % 3 for i in range(len(values))],
+            ids=[f"{i}" for i in range(len(values))],
+            scale=np.full((len(values), 1), 899.0),
+            catalogue={"tile": np.asarray(values)},
+        )
+        writer.publish()
+    return root
+
+
+def tiles(kind=str):
+    names = np.repeat(np.arange(len(SIZES)), SIZES)
+    return names if kind is int else np.array([f"t{n}" for n in names], object)
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_percentages_end_where_a_group_does_and_partition_the_split(tmp_path, kind):
+    write_groups(tmp_path, tiles(kind))
+    for percent in range(1, 100):
+        parts = []
+        for asked in (f"train[:{percent}%]", f"train[{percent}%:]"):
+            try:
+                split = open_split(tmp_path, asked)
+            except ShardError as error:  # the nearest border is that of the split itself
+                assert "holds none" in str(error)
+                continue
+            parts.append((split.start, split.stop))
+            assert {split.start, split.stop} <= {0, *np.cumsum(SIZES).tolist()}
+        assert parts[0][0] == 0 and parts[-1][1] == 20
+        assert len(parts) == 1 or parts[0][1] == parts[1][0]
+    assert open_split(tmp_path, "train[:30%]").stop == 4  # 6 lies between 4 and 10
+    assert len(open_split(tmp_path, "train[2:5]")) == 3  # numbers are taken as they are
+
+
+def test_without_groups_percentages_are_exact_whatever_the_catalogue(tmp_path):
+    write_groups(tmp_path, tiles(), group="")
+    assert [open_split(tmp_path, f"train[:{p}%]").stop for p in (7, 30, 99)] == [1, 6, 19]
+
+
+def test_slices_by_number_that_share_a_group_are_refused(tmp_path):
+    write_groups(tmp_path, tiles())
+    slices = {"train": "train[:6]", "valid": "train[6:12]", "test": "train[12:]"}
+    with pytest.raises(JobError, match=r"share group 't2' \(column tile\); a percentage, such as"):
+        open_slices(make_job(tmp_path, data=slices))
+    whole = {"train": "train[:4]", "valid": "train[4:12]", "test": "train[60%:]"}
+    lengths = {use: len(s) for use, s in open_slices(make_job(tmp_path, data=whole)).items()}
+    assert lengths == {"train": 4, "valid": 8, "test": 8}
+
+
+def test_a_group_that_lies_apart_is_refused_by_name(tmp_path):
+    write_groups(tmp_path, np.array(["a", "a", "b", "a"], object))
+    with pytest.raises(ShardError, match=r"group 'a' \(column tile\) lie apart"):
+        open_split(tmp_path, "train[:50%]")
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    write_groups(tmp_path, tiles(), group="field")
+    assert len(open_split(tmp_path, "train")) == 20
+    with pytest.raises(ShardError, match="is grouped by 'field', a column that it lacks"):
+        open_split(tmp_path, "train[:50%]")
+
+
+def test_the_grouping_of_a_set_is_part_of_its_name(tmp_path):
+    digests = {
+        group: data_digest(write_groups(tmp_path / (group or "none"), tiles(), group=group))
+        for group in ("", "tile")
+    }
+    assert digests[""] != digests["tile"]
+
+
+def test_files_that_changed_are_read_again(tmp_path):
+    for name in ("a", "b"):
+        (group,) = open_split(
+            write_groups(tmp_path, np.array([name] * 3, object)), "train"
+        ).info.groups().names  # fmt: skip
+        assert group == name

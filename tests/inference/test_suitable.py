@@ -1,0 +1,39 @@
+"""Bands of images against those that a network has learnt."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deeplense_batch.data.header import ShardError
+from deeplense_batch.inference.suitable import about_other_bands, check_bands
+
+
+@pytest.mark.parametrize(
+    ("came", "learnt"),
+    [(("g", "r"), ("g", "r")), (("G", "r"), ("g", "R")), ((), ("g", "r")), (("g", "r"), ())],
+)
+def test_the_same_bands_and_unknown_ones_are_taken(came, learnt):
+    check_bands("set", came, learnt, "run")
+
+
+def test_other_bands_and_another_order_are_refused_with_both_lists():
+    with pytest.raises(ShardError) as refused:
+        check_bands("set", ("r", "g"), ("g", "r"), "runs/a")
+    assert str(refused.value) == (
+        "set: the channels are the bands r, g; runs/a has learnt g, r in this order and would "
+        "take one band for another"
+    )
+    with pytest.raises(ShardError, match="bands g, z; runs/a has learnt g, r and would"):
+        check_bands("set", ("g", "z"), ("g", "r"), "runs/a")
+
+
+def test_a_training_that_starts_from_other_bands_is_told(tmp_path):
+    torch.save({"bands": ["g", "r"]}, tmp_path / "best.pt")
+    for init in (tmp_path, tmp_path / "best.pt"):
+        assert "has learnt the bands g, r; these images have i, z" in about_other_bands(
+            init, ("i", "z")
+        )
+        assert not about_other_bands(init, ("g", "r"))
+        assert not about_other_bands(init, ())
+    assert not about_other_bands(tmp_path / "published.pth", ("i", "z"))
