@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import torch
 
+from deeplense_batch.simulation.survey.presets import HSC
 from deeplense_batch.simulation.survey.psf import psf_spectrum
-from deeplense_batch.simulation.survey.settings import PIXEL_SCALE, SHAPE, SURVEY, Survey
+from deeplense_batch.simulation.survey.settings import Survey
 
 NONLENS, LENS = 0, 1
-SIZE = SHAPE[-1] + 2 * SURVEY.margin
+SIZE = HSC.padded
 
 
 def stream(*key: int) -> np.random.Generator:
@@ -21,9 +22,9 @@ def stream(*key: int) -> np.random.Generator:
 def survey_with(part: str = "", **changes) -> Survey:
     """The settings with one part changed."""
     if not part:
-        return dataclasses.replace(SURVEY, **changes)
-    changed = dataclasses.replace(getattr(SURVEY, part), **changes)
-    return dataclasses.replace(SURVEY, **{part: changed})
+        return dataclasses.replace(HSC, **changes)
+    changed = dataclasses.replace(getattr(HSC, part), **changes)
+    return dataclasses.replace(HSC, **{part: changed})
 
 
 def counts(image: np.ndarray, truth: dict[str, np.ndarray]) -> np.ndarray:
@@ -35,4 +36,4 @@ def counts(image: np.ndarray, truth: dict[str, np.ndarray]) -> np.ndarray:
 def blur(fwhm: float = 0.6, beta: float = 3.5, q: float = 0.96, phi: float = 1.0) -> torch.Tensor:
     given = (torch.tensor([v], dtype=torch.float32) for v in (fwhm, beta, q, phi))
     names = ("fwhm", "beta", "q", "phi")
-    return psf_spectrum(SIZE, PIXEL_SCALE, **dict(zip(names, given, strict=True)))
+    return psf_spectrum(SIZE, HSC.pixel_scale, **dict(zip(names, given, strict=True)))

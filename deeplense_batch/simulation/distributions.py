@@ -15,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AnyDistribution",
     "Bounded",
     "Cartesian",
     "Distribution",
     "Drawable",
     "Fixed",
+    "LogNormal",
     "LogUniform",
     "Normal",
+    "NumberCounts",
     "Poisson",
     "Polar",
     "Position",
     "PowerLaw",
     "Rayleigh",
     "Uniform",
+    "Within",
     "as_json",
     "draw_one",
     "rounded",
@@ -186,6 +190,66 @@ Distribution = Fixed | Uniform | LogUniform | Normal | PowerLaw | Rayleigh | Poi
 
 
 @dataclass(frozen=True)
+class LogNormal:
+    """Its logarithm is Gaussian; `scatter` is the standard deviation of the natural one."""
+
+    median: float
+    scatter: float
+
+    def __post_init__(self) -> None:
+        _check(self.median > 0 and self.scatter >= 0, "median should be above 0, scatter 0 up")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        return self.median * np.exp(random.normal(0.0, self.scatter, count))
+
+
+@dataclass(frozen=True)
+class NumberCounts:
+    """Magnitudes of objects whose number grows as 10^(slope m), from `bright` to `faint`."""
+
+    slope: float
+    bright: float
+    faint: float
+
+    def __post_init__(self) -> None:
+        _check(self.slope != 0, "slope should not be 0")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return self.bright, self.faint
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        least, most = 10 ** (self.slope * self.bright), 10 ** (self.slope * self.faint)
+        return np.log10(least + random.random(count) * (most - least)) / self.slope
+
+
+@dataclass(frozen=True)
+class Within(Bounded):
+    """Another distribution, cut off: values below low or above high are drawn again."""
+
+    of: Distribution | LogNormal
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        least, most = self.of.range
+        _check(max(self.low, least) < min(self.high, most), "no value is from low to high")
+
+    def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        values = self.of.draw(random, count)
+        while (outside := (values < self.low) | (values > self.high)).any():
+            values[outside] = self.of.draw(random, int(outside.sum()))
+        return values
+
+
+AnyDistribution = Distribution | LogNormal | NumberCounts | Within
+
+
+@dataclass(frozen=True)
 class Cartesian:
     """A position by its coordinates, arcsec."""
 
@@ -227,17 +291,19 @@ def as_json(part: object) -> Any:
     """Settings as JSON: a mapping for each dataclass, with its class where that can be drawn from.
 
     A distribution is marked by ``law``, a position by ``place``; a field is called what its
-    metadata says, if it has a ``json`` name of its own, and is left out at None if it is ``new``:
-    sets that were made before it was there are described as they were.
+    metadata says, if it has a ``json`` name of its own, and is left out at its default if it is
+    ``new``: sets that were made before it was there are described as they were.
     """
     if isinstance(part, tuple):
         return [as_json(item) for item in part]
+    if isinstance(part, dict):
+        return {name: as_json(item) for name, item in part.items()}
     if not dataclasses.is_dataclass(part):
         return part
     fields = {
         f.metadata.get("json", f.name): as_json(getattr(part, f.name))
         for f in dataclasses.fields(part)
-        if not (f.metadata.get("new") and getattr(part, f.name) is None)
+        if not (f.metadata.get("new") and getattr(part, f.name) == f.default)
     }
     if not hasattr(part, "draw"):
         return fields

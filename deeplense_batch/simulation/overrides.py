@@ -1,4 +1,8 @@
-"""Presets with some of their fields overridden, checked before anything is computed."""
+"""Presets with some of their fields overridden, each value read as its field's type.
+
+A preset is a dataclass of numbers, words, distributions and further dataclasses; what a field may
+hold is its annotation, and no preset is named here.
+"""
 
 from __future__ import annotations
 
@@ -6,188 +10,38 @@ import dataclasses
 import math
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.distributions import (
-    Distribution,
-    Fixed,
-    Normal,
-    Polar,
-    Position,
-    PowerLaw,
-    Uniform,
-)
-from deeplense_batch.simulation.halos import least_mean_count, most_halos
-from deeplense_batch.simulation.presets import Halos, Lens, PhotonCamera, Preset
+from deeplense_batch.simulation.distributions import Fixed, Polar, Position, Uniform
 
-__all__ = ["cautions", "check_preset", "with_overrides"]
+__all__ = ["with_overrides"]
 
-_DISTRIBUTIONS = {kind.__name__: kind for kind in get_args(Distribution)}
 _POSITIONS = {kind.__name__: kind for kind in get_args(Position)}
-_PSF_REACH = 4.0  # sigmas from the middle to the edge that a frame holds at least
-_MOST_HALOS = 20_000  # in one image
-_FEW_HALOS = 5.0  # on average: one scene in 150 has none
-_MUCH = 0.3  # f_sub above which scenes are drawn again, as half of it is taken from the lens
-_MOST_SDS = 10.0  # that a normal number is ever off
-# Least and greatest number of truncated NFW halos. A scatter beyond would draw some whose scale
-# radius is so small that the table of their profile ends before the image does.
-_OF_TNFW = {"truncation": (0.01, 1e4), "scatter": (1e-6, 0.5)}
 _FIXED = {"name", "version", "known_faults"}  # these describe the preset and are not overridden
 
+_Preset = TypeVar("_Preset")
 
-def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
+
+def with_overrides(preset: _Preset, overrides: Mapping[str, Any]) -> _Preset:
     """Override fields of a preset.
 
     Arguments:
-        preset: Where all other fields come from.
+        preset: Where all other fields come from; it has a ``name``.
         overrides: Values by dotted field, such as ``{"sphere.count": 30}``. A distribution may be
             a number, ``[low, high]`` for a uniform one, or ``{law: Normal, mean: 0, sd: 0.5}``; a
             position is ``{place: Polar, radius: [0, 1]}`` or ``{place: Cartesian, x: 0, y: 0}``.
+            Of a field that has a value for each band, one value is for all of them, and
+            ``camera.fwhm.g`` is that of one.
 
     Raises:
         ShardError: A field does not exist, or takes no such value.
     """
     for field, value in _dotted(overrides):
-        preset = _replaced(preset, field.split("."), value, f"preset {preset.name}: {field}")
+        where = f"preset {getattr(preset, 'name', '')}: {field}"
+        preset = _replaced(preset, type(preset), field.split("."), value, where)
     return preset
-
-
-def check_preset(preset: Preset, size: int) -> None:
-    """Make sure that every scene of a preset can be made.
-
-    Raises:
-        ShardError: A source before its lens, substructure that leaves no lens, a number outside
-            its range, or a frame of `size` pixels too small for the blur.
-    """
-    where = f"preset {preset.name}"
-    _check_redshifts(preset, where)
-    for name, value in _positive_numbers(preset):
-        if not 0 < value < math.inf:
-            raise ShardError(f"{where}: {name}: should be above 0, got {value:g}")
-    _check_masses(preset, where)
-    _check_halos(preset, where)
-    for name, distribution, least, most in _bounded(preset):
-        low, high = distribution.range
-        if not (low <= high and least <= low and high <= most):
-            raise ShardError(
-                f"{where}: {name}: {low:g} to {high:g}; should rise within {least:g} to {most:g}"
-            )
-    _check_blur(preset, size, where)
-
-
-def cautions(preset: Preset) -> list[str]:
-    """What a preset, after `check_preset`, does to the halos that are asked for: in sentences."""
-    if preset.fraction is None:
-        return []
-    found, where = [], f"preset {preset.name}: fraction"
-    most = preset.fraction.range[1]
-    if most > _MUCH and preset.budget == "compensated":
-        found.append(
-            f"{where}: up to {most:g}: scenes are drawn again where substructure leaves the lens "
-            "less than 80 % of its Einstein radius, a fifth of them at 0.4, so that above "
-            f"{_MUCH} halos are lighter, or further out, than their law"
-        )
-    fewest = least_mean_count(preset)
-    if most > 0 and fewest < _FEW_HALOS:
-        found.append(
-            f"{where}: an image of sphere may have no halo: their mean number is as low as "
-            f"{fewest:.2g}; a lower sphere.mass.low or a larger fraction has more"
-        )
-    return found
-
-
-def _check_redshifts(preset: Preset, where: str) -> None:
-    nearest_source, farthest_lens = preset.z_s.range[0], preset.z_l.range[1]
-    if preset.z_l.range[0] <= 0 or nearest_source <= farthest_lens:
-        raise ShardError(
-            f"{where}: z_s from {nearest_source:g} and z_l up to {farthest_lens:g}: "
-            "a source should lie behind its lens, and a lens before us"
-        )
-
-
-def _check_masses(preset: Preset, where: str) -> None:
-    """Refuse substructure as heavy as the lens that it is taken from."""
-    sphere, fraction = preset.sphere, preset.fraction
-    shares = {"vort": preset.vort.mass.range[1] / preset.lens.mass}
-    if fraction is not None:
-        shares |= {"fraction": fraction.range[1]}
-    elif sphere.count is not None:
-        shares |= {"sphere": sphere.count.range[1] * sphere.mass.range[1] / preset.lens.mass}
-    for name, share in shares.items():
-        if share >= 1 and preset.budget != "added":
-            raise ShardError(
-                f"{where}: {name}: up to {share:.3g} of the lens in substructure leaves no lens; "
-                "it should stay below 1"
-            )
-
-
-def _check_halos(preset: Preset, where: str) -> None:
-    """Refuse halos whose number is not said, or said twice, or whose profile is not whole."""
-    sphere, fraction = preset.sphere, preset.fraction
-    if (sphere.count is None) == (fraction is None):
-        raise ShardError(
-            f"{where}: fraction and sphere.count both say how many halos there are: one of them "
-            "should be null, and the other not"
-        )
-    _check_profile(sphere, where)
-    if fraction is None:
-        return
-    radius = getattr(sphere.place, "radius", None)
-    if not isinstance(radius, PowerLaw) or (radius.exponent, radius.low) != (1.0, 0.0):
-        raise ShardError(
-            f"{where}: sphere.place: halos drawn by a fraction of the mass lie uniformly in a "
-            "circle: {place: Polar, radius: {law: PowerLaw, exponent: 1, low: 0, high: ...}}"
-        )
-    if not isinstance(sphere.mass, PowerLaw) or sphere.mass.low <= 0:
-        raise ShardError(
-            f"{where}: sphere.mass: halos drawn by a fraction of the mass have the masses of a "
-            "PowerLaw with a low above 0"
-        )
-    low, high = fraction.range
-    if 0 <= low <= high < 1 and most_halos(preset) > _MOST_HALOS:
-        raise ShardError(
-            f"{where}: fraction: up to {high:g} of the mass in halos would be up to "
-            f"{most_halos(preset)} of them, expected {_MOST_HALOS} at most; raise sphere.mass.low"
-        )
-
-
-def _check_profile(sphere: Halos, where: str) -> None:
-    """Refuse numbers of truncated NFW halos where there are none, and none where there are."""
-    if sphere.profile == "tnfw" and sphere.truncation is None:
-        raise ShardError(
-            f"{where}: sphere.truncation: profile tnfw needs r_t / r_s, a number such as 6; "
-            "got null"
-        )
-    for name, (least, most) in _OF_TNFW.items():
-        value = getattr(sphere, name)
-        if sphere.profile == "tnfw" and value is not None and not least <= value <= most:
-            raise ShardError(
-                f"{where}: sphere.{name}: should be within {least:g} to {most:g}, got {value:g}"
-            )
-    given = [name for name in _OF_TNFW if getattr(sphere, name) is not None]
-    if given and sphere.profile != "tnfw":
-        values = " and ".join(f"sphere.{name} = {getattr(sphere, name):g}" for name in given)
-        nulls = ", ".join(f"sphere.{name}=null" for name in given)
-        raise ShardError(
-            f"{where}: {values}: profile {sphere.profile} has no such number, only tnfw has; "
-            f"set it to null: {nulls}"
-        )
-
-
-def _check_blur(preset: Preset, size: int, where: str) -> None:
-    kernel = getattr(preset.camera, "kernel_size", None)
-    if kernel and (kernel % 2 == 0 or kernel > size):
-        raise ShardError(
-            f"{where}: camera.kernel_size: {kernel} should be odd, and fit {size} pixels"
-        )
-    reach = preset.camera.psf_sigma * _PSF_REACH
-    if not 0 < reach <= size * preset.pixel_scale / 2:
-        raise ShardError(
-            f"{where}: camera.psf_sigma: {preset.camera.psf_sigma:g} arcsec does not fit a frame "
-            f"of {size} pixels of {preset.pixel_scale:g} arcsec"
-        )
 
 
 def _dotted(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -199,122 +53,103 @@ def _dotted(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", value
 
 
-def _positive_numbers(preset: Preset) -> Iterator[tuple[str, float]]:
-    """Fields that are single numbers, not distributions."""
-    camera = preset.camera
-    yield "lens.mass", preset.lens.mass
-    yield "source.intensity", preset.source.intensity
-    yield "pixel_scale", preset.pixel_scale
-    yield "camera.psf_sigma", camera.psf_sigma
-    if isinstance(camera, PhotonCamera):
-        yield "camera.sky", camera.sky
-    else:
-        yield "camera.peak", camera.peak
-        yield "camera.counts_per_sky_sd", camera.counts_per_sky_sd
-
-
-def _bounded(preset: Preset) -> Iterator[tuple[str, Distribution, float, float]]:
-    """Distributions, and the least and the greatest value that they may give."""
-    tiny = 1e-6
-    yield "lens.q", preset.lens.q, 0.05, 1.0
-    yield "lens.shear", preset.lens.shear, 0.0, 1.0 - tiny
-    yield "source.q", preset.source.q, 0.01, 1.0
-    yield "source.n", preset.source.n, 0.37, 10.0
-    yield "source.radius", preset.source.radius, tiny, math.inf
-    if preset.sphere.count is not None:
-        yield "sphere.count", preset.sphere.count, 1.0, 10_000.0
-    yield "sphere.mass", preset.sphere.mass, 0.0, math.inf
-    yield "vort.mass", preset.vort.mass, 0.0, math.inf
-    yield "vort.length", preset.vort.length, tiny, math.inf
-    yield from _bounded_tides(preset.lens, tiny)
-    if preset.lens.theta_e is not None:
-        yield "lens.theta_e", preset.lens.theta_e, tiny, math.inf
-    if preset.fraction is not None:
-        yield "fraction", preset.fraction, 0.0, 1.0
-    if not isinstance(preset.camera, PhotonCamera):
-        most = 2**15 / preset.camera.counts_per_sky_sd  # 16 bits, and room for the noise
-        yield "camera.snr", preset.camera.snr, tiny, most
-        yield "camera.exposure", preset.camera.exposure, tiny, math.inf
-
-
-def _bounded_tides(lens: Lens, tiny: float) -> Iterator[tuple[str, Distribution, float, float]]:
-    """As `_bounded`: with all shears, the line of sight leaves an image the right way round."""
-    most = 1.0 - tiny - lens.shear.range[1]
-    if lens.los_shear is not None:
-        yield "lens.los_shear", lens.los_shear, 0.0, most
-        most -= lens.los_shear.range[1]
-    kappa = lens.los_convergence
-    if isinstance(kappa, Normal):
-        reach = _MOST_SDS * kappa.sd
-        kappa = Uniform(kappa.mean - reach, kappa.mean + reach)
-    if kappa is not None:
-        yield "lens.los_convergence", kappa, -1.0, most
-
-
-def _replaced(part: Any, path: list[str], value: Any, where: str) -> Any:
-    """A dataclass with one field, which may lie deeper, read from `value`."""
+def _replaced(part: Any, hint: Any, path: list[str], value: Any, where: str) -> Any:
+    """A part of a preset with one field, which may lie deeper, read from `value`."""
+    if not path:
+        return _read(hint, value, part, where)
     name, *rest = path
-    hints = get_type_hints(type(part))
+    if isinstance(part, Mapping):
+        hints = dict.fromkeys(part, get_args(hint)[1])
+    else:
+        hints = get_type_hints(type(part))
     allowed = sorted(set(hints) - _FIXED)
     if name not in allowed:
         raise ShardError(f"{where}: no such field; {nearest(name, allowed)}")
-    old = getattr(part, name)
-    if rest:
-        if not dataclasses.is_dataclass(old):
-            raise ShardError(f"{where}: {name} is a value, not a part of the preset")
-        new = _replaced(old, rest, value, where)
-    else:
-        new = _read(hints[name], value, where)
-    return dataclasses.replace(part, **{name: new})
+    old = part[name] if isinstance(part, Mapping) else getattr(part, name)
+    if rest and not (dataclasses.is_dataclass(old) or isinstance(old, Mapping)):
+        raise ShardError(f"{where}: {name} is a value, not a part of the preset")
+    new = _replaced(old, hints[name], rest, value, where)
+    if isinstance(part, Mapping):
+        return {**part, name: new}
+    try:
+        return dataclasses.replace(part, **{name: new})
+    except ValueError as error:
+        raise ShardError(f"{where}: {error}") from error
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
-    """Read a value as the type of a field."""
+def _read(hint: Any, value: Any, old: Any, where: str) -> Any:
+    """Read a value as the type of a field; `old` is what the field held."""
+    if get_origin(hint) is dict:
+        return dict.fromkeys(old, _read(get_args(hint)[1], value, None, where))
+    if get_origin(hint) is tuple:
+        return _read_list(get_args(hint), value, where)
     kinds = set(get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
     if value is None and type(None) in kinds:
         return None
     if Fixed in kinds:
-        return _read_distribution(value, where)
+        return _read_law(hint, value, where)
     if Polar in kinds:
         return _read_position(value, where)
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
         raise ShardError(f"{where}: got {value!r}; {nearest(str(value), get_args(hint))}")
+    return _read_single(kinds, value, where)
+
+
+def _read_single(kinds: set[Any], value: Any, where: str) -> float | int | str:
+    """Read a number or a word."""
     if float in kinds and _is_number(value) and math.isfinite(value):
         return float(value)
     if int in kinds and _is_number(value) and value == int(value) and value > 0:
         return int(value)
+    if str in kinds and isinstance(value, str):
+        return value
     expected = "a whole number above 0" if int in kinds else "one of its fields"
+    expected = "a word" if str in kinds else expected
     expected = "a number" if float in kinds else expected
     raise ShardError(f"{where}: expected {expected}, got {value!r}")
+
+
+def _read_list(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """Read a list, of as many values as its type says; a single word is a list of it."""
+    if isinstance(value, str):
+        value = [value]
+    if kinds[-1] is Ellipsis and isinstance(value, list | tuple):
+        kinds = kinds[:1] * len(value)
+    if not isinstance(value, list | tuple) or len(value) != len(kinds) or not value:
+        many = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
+        raise ShardError(f"{where}: expected {many}, got {value!r}")
+    return tuple(_read(kind, item, None, where) for kind, item in zip(kinds, value, strict=True))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _read_distribution(value: Any, where: str) -> Distribution:
+def _read_law(hint: Any, value: Any, where: str) -> Any:
+    """Read one of the distributions that a type allows."""
+    laws = {kind.__name__: kind for kind in get_args(hint) if kind is not type(None)}
     if _is_number(value) and math.isfinite(value):
         return Fixed(float(value))
     if isinstance(value, list | tuple) and len(value) == 2:
         return _create(Uniform, {"low": value[0], "high": value[1]}, where)
-    if isinstance(value, Mapping) and value.get("law") in _DISTRIBUTIONS:
+    if isinstance(value, Mapping) and value.get("law") in laws:
         fields = {name: item for name, item in value.items() if name != "law"}
-        return _create(_DISTRIBUTIONS[value["law"]], fields, where)
+        return _create(laws[value["law"]], fields, where)
     raise ShardError(
         f"{where}: expected a number, [low, high] or {{law: ..., ...}} with one of "
-        f"{', '.join(_DISTRIBUTIONS)}; got {value!r}"
+        f"{', '.join(laws)}; got {value!r}"
     )
 
 
 def _read_position(value: Any, where: str) -> Position:
     if isinstance(value, Mapping) and value.get("place") in _POSITIONS:
-        fields = {n: _read_distribution(v, where) for n, v in value.items() if n != "place"}
         kind = _POSITIONS[value["place"]]
-        names = {field.name for field in dataclasses.fields(kind)}
-        if set(fields) <= names and (kind is Polar or set(fields) == names) and fields:
-            return kind(**fields)
+        hints = get_type_hints(kind)
+        given = {name: item for name, item in value.items() if name != "place"}
+        if given and set(given) <= set(hints) and (kind is Polar or set(given) == set(hints)):
+            return kind(**{n: _read_law(hints[n], v, where) for n, v in given.items()})
     raise ShardError(
         f"{where}: expected {{place: Polar, radius: ...}} or {{place: Cartesian, x: ..., "
         f"y: ...}}; got {value!r}"
@@ -322,12 +157,20 @@ def _read_position(value: Any, where: str) -> Position:
 
 
 def _create(kind: Any, fields: Mapping[str, Any], where: str) -> Any:
+    """A distribution of its parameters: numbers, or the distribution that it cuts off."""
     names = [field.name for field in dataclasses.fields(kind)]
-    if sorted(fields) != sorted(names) or not all(map(_is_number, fields.values())):
+    hints = get_type_hints(kind)
+    inner = {name for name in names if Fixed in get_args(hints[name])}
+    numbers = [value for name, value in fields.items() if name not in inner]
+    if sorted(fields) != sorted(names) or not all(map(_is_number, numbers)):
         raise ShardError(
             f"{where}: {kind.__name__} takes numbers for {', '.join(names)}; got {dict(fields)}"
         )
+    read = {
+        name: _read_law(hints[name], value, where) if name in inner else value
+        for name, value in fields.items()
+    }
     try:
-        return kind(**fields)
+        return kind(**read)
     except ValueError as error:
         raise ShardError(f"{where}: {kind.__name__}: {error}") from error

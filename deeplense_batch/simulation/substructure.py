@@ -29,8 +29,9 @@ from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import as_json
 from deeplense_batch.simulation.halos import most_halos
-from deeplense_batch.simulation.overrides import cautions, check_preset, with_overrides
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.pipeline import made_ahead
+from deeplense_batch.simulation.preset_checks import cautions, check_preset
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe, with_room

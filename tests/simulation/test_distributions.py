@@ -11,13 +11,16 @@ from scipy import stats
 from deeplense_batch.simulation.distributions import (
     Cartesian,
     Fixed,
+    LogNormal,
     LogUniform,
     Normal,
+    NumberCounts,
     Poisson,
     Polar,
     PowerLaw,
     Rayleigh,
     Uniform,
+    Within,
     as_json,
     draw_one,
     rounded,
@@ -137,3 +140,18 @@ def test_a_new_field_is_left_out_of_what_was_made_without_it():
     halos = as_json(PRESETS["varied"].sphere)
     assert set(halos) == {"count", "mass", "place", "unit", "profile"}
     assert as_json(PRESETS["physical"].sphere)["truncation"] == 6.0
+
+
+def test_number_counts_grow_with_their_slope():
+    drawn = NumberCounts(0.3, 22.0, 26.0).draw(np.random.default_rng(1), 100_000)
+    assert drawn.min() >= 22 and drawn.max() <= 26
+    found = [(drawn < limit).mean() for limit in (23, 24, 25)]
+    whole = 10 ** (0.3 * 4) - 1
+    expected = [(10 ** (0.3 * m) - 1) / whole for m in (1, 2, 3)]
+    assert found == pytest.approx(expected, abs=5e-3)
+
+
+def test_bounds_and_medians():
+    drawn = Within(LogNormal(1.0, 0.5), 0.5, 2.0).draw(np.random.default_rng(2), 20_000)
+    assert drawn.min() >= 0.5 and drawn.max() <= 2
+    assert np.median(drawn) == pytest.approx(1, abs=0.02)

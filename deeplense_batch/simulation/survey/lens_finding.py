@@ -1,17 +1,25 @@
-"""The lens-finding set: one lens among many galaxies that are none, in three bands (`survey`)."""
+"""The lens-finding set: one lens among many galaxies that are none, in one survey's bands."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 
+from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch, check_images
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.overrides import with_overrides
+from deeplense_batch.simulation.survey.checks import check_survey
+from deeplense_batch.simulation.survey.presets import SURVEYS
+from deeplense_batch.simulation.survey.psf import digest_of_psfs
 from deeplense_batch.simulation.survey.scenes import make
-from deeplense_batch.simulation.survey.settings import CLASSES, PIXEL_SCALE, SHAPE, described
+from deeplense_batch.simulation.survey.settings import CLASSES, Survey
 
 __all__ = ["COUNTS", "LensFinding", "class_counts"]
 
@@ -26,18 +34,63 @@ COUNTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class LensFinding:
-    """A set in the proportions of the public one: a lens in 17 to train on, in 100 to test."""
+    """A set in the proportions of the public one: a lens in 17 to train on, in 100 to test.
+
+    Arguments:
+        preset: Name of the survey, of `SURVEYS`.
+        set_: Values by dotted field of the survey, in place of its own.
+        size: Pixels along a side of an image, by default the survey's.
+
+    Raises:
+        ShardError: There is no such survey or field, or no image can be made of them.
+    """
+
+    preset: str = "hsc"
+    set_: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    size: int | None = None
 
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     folders: ClassVar[str] = "{split}_{name}"
-    shape: ClassVar[tuple[int, int, int]] = SHAPE
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    pixel_scale: ClassVar[float] = PIXEL_SCALE
     batch: ClassVar[int] = 4
-    about: ClassVar[str] = "lens_finding, bands g, r, i"
     known_faults: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.preset not in SURVEYS:
+            raise ShardError(
+                f"simulate: preset: got '{self.preset}'; {nearest(self.preset, SURVEYS)}"
+            )
+        check_survey(self.survey)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The survey with its overrides."""
+        survey = with_overrides(SURVEYS[self.preset], self.set_)
+        return survey if self.size is None else dataclasses.replace(survey, size=self.size)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image."""
+        return self.survey.shape
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return self.survey.bands
+
+    @property
+    def pixel_scale(self) -> float:
+        """Width of a pixel, arcsec."""
+        return self.survey.pixel_scale
+
+    @property
+    def about(self) -> str:
+        """What the images come from, in a few words."""
+        survey = "" if self.preset == "hsc" else f", survey {self.preset}"
+        changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
+        return f"lens_finding{survey}, bands {', '.join(self.bands)}{changes}"
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in ``train`` and ``test``.
@@ -50,12 +103,17 @@ class LensFinding:
 
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
-        return {"laws": described()}
+        psf = self.survey.camera.psf
+        digest = {} if psf is None else {"psf_digest": digest_of_psfs(psf, len(self.bands))}
+        return {"laws": self.survey.described()} | digest
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
         number = self.splits.index(split)
-        made = [make(i % len(CLASSES), np.random.default_rng([seed, number, i])) for i in indices]
+        made = [
+            make(i % len(CLASSES), np.random.default_rng([seed, number, i]), self.survey)
+            for i in indices
+        ]
         truth = {name: np.stack([truth[name] for _, truth in made]) for name in made[0][1]}
         return GeneratedBatch(
             images=np.stack([image for image, _ in made]),

@@ -1,4 +1,4 @@
-"""Noise of a coadd: correlated from pixel to pixel, and as deep as the survey says.
+"""Atmosphere and noise of a coadd: correlated from pixel to pixel, as deep as the survey says.
 
 Coadds are resampled exposures, so that neighbours share noise: white noise is smoothed along both
 axes by (a, 1, a), which correlates neighbours by r = 2 a / (1 + 2 a^2), and scaled back to its
@@ -10,6 +10,9 @@ stars, and its quoted depths are of stars. The noise of F is that of the sky, wi
 
     sd(F) = sky_sd |K P| / sum(P^2)         K: the smoothing above
 
+Where the survey quotes its depth for a circle instead, the noise is that of the sum over the
+circle, and what a point of 5 sigma in PSF flux would be follows from it.
+
 A filter that also heeds the correlation would gain 1 % at most, so F is as good as optimal.
 
 References:
@@ -19,52 +22,143 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.simulation.survey.objects import counts_of
-from deeplense_batch.simulation.survey.psf import pixels_of, point_spectrum
-from deeplense_batch.simulation.survey.settings import PIXEL_SCALE
+from deeplense_batch.simulation.distributions import draw_one, rounded
+from deeplense_batch.simulation.survey.psf import (
+    binned,
+    measured_psfs,
+    pixels_of,
+    point_spectrum,
+    psf_spectrum,
+    shape_of_kernel,
+    spectrum_of_kernel,
+)
+from deeplense_batch.simulation.survey.settings import Survey
 
-__all__ = ["SIGMAS", "noise", "sky_sd", "star"]
+__all__ = ["SIGMAS", "Conditions", "draw_conditions", "noise", "sky_sd", "star"]
 
 SIGMAS = 5.0  # of a point as bright as the depth
 
 
-def star(psf: Tensor, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Conditions:
+    """Atmosphere and sky of one image, (B,) float64 unless it says otherwise."""
+
+    fwhm: NDArray[np.float64]
+    shape: NDArray[np.float64]  # (B, 3): beta q phi of each band; beta is 0 for a measured kernel
+    psf: Tensor  # its transform, as in `render`
+    depth: NDArray[np.float64]  # magnitude of a point of 5 sigma in PSF flux
+    correlation: float
+    sky_sd: NDArray[np.float64]
+    electrons: NDArray[np.float64]  # in a count
+
+
+def draw_conditions(survey: Survey, random: np.random.Generator) -> Conditions:
+    """Draw atmosphere and sky of one image."""
+    settings = survey.camera
+    fwhm, shape, psf = _draw_psf(survey, random)
+    depth = np.array([draw_one(settings.depth[band], random) for band in survey.bands])
+    correlation = draw_one(settings.correlation, random)
+    sky = rounded(sky_sd(depth, psf, correlation, survey))
+    if (settings.sigmas, settings.aperture) != (SIGMAS, None):
+        depth = survey.magnitudes(SIGMAS * sky * _noise_of_flux(psf, correlation, survey))
+    electrons = _electrons(survey, sky)
+    return Conditions(fwhm, shape, psf, depth, correlation, sky, electrons)
+
+
+def _draw_psf(
+    survey: Survey, random: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Tensor]:
+    """FWHM, (B,), shape, (B, 3), and transform of the point spread functions of an image."""
+    settings, bands = survey.camera, len(survey.bands)
+    if settings.psf is not None:
+        kernels = measured_psfs(settings.psf, bands)
+        kernel = kernels[int(random.integers(len(kernels)))]
+        fwhm, q, phi = shape_of_kernel(kernel, survey.fine_scale)
+        psf = spectrum_of_kernel(kernel, survey.padded * survey.oversampling)
+        return fwhm, np.stack([np.zeros(bands), q, phi], 1), psf
+    fwhm = np.array([draw_one(settings.fwhm[band], random) for band in survey.bands])
+    beta = settings.beta.draw(random, bands)
+    q = 1 - settings.flattening.draw(random, bands)
+    phi = survey.angle.draw(random, bands)
+    named = {"fwhm": fwhm, "beta": beta, "q": q, "phi": phi}
+    moffats = {name: torch.from_numpy(values) for name, values in named.items()}
+    psf = psf_spectrum(survey.padded * survey.oversampling, survey.fine_scale, **moffats)
+    return fwhm, np.stack([beta, q, phi], 1), psf
+
+
+def star(psf: Tensor, survey: Survey, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
     """A point of flux one in pixels, (bands, P, P) float64.
 
     Arguments:
-        psf: Transform of the point spread functions, (bands, P, P // 2 + 1) complex128.
+        psf: Transform of the point spread functions, (bands, F, F // 2 + 1) complex128.
+        survey: Whose pixels they are.
         x, y: Where it lies, from the middle of the frame, arcsec.
     """
-    return pixels_of(psf * point_spectrum(x, y, psf.shape[-2], PIXEL_SCALE)).numpy()
+    point = point_spectrum(x, y, psf.shape[-2], survey.fine_scale)
+    return binned(pixels_of(psf * point), survey.oversampling).numpy()
 
 
-def sky_sd(depth: NDArray[np.float64], psf: Tensor, correlation: float) -> NDArray[np.float64]:
-    """Noise of the sky in a pixel that makes a point of that depth one of 5 sigma.
+def sky_sd(
+    depth: NDArray[np.float64], psf: Tensor, correlation: float, survey: Survey
+) -> NDArray[np.float64]:
+    """Noise of the sky in a pixel that is as deep as `depth` says.
 
     Arguments:
-        depth: Magnitudes, (bands,).
+        depth: Magnitudes, (bands,), of which the counts are ``camera.sigmas`` times the noise of
+            PSF flux, or of that within ``camera.aperture``.
         psf: As in `star`.
         correlation: Of the noise of neighbours, in [0, 0.5].
+        survey: Whose depth it is.
 
     Returns:
         Standard deviations, (bands,), counts.
     """
-    point = star(psf)
+    camera = survey.camera
+    if camera.aperture is None:
+        of_flux = _noise_of_flux(psf, correlation, survey)
+    else:
+        circle = _circle(camera.aperture / survey.pixel_scale)
+        of_flux = np.sqrt((_correlated(circle[None], correlation) ** 2).sum((1, 2)))
+    return survey.counts(depth) / (camera.sigmas * of_flux)
+
+
+def _noise_of_flux(psf: Tensor, correlation: float, survey: Survey) -> NDArray[np.float64]:
+    """Sd of the PSF flux of a star over that of the sky in a pixel, (bands,)."""
+    point = star(psf, survey)
     smoothed = _correlated(np.pad(point, ((0, 0), (1, 1), (1, 1))), correlation)
-    of_flux = np.sqrt((smoothed**2).sum((1, 2))) / (point**2).sum((1, 2))
-    return counts_of(depth) / (SIGMAS * of_flux)
+    return np.sqrt((smoothed**2).sum((1, 2))) / (point**2).sum((1, 2))
+
+
+def _circle(diameter: float) -> NDArray[np.float64]:
+    """Share of each pixel that lies within a circle of that many pixels, and two rows of none."""
+    fine, size = 10, math.ceil(diameter) + 4
+    axis = (np.arange(size * fine) + 0.5) / fine - size / 2
+    inside = np.hypot(axis[:, None], axis[None, :]) < diameter / 2
+    return inside.reshape(size, fine, size, fine).mean((1, 3))
+
+
+def _electrons(survey: Survey, sky: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Electrons in a count: as said, or such that the noise of the sky is that of its photons."""
+    camera = survey.camera
+    if camera.electrons is not None:
+        return np.full(len(sky), camera.electrons)
+    assert camera.sky is not None
+    brightness = np.array([camera.sky[band] for band in survey.bands])
+    return survey.counts(brightness) * survey.pixel_scale**2 / sky**2
 
 
 def noise(
     counts: NDArray[np.float64],
     sky: NDArray[np.float64],
     correlation: float,
-    electrons: float,
+    electrons: NDArray[np.float64] | float,
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Draw noise of the sky and of the photons of the objects.
@@ -73,7 +167,7 @@ def noise(
         counts: Of the objects, (bands, H, W).
         sky: Standard deviation of the sky in a pixel, (bands,), counts.
         correlation: As in `sky_sd`.
-        electrons: In a count.
+        electrons: In a count, of all bands or (bands,).
         random: Where it is drawn from.
 
     Returns:
@@ -81,7 +175,7 @@ def noise(
     """
     bands, height, width = counts.shape
     white = random.standard_normal((bands, height + 2, width + 2))
-    photons = np.maximum(counts, 0) / electrons
+    photons = np.maximum(counts, 0) / np.reshape(electrons, (-1, 1, 1))
     return np.sqrt(sky[:, None, None] ** 2 + photons) * _correlated(white, correlation)
 
 

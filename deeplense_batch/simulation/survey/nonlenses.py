@@ -8,14 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from deeplense_batch.simulation.distributions import draw_one
-from deeplense_batch.simulation.survey.galaxies import (
+from deeplense_batch.lensing.galaxies import (
     edge_on,
     exponential,
     ring,
     spiral_arms,
     tail,
 )
+from deeplense_batch.simulation.distributions import draw_one
+from deeplense_batch.simulation.survey.colours import in_bands
 from deeplense_batch.simulation.survey.objects import (
     Light,
     Position,
@@ -23,7 +24,6 @@ from deeplense_batch.simulation.survey.objects import (
     around,
     blue_magnitudes,
     coloured,
-    counts_of,
     light_of,
     red_magnitudes,
     sersic_light,
@@ -41,7 +41,7 @@ def draw_nonlens(
     """Draw an object that is no lens.
 
     Arguments:
-        kind: One of `FRACTIONS`.
+        kind: One of the survey's `fractions`.
         survey: All settings.
         red: The elliptical of this image: the object itself, its nucleus, or the galaxy whose
             brightness it has.
@@ -55,17 +55,18 @@ def _spiral(
     survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
     settings = survey.spiral
-    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
+    i = red.i + draw_one(survey.brightness_scatter, random)
     length, q = draw_one(settings.length, random), draw_one(settings.cos_inclination, random)
     phi, bulge, contrast = (
         draw_one(survey.angle, random),
         draw_one(settings.bulge, random),
         draw_one(settings.contrast, random),
     )
-    old = counts_of(red.magnitudes - red.magnitudes[2] + i)
-    disc = counts_of(coloured(i, settings.colours, random)) * (1 - bulge)
+    old = survey.counts(red.magnitudes - red.i + i)
+    disc = survey.counts(coloured(survey, i, settings.colours, random)) * (1 - bulge)
     bluer = draw_one(settings.arms_bluer, random)
-    young = disc * 10 ** (0.4 * np.array([1.5 * bluer, 0.5 * bluer, 0.0]))
+    brighter = in_bands(survey.bands, (1.5 * bluer, 0.5 * bluer, 0.0), (bluer, 0, 0, 0, 0))
+    young = disc * 10 ** (0.4 * brighter)
     smooth = partial(exponential, centre=centre, length=length, q=q, phi=phi)
     wound = partial(
         spiral_arms,
@@ -98,8 +99,8 @@ def _neighbours(
     settings = survey.mimics
     lights = [light_of(survey, red, centre)]
     for _ in range(whole_number(settings.neighbours, random)):
-        flux = counts_of(
-            blue_magnitudes(draw_one(settings.neighbour_g, random), settings.blue, random)
+        flux = survey.counts(
+            blue_magnitudes(survey, draw_one(settings.neighbour_g, random), settings.blue, random)
         )
         lights.append(
             sersic_light(
@@ -125,8 +126,8 @@ def _merger(
     other = around(centre, draw_one(settings.merger_distance, random), survey, random)
     lights.append(_companion(survey, red, other, fainter, random))
     for _ in range(whole_number(settings.merger_tails, random)):
-        i = red.magnitudes[2] - 2.5 * math.log10(draw_one(settings.tail_share, random))
-        flux = counts_of(coloured(i, settings.tail_colours, random))
+        i = red.i - 2.5 * math.log10(draw_one(settings.tail_share, random))
+        flux = survey.counts(coloured(survey, i, settings.tail_colours, random))
         shape = partial(
             tail,
             centre=centre,
@@ -144,7 +145,9 @@ def _ring(
 ) -> list[Light]:
     settings = survey.mimics
     radius = draw_one(settings.ring_radius, random)
-    flux = counts_of(blue_magnitudes(draw_one(settings.ring_g, random), settings.blue, random))
+    flux = survey.counts(
+        blue_magnitudes(survey, draw_one(settings.ring_g, random), settings.blue, random)
+    )
     shape = partial(
         ring,
         centre=centre,
@@ -160,15 +163,15 @@ def _edge_on(
     survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
     settings = survey.mimics
-    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
+    i = red.i + draw_one(survey.brightness_scatter, random)
     bulge, length, phi = (
         draw_one(settings.edge_on_bulge, random),
         draw_one(settings.edge_on_length, random),
         draw_one(survey.angle, random),
     )
-    disc = counts_of(coloured(i, settings.edge_on_colours, random)) * (1 - bulge)
+    disc = survey.counts(coloured(survey, i, settings.edge_on_colours, random)) * (1 - bulge)
     height = length * draw_one(settings.edge_on_height, random)
-    old = counts_of(red.magnitudes - red.magnitudes[2] + i) * bulge
+    old = survey.counts(red.magnitudes - red.i + i) * bulge
     return [
         sersic_light(survey, centre, old, radius=0.4 * length, n=2.0, q=0.7, phi=phi),
         Light(
@@ -199,9 +202,9 @@ def _elliptical(
 def _star(
     survey: Survey, red: RedGalaxy, centre: Position, random: np.random.Generator
 ) -> list[Light]:
-    i = red.magnitudes[2] + draw_one(survey.brightness_scatter, random)
-    magnitudes = star_magnitudes(i, draw_one(survey.mimics.star_g_i, random))
-    return [Light(centre, counts_of(magnitudes), None)]
+    i = red.i + draw_one(survey.brightness_scatter, random)
+    magnitudes = star_magnitudes(survey, i, draw_one(survey.mimics.star_g_i, random))
+    return [Light(centre, survey.counts(magnitudes), None)]
 
 
 _KINDS: Mapping[str, Callable[[Survey, RedGalaxy, Position, np.random.Generator], list[Light]]] = {
@@ -221,11 +224,11 @@ def _companion(
 ) -> Light:
     """A smaller elliptical at the redshift of another."""
     settings = survey.galaxy
-    i = red.magnitudes[2] + fainter
+    i = red.i + fainter
     return sersic_light(
         survey,
         centre,
-        counts_of(red_magnitudes(survey, red.z, i, random)),
+        survey.counts(red_magnitudes(survey, red.z, i, random)),
         radius=red.radius * 10 ** (-0.25 * fainter),  # R_e ~ L^0.6
         n=draw_one(settings.n, random),
         q=draw_one(settings.q, random),

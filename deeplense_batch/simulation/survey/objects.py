@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
+from deeplense_batch.lensing.galaxies import clump, soft_sersic
 from deeplense_batch.simulation.distributions import draw_one
-from deeplense_batch.simulation.survey.galaxies import clump, soft_sersic
-from deeplense_batch.simulation.survey.settings import (
-    PIXEL_SCALE,
-    SHAPE,
-    ZERO_POINT,
-    Colours,
-    Survey,
+from deeplense_batch.simulation.survey.colours import (
+    beyond_of_galaxy,
+    beyond_of_red,
+    beyond_of_star,
+    in_bands,
 )
+from deeplense_batch.simulation.survey.settings import Colours, Survey
 
 __all__ = [
     "Light",
@@ -36,12 +36,10 @@ __all__ = [
     "around",
     "blue_magnitudes",
     "coloured",
-    "counts_of",
     "draw_field",
     "draw_red_galaxy",
     "draw_source",
     "light_of",
-    "magnitudes_of",
     "red_magnitudes",
     "sersic_light",
     "star_magnitudes",
@@ -49,7 +47,7 @@ __all__ = [
 ]
 
 Position = tuple[float, float]
-Magnitudes = NDArray[np.float64]  # (3,), in the order of the bands
+Magnitudes = NDArray[np.float64]  # (B,), in the order of the bands
 
 _FAR = math.inf
 
@@ -59,7 +57,7 @@ class Light:
     """One part of an object; its shape is computed within `reach` of its centre."""
 
     centre: Position
-    flux: NDArray[np.float64]  # (3,) counts
+    flux: NDArray[np.float64]  # (B,) counts
     shape: Callable[[Tensor, Tensor], Tensor] | None  # None for a point
     reach: float = _FAR  # arcsec
 
@@ -76,6 +74,7 @@ class RedGalaxy:
     n: float
     q: float
     phi: float
+    i: float  # its magnitude in i, whatever the bands of the images
     magnitudes: Magnitudes
 
 
@@ -110,16 +109,6 @@ class SourceGalaxy:
         return light
 
 
-def counts_of(magnitudes: Magnitudes) -> NDArray[np.float64]:
-    """Counts of magnitudes."""
-    return 10 ** (-0.4 * (magnitudes - ZERO_POINT))
-
-
-def magnitudes_of(counts: NDArray[np.float64]) -> Magnitudes:
-    """Magnitudes of counts above zero."""
-    return ZERO_POINT - 2.5 * np.log10(counts)
-
-
 def draw_red_galaxy(survey: Survey, random: np.random.Generator) -> RedGalaxy:
     """Draw the elliptical that both classes share, whatever happens in its image."""
     settings = survey.galaxy
@@ -145,6 +134,7 @@ def draw_red_galaxy(survey: Survey, random: np.random.Generator) -> RedGalaxy:
         n=draw_one(settings.n, random),
         q=draw_one(settings.q, random),
         phi=draw_one(settings.phi, random),
+        i=i,
         magnitudes=red_magnitudes(survey, z, i, random),
     )
 
@@ -158,7 +148,7 @@ def draw_source(survey: Survey, theta_e: float, random: np.random.Generator) -> 
         random: The stream of the image.
     """
     settings = survey.source
-    magnitudes = blue_magnitudes(draw_one(settings.g, random), settings.colours, random)
+    magnitudes = blue_magnitudes(survey, draw_one(settings.g, random), settings.colours, random)
     centre = around(
         (0.0, 0.0), settings.disc * theta_e * math.sqrt(random.random()), survey, random
     )
@@ -183,7 +173,7 @@ def light_of(survey: Survey, galaxy: RedGalaxy, centre: Position) -> Light:
     return sersic_light(
         survey,
         centre,
-        counts_of(galaxy.magnitudes),
+        survey.counts(galaxy.magnitudes),
         radius=galaxy.radius,
         n=galaxy.n,
         q=galaxy.q,
@@ -194,19 +184,18 @@ def light_of(survey: Survey, galaxy: RedGalaxy, centre: Position) -> Light:
 def draw_field(survey: Survey, random: np.random.Generator) -> list[Light]:
     """Draw the unrelated objects in and around a frame."""
     settings = survey.field
-    half = SHAPE[-1] / 2 * PIXEL_SCALE
-    side = half + settings.margin
+    side = survey.half + settings.margin
     lights = []
     for _ in range(random.poisson(settings.density * (2 * side) ** 2)):
         centre = random.uniform(-side, side), random.uniform(-side, side)
         i, star = draw_one(settings.i, random), random.random() < settings.stars
         if star:
-            flux = counts_of(star_magnitudes(i, draw_one(settings.star_g_i, random)))
+            flux = survey.counts(star_magnitudes(survey, i, draw_one(settings.star_g_i, random)))
             # A point beyond the margin of the frame would come back in on its other side.
-            if max(map(abs, centre)) < half + survey.margin * PIXEL_SCALE:
+            if max(map(abs, centre)) < survey.half + survey.margin * survey.pixel_scale:
                 lights.append(Light(centre, flux, None))
             continue
-        flux = counts_of(coloured(i, settings.colours, random))
+        flux = survey.counts(coloured(survey, i, settings.colours, random))
         scale = 10 ** (settings.radius_per_magnitude * (i - 22))
         lights.append(
             sersic_light(
@@ -241,30 +230,38 @@ def sersic_light(
 
 
 def red_magnitudes(survey: Survey, z: float, i: float, random: np.random.Generator) -> Magnitudes:
+    """Magnitudes of an old galaxy by that in i."""
     settings = survey.galaxy.colours
     g_r, r_i = (
         float(np.interp(z, settings.z, colour)) + draw_one(settings.scatter, random)
         for colour in (settings.g_r, settings.r_i)
     )
-    return np.array([i + r_i + g_r, i + r_i, i])
+    return in_bands(survey.bands, (i + r_i + g_r, i + r_i, i), beyond_of_red(z))
 
 
-def coloured(i: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
-    """Magnitudes by that in the last band."""
+def coloured(
+    survey: Survey, i: float, colours: Colours, random: np.random.Generator
+) -> Magnitudes:
+    """Magnitudes by that in i."""
     g_r, r_i = draw_one(colours.g_r, random), draw_one(colours.r_i, random)
-    return np.array([i + r_i + g_r, i + r_i, i])
+    gri = i + r_i + g_r, i + r_i, i
+    return in_bands(survey.bands, gri, beyond_of_galaxy(g_r, r_i))
 
 
-def blue_magnitudes(g: float, colours: Colours, random: np.random.Generator) -> Magnitudes:
-    """Magnitudes by that in the first band."""
+def blue_magnitudes(
+    survey: Survey, g: float, colours: Colours, random: np.random.Generator
+) -> Magnitudes:
+    """Magnitudes by that in g."""
     g_r, r_i = draw_one(colours.g_r, random), draw_one(colours.r_i, random)
-    return np.array([g, g - g_r, g - g_r - r_i])
+    gri = g, g - g_r, g - g_r - r_i
+    return in_bands(survey.bands, gri, beyond_of_galaxy(g_r, r_i))
 
 
-def star_magnitudes(i: float, g_i: float) -> Magnitudes:
+def star_magnitudes(survey: Survey, i: float, g_i: float) -> Magnitudes:
     """Stars lie on a line in colours: g - r grows to 1.45, then only r - i does."""
     g_r = min(0.72 * g_i, 1.45)
-    return np.array([i + g_i, i + g_i - g_r, i])
+    gri = i + g_i, i + g_i - g_r, i
+    return in_bands(survey.bands, gri, beyond_of_star(g_i, g_i - g_r))
 
 
 def whole_number(bounds: tuple[int, int], random: np.random.Generator) -> int:

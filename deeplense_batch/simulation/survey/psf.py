@@ -1,4 +1,4 @@
-"""Blur by a Moffat point spread function, and pixels, in the Fourier plane.
+"""Blur by a point spread function, and pixels, in the Fourier plane.
 
 A Moffat is no product of a profile along x and one along y, so the matrix of `camera` cannot hold
 it. The frame is a torus here: leave a margin around what is kept. With u, v along its axes,
@@ -15,23 +15,38 @@ frequency that pixels can hold; a star does not go through the fine grid at all.
 0.168 arcsec the cut is wrong by less than 4e-4 of the peak of a star at a FWHM of 0.6 arcsec, by
 2e-3 at 0.48 and by 6e-3 at 0.40.
 
+A measured kernel is light in pixels already. It is divided by the transform of a pixel, so that
+both kinds are used alike.
+
 References:
     Moffat 1969, A&A 3, 455; Trujillo et al. 2001, MNRAS 328, 977 (elliptical).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.shards import ShardError
+
 __all__ = [
+    "binned",
+    "digest_of_psfs",
+    "measured_psfs",
     "moffat",
     "pixels_of",
     "point_spectrum",
     "psf_spectrum",
+    "shape_of_kernel",
     "sky_spectrum",
+    "spectrum_of_kernel",
 ]
 
 
@@ -74,6 +89,106 @@ def psf_spectrum(
     return torch.fft.rfft2(kernel / kernel.sum((1, 2), keepdim=True))
 
 
+@lru_cache(maxsize=4)
+def measured_psfs(path: str, bands: int) -> tuple[NDArray[np.float64], ...]:
+    """Measured kernels, each (bands, K, K) float64 of total one, in the order of their files.
+
+    Arguments:
+        path: FITS file, or folder of files whose names end in ``.fits`` or ``.fits.gz``. The first
+            image in a file is one kernel, (K, K), for all bands, or (bands, K, K), one for each.
+        bands: Their number.
+
+    Raises:
+        ShardError: There is no such file, or a kernel is not square, odd, finite and above zero in
+            total, or not one for each band.
+    """
+    place = Path(path).expanduser()
+    files = (
+        [place] if place.is_file() else sorted([*place.glob("*.fits"), *place.glob("*.fits.gz")])
+    )
+    if not files:
+        raise ShardError(f"simulate: camera.psf: {path}: no FITS file there")
+    return tuple(_kernel(file, bands) for file in files)
+
+
+def _kernel(file: Path, bands: int) -> NDArray[np.float64]:
+    try:
+        from astropy.io import fits
+
+        with fits.open(file) as units:
+            data = next((unit.data for unit in units if getattr(unit, "is_image", False)
+                         and unit.data is not None), None)  # fmt: skip
+    except ImportError as error:
+        raise ShardError(
+            "simulate: camera.psf: FITS files need astropy: pip install astropy"
+        ) from error
+    except OSError as error:
+        raise ShardError(f"simulate: camera.psf: {file}: {error}") from error
+    if data is None or data.ndim not in (2, 3) or data.shape[0 if data.ndim == 3 else -1] == 0:
+        raise ShardError(f"simulate: camera.psf: {file}: no image of two or three axes")
+    kernel = np.asarray(data, np.float64)
+    kernel = np.broadcast_to(kernel, (bands, *kernel.shape)) if kernel.ndim == 2 else kernel
+    size = kernel.shape[-1]
+    if kernel.shape != (bands, size, size) or size % 2 == 0:
+        raise ShardError(
+            f"simulate: camera.psf: {file}: {' x '.join(map(str, data.shape))}; expected K x K, "
+            f"or {bands} x K x K for {bands} bands, with an odd K"
+        )
+    total = kernel.sum((1, 2), keepdims=True)
+    if not np.isfinite(kernel).all() or (total <= 0).any():
+        raise ShardError(
+            f"simulate: camera.psf: {file}: its light should be finite, and above 0 in total"
+        )
+    return kernel / total
+
+
+def digest_of_psfs(path: str, bands: int) -> str:
+    """What tells two sets of measured kernels apart."""
+    found = hashlib.sha256()
+    for kernel in measured_psfs(path, bands):
+        found.update(kernel.tobytes())
+    return found.hexdigest()[:16]
+
+
+def spectrum_of_kernel(kernel: NDArray[np.float64], size: int) -> Tensor:
+    """Transform of measured kernels on a torus, as `psf_spectrum` gives it.
+
+    Arguments:
+        kernel: Light in pixels, (B, K, K), its middle that of the kernel; K is at most `size`.
+        size: Pixels along a side of the torus.
+    """
+    bands, side, _ = kernel.shape
+    torus = np.zeros((bands, size, size))
+    torus[:, :side, :side] = kernel
+    torus = np.roll(torus, (-(side // 2), -(side // 2)), (1, 2))
+    pixel = torch.sinc(torch.fft.fftfreq(size, dtype=torch.float64))
+    along = torch.sinc(torch.fft.rfftfreq(size, dtype=torch.float64))
+    return torch.fft.rfft2(torch.from_numpy(torus)) / (pixel[:, None] * along)
+
+
+def shape_of_kernel(
+    kernel: NDArray[np.float64], pixel_scale: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """FWHM (arcsec), axis ratio and direction (rad) of measured kernels, (B,) each.
+
+    The width is that of the circle whose area is above half of the peak, the shape that of the
+    second moments there.
+    """
+    axis = np.arange(kernel.shape[-1]) - kernel.shape[-1] // 2
+    x, y = axis[None, None, :], axis[None, :, None]
+    core = np.where(kernel > kernel.max((1, 2), keepdims=True) / 2, kernel, 0)
+    light = core.sum((1, 2))
+    at_x, at_y = ((core * v).sum((1, 2)) / light for v in (x, y))
+    xx, yy, xy = (
+        (core * a * b).sum((1, 2)) / light - p * q
+        for a, b, p, q in ((x, x, at_x, at_x), (y, y, at_y, at_y), (x, y, at_x, at_y))
+    )
+    spread, mean = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2 + 1 / 12
+    q = np.sqrt((mean - spread) / (mean + spread))
+    fwhm = 2 * np.sqrt((core > 0).sum((1, 2)) / math.pi) * pixel_scale
+    return fwhm, q, np.arctan2(2 * xy, xx - yy) / 2
+
+
 def sky_spectrum(sky: Tensor, supersampling: int, pixel_scale: float) -> Tensor:
     """Transform of a finely sampled sky, integrated over pixels.
 
@@ -87,17 +202,18 @@ def sky_spectrum(sky: Tensor, supersampling: int, pixel_scale: float) -> Tensor:
     """
     fine = sky.shape[-1]
     size = fine // supersampling
-    assert fine == size * supersampling and size % 2 == 0
+    assert fine == size * supersampling
     whole = torch.fft.rfft2(sky)[..., : size // 2 + 1]
     half = size // 2
-    kept = torch.cat([whole[..., :half, :], whole[..., fine - half :, :]], -2)
+    kept = torch.cat([whole[..., : size - half, :], whole[..., fine - half :, :]], -2)
     # Samples are of a smooth sky, so that integration is a product here; pixel i starts with
     # sample i supersampling, and its middle is half the others further on.
     frequency = torch.fft.fftfreq(size, dtype=sky.dtype)
     turns = math.pi * (1 - 1 / supersampling) * frequency
     rows = torch.polar(torch.sinc(frequency), turns)
     columns = rows[: half + 1].clone()
-    columns[half] = rows[half].conj()  # the real transform counts its last frequency upwards
+    if size % 2 == 0:
+        columns[half] = rows[half].conj()  # the real transform counts its last frequency upwards
     return kept * (rows[:, None] * columns) * (pixel_scale / supersampling) ** 2
 
 
@@ -126,6 +242,14 @@ def pixels_of(spectrum: Tensor) -> Tensor:
     """Back from the Fourier plane: (..., size, size // 2 + 1) complex to (..., size, size)."""
     size = spectrum.shape[-2]
     return torch.fft.irfft2(spectrum, s=(size, size))
+
+
+def binned(pixels: Tensor, by: int) -> Tensor:
+    """Sum squares of ``by`` x ``by`` pixels: (..., H, W) to (..., H / by, W / by)."""
+    if by == 1:
+        return pixels
+    height, width = pixels.shape[-2:]
+    return pixels.unflatten(-1, (width // by, by)).unflatten(-3, (height // by, by)).sum((-3, -1))
 
 
 def _scale(fwhm: Tensor, beta: Tensor) -> Tensor:

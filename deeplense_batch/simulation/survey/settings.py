@@ -1,47 +1,24 @@
-"""What is simulated for lens finding, as data: lenses among other objects in a wide survey.
+"""What a simulated survey is made of: its camera, its populations of objects, its images.
 
-Cutouts of 64 x 64 pixels in three bands, as from the coadds of Hyper Suprime-Cam's Wide layer, in
-the form and the proportions of the public set of DeepLense (Test II), which is made of real
-images. This one replaces it where it is not at hand: scores on the two are not comparable.
-
-Magnitudes are AB, angles on the sky arcsec, directions rad counted from x towards y, colours and
-bands in the order of `BANDS`. That order, blue first, is also the one in which the public files
-read as red galaxies under the best seeing in the last band.
-
-Depth is the survey's. Seeing, and redshift, dispersion, brightness and size of the ellipticals,
-are such that lenses agree with the few real ones in width and in the peak over the noise of each
-band, in colour, and in how much light there is around them. The other objects are guesses: the
-real non-lenses are mostly fainter and smaller, but then brightness alone would tell the class.
-
-References:
-    Aihara et al. 2019, PASJ 71, 114, and 2022, PASJ 74, 247 (the survey); Faber and Jackson 1976,
-    ApJ 204, 668 (brightness and dispersion of ellipticals).
+Magnitudes are AB, angles on the sky arcsec, directions rad counted from x towards y. What is a
+law of each band is a mapping by the band's name, and may name more bands than the images have.
+`presets` holds the values.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from deeplense_batch.simulation.distributions import Normal, Uniform, as_json
-from deeplense_batch.simulation.survey.distributions import (
-    AnyDistribution,
-    LogNormal,
-    NumberCounts,
-    Within,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.simulation.distributions import AnyDistribution, as_json
 
 __all__ = [
-    "BANDS",
     "CLASSES",
-    "FRACTIONS",
     "KINDS",
-    "PIXEL_SCALE",
-    "SHAPE",
-    "SURVEY",
-    "ZERO_POINT",
     "Camera",
     "Colours",
     "Field",
@@ -53,59 +30,58 @@ __all__ = [
     "Spiral",
     "Survey",
     "Visible",
-    "described",
 ]
 
 CLASSES = ("nonlenses", "lenses")  # the order in which the public folders are read
-BANDS = ("g", "r", "i")
-SHAPE = (3, 64, 64)
-PIXEL_SCALE = 0.168
-ZERO_POINT = 27.0  # magnitude of one count
-
-# What a non-lens is.
-FRACTIONS: Mapping[str, float] = MappingProxyType(
-    {
-        "elliptical": 0.35,
-        "spiral": 0.25,
-        "neighbours": 0.12,  # a red galaxy and blue ones around it
-        "merger": 0.08,
-        "ring": 0.06,
-        "edge_on": 0.06,
-        "group": 0.05,
-        "star": 0.03,
-    }
-)
 
 # The number of a kind in the truth of an image.
-KINDS = ("lens", *FRACTIONS)
+KINDS = (
+    "lens",
+    "elliptical",
+    "spiral",
+    "neighbours",
+    "merger",
+    "ring",
+    "edge_on",
+    "group",
+    "star",
+)
 
-_TURN = 2 * math.pi
+# Of fields that sets made before them lack: left out of their description at the default.
+NEW = {"new": True}
+
+_OF_BANDS = ("fwhm", "depth", "sky")  # fields of a camera that are mappings by band
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Atmosphere, detector and coadd; one distribution a band where there are three.
+    """Atmosphere or telescope, detector and coadd.
 
-    The sky's sd follows in each image from its depth and its own seeing (`noise`). Before the
-    exposures were resampled that noise would be the photons of a sky of 21.7, 20.6 and 19.9
-    magnitudes per arcsec^2, at three thousand electrons a count. The images are sharper than the
-    survey's median, 0.77, 0.76 and 0.58, in r and i: stars in the real cutouts are 0.40 to 0.54
-    wide in i, with pixels, and the lenses are as sharp as those.
+    The sky's sd follows in each image from its depth and its own seeing (`noise`).
     """
 
-    fwhm: tuple[AnyDistribution, ...]
+    fwhm: dict[str, AnyDistribution]
     beta: AnyDistribution
     flattening: AnyDistribution  # 1 - q of the point spread function
-    depth: tuple[AnyDistribution, ...]  # magnitude of a point of 5 sigma
+    depth: dict[str, AnyDistribution]  # magnitude of `sigmas` times the noise
     # Of the noise of a pixel with that of the next one: coadds are resampled exposures.
     correlation: AnyDistribution
-    electrons: float  # in a count
+    electrons: float | None  # in a count; None: as many as make the noise that of `sky`
     jitter: AnyDistribution  # of the object from the centre, pixels, along each axis
+    sky: dict[str, float] | None = field(default=None, metadata=NEW)  # magnitudes per arcsec^2
+    sigmas: float = field(default=5.0, metadata=NEW)
+    # Diameter of the circle whose noise `depth` is of, arcsec; None: of PSF flux.
+    aperture: float | None = field(default=None, metadata=NEW)
+    # FITS file of measured kernels, or folder of such files, in place of Moffats (`psf`).
+    psf: str | None = field(default=None, metadata=NEW)
 
 
 @dataclass(frozen=True)
 class RedSequence:
-    """Colours of old galaxies by redshift, between the given ones in a straight line."""
+    """Colours of old galaxies by redshift, between the given ones in a straight line.
+
+    Those beyond g, r and i are in `colours`.
+    """
 
     z: tuple[float, ...]
     g_r: tuple[float, ...]
@@ -168,13 +144,15 @@ class Source:
 class Visible:
     """How visible the source of a lens must be; a fainter one is drawn again."""
 
-    snr: float  # of the lensed source in g, in the pixels where it is above one sd
+    snr: float  # of the lensed source in one band, in the pixels where it is above one sd
     magnification: float
-    contrast: float  # brightest pixel of the lensed source over the sd of the sky, in g
-    # Of the light in g, where it is largest among the pixels of that contrast: who labelled the
-    # real images by eye did not see what drowns in the galaxy in front.
+    contrast: float  # brightest pixel of the lensed source over the sd of the sky, in that band
+    # Of the light in that band, where it is largest among the pixels of that contrast: who
+    # labelled the real images by eye did not see what drowns in the galaxy in front.
     share: float
     tries: int
+    # The band; None is g where the images have it, otherwise their first one.
+    band: str | None = field(default=None, metadata=NEW)
 
 
 @dataclass(frozen=True)
@@ -241,10 +219,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Survey:
-    """All settings of the set."""
+    """All settings of a set."""
 
     name: str
     version: int  # goes up with every change that changes an image
+    bands: tuple[str, ...]  # of the images, in their order
+    pixel_scale: float
+    zero_point: float  # magnitude of one count
+    fractions: dict[str, float]  # what a non-lens is
     camera: Camera
     galaxy: Galaxy
     lens: Lens
@@ -260,135 +242,56 @@ class Survey:
     core: float  # of a cusp, arcsec: its flux is held by samples to 1%
     core_above: float  # Sersic index from which samples need that
     margin: int  # pixels around the frame, cut off after the blur
-    supersampling: int
+    supersampling: int  # samples of the sky along a side of a pixel of the blur
+    size: int = dataclasses.field(default=64, metadata=NEW)  # pixels along a side of an image
+    # Pixels of the blur along a side of a pixel of the image, for a point spread function that
+    # the pixels of the image would undersample.
+    oversampling: int = dataclasses.field(default=1, metadata=NEW)
+    # public: each band by itself from 0 to 1, as in the public set. flux: counts over the sky.
+    form: Literal["public", "flux"] = dataclasses.field(default="public", metadata=NEW)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W of an image."""
+        return len(self.bands), self.size, self.size
 
-_BLUE = Colours(Normal(0.2, 0.2), Normal(0.1, 0.15))
+    @property
+    def padded(self) -> int:
+        """Pixels along a side of an image with the margin on both sides."""
+        return self.size + 2 * self.margin
 
-SURVEY = Survey(
-    name="hsc_wide",
-    version=3,
-    camera=Camera(
-        fwhm=(
-            LogNormal(0.77, 0.08),
-            LogNormal(0.68, 0.08),
-            LogNormal(0.48, 0.10),
-        ),
-        beta=Uniform(3.0, 4.8),
-        flattening=Uniform(0.0, 0.05),
-        depth=(Normal(26.6, 0.05), Normal(26.2, 0.05), Normal(26.2, 0.05)),
-        correlation=Uniform(0.0, 0.3),
-        electrons=3000.0,
-        jitter=Uniform(-0.5, 0.5),
-    ),
-    galaxy=Galaxy(
-        z=Within(Normal(0.62, 0.13), 0.2, 0.9),
-        behind=Uniform(0.3, 2.0),
-        sigma_v=Within(Normal(300.0, 40.0), 170.0, 380.0),
-        theta_e=(0.6, 2.5),
-        n=Within(Normal(4.5, 0.7), 2.0, 6.0),
-        radius=LogNormal(1.15, 0.15 * math.log(10)),
-        q=Uniform(0.55, 0.98),
-        phi=Uniform(0.0, math.pi),
-        colours=RedSequence(
-            z=(0.2, 0.4, 0.6, 0.8),
-            g_r=(1.2, 1.65, 1.75, 1.8),
-            r_i=(0.45, 0.65, 0.95, 1.2),
-            scatter=Normal(0.0, 0.07),
-        ),
-        m_i=-22.6,
-        m_i_per_dex=-10.0,
-        m_i_per_z=0.6,
-    ),
-    lens=Lens(
-        q=Normal(0.0, 0.05),
-        phi=Normal(0.0, math.radians(10)),
-        q_bounds=(0.5, 0.99),
-        shear=Normal(0.0, 0.03),
-    ),
-    source=Source(
-        g=NumberCounts(0.3, 22.0, 26.0),
-        colours=_BLUE,
-        radius=Uniform(0.08, 0.5),
-        n=Uniform(0.5, 2.0),
-        q=Uniform(0.4, 1.0),
-        disc=0.8,
-        most_clumps=4,
-        clump_sigma=Uniform(0.04, 0.10),
-        clump_share=Uniform(0.03, 0.12),
-    ),
-    visible=Visible(
-        snr=20.0,
-        magnification=3.0,
-        contrast=2.0,
-        share=0.5,
-        tries=400,
-    ),
-    spiral=Spiral(
-        bulge=Uniform(0.05, 0.45),
-        bulge_radius=Uniform(0.15, 0.35),
-        length=LogNormal(0.75, 0.3),
-        arms=(2, 4),
-        pitch=Uniform(math.radians(10), math.radians(35)),
-        colours=Colours(Normal(0.75, 0.2), Normal(0.35, 0.1)),
-        contrast=Uniform(0.2, 0.8),
-        arms_bluer=Uniform(0.1, 0.4),
-        cos_inclination=Uniform(0.2, 1.0),
-    ),
-    mimics=Mimics(
-        neighbours=(1, 3),
-        blue=_BLUE,
-        neighbour_g=NumberCounts(0.3, 21.5, 24.5),
-        neighbour_distance=Uniform(1.0, 4.0),
-        neighbour_radius=Uniform(0.15, 0.45),
-        merger_fainter=Uniform(0.0, 1.2),
-        merger_distance=Uniform(0.8, 2.6),
-        merger_tails=(1, 2),
-        tail_colours=Colours(Normal(0.7, 0.3), Normal(0.35, 0.15)),
-        tail_share=Uniform(0.03, 0.15),
-        tail_radius=Uniform(1.2, 3.0),
-        tail_width=Uniform(0.12, 0.35),
-        tail_opening=Uniform(0.3, 0.9),
-        ring_g=NumberCounts(0.3, 20.5, 23.0),
-        ring_radius=Uniform(0.8, 2.5),
-        ring_width=Uniform(0.12, 0.3),
-        ring_cosine=Uniform(0.35, 1.0),
-        edge_on_colours=Colours(Normal(0.9, 0.2), Normal(0.42, 0.1)),
-        edge_on_length=LogNormal(0.9, 0.3),
-        edge_on_height=Uniform(0.12, 0.25),
-        edge_on_bulge=Uniform(0.05, 0.35),
-        group=(2, 4),
-        group_fainter=Uniform(0.3, 2.5),
-        group_distance=Uniform(1.5, 5.0),
-        star_g_i=Uniform(0.2, 2.6),
-    ),
-    field=Field(
-        density=0.033,
-        margin=2.0,
-        i=NumberCounts(0.33, 19.0, 26.0),
-        stars=0.12,
-        star_g_i=Uniform(0.4, 2.8),
-        colours=Colours(Normal(0.65, 0.35), Normal(0.35, 0.25)),
-        radius_at_22=LogNormal(0.42, 0.35),
-        radius_per_magnitude=-0.1,
-        n=Uniform(0.7, 2.5),
-        q=Uniform(0.3, 1.0),
-    ),
-    angle=Uniform(0.0, _TURN),
-    brightness_scatter=Normal(0.0, 0.4),
-    core=0.01,
-    core_above=2.5,
-    margin=12,
-    supersampling=3,
-)
+    @property
+    def fine_scale(self) -> float:
+        """Width of a pixel of the blur, arcsec."""
+        return self.pixel_scale / self.oversampling
 
+    @property
+    def half(self) -> float:
+        """Half of the side of an image, arcsec."""
+        return self.size / 2 * self.pixel_scale
 
-def described() -> dict[str, object]:
-    """All of this file that an image depends on, as JSON."""
-    return {
-        "bands": list(BANDS),
-        "pixel_scale": PIXEL_SCALE,
-        "zero_point": ZERO_POINT,
-        "fractions": dict(FRACTIONS),
-        "laws": as_json(SURVEY),
-    }
+    @property
+    def seen_in(self) -> int:
+        """Number of the band in which arcs have to be visible."""
+        usual = "g" if "g" in self.bands else self.bands[0]
+        return self.bands.index(self.visible.band or usual)
+
+    def counts(self, magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Counts of magnitudes."""
+        return 10 ** (-0.4 * (magnitudes - self.zero_point))
+
+    def magnitudes(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Magnitudes of counts above zero."""
+        return self.zero_point - 2.5 * np.log10(counts)
+
+    def described(self) -> dict[str, Any]:
+        """All that an image depends on, as JSON; laws of the bands in the order of the bands."""
+        laws = as_json(self)
+        apart = {
+            name: laws.pop(name) for name in ("bands", "pixel_scale", "zero_point", "fractions")
+        }
+        camera = laws["camera"]
+        for name in _OF_BANDS:
+            if camera.get(name) is not None:
+                camera[name] = [camera[name][band] for band in self.bands]
+        return apart | {"laws": laws}

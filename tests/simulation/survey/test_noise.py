@@ -10,11 +10,12 @@ import pytest
 import torch
 from made_survey import NONLENS, SIZE, blur, counts, stream, survey_with
 
+from deeplense_batch.simulation.survey.arcs import render
 from deeplense_batch.simulation.survey.noise import SIGMAS, noise, sky_sd, star
-from deeplense_batch.simulation.survey.objects import Light, counts_of
+from deeplense_batch.simulation.survey.objects import Light
+from deeplense_batch.simulation.survey.presets import HSC
 from deeplense_batch.simulation.survey.psf import psf_spectrum
-from deeplense_batch.simulation.survey.scenes import make, render
-from deeplense_batch.simulation.survey.settings import PIXEL_SCALE
+from deeplense_batch.simulation.survey.scenes import make
 
 _EDGE = 12  # pixels of a stamp around a star, and the margin of the survey
 
@@ -28,11 +29,11 @@ def psf_flux(image: np.ndarray, stamps: np.ndarray, row: int, column: int) -> np
 def empty_sky(i: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Counts of an image without an object in it, and its truth."""
     dark = dataclasses.replace(
-        survey_with("field", density=0.0), galaxy=survey_with("galaxy", m_i=5.0).galaxy
+        survey_with("field", density=0.0),
+        fractions={"elliptical": 1.0},
+        galaxy=survey_with("galaxy", m_i=5.0).galaxy,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"elliptical": 1.0})
-        image, truth = make(NONLENS, stream(21, i), dark)
+    image, truth = make(NONLENS, stream(21, i), dark)
     return counts(image, truth), truth
 
 
@@ -44,13 +45,13 @@ def measured() -> np.ndarray:
         sky, truth = empty_sky(i)
         beta, q, phi = (torch.from_numpy(v) for v in truth["psf"].T)
         fwhm = torch.from_numpy(truth["seeing"])
-        psf = psf_spectrum(SIZE, PIXEL_SCALE, fwhm=fwhm, beta=beta, q=q, phi=phi)
+        psf = psf_spectrum(SIZE, HSC.pixel_scale, fwhm=fwhm, beta=beta, q=q, phi=phi)
         middle = SIZE // 2
         cut = slice(middle - _EDGE, middle + _EDGE)
-        stamps = star(psf)[:, cut, cut]
-        light = Light((0.0, 0.0), counts_of(truth["depth"]), None)
-        injected = render([light], psf).numpy()[:, cut, cut]
-        expected = counts_of(truth["depth"]) / SIGMAS
+        stamps = star(psf, HSC)[:, cut, cut]
+        light = Light((0.0, 0.0), HSC.counts(truth["depth"]), None)
+        injected = render([light], psf, HSC).numpy()[:, cut, cut]
+        expected = HSC.counts(truth["depth"]) / SIGMAS
         for row in range(_EDGE, 64 - _EDGE + 1, 10):
             for column in range(_EDGE, 64 - _EDGE + 1, 10):
                 image = sky.copy()
@@ -77,15 +78,15 @@ def test_depths_are_those_of_the_survey():
 def test_noise_of_psf_flux_without_correlation_is_that_of_a_sum():
     """1 / sqrt(sum(P^2)) for noise 1, which for a Moffat in small pixels is its noise area."""
     psf = blur(fwhm=1.4, beta=3.5, q=1.0, phi=0.0).to(torch.complex128)
-    (sd,) = sky_sd(np.array([26.0]), psf, 0.0)
+    (sd,) = sky_sd(np.array([26.0]), psf, 0.0, HSC)
     a = 1.4 / (2 * math.sqrt(2 ** (1 / 3.5) - 1))
-    area = math.pi * a**2 * (2 * 3.5 - 1) / (3.5 - 1) ** 2 / PIXEL_SCALE**2
-    assert counts_of(26.0) / SIGMAS / sd == pytest.approx(math.sqrt(area), rel=0.02)
+    area = math.pi * a**2 * (2 * 3.5 - 1) / (3.5 - 1) ** 2 / HSC.pixel_scale**2
+    assert HSC.counts(26.0) / SIGMAS / sd == pytest.approx(math.sqrt(area), rel=0.02)
 
 
 def test_correlated_noise_needs_a_quieter_sky_for_one_depth():
     psf, depth = blur().to(torch.complex128), np.array([26.0])
-    alone, together = (float(sky_sd(depth, psf, r)[0]) for r in (0.0, 0.3))
+    alone, together = (float(sky_sd(depth, psf, r, HSC)[0]) for r in (0.0, 0.3))
     # Over areas larger than the smoothing the variance grows by (1 + 2 a)^4 / (1 + 2 a^2)^2.
     a = 0.3 / (1 + math.sqrt(1 - 2 * 0.09))
     assert 0.85 < alone / together / ((1 + 2 * a) ** 2 / (1 + 2 * a * a)) < 1
@@ -110,5 +111,5 @@ def test_photons_add_to_the_variance():
 def test_seeing_of_the_survey_is_in_the_noise():
     """A wider star of the same depth needs a quieter sky."""
     depth = np.array([26.0])
-    sharp, wide = (sky_sd(depth, blur(w).to(torch.complex128), 0.1)[0] for w in (0.5, 1.0))
+    sharp, wide = (sky_sd(depth, blur(w).to(torch.complex128), 0.1, HSC)[0] for w in (0.5, 1.0))
     assert sharp / wide == pytest.approx(2.0, rel=0.2)

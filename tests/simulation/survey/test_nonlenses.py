@@ -11,8 +11,8 @@ from made_survey import stream, survey_with
 
 from deeplense_batch.simulation.distributions import Fixed
 from deeplense_batch.simulation.survey.nonlenses import draw_nonlens
-from deeplense_batch.simulation.survey.objects import counts_of, draw_red_galaxy
-from deeplense_batch.simulation.survey.settings import FRACTIONS, SURVEY
+from deeplense_batch.simulation.survey.objects import draw_red_galaxy
+from deeplense_batch.simulation.survey.presets import HSC
 
 CENTRE = (0.05, -0.03)
 LIGHTS = {  # of each kind: the fewest and the most
@@ -27,24 +27,24 @@ LIGHTS = {  # of each kind: the fewest and the most
 }
 
 
-def drawn(kind, number, survey=SURVEY):
+def drawn(kind, number, survey=HSC):
     """The red galaxy of an image and the lights of its object."""
     red = draw_red_galaxy(survey, stream(20, number))
     return red, draw_nonlens(kind, survey, red, CENTRE, stream(21, number))
 
 
-@pytest.mark.parametrize("kind", FRACTIONS)
+@pytest.mark.parametrize("kind", HSC.fractions)
 def test_a_kind_has_the_lights_that_its_settings_say(kind):
     counts = [len(drawn(kind, number)[1]) for number in range(40)]
     assert (min(counts), max(counts)) == LIGHTS[kind]
 
 
-@pytest.mark.parametrize("kind", sorted(set(FRACTIONS) - {"spiral", "edge_on", "star"}))
+@pytest.mark.parametrize("kind", sorted(set(HSC.fractions) - {"spiral", "edge_on", "star"}))
 def test_around_the_red_galaxy_everything_else_is_put(kind):
     for number in range(5):
         red, lights = drawn(kind, number)
         assert lights[0].centre == CENTRE
-        assert lights[0].flux == pytest.approx(counts_of(red.magnitudes), rel=1e-12)
+        assert lights[0].flux == pytest.approx(HSC.counts(red.magnitudes), rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["spiral", "edge_on", "star"])
@@ -54,7 +54,7 @@ def test_what_stands_for_the_red_galaxy_is_as_bright_as_it(kind):
     for number in range(10):
         red, lights = drawn(kind, number, even)
         total = sum(light.flux[2] for light in lights)
-        assert total == pytest.approx(counts_of(red.magnitudes[2]), rel=1e-12)
+        assert total == pytest.approx(HSC.counts(red.magnitudes[2]), rel=1e-12)
 
 
 def test_a_star_is_a_point():
@@ -81,7 +81,7 @@ def test_a_fainter_nucleus_is_smaller_and_as_red():
     settings = dataclasses.replace(
         survey_with("mimics", merger_fainter=Fixed(2.5)),
         galaxy=survey_with(
-            "galaxy", colours=dataclasses.replace(SURVEY.galaxy.colours, scatter=Fixed(0.0))
+            "galaxy", colours=dataclasses.replace(HSC.galaxy.colours, scatter=Fixed(0.0))
         ).galaxy,
     )
     red, lights = drawn("merger", 3, settings)

@@ -10,9 +10,9 @@ from made_arrays import numbers
 from made_survey import SIZE, blur
 
 from deeplense_batch.lensing.camera import fine_grid
-from deeplense_batch.simulation.survey.galaxies import clump
+from deeplense_batch.lensing.galaxies import clump
+from deeplense_batch.simulation.survey.presets import HSC
 from deeplense_batch.simulation.survey.psf import moffat, pixels_of, point_spectrum, sky_spectrum
-from deeplense_batch.simulation.survey.settings import PIXEL_SCALE
 
 
 class TestMoffat:
@@ -37,30 +37,30 @@ class TestMoffat:
 
     @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.31, -0.47), (-2.001, 3.3)])
     def test_flux_and_centroid_of_a_point(self, centre):
-        pixels = pixels_of(point_spectrum(*centre, SIZE, PIXEL_SCALE) * blur())[0].double()
-        x, y = fine_grid(SIZE, PIXEL_SCALE, 1)
+        pixels = pixels_of(point_spectrum(*centre, SIZE, HSC.pixel_scale) * blur())[0].double()
+        x, y = fine_grid(SIZE, HSC.pixel_scale, 1)
         assert float(pixels.sum()) == pytest.approx(1, abs=1e-5)
         # Light of the wings beyond one edge of the torus comes in at the other.
         near = torch.hypot(x[0] - centre[0], y[0] - centre[1]) < 2.0
         total = (pixels * near).sum()
         for axis, expected in zip((x[0], y[0]), centre, strict=True):
             centre = float(((axis - expected) * pixels * near).sum() / total)
-            assert abs(centre) < 0.02 * PIXEL_SCALE
+            assert abs(centre) < 0.02 * HSC.pixel_scale
 
     @pytest.mark.parametrize(("fwhm", "tolerance"), [(0.6, 1e-3), (0.48, 2e-3), (0.4, 7e-3)])
     def test_a_point_is_the_profile_integrated_over_pixels(self, fwhm, tolerance):
-        x, y = fine_grid(SIZE, PIXEL_SCALE, 9)
+        x, y = fine_grid(SIZE, HSC.pixel_scale, 9)
         fine = moffat(x - 0.31, y + 0.47, *numbers(fwhm, 3.5, 0.96, 1.0))[0]
-        expected = fine.view(SIZE, 9, SIZE, 9).mean((1, 3)) * PIXEL_SCALE**2
-        pixels = pixels_of(point_spectrum(0.31, -0.47, SIZE, PIXEL_SCALE) * blur(fwhm))[0]
+        expected = fine.view(SIZE, 9, SIZE, 9).mean((1, 3)) * HSC.pixel_scale**2
+        pixels = pixels_of(point_spectrum(0.31, -0.47, SIZE, HSC.pixel_scale) * blur(fwhm))[0]
         error = float((pixels - expected).abs().max() / expected.max())
         assert error < tolerance  # 3e-4, 1.4e-3, 5e-3
 
     def test_three_samples_a_pixel_are_enough(self):
         def seen(supersampling: int) -> torch.Tensor:
-            x, y = (v.float() for v in fine_grid(SIZE, PIXEL_SCALE, supersampling))
+            x, y = (v.float() for v in fine_grid(SIZE, HSC.pixel_scale, supersampling))
             sky = clump(x, y, centre=(0.31, -0.47), sigma=0.04)
-            return pixels_of(sky_spectrum(sky, supersampling, PIXEL_SCALE) * blur())[0]
+            return pixels_of(sky_spectrum(sky, supersampling, HSC.pixel_scale) * blur())[0]
 
         fine = seen(9)
         assert float((seen(3) - fine).abs().max() / fine.max()) < 1e-3  # 2e-4

@@ -21,18 +21,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from deeplense_batch.lensing.camera import fine_grid
+from deeplense_batch.lensing.galaxies import clump, soft_sersic
 from deeplense_batch.simulation.distributions import Fixed
-from deeplense_batch.simulation.survey.galaxies import clump, soft_sersic
-from deeplense_batch.simulation.survey.objects import Light, counts_of, draw_red_galaxy, light_of
-from deeplense_batch.simulation.survey.scenes import make, render
-from deeplense_batch.simulation.survey.settings import (
-    BANDS,
-    FRACTIONS,
-    KINDS,
-    PIXEL_SCALE,
-    SHAPE,
-    SURVEY,
-)
+from deeplense_batch.simulation.survey.arcs import render
+from deeplense_batch.simulation.survey.objects import Light, draw_red_galaxy, light_of
+from deeplense_batch.simulation.survey.presets import HSC
+from deeplense_batch.simulation.survey.scenes import make
+from deeplense_batch.simulation.survey.settings import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +35,7 @@ def sample() -> dict[int, tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Images and truth of each class."""
     found = {}
     for target, count in ((NONLENS, 600), (LENS, 200)):
-        made = [make(target, stream(3, target, i)) for i in range(count)]
+        made = [make(target, stream(3, target, i), HSC) for i in range(count)]
         truth = {name: np.stack([t[name] for _, t in made]) for name in made[0][1]}
         found[target] = np.stack([image for image, _ in made]), truth
     return found
@@ -51,14 +46,14 @@ class TestRender:
 
     def test_magnitudes_come_out_as_counts(self):
         magnitudes = np.array([22.0, 20.5, 19.5])
-        sky = render([Light((0.1, -0.2), counts_of(magnitudes), None)], self.psf)
+        sky = render([Light((0.1, -0.2), HSC.counts(magnitudes), None)], self.psf, HSC)
         expected = [100.0, 10 ** (0.4 * 6.5), 1000.0]
         assert sky.sum((1, 2)).tolist() == pytest.approx(expected, rel=1e-4)
 
     def test_flux_of_an_elliptical(self):
-        galaxy = dataclasses.replace(draw_red_galaxy(SURVEY, stream(1)), radius=0.3, n=3.0)
-        sky = render([light_of(SURVEY, galaxy, (0.02, 0.03))], self.psf)
-        ratio = sky.sum((1, 2)).numpy() / counts_of(galaxy.magnitudes)
+        galaxy = dataclasses.replace(draw_red_galaxy(HSC, stream(1)), radius=0.3, n=3.0)
+        sky = render([light_of(HSC, galaxy, (0.02, 0.03))], self.psf, HSC)
+        ratio = sky.sum((1, 2)).numpy() / HSC.counts(galaxy.magnitudes)
         assert np.abs(ratio - 1).max() < 0.015  # what samples make of the cusp
         assert np.ptp(ratio) < 1e-4
 
@@ -68,21 +63,23 @@ class TestRender:
         def shape(x, y):
             return soft_sersic(x, y, centre=centre, radius=0.2, n=1.0, q=0.5, phi=1.0, core=0.01)
 
-        whole, part = (render([Light(centre, flux, shape, r)], self.psf) for r in (math.inf, 2.8))
+        whole, part = (
+            render([Light(centre, flux, shape, r)], self.psf, HSC) for r in (math.inf, 2.8)
+        )
         assert float((whole - part).abs().max() / whole.max()) < 1e-4
 
     def test_nothing_comes_from_far_outside(self):
         def shape(x, y):
             return clump(x, y, centre=(30.0, 0.0), sigma=0.1)
 
-        sky = render([Light((30.0, 0.0), np.full(3, 1e6), shape, 1.0)], self.psf)
+        sky = render([Light((30.0, 0.0), np.full(3, 1e6), shape, 1.0)], self.psf, HSC)
         assert float(sky.abs().max()) == 0
 
 
 class TestImages:
     def test_form(self, sample):
         for images, truth in sample.values():
-            assert images.shape[1:] == SHAPE and images.dtype == np.float32
+            assert images.shape[1:] == HSC.shape and images.dtype == np.float32
             assert (images.min((2, 3)) == 0).all() and (images.max((2, 3)) == 1).all()
             assert all(v.dtype == np.float64 and np.isfinite(v).all() for v in truth.values())
 
@@ -96,7 +93,7 @@ class TestImages:
     @pytest.mark.parametrize("target", (NONLENS, LENS))
     def test_an_image_depends_on_its_stream_only(self, target, sample):
         for i in (17, 3):
-            image, truth = make(target, stream(3, target, i))
+            image, truth = make(target, stream(3, target, i), HSC)
             assert (image == sample[target][0][i]).all()
             assert all(
                 (truth[name] == values[i]).all() for name, values in sample[target][1].items()
@@ -106,26 +103,25 @@ class TestImages:
     def test_mixture(self, sample):
         found = np.bincount(sample[NONLENS][1]["kind"].astype(int), minlength=len(KINDS))
         assert found[0] == 0
-        expected = np.array(list(FRACTIONS.values())) * found.sum()
+        expected = np.array(list(HSC.fractions.values())) * found.sum()
         assert stats.chisquare(found[1:], expected).pvalue > 1e-3
         assert (sample[LENS][1]["kind"] == 0).all()
 
-    @pytest.mark.parametrize("kind", FRACTIONS)
-    def test_every_kind(self, kind, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {kind: 1.0})
+    @pytest.mark.parametrize("kind", HSC.fractions)
+    def test_every_kind(self, kind):
         for i in range(5):
-            image, truth = make(NONLENS, stream(8, i))
+            image, truth = make(NONLENS, stream(8, i), survey_with(fractions={kind: 1.0}))
             assert KINDS[int(truth["kind"])] == kind
             # It is there, in the middle.
             middle = counts(image, truth)[2, 24:40, 24:40]
             assert middle.sum() > 100 * truth["sky_sd"][2]
 
-    def test_a_star_has_its_magnitudes(self, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
+    def test_a_star_has_its_magnitudes(self):
+        alone = dataclasses.replace(survey_with("field", density=0.0), fractions={"star": 1.0})
         for i in range(10):
-            image, truth = make(NONLENS, stream(9, i), survey_with("field", density=0.0))
+            image, truth = make(NONLENS, stream(9, i), alone)
             near = counts(image, truth)[:, 14:50, 14:50].sum((1, 2))
-            expected = counts_of(truth["object_magnitudes"])
+            expected = HSC.counts(truth["object_magnitudes"])
             noise = 2 * 36 * truth["sky_sd"]  # correlated
             assert (np.abs(near - expected) < 0.01 * expected + 4 * noise).all()
 
@@ -133,16 +129,15 @@ class TestImages:
         for i in range(10):
             image, truth = make(LENS, stream(10, i), survey_with("field", density=0.0))
             flux = counts(image, truth).sum((1, 2))
-            expected = counts_of(truth["object_magnitudes"])
+            expected = HSC.counts(truth["object_magnitudes"])
             # The frame holds three quarters of the largest ellipticals.
             assert ((flux > 0.6 * expected - 10) & (flux < 1.02 * expected + 25)).all()
 
-    def test_noise_of_an_empty_sky(self, monkeypatch):
-        monkeypatch.setattr(
-            "deeplense_batch.simulation.survey.scenes.FRACTIONS", {"elliptical": 1.0}
-        )
+    def test_noise_of_an_empty_sky(self):
         dark = dataclasses.replace(
-            survey_with("field", density=0.0), galaxy=survey_with("galaxy", m_i=0.0).galaxy
+            survey_with("field", density=0.0),
+            fractions={"elliptical": 1.0},
+            galaxy=survey_with("galaxy", m_i=0.0).galaxy,
         )
         scaled, expected, measured = [], [], []
         for i in range(60):
@@ -157,14 +152,16 @@ class TestImages:
         assert np.abs(np.subtract(measured, expected)).max() < 5 / math.sqrt(3 * 4096)
         assert abs(np.mean(np.subtract(measured, expected))) < 0.005
 
-    def test_photons_of_the_object_add_noise(self, monkeypatch):
-        monkeypatch.setattr("deeplense_batch.simulation.survey.scenes.FRACTIONS", {"star": 1.0})
-        silent = tuple(Fixed(40.0) for _ in BANDS)
-        usual = tuple(Fixed(magnitude) for magnitude in (26.6, 26.2, 26.2))
+    def test_photons_of_the_object_add_noise(self):
+        silent = dict.fromkeys("gri", Fixed(40.0))
+        usual = dict(zip("gri", map(Fixed, (26.6, 26.2, 26.2)), strict=True))
         sky = survey_with("camera", electrons=1e12, depth=usual)
         both = survey_with("camera", electrons=3000.0, depth=usual)
         none = survey_with("camera", electrons=1e12, depth=silent)
-        made = [make(NONLENS, stream(12), given) for given in (sky, both, none)]
+        made = [
+            make(NONLENS, stream(12), dataclasses.replace(given, fractions={"star": 1.0}))
+            for given in (sky, both, none)
+        ]
         a, b, c = (counts(*one)[2] for one in made)
         sd = made[0][1]["sky_sd"][2]
         clear = np.abs(a - c) > sd  # counts are rounded to sd / 64
@@ -175,14 +172,14 @@ class TestImages:
 
 class TestLenses:
     def test_are_visible(self, sample):
-        truth, least = sample[LENS][1], SURVEY.visible
+        truth, least = sample[LENS][1], HSC.visible
         assert (truth["arc_snr"] > 20).all() and least.snr == 20
         assert (truth["magnification"] > 3).all() and least.magnification == 3
         assert (truth["arc_contrast"] > 2).all() and least.contrast == 2
         assert (truth["arc_share"] > least.share).all()
         assert ((truth["theta_e"] >= 0.6) & (truth["theta_e"] <= 2.5)).all()
         assert (truth["z_s"] > truth["z_l"] + 0.3 - 1e-9).all()
-        assert truth["tries"].max() < SURVEY.visible.tries / 4
+        assert truth["tries"].max() < HSC.visible.tries / 4
         from_lens = np.hypot(*truth["source"][:, :2].T)
         assert (from_lens <= 0.8 * truth["theta_e"]).all()
 
@@ -194,7 +191,7 @@ class TestLenses:
     def test_magnification_by_a_sphere(self):
         """Of a small source at beta: 2 theta_e / beta, both images together."""
         given = dataclasses.replace(
-            SURVEY,
+            HSC,
             galaxy=survey_with("galaxy", q=Fixed(1.0)).galaxy,
             lens=survey_with("lens", q=Fixed(0.0), q_bounds=(1.0, 1.0), shear=Fixed(0.0)).lens,
             source=survey_with(
@@ -226,7 +223,7 @@ class TestNoShortcut:
         shared = ("galaxy", "galaxy_magnitudes", "z_l", "sigma_v", "place", "seeing", "psf")
         shared += ("sky_sd", "noise_correlation", "neighbours")
         for i in range(10):
-            other, lens = (make(target, stream(14, i))[1] for target in (NONLENS, LENS))
+            other, lens = (make(target, stream(14, i), HSC)[1] for target in (NONLENS, LENS))
             assert all((other[name] == lens[name]).all() for name in shared)
 
     def test_light_and_colour_do_not_tell_the_class(self, sample, record_property):
@@ -268,7 +265,7 @@ class TestAgainstRealImages:
 
 def statistics(image: np.ndarray) -> list[float]:
     """Of each band, by its noise: log peak and log light within 1.5 arcsec; area of objects."""
-    x, y = fine_grid(64, PIXEL_SCALE, 1)
+    x, y = fine_grid(64, HSC.pixel_scale, 1)
     near = (torch.hypot(x, y)[0] < 1.5).numpy()
     found = []
     for band in image.astype(float):

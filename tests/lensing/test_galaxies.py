@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deeplense_batch.lensing.camera import fine_grid
-from deeplense_batch.simulation.survey.galaxies import (
+from deeplense_batch.lensing.galaxies import (
     clump,
     edge_on,
     exponential,
