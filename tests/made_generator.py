@@ -17,6 +17,7 @@ class Numbers:
     stored, dtype = COUNTS, np.dtype(np.float64)
     batch = 3
     pixel_scale = 0.05
+    bands = ()
     about = "numbers"
     known_faults = ()
 

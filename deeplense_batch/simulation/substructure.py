@@ -99,6 +99,11 @@ class Substructure:
         return with_overrides(PRESETS[self.preset], self.set_)
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """None: brightness in one filter, whichever it is."""
+        return ()
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """C, H, W of an image."""
         return 1, self.size, self.size

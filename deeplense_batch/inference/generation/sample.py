@@ -167,6 +167,11 @@ class _Sampler:
         return _BATCH[self.device.type]
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """None are known."""
+        return ()
+
+    @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec; NaN where unknown."""
         return self.trained.input_pixel_scale
