@@ -1,13 +1,13 @@
 """What a cutout shows of the galaxy in its middle: sky, place, shape and brightness.
 
-The shape is that of adaptive moments: the second moments of the light under an elliptical Gaussian
-that has, in the end, those moments itself. Light far out, where neighbours are, hardly counts.
+Centre and shape are those of the light under a round Gaussian weight twice as wide as the point
+spread function, so that neighbours hardly count. For light that is a Gaussian of covariance C, and
+a weight of covariance W, the moments M under the weight obey 1/M = 1/C + 1/W, and the centre is
+C/M times as far away as it seems; what is not Gaussian is taken to be one there. The covariance of
+the point spread function is taken off C.
 
 Positions are in pixels from the middle of the frame, x along columns and y along rows; directions
 in rad from x towards y. B is the number of bands.
-
-References:
-    Bernstein and Jarvis 2002, AJ 123, 583; Hirata and Seljak 2003, MNRAS 343, 459 (moments).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["CentralLight", "Sky", "central_light", "flux_within", "sky_of"]
 
 _BORDER = 16  # the border is a part of this of the frame wide
 _MAD = 1.482602218505602  # sd of a Gaussian over its median absolute deviation
-_ROUNDS = 60
-_REACH = 4.0  # sds of the weight
+_ROUNDS = 8
+_WEIGHT = 2.0  # sd of the weight over that of the point spread function
 _LEAST = 0.05  # of the variance of the point spread function, below which no shape is left
 
 Image = NDArray[np.float64]
@@ -75,7 +75,7 @@ def central_light(band: NDArray[np.float64], psf_sigma: float, search: float) ->
     near = np.where(np.hypot(x, y) <= search, smooth, -np.inf)
     row, column = np.unravel_index(int(near.argmax()), near.shape)
     start = float(x[0, column]), float(y[row, 0])
-    centre, covariance = _adaptive(band, start, psf_sigma, search)
+    centre, covariance = _weighted(band, start, psf_sigma)
     area = math.sqrt(max(float(np.linalg.det(covariance)), 0.0))
     q, phi = _shape(covariance - psf_sigma**2 * np.eye(2), _LEAST * psf_sigma**2)
     return CentralLight(centre, math.sqrt(area), q, phi, float(near[row, column]))
@@ -93,39 +93,35 @@ def flux_within(image: Image, centre: tuple[float, float], radius: float) -> NDA
     return image[:, np.hypot(x - centre[0], y - centre[1]) <= radius].sum(1)
 
 
-def _adaptive(
-    band: NDArray[np.float64], start: tuple[float, float], sigma: float, search: float
+def _weighted(
+    band: NDArray[np.float64], start: tuple[float, float], psf_sigma: float
 ) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    """Centre and covariance of the Gaussian that has the moments of the light under it."""
+    """Centre and covariance of the light around a place."""
     x, y = _axes(band.shape)
-    centre, covariance = np.array(start), sigma**2 * np.eye(2)
-    most = (min(band.shape) / 6) ** 2
+    sigma, least, most = _WEIGHT * psf_sigma, psf_sigma**2, (min(band.shape) / 4) ** 2
+    centre, covariance = np.array(start), least * np.eye(2)
     for _ in range(_ROUNDS):
         offset = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1]))
-        squared = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(covariance), offset)
-        weight = np.where(squared < _REACH**2, np.exp(-squared / 2), 0.0) * band
+        weight = band * np.exp((offset**2).sum(0) / (-2 * sigma**2))
         total = weight.sum()
         if total <= 0:
             break  # no light here: what was found last stays
         shift = (weight * offset).sum((1, 2)) / total
-        offset = offset - shift[:, None, None]
-        # A Gaussian under its own weight has half of its variance, and half of its offset.
-        found = 2 * np.einsum("yx,iyx,jyx->ij", weight, offset, offset) / total
-        limited = _limited(found, sigma**2, most)
-        moved = centre + 2 * shift
-        if np.hypot(*(moved - start)) > max(search, 2 * sigma):
-            break
-        done = np.abs(limited - covariance).max() < 1e-4 * limited[0, 0]
-        centre, covariance = moved, limited
-        if done:
-            break
+        apart = offset - shift[:, None, None]
+        moments = np.einsum("yx,iyx,jyx->ij", weight, apart, apart) / total
+        covariance = _without_weight(moments, sigma**2, least, most)
+        step = covariance @ np.linalg.pinv(moments) @ shift
+        centre = centre + step * min(1.0, psf_sigma / max(float(np.hypot(*step)), 1e-9))
     return (float(centre[0]), float(centre[1])), covariance
 
 
-def _limited(covariance: NDArray[np.float64], least: float, most: float) -> NDArray[np.float64]:
-    """The covariance with variances along its axes between two bounds."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.clip(values, least, most)) @ vectors.T
+def _without_weight(
+    moments: NDArray[np.float64], weight: float, least: float, most: float
+) -> NDArray[np.float64]:
+    """Covariance of the light from that under a weight; variances are between two bounds."""
+    values, vectors = np.linalg.eigh(moments)
+    inverse = 1 / np.maximum(values, 1e-9) - 1 / weight
+    return (vectors / np.clip(inverse, 1 / most, 1 / least)) @ vectors.T
 
 
 def _shape(covariance: NDArray[np.float64], least: float) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 The galaxy is the lens: the centre, axis ratio and direction of its mass are those of its light, in
 the reddest band, but for the survey's scatter. What the catalogue knows of it (`canvas`) is taken
 from there, and the rest is drawn from the laws of the survey, until the Einstein radius is one of
-the survey.
+the survey; of four draws it is the one nearest in brightness.
 
 A source is drawn until its arc is seen in front of this galaxy and its measured noise. Where none
 of `Visible.tries` is, in front of a bright star say, sources are a magnitude brighter, and so on.
@@ -41,6 +41,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.simulation.distributions import Fixed, rounded
@@ -69,6 +70,7 @@ SEARCH = 2.0  # arcsec from the middle within which the galaxy is
 _GRAINS = 64  # into which the noise of the sky is divided
 _FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian over its sd
 _BRIGHTEST = 12  # magnitudes
+_DRAWN = 4  # galaxies, of which one is chosen
 
 Truth = dict[str, NDArray[np.float64]]
 Known = Mapping[str, float]  # of one galaxy, by the names of `canvas.Galaxies.known`
@@ -155,19 +157,19 @@ class Painter:
         """What an image shows, and what is drawn of atmosphere and galaxy."""
         survey = _with_known(self.survey, known)
         conditions = draw_conditions(survey, random)
-        red = _with_theta_e(draw_red_galaxy(survey, random), known["theta_e"], survey)
         sky = self._sky(values)
         light = light_of_galaxy(values, sky, conditions.fwhm, survey)
-        q = known["q"] if known["q"] <= 1 else light.q
-        phi = known["phi"] if math.isfinite(known["phi"]) else light.phi
         radius = float(np.clip(4 * light.sigma, 3.0, min(values.shape[1:]) / 2))
         flux = flux_within(values - sky.level[:, None, None], light.centre, radius)
+        magnitudes = np.array([known[f"mag_{band}"] for band in survey.bands])
         unit = np.ones(len(values))
         if self.is_scaled:
-            magnitudes = np.array([known[f"mag_{band}"] for band in survey.bands])
             by_galaxy = survey.counts(magnitudes) / np.where(flux > 0, flux, math.nan)
             by_sky = conditions.sky_sd / sky.sd
             unit = rounded(np.where(np.isfinite(by_galaxy), by_galaxy, by_sky))
+        red = _drawn_for(survey, known, flux * unit, random)
+        q = known["q"] if known["q"] <= 1 else light.q
+        phi = known["phi"] if math.isfinite(known["phi"]) else light.phi
         red = dataclasses.replace(red, q=q, phi=phi)
         return _Measured(sky, light, conditions, red, unit, flux * unit)
 
@@ -183,8 +185,11 @@ class Painter:
         survey, band = self.survey, self.survey.seen_in
         sky, unit = measured.sky, measured.unit
         patch = self._patch(measured.light, values.shape[1:])
+        # Its own noise would make some pixels dark enough for any arc.
+        sigma = float(measured.conditions.fwhm[band]) / _FWHM / survey.pixel_scale
+        galaxy = gaussian_filter(values[band] - sky.level[band], sigma, mode="nearest")
         front = np.zeros((survey.size, survey.size))
-        front[patch.inner] = (values[band] - sky.level[band])[patch.outer] * unit[band]
+        front[patch.inner] = galaxy[patch.outer] * unit[band]
         centre = patch.place(measured.light, self.survey.pixel_scale)
         for brighter in range(_BRIGHTEST + 1):
             try:
@@ -292,8 +297,19 @@ def _with_known(survey: Survey, known: Known) -> Survey:
     )
 
 
-def _with_theta_e(red: RedGalaxy, theta_e: float, survey: Survey) -> RedGalaxy:
-    """The galaxy with a known Einstein radius, and the dispersion that gives it."""
+def _drawn_for(
+    survey: Survey, known: Known, counts: NDArray[np.float64], random: np.random.Generator
+) -> RedGalaxy:
+    """Draw redshifts and mass of a galaxy of so many counts, (B,), where they are not known.
+
+    Of a few that are drawn it is the one nearest in brightness, in the reddest band, so that
+    brighter galaxies have more mass.
+    """
+    drawn = [draw_red_galaxy(survey, random) for _ in range(_DRAWN)]
+    band = reddest(survey.bands)
+    magnitude = survey.magnitudes(np.maximum(counts[band], 1e-30))
+    red = min(drawn, key=lambda one: abs(float(one.magnitudes[band] - magnitude)))
+    theta_e = known["theta_e"]
     if not theta_e > 0:
         return red
     sigma_v = red.sigma_v * math.sqrt(theta_e / red.theta_e)

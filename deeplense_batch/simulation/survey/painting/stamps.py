@@ -1,9 +1,10 @@
 """Real galaxies as sources: cutouts without their sky, read at the ends of the rays.
 
 A cutout becomes a source so: the median of its border is taken off each band; what is connected to
-the brightest pixel near its middle, above three sds of the sky after a blur by one pixel, is kept
-with a soft edge, and what is below zero in it is set to zero. One whose peak, blurred so, is below
-ten sds, or whose light reaches the border, is no source.
+the brightest pixel near its middle (within an eighth of its sides), above three sds of the sky
+after a blur by one pixel, is kept with a soft edge, and what is below zero in it is set to zero.
+One whose peak, blurred so, is below ten sds is no source; nor is one whose light reaches the
+border, or has half of itself outside of three sixteenths of the side.
 
 Its place, brightness and direction are drawn as those of a simulated source, and so is the radius
 of half of its light, to which it is shrunk or stretched: neither the distance nor the pixel scale
@@ -43,6 +44,7 @@ _MOST = 4096  # cutouts that are held in memory
 _CUT = 3.0  # sds of the sky
 _PEAK = 10.0
 _BLUR = 1.0  # pixels
+_WIDEST = 3 / 16  # radius of half of the light over the side
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,9 @@ def cleaned(image: NDArray[np.float64]) -> Stamp | None:
     detection -= of_sky.level[0]
     sd = float(of_sky.sd[0]) or 1.0
     height, width = detection.shape
-    middle = np.s_[height // 4 : -(height // 4), width // 4 : -(width // 4)]
-    row, column = np.unravel_index(int(detection[middle].argmax()), detection[middle].shape)
-    row, column = int(row) + height // 4, int(column) + width // 4
+    rows, columns = (slice(3 * side // 8, 5 * side // 8 + 1) for side in detection.shape)
+    at = np.unravel_index(int(detection[rows, columns].argmax()), detection[rows, columns].shape)
+    row, column = int(at[0]) + rows.start, int(at[1]) + columns.start
     pieces, _ = label(detection > _CUT * sd)
     if detection[row, column] < _PEAK * sd:
         return None
@@ -191,7 +193,8 @@ def cleaned(image: NDArray[np.float64]) -> Stamp | None:
         return None
     kept = np.maximum(light * gaussian_filter(is_own.astype(np.float64), _BLUR), 0)
     flux = kept.sum((1, 2))
-    return _stamp(_window(kept, is_own), flux) if (flux > 0).all() else None
+    stamp = _stamp(_window(kept, is_own), flux) if (flux > 0).all() else None
+    return stamp if stamp and stamp.radius < _WIDEST * min(height, width) else None
 
 
 def is_scaled(image: Array) -> bool:
