@@ -191,6 +191,7 @@ class Painter:
         front = np.zeros((survey.size, survey.size))
         front[patch.inner] = galaxy[patch.outer] * unit[band]
         centre = patch.place(measured.light, self.survey.pixel_scale)
+        fewer = dataclasses.replace(survey.visible, tries=max(survey.visible.tries // 8, 1))
         for brighter in range(_BRIGHTEST + 1):
             try:
                 arc = draw_arc(
@@ -198,6 +199,7 @@ class Painter:
                     sky.sd * unit, random, self.draw, float(brighter),
                 )  # fmt: skip
             except FaintError:
+                survey = dataclasses.replace(survey, visible=fewer)
                 continue
             return arc, float(brighter)
         raise FaintError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from made_survey import stream, survey_with
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.survey.painting.stamps import Stamps, cleaned, read_stamps
 from deeplense_batch.simulation.survey.presets import HSC
-
-REAL = os.environ.get("DEEPLENSE_REAL_DATA")
 
 
 def cutout(flux: float = 4e4, level: float = 7.0, sd: float = 3.0, **shape) -> np.ndarray:
@@ -165,15 +162,14 @@ def test_galaxies_of_the_hubble_ultra_deep_field(tmp_path):
     """Real ones, which come with scikit-image, as a coloured picture."""
     data = pytest.importorskip("skimage.data", reason="scikit-image brings the picture")
     picture = data.hubble_deep_field().transpose(2, 0, 1).astype(np.float32)
-    places = ((485, 355), (120, 400), (490, 65), (728, 472))  # columns and rows
+    places = ((485, 355), (405, 75), (820, 166), (500, 597))  # columns and rows
     cuts = np.stack([picture[:, y - 32 : y + 32, x - 32 : x + 32] for x, y in places])
     stamps = read_stamps(folder_of(tmp_path / "cuts", cuts), HSC)
-    assert len(stamps.stamps) >= 3
-    assert all(1 < stamp.radius < 16 for stamp in stamps.stamps)
+    assert len(stamps.stamps) == 4
+    assert all(5 < stamp.radius < 11 for stamp in stamps.stamps)
 
 
-@pytest.mark.skipif(not REAL, reason="DEEPLENSE_REAL_DATA is not set: no real cutouts")
-def test_real_cutouts(tmp_path):
-    paths = sorted(Path(str(REAL), "lens_finding").glob("*_nonlenses/*.npy"))
+def test_real_cutouts(tmp_path, real_data):
+    paths = sorted((real_data / "lens_finding").glob("*_nonlenses/*.npy"))
     stamps = read_stamps(folder_of(tmp_path / "c", np.stack([np.load(p) for p in paths])), HSC)
     assert len(stamps.stamps) >= 6 and stamps.colours is None
