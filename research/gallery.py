@@ -16,11 +16,12 @@ from deeplense_batch.simulation.simulate import generator_class
 from deeplense_batch.simulation.substructure import Substructure
 
 COLUMNS = 6
+SURVEYS = ("hsc", "ps1", "kids", "lsst", "euclid_vis")
 
 
-def stretched(image: np.ndarray, soft: float = 0.1) -> np.ndarray:
-    """The image from 0 to 1, its faint parts lifted."""
-    low, high = np.quantile(image, (0.02, 0.999))
+def stretched(image: np.ndarray, soft: float = 0.1, dark: float = 0.02) -> np.ndarray:
+    """The image from 0 to 1, its faint parts lifted; the share ``dark`` of it is black."""
+    low, high = np.quantile(image, (dark, 0.999))
     return np.arcsinh(np.clip((image - low) / (high - low), 0, 1) / soft) / np.arcsinh(1 / soft)
 
 
@@ -46,16 +47,23 @@ def main() -> None:
             made = generator.make("val", [3 * j + target for j in range(COLUMNS)], seed=0)
             rows[class_] = [stretched(image[0].astype(float)) for image in made.images]
         sheet(rows).savefig(folder / f"{name}.jpg")
-    survey, rows = generator_class("lens_finding")(), {}
+    for name in SURVEYS:
+        sheet(objects(name)).savefig(folder / f"{name}.jpg")
+
+
+def objects(preset: str) -> dict[str, list[np.ndarray]]:
+    """Images of each class in a survey: i, r and g as red, green and blue, or one band."""
+    survey, rows = generator_class("lens_finding")(preset=preset), {}
+    shown = [survey.bands.index(band) for band in ("i", "r", "g") if band in survey.bands] or [0]
+    white = np.array([1.0, 1.5, 3.0][: len(shown)])[:, None, None]
+    soft, dark = (0.05, 0.02) if preset == "hsc" else (0.03, 0.4)
     for target, class_ in enumerate(survey.classes):
         made = survey.make("train", [2 * j + target for j in range(COLUMNS)], seed=1)
         scale = made.truth["scale"]  # counts at 0 and at 1, by which colours are true again
         counts = made.images * (scale[..., 1] - scale[..., 0])[..., None, None]
-        white = counts[:, ::-1] * np.array([1.0, 1.5, 3.0])[:, None, None]  # r g b are i r g
-        rows[class_] = [
-            np.clip(stretched(image, 0.05).transpose(1, 2, 0), 0, 1) for image in white
-        ]
-    sheet(rows).savefig(folder / "lens_finding.jpg")
+        images = [stretched(image, soft, dark) for image in counts[:, shown] * white]
+        rows[class_] = [np.clip(image.transpose(1, 2, 0), 0, 1) for image in images]
+    return rows
 
 
 if __name__ == "__main__":

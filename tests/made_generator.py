@@ -17,8 +17,8 @@ class Numbers:
     stored, dtype = COUNTS, np.dtype(np.float64)
     batch = 3
     pixel_scale = 0.05
-    bands = ()
     about = "numbers"
+    bands = ()
     known_faults = ()
 
     def __init__(self, *, about: str = "numbers", fails_at: int | None = None) -> None:

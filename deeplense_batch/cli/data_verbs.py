@@ -12,22 +12,24 @@ __all__ = ["pack", "simulate", "truth", "unpack"]
 
 def simulate(
     # What to make: substructure (classes no, sphere, vort), lens_finding (lenses among galaxies,
-    # three bands), diffusion (unlabelled lenses) or super_resolution (pairs of 150 and 75
-    # pixels).
+    # as a survey sees them), diffusion (unlabelled lenses) or super_resolution (pairs of 150 and
+    # 75 pixels).
     kind: str,
     out: Path,  # Folder of the shards, made here.
     *,
     # common_test_1, like the real set and the default of substructure; benchmark, parity, varied
-    # (the default of the last two), physical or null.
+    # (the default of the last two), physical or null. Of lens_finding: hsc, the default, ps1,
+    # kids, des, lsst, euclid_vis or hst.
     preset: str = "",
     images: int = 600,  # Images in the whole set; of substructure, the classes in equal parts.
     seed: int = 0,  # The same seed gives the same images.
-    size: Positive | None = None,  # Pixels along a side, by default 150; lens_finding has 64.
+    # Pixels along a side, by default 150; of lens_finding those of the survey, 64 for hsc.
+    size: Positive | None = None,
     shard_size: int = 2048,  # Images in a file.
     part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.
     parts: int = 1,  # Into how many parts they are divided.
     # A field of the preset; may be given again. VALUE is a number, [low, high], or {law: Normal,
-    # mean: 0, sd: 0.5}.
+    # mean: 0, sd: 0.5}; of a survey also bands=[g,r,i], or camera.fwhm.g=0.9 of one band.
     set_: dict[str, Any] | None = None,
     # Of lens_finding: folder of real galaxies that are lensed, shards or images, in place of
     # simulated ones.

@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_MOST_ROUNDS = 10_000  # of drawing again what lies outside of bounds
+
+
 class Drawable(Protocol):
     """What numbers can be drawn from."""
 
@@ -241,9 +244,12 @@ class Within(Bounded):
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         values = self.of.draw(random, count)
-        while (outside := (values < self.low) | (values > self.high)).any():
+        for _ in range(_MOST_ROUNDS):
+            outside = (values < self.low) | (values > self.high)
+            if not outside.any():
+                return values
             values[outside] = self.of.draw(random, int(outside.sum()))
-        return values
+        raise RuntimeError(f"{self}: hardly any value is from low to high")
 
 
 AnyDistribution = Distribution | LogNormal | NumberCounts | Within

@@ -115,10 +115,10 @@ def _read_list(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...
     """Read a list, of as many values as its type says; a single word is a list of it."""
     if isinstance(value, str):
         value = [value]
+    many = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
     if kinds[-1] is Ellipsis and isinstance(value, list | tuple):
         kinds = kinds[:1] * len(value)
     if not isinstance(value, list | tuple) or len(value) != len(kinds) or not value:
-        many = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
         raise ShardError(f"{where}: expected {many}, got {value!r}")
     return tuple(_read(kind, item, None, where) for kind, item in zip(kinds, value, strict=True))
 

@@ -53,7 +53,7 @@ def simulate(
         parts: Into how many parts they are divided. The process that finds all shards made joins
             them to the set.
         on_batch: Called after every few images; what it raises ends the work, to go on later.
-        options: Of the kind: ``preset``, ``set_``, ``size`` and ``device`` of `Substructure`.
+        options: Of the kind: ``preset``, ``set_`` and ``size``, and ``device`` of `Substructure`.
 
     Raises:
         ShardError: An argument is not one of those possible, or `out` holds other shards, or

@@ -78,6 +78,7 @@ class Substructure:
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     folders: ClassVar[str] = "{split}/{name}"
+    bands: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[np.dtype] = COUNTS
     dtype: ClassVar[np.dtype] = np.dtype(np.float64)
 
@@ -97,11 +98,6 @@ class Substructure:
     def distributions(self) -> Preset:
         """The preset with its overrides."""
         return with_overrides(PRESETS[self.preset], self.set_)
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """None: brightness in one filter, whichever it is."""
-        return ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -155,3 +155,10 @@ def test_bounds_and_medians():
     drawn = Within(LogNormal(1.0, 0.5), 0.5, 2.0).draw(np.random.default_rng(2), 20_000)
     assert drawn.min() >= 0.5 and drawn.max() <= 2
     assert np.median(drawn) == pytest.approx(1, abs=0.02)
+
+
+def test_bounds_that_hold_nothing_are_refused():
+    with pytest.raises(ValueError, match="no value is from low to high"):
+        Within(Uniform(0.0, 1.0), 2.0, 3.0)
+    with pytest.raises(RuntimeError, match="hardly any value is from low to high"):
+        Within(Normal(0.0, 1.0), 50.0, 60.0).draw(np.random.default_rng(1), 1)

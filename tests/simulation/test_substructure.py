@@ -23,6 +23,10 @@ from deeplense_batch.simulation.simulate import KINDS, generator_class
 
 SETS = {f"substructure {name}": ("substructure", {"preset": name}) for name in PRESETS}
 SETS |= {kind: (kind, {}) for kind in KINDS if kind != "substructure"}
+SETS |= {
+    f"lens_finding {name}": ("lens_finding", {"preset": name})
+    for name in ("ps1", "kids", "des", "lsst", "euclid_vis", "hst")
+}
 IMAGES = 9  # three of each class, or more
 
 PINNED = {
@@ -35,6 +39,12 @@ PINNED = {
     "lens_finding": "d194c7f202b24493",
     "diffusion": "03501b9f0760f604",
     "super_resolution": "842dd2f539ad5a32",
+    "lens_finding ps1": "2dbfda13a989387b",
+    "lens_finding kids": "26d62e0e708d2aba",
+    "lens_finding des": "8c592b9ae13260ec",
+    "lens_finding lsst": "dbf92c17bb96d887",
+    "lens_finding euclid_vis": "8c61d7511f5800d0",
+    "lens_finding hst": "6e0f44cf78e22167",
 }
 
 # The paths that libraries take on the oldest processors. Names that a library does not know, or

@@ -49,6 +49,10 @@ class ImageGenerator(Protocol):
         """C, H, W of an image."""
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the channels; empty where they have none."""
+
+    @property
     def stored(self) -> np.dtype:
         """Type in which shards hold the images."""
 
@@ -63,10 +67,6 @@ class ImageGenerator(Protocol):
     @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the channels; none where they are no bands."""
 
     @property
     def about(self) -> str:

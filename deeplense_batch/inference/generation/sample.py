@@ -151,6 +151,7 @@ class _Sampler:
     folders: ClassVar[str] = "{split}/{name}"
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+    bands: ClassVar[tuple[str, ...]] = ()
     known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -165,11 +166,6 @@ class _Sampler:
     def batch(self) -> int:
         """Images at once."""
         return _BATCH[self.device.type]
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """None are known."""
-        return ()
 
     @property
     def pixel_scale(self) -> float:

@@ -20,7 +20,7 @@ from deeplense_batch.simulation.survey.objects import draw_source
 from deeplense_batch.simulation.survey.painting.painted_set import PaintedSet
 from deeplense_batch.simulation.survey.painting.stamps import Stamps, read_stamps
 from deeplense_batch.simulation.survey.presets import SURVEYS
-from deeplense_batch.simulation.survey.psf import digest_of_psfs
+from deeplense_batch.simulation.survey.psf import described
 from deeplense_batch.simulation.survey.scenes import make
 from deeplense_batch.simulation.survey.settings import CLASSES, Survey
 
@@ -118,10 +118,8 @@ class LensFinding:
 
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
-        psf = self.survey.camera.psf
-        digest = {} if psf is None else {"psf_digest": digest_of_psfs(psf, len(self.bands))}
         sources = {"sources": self._stamps.digest} if self._stamps else {}
-        return {"laws": self.survey.described()} | digest | sources
+        return {"laws": described(self.survey)} | sources
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""

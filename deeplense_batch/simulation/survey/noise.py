@@ -65,32 +65,32 @@ class Conditions:
     correlation: float
     sky_sd: NDArray[np.float64]
     electrons: NDArray[np.float64]  # in a count
+    kernel: int | None  # number of the measured kernels, in the order of their files
 
 
 def draw_conditions(survey: Survey, random: np.random.Generator) -> Conditions:
     """Draw atmosphere and sky of one image."""
-    settings = survey.camera
-    fwhm, shape, psf = _draw_psf(survey, random)
+    settings, kernel = survey.camera, None
+    if settings.psf is None:
+        fwhm, shape, psf = _draw_moffats(survey, random)
+    else:
+        kernels = measured_psfs(settings.psf, len(survey.bands))
+        kernel = int(random.integers(len(kernels)))
+        fwhm, shape, psf = _measured(survey, kernels[kernel])
     depth = np.array([draw_one(settings.depth[band], random) for band in survey.bands])
     correlation = draw_one(settings.correlation, random)
     sky = rounded(sky_sd(depth, psf, correlation, survey))
     if (settings.sigmas, settings.aperture) != (SIGMAS, None):
         depth = survey.magnitudes(SIGMAS * sky * _noise_of_flux(psf, correlation, survey))
     electrons = electrons_in_count(survey, sky)
-    return Conditions(fwhm, shape, psf, depth, correlation, sky, electrons)
+    return Conditions(fwhm, shape, psf, depth, correlation, sky, electrons, kernel)
 
 
-def _draw_psf(
+def _draw_moffats(
     survey: Survey, random: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], Tensor]:
-    """FWHM, (B,), shape, (B, 3), and transform of the point spread functions of an image."""
+    """FWHM, (B,), beta, q and phi, (B, 3), and transform of Moffats."""
     settings, bands = survey.camera, len(survey.bands)
-    if settings.psf is not None:
-        kernels = measured_psfs(settings.psf, bands)
-        kernel = kernels[int(random.integers(len(kernels)))]
-        fwhm, q, phi = shape_of_kernel(kernel, survey.fine_scale)
-        psf = spectrum_of_kernel(kernel, survey.padded * survey.oversampling)
-        return fwhm, np.stack([np.zeros(bands), q, phi], 1), psf
     fwhm = np.array([draw_one(settings.fwhm[band], random) for band in survey.bands])
     beta = settings.beta.draw(random, bands)
     q = 1 - settings.flattening.draw(random, bands)
@@ -99,6 +99,15 @@ def _draw_psf(
     moffats = {name: torch.from_numpy(values) for name, values in named.items()}
     psf = psf_spectrum(survey.padded * survey.oversampling, survey.fine_scale, **moffats)
     return fwhm, np.stack([beta, q, phi], 1), psf
+
+
+def _measured(
+    survey: Survey, kernel: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Tensor]:
+    """The same of measured kernels, (B, K, K), whose beta is 0."""
+    fwhm, q, phi = shape_of_kernel(kernel, survey.fine_scale)
+    psf = spectrum_of_kernel(kernel, survey.padded * survey.oversampling)
+    return fwhm, np.stack([np.zeros(len(q)), q, phi], 1), psf
 
 
 def star(psf: Tensor, survey: Survey, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:

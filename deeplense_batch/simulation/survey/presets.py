@@ -13,15 +13,17 @@ The other surveys see the same objects by their own cameras. Their images are fl
 that colours can still be read. Seeing and depth are those of the cited releases. That they
 scatter by 8 % and 0.05 magnitudes from image to image is a guess, as are the wings of the point
 spread functions. Bright objects add the noise of their photons to that of the sky, whose
-brightness says how many there are.
+brightness says how many there are. From the ground, Einstein radii begin about at the seeing,
+below which no candidates are found: at 1.5 arcsec in PS1 (Canameras et al. 2020, A&A 644, A163).
 
 References:
-    HSC: Aihara et al. 2019, PASJ 71, 114, table 2 (depth, seeing of z and y); stars in the public
-        cutouts are 0.40 to 0.54 arcsec wide in i, with pixels: sharper than the median, 0.58.
-    PS1: Chambers et al. 2016, arXiv:1612.05560 (abstract: depth; section on image quality: FWHM);
-        Waters et al. 2020, ApJS 251, 4 (stacks of 0.25 arcsec a pixel).
-    KiDS: Kuijken et al. 2019, A&A 625, A2 (abstract and table 4: depth of 5 sigma in 2 arcsec,
-        seeing, 0.2 arcsec a pixel).
+    HSC: Aihara et al. 2019, PASJ 71, 114 (table of PDR2's Wide layer: depth, seeing of z and y);
+        stars in the public cutouts are 0.40 to 0.54 arcsec wide in i, with pixels: sharper than
+        the median, 0.58.
+    PS1: Chambers et al. 2016, arXiv:1612.05560 (abstract: depth); Magnier et al. 2020, ApJS 251,
+        3 (median FWHM); Waters et al. 2020, ApJS 251, 4 (stacks of 0.25 arcsec a pixel).
+    KiDS: Kuijken et al. 2019, A&A 625, A2 (abstract: depth of 5 sigma in 2 arcsec, seeing of r;
+        that of u, g and i is rounded; 0.2 arcsec a pixel).
     DES: Abbott et al. 2021, ApJS 255, 20 (abstract: FWHM, depth of 10 sigma in 1.95 arcsec;
         0.263 arcsec a pixel).
     LSST: Ivezic et al. 2019, ApJ 873, 111 (tables 1 and 2: depth of all ten years, effective
@@ -225,6 +227,7 @@ def _seen_by(
     fwhm: Mapping[str, float],
     depth: Mapping[str, float],
     *,
+    theta_e: tuple[float, float] = HSC.galaxy.theta_e,
     sky: Mapping[str, float] = MappingProxyType(_GROUND),
     camera: Mapping[str, Any] = MappingProxyType({}),
     **more: Any,
@@ -247,6 +250,8 @@ def _seen_by(
             sky={band: sky[band] for band in fwhm},
             **camera,
         ),
+        galaxy=dataclasses.replace(HSC.galaxy, theta_e=theta_e),
+        visible=dataclasses.replace(HSC.visible, tries=10_000),  # in PS1 one in 20 is visible
         **more,
     )
 
@@ -259,6 +264,7 @@ _SURVEYS = (
         44,
         {"g": 1.31, "r": 1.19, "i": 1.11, "z": 1.07, "y": 1.02},
         {"g": 23.3, "r": 23.2, "i": 23.1, "z": 22.3, "y": 21.4},
+        theta_e=(1.5, 3.0),
     ),
     _seen_by(
         "kids",
@@ -267,6 +273,7 @@ _SURVEYS = (
         54,
         {"u": 1.0, "g": 0.9, "r": 0.7, "i": 0.8},
         {"u": 24.23, "g": 25.12, "r": 25.02, "i": 23.68},
+        theta_e=(0.8, 2.5),
         camera={"aperture": 2.0},
     ),
     _seen_by(
@@ -276,6 +283,7 @@ _SURVEYS = (
         42,
         {"g": 1.11, "r": 0.95, "i": 0.88, "z": 0.83, "Y": 0.90},
         {"g": 24.7, "r": 24.4, "i": 23.8, "z": 23.1, "Y": 21.7},
+        theta_e=(1.0, 3.0),
         camera={"aperture": 1.95, "sigmas": 10.0},
     ),
     _seen_by(
@@ -285,6 +293,7 @@ _SURVEYS = (
         54,
         {"u": 0.92, "g": 0.87, "r": 0.83, "i": 0.80, "z": 0.78, "y": 0.76},
         {"u": 26.1, "g": 27.4, "r": 27.5, "i": 26.8, "z": 26.1, "y": 24.9},
+        theta_e=(0.8, 2.5),
     ),
     _seen_by(
         "euclid_vis",

@@ -28,16 +28,20 @@ import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.survey.settings import Survey
 
 __all__ = [
     "binned",
+    "described",
     "digest_of_psfs",
     "measured_psfs",
     "moffat",
@@ -48,6 +52,8 @@ __all__ = [
     "sky_spectrum",
     "spectrum_of_kernel",
 ]
+
+_ZOOM = 8  # parts of a pixel when the shape of a kernel is measured
 
 
 def moffat(x: Tensor, y: Tensor, fwhm: Tensor, beta: Tensor, q: Tensor, phi: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ def _kernel(file: Path, bands: int) -> NDArray[np.float64]:
                          and unit.data is not None), None)  # fmt: skip
     except ImportError as error:
         raise ShardError(
-            "simulate: camera.psf: FITS files need astropy: pip install astropy"
+            "simulate: camera.psf: FITS files need astropy: pip install deeplense-batch[fits]"
         ) from error
     except OSError as error:
         raise ShardError(f"simulate: camera.psf: {file}: {error}") from error
@@ -143,11 +149,19 @@ def _kernel(file: Path, bands: int) -> NDArray[np.float64]:
 
 
 def digest_of_psfs(path: str, bands: int) -> str:
-    """What tells two sets of measured kernels apart."""
+    """What tells two sets of measured kernels apart, wherever their files lie."""
     found = hashlib.sha256()
     for kernel in measured_psfs(path, bands):
         found.update(kernel.tobytes())
     return found.hexdigest()[:16]
+
+
+def described(survey: Survey) -> dict[str, Any]:
+    """All of a survey that an image depends on, as JSON: measured kernels by their digest."""
+    laws, psf = survey.described(), survey.camera.psf
+    if psf is not None:
+        laws["laws"]["camera"]["psf"] = digest_of_psfs(psf, len(survey.bands))
+    return laws
 
 
 def spectrum_of_kernel(kernel: NDArray[np.float64], size: int) -> Tensor:
@@ -171,21 +185,21 @@ def shape_of_kernel(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """FWHM (arcsec), axis ratio and direction (rad) of measured kernels, (B,) each.
 
-    The width is that of the circle whose area is above half of the peak, the shape that of the
-    second moments there.
+    Pixels are divided by cubic splines. The width is that of a circle as large as what lies above
+    half of the peak, the shape that of the second moments of this area.
     """
-    axis = np.arange(kernel.shape[-1]) - kernel.shape[-1] // 2
-    x, y = axis[None, None, :], axis[None, :, None]
-    core = np.where(kernel > kernel.max((1, 2), keepdims=True) / 2, kernel, 0)
-    light = core.sum((1, 2))
-    at_x, at_y = ((core * v).sum((1, 2)) / light for v in (x, y))
-    xx, yy, xy = (
-        (core * a * b).sum((1, 2)) / light - p * q
-        for a, b, p, q in ((x, x, at_x, at_x), (y, y, at_y, at_y), (x, y, at_x, at_y))
-    )
-    spread, mean = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2 + 1 / 12
+    side = kernel.shape[-1] - 1
+    axis = np.linspace(0, side, side * _ZOOM + 1)
+    at = np.stack(np.meshgrid(axis, axis, indexing="ij"))
+    fine = np.stack([map_coordinates(one, at, order=3) for one in kernel])
+    core = fine > fine.max((1, 2), keepdims=True) / 2
+    area = core.sum((1, 2)) / _ZOOM**2  # pixels
+    y, x = ((core * v).sum((1, 2)) / core.sum((1, 2)) for v in at)
+    dy, dx = (v - middle[:, None, None] for v, middle in zip(at, (y, x), strict=True))
+    xx, yy, xy = ((core * u * v).sum((1, 2)) for u, v in ((dx, dx), (dy, dy), (dx, dy)))
+    spread, mean = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2
     q = np.sqrt((mean - spread) / (mean + spread))
-    fwhm = 2 * np.sqrt((core > 0).sum((1, 2)) / math.pi) * pixel_scale
+    fwhm = 2 * np.sqrt(area / math.pi) * pixel_scale
     return fwhm, q, np.arctan2(2 * xy, xx - yy) / 2
 
 

@@ -21,6 +21,7 @@ bands:
     z_l, sigma_v ()         of the elliptical
     seeing (B,)             FWHM
     psf (B, 3)              beta q phi of each band; beta is 0 for a measured one
+    psf_kernel ()           number of the measured kernel, where kernels are given
     depth (B,)              magnitude of a point of 5 sigma (`noise`)
     sky_sd (B,)             counts in a pixel
     noise_correlation ()    of pixels side by side
@@ -165,7 +166,8 @@ def _frame_truth(
     survey: Survey, conditions: Conditions, field: Sequence[Light]
 ) -> dict[str, object]:
     """Truth of atmosphere, sky and field."""
-    return {
+    kernel = {} if conditions.kernel is None else {"psf_kernel": conditions.kernel}
+    return kernel | {
         "seeing": conditions.fwhm,
         "psf": conditions.shape,
         "depth": conditions.depth,

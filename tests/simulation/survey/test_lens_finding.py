@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +12,9 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from deeplense_batch.simulation.survey.lens_finding import COUNTS, class_counts
+from deeplense_batch.data.shards import open_split
+from deeplense_batch.simulation import simulate as simulation
+from deeplense_batch.simulation.survey.lens_finding import COUNTS, LensFinding, class_counts
 
 PACKAGE = REPOSITORY / "deeplense_batch"
 
@@ -59,3 +63,42 @@ class TestLaws:
                 assert found[split][name] >= 1
                 if images >= 1000:
                     assert abs(found[split][name] - count * images / 50_055) < 2
+
+
+class TestSurveys:
+    @pytest.mark.parametrize(
+        ("options", "bands", "size", "scale"),
+        [
+            ({}, ("g", "r", "i"), 64, 0.168),
+            ({"preset": "des", "size": 41}, ("g", "r", "i"), 41, 0.263),
+            ({"preset": "lsst", "set_": {"bands": ["z", "u"]}}, ("z", "u"), 54, 0.2),
+            ({"preset": "euclid_vis"}, ("VIS",), 100, 0.1),
+        ],
+    )
+    def test_shards_carry_bands_and_pixels(self, options, bands, size, scale, tmp_path):
+        simulation.simulate("lens_finding", tmp_path / "set", images=6, **options)
+        info = open_split(tmp_path / "set", "train").info
+        assert info.bands == bands and info.shape == (len(bands), size, size)
+        assert info.pixel_scale == scale
+
+    def test_the_default_is_described_as_ever(self):
+        """What sets of before were made of, so that they are gone on with and found again."""
+        laws = LensFinding().described()["laws"]
+        assert list(laws) == ["bands", "pixel_scale", "zero_point", "fractions", "laws"]
+        text = json.dumps(LensFinding().described(), sort_keys=True)
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6fbf535f00f67ba1"
+
+    def test_another_survey_says_so(self):
+        made = LensFinding(preset="kids", set_={"camera.fwhm.r": 0.8})
+        assert made.about == "lens_finding, survey kids, bands g, r, i, camera.fwhm.r = 0.8"
+        laws = made.described()["laws"]["laws"]
+        assert laws["camera"]["fwhm"][1] == {"law": "Fixed", "value": 0.8}
+        assert (laws["camera"]["aperture"], laws["form"], laws["size"]) == (2.0, "flux", 54)
+
+    def test_sets_of_one_survey_differ_by_what_is_changed(self):
+        plain, deep, small = (
+            LensFinding(preset="ps1", set_=set_, size=size).described()
+            for set_, size in (({}, None), ({"camera.depth.g": 25}, None), ({}, 40))
+        )
+        assert plain != deep and plain != small
+        assert plain == LensFinding(preset="ps1", size=44).described()

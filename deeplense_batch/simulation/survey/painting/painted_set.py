@@ -40,6 +40,7 @@ from deeplense_batch.simulation.survey.painting.painter import (
 )
 from deeplense_batch.simulation.survey.painting.stamps import Stamps, is_scaled, read_stamps
 from deeplense_batch.simulation.survey.presets import SURVEYS
+from deeplense_batch.simulation.survey.psf import described
 from deeplense_batch.simulation.survey.settings import CLASSES, Survey
 
 __all__ = ["PaintedSet"]
@@ -228,7 +229,7 @@ class PaintedSet:
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
         sources = {"sources": self._stamps.digest} if self._stamps else {}
-        return {"laws": self.survey.described(), "onto": self.canvas.digest} | sources
+        return {"laws": described(self.survey), "onto": self.canvas.digest} | sources
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Paint the images of some indices, or leave them as they are."""

@@ -22,7 +22,7 @@ Truth of an image, float64, as in `scenes` where the names are the same; B is th
     sky_level, sky_sd (B,)  of the image as it was, in its unit
     unit (B,)               counts in the unit of the image
     scale (B, 2)            of the image as it was, at 0 and at 1 of the new one
-    seeing (B,), psf (B, 3) of the arc
+    seeing (B,), psf (B, 3) of the arc, and psf_kernel () where measured ones are given
 
 and zero for a non-lens, of which nothing more is drawn, what is zero for it in `scenes`, and
 
@@ -136,6 +136,8 @@ class Painter:
             "seeing": conditions.fwhm,
             "psf": conditions.shape,
         }
+        if conditions.kernel is not None:
+            truth["psf_kernel"] = conditions.kernel
         ends = np.tile([0.0, 1.0], (len(values), 1))
         if is_lens:
             arc, brightened = self._arc(values, measured, random)

@@ -87,7 +87,7 @@ class TestSet:
         columns = {
             "ra": np.linspace(150, 151, 12),
             "name": np.array([f"J{i}" for i in range(12)], object),
-            "theta_e": np.linspace(0.7, 1.8, 12),
+            "theta_e": np.linspace(1.1, 1.8, 12),
         }  # fmt: skip
         root = write_galaxies(tmp_path / "g", {"train": galaxies(12)}, catalogue=columns)
         paint(root, tmp_path / "out", images=12)
@@ -186,7 +186,7 @@ class TestRefused:
 
     def test_frames_too_small_for_a_ring(self, tmp_path):
         root = write_galaxies(tmp_path / "g", {"train": galaxies(8, size=16)})
-        self.refuse(root, "do not hold an Einstein ring of 2.5 arcsec")
+        self.refuse(root, "do not hold an Einstein ring of")
 
     def test_no_noise(self, tmp_path):
         images = galaxies(8)
