@@ -11,7 +11,9 @@ import torch
 from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Augment, Job
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Task
@@ -47,13 +49,13 @@ def loader(
     device: torch.device,
     *,
     size: int | None = None,
-    stretch: str = "linear",
     resident: str = "device",
+    **pixels: Any,
 ) -> Loader:
-    """Batches of the training images, normalised."""
+    """Batches of the training images, stretched and normalised by fields of `DataSection`."""
     made = Loader(
         open_split(root, "train"),
-        transform=Transform(None, size, stretch),
+        transform=Transform.of(DataSection(root=root, size=size, **pixels)),
         device=device,
         resident=resident,
         truths=_TRUTH,

@@ -117,7 +117,7 @@ def untrained(job: Job, root: Path) -> PlannedRun:
     transform, info = ready.train.transform, ready.info
     best = {
         "model": ready.model.state_dict(), "epoch": 3, "task": ready.task.state_dict(),
-        "mean": list(transform.mean), "sd": list(transform.sd),
+        **transform.stored(),
         "shape": list(info.shape), "pixel_scale": info.pixel_scale,
     }  # fmt: skip
     checkpoint.save(item.run.path / BEST, best)

@@ -35,13 +35,13 @@ def write(root, n=10, *, split="train", append=10, seed=0, dtype=np.float64, **o
 
 
 def write_shards(root, split, images, targets, classes=CLASSES, *, truth=None, **options):
-    """Counts (N, 1, H, W) uint16 as the only shard of a split."""
+    """Counts (N, C, H, W) uint16, or floats, as the only shard of a split."""
     with ShardWriter(
         root, split=split, shape=images.shape[1:], stored=images.dtype,
         dtype=np.dtype(np.float64), classes=classes, source="tests", seed=0,
         shard_size=len(images), **options,
     ) as writer:  # fmt: skip
         ids = [f"{split}/{i}" for i in range(len(images))]
-        scale = images.max((2, 3)).astype(np.float64)
+        scale = images.max((2, 3)).astype(np.float64) if images.dtype == COUNTS else None
         writer.append(images, targets=targets, ids=ids, scale=scale, truth=truth or {})
         writer.publish()

@@ -40,6 +40,14 @@ __all__ = ["correctness"]
 
 _CPU = torch.device("cpu")
 _SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01}
+_PIXELS: tuple[dict[str, Any], ...] = (
+    {},
+    {"stretch": "asinh"},
+    {"stretch": "log"},
+    {"stretch": "asinh", "softening": 3, "per": "set", "clip": (1, 99)},
+    {"stretch": "log", "softening": 3, "per": "image", "clip": (1, 99)},
+    {"stretch": "sqrt", "softening": 3},
+)
 _ALL_AT_ONCE: dict[str, Any] = {"amp": "bf16", "clip": 1.0, "ema": 0.999}
 
 
@@ -62,18 +70,18 @@ def _losses(of: Stepper, batch: Batch, count: int = 4) -> list[float]:
 def _batches_agree(round_: Round) -> str:
     """Batches of the device are the processor's: every stretch, augmentation and size."""
     worst, where = 0.0, ""
-    for stretch in ("linear", "asinh", "log"):
+    for pixels in _PIXELS:
         for name, augment in (("of the job", AS_THE_JOB), ("all", EVERYTHING)):
             for size in round_.sized((None, 64, 224), (None, 32)):
                 a, b = (
                     batch_of(
-                        loader(varied(round_), device, size=size, stretch=stretch), 16, augment
+                        loader(varied(round_), device, size=size, **pixels), 16, augment
                     ).images
                     for device in (round_.torch_device, _CPU)
                 )
                 apart = float((a.double().cpu() - b.double()).norm() / b.double().norm())
                 if apart >= worst:
-                    worst, where = apart, f"{stretch}, augmentations {name}, size {size}"
+                    worst, where = apart, f"{pixels}, augmentations {name}, size {size}"
     assert worst < 1e-4, f"{worst:.1e} at {where}"
     round_.need_cuda("the processor against itself")
     return f"apart by {worst:.1e} at most, at {where}"

@@ -147,6 +147,8 @@ def export(
     format_: Literal["safetensors", "json", "onnx", "all"] = "all",
     # Of the JSON: described (data, shape and dtype), or bare lists.
     schema: Literal["described", "bare"] = "described",
+    # Let model.onnx take images as they are in the data, and stretch, normalise and resize them.
+    prepares: bool = False,
 ) -> None:
     """Write the network of a run for other programs, with a card that says how to use it.
 
@@ -154,7 +156,7 @@ def export(
     """
     from deeplense_batch.inference.export import export
 
-    for path in export(run, out, format_=format_, schema=schema):
+    for path in export(run, out, format_=format_, schema=schema, prepares=prepares):
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

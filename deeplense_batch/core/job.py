@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from deeplense_batch.core import files, yaml_text
+from deeplense_batch.core.sections import Section, as_tuple
+from deeplense_batch.core.sections.data import Augment, DataSection
 
 __all__ = [
     "SCHEMA",
@@ -36,7 +38,7 @@ __all__ = [
     "nearest",
 ]
 
-SCHEMA = 2  # rises when a field or its default changes; part of every identity
+SCHEMA = 2  # rises when a default changes; part of every identity
 
 
 class JobError(ValueError):
@@ -64,65 +66,25 @@ class OverrideError(JobError):
     exit_code = 2
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class TaskSection(_Section):
+class TaskSection(Section):
     """What is learnt."""
 
     # classification, detection, regression, physics_guided or generation
     name: str = "classification"
-    options: dict[str, Any] = {}  # options of the task, listed below
+    options: dict[str, Any] = Field({})  # options of the task, listed below
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """What learns."""
 
     name: str  # a name that `models` lists, or any other that timm knows
     pretrained: bool = False  # start from published weights, which `fetch` has brought
     # what one-channel images get of pretrained weights of the three colours
     adapt: Literal["sum", "mean"] = "sum"
-    options: dict[str, Any] = {}  # keyword arguments of the model, such as drop_rate: 0.1
+    options: dict[str, Any] = Field({})  # keyword arguments of the model, such as drop_rate: 0.1
 
 
-class Augment(_Section):
-    """Random changes of a training image, drawn anew for every epoch and sample."""
-
-    flips: bool = False  # mirror left to right and top to bottom, each at random; exact
-    dihedral: bool = False  # one of the 8 symmetries of the square (includes flips); exact
-    degrees: float = Field(0.0, ge=0, le=180)  # rotate by up to this angle, either way
-    translate: float = Field(0.0, ge=0, lt=1)  # shift by up to this fraction of the size
-    scale: Annotated[tuple[float, float], BeforeValidator(_tuple)] = (1.0, 1.0)  # zoom, from to
-    blur: float = Field(0.0, ge=0)  # Gaussian blur of a sigma between 0 and this, pixels
-    noise: float = Field(0.0, ge=0)  # add white noise of this sd, in units of the normalised image
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale should rise from above 0")
-        return self
-
-
-class DataSection(_Section):
-    """What is learnt from: slices of the splits of a folder of shards."""
-
-    root: str  # folder of the shards
-    train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
-    valid: str = "val[:50%]"  # slice that picks the best epoch
-    test: str = "val[50%:]"  # slice that is scored once, at the end
-    crop: int | None = Field(None, ge=8)  # keep this many central pixels, before resizing
-    size: int | None = Field(None, ge=8)  # resize to this many pixels; null keeps the stored size
-    stretch: Literal["linear", "asinh", "log"] = "linear"  # of pixel values, before normalisation
-    augment: Augment = Augment()
-    tta: bool = False  # score the mean prediction over the 8 symmetries of the square
-
-
-class TrainSection(_Section):
+class TrainSection(Section):
     """How it is learnt."""
 
     # start from the weights of a run directory, of the run of the same model and seed in
@@ -136,7 +98,7 @@ class TrainSection(_Section):
     lr: float = Field(3e-4, gt=0)  # learning rate
     head_lr: float | None = Field(None, gt=0)  # learning rate of the classifier; null: lr
     # parameters that are not trained, by the start of their names: [conv1, layer1]
-    freeze: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
+    freeze: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
     weight_decay: float = Field(0.01, ge=0)  # not applied to biases and norms
     # of the learning rate; plateau multiplies it by 0.2 after 3 epochs without a better score
     schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "plateau"
@@ -155,7 +117,7 @@ class TrainSection(_Section):
     sync_bn: bool = False  # batch-norm statistics over all processes; on GPUs
 
 
-class DrawSection(_Section):
+class DrawSection(Section):
     """How images are drawn from a run that generates, and by which classifier compared."""
 
     # run, or folder of the job, of a trained classifier whose features are compared; null
@@ -167,7 +129,7 @@ class DrawSection(_Section):
     guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
 
 
-class Engine(_Section):
+class Engine(Section):
     """How it is computed; not part of the identity, since the result is meant to be the same."""
 
     resident: Literal["auto", "device", "host", "off"] = "auto"  # images, or off: read from disk
@@ -178,7 +140,7 @@ class Engine(_Section):
     checkpoint_minutes: float = Field(10.0, gt=0)  # longest time between two checkpoints
 
 
-class Resources(_Section):
+class Resources(Section):
     """What a run needs of a machine, or of several; not part of its identity."""
 
     gpus: int = Field(1, ge=0, le=64)  # over all nodes, one process each; 0 trains on CPUs
@@ -202,7 +164,7 @@ class Resources(_Section):
         return self.gpus or self.processes or 1
 
 
-class _Run(_Section):
+class _Run(Section):
     """What every run has."""
 
     # of the job, and so of its folder in runs/; by default the name of the YAML file
@@ -249,7 +211,7 @@ class Job(_Run):
             JobError: What it starts from is gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
-        del fields["data"]["root"]
+        fields["data"] = self.data.identifying()
         if self.task.name == "detection" and not earlier:
             for option in ("purity", "prevalence"):  # others can be had of the same run
                 fields["task"]["options"].pop(option, None)
@@ -268,7 +230,7 @@ def _null(value: Any) -> Any:
     return "null" if value is None else value
 
 
-class SimulateSection(_Section):
+class SimulateSection(Section):
     """A set of images that is made."""
 
     kind: str = "substructure"  # substructure, lens_finding, diffusion or super_resolution
@@ -277,7 +239,7 @@ class SimulateSection(_Section):
     images: int = Field(600, ge=1)  # images of the whole set
     size: int | None = Field(None, ge=1)  # pixels along a side; null: that of the kind
     shard_size: int = Field(2048, ge=1)  # images in a file
-    set: dict[str, Any] = {}  # distributions of the preset to replace: sphere.count: 30
+    set: dict[str, Any] = Field({})  # distributions of the preset to replace: sphere.count: 30
     sources: str = ""  # of lens_finding: folder of real galaxies that are lensed
     onto: str = ""  # of lens_finding: shards of galaxies that arcs are painted on
 
@@ -322,7 +284,7 @@ class Simulation(_Run):
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 
 
-class EvaluatedData(_Section):
+class EvaluatedData(Section):
     """The labelled images that a run is scored on."""
 
     root: str | None = None  # folder of shards; null: the run's own data

@@ -9,9 +9,7 @@ files by a thread, a batch ahead. Wherever the images are kept, the batches are 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
@@ -20,45 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data.augment import apply, resize
+from deeplense_batch.data.augment import apply
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.reader import Indices, Reader, Rows, ahead, choose
-from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.data.shards import Split
 
-__all__ = ["Loader", "Transform", "side_stream"]
+__all__ = ["Loader", "side_stream"]
 
-_STATISTICS_IMAGES = 2048  # slices are stratified, so the first images represent all
-_ASINH_SOFTENING = 0.05  # of the range [0, 1]: where asinh and log turn from linear
 _EVALUATION_BATCH = 256
-_STATISTICS_BATCH = 16
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
 _CACHED = 8  # samples a thread
 _TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
-_LEAST_CONTRAST = 1e-9  # sd over mean of an image that is not constant but for rounding
 _NOTHING = Augment()
-
-
-@dataclass(frozen=True)
-class Transform:
-    """What happens to every image alike: crop, stretch, normalise, resize."""
-
-    crop: int | None
-    size: int | None
-    stretch: str
-    mean: tuple[float, ...] = ()
-    sd: tuple[float, ...] = ()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Turn values as packed, (B, C, H, W) float32, into what a network sees."""
-        return resize(self.normalised(images), self.size)
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Values as packed, (B, C, H, W) float32, stretched, of mean 0 and sd 1."""
-        images = _stretch(images, self.stretch)
-        if self.mean:
-            mean, sd = (_per_channel(v, images.device) for v in (self.mean, self.sd))
-            images = (images - mean).div_(sd)
-        return images
 
 
 class Loader:
@@ -111,23 +83,29 @@ class Loader:
         return np.asarray(self.split.ids())
 
     def measured(self) -> Transform:
-        """The transform with mean and sd, (C,), measured on the first images of this slice."""
-        samples = min(len(self), _STATISTICS_IMAGES)
-        blocks = np.array_split(np.arange(samples), math.ceil(samples / _STATISTICS_BATCH))
-        shape, device = (len(blocks), self.split.info.shape[0]), self.device
-        # Taken before the loop: small tensors that outlive large ones keep glibc from using the
-        # memory of those again.
-        means, variances = torch.empty(2, *shape, dtype=torch.float64, device=device)
-        for i, gathered in enumerate(self._gathered(blocks)):
-            values = _stretch(self._decode(*gathered), self.transform.stretch).double()
-            torch.mean(values, (0, 2, 3), out=means[i])
-            torch.var(values, (0, 2, 3), correction=0, out=variances[i])
-        sizes = torch.tensor([[len(block)] for block in blocks], device=device)
-        mean = (sizes * means).sum(0) / samples
-        sd = ((sizes * (variances + (means - mean) ** 2)).sum(0) / samples).sqrt()
-        if not bool((sd > _LEAST_CONTRAST * mean.abs()).all()):
-            raise ShardError(f"{self.split.info.name}: a channel of the images is constant")
-        return replace(self.transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+        """The transform with what it needs to know of this slice, the one that is trained on.
+
+        Raises:
+            ShardError: The images are constant, or their sky is where its noise is needed.
+        """
+        return measure(self.transform, self)
+
+    def decoded(self, batches: Sequence[Indices]) -> Iterator[Tensor]:
+        """Values as packed, and cropped, of each batch: (B, C, H, W) float32, on the device."""
+        for stored, index in self._gathered(batches):
+            yield self._decode(stored, index)
+
+    def flat(self) -> NDArray[np.int64]:
+        """Indices of the images that are constant, so that none of their own can normalise them.
+
+        None where images are not normalised each by its own mean and sd.
+        """
+        if self.transform.per != "image":
+            return np.empty(0, np.int64)
+        batches = list(self.in_order(rank=0, world=1))
+        values = (self.transform.normalised(packed) for packed in self.decoded(batches))
+        is_flat = [image[:, 0, 0, 0].isnan().cpu().numpy() for image in values]
+        return np.flatnonzero(np.concatenate(is_flat))
 
     def batches(
         self,
@@ -264,21 +242,3 @@ def side_stream(device: torch.device) -> torch.cuda.Stream | None:
     One for all: each would keep memory of its own.
     """
     return torch.cuda.Stream(device) if device.type == "cuda" else None
-
-
-@lru_cache(maxsize=16)
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers of the channels, (C, 1, 1), kept: to send them makes the host wait for a device."""
-    with torch.inference_mode(False):  # also good where there are gradients
-        return torch.tensor(values, device=device)[:, None, None]
-
-
-def _stretch(images: Tensor, name: str) -> Tensor:
-    """Lift the faint: asinh(x / s) / asinh(1 / s) or log(1 + x / s) / log(1 + 1 / s)."""
-    if name == "asinh":
-        return torch.asinh(images / _ASINH_SOFTENING) / math.asinh(1 / _ASINH_SOFTENING)
-    if name == "log":
-        return torch.log1p(images.clamp(min=0) / _ASINH_SOFTENING) / math.log1p(
-            1 / _ASINH_SOFTENING
-        )
-    return images

@@ -1,6 +1,7 @@
 """A finished run for other programs: weights as safetensors and JSON, the network as ONNX, a card.
 
-All of them hold the network alone: it takes images that are prepared as the card says.
+They hold the network alone, which takes images that are prepared as the card says; an ONNX file
+may prepare them too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
@@ -43,7 +46,12 @@ class ExtraError(TrainedError):
 
 
 def export(
-    run: Path | str, out: Path | str, *, format_: str = "all", schema: str = "described"
+    run: Path | str,
+    out: Path | str,
+    *,
+    format_: str = "all",
+    schema: str = "described",
+    prepares: bool = False,
 ) -> list[Path]:
     """Write a folder with the best weights of a run, and a card that says how to use them.
 
@@ -53,12 +61,14 @@ def export(
         format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
             images is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
+        prepares: Whether the ONNX file takes images as they are in the data, and prepares them.
 
     Returns:
         The files.
 
     Raises:
-        TrainedError: The run is not finished, or its network cannot be written.
+        TrainedError: The run is not finished, its network cannot be written, or `prepares` is
+            for another format.
         ExtraError: ONNX is asked for and its packages are not installed.
         FileExistsError: `out` is there already.
     """
@@ -66,6 +76,8 @@ def export(
     if os.path.lexists(out):  # also a link to nothing
         raise FileExistsError(f"{out}: is there already; name another folder")
     wanted = [kind for kind in FORMATS[:3] if format_ in (kind, "all")]
+    if prepares and "onnx" not in wanted:
+        raise TrainedError(f"--prepares: is for an ONNX file, got --format {format_}")
     trained = open_trained(run)
     if "onnx" in wanted and isinstance(trained.task, Generation):
         fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
@@ -84,7 +96,7 @@ def export(
     writers: dict[str, Callable[[], str]] = {
         "safetensors": lambda: _safetensors(trained, temporary / "weights.safetensors"),
         "json": lambda: _json(trained, temporary / "weights.json", schema),
-        "onnx": lambda: _onnx(trained, temporary / "model.onnx"),
+        "onnx": lambda: _onnx(trained, temporary / "model.onnx", prepares),
     }
     try:
         files = {name: text for kind in wanted for name, text in [writers[kind]().split(": ", 1)]}
@@ -170,10 +182,24 @@ def _need_onnx() -> None:
         )
 
 
-def _onnx(trained: Trained, path: Path) -> str:
+class _Preparing(nn.Module):
+    """A network behind all that is done to images, (B, C, H, W) as they are in the data."""
+
+    def __init__(self, transform: Transform, network: nn.Module) -> None:
+        super().__init__()
+        self.transform, self.network = transform, network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.transform(central_crop(images, self.transform.crop)))
+
+
+def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
     """Write the network as ONNX, and compare its logits with torch's."""
-    network = Logits(trained.model).eval()
-    images, kind = _samples(trained)
+    network: nn.Module = Logits(trained.model)
+    if prepares:
+        network = _Preparing(trained.transform, network)
+    network.eval()
+    images, kind = _samples(trained, prepared=not prepares)
     programme = torch.onnx.export(
         network,
         (images[:_TRACED],),
@@ -193,15 +219,13 @@ def _onnx(trained: Trained, path: Path) -> str:
             f"is {_TOLERANCE:g}; --format safetensors or json is exact"
         )
     outputs = trained.task.spec.num_outputs
+    takes = ", ".join(map(str, trained.shape if prepares else trained.input_shape))
+    what = "preparation and network, of images as in the data" if prepares else "the network"
     return (
-        f"{path.name}: the network, ONNX opset {_OPSET}; input `images` {_shape_of(trained)} "
-        f"float32, output `logits` (batch, {outputs}); in onnxruntime off by "
-        f"{error:.1g} at most on {len(images)} {kind} images"
+        f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) float32, "
+        f"output `logits` (batch, {outputs}); in onnxruntime off by {error:.1g} "
+        f"at most on {len(images)} {kind} images"
     )
-
-
-def _shape_of(trained: Trained) -> str:
-    return f"(batch, {', '.join(map(str, trained.input_shape))})"
 
 
 def _difference(network: nn.Module, path: Path, images: Tensor) -> float:
@@ -215,16 +239,19 @@ def _difference(network: nn.Module, path: Path, images: Tensor) -> float:
     return float(np.abs(logits - expected).max())
 
 
-def _samples(trained: Trained) -> tuple[Tensor, str]:
-    """Prepared images to try a network on: of the validation slice if it is here, else random."""
+def _samples(trained: Trained, *, prepared: bool) -> tuple[Tensor, str]:
+    """Images to try a network on: of the validation slice if it is here, else random."""
     try:
         split = trained.slice("valid")
         few = Split(split.info, split.start, min(split.start + _CHECKED, split.stop))
         if len(few) < _CHECKED:
             raise ShardError(f"{len(few)} images")
+        if not prepared:
+            return torch.from_numpy(few.images().astype(np.float32)), "validation"
         loader = Loader(few, transform=trained.transform, device=torch.device("cpu"))
         images, *_ = next(loader.batches([np.arange(_CHECKED)]))
         return images, "validation"
     except ShardError:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(_CHECKED, *trained.input_shape, generator=generator), "random"
+        shape = trained.input_shape if prepared else trained.shape
+        return torch.randn(_CHECKED, *shape, generator=generator), "random"

@@ -25,8 +25,9 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
-from deeplense_batch.data.loader import Loader, Transform, side_stream
+from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import (
     NAME,
     ShardError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.scoring.calibration import log_odds_of
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.generation import Generation
@@ -18,10 +19,16 @@ from deeplense_batch.tasks.regression import Regression
 
 __all__ = ["card"]
 
-_HOW = {
+_UNIT = {  # without a softening
     "linear": "as they are",
     "asinh": "asinh(x / 0.05) / asinh(1 / 0.05)",
     "log": "log(1 + max(x, 0) / 0.05) / log(1 + 1 / 0.05)",
+    "sqrt": "sign(x) sqrt(|x|)",
+}
+_SOFTENED = {
+    "asinh": "asinh(x / s)",
+    "log": "sign(x) log(1 + |x| / s)",
+    "sqrt": "sign(x) (sqrt(1 + |x| / s) - 1)",
 }
 _DENOISED = {"epsilon": "the noise", "x0": "the image", "v": "alpha noise - sigma image"}
 
@@ -93,9 +100,9 @@ def _preparation(trained: Trained) -> str:
             f"Keep the central {transform.crop} x {transform.crop} pixels; of an odd margin, the "
             "smaller half is cut off above and left."
         )
-    steps.append(f"Stretch: {_HOW[transform.stretch]} (`stretch: {transform.stretch}`).")
-    means, sds = ([float(f"{v:.9g}") for v in values] for values in (transform.mean, transform.sd))
-    steps.append(f"Subtract the mean of each channel, {means}, and divide by its sd, {sds}.")
+    steps.append(f"Stretch: {_stretching(transform)} (`stretch: {transform.stretch}`).")
+    steps += [_clipping(transform)] if transform.clip else []
+    steps.append(_normalising(transform))
     if transform.size:
         steps.append(
             f"Resize to {transform.size} x {transform.size} pixels: bilinear, with antialiasing "
@@ -103,6 +110,54 @@ def _preparation(trained: Trained) -> str:
         )
     steps.append(f"The network takes (batch, {', '.join(map(str, trained.input_shape))}) float32.")
     return "\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1))
+
+
+def _stretching(transform: Transform) -> str:
+    """How values are stretched."""
+    if transform.softening is None:
+        return _UNIT[transform.stretch]
+    return (
+        f"{_SOFTENED[transform.stretch]}, where s is {_digits(transform.scales)} by channel, "
+        f"{transform.softening:g} times the sd of the sky, {_digits(transform.sky_sd)}"
+    )
+
+
+def _clipping(transform: Transform) -> str:
+    """Between which values stretched ones are kept."""
+    assert transform.clip is not None
+    low, high = (f"{percentile:g}" for percentile in transform.clip)
+    if transform.per == "image":
+        return (
+            f"Clip each image to its own percentiles {low} and {high}, over all its pixels and "
+            f'channels together (`numpy.percentile(..., method="inverted_cdf")`).'
+        )
+    least, most = (_digits(ends) for ends in zip(*transform.limits, strict=True))
+    return (
+        f"Clip to {least} and {most} by channel, the percentiles {low} and {high} of "
+        + ("all channels" if transform.per == "set" else "each channel")
+        + " of the training images."
+    )
+
+
+def _normalising(transform: Transform) -> str:
+    """By what values are centred and scaled."""
+    if transform.per == "image":
+        return (
+            "Subtract of each image its own mean and divide by its own sd, over all its pixels "
+            "and channels together."
+        )
+    if transform.per == "set":
+        (mean, *_), (sd, *_) = (map("{:.9g}".format, v) for v in (transform.mean, transform.sd))
+        return f"Subtract {mean} and divide by {sd}, the mean and sd of all channels together."
+    return (
+        f"Subtract the mean of each channel, {_digits(transform.mean)}, and divide by its sd, "
+        f"{_digits(transform.sd)}."
+    )
+
+
+def _digits(values: Iterable[float]) -> list[float]:
+    """Numbers to as many digits as float32 has."""
+    return [float(f"{value:.9g}") for value in values]
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:

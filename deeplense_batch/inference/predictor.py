@@ -143,7 +143,8 @@ class Predictor:
 
     def _warn_of_another_unit(self, batch: InputBatch) -> None:
         """Say so, once, where images are not at all like those that the network learnt from."""
-        if self._has_warned or not batch.with_image:
+        own = self._trained.transform.per == "image"  # which every unit becomes 0 and 1 by
+        if self._has_warned or own or not batch.with_image:
             return
         images = batch.images[batch.with_image]
         mean, sd = float(images.mean()), float(images.std())

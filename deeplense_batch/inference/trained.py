@@ -20,7 +20,7 @@ from deeplense_batch.core.job import Evaluation, Job, JobError, nearest
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.loader import Transform
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.classification import logits_of
@@ -155,9 +155,7 @@ def open_trained(path: Path | str) -> Trained:
         task.load_state_dict(best["task"])
         model = model_of(job, info, task, pretrained=False)
         model.load_state_dict(best["model"])
-        transform = Transform(
-            job.data.crop, job.data.size, job.data.stretch, tuple(best["mean"]), tuple(best["sd"])
-        )
+        transform = Transform.of(job.data, best)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise TrainedError(

@@ -217,7 +217,12 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     root = job.data.root
     digest = memo.once(("digest", root), lambda: data_digest(root))
     slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
-    info = slices["train"].info
+    info, sky = slices["train"].info, job.data.sky_sd
+    if sky is not None and len(sky) != info.shape[0]:
+        raise JobError(
+            f"{job.name}: data.sky_sd: got {len(sky)} numbers; expected one for each of the "
+            f"{info.shape[0]} bands of {root}"
+        )
     if not info.classes and _uses_labels(task):
         raise ShardError(f"{root}: the images have no labels to learn")
     if task is not None and info.classes:
@@ -254,10 +259,9 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
             f"{job.name}: evaluate.{min(drawing)}: {section.run} generates no images; this is for "
             "runs of task.name generation"
         )
-    if trained.task.name == "generation" and trained.data.stretch != "linear":
+    if trained.task.name == "generation" and (cause := trained.data.cannot_undo):
         raise JobError(
-            f"{job.name}: evaluate.run: images of data.stretch {trained.data.stretch} cannot be "
-            "given back to be measured; expected linear"
+            f"{job.name}: evaluate.run: its images cannot be given back to be measured: {cause}"
         )
     try:
         splits = memo.once(("splits", root), lambda: read_splits(root))

@@ -18,7 +18,8 @@ from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.digest import verify
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_slices
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.tasks import build_task
@@ -105,7 +106,7 @@ def open_loaders(
         ValueError: The task cannot be had with those options or data.
     """
     task = task_of(job, slices["train"].info)
-    transform = Transform(job.data.crop, job.data.size, job.data.stretch)
+    transform = Transform.of(job.data)
     loaders: dict[str, Loader] = {}
     for use, split in slices.items():
         loaders[use] = Loader(
@@ -127,11 +128,18 @@ def open_loaders(
 
 
 def check_samples(task: Task, loader: Loader, place: str) -> None:
-    """Make sure that images have the truth and the labels that a task cannot do without.
+    """Make sure that images have what a task cannot do without: truth, labels and contrast.
 
     Raises:
         ShardError: They lack some of it.
     """
+    if len(flat := loader.flat()):
+        named = ", ".join(loader.ids[flat[:3]])
+        raise ShardError(
+            f"{place}: {len(flat)} of {len(loader)} images are constant once stretched and "
+            f"clipped ({named}{', ...' * (len(flat) > 3)}), and have no sd to be divided by; "
+            "leave them out when you pack, or choose data.per: band or set"
+        )
     if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
         raise ShardError(
             f"{place}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "

@@ -317,12 +317,10 @@ class Trainer:
         )
 
     def _best(self) -> dict[str, Any]:
-        transform = self.train.transform
         return {
             "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
-            "mean": list(transform.mean),
-            "sd": list(transform.sd),
+            **self.train.transform.stored(),
             "task": self.task.state_dict(),
             "shape": list(self.train.split.info.shape),
             "pixel_scale": self.train.split.info.pixel_scale,

@@ -19,6 +19,7 @@ from made_runs import untrained
 from safetensors.torch import load_file
 from tiny_networks import UNET
 
+from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference import export as module
 from deeplense_batch.inference.export import ExtraError, export, read_json_weights
@@ -104,6 +105,39 @@ def test_onnx_gives_the_logits_of_torch_on_any_batch(done, folder, shards):
         with torch.no_grad():
             expected = trained.model(prepared[:batch]).numpy()
         assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stretch": "asinh", "softening": 3.0, "clip": [1, 99], "size": 24},
+        {"stretch": "log", "softening": 3.0, "per": "set", "crop": 20},
+        {"stretch": "sqrt", "per": "image", "clip": [0, 99.5]},
+        {},
+    ],
+)
+def test_an_onnx_file_may_prepare_its_images(shards, tmp_path, options):
+    job = make_job(shards, train={"epochs": 1}, data=options, model={"name": "resnet20"})
+    (item,) = plan([job], tmp_path / "runs")
+    run(item, device="cpu")
+    (path,) = (p for p in export(item.run.path, tmp_path / "out", format_="onnx", prepares=True)
+               if p.suffix == ".onnx")  # fmt: skip
+    trained = open_trained(item.run.path)
+    split = trained.slice("test")
+    images = split.images()[:7].astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": images})
+    loader = Loader(split, transform=trained.transform, device=torch.device("cpu"))
+    prepared, *_ = next(loader.batches([np.arange(7)]))
+    with torch.no_grad():
+        expected = trained.model(prepared).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert "of images as in the data" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_weights_alone_prepare_nothing(done, tmp_path):
+    with pytest.raises(TrainedError, match="is for an ONNX file, got --format json"):
+        export(done, tmp_path / "out", format_="json", prepares=True)
 
 
 def test_an_onnx_file_that_differs_is_refused(done, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_images
 
-from deeplense_batch.data.loader import Transform
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.inference.inputs import Piece, open_inputs
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import make_images, make_job
 from made_runs import untrained
@@ -53,6 +54,55 @@ def test_only_steps_that_are_done_are_told(done):
     assert len(more) == 6 and more[1].startswith("Keep the central 20 x 20 pixels")
     assert more[2].startswith("Stretch: log(1 + max(x, 0) / 0.05)")
     assert more[4].startswith("Resize to 32 x 32 pixels") and "(batch, 1, 32, 32)" in more[5]
+
+
+FORMULAS = {
+    "asinh(x / s)": lambda x, s: np.arcsinh(x / s),
+    "sign(x) log(1 + |x| / s)": lambda x, s: np.sign(x) * np.log1p(np.abs(x) / s),
+    "sign(x) (sqrt(1 + |x| / s) - 1)": lambda x, s: np.sign(x) * (np.sqrt(1 + np.abs(x) / s) - 1),
+}
+
+
+def prepared(lines, images):
+    """Images, (N, C, H, W), as the steps of a card say, by the words and numbers of them alone."""
+    x = images.astype(np.float64)
+    for line in lines[1:-1]:
+        lists = [np.reshape(yaml.safe_load(v), (-1, 1, 1)) for v in re.findall(r"\[.*?\]", line)]
+        if line.startswith("Stretch"):
+            (formula,) = (f for name, f in FORMULAS.items() if f": {name}, where" in line)
+            x = formula(x, lists[0])
+        elif line.startswith("Clip to "):
+            x = x.clip(*lists)
+        elif line.startswith("Clip each image"):
+            ends = [float(v) for v in re.findall(r"percentiles ([\d.]+) and ([\d.]+)", line)[0]]
+            options = {"axis": (1, 2, 3), "keepdims": True, "method": "inverted_cdf"}
+            x = x.clip(*np.percentile(x, ends, **options))
+        elif line.startswith("Subtract of each image its own mean and divide by its own sd"):
+            x = (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True)
+        elif line.startswith("Subtract the mean of each channel"):
+            x = (x - lists[0]) / lists[1]
+        else:
+            mean, sd = re.fullmatch(
+                r"Subtract (\S+) and divide by (\S+), the mean .*", line
+            ).groups()
+            x = (x - float(mean)) / float(sd)
+    return x
+
+
+@pytest.mark.parametrize("clip", [None, [1, 99.5]])
+@pytest.mark.parametrize("per", ["band", "set", "image"])
+@pytest.mark.parametrize("stretch", ["asinh", "log", "sqrt"])
+def test_its_words_and_numbers_are_enough_to_prepare_images(tmp_path, stretch, per, clip):
+    counts, targets = make_images(48, 3)
+    images = np.concatenate([counts / 50 - 0.1, counts * 3.0 - 20], 1).astype(np.float32)
+    for split in ("train", "val"):
+        write_shards(tmp_path, split, images, targets)
+    data = {"stretch": stretch, "softening": 2, "per": per, "clip": clip}
+    trained = open_trained(untrained(make_job(tmp_path, data=data), tmp_path / "runs").run.path)
+    lines = steps(card(trained, {}))
+    assert len(lines) == (4 if clip is None else 5)
+    expected = trained.transform(torch.from_numpy(images)).numpy()
+    assert np.allclose(prepared(lines, images), expected, atol=2e-5)
 
 
 def test_scores_stand_beside_those_of_validation_and_with_their_notes(done):

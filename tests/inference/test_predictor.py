@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import CLASSES, make_images, make_job
 from made_runs import untrained
+from made_shards import write_shards
 from scipy.special import softmax
 
 from deeplense_batch.data.shards import open_split
@@ -62,6 +63,20 @@ def test_outputs_that_are_no_numbers_are_a_problem_of_their_rows(opened, shards)
     assert worker.problems == 5
     for name in ("predicted", "score_no", "calibrated_vort"):
         assert table[name].null_count == 5, name
+
+
+def test_a_constant_image_is_a_problem_where_each_is_normalised_by_itself(
+    shards, tmp_path, caplog
+):
+    job = make_job(shards, data={"per": "image"})
+    opened = open_trained(untrained(job, tmp_path / "runs").run.path)
+    images = make_images(5, seed=5)[0].astype(np.float32)
+    images[1] = 7
+    write_shards(tmp_path, "train", images, np.arange(5) % 3)
+    _, table = rows_of(opened, tmp_path, Piece("train", 0, 5))
+    problems = [None, "the network's outputs are not finite", None, None, None]
+    assert table["problem"].to_pylist() == problems
+    assert table["score_no"].null_count == 1 and "same unit" not in caplog.text
 
 
 def test_an_image_that_is_none_has_no_scores_and_leaves_the_others_theirs(opened, tmp_path):

@@ -11,11 +11,14 @@ from conftest import CLASSES, make_job
 from made_runs import untrained, weights
 from tiny_networks import physics_network
 
+from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Evaluation, Simulation
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference.trained import Logits, TrainedError, open_trained
 from deeplense_batch.models import checkpoint
+from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import BEST
 
 
@@ -39,6 +42,36 @@ def test_it_has_the_best_weights_and_the_way_to_them(item, shards):
     assert opened.field == 20 and math.isnan(opened.input_pixel_scale)
     assert replace(opened, pixel_scale=0.1).input_pixel_scale == pytest.approx(0.05)
     assert len(opened.weights) == 16 and opened.weights == open_trained(item.run.path).weights
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"stretch": "asinh", "softening": 3, "crop": 20},
+        {"stretch": "sqrt", "softening": 1, "sky_sd": [0.3], "per": "set"},
+        {"stretch": "log", "softening": 2, "per": "image", "clip": [1, 99.5]},
+        {"clip": [0, 99.9]},
+    ],
+    ids=str,
+)
+def test_it_prepares_images_as_its_training_did(shards, tmp_path, data):
+    job = make_job(shards, data=data)
+    opened = open_trained(untrained(job, tmp_path).run.path)
+    valid = set_up(job, World(0, 1, torch.device("cpu"))).valid
+    assert opened.transform == valid.transform
+    seen, *_ = next(valid.batches([torch.arange(9).numpy()]))
+    images = torch.from_numpy(opened.slice("valid").images()[:9]).float()
+    crop = job.data.crop
+    assert torch.allclose(opened.transform(central_crop(images, crop)), seen, atol=1e-5)
+
+
+def test_weights_that_lack_what_was_measured_are_refused(shards, tmp_path):
+    item = untrained(make_job(shards, data={"stretch": "asinh", "softening": 3}), tmp_path)
+    best = checkpoint.load(item.run.path / BEST)
+    del best["sky_sd"]
+    checkpoint.save(item.run.path / BEST, best)
+    with pytest.raises(TrainedError, match=r"are not those of its job \(KeyError: 'sky_sd'\)"):
+        open_trained(item.run.path)
 
 
 def test_its_own_data_are_opened_while_they_are_the_same(item, shards):

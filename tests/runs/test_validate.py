@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from conftest import make_images, make_job
+from made_runs import untrained
 from made_shards import write_shards
 from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
+from deeplense_batch.core.recipe import evaluation_of
 from deeplense_batch.runs.plan import plan
 from deeplense_batch.runs.validate import Memo
 
@@ -55,3 +57,22 @@ def test_tasks_that_learn_labels_may_blend_and_weigh_them(shards, tmp_path):
     ):
         train = {"mixup": 1.0, "balance": "weights"}
         assert plan([make_job(root, task=task, train=train, data=data)], "runs")
+
+
+def test_a_sky_is_stated_for_each_band(shards):
+    data = {"stretch": "asinh", "softening": 3}
+    sentence = r"small: data\.sky_sd: got 3 numbers; expected one for each of the 1 bands of"
+    with pytest.raises(JobError, match=sentence):
+        plan([make_job(shards, data=data | {"sky_sd": [0.1, 0.2, 0.3]})], "runs")
+    assert plan([make_job(shards, data=data | {"sky_sd": [0.1]})], "runs")
+
+
+def test_drawn_images_are_measured_where_they_can_be_given_back(shards, tmp_path):
+    for data, cause in (
+        ({"stretch": "asinh", "softening": 3}, "data.stretch asinh, expected linear"),
+        ({"per": "image"}, "data.per image, expected band or set"),
+    ):
+        job = make_job(shards, **GENERATION, data=data)
+        drawer = untrained(job, tmp_path / "runs").run.path
+        with pytest.raises(JobError, match=f"be given back to be measured: {cause}"):
+            plan([evaluation_of(drawer, None, "", seed=0)], tmp_path / "runs")

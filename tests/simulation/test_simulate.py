@@ -34,7 +34,7 @@ from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import deflection, render
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, lens_radius
-from deeplense_batch.simulation.simulate import check, generator_class, simulate
+from deeplense_batch.simulation.simulate import check, simulate
 from deeplense_batch.simulation.substructure import Substructure
 from research import fit_common_test_1 as fits
 

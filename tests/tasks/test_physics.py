@@ -13,7 +13,8 @@ from tiny_networks import PHYSICS, physics_network
 from torch import Tensor, nn
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.data.loader import Loader, Transform
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.macro import (

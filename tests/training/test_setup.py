@@ -52,6 +52,34 @@ def test_every_slice_is_normalised_as_the_training_images_are(shards):
     assert made.frame.size == 24 and made.task.classes == made.info.classes
 
 
+def test_every_process_measures_the_same_sky_on_the_training_images(shards):
+    data = {"stretch": "asinh", "softening": 3, "clip": [0.5, 99.5], "per": "set"}
+    alone = set_up(make_job(shards, data=data), ALONE)
+    transform = alone.train.transform
+    assert len(transform.sky_sd) == 1 and transform.sky_sd[0] > 0 and transform.limits
+    assert alone.valid.transform == alone.test.transform == transform
+    second = set_up(make_job(shards, data=data), World(1, 2, torch.device("cpu")))
+    assert second.test.transform == transform
+    few = set_up(make_job(shards, data=data | {"train": "train[:20]"}), ALONE)
+    assert few.train.transform.sky_sd != transform.sky_sd
+
+
+def test_constant_images_are_refused_where_each_is_normalised_by_itself(tmp_path):
+    images, targets = make_images(36, 5)
+    for split, places in (("train", []), ("val", [19, 20, 23, 35])):
+        one = images.copy()
+        one[places] = 7
+        write_shards(tmp_path, split, one, targets)
+    assert set_up(make_job(tmp_path), ALONE)
+    sentence = (
+        r"val\[50%:\]: 4 of 18 images are constant once stretched and clipped \(val/19, val/20, "
+        r"val/23, \.\.\.\), and have no sd"
+    )
+    with pytest.raises(ShardError, match=sentence):
+        set_up(make_job(tmp_path, data={"per": "image"}), ALONE)
+    assert set_up(make_job(tmp_path, data={"per": "image", "test": "val[30:35]"}), ALONE)
+
+
 def test_a_seed_gives_the_weights_that_a_training_starts_from(shards):
     one, again, other = (
         set_up(make_job(shards, seed=s), ALONE).model.fc.weight for s in (1, 1, 2)

@@ -126,11 +126,8 @@ def _check(
             f"sample: images and steps: expected {least} images and 1 step or more; "
             f"got {images} and {steps}"
         )
-    if trained.job.data.stretch != "linear":
-        raise ShardError(
-            f"{trained.run.path}: its images are stretched ({trained.job.data.stretch}), and "
-            "cannot be given back; train with data.stretch: linear"
-        )
+    if cause := trained.job.data.cannot_undo:
+        raise ShardError(f"{trained.run.path}: its images cannot be given back: {cause}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, PATIENCE, make_job, typed, wait_for
-from made_runs import same_result, start, weights
+from made_runs import same_result, start, untrained, weights
 from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
@@ -215,8 +215,12 @@ def test_one_class_and_guidance(drawer, tmp_path):
 def test_what_cannot_be_sampled_is_one_sentence(drawer, shards, tmp_path, capsys):
     (item,) = plan([make_job(shards, train={"epochs": 1})], tmp_path / "runs")
     run(item, device="cpu")
+    job = generation_job(shards)
+    job = job.model_copy(update={"data": job.data.model_copy(update={"clip": (1.0, 99.0)})})
+    clipped = untrained(job, tmp_path / "runs").run.path
     out = ("--out", tmp_path / "out")
     for words, sentence in (
+        ((clipped,), "cannot be given back: data.clip [1.0, 99.0], expected null"),
         ((item.run.path,), "its task, classification, generates no images"),
         (
             (drawer, "--class", "spere"),

@@ -1,0 +1,103 @@
+"""What a recipe says of images: which are learnt from, and what is done to each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from deeplense_batch.core.sections import Section, as_tuple
+
+__all__ = ["Augment", "DataSection"]
+
+# Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
+_LATER = ("softening", "sky_sd", "per", "clip")
+
+
+class Augment(Section):
+    """Random changes of a training image, drawn anew for every epoch and sample."""
+
+    flips: bool = False  # mirror left to right and top to bottom, each at random; exact
+    dihedral: bool = False  # one of the 8 symmetries of the square (includes flips); exact
+    degrees: float = Field(0.0, ge=0, le=180)  # rotate by up to this angle, either way
+    translate: float = Field(0.0, ge=0, lt=1)  # shift by up to this fraction of the size
+    scale: Annotated[tuple[float, float], BeforeValidator(as_tuple)] = (1.0, 1.0)  # zoom, from to
+    blur: float = Field(0.0, ge=0)  # Gaussian blur of a sigma between 0 and this, pixels
+    noise: float = Field(0.0, ge=0)  # add white noise of this sd, in units of the normalised image
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale should rise from above 0")
+        return self
+
+
+class DataSection(Section):
+    """What is learnt from: slices of the splits of a folder of shards."""
+
+    root: str  # folder of the shards
+    train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
+    valid: str = "val[:50%]"  # slice that picks the best epoch
+    test: str = "val[50%:]"  # slice that is scored once, at the end
+    crop: int | None = Field(None, ge=8)  # keep this many central pixels, before resizing
+    size: int | None = Field(None, ge=8)  # resize to this many pixels; null keeps the stored size
+    # of pixel values, before normalisation
+    stretch: Literal["linear", "asinh", "log", "sqrt"] = "linear"
+    # where the stretch turns from linear, in standard deviations of the sky: 3; null: at 0.05,
+    # for images from 0 to 1 (sqrt: nowhere linear)
+    softening: float | None = Field(None, gt=0)
+    # standard deviation of the sky in each band, in units of the images; null: measured on the
+    # training slice
+    sky_sd: Annotated[tuple[float, ...] | None, BeforeValidator(as_tuple)] = None
+    # whose mean and sd normalise: those of each band of the training slice, of all its bands
+    # together (set), or of each image itself, all its bands together
+    per: Literal["set", "band", "image"] = "band"
+    # percentiles between which stretched values are kept, of what `per` says: [0.1, 99.9]
+    clip: Annotated[tuple[float, float] | None, BeforeValidator(as_tuple)] = None
+    augment: Augment = Augment()
+    tta: bool = False  # score the mean prediction over the 8 symmetries of the square
+
+    @field_validator("softening")
+    @classmethod
+    def _of_a_stretch(cls, value: float | None, others: ValidationInfo) -> float | None:
+        if value is not None and others.data.get("stretch") == "linear":
+            raise ValueError("is for stretch asinh, log or sqrt; leave it out with linear")
+        return value
+
+    @field_validator("sky_sd")
+    @classmethod
+    def _of_a_softening(
+        cls, value: tuple[float, ...] | None, others: ValidationInfo
+    ) -> tuple[float, ...] | None:
+        if value is not None and others.data.get("softening", value) is None:
+            raise ValueError("is the unit of data.softening, which is not given")
+        if value is not None and not all(sd > 0 for sd in value):
+            raise ValueError("expected numbers above 0, one for each band")
+        return value
+
+    @field_validator("clip")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 100:
+            raise ValueError("expected two percentiles that rise, from 0 to 100")
+        return value
+
+    def identifying(self) -> dict[str, Any]:
+        """The fields that change the result of a run, as JSON: all but the folder."""
+        later = {name for name in _LATER if getattr(self, name) == _default(name)}
+        return self.model_dump(mode="json", exclude={"root"} | later)
+
+    @property
+    def cannot_undo(self) -> str | None:
+        """What keeps a normalised image from being given back, and what would not; else None."""
+        if self.stretch != "linear":
+            return f"data.stretch {self.stretch}, expected linear"
+        if self.per == "image":
+            return "data.per image, expected band or set"
+        if self.clip is not None:
+            return f"data.clip {list(self.clip)}, expected null"
+        return None
+
+
+def _default(name: str) -> Any:
+    return DataSection.model_fields[name].default

@@ -1,0 +1,250 @@
+"""Values as networks see them, computed again in NumPy, and the noise of skies that are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from made_shards import write_shards
+
+from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.pixels import transform as module
+from deeplense_batch.data.pixels.transform import Transform, noise_of
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.simulation.simulate import simulate
+
+CPU = torch.device("cpu")
+SKY = np.array([0.02, 5.0])  # of two bands in very different units
+SIDE = 32
+FORMULAS = {
+    "asinh": np.arcsinh,
+    "log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
+    "sqrt": lambda x: np.sign(x) * (np.sqrt(1 + np.abs(x)) - 1),
+}
+
+
+def galaxies(count: int, *, side: int = SIDE, peak: float = 200, radius: float = 0.1):
+    """Galaxies in the middle of cutouts, (N, side, side), in units of the sky's sd.
+
+    Arguments:
+        count: How many.
+        side: Pixels.
+        peak: Of their light.
+        radius: Scale length of their exponential profiles, in sides.
+    """
+    random = np.random.default_rng(8)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    ratio, angle = random.uniform(0.5, 1, (2, count, 1, 1))
+    angle = 2 * np.pi * angle
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return peak * np.exp(-np.sqrt(u**2 * ratio + v**2 / ratio + 1) / (radius * side))
+
+
+def survey(count: int = 60, seed: int = 1) -> np.ndarray:
+    """Cutouts of a survey, (N, 2, SIDE, SIDE) float32: galaxies on a sky about zero."""
+    noise = np.random.default_rng(seed).normal(size=(count, 2, SIDE, SIDE))
+    light = galaxies(count)[:, None] * np.array([1, 0.5])[:, None, None]
+    return ((light + noise) * SKY[:, None, None]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """60 cutouts for training and 20 others."""
+    folder = tmp_path_factory.mktemp("survey")
+    for split, images in (("train", survey()), ("val", survey(20, seed=2))):
+        write_shards(folder, split, images, np.arange(len(images)) % 3)
+    return folder
+
+
+def loader(root, slice_="train", *, transform=None, resident="auto", **fields) -> Loader:
+    """A loader of a slice, as a recipe has it."""
+    transform = transform or Transform.of(DataSection(root=str(root), **fields))
+    return Loader(open_split(root, slice_), transform=transform, device=CPU, resident=resident)
+
+
+def whole(loader: Loader) -> np.ndarray:
+    """Everything that a network sees of a slice, (N, C, H, W)."""
+    batches = loader.batches(loader.in_order(rank=0, world=1))
+    return torch.cat([images for images, *_ in batches]).numpy()
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_stretch_keeps_signs_and_order_and_is_linear_where_it_is_faint(name):
+    made = Transform(None, None, name, softening=3.0, sky_sd=(0.5, 2.0))
+    x = torch.tensor([-1e30, -40.0, -1.0, -1e-4, 0.0, 1e-4, 1.0, 40.0, 1e30])
+    found = made.stretched(x.expand(1, 2, 1, -1)).numpy()[0, :, 0]
+    expected = np.stack([FORMULAS[name](x.double().numpy() / s) for s in (1.5, 6.0)])
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert (np.diff(found) > 0).all() and np.array_equal(found, -found[:, ::-1])
+    assert x[0] == np.float32(-1e30)  # what came is not written over
+
+
+def test_without_a_softening_asinh_and_log_are_what_they_were_to_the_last_bit():
+    x = torch.linspace(-0.3, 1, 4001).view(1, 1, 1, -1)
+    expected = {
+        "linear": x,
+        "asinh": torch.asinh(x / 0.05) / np.arcsinh(1 / 0.05).item(),
+        "log": torch.log1p(x.clamp(min=0) / 0.05) / np.log1p(1 / 0.05).item(),
+        "sqrt": torch.sign(x) * x.abs().sqrt(),
+    }
+    for name, values in expected.items():
+        assert torch.equal(Transform(None, None, name)(x), values), name
+
+
+@pytest.mark.parametrize("clip", [None, (2.0, 99.5), (0.0, 100.0)])
+@pytest.mark.parametrize("per", ["band", "set", "image"])
+@pytest.mark.parametrize("stretch", FORMULAS)
+def test_what_a_network_sees_is_what_the_recipe_says(root, stretch, per, clip):
+    fields = {"stretch": stretch, "softening": 2, "sky_sd": tuple(SKY), "per": per, "clip": clip}
+    train, valid = (loader(root, slice_, **fields) for slice_ in ("train", "val"))
+    train.transform = valid.transform = train.measured()
+    own, others = survey().astype(np.float64), survey(20, seed=2).astype(np.float64)
+    own, others = (FORMULAS[stretch](v / (2 * SKY[:, None, None])) for v in (own, others))
+    axes = {"band": (0, 2, 3), "set": None, "image": (1, 2, 3)}[per]
+    of = others if per == "image" else own
+    if clip is not None:
+        options = {"axis": axes, "keepdims": True, "method": "inverted_cdf"}
+        low, high = np.percentile(of, clip, **options)
+        of, others = of.clip(low, high), others.clip(low, high)
+    expected = (others - of.mean(axes, keepdims=True)) / of.std(axes, keepdims=True)
+    found = whole(valid)
+    assert np.allclose(found, expected, atol=2e-4)
+    if per == "image":
+        assert np.allclose(found.mean((1, 2, 3)), 0, atol=1e-5)
+        assert np.allclose(found.std((1, 2, 3)), 1, atol=1e-4)
+
+
+def test_what_was_measured_comes_back_from_the_weights_and_nothing_else_is_kept(root):
+    for fields, kept in (
+        ({}, set()),
+        ({"stretch": "asinh"}, set()),
+        ({"stretch": "asinh", "softening": 3}, {"sky_sd"}),
+        ({"per": "set", "clip": [1, 99]}, {"limits"}),
+        ({"stretch": "log", "softening": 1, "per": "image", "clip": [1, 99]}, {"sky_sd"}),
+    ):
+        data = DataSection(root=str(root), **fields)
+        made = loader(root, **fields).measured()
+        stored = made.stored()
+        assert set(stored) == {"mean", "sd"} | kept
+        assert Transform.of(data, stored) == made
+        for name in kept:
+            with pytest.raises(KeyError, match=name):
+                Transform.of(data, {k: v for k, v in stored.items() if k != name})
+
+
+@pytest.mark.parametrize("kind", ["device", "host", "off"])
+@pytest.mark.parametrize("per", ["band", "set", "image"])
+def test_wherever_and_however_many_images_are_made_they_are_the_same(root, kind, per):
+    fields = {"stretch": "asinh", "softening": 3, "per": per, "clip": [1, 99]}
+    made = loader(root, **fields)
+    made.transform = made.measured()
+    other = loader(root, resident=kind, **fields)
+    other.transform = other.measured()
+    assert other.transform == made.transform
+    single = [images for images, *_ in other.batches([np.array([i]) for i in range(60)])]
+    assert np.array_equal(torch.cat(single).numpy(), whole(made))
+
+
+def test_noise_is_measured_beside_a_galaxy_that_fills_the_cutout():
+    """Where the usual estimate of a sky, the median absolute deviation, takes it for noise."""
+    for side, peak, radius, allowed in (
+        (32, 0, 1, 0.02), (32, 200, 0.1, 0.05), (64, 500, 0.15, 0.05), (100, 1000, 0.2, 0.05),
+    ):  # fmt: skip
+        noise = np.random.default_rng(3).normal(size=(40, 1, side, side))
+        images = galaxies(40, side=side, peak=peak, radius=radius)[:, None] + noise
+        found = np.median(noise_of(images.astype(np.float32)))
+        assert 1 - allowed < found < 1 + allowed, (side, peak, radius)
+        flat = images.reshape(40, -1)
+        mad = 1.4826 * np.median(np.abs(flat - np.median(flat, 1, keepdims=True)), 1)
+        assert peak < 500 or np.median(mad) > 10
+
+
+def test_noise_of_a_coadd_whose_neighbours_share_it():
+    """As resampling makes it: smoothed by (a, 1, a) along both axes, neighbours correlate by r."""
+    white = np.random.default_rng(4).normal(size=(40, 1, 66, 66))
+    for r, allowed in ((0.2, 0.03), (0.4, 0.1)):
+        a = r / (1 + np.sqrt(1 - 2 * r * r))
+        rows = white[..., 1:-1] + a * (white[..., :-2] + white[..., 2:])
+        both = rows[:, :, 1:-1] + a * (rows[:, :, :-2] + rows[:, :, 2:])
+        both /= both.std()
+        assert np.median(noise_of(both)) == pytest.approx(1, abs=allowed)
+
+
+def test_noise_of_simulated_cutouts_is_that_which_was_put_in(tmp_path):
+    simulate("lens_finding", tmp_path, images=90)
+    split = open_split(tmp_path, "train")
+    least, most = np.moveaxis(split.truth("scale"), -1, 0)  # counts at 0 and at 1
+    ratio = noise_of(split.images().astype(np.float32)) * (most - least) / split.truth("sky_sd")
+    assert np.median(ratio, 0) == pytest.approx((1, 1, 1), abs=0.03)
+
+
+def test_the_sky_of_the_training_slice_is_the_unit_of_a_softening(root, caplog):
+    made = loader(root, stretch="asinh", softening=3)
+    assert made.measured().sky_sd == pytest.approx(tuple(SKY), rel=0.05)
+    assert made.measured().scales == pytest.approx(tuple(3 * SKY), rel=0.05)
+    assert "was the sky not subtracted" not in caplog.text
+    stated = loader(root, stretch="asinh", softening=3, sky_sd=[1.0, 2.0]).measured()
+    assert stated.sky_sd == (1.0, 2.0) and stated.scales == (3.0, 6.0)
+
+
+def test_a_band_that_some_images_lack_is_measured_on_the_others(tmp_path):
+    images = survey(30)
+    images[::2, 1] = 0
+    write_shards(tmp_path, "train", images, np.arange(30) % 3)
+    found = loader(tmp_path, stretch="asinh", softening=3, per="image").measured()
+    assert found.sky_sd == pytest.approx(tuple(SKY), rel=0.05)
+
+
+def test_a_sky_without_noise_is_one_sentence(tmp_path):
+    images = survey(12)
+    images[:, 1] = np.rint(images[:, 1] / 100)  # so coarse that most pixels are 0
+    write_shards(tmp_path, "train", images, np.arange(12) % 3)
+    sentence = r"train: the sky of band 2 of 2 has no noise .*; state data\.sky_sd, or leave"
+    with pytest.raises(ShardError, match=sentence):
+        loader(tmp_path, stretch="asinh", softening=3).measured()
+    stated = {"stretch": "asinh", "softening": 3, "sky_sd": [0.02, 1.0]}
+    assert loader(tmp_path, **stated).measured().mean
+
+
+def test_a_sky_that_was_not_subtracted_is_warned_of(tmp_path, caplog):
+    images = survey(12)
+    images[:, 0] += 1
+    write_shards(tmp_path, "train", images, np.arange(12) % 3)
+    loader(tmp_path, stretch="asinh", softening=3).measured()
+    assert "train: in band 1 of 2 half of the pixels are beyond 1.0" in caplog.text
+    assert "was the sky not subtracted?" in caplog.text and "band 2" not in caplog.text
+
+
+def test_percentiles_of_a_large_set_are_those_of_its_first_images(root, monkeypatch):
+    monkeypatch.setattr(module, "_CLIPPED", 7 * 2 * SIDE**2 + 5)
+    found = loader(root, clip=[10, 90]).measured().limits
+    first = survey()[:7].astype(np.float64)
+    expected = np.percentile(first, [10, 90], axis=(0, 2, 3), method="inverted_cdf").T
+    assert np.array_equal(found, expected)
+
+
+def test_constant_images_are_found_where_each_is_normalised_by_itself(tmp_path):
+    images = survey(30)
+    images[[3, 20]] = 0.1
+    images[7, 0] = 0.1  # of one band alone: the image has a contrast
+    write_shards(tmp_path, "train", images, np.arange(30) % 3)
+    made = loader(tmp_path, per="image")
+    assert made.flat().tolist() == [3, 20]
+    assert np.isnan(whole(made)[[3, 20]]).all()
+    others = np.delete(whole(made), [3, 20], 0)
+    assert np.isfinite(others).all()
+    assert len(loader(tmp_path).flat()) == 0
+
+
+def test_a_set_is_constant_by_bands_or_as_a_whole(tmp_path):
+    images = survey(12)
+    images[:, 1] = 0.25
+    write_shards(tmp_path, "train", images, np.arange(12) % 3)
+    with pytest.raises(ShardError, match="train: a channel of the images is constant"):
+        loader(tmp_path).measured()
+    made = loader(tmp_path, per="set").measured()
+    assert made.mean[0] == made.mean[1] and made.sd[0] == made.sd[1]
+    assert replace(made, mean=(), sd=()).stored() == {"mean": [], "sd": []}
