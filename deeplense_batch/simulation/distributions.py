@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-_MOST_ROUNDS = 10_000  # of drawing again what lies outside of bounds
+_TRIALS = 1000  # of which one at least has to lie within bounds
 
 
 class Drawable(Protocol):
@@ -239,17 +239,15 @@ class Within(Bounded):
     high: float
 
     def __post_init__(self) -> None:
-        least, most = self.of.range
-        _check(max(self.low, least) < min(self.high, most), "no value is from low to high")
+        drawn = self.of.draw(np.random.default_rng(0), _TRIALS)
+        inside = ((drawn >= self.low) & (drawn <= self.high)).any()
+        _check(bool(inside), f"none of {_TRIALS} values is from low to high")
 
     def draw(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         values = self.of.draw(random, count)
-        for _ in range(_MOST_ROUNDS):
-            outside = (values < self.low) | (values > self.high)
-            if not outside.any():
-                return values
+        while (outside := (values < self.low) | (values > self.high)).any():
             values[outside] = self.of.draw(random, int(outside.sum()))
-        raise RuntimeError(f"{self}: hardly any value is from low to high")
+        return values
 
 
 AnyDistribution = Distribution | LogNormal | NumberCounts | Within

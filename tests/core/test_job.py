@@ -56,6 +56,18 @@ def test_a_simulation(names):
     assert names("simulate.yaml", "--simulate.out=/nowhere/set", "--parts=2") == SIMULATION
 
 
+def test_galaxies_that_are_used_are_part_of_a_simulation():
+    """Recipes without them have the names that they had."""
+    fields = {"kind": "lens_finding", "out": "set", "preset": "des"}
+    runs = [
+        Simulation(name="s", simulate=fields | more)
+        for more in ({}, {"onto": "galaxies"}, {"sources": "cutouts"})
+    ]
+    assert len({run.run_name("") for run in runs}) == 3
+    assert [*runs[0].simulate.options] == ["preset"]
+    assert runs[1].simulate.options == {"preset": "des", "onto": "galaxies"}
+
+
 def test_a_training_on_shards_that_are_packed_today(names, tmp_path, capsys):
     """Where the digest of the data changes, every run of everybody trains again."""
     for split, samples in (("train", 6), ("val", 4)):

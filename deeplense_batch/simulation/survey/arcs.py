@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.profiles import shear, sie
 from deeplense_batch.simulation.distributions import draw_one
@@ -45,7 +46,7 @@ __all__ = [
 DrawsSource = Callable[[Survey, float, np.random.Generator], SourceGalaxy]
 
 
-class FaintError(RuntimeError):
+class FaintError(ShardError):
     """No source was seen."""
 
 
@@ -151,8 +152,9 @@ def draw_arc(
         if is_visible(seen, survey):
             return Arc(pixels, mass, source, magnification, seen, tries)
     raise FaintError(
-        f"survey: none of {visible.tries} sources behind a lens of Einstein radius "
-        f"{red.theta_e:.2f} arcsec was visible; the settings give too few bright sources"
+        f"preset {survey.name}: none of {visible.tries} sources behind a lens of Einstein radius "
+        f"{red.theta_e:.2f} arcsec was visible in {survey.bands[band]}: the settings give too few "
+        "bright sources"
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import AnyDistribution, Normal
+from deeplense_batch.simulation.survey.objects import draw_red_galaxy
 from deeplense_batch.simulation.survey.psf import measured_psfs
 from deeplense_batch.simulation.survey.settings import KINDS, Survey
 
@@ -118,6 +121,7 @@ def _check_frame(survey: Survey, where: str) -> None:
             f"Einstein ring of {high:g} arcsec (galaxy.theta_e); expected at least "
             f"{math.ceil(2 * high / survey.pixel_scale)} pixels"
         )
+    draw_red_galaxy(survey, np.random.default_rng(0))
 
 
 def _check_psf(survey: Survey, where: str) -> None:

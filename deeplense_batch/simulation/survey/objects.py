@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
 from deeplense_batch.lensing.galaxies import clump, soft_sersic
 from deeplense_batch.simulation.distributions import draw_one
@@ -50,6 +51,7 @@ Position = tuple[float, float]
 Magnitudes = NDArray[np.float64]  # (B,), in the order of the bands
 
 _FAR = math.inf
+_MOST_GALAXIES = 10_000  # drawn until one has an Einstein radius within bounds
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,25 @@ class SourceGalaxy:
 
 
 def draw_red_galaxy(survey: Survey, random: np.random.Generator) -> RedGalaxy:
-    """Draw the elliptical that both classes share, whatever happens in its image."""
+    """Draw the elliptical that both classes share, whatever happens in its image.
+
+    Raises:
+        ShardError: The settings give no galaxy with an Einstein radius within its bounds.
+    """
     settings = survey.galaxy
-    theta_e = -1.0
-    while not settings.theta_e[0] <= theta_e <= settings.theta_e[1]:
+    for _ in range(_MOST_GALAXIES):
         z, sigma_v = draw_one(settings.z, random), draw_one(settings.sigma_v, random)
         z_s = z + draw_one(settings.behind, random)
         distances = angular_distances(*torch.tensor([z, z_s], dtype=torch.float64))
         theta_e = float(einstein_radius_of_dispersion(sigma_v, distances))
+        if settings.theta_e[0] <= theta_e <= settings.theta_e[1]:
+            break
+    else:
+        raise ShardError(
+            f"preset {survey.name}: galaxy.theta_e: none of {_MOST_GALAXIES} galaxies drawn by "
+            "galaxy.z, galaxy.behind and galaxy.sigma_v has an Einstein radius from "
+            f"{settings.theta_e[0]:g} to {settings.theta_e[1]:g} arcsec"
+        )
     modulus = 5 * math.log10(float(distances.lens) * (1 + z) ** 2 * 1e5)  # of 10 pc
     i = (
         settings.m_i

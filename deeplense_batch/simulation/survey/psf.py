@@ -118,19 +118,20 @@ def measured_psfs(path: str, bands: int) -> tuple[NDArray[np.float64], ...]:
 
 
 def _kernel(file: Path, bands: int) -> NDArray[np.float64]:
+    """The kernel of one file, as in `measured_psfs`."""
     try:
-        from astropy.io import fits
+        from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
 
         with fits.open(file) as units:
-            data = next((unit.data for unit in units if getattr(unit, "is_image", False)
-                         and unit.data is not None), None)  # fmt: skip
+            images = (unit.data for unit in units if getattr(unit, "is_image", False))
+            data = next((image for image in images if image is not None), None)
     except ImportError as error:
         raise ShardError(
             "simulate: camera.psf: FITS files need astropy: pip install deeplense-batch[fits]"
         ) from error
     except OSError as error:
         raise ShardError(f"simulate: camera.psf: {file}: {error}") from error
-    if data is None or data.ndim not in (2, 3) or data.shape[0 if data.ndim == 3 else -1] == 0:
+    if data is None or data.ndim not in (2, 3):
         raise ShardError(f"simulate: camera.psf: {file}: no image of two or three axes")
     kernel = np.asarray(data, np.float64)
     kernel = np.broadcast_to(kernel, (bands, *kernel.shape)) if kernel.ndim == 2 else kernel
@@ -188,9 +189,12 @@ def shape_of_kernel(
     Pixels are divided by cubic splines. The width is that of a circle as large as what lies above
     half of the peak, the shape that of the second moments of this area.
     """
-    side = kernel.shape[-1] - 1
-    axis = np.linspace(0, side, side * _ZOOM + 1)
-    at = np.stack(np.meshgrid(axis, axis, indexing="ij"))
+    bright = np.argwhere((kernel > 0.1 * kernel.max((1, 2), keepdims=True)).any(0))
+    rows, columns = (
+        np.linspace(first - 2, last + 2, (last - first + 4) * _ZOOM + 1)
+        for first, last in zip(bright.min(0), bright.max(0), strict=True)
+    )
+    at = np.stack(np.meshgrid(rows, columns, indexing="ij"))
     fine = np.stack([map_coordinates(one, at, order=3) for one in kernel])
     core = fine > fine.max((1, 2), keepdims=True) / 2
     area = core.sum((1, 2)) / _ZOOM**2  # pixels

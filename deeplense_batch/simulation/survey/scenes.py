@@ -89,7 +89,7 @@ def make(
         The image, (B, size, size) float32 in the survey's form, and its truth by name.
 
     Raises:
-        RuntimeError: No source was visible in `Visible.tries` draws: the sources are too faint.
+        ShardError: No source was visible in `Visible.tries` draws: the sources are too faint.
     """
     conditions = draw_conditions(survey, random)
     psf = conditions.psf

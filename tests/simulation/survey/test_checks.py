@@ -45,13 +45,17 @@ def test_every_survey_can_be_made(name):
         ({"size": 12}, "size: should be from 16 to 1024, got 12"),
         ({"size": 20}, "size: 20 pixels of 0.25 arcsec do not hold an Einstein ring of 3 arcsec"),
         ({"galaxy.theta_e": [2, 1]}, "galaxy.theta_e: .2, 1. should rise, above 0"),
+        ({"galaxy.theta_e": [4.9, 5]}, "galaxy.theta_e: none of 10000 galaxies drawn by galaxy.z"),
         ({"galaxy.theta_e": 1.5}, "galaxy.theta_e: expected a list of 2, got 1.5"),
         ({"galaxy.q": [0.5, 1.5]}, "galaxy.q: 0.5 to 1.5; should rise within 0.05 to 1"),
         ({"fractions.star": 0.5}, "fractions: .* add up to 1.47; expected 1"),
         ({"fractions.comet": 0.5}, "fractions.comet: no such field"),
         ({"visible.band": "z"}, "visible.band: got 'z'; allowed: g, i, r"),
         ({"seeing": 1.0}, "seeing: no such field; allowed: angle, bands"),
-        ({"galaxy.z": {"law": "Within", "of": 1, "low": 2, "high": 3}}, "no value is from low to"),
+        (
+            {"galaxy.z": {"law": "Within", "of": 1, "low": 2, "high": 3}},
+            "none of 1000 values is from",
+        ),
     ],
 )
 def test_a_survey_that_cannot_be_made_is_refused(set_, says):

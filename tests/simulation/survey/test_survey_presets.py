@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from made_survey import NONLENS, stream
 from scipy.optimize import least_squares
 
@@ -30,6 +32,26 @@ PUBLISHED = {
     "euclid_vis": (0.1, (0.13,), (25.6,), 10, 1.3),
     "hst": (0.05, (0.09,), (27.2,), 5, None),
 }
+
+
+@pytest.mark.parametrize("survey", SURVEYS)
+def test_the_page_names_the_numbers_of_every_band(survey):
+    """docs/simulation.md has a row for each survey, with the values of its preset in order."""
+    page = (REPOSITORY / "docs" / "simulation.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{survey}`")]
+    _, _, bands, pixels, seeing, depth, radii, _ = re.sub(r"\*\*|\[\d+\]", "", row).split("|")
+    preset = SURVEYS[survey]
+    assert bands.split() == list(preset.camera.fwhm)
+    assert f"**{' '.join(preset.bands)}**" in row
+    assert [float(v) for v in pixels.split(",")] == [preset.pixel_scale, preset.size]
+    widths = [law.median for law in preset.camera.fwhm.values()]
+    assert list(map(float, re.findall(r"\d+\.\d+", seeing)))[: len(widths)] == widths
+    means = [law.mean for law in preset.camera.depth.values()]
+    assert list(map(float, re.findall(r"\d+\.\d+", depth)))[: len(means)] == means
+    assert tuple(map(float, radii.split("-"))) == preset.galaxy.theta_e
+    camera = preset.camera
+    assert f"{camera.sigmas:g} sigma" in depth
+    assert (f"in {camera.aperture} arcsec" if camera.aperture else "of a point") in depth
 
 
 def only(survey: Survey, kind: str, m_i: float) -> Survey:

@@ -20,6 +20,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.lensing.camera import fine_grid
 from deeplense_batch.lensing.galaxies import clump, soft_sersic
 from deeplense_batch.simulation.distributions import Fixed
@@ -213,7 +214,7 @@ class TestLenses:
         assert np.abs(np.array(ratios) - 1).max() < 0.07
 
     def test_an_arc_that_is_never_seen_is_an_error(self):
-        with pytest.raises(RuntimeError, match=r"none of 3 sources .* was visible"):
+        with pytest.raises(ShardError, match=r"none of 3 sources .* was visible in g"):
             make(LENS, stream(1), survey_with("visible", snr=1e9, tries=3))
 
 

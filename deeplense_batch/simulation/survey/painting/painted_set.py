@@ -21,7 +21,6 @@ from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.overrides import with_overrides
-from deeplense_batch.simulation.survey.arcs import FaintError
 from deeplense_batch.simulation.survey.checks import check_survey
 from deeplense_batch.simulation.survey.noise import draw_conditions
 from deeplense_batch.simulation.survey.objects import draw_source
@@ -245,7 +244,7 @@ class PaintedSet:
             random = np.random.default_rng([seed, number, i])
             try:
                 made.append(self._painter.make(image, of_row, is_lens=i % 2 == 1, random=random))
-            except FaintError as error:
+            except ShardError as error:
                 raise ShardError(
                     f"simulate: onto: {self.onto}: {galaxies.ids[row]}: {error}; leave it out"
                 ) from error
