@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, typed
 
+from deeplense_batch.core.job import Simulation
+
 JOBS = REPOSITORY / "jobs"
 OLD_SHARDS = REPOSITORY / "tests" / "fixtures" / "ad7dd9b" / "data"
 RUN_NAME = re.compile(r"\S+-s\d+-[0-9a-f]{10}\b")
