@@ -54,13 +54,14 @@ def write_galaxies(
     classes: tuple[str, ...] = (),
     targets: list[int] | None = None,
     catalogue: dict[str, np.ndarray] | None = None,
+    group: str = "",
 ) -> Path:
     """Write images of each split, (N, C, H, W), with names such as ``train-3``."""
     for split, images in splits.items():
         with ShardWriter(
             root, split=split, shape=images.shape[1:], stored=images.dtype, dtype=images.dtype,
             classes=classes, source="tests", seed=0, pixel_scale=pixel_scale, bands=bands,
-            shard_size=16,
+            shard_size=16, group=group,
         ) as writer:  # fmt: skip
             writer.append(
                 images,

@@ -114,7 +114,7 @@ class Canvas:
         """One of its splits; all have the same shape, type, bands and pixel scale."""
         return next(iter(self.splits.values())).info
 
-    def of_form(self, survey: Survey) -> tuple[Canvas, list[str]]:
+    def for_survey(self, survey: Survey) -> tuple[Canvas, list[str]]:
         """Leave out the galaxies of which the catalogue says that they are no lens of the survey.
 
         Returns:

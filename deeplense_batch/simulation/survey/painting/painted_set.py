@@ -97,7 +97,7 @@ class PaintedSet:
 
     @cached_property
     def _chosen(self) -> tuple[Canvas, list[str]]:
-        return self._all_galaxies.of_form(self.survey)
+        return self._all_galaxies.for_survey(self.survey)
 
     @property
     def canvas(self) -> Canvas:
@@ -193,6 +193,11 @@ class PaintedSet:
             )
         elif said := self._about_depth(sample.sd):
             found.append(said)
+        if group := self._all_galaxies.first.group:
+            found.append(
+                f"onto: {self.onto}: images of one {group} stay in one split, but are not side by "
+                "side in the new set: train and test on whole splits of it, not on slices of one"
+            )
         if sample.empty:
             found.append(
                 f"onto: {self.onto}: {sample.empty} of the first {sample.size} images show no "

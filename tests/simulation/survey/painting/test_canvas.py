@@ -83,7 +83,7 @@ class TestMass:
 
     def test_impossible_ones_are_left_out_and_counted(self, tmp_path):
         columns = {"theta_e": np.array([0.1, 1.0, 1.1, 9.0, np.nan, 1.2])}
-        kept, said = canvas_of(tmp_path, catalogue=columns).of_form(HSC)
+        kept, said = canvas_of(tmp_path, catalogue=columns).for_survey(HSC)
         assert kept.splits["train"].rows.tolist() == [1, 2, 4, 5]
         assert said == [
             f"onto: {tmp_path}/g: 2 galaxies are left out, of which the catalogue says that their "
@@ -93,7 +93,7 @@ class TestMass:
     def test_none_is_left(self, tmp_path):
         found = canvas_of(tmp_path, catalogue={"theta_e": np.full(6, 0.1)})
         with pytest.raises(ShardError, match="gives none of 6 galaxies an Einstein radius of"):
-            found.of_form(HSC)
+            found.for_survey(HSC)
 
 
 class TestRefused:

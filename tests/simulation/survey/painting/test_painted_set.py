@@ -9,6 +9,7 @@ import pytest
 from conftest import typed
 from made_galaxies import galaxies, write_galaxies
 
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split, read_splits
 from deeplense_batch.simulation.simulate import check, simulate
 from deeplense_batch.simulation.survey.painting.painted_set import PaintedSet
@@ -98,6 +99,20 @@ class TestSet:
         is_lens = made.targets() == 1
         assert made.truth("theta_e")[is_lens] == pytest.approx(columns["theta_e"][number][is_lens])
 
+    def test_whole_numbers_become_floats(self, tmp_path):
+        counts = (galaxies(12) + 300).round().clip(0).astype(np.uint16)
+        (tmp_path / "files").mkdir()
+        for i, image in enumerate(counts):
+            np.save(tmp_path / "files" / f"{i}.npy", image)
+        pack(tmp_path / "files", tmp_path / "packed", pixel_scale=0.2)
+        set_ = FAST | {"bands": ["g", "r", "i"]}
+        paint(tmp_path / "packed", tmp_path / "out", images=12, set_=set_)
+        made = open_split(tmp_path / "out", "train")
+        assert made.info.dtype == np.float32
+        number = [int(name.removesuffix(".npy")) for name in made.ids()]
+        same = (made.images() == counts[number]).all((1, 2, 3))
+        assert same.tolist() == (made.targets() == 0).tolist()
+
     def test_the_set_is_described_by_what_it_was_painted_on(self, packed, tmp_path):
         other = write_galaxies(tmp_path / "g", {"train": galaxies(24, seed=9)})
         one, two = (PaintedSet(str(root), "des").described()["onto"] for root in (packed, other))
@@ -137,6 +152,14 @@ class TestSaid:
         root = write_galaxies(tmp_path / "g", {"train": (images - low) / (high - low)})
         (said,) = self.said(caplog, root)
         assert "each band of its images is scaled from 0 to 1, so that their flux is not" in said
+
+    def test_groups(self, tmp_path, caplog):
+        tiles = {"tile": np.array(["a", "a", "b", "b"] * 2, object)}
+        root = write_galaxies(
+            tmp_path / "g", {"train": galaxies(8)}, catalogue=tiles, group="tile"
+        )
+        (said,) = self.said(caplog, root)
+        assert "images of one tile stay in one split, but are not side by side" in said
 
     def test_empty_images(self, tmp_path, caplog):
         images = galaxies(8)
