@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.distributions import AnyDistribution, Normal
+from deeplense_batch.simulation.distributions import AnyDistribution, LogNormal, Normal
 from deeplense_batch.simulation.survey.objects import draw_red_galaxy
 from deeplense_batch.simulation.survey.psf import measured_psfs
 from deeplense_batch.simulation.survey.settings import KINDS, Survey
@@ -20,6 +21,8 @@ _SIZES = (16, 1024)
 _MOST_BANDS = 6
 _MOST_SDS = 10.0  # that a normal number is ever off
 _TINY = 1e-6
+_LENGTHS = ("radius", "length", "width", "height", "sigma", "distance", "opening", "pitch")
+_SHARES = ("share", "bulge", "contrast")
 
 
 def check_survey(survey: Survey) -> None:
@@ -45,6 +48,7 @@ def check_survey(survey: Survey) -> None:
     _check_frame(survey, where)
     _check_psf(survey, where)
     _check_fractions(survey, where)
+    _check_photons(survey, where)
 
 
 def _check_bands(survey: Survey, where: str) -> None:
@@ -84,9 +88,9 @@ def _numbers(survey: Survey) -> Iterator[tuple[str, float, float, float]]:
 
 def _laws(survey: Survey) -> Iterator[tuple[str, AnyDistribution, float, float]]:
     """Distributions, and the least and the greatest value that they may give."""
-    camera, galaxy, source = survey.camera, survey.galaxy, survey.source
+    camera, galaxy = survey.camera, survey.galaxy
     for band in survey.bands:
-        yield f"camera.fwhm.{band}", camera.fwhm[band], 0.0, math.inf
+        yield f"camera.fwhm.{band}", camera.fwhm[band], _TINY, math.inf
         yield f"camera.depth.{band}", camera.depth[band], 0.0, 50.0
     yield "camera.beta", camera.beta, 1.05, 100.0
     yield "camera.flattening", camera.flattening, 0.0, 0.9
@@ -95,19 +99,34 @@ def _laws(survey: Survey) -> Iterator[tuple[str, AnyDistribution, float, float]]
     yield "galaxy.z", galaxy.z, 0.01, 10.0
     yield "galaxy.behind", galaxy.behind, 0.01, 10.0
     yield "galaxy.sigma_v", galaxy.sigma_v, 10.0, 2000.0
-    yield "galaxy.n", galaxy.n, 0.37, 10.0
-    yield "galaxy.q", galaxy.q, 0.05, 1.0
-    yield "galaxy.radius", galaxy.radius, 0.0, math.inf
-    yield "source.n", source.n, 0.37, 10.0
-    yield "source.q", source.q, 0.05, 1.0
-    yield "source.radius", source.radius, 0.0, math.inf
     yield "lens.shear", survey.lens.shear, -1.0, 1.0
+    for part in ("galaxy", "source", "spiral", "mimics", "field"):
+        for field in dataclasses.fields(getattr(survey, part)):
+            value = getattr(getattr(survey, part), field.name)
+            if bounds := _bounds(field.name) if hasattr(value, "draw") else None:
+                yield f"{part}.{field.name}", value, *bounds
+
+
+def _bounds(name: str) -> tuple[float, float] | None:
+    """What the shape of an object allows, by the name of its number."""
+    if name == "n":
+        return 0.37, 10.0
+    if name == "q":
+        return 0.05, 1.0
+    if "cos" in name:
+        return 0.01, 1.0
+    if any(word in name for word in _LENGTHS):
+        return _TINY, math.inf
+    return (0.0, 1.0) if any(word in name for word in _SHARES) else None
 
 
 def _range(law: AnyDistribution) -> tuple[float, float]:
     """Least and greatest value that a distribution ever gives."""
     if isinstance(law, Normal):
         return law.mean - _MOST_SDS * law.sd, law.mean + _MOST_SDS * law.sd
+    if isinstance(law, LogNormal):
+        spread = math.exp(_MOST_SDS * law.scatter)
+        return law.median / spread, law.median * spread
     return law.range
 
 
@@ -136,8 +155,8 @@ def _check_psf(survey: Survey, where: str) -> None:
             )
         return
     for band in survey.bands:
-        low, high = camera.fwhm[band].range
-        if 0 < low < survey.fine_scale or high == low == 0:
+        low = camera.fwhm[band].range[0]
+        if 0 < low < survey.fine_scale:
             raise ShardError(
                 f"{where}: camera.fwhm.{band}: {low:g} arcsec is below a pixel of the blur, "
                 f"{survey.fine_scale:g}; raise oversampling"
@@ -150,6 +169,9 @@ def _check_fractions(survey: Survey, where: str) -> None:
         raise ShardError(
             f"{where}: fractions: {', '.join(KINDS[1:])} add up to {total:g}; expected 1"
         )
+
+
+def _check_photons(survey: Survey, where: str) -> None:
     if (survey.camera.electrons is None) == (survey.camera.sky is None):
         raise ShardError(
             f"{where}: camera.electrons and camera.sky both say how many photons there are: "
