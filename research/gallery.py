@@ -6,13 +6,15 @@ python -m research.gallery [FOLDER]
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from deeplense_batch.data.shards import open_split
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.simulate import generator_class
+from deeplense_batch.simulation.simulate import generator_class, simulate
 from deeplense_batch.simulation.substructure import Substructure
 
 COLUMNS = 6
@@ -49,6 +51,7 @@ def main() -> None:
         sheet(rows).savefig(folder / f"{name}.jpg")
     for name in SURVEYS:
         sheet(objects(name)).savefig(folder / f"{name}.jpg")
+    sheet(painted("des")).savefig(folder / "onto.jpg")
 
 
 def objects(preset: str) -> dict[str, list[np.ndarray]]:
@@ -64,6 +67,24 @@ def objects(preset: str) -> dict[str, list[np.ndarray]]:
         images = [stretched(image, soft, dark) for image in counts[:, shown] * white]
         rows[class_] = [np.clip(image.transpose(1, 2, 0), 0, 1) for image in images]
     return rows
+
+
+def painted(preset: str) -> dict[str, list[np.ndarray]]:
+    """Galaxies of a survey, the same with arcs, and the arcs; i, r, g as red, green and blue."""
+    with tempfile.TemporaryDirectory() as folder:
+        simulate("lens_finding", folder, preset=preset, images=100)
+        maker = generator_class("lens_finding")(preset=preset, onto=folder)
+        made = maker.make("train", [2 * j + 1 for j in range(COLUMNS)], seed=3)
+        before = open_split(folder, "train").images()[made.truth["onto"].astype(int)]
+    rows = {"galaxies": before, "painted": made.images, "arcs": made.images - before}
+    white = np.array([1.0, 1.5, 3.0])[:, None, None]
+    return {
+        name: [
+            np.clip(stretched(image[::-1] * white, 0.03, 0.4).transpose(1, 2, 0), 0, 1)
+            for image in images
+        ]
+        for name, images in rows.items()
+    }
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def simulate(
     # A field of the preset; may be given again. VALUE is a number, [low, high], or {law: Normal,
     # mean: 0, sd: 0.5}; of a survey also bands=[g,r,i], or camera.fwhm.g=0.9 of one band.
     set_: dict[str, Any] | None = None,
+    # Of lens_finding: folder of real galaxies that are lensed, shards or images, in place of
+    # simulated ones.
+    sources: str = "",
+    # Of lens_finding: folder of shards of galaxies that arcs are painted on, half of them.
+    onto: str = "",
     # cpu, the default, by one core; or cuda, by a GPU and every core. A lens_finding set is made
     # on the CPU alone.
     device: Device | None = None,
@@ -44,7 +49,10 @@ def simulate(
     from deeplense_batch.core.processes import signals
     from deeplense_batch.simulation.simulate import simulate
 
-    asked = {"preset": preset or None, "size": size, "set_": set_, "device": device}
+    asked = {
+        "preset": preset or None, "size": size, "set_": set_, "sources": sources or None,
+        "onto": onto or None, "device": device,
+    }  # fmt: skip
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower
     with signals() as interrupt:

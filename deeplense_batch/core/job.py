@@ -240,11 +240,14 @@ class SimulateSection(Section):
     size: int | None = Field(None, ge=1)  # pixels along a side; null: that of the kind
     shard_size: int = Field(2048, ge=1)  # images in a file
     set: dict[str, Any] = Field({})  # distributions of the preset to replace: sphere.count: 30
+    sources: str = ""  # of lens_finding: folder of real galaxies that are lensed
+    onto: str = ""  # of lens_finding: shards of galaxies that arcs are painted on
 
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
         given = {"preset": self.preset or None, "size": self.size, "set_": self.set or None}
+        given |= {"sources": self.sources or None, "onto": self.onto or None}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
@@ -274,6 +277,9 @@ class Simulation(_Run):
     def run_name(self, data_digest: str) -> str:
         """Name the folder of the run; the folder of the set counts; it has no data."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
+        for option in ("sources", "onto"):  # that recipes made before them lack
+            if not fields["simulate"][option]:
+                del fields["simulate"][option]
         name = self.simulate.preset or self.simulate.kind
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 

@@ -19,11 +19,11 @@ __all__ = ["KINDS", "check", "generator_class", "simulate"]
 
 _log = logging.getLogger(__name__)
 
-# Module and class of each kind of set. A module that is not installed is missed only where its
-# kind is asked for.
+# Module and class, or function, of each kind of set. A module that is not installed is missed
+# only where its kind is asked for.
 KINDS = {
     "substructure": "deeplense_batch.simulation.substructure:Substructure",
-    "lens_finding": "deeplense_batch.simulation.survey.lens_finding:LensFinding",
+    "lens_finding": "deeplense_batch.simulation.survey.lens_finding:lens_finding",
     "diffusion": "deeplense_batch.simulation.substructure:Diffusion",
     "super_resolution": "deeplense_batch.simulation.substructure:SuperResolution",
 }

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, typed
 
+from deeplense_batch.core.job import Simulation
+
 JOBS = REPOSITORY / "jobs"
 OLD_SHARDS = REPOSITORY / "tests" / "fixtures" / "ad7dd9b" / "data"
 RUN_NAME = re.compile(r"\S+-s\d+-[0-9a-f]{10}\b")
@@ -54,6 +56,18 @@ def test_a_generation_whose_judge_is_no_part_of_it(names):
 def test_a_simulation(names):
     """The place of the set is part of it; nothing is made by looking."""
     assert names("simulate.yaml", "--simulate.out=/nowhere/set", "--parts=2") == SIMULATION
+
+
+def test_galaxies_that_are_used_are_part_of_a_simulation():
+    """Recipes without them have the names that they had."""
+    fields = {"kind": "lens_finding", "out": "set", "preset": "des"}
+    runs = [
+        Simulation(name="s", simulate=fields | more)
+        for more in ({}, {"onto": "galaxies"}, {"sources": "cutouts"})
+    ]
+    assert len({run.run_name("") for run in runs}) == 3
+    assert [*runs[0].simulate.options] == ["preset"]
+    assert runs[1].simulate.options == {"preset": "des", "onto": "galaxies"}
 
 
 def test_a_training_on_shards_that_are_packed_today(names, tmp_path, capsys):

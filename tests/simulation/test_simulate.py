@@ -34,7 +34,7 @@ from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import deflection, render
 from deeplense_batch.simulation.scenes import as_batch, draw_scene, lens_radius
-from deeplense_batch.simulation.simulate import check, generator_class, simulate
+from deeplense_batch.simulation.simulate import check, simulate
 from deeplense_batch.simulation.substructure import Substructure
 from research import fit_common_test_1 as fits
 
@@ -264,7 +264,7 @@ IN_PARTS = {"images": 40, "seed": 2, "size": 32, "shard_size": 6}
 @pytest.mark.parametrize("kind", ["substructure", "lens_finding", "diffusion", "super_resolution"])
 def test_every_kind_is_one_set_however_it_is_made(kind, tmp_path, monkeypatch):
     first = simulate(kind, tmp_path / "a", images=40, seed=6)
-    monkeypatch.setattr(generator_class(kind), "batch", 3)
+    monkeypatch.setattr(type(check(kind, images=40)[0]), "batch", 3)
     for part in range(2):
         last = simulate(kind, tmp_path / "b", images=40, seed=6, shard_size=9, part=part, parts=2)
     assert last.digest == first.digest

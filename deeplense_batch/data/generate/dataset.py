@@ -265,8 +265,8 @@ class _ShardMaker:
             for _, indices, made in batches:
                 targets, ids = self._labels(shard[0], indices)
                 writer.append(
-                    made.images, targets=targets, ids=ids, scale=made.scale, truth=made.truth,
-                    digests=made.digests,
+                    made.images, targets=targets, ids=made.ids or ids, scale=made.scale,
+                    truth=made.truth, catalogue=made.catalogue, digests=made.digests,
                 )  # fmt: skip
                 progress.advance(len(indices))
                 self.on_batch()

@@ -29,6 +29,8 @@ class GeneratedBatch:
     scale: NDArray[np.float64] | None  # (n, C), beside counts
     truth: Mapping[str, NDArray[np.float64]]  # (n, ...) by name
     digests: Sequence[bytes] | None = None  # sha256 of each image, where it is known already
+    ids: Sequence[str] | None = None  # where images have names of their own
+    catalogue: Mapping[str, Array] | None = None  # columns, (n,), as of `ShardWriter.append`
 
 
 class ImageGenerator(Protocol):

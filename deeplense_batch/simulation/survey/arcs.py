@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from deeplense_batch.simulation.survey.settings import Survey
 
 __all__ = [
     "Arc",
+    "DrawsSource",
+    "FaintError",
     "Mass",
     "Visibility",
     "draw_arc",
@@ -38,6 +41,13 @@ __all__ = [
     "source_plane",
     "visibility",
 ]
+
+
+DrawsSource = Callable[[Survey, float, np.random.Generator], SourceGalaxy]
+
+
+class FaintError(ShardError):
+    """No source was seen."""
 
 
 class Mass(NamedTuple):
@@ -103,10 +113,12 @@ def draw_arc(
     survey: Survey,
     red: RedGalaxy,
     centre: Position,
-    galaxy: Tensor,
+    front: NDArray[np.float64],
     psf: Tensor,
     sky_sd: NDArray[np.float64],
     random: np.random.Generator,
+    draw: DrawsSource = draw_source,
+    brighter: float = 0.0,
 ) -> Arc:
     """Draw the mass of a lens and sources behind it, until one is visible.
 
@@ -114,20 +126,23 @@ def draw_arc(
         survey: All settings.
         red: The lens.
         centre: Its position, arcsec.
-        galaxy: Counts of its light, (B, P, P).
+        front: Counts of its light in the band of `Visible`, (size, size), 0 or more.
         psf: As in `render`.
         sky_sd: In each band, (B,), counts.
         random: The stream of this image.
+        draw: Draws a source.
+        brighter: Magnitudes by which sources are brighter than drawn.
 
     Raises:
-        ShardError: No source was visible in `Visible.tries` draws: the sources are too faint.
+        FaintError: No source was visible in `Visible.tries` draws: the sources are too faint.
     """
     visible, band = survey.visible, survey.seen_in
     mass = draw_mass(survey, red, random)
     rays = source_plane(survey, centre, mass)
-    front = framed(galaxy, survey)[band]
     for tries in range(1, visible.tries + 1):
-        source = draw_source(survey, red.theta_e, random)
+        source = draw(survey, red.theta_e, random)
+        if brighter:
+            source = replace(source, magnitudes=source.magnitudes - brighter)
         shape = source.brightness(*rays)
         magnification = _flux(shape, survey)
         if magnification <= visible.magnification:
@@ -136,7 +151,7 @@ def draw_arc(
         seen = visibility(framed(pixels, survey)[band], front, float(sky_sd[band]), survey)
         if is_visible(seen, survey):
             return Arc(pixels, mass, source, magnification, seen, tries)
-    raise ShardError(
+    raise FaintError(
         f"preset {survey.name}: none of {visible.tries} sources behind a lens of Einstein radius "
         f"{red.theta_e:.2f} arcsec was visible in {survey.bands[band]}: the settings give too few "
         "bright sources"
@@ -207,8 +222,11 @@ def framed(pixels: Tensor, survey: Survey) -> NDArray[np.float64]:
 
 
 def _flux(shape: Tensor, survey: Survey) -> float:
-    """Flux of a brightness on the fine grid."""
-    return float(shape.sum()) * (survey.fine_scale / survey.supersampling) ** 2
+    """Flux of a brightness on the fine grid, (1 or B, H, H), in the band of `Visible`."""
+    return (
+        float(shape[survey.seen_in if len(shape) > 1 else 0].sum())
+        * (survey.fine_scale / survey.supersampling) ** 2
+    )
 
 
 def _grid(survey: Survey) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,15 @@ from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.survey.checks import check_survey
+from deeplense_batch.simulation.survey.objects import draw_source
+from deeplense_batch.simulation.survey.painting.painted_set import PaintedSet
+from deeplense_batch.simulation.survey.painting.stamps import Stamps, read_stamps
 from deeplense_batch.simulation.survey.presets import SURVEYS
-from deeplense_batch.simulation.survey.psf import digest_of_psfs
+from deeplense_batch.simulation.survey.psf import described
 from deeplense_batch.simulation.survey.scenes import make
 from deeplense_batch.simulation.survey.settings import CLASSES, Survey
 
-__all__ = ["COUNTS", "LensFinding", "class_counts"]
+__all__ = ["COUNTS", "LensFinding", "class_counts", "lens_finding"]
 
 # Of the public set.
 COUNTS: Mapping[str, Mapping[str, int]] = MappingProxyType(
@@ -40,14 +43,16 @@ class LensFinding:
         preset: Name of the survey, of `SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own.
         size: Pixels along a side of an image, by default the survey's.
+        sources: Folder of real galaxies that are lensed (`stamps`), if they are not simulated.
 
     Raises:
-        ShardError: There is no such survey or field, or no image can be made of them.
+        ShardError: There is no such survey, field or folder, or no image can be made of them.
     """
 
     preset: str = "hsc"
     set_: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int | None = None
+    sources: str | None = None
 
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -70,6 +75,15 @@ class LensFinding:
         survey = with_overrides(SURVEYS[self.preset], self.set_)
         return survey if self.size is None else dataclasses.replace(survey, size=self.size)
 
+    @cached_property
+    def _stamps(self) -> Stamps | None:
+        return read_stamps(self.sources, self.survey) if self.sources else None
+
+    @property
+    def cautions(self) -> list[str]:
+        """What is allowed, but not what one may expect, in sentences."""
+        return self._stamps.cautions if self._stamps else []
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """C, H, W of an image."""
@@ -90,7 +104,8 @@ class LensFinding:
         """What the images come from, in a few words."""
         survey = "" if self.preset == "hsc" else f", survey {self.preset}"
         changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
-        return f"lens_finding{survey}, bands {', '.join(self.bands)}{changes}"
+        sources = f", sources {self.sources}" if self.sources else ""
+        return f"lens_finding{survey}, bands {', '.join(self.bands)}{sources}{changes}"
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class in ``train`` and ``test``.
@@ -103,16 +118,15 @@ class LensFinding:
 
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
-        described, psf = self.survey.described(), self.survey.camera.psf
-        if psf is not None:
-            described["laws"]["camera"]["psf"] = digest_of_psfs(psf, len(self.bands))
-        return {"laws": described}
+        sources = {"sources": self._stamps.digest} if self._stamps else {}
+        return {"laws": described(self.survey)} | sources
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
         number = self.splits.index(split)
+        draw = self._stamps.draw if self._stamps else draw_source
         made = [
-            make(i % len(CLASSES), np.random.default_rng([seed, number, i]), self.survey)
+            make(i % len(CLASSES), np.random.default_rng([seed, number, i]), self.survey, draw)
             for i in indices
         ]
         truth = {name: np.stack([truth[name] for _, truth in made]) for name in made[0][1]}
@@ -121,6 +135,25 @@ class LensFinding:
             scale=None,
             truth=truth | {"index": np.asarray(indices, np.float64)},
         )
+
+
+def lens_finding(
+    preset: str = "hsc",
+    set_: Mapping[str, Any] = MappingProxyType({}),
+    size: int | None = None,
+    sources: str | None = None,
+    onto: str | None = None,
+) -> LensFinding | PaintedSet:
+    """Simulated galaxies and lenses, or arcs painted on the galaxies of a set of shards, `onto`.
+
+    Raises:
+        ShardError: As `LensFinding` and `PaintedSet`.
+    """
+    if onto is None:
+        return LensFinding(preset, set_, size, sources)
+    if size is not None:
+        raise ShardError("simulate: size: the galaxies of --onto keep theirs; leave it out")
+    return PaintedSet(onto, preset, set_, sources)
 
 
 def class_counts(images: int) -> dict[str, dict[str, int]]:

@@ -41,7 +41,15 @@ from deeplense_batch.simulation.survey.psf import (
 )
 from deeplense_batch.simulation.survey.settings import Survey
 
-__all__ = ["SIGMAS", "Conditions", "draw_conditions", "noise", "sky_sd", "star"]
+__all__ = [
+    "SIGMAS",
+    "Conditions",
+    "draw_conditions",
+    "electrons_in_count",
+    "noise",
+    "sky_sd",
+    "star",
+]
 
 SIGMAS = 5.0  # of a point as bright as the depth
 
@@ -74,7 +82,7 @@ def draw_conditions(survey: Survey, random: np.random.Generator) -> Conditions:
     sky = rounded(sky_sd(depth, psf, correlation, survey))
     if (settings.sigmas, settings.aperture) != (SIGMAS, None):
         depth = survey.magnitudes(SIGMAS * sky * _noise_of_flux(psf, correlation, survey))
-    electrons = _electrons(survey, sky)
+    electrons = electrons_in_count(survey, sky)
     return Conditions(fwhm, shape, psf, depth, correlation, sky, electrons, kernel)
 
 
@@ -153,7 +161,7 @@ def _circle(diameter: float) -> NDArray[np.float64]:
     return inside.reshape(size, fine, size, fine).mean((1, 3))
 
 
-def _electrons(survey: Survey, sky: NDArray[np.float64]) -> NDArray[np.float64]:
+def electrons_in_count(survey: Survey, sky: NDArray[np.float64]) -> NDArray[np.float64]:
     """Electrons in a count: as said, or such that the noise of the sky is that of its photons."""
     camera = survey.camera
     if camera.electrons is not None:

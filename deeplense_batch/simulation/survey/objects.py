@@ -91,6 +91,7 @@ class SourceGalaxy:
     phi: float
     magnitudes: Magnitudes
     clumps: NDArray[np.float64]  # (most, 4) x y sigma share
+    stamp: int = 0  # number of the real galaxy that it is (`stamps`), from 1; 0 if simulated
 
     def brightness(self, x: Tensor, y: Tensor) -> Tensor:
         """Shape of total one at a position of the source plane, per arcsec^2."""

@@ -28,6 +28,7 @@ import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +37,11 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.survey.settings import Survey
 
 __all__ = [
     "binned",
+    "described",
     "digest_of_psfs",
     "measured_psfs",
     "moffat",
@@ -152,6 +155,14 @@ def digest_of_psfs(path: str, bands: int) -> str:
     for kernel in measured_psfs(path, bands):
         found.update(kernel.tobytes())
     return found.hexdigest()[:16]
+
+
+def described(survey: Survey) -> dict[str, Any]:
+    """All of a survey that an image depends on, as JSON: measured kernels by their digest."""
+    laws, psf = survey.described(), survey.camera.psf
+    if psf is not None:
+        laws["laws"]["camera"]["psf"] = digest_of_psfs(psf, len(survey.bands))
+    return laws
 
 
 def spectrum_of_kernel(kernel: NDArray[np.float64], size: int) -> Tensor:

@@ -39,6 +39,8 @@ and zero for a non-lens
     magnification ()        flux of what is lensed, in the frame and its margin, over that
     arc_snr, arc_contrast, arc_share ()     in the band of `Visible`
     tries ()                sources drawn
+    stamp ()                number of the real galaxy that is the source, from 1; only of sets
+                            with such sources
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.simulation.distributions import rounded
-from deeplense_batch.simulation.survey.arcs import Arc, draw_arc, framed, render
+from deeplense_batch.simulation.survey.arcs import Arc, DrawsSource, draw_arc, framed, render
 from deeplense_batch.simulation.survey.noise import Conditions, draw_conditions, noise
 from deeplense_batch.simulation.survey.nonlenses import draw_nonlens
 from deeplense_batch.simulation.survey.objects import (
@@ -57,11 +59,12 @@ from deeplense_batch.simulation.survey.objects import (
     RedGalaxy,
     draw_field,
     draw_red_galaxy,
+    draw_source,
     light_of,
 )
 from deeplense_batch.simulation.survey.settings import CLASSES, KINDS, Survey
 
-__all__ = ["make", "stored"]
+__all__ = ["arc_truth", "make", "no_arc", "stored"]
 
 Truth = dict[str, NDArray[np.float64]]
 
@@ -69,7 +72,10 @@ _GRAINS = 64  # into which the noise of the sky is divided
 
 
 def make(
-    target: int, random: np.random.Generator, survey: Survey
+    target: int,
+    random: np.random.Generator,
+    survey: Survey,
+    draw: DrawsSource = draw_source,
 ) -> tuple[NDArray[np.float32], Truth]:
     """Make one image.
 
@@ -77,6 +83,7 @@ def make(
         target: Number of the class in `CLASSES`.
         random: The stream of this image.
         survey: What is drawn from.
+        draw: Draws the source of a lens.
 
     Returns:
         The image, (B, size, size) float32 in the survey's form, and its truth by name.
@@ -94,7 +101,8 @@ def make(
     if CLASSES[target] == "lenses":
         kind, lights = "lens", [light_of(survey, red, centre)]
         galaxy = render(lights, psf, survey)
-        arc = draw_arc(survey, red, centre, galaxy, psf, conditions.sky_sd, random)
+        front = framed(galaxy, survey)[survey.seen_in]
+        arc = draw_arc(survey, red, centre, front, psf, conditions.sky_sd, random, draw)
         sky = galaxy + arc.pixels + render(field, psf, survey)
     else:
         fractions = survey.fractions
@@ -107,10 +115,12 @@ def make(
     )
     image, scale = stored(counts, conditions.sky_sd, survey.form)
     truth: dict[str, object] = {"kind": KINDS.index(kind), "place": centre}
-    of_arc = _arc_truth(arc, red) if arc else _no_arc(survey)
+    of_arc = arc_truth(arc, red) if arc else no_arc(survey)
     truth |= _galaxy_truth(survey, red, lights, of_arc) | of_arc
     truth |= _frame_truth(survey, conditions, field)
     truth["scale"] = scale
+    if draw is not draw_source:
+        truth["stamp"] = arc.source.stamp if arc else 0
     return image, {name: rounded(value) for name, value in truth.items()}
 
 
@@ -167,7 +177,7 @@ def _frame_truth(
     }
 
 
-def _arc_truth(arc: Arc, red: RedGalaxy) -> Truth:
+def arc_truth(arc: Arc, red: RedGalaxy) -> Truth:
     """The part of the truth that only a lens has."""
     source, mass = arc.source, arc.mass
     values = {
@@ -187,7 +197,7 @@ def _arc_truth(arc: Arc, red: RedGalaxy) -> Truth:
     return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
-def _no_arc(survey: Survey) -> Truth:
+def no_arc(survey: Survey) -> Truth:
     """The same names, as zeros."""
     shapes: dict[str, tuple[int, ...]] = {
         "z_s": (), "theta_e": (), "source": (6,), "clumps": (survey.source.most_clumps, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -88,6 +89,24 @@ def test_parts_that_would_make_nothing_are_refused(tmp_path, options, says):
     with pytest.raises(ShardError, match=says):
         made(tmp_path / "set", **options)
     assert not (tmp_path / "set").exists()
+
+
+class Named(Numbers):
+    """Numbers that have names of their own, and a catalogue."""
+
+    def make(self, split, indices, *, seed: int):
+        names = np.array([f"{split}+{i}" for i in indices], object)
+        columns = {"name": names, "ra": np.array(indices, float) / 8}
+        made = super().make(split, indices, seed=seed)
+        return dataclasses.replace(made, ids=names.tolist(), catalogue=columns)
+
+
+def test_names_and_a_catalogue_of_the_generator(tmp_path):
+    made(tmp_path, Named())
+    split = open_split(tmp_path, "train")
+    index = split.truth("index")
+    assert split.ids() == [f"train+{i:g}" for i in index] == split.catalogue("name").tolist()
+    assert (split.catalogue("ra") == index / 8).all()
 
 
 def test_another_set_in_the_folder_is_refused(tmp_path):

@@ -58,7 +58,8 @@ def test_arcs_that_are_drawn_are_visible(name):
         random = stream(30, i)
         conditions, red = draw_conditions(survey, random), draw_red_galaxy(survey, random)
         galaxy = render([light_of(survey, red, (0.0, 0.0))], conditions.psf, survey)
-        arc = draw_arc(survey, red, (0.0, 0.0), galaxy, conditions.psf, conditions.sky_sd, random)
+        front = framed(galaxy, survey)[survey.seen_in]
+        arc = draw_arc(survey, red, (0.0, 0.0), front, conditions.psf, conditions.sky_sd, random)
         assert is_visible(arc.seen, survey) and arc.mass.theta_e == red.theta_e
         # Most of its light lies on a ring of about the Einstein radius.
         seen = framed(arc.pixels, survey)[survey.seen_in]

@@ -11,8 +11,9 @@ import sys
 
 import pytest
 from conftest import REPOSITORY
+from made_galaxies import galaxies, write_galaxies
 
-from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.simulation import simulate as simulation
 from deeplense_batch.simulation.survey.lens_finding import COUNTS, LensFinding, class_counts
 
@@ -63,6 +64,30 @@ class TestLaws:
                 assert found[split][name] >= 1
                 if images >= 1000:
                     assert abs(found[split][name] - count * images / 50_055) < 2
+
+
+class TestRealSources:
+    @pytest.fixture(scope="class")
+    def cutouts(self, tmp_path_factory):
+        return str(write_galaxies(tmp_path_factory.mktemp("s") / "g", {"train": galaxies(4)}))
+
+    def test_of_lenses_alone(self, cutouts):
+        """Whatever is behind a lens, non-lenses are those of the plain set."""
+        plain, real = (LensFinding(sources=root).make("train", range(6), seed=0)
+                       for root in (None, cutouts))  # fmt: skip
+        same = (plain.images == real.images).all((1, 2, 3)).tolist()
+        assert same == [True, False] * 3
+        assert (real.truth["stamp"] > 0).tolist() == [False, True] * 3
+        assert "stamp" not in plain.truth
+
+    def test_they_are_part_of_the_set(self, cutouts):
+        made = LensFinding(sources=cutouts)
+        assert len(made.described()["sources"]) == 16 and made.cautions == []
+        assert made.about == f"lens_finding, bands g, r, i, sources {cutouts}"
+
+    def test_a_folder_that_is_none(self, tmp_path):
+        with pytest.raises(ShardError, match="none"):
+            simulation.check("lens_finding", images=4, sources=str(tmp_path / "none"))
 
 
 class TestSurveys:
