@@ -177,8 +177,9 @@ def open_source(
     if is_table(root):
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
-            listing = _split(root, catalogue.listing(tree), seed)
-            yield _source(root, tree, listing, reading, ())
+            source = _source(root, tree, _split(root, catalogue.listing(tree), seed), reading, ())
+            del catalogue  # the whole table, while images are packed
+            yield source
         return
     _refuse_flags_of_tables(root, reading)
     with open_tree(root) as tree:
@@ -231,7 +232,8 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     Raises:
         ShardError: Some are named.
     """
-    if named := reading.of_catalogue:
+    named = reading.of_catalogue
+    if named and root.exists():
         raise ShardError(
             f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
             f"{', '.join(TABLES)} or is a FITS table; this is none"
