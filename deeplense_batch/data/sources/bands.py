@@ -20,8 +20,8 @@ from deeplense_batch.data.formats.filters import (
     filter_of,
     without_bands,
 )
-from deeplense_batch.data.formats.parts import Part, channels_first
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.formats.parts import Part, channels_first
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts, stem
