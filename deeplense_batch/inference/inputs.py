@@ -1,7 +1,8 @@
 """Images to predict on, piece by piece, of a folder of shards or of anything that `pack` reads.
 
 Nothing is packed: images go from their files to the device, a few at a time, and only what one
-piece needs is held. A piece and its batches are the same whoever asks, so that shares of the work add up to the whole.
+piece needs is held. A piece and its batches are the same whoever asks, so that shares of the work
+add up to the whole.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ def _shapes(source: Source, most: int) -> tuple[dict[str, tuple[int, ...]], str]
     shapes: dict[str, tuple[int, ...]] = {}
     reason = "no image"
     step = -(-sum(map(len, source.splits.values())) // most)
-    for split, samples in source.splits.items():
+    for samples in source.splits.values():
         for sample in samples[::step]:
             try:
                 shapes[sample.id] = source.read(sample).pixels.shape

@@ -86,7 +86,7 @@ def first_storage(
         The storage; if no image is good, one of an empty shape, which none has.
     """
     stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
-    for split, samples in source.splits.items():
+    for samples in source.splits.values():
         for sample in samples:
             with suppress(ImageError):
                 image = source.read(sample)

@@ -1,4 +1,4 @@
-"""Files by name, in a folder or in a zip, which is never unpacked.
+"""Files by name, in a folder or in a zip or tar, which is never unpacked.
 
 Names are cleaned: ``data\\no\\1.npy`` of an old Windows zip, ``./data//no/1.npy`` and
 ``/data/no/1.npy`` are all ``data/no/1.npy``. A zip that holds two files of one name is refused.
@@ -25,6 +25,7 @@ from deeplense_batch.data.formats.untrusted import (
     read_plain,
 )
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources.tars import Tar, is_tar, open_tar
 
 __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 
@@ -98,6 +99,10 @@ def open_tree(root: Path) -> Iterator[Tree]:
             folders = [name for name, _ in members if name.endswith("/")]
             infos, hidden = _cleaned(root, plain)
             yield _Archive(infos, _folders(root, folders), hidden, (), root, archive)
+    elif is_tar(root):
+        with open_tar(root) as (places, inner):
+            found, hidden = _cleaned(root, places.items())
+            yield Tar(found, _folders(root, inner), hidden, root)
     elif root.exists():
         raise ShardError(f"{root}: {_why_no_source(root)}")
     else:
@@ -236,7 +241,7 @@ def _why_no_source(root: Path) -> str:
             return "is an empty file"
         if suffix == ".zip" or file.read(4) == _ZIP_MAGIC:
             return _DAMAGED
-    return "is neither a folder, a zip, a tar nor a file of many images; name the folder of the images"
+    return "is neither a folder, a zip, a tar nor a file of many images; name one that is"
 
 
 def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:

@@ -102,9 +102,8 @@ def about_previews(others: Sequence[str]) -> list[str]:
     """Warn of pictures with losses that are left out, since an image has their name."""
     lost = [name for name in others if name.lower().endswith(LOSSY)]
     more = f" ({len(lost)} such)" if len(lost) > 1 else ""
-    return [f"{lost[0]} has the name of another image, and is left out as its preview{more}"] * (
-        len(lost) > 0
-    )
+    says = "has the name of another image, and is left out as its preview"
+    return [f"{lost[0]} {says}{more}"] if lost else []
 
 
 def about_disguised(tree: Tree, others: Sequence[str]) -> list[str]:

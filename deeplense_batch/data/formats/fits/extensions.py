@@ -1,4 +1,4 @@
-"""The image of a FITS file: of its one image, of extensions a band each, or of a row of a table."""
+"""The image of a FITS file: its only one, or extensions of a band each, or a row of a table."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from deeplense_batch.data.formats.parts import Header, Part
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.tables import kept
 from deeplense_batch.data.formats.untrusted import ImageError
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import NAME, ShardError
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.beside import about_sets
 from deeplense_batch.data.sources.layouts import KNOWN, meaning
@@ -115,8 +115,10 @@ def read_sets(
     for name, id_ in ids.items():
         if not _ends(name, ".npz", *HDF5) and len(ids) > 1:
             raise ShardError(
-                f"{root}: unknown layout, .npz sets beside other images such as {id_}; {KNOWN}"
+                f"{root}: unknown layout, sets of images beside other files such as {id_}; {KNOWN}"
             )
+        if NAME.match(PurePosixPath(name).name):
+            raise ShardError(f"{root}: holds shards, such as {id_}, which are packed already")
         try:
             with tree.open(name) as file, open_stack(name, file) as stack:
                 files[name] = _read(stack, reading)
@@ -193,8 +195,8 @@ def _read(stack: Stack, reading: Reading) -> _File:
     names = stack.read("classes") if "classes" in stack.forms else np.empty(0, str)
     try:
         pixels = stack.mapped(images)
-    except ImageError as error:
-        raise ImageError(f"'{images}' {error}") from error
+    except Exception as error:  # a broken file makes its reader raise anything at all
+        raise ImageError(f"'{images}' {_reason(error)}") from error
     arcsec = _scales_of(stack, scales, shape[0])
     known = ImageSet(pixels, bands[1] if bands else (), arcsec, _plain(columns))
     used = read | set(columns) | ({scales} if arcsec is not None else set())
@@ -211,7 +213,9 @@ def _images_of(stack: Stack, key: str) -> str:
         return key
     if named := next((name for name in _IMAGES if name in forms), ""):
         return named
-    several = [n for n, (shape, kind) in forms.items() if len(shape) in (3, 4) and kind != object]
+    several = [
+        n for n, (shape, kind) in forms.items() if len(shape) in (3, 4) and kind.kind in "iuf"
+    ]
     if len(several) != 1:
         raise ImageError(
             f"holds the arrays {', '.join(forms) or 'none'}; a set has 'images' (N, H, W) or "

@@ -144,7 +144,7 @@ class _Hdf5:
         size = data.size * data.dtype.itemsize
         check_expansion(size, data.id.get_storage_size())
         if offset is not None and data.id.get_storage_size() == size:
-            return _map(self._file, self.forms[name], offset + self._opened.userblock_size)
+            return _map(self._file, self.forms[name], offset)
         rows = max(1, _BLOCK // max(1, size // max(1, len(data))))
         if data.chunks:
             rows = -(-rows // data.chunks[0]) * data.chunks[0]
@@ -168,9 +168,8 @@ def _map(file: IO[bytes], form: Form, offset: int, *, fortran: bool = False) -> 
     shape, dtype = form
     order: Any = "F" if fortran else "C"
     if isinstance(file, io.BytesIO):
-        return np.frombuffer(file.getbuffer(), dtype, prod(shape), offset).reshape(
-            shape, order=order
-        )
+        values = np.frombuffer(file.getvalue(), dtype, prod(shape), offset)
+        return values.reshape(shape, order=order)
     if not prod(shape):
         return np.empty(shape, dtype)
     return np.memmap(file, dtype, "r", offset, shape, order)

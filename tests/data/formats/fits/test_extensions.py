@@ -69,7 +69,9 @@ def test_a_mask_extension_fills_what_it_marks_and_counts_it():
 @pytest.mark.parametrize("kind", ["RICE_1", "GZIP_2"])
 def test_a_compressed_image_in_any_extension(kind):
     counts = np.arange(64, dtype="i4").reshape(8, 8)
-    data = saved(fits.CompImageHDU(counts, fits.Header({"OBJECT": "a"}), kind, name="SCI"))
+    data = saved(
+        fits.CompImageHDU(counts, fits.Header({"OBJECT": "a"}), name="SCI", compression_type=kind)
+    )
     part = read_fits(data, Reading())
     assert (part.array == counts).all() and part.header.object == "a"
 
