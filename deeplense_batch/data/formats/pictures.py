@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import TiffImagePlugin
+from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.parts import Change, Part
@@ -33,7 +33,7 @@ def read_picture(data: bytes, *, lossy: bool = False) -> Part:
             others than these, or a transparency that is not the same everywhere.
     """
     kinds = _LOSSY if lossy else _EXACT
-    with Pillow.open(io.BytesIO(data)) as picture:
+    with _opened(data) as picture:
         if picture.format not in kinds:
             raise ImageError(f"is {picture.format} inside, not {' or '.join(kinds)}; convert it")
         frames = getattr(picture, "n_frames", 1)
@@ -48,6 +48,13 @@ def read_picture(data: bytes, *, lossy: bool = False) -> Part:
         array, changes = _opaque(picture)
     bands = _COLOURS if array.ndim == 3 and array.shape[2] == 3 else ()
     return Part(array, bands, changes=(*changes, *([Change("lossy")] if lossy else [])))
+
+
+def _opened(data: bytes) -> Pillow.Image:
+    try:
+        return Pillow.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise ImageError("cannot be read (its beginning is that of no picture)") from error
 
 
 def _opaque(picture: Pillow.Image) -> tuple[Array, list[Change]]:

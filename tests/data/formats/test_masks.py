@@ -27,7 +27,7 @@ def test_unknown_pixels_are_filled_up_to_a_share_of_a_channel():
     ):
         fill_unknown(pixels, 0.3)
     pixels[1] = np.nan
-    with pytest.raises(ImageError, match="100.00% of channel 1"):
+    with pytest.raises(ImageError, match=r"100\.00% of channel 1"):
         fill_unknown(pixels, 1)
 
 
