@@ -24,3 +24,17 @@ def test_a_mask_value_is_a_number(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, given, message):
     with pytest.raises(ShardError, match=f"^{message}$"):
         pack(tmp_path, tmp_path / "out", **given)
+
+
+@pytest.mark.parametrize(
+    ("reading", "why"),
+    [
+        ({"bands": "g,r,g"}, r"^bands: got 'g,r,g', which has 'g' twice$"),
+        ({"keep": ("mag", "")}, r"^keep: got 'mag,', which has an empty name$"),
+        ({"missing_band": "skip"}, r"^missing_band: got 'skip'; it is one of refuse, zero, drop$"),
+        ({"path": "file", "pattern": "{id}.npy"}, r"^path and pattern both say where the files"),
+    ],
+)
+def test_names_and_choices_are_checked(tmp_path, reading, why):
+    with pytest.raises(ShardError, match=why):
+        pack(tmp_path, tmp_path / "out", **reading)
