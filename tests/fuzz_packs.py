@@ -216,7 +216,7 @@ def hidden(rng: random.Random, case: Case) -> None:
 
 def unread(rng: random.Random, case: Case) -> None:
     folder = rng.choice(list(case.expected)).rpartition("/")[0]
-    name = rng.choice(("a.jpg", "b.JPEG", "c.gif", "more.zip", "d.fits.fz", "e.h5", "f.webp"))
+    name = rng.choice(("c.gif", "more.zip", "d.pkl", "e.h5", "f.webp"))
     case.files[f"{folder}/{name}".strip("/")] = b"x"
     case.told.append(name)
 

@@ -84,11 +84,23 @@ def pack(
     # Value of pixels without light, such as 100, -99 or nan: they are filled with the median of
     # the rest of their channel, and counted.
     mask_value: float | None = None,
+    # Share of the pixels of a channel, 0 to 1, that may be NaN or infinite: they are filled alike.
+    fill_nan: float | None = None,
+    # Extensions of FITS files that are the channels, in this order: numbers or names.
+    extensions: tuple[str, ...] = (),
+    # FITS extension that is not 0 where pixels hold no light: they are filled alike.
+    mask_extension: str = "",
+    crop: Positive | None = None,  # Cut larger images to this many pixels, around their middle.
+    # Fill smaller images up to this many pixels, with the median of each channel.
+    pad: Positive | None = None,
+    # Array of an HDF5 or .npz file that holds the images, (N, C, H, W), (N, H, W, C) or (N, H, W).
+    images_key: str = "",
+    labels_key: str = "",  # And the one that holds their class numbers, (N,).
     # Names of the channels, in their order: of files, folders or extensions that are named for
     # bands these are read, of cubes they are names.
     bands: tuple[str, ...] = (),
-    # How files are called, such as '{class}/*/{id}_{band}.fits'; beside a catalogue any column
-    # may stand in the braces.
+    # How files are called, such as {id}_{band}.fits; fields are {class}, {split} and {group} too,
+    # * is one folder or part of a name. With a catalogue a field is any column.
     pattern: str = "",
     # What becomes of an object that lacks a band: it is refused; the band is zeros; or the object
     # is left out.
@@ -113,6 +125,8 @@ def pack(
         source, out, shard_size=shard_size, seed=seed, dtype=dtype, pixel_scale=pixel_scale,
         compression=None if compression == "none" else compression, max_expansion=max_expansion,
         allow_pickle=allow_pickle, skip_bad=skip_bad, mask_value=mask_value, bands=bands,
+        fill_nan=fill_nan, extensions=extensions, mask_extension=mask_extension, crop=crop,
+        pad=pad, images_key=images_key, labels_key=labels_key,
         pattern=pattern, missing_band=missing_band, path=path, id=id_, label=label,
         classes=classes, truth=truth, split=split, keep=keep, group=group, images=images,
     )  # fmt: skip

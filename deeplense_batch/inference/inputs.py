@@ -1,8 +1,8 @@
 """Images to predict on, piece by piece, of a folder of shards or of anything that `pack` reads.
 
 Nothing is packed: images go from their files to the device, a few at a time, and only what one
-piece needs is held. (An .npz set is the exception: its images cannot be read singly.) A piece and
-its batches are the same whoever asks, so that shares of the work add up to the whole.
+piece needs is held. A piece and its batches are the same whoever asks, so that shares of the work
+add up to the whole.
 """
 
 from __future__ import annotations
@@ -242,7 +242,6 @@ class _Files(Inputs):
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
     ) -> Generator[InputBatch, None, None]:
         samples = self._samples(piece)
-        self.source.hold(piece.split)
         chunk = min(_CHUNK, size)
 
         def read(task: int, block: Array) -> dict[int, str]:
@@ -274,7 +273,6 @@ class _Files(Inputs):
     def images(self, pieces: Sequence[Piece]) -> list[Array]:
         images: dict[Piece, Array] = {}
         for split in {piece.split for piece in pieces}:
-            self.source.hold(split)
             for piece in pieces:
                 if piece.split == split:
                     sample = self.source.splits[split][piece.start]

@@ -112,8 +112,7 @@ def _look(source: Source, most: int) -> _Looked:
     bands: tuple[str, ...] = ()
     reason = "no image"
     step = max(-(-sum(map(len, source.splits.values())) // most), 1)
-    for split, samples in source.splits.items():
-        source.hold(split)
+    for samples in source.splits.values():
         for sample in samples[::step]:
             try:
                 image = source.read(sample)

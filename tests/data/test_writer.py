@@ -21,6 +21,7 @@ from deeplense_batch.data.writer import (
     refuse_packing,
     refuse_shards,
     stratified_order,
+    usual_class,
 )
 
 
@@ -156,3 +157,20 @@ def test_long_truths_with_room_take_little_and_read_back(tmp_path):
     assert path.stat().st_size < halos.nbytes / 5
     with h5py.File(path) as file:
         assert file["truth/theta_e"].chunks is None
+
+
+def test_groups_stay_side_by_side_and_classes_interleaved():
+    groups = np.repeat(np.arange(60), [1, 2, 3] * 20)
+    targets = (groups >= 20).astype(int)
+    order = stratified_order(targets, 1, groups)
+    assert sorted(order) == list(range(len(groups)))
+    runs = groups[order][np.flatnonzero(np.diff(groups[order], prepend=-1))]
+    assert len(runs) == 60 and (order != np.arange(len(order))).any()
+    for part in np.array_split(targets[order], 4):
+        assert abs(part.mean() - targets.mean()) < 0.2
+    assert (stratified_order(targets, 1, groups) == order).all()
+
+
+def test_the_class_of_a_group_is_its_most_frequent():
+    groups, targets = np.array([0, 0, 0, 1, 1, 2]), np.array([4, 4, 1, 3, 2, -1])
+    assert usual_class(groups, targets).tolist() == [4, 2, -1]

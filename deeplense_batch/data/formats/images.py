@@ -14,10 +14,11 @@ import numpy as np
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import read_npy, read_npz
-from deeplense_batch.data.formats.fits import read_fits
-from deeplense_batch.data.formats.masks import fill_masked, is_masked
+from deeplense_batch.data.formats.fits.extensions import read_fits
+from deeplense_batch.data.formats.masks import crop, fill_masked, fill_unknown, is_masked, pad
 from deeplense_batch.data.formats.parts import (
     NO_HEADER,
+    Change,
     Header,
     Part,
     channels_first,
@@ -29,7 +30,9 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError, gunzip, unwarned
 
 __all__ = [
+    "LOSSY",
     "SUFFIXES",
+    "Change",
     "Header",
     "Image",
     "ImageError",
@@ -37,10 +40,16 @@ __all__ = [
     "check_image",
     "has_fits",
     "join_images",
+    "needs_fits",
     "read_array",
 ]
 
-SUFFIXES = (".fits", ".fits.gz", ".npy", ".npz", ".png", ".tif", ".tiff")
+_FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fz")  # .fits.fz too
+LOSSY = (".jpg", ".jpeg")
+SUFFIXES = (
+    ".fits", ".fits.gz", ".fits.fz", ".fit", ".fts", ".fit.gz", ".fts.gz", ".fz",
+    ".npy", ".npz", ".png", ".tif", ".tiff", *LOSSY,
+)  # fmt: skip
 
 _MOST_VALUE = float(np.finfo(np.float32).max)
 _AS_FILES_SAY = Reading()
@@ -56,11 +65,11 @@ class Image:
     axion_mass_ev: float = nan  # only DeepLenseSim's axion files know it
     bands: tuple[str, ...] = ()  # of the channels, where names say them
     header: Header = NO_HEADER
-    masked: int = 0  # pixels that had the mask value
+    changes: tuple[Change, ...] = ()  # what was done so that it could be packed
 
 
 def has_fits() -> bool:
-    """Whether .fits and .fits.gz files can be read: astropy is installed."""
+    """Whether FITS files can be read: astropy is installed."""
     return importlib.util.find_spec("astropy") is not None
 
 
@@ -79,20 +88,24 @@ def read_array(name: str, data: bytes, reading: Reading = _AS_FILES_SAY) -> Part
     if not data:
         raise ImageError("empty file")
     with unwarned:  # readers warn of damage before they raise
-        return _read(name, data, reading.allow_pickle)
+        return _read(name.lower(), data, reading)
 
 
-def _read(name: str, data: bytes, allow_pickle: bool) -> Part:
-    suffix = name.rpartition(".")[2].lower()
-    if suffix == "fits":
-        return read_fits(data)
-    if suffix == "gz":
-        return read_fits(gunzip(data))
-    if suffix == "npy":
-        return read_npy(data, allow_pickle=allow_pickle)
-    if suffix == "npz":
-        return read_npz(data, allow_pickle=allow_pickle)
-    return read_picture(data)
+def needs_fits(name: str) -> bool:
+    """Whether a file is FITS by its name."""
+    return name.lower().endswith(_FITS)
+
+
+def _read(name: str, data: bytes, reading: Reading) -> Part:
+    if needs_fits(name):
+        return read_fits(gunzip(data) if name.endswith(".gz") else data, reading)
+    if asked := (*reading.extensions, reading.mask_extension)[0]:
+        raise ImageError(f"is no FITS file, so that it has no extension {asked}")
+    if name.endswith(".npy"):
+        return read_npy(data, allow_pickle=reading.allow_pickle)
+    if name.endswith(".npz"):
+        return read_npz(data, allow_pickle=reading.allow_pickle)
+    return read_picture(data, lossy=name.endswith(LOSSY))
 
 
 def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
@@ -106,13 +119,8 @@ def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
         ImageError: Wrong type or axes, NaN or infinite pixels, or such in float32, all pixels
             equal, no pixels, or a channel of masked pixels alone.
     """
-    pixels, masked = np.ascontiguousarray(channels_first(plain(part.array))), 0
-    if (mask_value := reading.mask_value) is not None:
-        mask = is_masked(pixels, mask_value)
-        if mask.all((1, 2)).any():
-            raise ImageError(f"a channel has the mask value {mask_value:g} in all its pixels")
-        masked = int(mask.sum())
-        pixels = fill_masked(pixels, mask) if masked else pixels
+    pixels, changes = _changed(channels_first(plain(part.array)), reading)
+    pixels = np.ascontiguousarray(pixels)
     least, most = pixels.min(), pixels.max()
     if not (np.isfinite(least) and np.isfinite(most)):
         bad = int((~np.isfinite(pixels)).sum())
@@ -123,5 +131,34 @@ def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
         raise ImageError(f"values from {least} to {most} do not fit float32, which networks take")
     if np.float32(least) == np.float32(most):
         raise ImageError(f"values from {least} to {most} are all equal in float32")
-    mass = part.axion_mass_ev
-    return Image(pixels, float(least), float(most), mass, part.bands, part.header, masked)
+    return Image(
+        pixels,
+        float(least),
+        float(most),
+        part.axion_mass_ev,
+        part.bands,
+        part.header,
+        (*part.changes, *changes),
+    )
+
+
+def _changed(pixels: Array, reading: Reading) -> tuple[Array, list[Change]]:
+    """Crop, fill and pad an image (C, H, W), as far as it is asked for and needed."""
+    changes = []
+    if reading.crop and reading.crop < max(pixels.shape[1:]):
+        pixels = crop(pixels, reading.crop)
+        changes.append(Change("crop"))
+    if (value := reading.mask_value) is not None:
+        mask = is_masked(pixels, value)
+        if mask.all((1, 2)).any():
+            raise ImageError(f"a channel has the mask value {value:g} in all its pixels")
+        if masked := int(mask.sum()):
+            pixels = fill_masked(pixels, mask)
+            changes.append(Change("mask_value", masked))
+    if reading.fill_nan is not None:
+        pixels, unknown = fill_unknown(pixels, reading.fill_nan)
+        changes += [Change("fill_nan", unknown)] if unknown else []
+    if reading.pad and reading.pad > min(pixels.shape[1:]):
+        pixels = pad(pixels, reading.pad)
+        changes.append(Change("pad"))
+    return pixels, changes

@@ -12,7 +12,7 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import filter_of, filters_in
 from deeplense_batch.data.formats.untrusted import ImageError
 
-__all__ = ["NO_HEADER", "Header", "Part", "channels_first", "join_images", "plain"]
+__all__ = ["NO_HEADER", "Change", "Header", "Part", "channels_first", "join_images", "plain"]
 
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
 _SAME_SCALE = 0.01  # largest relative difference between pixel scales that are one
@@ -32,6 +32,13 @@ class Header(NamedTuple):
 NO_HEADER = Header()
 
 
+class Change(NamedTuple):
+    """What was done to an image so that it could be packed."""
+
+    kind: str
+    pixels: int = 0  # that have other values than in the file
+
+
 class Part(NamedTuple):
     """The array of a file, not yet checked."""
 
@@ -39,6 +46,7 @@ class Part(NamedTuple):
     bands: tuple[str, ...] = ()  # of its channels, where the file names them
     axion_mass_ev: float = nan
     header: Header = NO_HEADER
+    changes: tuple[Change, ...] = ()
 
 
 def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
@@ -63,7 +71,8 @@ def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
         sizes = (f"{b} {i.shape[1]} x {i.shape[2]}" for i, b in zip(images, bands, strict=True))
         raise ImageError(f"bands of one object differ in size: {', '.join(sizes)}")
     header = _one_header([part.header for part in parts], bands)
-    return Part(np.concatenate(images), tuple(bands), header=header)
+    changes = tuple(change for part in parts for change in part.changes)
+    return Part(np.concatenate(images), tuple(bands), header=header, changes=changes)
 
 
 def plain(array: Array) -> Array:

@@ -10,8 +10,18 @@ from deeplense_batch.data.header import ShardError
 __all__ = ["FIELDS", "Reading"]
 
 FIELDS = ("split", "class", "group", "id", "band")  # of a pattern
-_LISTS = ("path", "truth", "bands", "keep", "classes")
-_TEXTS = ("id", "label", "split", "group", "images", "pattern")
+_LISTS = ("extensions", "path", "truth", "bands", "keep", "classes")
+_TEXTS = (
+    "mask_extension",
+    "images_key",
+    "labels_key",
+    "id",
+    "label",
+    "split",
+    "group",
+    "images",
+    "pattern",
+)
 _MISSING = ("refuse", "zero", "drop")
 
 
@@ -23,6 +33,16 @@ class Reading:
         allow_pickle: Whether object arrays are unpickled, which runs any code they carry.
         mask_value: Value of pixels that hold no light, such as 100, -99 or NaN, if there is one;
             they become the median of the rest of their channel.
+        fill_nan: Largest share of the pixels of a channel, 0 to 1, that may be NaN or infinite;
+            they become the median of the rest of their channel. None: none may.
+        extensions: Extensions of a FITS file, by number or name, that are the channels.
+        mask_extension: Extension of a FITS file that is not 0 where pixels hold no light; they
+            become the median of the rest of their channel.
+        crop: Pixels along an edge to which larger images are cut, around their middle.
+        pad: Pixels along an edge to which smaller images are filled up, around them, with the
+            median of their channel.
+        images_key: Name of the array of a file of many images that holds them.
+        labels_key: Name of the one that holds their class numbers.
         bands: Names of the channels in their order: of files or extensions that are named for
             bands, these alone are read; of a cube they are names.
         pattern: How files are called, such as ``{class}/*/{id}_{band}.fits``; beside a catalogue
@@ -46,6 +66,13 @@ class Reading:
 
     allow_pickle: bool = False
     mask_value: float | None = None
+    fill_nan: float | None = None
+    extensions: tuple[str, ...] = ()
+    mask_extension: str = ""
+    crop: int | None = None
+    pad: int | None = None
+    images_key: str = ""
+    labels_key: str = ""
     bands: tuple[str, ...] = ()
     pattern: str = ""
     missing_band: str = "refuse"
@@ -62,6 +89,17 @@ class Reading:
     def __post_init__(self) -> None:
         if not isinstance(self.mask_value, int | float | None):
             raise ShardError(f"mask_value: got {self.mask_value!r}; it is a number")
+        share = self.fill_nan
+        if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
+            raise ShardError(f"fill_nan: got {share!r}; it is a share of the pixels, from 0 to 1")
+        for name in ("crop", "pad"):
+            size = getattr(self, name)
+            if size is not None and not (type(size) is int and size > 0):
+                raise ShardError(f"{name}: got {size!r}; it is a number of pixels above 0")
+        if self.crop and self.pad and self.crop != self.pad:
+            raise ShardError(
+                f"crop: got {self.crop}, and pad {self.pad}; where both are given they are equal"
+            )
         for name in _LISTS:
             given = getattr(self, name)
             object.__setattr__(self, name, _names(name, given))

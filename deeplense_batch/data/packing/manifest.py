@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.shards import FORMAT
 from deeplense_batch.data.sources.listing import Skipped
@@ -23,6 +24,7 @@ __all__ = [
     "Duplicate",
     "PackReport",
     "SplitReport",
+    "about_changes",
     "about_doubts",
     "about_ignored",
     "kinds",
@@ -153,6 +155,39 @@ def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> 
             f"{_count(leaks, 'image')} in more than one split: scores will be too good"
         )
     return messages
+
+
+def about_changes(
+    reading: Reading, images: Mapping[str, int], pixels: Mapping[str, int]
+) -> list[str]:
+    """Say what was done to images so that they could be packed.
+
+    Arguments:
+        reading: What was asked for.
+        images: How many were changed, by the kind of `Change`.
+        pixels: How many of their pixels.
+    """
+    level = "they are the median of the rest of their channel"
+    asked = {
+        "mask_value": reading.mask_value is not None and f"the mask value {reading.mask_value:g}",
+        "mask_extension": reading.mask_extension and f"a mask in {reading.mask_extension}",
+        "fill_nan": reading.fill_nan is not None and "no finite value",
+    }
+    lines = [
+        f"{pixels.get(kind, 0)} pixels had {what}, in {images.get(kind, 0)} of the images: {level}"
+        for kind, what in asked.items()
+        if what
+    ]
+    return lines + [
+        f"{_count(images[kind], 'image')} {text}"
+        for kind, text in {
+            "crop": f"cropped to {reading.crop} pixels, around the middle",
+            "pad": f"padded to {reading.pad} pixels, with the median of each channel",
+            "lossy": "are JPEG, which is lossy: faint light may be lost in them",
+            "alpha": "had a transparency, the same everywhere, which is left out",
+        }.items()
+        if images.get(kind)
+    ]
 
 
 def about_doubts(doubts: Sequence[tuple[str, Doubt]]) -> list[str]:

@@ -66,7 +66,8 @@ class OnePass:
     same_images: dict[bytes, list[Sample]] = field(default_factory=dict)  # by their content
     ranges: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     doubts: list[tuple[Sample, Doubt]] = field(default_factory=list)
-    masked: list[int] = field(default_factory=list)  # pixels, of each image that has any
+    changes: Counter[str] = field(default_factory=Counter)  # images, by the kind of change
+    changed_pixels: Counter[str] = field(default_factory=Counter)
     sky: SkyChecks = field(init=False)
     _writers: dict[str, ShardWriter] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -125,7 +126,6 @@ class OnePass:
         samples = self.source.splits[split]
         targets = [sample.target for sample in samples]
         order = stratified_order(targets, self.seed, self.source.groups(samples))
-        self.source.hold(split)
         one_scale = self.pixel_scale is None
 
         def work(task: int, block: Array) -> _Chunk:
@@ -163,7 +163,9 @@ class OnePass:
         for sample, record in zip(samples, records, strict=True):
             self.same_images.setdefault(record.content, []).append(sample)
             self.doubts += [(sample, doubt) for doubt in record.doubts]
-            self.masked += [record.masked] if record.masked else []
+            self.changes.update({change.kind for change in record.changes})
+            for change in record.changes:
+                self.changed_pixels[change.kind] += change.pixels
         least, most, error = self.ranges.get(split, (inf, -inf, 0.0))
         self.ranges[split] = (
             min(least, *(record.least for record in records)),

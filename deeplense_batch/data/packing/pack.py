@@ -27,6 +27,7 @@ from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
     SplitReport,
+    about_changes,
     about_doubts,
     kinds,
     warnings,
@@ -353,7 +354,9 @@ def _as_json(options: dict[str, Any]) -> dict[str, Any]:
 def _notes(one_pass: OnePass) -> list[str]:
     """Remarks about how the values were read and stored."""
     storage, reading, notes = one_pass.storage, one_pass.source.reading, []
-    if storage.bands:
+    if storage.bands == ("red", "green", "blue"):
+        notes.append("the channels are red, green, blue, as in a picture: not g, r, i")
+    elif storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
     if one_pass.pixel_scale is None and not isnan(storage.pixel_scale):
         notes.append(f"pixel scale {storage.pixel_scale:g} arcsec, by the headers")
@@ -370,12 +373,7 @@ def _notes(one_pass: OnePass) -> list[str]:
             f"{len(one_pass.source.dropped)} objects lack a band, and are left out "
             "(--missing_band drop)"
         )
-    if reading.mask_value is not None:
-        notes.append(
-            f"{sum(one_pass.masked)} pixels had the mask value {reading.mask_value:g}, in "
-            f"{len(one_pass.masked)} of the images: they are the median of the rest of their "
-            "channel"
-        )
+    notes += about_changes(reading, one_pass.changes, one_pass.changed_pixels)
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")
     if reading.allow_pickle:

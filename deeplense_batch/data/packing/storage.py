@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
-from deeplense_batch.data.formats.images import Image, ImageError
+from deeplense_batch.data.formats.images import Change, Image, ImageError
 from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.packing.doubts import Doubt, doubts
 from deeplense_batch.data.packing.sky import known_columns, plain_scale, same_scale
@@ -56,7 +56,7 @@ class ImageRecord(NamedTuple):
     axion_mass_ev: float
     digest: bytes  # sha256 of what is stored
     content: bytes  # equal for equal images, whatever they are stored as
-    masked: int  # pixels that had the mask value
+    changes: tuple[Change, ...]  # what was done so that it could be packed
     doubts: tuple[Doubt, ...]
     header: Header
 
@@ -92,8 +92,7 @@ def first_storage(
         The storage; if no image is good, one of an empty shape, which none has.
     """
     stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
-    for split, samples in source.splits.items():
-        source.hold(split)
+    for samples in source.splits.values():
         for sample in samples:
             with suppress(ImageError):
                 image = source.read(sample)
@@ -186,6 +185,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         stored = values.astype(form, copy=False)
     hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
     digest = content[:32] if hashed else _sha256(stored)
+    filled = any(c.pixels or c.kind == "pad" for c in image.changes)
     record = ImageRecord(
         scale,
         image.least,
@@ -194,8 +194,8 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         image.axion_mass_ev,
         digest,
         content,
-        image.masked,
-        tuple(d for d in doubts(values) if not (image.masked and d.kind in ("edge", "repeated"))),
+        image.changes,
+        tuple(d for d in doubts(values) if not (filled and d.kind in ("edge", "repeated"))),
         image.header,
     )
     return Packed(stored, record)

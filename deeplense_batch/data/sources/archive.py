@@ -1,4 +1,4 @@
-"""Files by name, in a folder or in a zip, which is never unpacked.
+"""Files by name, in a folder or in a zip or tar, which is never unpacked.
 
 Names are cleaned: ``data\\no\\1.npy`` of an old Windows zip, ``./data//no/1.npy`` and
 ``/data/no/1.npy`` are all ``data/no/1.npy``. A zip that holds two files of one name is refused.
@@ -25,11 +25,13 @@ from deeplense_batch.data.formats.untrusted import (
     read_plain,
 )
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources.tars import Tar, is_tar, open_tar
 
 __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _DAMAGED = "is a damaged or incomplete zip; copy or download it again, all parts as one file"
+_SINGLE = (".npz", ".npy", ".h5", ".hdf5", ".hdf", ".he5")  # files that hold many images
 _METHODS = {
     6: "Implode",
     9: "Deflate64, as Windows' Explorer does with files above 2 GB",
@@ -75,7 +77,7 @@ class Tree(Protocol):
 
 @contextmanager
 def open_tree(root: Path) -> Iterator[Tree]:
-    """Open a folder, a zip, or a single .npz file as a tree of one.
+    """Open a folder, a zip or tar, or a single file of many images as a tree of one.
 
     Raises:
         ShardError: It does not exist, is a file of another kind, or has names that cannot be kept.
@@ -84,7 +86,7 @@ def open_tree(root: Path) -> Iterator[Tree]:
         paths, folders, repeated = _walk(root)
         files, hidden = _cleaned(root, ((path, path) for path in paths))
         yield _Folder(files, _folders(root, folders), hidden, _folders(root, repeated), root)
-    elif root.suffix.lower() == ".npz" and root.is_file():
+    elif root.name.lower().endswith(_SINGLE) and root.is_file():
         yield _Folder({root.name: root.name}, (), (), (), root.parent)
     elif root.exists() and not root.is_file():
         raise ShardError(f"{root}: {_why_no_source(root)}")
@@ -97,6 +99,10 @@ def open_tree(root: Path) -> Iterator[Tree]:
             folders = [name for name, _ in members if name.endswith("/")]
             infos, hidden = _cleaned(root, plain)
             yield _Archive(infos, _folders(root, folders), hidden, (), root, archive)
+    elif is_tar(root):
+        with open_tar(root) as (places, inner):
+            found, hidden = _cleaned(root, places.items())
+            yield Tar(found, _folders(root, inner), hidden, root)
     elif root.exists():
         raise ShardError(f"{root}: {_why_no_source(root)}")
     else:
@@ -109,10 +115,10 @@ def path_parts(name: str) -> tuple[str, ...]:
 
 
 def stem(id_: str) -> str:
-    """A name without its ending, .fits.gz too."""
+    """A name without its ending, .fits.gz and .fits.fz too."""
     *folders, file = path_parts(id_)
     name, dot, ending = file.rpartition(".")
-    if ending.lower() == "gz":
+    if ending.lower() == "gz" or (ending.lower() == "fz" and "." in name):
         name, dot, ending = name.rpartition(".")
     return "/".join([*folders, name if dot else ending])
 
@@ -228,11 +234,6 @@ def _archive(root: Path, file: IO[bytes]) -> zipfile.ZipFile:
 def _why_no_source(root: Path) -> str:
     """Why a file is no source, and what to do about it."""
     suffix = root.suffix.lower()
-    if suffix == ".npy":
-        return (
-            "is a single .npy file; put images (N, H, W) or (N, C, H, W) and their class numbers "
-            "(N,) into an .npz, np.savez('train.npz', images=..., labels=...), and pack that"
-        )
     if not root.is_file():
         return "is a pipe, socket or device; name the folder or the zip that holds the images"
     with root.open("rb") as file:
@@ -240,7 +241,7 @@ def _why_no_source(root: Path) -> str:
             return "is an empty file"
         if suffix == ".zip" or file.read(4) == _ZIP_MAGIC:
             return _DAMAGED
-    return "is neither a folder, a zip nor an .npz file; name the folder that holds the images"
+    return "is neither a folder, a zip, a tar nor a file of many images; name one that is"
 
 
 def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
@@ -317,7 +318,8 @@ def _clean(name: str) -> str:
             parts = parts[:-1]
         elif part not in ("", "."):
             parts.append(part)
-    return "/".join(parts)
+    cleaned = "/".join(parts)
+    return name if cleaned == name else cleaned  # one text of each name, of which there are many
 
 
 def _is_hidden(name: str) -> bool:

@@ -16,15 +16,15 @@ import pyarrow.parquet
 
 from deeplense_batch.data.catalogues.columns import usual_columns
 from deeplense_batch.data.catalogues.table import TABLES
-from deeplense_batch.data.formats.images import SUFFIXES
-from deeplense_batch.data.sources.archive import Tree
+from deeplense_batch.data.formats.images import LOSSY, SUFFIXES
+from deeplense_batch.data.sources.archive import Tree, stem
 from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
 
-__all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images"]
+__all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images", "previews"]
 
-_PICTURES = (".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
+_PICTURES = (".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
-_ARRAYS = (".fz", ".fit", ".fts", ".h5", ".hdf5", ".hdf", ".mat", ".pt", ".pth", ".pkl", ".pickle",
+_ARRAYS = (".h5", ".hdf5", ".hdf", ".mat", ".pt", ".pth", ".pkl", ".pickle",
            ".asdf", ".nii", ".raw", ".tfrecord", ".npy.gz")  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
@@ -58,6 +58,12 @@ def no_images(others: Sequence[str], hidden: Sequence[str]) -> str:
     return f"holds no images, only {count}, such as {others[0]}; {expected}{convert}"
 
 
+def previews(images: Sequence[str]) -> list[str]:
+    """Pictures with losses that have the name of another image beside them: its previews."""
+    exact = {stem(name) for name in images if not name.lower().endswith(LOSSY)}
+    return [name for name in images if name.lower().endswith(LOSSY) and stem(name) in exact]
+
+
 def left_out(
     root: Path, tree: Tree, others: Sequence[str], images: Sequence[str], *, labelled: bool
 ) -> list[str]:
@@ -72,6 +78,7 @@ def left_out(
     """
     warnings = [
         *about_others(others, len(images)),
+        *about_previews(others),
         *about_links(tree, others),
         *about_disguised(tree, others),
     ]
@@ -95,6 +102,14 @@ def about_others(others: Sequence[str], images: int) -> list[str]:
                 f"{lost[0]}: {advice}, or the set lacks them"
             )
     return warnings
+
+
+def about_previews(others: Sequence[str]) -> list[str]:
+    """Warn of pictures with losses that are left out, since an image has their name."""
+    lost = [name for name in others if name.lower().endswith(LOSSY)]
+    more = f" ({len(lost)} such)" if len(lost) > 1 else ""
+    says = "has the name of another image, and is left out as its preview"
+    return [f"{lost[0]} {says}{more}"] if lost else []
 
 
 def about_disguised(tree: Tree, others: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ layout                                           becomes
 ``{class}/``                                     each class split 4:1 into train and val
 ``{train,test}_{class}/`` or ``{class}_test/``   these splits; the rest as ``{class}/``
 images side by side                              one split, train, without labels
-``{split}.npz`` with `images` and `labels`       these splits
+``{split}.npz`` or HDF5, with `images`, `labels`  these splits
 ===============================================  ================================================
 
 A file, folder or FITS extension for each band of an object is no image of its own (`bands`): they
@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 from deeplense_batch.data.catalogues.catalogue import Catalogue
 from deeplense_batch.data.catalogues.table import TABLES, is_table
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.arrays import read_arrays
 from deeplense_batch.data.formats.filters import named_for_bands
 from deeplense_batch.data.formats.images import (
     SUFFIXES,
@@ -43,6 +42,7 @@ from deeplense_batch.data.formats.images import (
     check_image,
     has_fits,
     join_images,
+    needs_fits,
     read_array,
 )
 from deeplense_batch.data.formats.natural import natural
@@ -55,6 +55,7 @@ from deeplense_batch.data.sources.beside import (
     about_hidden,
     left_out,
     no_images,
+    previews,
 )
 from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.layouts import (
@@ -70,7 +71,8 @@ from deeplense_batch.data.sources.listing import (
     split_four_to_one,
 )
 from deeplense_batch.data.sources.patterns import read_pattern
-from deeplense_batch.data.sources.sets.sets import hold_sets, read_sets
+from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
+from deeplense_batch.data.sources.sets.stacks import HDF5
 
 __all__ = ["Source", "open_source"]
 
@@ -98,24 +100,10 @@ class Source:
     dropped: tuple[Skipped, ...] = ()  # left out as it was asked
 
     _tree: Tree = field(kw_only=True, repr=False)
-    _sets: dict[str, Array] = field(default_factory=dict, repr=False)
-
-    def hold(self, split: str) -> None:
-        """Load the .npz sets of a split, whose images cannot be read singly, and drop others.
-
-        Raises:
-            ShardError: A set cannot be read.
-        """
-        self._sets.clear()
-        for name in {s.files[0] for s in self.splits[split] if s.index is not None}:
-            try:
-                with self._tree.open(name) as file:
-                    self._sets[name] = read_arrays(file, only={"images"})["images"]
-            except Exception as error:
-                raise ShardError(f"{self.root}: {name}: 'images': {error}") from error
+    _sets: Mapping[str, ImageSet] = field(default_factory=dict, repr=False)
 
     def read(self, sample: Sample) -> Image:
-        """Read one image; one of an .npz set only while its split is held.
+        """Read one image.
 
         Raises:
             ImageError: The image cannot be packed.
@@ -148,7 +136,7 @@ class Source:
 
     def _part(self, sample: Sample, name: str) -> Part:
         if sample.index is not None:
-            return Part(self._sets[name][sample.index])
+            return self._sets[name].part(sample.index)
         try:
             return read_array(name, self._tree.read(name), self.reading)
         except ImageError as error:
@@ -178,33 +166,42 @@ def open_source(
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
             listing = _split(root, catalogue.listing(tree), seed)
-            yield _source(root, tree, listing, reading, ())
+            del catalogue  # the whole table, while images are packed
+            yield _source(root, tree, listing, reading, (), {})
         return
     _refuse_flags_of_tables(root, reading)
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
         ids = short_ids(images)
-        listing = _split(root, _list_samples(root, tree, ids, reading), seed)
+        listing, sets = _list_samples(root, tree, ids, reading)
+        listing = _split(root, listing, seed)
         listing.notes += about_hidden(tree.hidden)
         listing.warnings += [
             *_about_names(images, listing),
             *about_folders(tree, images),
             *left_out(root, tree, others, images, labelled=bool(listing.classes)),
         ]
-        yield _source(root, tree, listing, reading, others)
+        yield _source(root, tree, listing, reading, others, sets)
 
 
-def _list_samples(root: Path, tree: Tree, ids: dict[str, str], reading: Reading) -> Listing:
-    """All samples as the names of files say them; `ids` are by these names."""
+def _list_samples(
+    root: Path, tree: Tree, ids: dict[str, str], reading: Reading
+) -> tuple[Listing, Mapping[str, ImageSet]]:
+    """All samples as the names of files say them, and the sets that hold them; `ids` by name."""
     if reading.pattern:
-        return read_pattern(root, list(ids), reading)
-    if hold_sets(root, tree, ids):
-        return read_sets(root, tree, ids)
-    return read_folders(root, ids, reading)
+        return read_pattern(root, list(ids), reading), {}
+    if hold_sets(root, tree, ids, reading):
+        return read_sets(root, tree, ids, reading)
+    return read_folders(root, ids, reading), {}
 
 
 def _source(
-    root: Path, tree: Tree, listing: Listing, reading: Reading, ignored: Sequence[str]
+    root: Path,
+    tree: Tree,
+    listing: Listing,
+    reading: Reading,
+    ignored: Sequence[str],
+    sets: Mapping[str, ImageSet],
 ) -> Source:
     return Source(
         root=root,
@@ -222,6 +219,7 @@ def _source(
         faults=tuple(listing.faults),
         dropped=tuple(listing.dropped),
         _tree=tree,
+        _sets=sets,
     )
 
 
@@ -231,7 +229,8 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     Raises:
         ShardError: Some are named.
     """
-    if named := reading.of_catalogue:
+    named = reading.of_catalogue
+    if named and root.exists():
         raise ShardError(
             f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
             f"{', '.join(TABLES)} or is a FITS table; this is none"
@@ -257,12 +256,14 @@ def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:
     Raises:
         ShardError: There is no image, or there are some that cannot be read here.
     """
-    images = sorted((n for n in tree.names if n.lower().endswith(SUFFIXES)), key=natural)
+    names = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
+    names = names or [name for name in tree.names if name.lower().endswith(HDF5)]
+    images = sorted(set(names) - set(previews(names)), key=natural)
     others = sorted(set(tree.names) - set(images), key=natural)
     if not images:
         raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
-    if not has_fits() and any(n.lower().endswith((".fits", ".fits.gz")) for n in images):
-        raise ShardError(f"{root}: .fits files need astropy: pip install deeplense-batch[fits]")
+    if not has_fits() and any(map(needs_fits, images)):
+        raise ShardError(f"{root}: FITS files need astropy: pip install deeplense-batch[fits]")
     tree.check(images)
     return images, others
 

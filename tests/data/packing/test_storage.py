@@ -36,7 +36,7 @@ def test_counts_divided_by_a_constant_are_stored_as_counts(converted):
     assert (packed.stored == COUNTS).all() and packed.record.scale == (49.0,)
     assert (packed.record.least, packed.record.most, packed.record.error) == (0.0, 1.0, 0.0)
     assert packed.record.digest == hashlib.sha256(packed.stored.tobytes()).digest()
-    assert np.isnan(packed.record.axion_mass_ev) and packed.record.masked == 0
+    assert np.isnan(packed.record.axion_mass_ev) and packed.record.changes == ()
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,13 @@ from deeplense_batch.data.sources.sources import open_source
 
 def test_files_that_may_hold_images_are_never_left_out_in_silence(tmp_path):
     root = fill(tmp_path / "set", "a/1.npy", "b/2.npy")
-    for name in ("a/3.jpg", "a/4.JPEG", "b/5.webp", "more.zip", "b/6.fits.fz", "a/.8.npy"):
+    for name in ("a/1.jpg", "b/2.JPEG", "b/5.webp", "more.zip", "b/6.h5", "a/.8.npy"):
         (root / name).write_bytes(b"x")
     text = told(root)
-    assert "WARNING: 1 .jpeg, 1 .jpg, 1 .webp beside 2 images left out, such as a/3.jpg" in text
+    assert "WARNING: 1 .webp beside 2 images left out, such as b/5.webp" in text
+    assert "a/1.jpg has the name of another image, and is left out as its preview (2 such)" in text
     assert "WARNING: 1 .zip beside 2 images left out, such as more.zip: they may hold" in text
-    assert "WARNING: 1 .fz beside 2 images left out, such as b/6.fits.fz" in text
+    assert "WARNING: 1 .h5 beside 2 images left out, such as b/6.h5" in text
     assert "note: 1 file left out, hidden by a name or folder that begins with '.': a/.8" in text
     fill(tmp_path / "hidden", ".a/1.npy")
     with pytest.raises(ShardError, match=r"is empty but for 1 hidden, such as .a/1.npy; images"):
@@ -64,10 +65,12 @@ def test_a_link_that_leads_nowhere_is_told(tmp_path):
 
 
 def test_labels_that_some_lack_and_arrays_that_are_not_read_are_told(tmp_path):
-    path = a_set(tmp_path / "set.npz", labels=np.arange(10) % 2 * 2 - 1, theta_e=np.ones(10))
+    labels = np.arange(10) % 2 * 2 - 1
+    path = a_set(tmp_path / "set.npz", labels=labels, theta_e=np.ones(10), psf=np.eye(10))
     report = pack(path, tmp_path / "out")
     assert "5 of 10 images have label -1" in str(report.warnings)
-    assert "arrays theta_e of set.npz are not read" in str(report.warnings)
+    assert "arrays psf of set.npz are not read" in str(report.warnings)
+    assert "kept beside the images: theta_e" in str(report.notes)
 
 
 def test_a_compressed_table_beside_unlabelled_images_is_told(tmp_path):
@@ -97,9 +100,9 @@ def test_what_is_no_image_by_name_and_content_is_not_doubted(tmp_path):
     for name in ("README", "notes.npy_old", "LICENSE"):
         (tmp_path / "set" / name).write_text("text")
     assert not pack(tmp_path / "set", tmp_path / "out").warnings
-    (tmp_path / "set" / "9.fits.fz").write_bytes(b"SIMPLE  ")
+    (tmp_path / "set" / "9.h5").write_bytes(b"SIMPLE  ")
     (told,) = pack(tmp_path / "set", tmp_path / "again").warnings
-    assert told.startswith("1 .fz beside 6 images left out")
+    assert told.startswith("1 .h5 beside 6 images left out")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_empty_folders_where_a_class_or_a_split_is_expected(tmp_path, names, emp
         ([], [], "is empty; images are .fits"),
         ([], [".a/1.npy", ".b"], "is empty but for 2 hidden, such as .a/1.npy; images are"),
         (["a.csv"], [], "holds no images, only 1 other file, such as a.csv; images are"),
-        (["0.JPG", "1.gif"], [], "; convert the .gif, .jpg files to .png or .npy"),
+        (["0.BMP", "1.gif"], [], "; convert the .bmp, .gif files to .png or .npy"),
     ],
 )
 def test_what_was_found_in_place_of_images_is_told(others, hidden, says):

@@ -83,17 +83,19 @@ def test_sources_that_are_none(tmp_path):
         listing(tmp_path)
     (tmp_path / "photos" / "no").mkdir(parents=True)
     for i in range(2):
-        (tmp_path / "photos" / "no" / f"{i}.JPG").write_bytes(b"x")
+        (tmp_path / "photos" / "no" / f"{i}.BMP").write_bytes(b"x")
     with pytest.raises(
-        ShardError, match=r"only 2 other files, such as no/0.JPG; .*; convert the .jpg files to"
+        ShardError, match=r"only 2 other files, such as no/0.BMP; .*; convert the .bmp files to"
     ):
         listing(tmp_path / "photos")
     with pytest.raises(ShardError, match=r"a.csv: has no row, only the columns 1"):
         listing(tmp_path / "a.csv")
+    (tmp_path / "a.txt").write_text("1")
+    with pytest.raises(
+        ShardError, match=r"a.txt: is neither a folder, a zip, a tar nor a file of"
+    ):
+        listing(tmp_path / "a.txt")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
-    np.save(tmp_path / "all.npy", image(0, (9, 6, 8)))
-    with pytest.raises(ShardError, match=r"all.npy: is a single .npy file; put images .* an .npz"):
-        listing(tmp_path / "all.npy")
 
 
 # Sets of images in an .npz

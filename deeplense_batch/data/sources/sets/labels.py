@@ -1,15 +1,16 @@
-"""Labels and class names of a set of images in an .npz, checked."""
+"""Labels and class names of a set of images, checked."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import alike
 
-__all__ = ["check_labels", "class_names", "classes_of_sets"]
+__all__ = ["check_labels", "class_names", "classes_of_sets", "is_labels"]
 
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
@@ -20,15 +21,28 @@ def check_labels(labels: Array) -> None:
     Raises:
         ImageError: There is one.
     """
-    fit = np.zeros(labels.shape, bool)
-    if labels.dtype.kind in "uif":
-        fit = (labels == np.rint(labels)) & (labels >= -1) & (labels < _MOST_CLASSES)
+    fit = _fit(labels)
     if not fit.all():
         raise ImageError(
             f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1 for none; got "
             f"{labels[~fit][0]!s} ({labels.dtype}); np.unique(labels, return_inverse=True) gives "
             "'classes' and numbers"
         )
+
+
+def is_labels(labels: Array) -> bool:
+    """Whether an array may be one of class numbers, of which none is missing between others."""
+    numbers = np.unique(labels)
+    return bool(_fit(labels).all()) and len(numbers) == numbers.max(initial=-1) + 1
+
+
+def _fit(labels: Array) -> NDArray[np.bool_]:
+    if labels.dtype.kind not in "uif":
+        return np.zeros(labels.shape, bool)
+    fit: NDArray[np.bool_] = (
+        (labels == np.rint(labels)) & (labels >= -1) & (labels < _MOST_CLASSES)
+    )
+    return fit
 
 
 def class_names(classes: Array) -> tuple[str, ...]:
@@ -61,7 +75,7 @@ def classes_of_sets(
         return names, []
     numbers = tuple(str(i) for i in range(most + 1))
     note = (
-        f"the .npz files name no classes (array 'classes'): called {', '.join(numbers)}; "
+        f"the files name no classes (array 'classes'): called {', '.join(numbers)}; "
         "GravLensNet's own order was no, vort, sphere"
     )
     return numbers, [note]

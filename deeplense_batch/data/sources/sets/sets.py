@@ -1,130 +1,299 @@
-"""Sets of images in one file: ``{split}.npz`` with `images`, `labels` and `classes`."""
+"""Sets of images in one file: arrays of images, class numbers, and whatever else each image has.
+
+============================  ====================================================================
+file                          its arrays
+============================  ====================================================================
+``.npz``, HDF5                images (N, C, H, W), (N, H, W, C) or (N, H, W), labels (N,), names of
+                              the classes (K,)
+Galaxy10 DECaLS               HDF5 with `images`, `ans`, `ra`, `dec`, `redshift`, `pxscale`
+Multimodal Universe           HDF5 with `image_array`, `image_band`, `image_scale`, `object_id`,
+                              `ra`, `dec` and columns of a catalogue
+``.npy`` as the source        images alone
+============================  ====================================================================
+"""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from deeplense_batch.data.formats.arrays import array_header, array_names, read_arrays
+from deeplense_batch.data.catalogues.table import kept
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.arrays import array_names
 from deeplense_batch.data.formats.filters import bands_of_names
+from deeplense_batch.data.formats.parts import Header, Part
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import NAME, ShardError
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.beside import about_sets
 from deeplense_batch.data.sources.layouts import KNOWN, meaning
 from deeplense_batch.data.sources.listing import Listing, Sample
-from deeplense_batch.data.sources.sets.labels import check_labels, class_names, classes_of_sets
+from deeplense_batch.data.sources.sets.labels import (
+    check_labels,
+    class_names,
+    classes_of_sets,
+    is_labels,
+)
+from deeplense_batch.data.sources.sets.stacks import HDF5, Stack, open_stack
 
-__all__ = ["hold_sets", "read_sets"]
+__all__ = ["ImageSet", "hold_sets", "read_sets"]
 
-_READ = ("images", "labels", "classes")  # arrays of a set
+# Names of arrays, in the order in which they are looked for.
+_IMAGES = ("images", "image_array", "image", "X", "x", "data", "cutouts", "stamps")
+_LABELS = ("labels", "label", "ans", "y", "target", "targets", "class")
+_SCALES = ("pixel_scale", "pxscale", "image_scale")
+_BANDS = ("image_band", "bands", "filters")
+_NAMES = ("object_id", "id", "name")
 
 
-def hold_sets(root: Path, tree: Tree, ids: dict[str, str]) -> bool:
-    """Whether the .npz files are sets of images, not images: all of them or none.
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one file, and what it says of each as a header would."""
 
-    A folder may hold thousands of .npz images, so that only the first is opened; but one that
-    cannot be an image, being the whole source or named as a split, must be a set.
+    images: Array  # (N, ...), mapped
+    bands: tuple[str, ...]
+    scales: NDArray[np.float64] | None  # (N,), arcsec
+    columns: Mapping[str, Array]  # (N,)
+
+    def part(self, index: int) -> Part:
+        """One image."""
+        ra, dec = (_number(self.columns.get(name), index) for name in ("ra", "dec"))
+        names = next((self.columns[name] for name in _NAMES if name in self.columns), None)
+        header = Header(
+            _number(self.scales, index), ra, dec, "" if names is None else str(names[index])
+        )
+        return Part(np.asarray(self.images[index]), self.bands, header=header)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of a set as it was read."""
+
+    images: ImageSet
+    labels: NDArray[np.int64]  # (N,)
+    classes: tuple[str, ...]
+    read: tuple[str, str]  # names of the arrays of images and labels; "" where none
+    unread: tuple[str, ...]
+
+
+def hold_sets(root: Path, tree: Tree, ids: Mapping[str, str], reading: Reading) -> bool:
+    """Whether files are sets of images, not images: all of them or none.
+
+    HDF5 files are; an .npy file is one if it is the whole source. A folder may hold thousands of
+    .npz images, so that only the first is opened; but one that cannot be an image, being the whole
+    source or named as a split, must be a set.
     """
-    packed = [name for name in ids if name.lower().endswith(".npz")]
-    alone = not root.is_dir() and root.name in packed
-    must = [name for name in packed if alone or meaning(PurePosixPath(name).stem)[1] == ""]
-    with suppress(ShardError):  # a damaged image among others is reported when it is read
-        if packed and "images" in _arrays(root, tree, packed[0]):
-            must = packed
-    for name in must:
-        if "images" not in (arrays := _arrays(root, tree, name)):
-            raise ShardError(
-                f"{root}: {ids[name]} holds the arrays {', '.join(arrays) or 'none'}; a set has "
-                "'images' (N, H, W) or (N, C, H, W), 'labels' (N,), and perhaps 'classes' (K,)"
-            )
-    return bool(must)
+    alone = not root.is_dir() and root.name in ids
+    if any(name.lower().endswith(HDF5) for name in ids) or (alone and _ends(root.name, ".npy")):
+        return True
+    packed = [name for name in ids if _ends(name, ".npz")]
+    if any(alone or meaning(PurePosixPath(name).stem)[1] == "" for name in packed):
+        return True
+    with suppress(Exception), tree.open(packed[0]) as file:  # reported when it is read
+        return (reading.images_key or "images") in array_names(file)
+    return False
 
 
-def read_sets(root: Path, tree: Tree, ids: dict[str, str]) -> Listing:
-    """Samples of .npz sets, and their classes."""
+def read_sets(
+    root: Path, tree: Tree, ids: Mapping[str, str], reading: Reading
+) -> tuple[Listing, dict[str, ImageSet]]:
+    """Samples of sets and their classes; and the images of each file.
+
+    Raises:
+        ShardError: A file is damaged, is no set, or does not go with the others.
+    """
     _refuse_band_sets(root, ids.values())
-    samples: list[Sample] = []
-    class_lists: set[tuple[str, ...]] = set()
-    unread: list[str] = []
+    files: dict[str, _File] = {}
     for name, id_ in ids.items():
-        if not name.lower().endswith(".npz"):
+        if not _ends(name, ".npz", *HDF5) and len(ids) > 1:
             raise ShardError(
-                f"{root}: unknown layout, .npz sets beside other images such as {id_}; {KNOWN}"
+                f"{root}: unknown layout, sets of images beside other files such as {id_}; {KNOWN}"
             )
+        if NAME.match(PurePosixPath(name).name):
+            raise ShardError(f"{root}: holds shards, such as {id_}, which are packed already")
         try:
-            with tree.open(name) as file:
-                labels, classes = _read_labels(file)
+            with tree.open(name) as file, open_stack(name, file) as stack:
+                files[name] = _read(stack, reading)
         except Exception as error:  # a broken file makes its reader raise anything at all
-            raise ShardError(f"{_file_of(root, id_)}: {error}") from error
-        class_lists.add(classes)
-        unread += [
-            f"{array} of {id_}" for array in _arrays(root, tree, name) if array not in _READ
-        ]
-        split = meaning(PurePosixPath(id_).stem)[0]
-        if not split and (labels < 0).all():
+            raise ShardError(f"{_file_of(root, id_)}: {_reason(error)}") from error
+    return _listing(root, ids, files), {name: file.images for name, file in files.items()}
+
+
+def _listing(root: Path, ids: Mapping[str, str], files: Mapping[str, _File]) -> Listing:
+    samples: list[Sample] = []
+    for name, one in files.items():
+        split = meaning(PurePosixPath(ids[name]).stem)[0]
+        if not split and (one.labels < 0).all():
             split = "train"
         samples += [
-            Sample(f"{id_}[{i}]", (name,), split, t, i) for i, t in enumerate(labels.tolist())
+            Sample(f"{ids[name]}[{i}]", (name,), split, target, i, row=len(samples) + i)
+            for i, target in enumerate(one.labels.tolist())
         ]
+    class_lists = {one.classes for one in files.values()}
     if len(class_lists) > 1:
-        raise ShardError(f"{root}: its .npz files name different classes")
+        raise ShardError(f"{root}: its files name different classes")
     splits = {sample.split for sample in samples}
     if ("" in splits and len(splits) > 1) or not splits:
         raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {KNOWN}")
-    warnings = about_sets([sample.target for sample in samples], unread, _READ)
     classes, notes = classes_of_sets(root, class_lists.pop(), max(s.target for s in samples))
-    return Listing(samples, classes, "{split}.npz", notes, warnings)
+    columns, some = _columns(files)
+    unread = [f"{array} of {ids[name]}" for name, one in files.items() for array in one.unread]
+    first = next(iter(files.values()))
+    if first.read[0] != "images" or first.read[1] not in ("", "labels"):
+        labels = f", class numbers of '{first.read[1]}'" if first.read[1] else ""
+        notes.append(f"images are those of the array '{first.read[0]}'{labels}")
+    if columns:
+        notes.append(f"kept beside the images: {', '.join(columns)}")
+    read = ("images", "labels", "classes and columns (N,)")
+    warnings = about_sets([s.target for s in samples], [*unread, *some], read)
+    suffix = "".join(PurePosixPath(next(iter(ids))).suffixes[-1:])
+    return Listing(samples, classes, f"{{split}}{suffix}", notes, warnings, columns=columns)
 
 
-def _read_labels(file: IO[bytes]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Read what a set of images in an .npz says about them, without the images.
+def _columns(files: Mapping[str, _File]) -> tuple[dict[str, Array], list[str]]:
+    """Columns that all files have, joined; and the names of the others."""
+    sets = [one.images.columns for one in files.values()]
+    names = dict.fromkeys(name for columns in sets for name in columns)
+    common = [name for name in names if all(name in columns for columns in sets)]
+    joined = {
+        name: kept(pd.Series(np.concatenate([columns[name] for columns in sets])))
+        for name in common
+    }
+    return joined, [f"{name} of some files" for name in names if name not in common]
 
-    Returns:
-        Class numbers from `labels`, (N,), -1 where there are none; names from `classes`, or none.
+
+def _read(stack: Stack, reading: Reading) -> _File:
+    """The images of a file, their labels, and what else it says of them.
 
     Raises:
-        ImageError: The file is broken, or its arrays do not fit together.
+        ImageError: It is no set, or its arrays do not fit together.
     """
+    images = _images_of(stack, reading.images_key)
+    shape, dtype = stack.forms[images]
+    if len(shape) not in (3, 4) or 0 in shape[1:] or dtype.kind not in "iuf":
+        raise ImageError(
+            f"'{images}' has shape {shape} and type {dtype}, expected numbers (N, C, H, W), "
+            "(N, H, W, C) or (N, H, W)"
+        )
+    labels, numbers = _labels_of(stack, reading.labels_key, shape[0])
+    bands = _bands_of(stack, shape)
+    scales = next((n for n in _SCALES if n in stack.forms), "")
+    read = {images, labels, "classes", *([bands[0]] if bands else [])}
+    columns = {
+        name: stack.read(name)
+        for name, (form, kind) in stack.forms.items()
+        if name not in read and form == shape[:1] and (kind.kind in "biufSU" or _texts(kind))
+    }
+    names = stack.read("classes") if "classes" in stack.forms else np.empty(0, str)
     try:
-        arrays = read_arrays(file, only={"labels", "classes"})
-        with zipfile.ZipFile(file) as archive, archive.open("images.npy") as images:
-            shape, _, dtype = array_header(images)
-            available = archive.getinfo("images.npy").file_size
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(f"cannot be read ({type(error).__name__}: {error})") from error
-    if (
-        min(shape, default=0) < 0
-        or 0 in shape[1:]
-        or np.prod(shape, dtype=object) * dtype.itemsize > available
-    ):
-        raise ImageError(f"'images' of shape {shape} and {dtype} are cut short, or none")
-    if len(shape) not in (3, 4):
-        raise ImageError(f"'images' has shape {shape}, expected (N, C, H, W) or (N, H, W)")
-    labels = arrays.get("labels", np.full(shape[0], -1))
-    if labels.shape != shape[:1]:
-        raise ImageError(f"{shape[0]} images, but labels of shape {labels.shape}")
-    check_labels(labels)
-    return labels.astype(np.int64), class_names(arrays.get("classes", np.empty(0, str)))
-
-
-def _arrays(root: Path, tree: Tree, name: str) -> tuple[str, ...]:
-    """Arrays of an .npz file."""
-    try:
-        with tree.open(name) as file:
-            return array_names(file)
-    except ImageError as error:
-        raise ShardError(f"{_file_of(root, name)}: {error}") from error
+        pixels = stack.mapped(images)
     except Exception as error:  # a broken file makes its reader raise anything at all
-        raise ShardError(f"{_file_of(root, name)}: cannot be read ({error})") from error
+        raise ImageError(f"'{images}' {_reason(error)}") from error
+    arcsec = _scales_of(stack, scales, shape[0])
+    known = ImageSet(pixels, bands[1] if bands else (), arcsec, _plain(columns))
+    used = read | set(columns) | ({scales} if arcsec is not None else set())
+    unread = tuple(name for name in stack.forms if name not in used)
+    return _File(known, numbers, class_names(names), (images, labels), unread)
+
+
+def _images_of(stack: Stack, key: str) -> str:
+    """Name of the array of images: the one asked for, or of a usual name, or the only one."""
+    forms = stack.forms
+    if key:
+        if key not in forms:
+            raise ImageError(f"has no array '{key}'; it has {', '.join(forms) or 'none'}")
+        return key
+    if named := next((name for name in _IMAGES if name in forms), ""):
+        return named
+    several = [
+        n for n, (shape, kind) in forms.items() if len(shape) in (3, 4) and kind.kind in "iuf"
+    ]
+    if len(several) != 1:
+        raise ImageError(
+            f"holds the arrays {', '.join(forms) or 'none'}; a set has 'images' (N, H, W) or "
+            "(N, C, H, W), 'labels' (N,), and perhaps 'classes' (K,); --images_key and "
+            "--labels_key name others"
+        )
+    return several[0]
+
+
+def _labels_of(stack: Stack, key: str, count: int) -> tuple[str, NDArray[np.int64]]:
+    """The array of labels and its name: the one asked for, or of a usual name, or the only one."""
+    if key and key not in stack.forms:
+        raise ImageError(f"has no array '{key}'; it has {', '.join(stack.forms)}")
+    name = key or next((name for name in _LABELS if name in stack.forms), "")
+    if not name:
+        whole = [n for n, (shape, kind) in stack.forms.items()
+                 if shape == (count,) and kind.kind in "iu"]  # fmt: skip
+        name = whole[0] if len(whole) == 1 and is_labels(stack.read(whole[0])) else ""
+    if not name:
+        return "", np.full(count, -1)
+    labels = stack.read(name)
+    if labels.shape != (count,):
+        raise ImageError(f"{count} images, but labels of shape {labels.shape}")
+    check_labels(labels)
+    return name, labels.astype(np.int64)
+
+
+def _bands_of(stack: Stack, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """The array of band names, (C,) or (N, C), and these."""
+    for name in _BANDS:
+        form, kind = stack.forms.get(name, ((), np.dtype(float)))
+        if form and form[:-1] in ((), shape[:1]) and (kind.kind in "SU" or _texts(kind)):
+            rows = np.unique(np.atleast_2d(_text(stack.read(name))).astype(str), axis=0)
+            if len(rows) > 1:
+                raise ImageError(f"'{name}' names other bands, or another order, for some images")
+            bands = tuple(rows[0].tolist()) if len(rows) else ()
+            if len(shape) == 4 and len(bands) in (shape[1], shape[3]):
+                return name, bands
+    return None
+
+
+def _scales_of(stack: Stack, name: str, count: int) -> NDArray[np.float64] | None:
+    """Pixel scale of each image, (N,); NaN where its bands have several."""
+    if not name or stack.forms[name][0][:1] != (count,) or stack.forms[name][1].kind not in "iuf":
+        return None
+    scales = stack.read(name).astype(np.float64).reshape(count, -1)
+    same = np.isclose(scales, scales[:, :1], rtol=1e-3).all(axis=1)
+    return np.where(same, scales[:, 0], nan)
+
+
+def _plain(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Columns as tables have them: truth values as numbers, bytes as text."""
+    return {
+        name: values.astype(np.int64) if values.dtype.kind == "b" else _text(values)
+        for name, values in columns.items()
+    }
+
+
+def _text(values: Array) -> Array:
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+
+
+def _texts(kind: np.dtype) -> bool:
+    """Whether a type is that of texts of any length in HDF5."""
+    return kind.kind == "O" and bool(kind.metadata) and "vlen" in (kind.metadata or {})
+
+
+def _number(values: Array | None, index: int) -> float:
+    return nan if values is None or values.dtype.kind not in "iuf" else float(values[index])
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(f"{error}".split())
+    return text if isinstance(error, ImageError) else f"cannot be read ({text[:300]})"
+
+
+def _ends(name: str, *suffixes: str) -> bool:
+    return name.lower().endswith(suffixes)
 
 
 def _file_of(root: Path, name: str) -> str:
@@ -133,7 +302,7 @@ def _file_of(root: Path, name: str) -> str:
 
 
 def _refuse_band_sets(root: Path, ids: Collection[str]) -> None:
-    """Refuse .npz sets of one band each, whose images would be packed one by one."""
+    """Refuse sets of one band each, whose images would be packed one by one."""
     if bands_of_names([PurePosixPath(id_).stem for id_ in ids]):
         raise ShardError(
             f"{root}: {', '.join(ids)} are named for bands; put the bands of an image into one "

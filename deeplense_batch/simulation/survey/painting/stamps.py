@@ -242,8 +242,7 @@ def _cutouts(root: Path) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
                 yield name, image, info.bands
         return
     with open_source(root) as source:
-        for split, samples in source.splits.items():
-            source.hold(split)
+        for samples in source.splits.values():
             for sample in samples:
                 try:
                     read = source.read(sample)

@@ -1,15 +1,13 @@
-"""Sets of images in .npz files: what they hold, and what is refused."""
+"""Sets of images in one file: what they hold, and what is refused."""
 
-import io
-from itertools import zip_longest
-from pathlib import Path
-
+import h5py
 import numpy as np
 import pytest
-from astropy.io import fits
+from conftest import typed
 from made_sources import listing, zipped
-from PIL import Image as Pillow
 
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.sources import open_source
 
@@ -49,7 +47,6 @@ def test_npz_sets(tmp_path):
     with open_source(tmp_path) as source:
         assert "name no classes" in source.notes[0] and "no, vort, sphere" in source.notes[0]
         for split, pixels in (("val", val), ("train", train)):
-            source.hold(split)
             for sample, expected in zip(source.splits[split], pixels, strict=True):
                 assert (source.read(sample).pixels == expected).all()
     assert listing(zipped(tmp_path, tmp_path.parent / "sets.zip", "x/")) == listing(tmp_path)
@@ -109,12 +106,12 @@ def test_npz_sets_that_do_not_fit_together(tmp_path, arrays, message):
 
 
 def test_npz_files_that_must_be_sets(tmp_path):
-    arrays = {"X": image(0, (9, 6, 8)), "y": np.zeros(9)}
+    arrays = {"A": image(0, (9, 6, 8)), "B": image(1, (9, 6, 8))}
     for name in ("train", "all", "val_extra"):
         np.savez(tmp_path / f"{name}.npz", **arrays)
     for source in (tmp_path, tmp_path / "all.npz"):
         with pytest.raises(
-            ShardError, match=r"npz holds the arrays X, y; a set has 'images' .*'labels' \(N,\)"
+            ShardError, match=r"npz: holds the arrays A, B; a set has 'images' .*'labels' \(N,\)"
         ) as caught:
             listing(source)
         assert "skip_bad" not in str(caught.value)
@@ -130,53 +127,131 @@ def test_npz_files_that_must_be_sets(tmp_path):
 def test_npz_sets_that_are_broken(tmp_path):
     save_set(tmp_path / "train.npz", 3, [0, 1, 0])
     np.save(tmp_path / "1.npy", image())
-    with pytest.raises(ShardError, match=r"unknown layout, .npz sets beside other images such as"):
+    with pytest.raises(
+        ShardError, match=r"unknown layout, sets of images beside other files such as"
+    ):
         listing(tmp_path)
     (tmp_path / "1.npy").unlink()
     np.savez(tmp_path / "train.npz", images=image(0, (40, 64, 64)), labels=[0] * 40)
     data = bytearray((tmp_path / "train.npz").read_bytes())
     data[300_000] ^= 1
     (tmp_path / "train.npz").write_bytes(data)
-    with open_source(tmp_path) as source, pytest.raises(ShardError, match=r"train.npz: 'images'"):
-        source.hold("train")
+    with pytest.raises(ShardError, match=r"train.npz: 'images'"):
+        listing(tmp_path)
 
 
-def npy(array, **options):
-    buffer = io.BytesIO()
-    np.save(buffer, array, **options)
-    return buffer.getvalue()
+def write_hdf5(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return path
 
 
-def picture(array, kind):
-    buffer = io.BytesIO()
-    Pillow.fromarray(array).save(buffer, kind)
-    return buffer.getvalue()
+def test_the_galaxies_of_galaxy10(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), np.uint8)
+    path = write_hdf5(
+        tmp_path / "Galaxy10_DECals.h5", images=colours, ans=np.array([0, 1, 2, 0, 1, 2], "u1"),
+        ra=np.arange(6.0), dec=-np.arange(6.0), redshift=np.full(6, 0.1),
+        pxscale=np.full(6, 0.262),
+    )  # fmt: skip
+    with open_source(path) as source:
+        assert source.classes == ("0", "1", "2")
+        assert any("array 'images', class numbers of 'ans'" in note for note in source.notes)
+        for split in source.splits.values():
+            for sample in split:
+                image = source.read(sample)
+                assert (image.pixels == colours[sample.index].transpose(2, 0, 1)).all()
+                assert image.pixels.dtype == np.uint8
+                assert (image.header.ra, image.header.dec) == (sample.index, -sample.index)
+                assert image.header.pixel_scale == pytest.approx(0.262)
+                assert source.columns["redshift"][sample.row] == 0.1
+        assert set(source.columns) == {"ra", "dec", "redshift", "pxscale"}
+    report = pack(path, tmp_path / "out", seed=1)
+    assert {split.dtype for split in report.splits} == {"uint8"}
 
 
-def cutout(*arrays, names=()):
-    buffer = io.BytesIO()
-    parts = [fits.ImageHDU(array, name=n) for array, n in zip_longest(arrays, names)]
-    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(buffer)
-    return buffer.getvalue()
+def test_the_form_of_the_multimodal_universe(tmp_path):
+    def healpix(number, bands=(b"g", b"r")):
+        path = tmp_path / "mmu" / f"healpix={number}" / "001-of-001.hdf5"
+        path.parent.mkdir(parents=True)
+        n = 3
+        return write_hdf5(
+            path, image_array=image(number, (n, 2, 8, 8)), image_band=[bands] * n,
+            image_scale=np.full((n, 2), 0.168, "f4"), image_ivar=image(9, (n, 2, 8, 8)),
+            object_id=np.array([f"{number}{i}".encode() for i in range(n)]),
+            ra=np.arange(n) + 0.5, dec=np.zeros(n), a_g=np.ones(n, "f4"),
+        )  # fmt: skip
+
+    healpix(10)
+    healpix(11)
+    with open_source(tmp_path / "mmu") as source:
+        (samples,) = source.splits.values()
+        assert len(samples) == 6 and source.classes == ()
+        read = source.read(samples[4])
+        assert read.bands == ("g", "r") and read.header.object == "111"
+        assert read.header.pixel_scale == pytest.approx(0.168) and read.header.ra == 1.5
+        assert list(source.columns["object_id"]) == [100, 101, 102, 110, 111, 112]
+        assert "image_ivar of healpix=10" in str(source.warnings)
+    healpix(12, (b"r", b"g"))
+    report = pack(tmp_path / "mmu", tmp_path / "out", skip_bad=True)
+    assert len(report.skipped) == 3 and "bands r, g" in report.skipped[0].reason
 
 
-def axion(shape=(6, 8), mass=1e-23):
-    array = np.empty(2, object)
-    array[:] = [image(0, shape).astype(np.float64), mass]
-    return array
+def test_arrays_of_other_names_are_found_or_named(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", pics=image(0, (4, 8, 8)), kind=np.array([0, 1, 0, 1]))
+    assert listing(path)[1] == ("0", "1")
+    write_hdf5(tmp_path / "b.h5", A=image(0, (4, 8, 8)), B=image(1, (4, 8, 8)), n=np.arange(4),
+               m=np.array([1, 0, 1, 0]))  # fmt: skip
+    with pytest.raises(ShardError, match=r"b.h5: holds the arrays A, B, m, n; .* --images_key"):
+        listing(tmp_path / "b.h5")
+    reading = Reading(images_key="B", labels_key="m")
+    with open_source(tmp_path / "b.h5", reading=reading) as source:
+        (sample, *_) = source.splits["train"]
+        assert (source.read(sample).pixels[0] == image(1, (4, 8, 8))[sample.index]).all()
+        assert sorted(s.target for split in source.splits.values() for s in split) == [0, 0, 1, 1]
+    for key, message in (("images_key", "has no array 'C'; it has A"), ("labels_key", "no array")):
+        given = Reading(**({"images_key": "B"} | {key: "C"}))
+        with pytest.raises(ShardError, match=message), open_source(path.with_name("b.h5"),
+                                                                    reading=given):  # fmt: skip
+            pass
 
 
-class Bomb:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+def test_object_numbers_are_no_labels(tmp_path):
+    ids = np.array([39627, 39628, 40001, 40002])
+    path = write_hdf5(tmp_path / "a.h5", images=image(0, (4, 8, 8)), number=ids)
+    assert listing(path)[1] == ()
 
 
-def spoilt(value, dtype=np.float32):
-    array = image().astype(dtype)
-    array[0, 2, 3] = value
-    return npy(array)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (5, 2, 8, 8), (5, 8, 8, 3)])
+def test_an_npy_that_is_the_source_is_a_stack(tmp_path, shape):
+    stack = image(0, shape)
+    np.save(tmp_path / "x.npy", stack)
+    with open_source(tmp_path / "x.npy") as source:
+        (samples,) = source.splits.values()
+        assert [s.id for s in samples] == [f"x.npy[{i}]" for i in range(shape[0])]
+        pixels = source.read(samples[1]).pixels
+        rows = stack[1][None] if len(shape) == 3 else stack[1]
+        assert (pixels == (rows.transpose(2, 0, 1) if shape[-1] == 3 else rows)).all()
+    np.save(tmp_path / "x.npy", image(0, (8, 8)))
+    with pytest.raises(ShardError, match=r"x.npy: 'images' has shape \(8, 8\)"):
+        listing(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.h5"])
+def test_a_damaged_set_is_one_sentence(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"no set at all")
+    code, _, error = typed(capsys, "pack", tmp_path / name, tmp_path / "out")
+    assert code == 3 and "Traceback" not in error and f"{name}: " in error
+
+
+def test_shards_are_not_packed_again(tmp_path):
+    pack(fill(tmp_path / "set", *COMMON), tmp_path / "data")
+    with pytest.raises(ShardError, match=r"holds shards, such as .*, which are packed already"):
+        pack(tmp_path / "data", tmp_path / "again")
+
+
+def test_hdf5_beside_images_is_left_out_with_a_warning(tmp_path):
+    fill(tmp_path, "a/1.npy", "b/1.npy")
+    write_hdf5(tmp_path / "more.h5", images=image(0, (4, 8, 8)))
+    with open_source(tmp_path) as source:
+        assert "1 .h5 beside 2 images left out" in str(source.warnings)

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from deeplense_batch.data.formats.headers import cards_of, value_of
+from deeplense_batch.data.formats.fits.headers import cards_of, value_of
 from deeplense_batch.data.formats.images import read_array
 
 PIXELS = np.random.default_rng(0).random((20, 30)).astype("f4")

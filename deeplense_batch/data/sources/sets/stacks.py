@@ -1,0 +1,184 @@
+"""Arrays of many images, mapped from their file, so that one image is read and not all.
+
+Bytes that lie in a file as they are, as in an .npy, an .npz that is not compressed or an HDF5
+dataset without chunks, are mapped where they are. Others are unpacked once, block by block, into a
+temporary file without a name, which is mapped: images are read in a shuffled order.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from typing import IO, Any, Protocol
+
+import h5py
+import numpy as np
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.arrays import array_header, array_names, read_arrays
+from deeplense_batch.data.formats.untrusted import ImageError, check_expansion
+
+__all__ = ["HDF5", "Stack", "open_stack"]
+
+HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+_BLOCK = 1 << 24  # bytes
+
+Form = tuple[tuple[int, ...], np.dtype]  # shape and type of an array
+
+
+class Stack(Protocol):
+    """The arrays of a file."""
+
+    @property
+    def forms(self) -> Mapping[str, Form]:
+        """Shape and type of each."""
+
+    def read(self, name: str) -> Array:
+        """One in memory; texts are of type object or str."""
+
+    def mapped(self, name: str) -> Array:
+        """One of numbers, of which only what is used gets into memory.
+
+        Raises:
+            ImageError: It is damaged, cut short, pickled, or a bomb.
+        """
+
+
+@contextmanager
+def open_stack(name: str, file: IO[bytes]) -> Iterator[Stack]:
+    """Open an .npy, .npz or HDF5 file by its name; what is mapped stays so afterwards.
+
+    Raises:
+        ImageError: It is none.
+        Exception: A broken file makes its reader raise anything at all.
+    """
+    if name.lower().endswith(HDF5):
+        try:
+            opened = h5py.File(file, "r")
+        except OSError as error:
+            raise ImageError("is a damaged or incomplete HDF5 file, or none") from error
+        with opened:
+            yield _Hdf5(file, opened)
+    elif name.lower().endswith(".npz"):
+        array_names(file)
+        with zipfile.ZipFile(file) as archive:
+            yield _Npz(file, archive)
+    else:
+        yield _Npy(file)
+
+
+class _Npy:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        try:
+            shape, self._fortran, dtype = array_header(file)
+        except ValueError as error:
+            raise ImageError("not a .npy file") from error
+        self._start = file.tell()
+        self.forms = {"images": (shape, dtype)}
+
+    def read(self, name: str) -> Array:
+        return self.mapped(name)
+
+    def mapped(self, name: str) -> Array:
+        form = self.forms[name]
+        _check_length(form, self._file.seek(0, io.SEEK_END) - self._start)
+        return _map(self._file, form, self._start, fortran=self._fortran)
+
+
+class _Npz:
+    def __init__(self, file: IO[bytes], archive: zipfile.ZipFile) -> None:
+        self._file, self._archive = file, archive
+        self.forms = {}
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                with archive.open(member) as stream:
+                    shape, _, dtype = array_header(stream)
+                self.forms[member.removesuffix(".npy")] = (shape, dtype)
+
+    def read(self, name: str) -> Array:
+        return read_arrays(self._file, only={name})[name]
+
+    def mapped(self, name: str) -> Array:
+        info = self._archive.getinfo(f"{name}.npy")
+        check_expansion(info.file_size, info.compress_size)
+        with self._archive.open(info) as stream:
+            shape, fortran, dtype = array_header(stream)
+            start = stream.tell()
+            _check_length((shape, dtype), info.file_size - start)
+            blocks = iter(lambda: stream.read(_BLOCK), b"")  # to its end, where its sum is checked
+            if info.compress_type != zipfile.ZIP_STORED:
+                return _unpack(blocks, (shape, dtype), fortran=fortran)
+            for _ in blocks:
+                pass
+        self._file.seek(info.header_offset + 26)  # lengths of the name and of what is extra
+        lengths = np.frombuffer(self._file.read(4), "<u2").sum()
+        first = info.header_offset + 30 + int(lengths) + start
+        return _map(self._file, (shape, dtype), first, fortran=fortran)
+
+
+class _Hdf5:
+    def __init__(self, file: IO[bytes], opened: h5py.File) -> None:
+        self._file, self._opened = file, opened
+        self.forms: dict[str, Form] = {}
+        opened.visititems(self._note)  # follows no link to another file
+
+    def _note(self, name: str, one: Any) -> None:
+        if isinstance(one, h5py.Dataset) and one.shape is not None:
+            if one.external or one.is_virtual:
+                raise ImageError(f"'{name}' lies in other files, which are not read")
+            self.forms[name] = (one.shape, one.dtype)
+
+    def read(self, name: str) -> Array:
+        data = self._opened[name]
+        check_expansion(data.size * data.dtype.itemsize, data.id.get_storage_size())
+        return np.asarray(data.asstr()[()] if h5py.check_string_dtype(data.dtype) else data[()])
+
+    def mapped(self, name: str) -> Array:
+        data = self._opened[name]
+        offset = data.id.get_offset()
+        size = data.size * data.dtype.itemsize
+        check_expansion(size, data.id.get_storage_size())
+        if offset is not None and data.id.get_storage_size() == size:
+            return _map(self._file, self.forms[name], offset)
+        rows = max(1, _BLOCK // max(1, size // max(1, len(data))))
+        if data.chunks:
+            rows = -(-rows // data.chunks[0]) * data.chunks[0]
+        blocks = (data[first : first + rows].tobytes() for first in range(0, len(data), rows))
+        return _unpack(blocks, self.forms[name])
+
+
+def _check_length(form: Form, available: int) -> None:
+    """Refuse an array that claims more or fewer bytes than there are."""
+    shape, dtype = form
+    if dtype.hasobject:
+        raise ImageError("a pickled object, which may run code")
+    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize > available:
+        raise ImageError(f"of shape {shape} and {dtype} are cut short, or none")
+    if prod(shape) * dtype.itemsize < available:
+        raise ImageError(f"{available - prod(shape) * dtype.itemsize} bytes after their array")
+
+
+def _map(file: IO[bytes], form: Form, offset: int, *, fortran: bool = False) -> Array:
+    """An array in the bytes of a file from an offset on."""
+    shape, dtype = form
+    order: Any = "F" if fortran else "C"
+    if isinstance(file, io.BytesIO):
+        values = np.frombuffer(file.getvalue(), dtype, prod(shape), offset)
+        return values.reshape(shape, order=order)
+    if not prod(shape):
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", offset, shape, order)
+
+
+def _unpack(blocks: Iterable[bytes], form: Form, *, fortran: bool = False) -> Array:
+    """An array whose bytes come in blocks, in a temporary file that ends with the array."""
+    with tempfile.TemporaryFile() as file:
+        for block in blocks:
+            file.write(block)
+        file.flush()
+        return _map(file, form, 0, fortran=fortran)
