@@ -89,8 +89,8 @@ def pack(
     # Names of the channels, in their order: of files, folders or extensions that are named for
     # bands these are read, of cubes they are names.
     bands: tuple[str, ...] = (),
-    # How files are called, such as '{class}/*/{id}_{band}.fits'; beside a catalogue any column
-    # may stand in the braces.
+    # How files are called, such as {id}_{band}.fits; fields are {class}, {split} and {group} too,
+    # * is one folder or part of a name. With a catalogue a field is any column.
     pattern: str = "",
     # What becomes of an object that lacks a band: it is refused; the band is zeros; or the object
     # is left out.

@@ -93,7 +93,7 @@ def test_every_verb_has_its_row():
         ("pack a b --seed --skip_bad", "--seed: needs a value, N"),
         (
             "pack a b -s 3",
-            "-s: may be --source or --shard_size or --seed or --skip_bad of pack; write it",
+            "-s: may be --source or --shard_size or --seed or --skip_bad or --split of pack",
         ),
         ("pack a b --skip_bad=perhaps", "--skip_bad: expected true or false, got 'perhaps'"),
         ("pack a b --dtype=float8", "--dtype: got 'float8'; allowed: exact, float16, float32"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass, field, replace
+from math import inf, isnan
 from typing import Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.packing.sky import SkyChecks, columns_of
 from deeplense_batch.data.packing.storage import (
     BadImage,
     ImageRecord,
@@ -59,6 +60,7 @@ class OnePass:
     new_writer: Callable[[str, Storage], ShardWriter]  # of a split
     seed: int
     skip_bad: bool
+    pixel_scale: float | None = None  # as the user gives it; headers may contradict it then
 
     bad: list[BadImage] = field(default_factory=list)
     same_images: dict[bytes, list[Sample]] = field(default_factory=dict)  # by their content
@@ -66,8 +68,12 @@ class OnePass:
     doubts: list[tuple[Sample, Doubt]] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)  # images, by the kind of change
     changed_pixels: Counter[str] = field(default_factory=Counter)
+    sky: SkyChecks = field(init=False)
     _writers: dict[str, ShardWriter] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.sky = SkyChecks(self.source.columns, self.pixel_scale)
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +104,7 @@ class OnePass:
                         progress.advance(len(chunk.packed) + len(chunk.bad))
         if (shape := self._usual_shape()) != self.storage.shape:
             return first_storage(self.source, self.storage.asked, shape=shape)
-        return None
+        return self._of_usual_scale()
 
     def sorted_bad(self) -> list[BadImage]:
         """The bad images, by their ids."""
@@ -120,11 +126,12 @@ class OnePass:
         samples = self.source.splits[split]
         targets = [sample.target for sample in samples]
         order = stratified_order(targets, self.seed, self.source.groups(samples))
+        one_scale = self.pixel_scale is None
 
         def work(task: int, block: Array) -> _Chunk:
             chunk = _Chunk()
             for i in order[task * _CHUNK : (task + 1) * _CHUNK].tolist():
-                outcome = convert(self.source, samples[i], self.storage)
+                outcome = convert(self.source, samples[i], self.storage, one_scale=one_scale)
                 if isinstance(outcome, Storage):
                     chunk.wider = outcome
                     break
@@ -147,6 +154,12 @@ class OnePass:
         """Note what is known about some images, and write them unless the packing will fail."""
         samples = [self.source.splits[split][i] for i, _ in packed]
         records = [record for _, record in packed]
+        self.sky.add(
+            [sample.id for sample in samples],
+            [sample.row for sample in samples],
+            [record.header for record in records],
+            min(block.shape[-2:]),
+        )
         for sample, record in zip(samples, records, strict=True):
             self.same_images.setdefault(record.content, []).append(sample)
             self.doubts += [(sample, doubt) for doubt in record.doubts]
@@ -173,13 +186,15 @@ class OnePass:
         truth = {name: values[rows] for name, values in self.source.truth.items()}
         if self.storage.has_masses:
             truth["axion_mass_ev"] = np.array([record.axion_mass_ev for record in records])
+        catalogue = {name: values[rows] for name, values in self.source.columns.items()}
+        catalogue |= columns_of(self.storage.columns, [record.header for record in records])
         self._writers[split].append(
             images,
             targets=[sample.target for sample in samples],
             ids=[sample.id for sample in samples],
             scale=np.array(scales) if scales else None,
             truth=truth,
-            catalogue={name: values[rows] for name, values in self.source.columns.items()},
+            catalogue=catalogue,
             digests=[record.digest for record in records],
         )
 
@@ -189,3 +204,11 @@ class OnePass:
         shapes = Counter[Shape]({self.storage.shape: good})
         shapes.update(bad.shape for bad in self.bad if bad.shape)
         return shapes.most_common(1)[0][0]
+
+    def _of_usual_scale(self) -> Storage | None:
+        """The storage of the most frequent pixel scale, where that is another."""
+        good = sum(map(len, self.same_images.values()))
+        scales = Counter({self.storage.pixel_scale: good})
+        scales.update(bad.pixel_scale for bad in self.bad if not isnan(bad.pixel_scale))
+        usual, count = scales.most_common(1)[0]
+        return replace(self.storage, pixel_scale=usual) if count > good else None

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
-from math import inf, isfinite, nan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def pack(
         dtype: ``exact``, the smallest form that loses nothing; or ``float16``, ``float32`` or
             ``float64``, whatever that loses.
         skip_bad: Whether images that cannot be packed are left out and listed.
-        pixel_scale: arcsec per pixel, None where unknown.
+        pixel_scale: arcsec per pixel; None for what FITS headers say, if they do.
         max_expansion: How many times its own size a compressed file may unpack to; what is more,
             and more than 64 MB, is taken for a bomb.
         reading: Of `Reading`: what is not in the files themselves.
@@ -118,7 +118,12 @@ def _pack(
     storage = first_storage(source, asked)
     while True:
         with OnePass(
-            source, storage, new_writer, seed=seed, skip_bad=options["skip_bad"]
+            source,
+            storage,
+            new_writer,
+            seed=seed,
+            skip_bad=options["skip_bad"],
+            pixel_scale=options["pixel_scale"],
         ) as one_pass:
             wider = one_pass.run()
             if wider is None:
@@ -140,7 +145,7 @@ def _new_writer(
         classes=source.classes,
         source=str(source.root),
         seed=seed,
-        pixel_scale=nan if scale is None else scale,
+        pixel_scale=storage.pixel_scale if scale is None else scale,
         shard_size=min(options["shard_size"], max(map(len, source.splits.values()))),
         compression=options["compression"],
         bands=storage.bands,
@@ -219,6 +224,8 @@ def _refuse_faults(source: Source, skip_bad: bool) -> None:
     count = f"{len(faults)} of {total} objects cannot be packed"
     kinds_ = kinds([fault.reason for fault in faults])
     advice = "none is left" if skip_bad else "mend or remove them, or leave them out by --skip_bad"
+    if any(fault.reason.startswith("band ") for fault in faults):
+        advice += "; --missing_band zero makes a missing band zeros, drop leaves out its object"
     raise ShardError(f"{source.root}: {count}:{_listed(faults)}\n{count} ({kinds_}); {advice}")
 
 
@@ -285,7 +292,12 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         duplicates=duplicates,
         skipped=tuple(_left_out(one_pass)),
         ignored=source.ignored,
-        warnings=(*source.warnings, *warnings(splits, duplicates), *doubted),
+        warnings=(
+            *source.warnings,
+            *warnings(splits, duplicates),
+            *one_pass.sky.warnings(),
+            *doubted,
+        ),
         notes=(*source.notes, *_notes(one_pass)),
         seconds=seconds,
     )
@@ -346,6 +358,21 @@ def _notes(one_pass: OnePass) -> list[str]:
         notes.append("the channels are red, green, blue, as in a picture: not g, r, i")
     elif storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
+    if one_pass.pixel_scale is None and not isnan(storage.pixel_scale):
+        notes.append(f"pixel scale {storage.pixel_scale:g} arcsec, by the headers")
+    if storage.columns:
+        notes.append(f"{', '.join(sorted(storage.columns))} of the headers are kept as columns")
+    if columns := sorted(one_pass.source.columns):
+        notes.append(f"columns kept beside the images: {', '.join(columns)}")
+    if "missing_bands" in columns:
+        lacking = one_pass.source.columns["missing_bands"]
+        objects = sum(map(bool, lacking.tolist()))
+        notes.append(f"{objects} objects lack a band, which is zeros (column missing_bands)")
+    if one_pass.source.dropped:
+        notes.append(
+            f"{len(one_pass.source.dropped)} objects lack a band, and are left out "
+            "(--missing_band drop)"
+        )
     notes += about_changes(reading, one_pass.changes, one_pass.changed_pixels)
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")

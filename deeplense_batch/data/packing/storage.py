@@ -18,7 +18,9 @@ import numpy as np
 
 from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.formats.images import Change, Image, ImageError
+from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.packing.doubts import Doubt, doubts
+from deeplense_batch.data.packing.sky import known_columns, plain_scale, same_scale
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 
@@ -40,6 +42,8 @@ class Storage:
     asked: np.dtype | None = None  # the stored type, where one was asked for, exact or not
     has_masses: bool = False  # whether some image comes with an axion mass
     bands: tuple[str, ...] = ()  # of the channels, where names say them
+    pixel_scale: float = math.nan  # arcsec, of the headers
+    columns: frozenset[str] = frozenset()  # what headers say that no table does: ra, dec, object
 
 
 class ImageRecord(NamedTuple):
@@ -54,6 +58,7 @@ class ImageRecord(NamedTuple):
     content: bytes  # equal for equal images, whatever they are stored as
     changes: tuple[Change, ...]  # what was done so that it could be packed
     doubts: tuple[Doubt, ...]
+    header: Header
 
 
 class Packed(NamedTuple):
@@ -70,6 +75,7 @@ class BadImage:
     sample: Sample
     reason: str
     shape: Shape | None = None  # None where it could not be read
+    pixel_scale: float = math.nan  # where that is why
 
 
 def first_storage(
@@ -92,12 +98,28 @@ def first_storage(
                 image = source.read(sample)
                 pixels = image.pixels
                 if shape in (None, pixels.shape):
-                    return Storage(pixels.shape, pixels.dtype, stored, asked, bands=image.bands)
+                    return Storage(
+                        pixels.shape,
+                        pixels.dtype,
+                        stored,
+                        asked,
+                        bands=image.bands,
+                        pixel_scale=plain_scale(image.header.pixel_scale),
+                        columns=known_columns(image.header, source.columns),
+                    )
     return Storage((), COUNTS, stored, asked)
 
 
-def convert(source: Source, sample: Sample, storage: Storage) -> Packed | BadImage | Storage:
+def convert(
+    source: Source, sample: Sample, storage: Storage, *, one_scale: bool = True
+) -> Packed | BadImage | Storage:
     """Read one image and bring it to its stored form.
+
+    Arguments:
+        source: Holds the image.
+        sample: Which one.
+        storage: What all images so far fit into.
+        one_scale: Whether an image of another pixel scale is bad.
 
     Returns:
         The stored image; or why it is bad; or the storage it needs, where that is wider.
@@ -111,13 +133,28 @@ def convert(source: Source, sample: Sample, storage: Storage) -> Packed | BadIma
         if image.bands != storage.bands:
             own, first = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
             raise ImageError(f"bands {own}, those of the first image are {first}")
-        dtype = np.result_type(storage.dtype, image.pixels.dtype)
-        has_masses = storage.has_masses or not math.isnan(image.axion_mass_ev)
-        if (dtype, has_masses) != (storage.dtype, storage.has_masses):
-            return replace(storage, dtype=dtype, has_masses=has_masses)
+        scale = image.header.pixel_scale
+        if one_scale and not same_scale(storage.pixel_scale, scale):
+            why = f"pixel scale {scale:.4g} arcsec, most images have {storage.pixel_scale:.4g}"
+            return BadImage(sample, why, pixel_scale=plain_scale(scale))
+        wider = _widened(source, image, storage)
+        if wider != storage:
+            return wider
         return _encode(sample, image, storage)
     except ImageError as error:
         return BadImage(sample, str(error), shape)
+
+
+def _widened(source: Source, image: Image, storage: Storage) -> Storage:
+    """The storage with room for what an image has besides its pixels, and for their type."""
+    unknown = math.isnan(storage.pixel_scale) and not math.isnan(image.header.pixel_scale)
+    return replace(
+        storage,
+        dtype=np.result_type(storage.dtype, image.pixels.dtype),
+        has_masses=storage.has_masses or not math.isnan(image.axion_mass_ev),
+        pixel_scale=plain_scale(image.header.pixel_scale) if unknown else storage.pixel_scale,
+        columns=storage.columns | known_columns(image.header, source.columns),
+    )
 
 
 def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
@@ -159,6 +196,7 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         content,
         image.changes,
         tuple(d for d in doubts(values) if not (filled and d.kind in ("edge", "repeated"))),
+        image.header,
     )
     return Packed(stored, record)
 

@@ -327,7 +327,8 @@ def _clean(name: str) -> str:
             parts = parts[:-1]
         elif part not in ("", "."):
             parts.append(part)
-    return "/".join(parts)
+    cleaned = "/".join(parts)
+    return name if cleaned == name else cleaned  # one text of each name, of which there are many
 
 
 def _is_hidden(name: str) -> bool:

@@ -21,7 +21,7 @@ from deeplense_batch.data.formats.filters import (
     without_bands,
 )
 from deeplense_batch.data.formats.natural import natural
-from deeplense_batch.data.formats.parts import Part, channels_first
+from deeplense_batch.data.formats.parts import Part, channels_first, plain
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts, stem
@@ -51,12 +51,19 @@ class _BandFile(NamedTuple):
     bands: tuple[str, ...]
 
 
-def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
+def join_bands(
+    root: object,
+    ids: Mapping[str, str],
+    asked: tuple[str, ...] = (),
+    missing_band: str = "refuse",
+) -> Joined:
     """Group the files that are bands of one object, where that is plain.
 
     Arguments:
         root: Named in errors.
         ids: Id of each file, by its name.
+        asked: The bands that are wanted, in their order; empty for all.
+        missing_band: ``refuse`` objects that lack a band; or else "" is its file.
 
     Returns:
         The files of each object by its id; one each, where no names differ by a band alone.
@@ -66,7 +73,7 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
             is in two splits.
     """
     alone = {id_: (name,) for name, id_ in ids.items()}
-    groups = _by_namewithout_bands(ids.values())
+    groups = _by_name_without_bands(ids.values())
     several = {key: files for key, files in groups.items() if _are_bands(files)}
     if not several:
         return Joined(alone, ())
@@ -86,10 +93,17 @@ def join_bands(root: object, ids: Mapping[str, str]) -> Joined:
             "they are, put the bands into one array, channels first",
         )
     names = {id_: name for name, id_ in ids.items()}
-    return _joined(root, groups, sorted(others, key=natural), names)
+    objects, order = _joined(root, groups, sorted(others, key=natural), asked)
+    if missing_band == "refuse":
+        _refuse_lacking(root, objects, order)
+    files = {
+        id_: tuple(names.get(row.get(filter_of(band), ""), "") for band in order)
+        for id_, row in _object_ids(objects).items()
+    }
+    return Joined(files, tuple(order))
 
 
-def _by_namewithout_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
+def _by_name_without_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
     """Files named for bands, by what is left of their names without band and split."""
     groups: dict[str, list[_BandFile]] = {}
     for id_ in ids:
@@ -104,12 +118,12 @@ def _joined(
     root: object,
     groups: Mapping[str, Sequence[_BandFile]],
     others: list[str],
-    names: dict[str, str],
-) -> Joined:
-    """Join the files that `_are_bands`.
+    asked: tuple[str, ...],
+) -> tuple[list[dict[str, str]], list[str]]:
+    """The file of each object by band, of files that `_are_bands`; and the bands in their order.
 
     Raises:
-        ShardError: Not every object has the same bands, or other files lie among them.
+        ShardError: Other files lie among them, or none has a band that is asked for.
     """
     objects, labels = _objects(root, groups)
     if not 2 <= len(labels) <= _MOST_BANDS:
@@ -118,17 +132,30 @@ def _joined(
     if others:
         why = f"{others[0]} is of none of these ({len(others)} such files)"
         raise _refused(root, why, order)
-    if lacking := [by_band for by_band in objects if set(by_band) != set(labels)]:
+    if lost := [band for band in asked if filter_of(band) not in labels]:
+        raise ShardError(
+            f"{root}: --bands: no file is named for {', '.join(lost)}; there are "
+            f"{', '.join(order)}"
+        )
+    if not asked:
+        return objects, order
+    wanted = {filter_of(band) for band in asked}
+    chosen = [{b: file for b, file in one.items() if b in wanted} for one in objects]
+    return [one for one in chosen if one], list(asked)
+
+
+def _refuse_lacking(root: object, objects: list[dict[str, str]], order: list[str]) -> None:
+    """Refuse objects that lack a band, and name the first."""
+    lacking = [by_band for by_band in objects if len(by_band) < len(order)]
+    if lacking:
         missing = ", ".join(band for band in order if filter_of(band) not in lacking[0])
         raise _refused(
             root,
             f"{next(iter(lacking[0].values()))} has no counterpart in band {missing} "
-            f"({len(lacking)} of {len(objects)} objects are not whole)",
+            f"({len(lacking)} of {len(objects)} objects are not whole; --missing_band drop leaves "
+            "them out, zero makes the band zeros)",
             order,
         )
-    rows = [tuple(by_band[filter_of(band)] for band in order) for by_band in objects]
-    files = {id_: tuple(names[one] for one in row) for id_, row in _object_ids(rows).items()}
-    return Joined(files, tuple(order))
 
 
 def _objects(
@@ -201,23 +228,27 @@ def _apart(key: str) -> tuple[str, str]:
     return split, f"{class_}/{rest}"
 
 
-def _object_ids(rows: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Rows by the id of their object: the name without the bands, as long as these are unique."""
+def _object_ids(objects: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Objects by their ids: the names without the bands, as long as these are unique."""
     plain, marked = {}, {}
-    for row in rows:
-        ending, key = row[0].removeprefix(stem(row[0])), _shared(row)
-        marked[key + ending] = row
-        plain[(*(part for part in map(_tidied, path_parts(key)) if part), ending)] = row
+    for by_band in objects:
+        first = next(iter(by_band.values()))
+        ending, key = first.removeprefix(stem(first)), _shared(by_band)
+        marked[key + ending] = by_band
+        plain[(*(part for part in map(_tidied, path_parts(key)) if part), ending)] = by_band
     if _a_folder_each(list(plain)):
         plain = {(*parts[:-1], ending): row for (*parts, ending), row in plain.items()}
-    if len(plain) < len(rows) or any(len(parts) == 1 for parts in plain):
+    if len(plain) < len(objects) or any(len(parts) == 1 for parts in plain):
         return marked
     return {"/".join(parts) + ending: row for (*parts, ending), row in plain.items()}
 
 
-def _shared(row: tuple[str, ...]) -> str:
+def _shared(by_band: dict[str, str]) -> str:
     """The name that files share, with '*' where their bands differ."""
-    stems = [stem(id_) for id_ in row]
+    stems = [stem(id_) for id_ in by_band.values()]
+    if len(stems) == 1:  # the others are missing
+        band = next(iter(by_band))
+        return BAND.sub(lambda m: "*" if filter_of(m[1] or m[2]) == band else m[0], stems[0])
     columns = zip(*([match[0] for match in BAND.finditer(one)] for one in stems), strict=True)
     same = iter([words[0] if len(set(words)) == 1 else "*" for words in columns])
     return BAND.sub(lambda _: next(same), stems[0])
@@ -243,7 +274,7 @@ def with_bands(part: Part, asked: Sequence[str]) -> Part:
     """
     if not asked or part.bands == tuple(asked):
         return part
-    pixels = channels_first(part.array)
+    pixels = channels_first(plain(part.array))
     if not part.bands and len(pixels) != len(asked):
         raise ImageError(f"{len(pixels)} channels, and {len(asked)} bands: {', '.join(asked)}")
     known = {filter_of(band): i for i, band in enumerate(part.bands or asked)}

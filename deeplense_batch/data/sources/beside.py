@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
+from deeplense_batch.data.catalogues.columns import usual_columns
+from deeplense_batch.data.catalogues.table import TABLES
 from deeplense_batch.data.formats.images import LOSSY, SUFFIXES
 from deeplense_batch.data.sources.archive import Tree, stem
 from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
@@ -61,22 +64,25 @@ def previews(images: Sequence[str]) -> list[str]:
     return [name for name in images if name.lower().endswith(LOSSY) and stem(name) in exact]
 
 
-def left_out(tree: Tree, others: Sequence[str], images: int, *, labelled: bool) -> list[str]:
+def left_out(
+    root: Path, tree: Tree, others: Sequence[str], images: Sequence[str], *, labelled: bool
+) -> list[str]:
     """Warn of all that is left out although it may hold images or labels.
 
     Arguments:
+        root: The source, as a command names it.
         tree: Holds the files.
         others: Names of those that are not read.
-        images: How many are.
+        images: Names of those that are.
         labelled: Whether the images have labels.
     """
     warnings = [
-        *about_others(others, images),
+        *about_others(others, len(images)),
         *about_previews(others),
         *about_links(tree, others),
         *about_disguised(tree, others),
     ]
-    return warnings if labelled else [*warnings, *about_tables(tree, others)]
+    return warnings if labelled else [*warnings, *about_tables(root, tree, others, images)]
 
 
 def about_others(others: Sequence[str], images: int) -> list[str]:
@@ -189,23 +195,51 @@ def about_sets(targets: Sequence[int], unread: Sequence[str], read: Sequence[str
     return warnings
 
 
-def about_tables(tree: Tree, others: Sequence[str]) -> list[str]:
-    """Warn of tables beside images without labels: their labels are not read.
+def about_tables(
+    root: Path, tree: Tree, others: Sequence[str], images: Sequence[str]
+) -> list[str]:
+    """Warn of tables beside images without labels, and give the command that reads them.
 
     Arguments:
+        root: The source, as a command names it.
         tree: Holds the files.
         others: Names of those that are no images.
+        images: Names of the images.
     """
-    tables = [name for name in others if _is_table(name)]
-    shown = "; ".join(f"{name} ({_columns_of(tree, name)})" for name in tables[:3])
+    tables = {name: _columns_of(tree, name) for name in others if _is_table(name)}
+    shown = "; ".join(f"{name} ({_shown(columns)})" for name, columns in list(tables.items())[:3])
     more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
-    advice = (
-        "if a column is the class, put the images of each class into a folder of its name, or "
-        "all into an .npz with 'images' and 'labels'"
-    )
     these = "a table, which is" if len(tables) == 1 else "tables, which are"
-    warning = f"beside images without labels lies {these} not read: {shown}{more}; {advice}"
-    return [warning] if tables else []
+    warning = f"beside images without labels lies {these} not read: {shown}{more}"
+    commands = (_command(root, name, columns, images) for name, columns in tables.items())
+    advice = next(filter(None, commands), "if it has a column of classes, pack it in their place")
+    return [f"{warning}; {advice}"] if tables else []
+
+
+def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str]) -> str:
+    """The command that packs a table with the images beside it; "" where no column is known."""
+    if not columns or not name.lower().endswith(TABLES):
+        return ""
+    found = {role: usual_columns(columns, role) for role in ("path", "id", "label")}
+    folder = posixpath.commonpath([posixpath.dirname(image) for image in images])
+    place, table = f"{root}/{folder}" if folder else str(root), f"{root}/{name}"
+    unpack = ""
+    if not root.is_dir():
+        unpack, place, table = f"take {name} out of {root.name}, then ", str(root), name
+    rest = [column for column in columns if column not in found["id"] + found["path"]]
+    label = (found["label"] or rest or ["COLUMN"])[0]
+    if found["path"]:
+        place, files = str(root) if root.is_dir() else place, f"--path {found['path'][0]}"
+    else:
+        id_ = (found["id"] or list(columns))[0]
+        files = f"--id {id_} --pattern '{{id}}{_ending(images[0])}'"
+    words = f"pack {table} OUT --images {place} {files} --label {label}"
+    return f"{unpack}{words} reads it, if {label} is the class"
+
+
+def _ending(image: str) -> str:
+    return next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True)
+                if image.lower().endswith(suffix))  # fmt: skip
 
 
 def _is_table(name: str) -> bool:
@@ -220,16 +254,18 @@ def _unzipped(name: str) -> str:
     return plain if ending in _COMPRESSED else name
 
 
-def _columns_of(tree: Tree, name: str) -> str:
-    """Names of the columns of a table, as far as they can be read."""
+def _columns_of(tree: Tree, name: str) -> list[str]:
+    """Names of the columns of a table; none where they cannot be read."""
     try:
-        columns = _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
+        return _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
     except Exception:  # a broken file makes its reader raise anything at all
-        columns = []
-    if not columns:
-        return "its columns cannot be shown"
+        return []
+
+
+def _shown(columns: Sequence[str]) -> str:
     more = ", ..." if len(columns) > _MOST_COLUMNS else ""
-    return f"columns {', '.join(columns[:_MOST_COLUMNS])}{more}"
+    listed = ", ".join(columns[:_MOST_COLUMNS])
+    return f"columns {listed}{more}" if columns else "its columns cannot be shown"
 
 
 def _columns(suffix: str, data: bytes) -> list[str]:

@@ -15,26 +15,38 @@ from deeplense_batch.data.sources.layouts import (
     short_ids,
     undoubled,
 )
-from deeplense_batch.data.sources.listing import Listing, Sample
+from deeplense_batch.data.sources.listing import Listing, Sample, missing_bands
 
 __all__ = ["read_folders"]
 
 
 def read_folders(root: Path, ids: dict[str, str], reading: Reading) -> Listing:
-    """Split and class of every image, or of every object in several bands, from its folders."""
+    """Split and class of every image, or of every object in several bands, from its folders.
+
+    Arguments:
+        root: Named in errors.
+        ids: Id of each file, by its name.
+        reading: Bands, classes, and what becomes of objects that lack a band.
+
+    Raises:
+        ShardError: They are in no known layout.
+    """
     refuse_companions(root, ids.values())
-    joined = join_bands(root, ids)
+    joined = join_bands(root, ids, reading.bands, reading.missing_band)
     names = short_ids(list(joined.files)) if joined.bands else {id_: id_ for id_ in joined.files}
     doubled = undoubled(root, {path_parts(id_)[:-1] for id_ in names.values()})
     named = meanings(root, set(doubled.values()))
-    classes = number_classes(root, {class_ for _, class_ in named.values() if class_})
-    samples = []
-    for key, id_ in names.items():
+    classes = number_classes(
+        root, {class_ for _, class_ in named.values() if class_}, reading.classes
+    )
+    listing = Listing([], classes, describe(named), bands=joined.bands)
+    if reading.missing_band == "zero" and joined.bands:
+        listing.columns = {"missing_bands": missing_bands(joined.bands, joined.files.values())}
+    for row, (key, id_) in enumerate(names.items()):
         split, class_ = named[doubled[path_parts(id_)[:-1]]]
         target = classes.index(class_) if class_ else -1
         split = split or ("" if class_ else "train")
-        samples.append(Sample(id_, joined.files[key], split, target))
-    listing = Listing(samples, classes, describe(named), bands=joined.bands)
+        listing.put(Sample(id_, joined.files[key], split, target, None, row), reading.missing_band)
     listing.warnings += [joined.warning] if joined.warning else []
     folded = sorted("/".join(parts) for parts, plain in doubled.items() if parts != plain)
     if folded:

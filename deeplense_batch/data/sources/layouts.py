@@ -55,16 +55,25 @@ def is_lens(class_: str) -> bool:
     return class_.casefold() in ("lens", "lenses")
 
 
-def number_classes(root: object, names: Iterable[str]) -> tuple[str, ...]:
+def number_classes(
+    root: object, names: Iterable[str], asked: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Class names in the order of their numbers: natural order, but of two a lens is 1.
 
     Arguments:
         root: Named in errors.
         names: Of all classes; may be none.
+        asked: The order that the user gives, if any.
 
     Raises:
-        ShardError: Two look the same.
+        ShardError: Two look the same, or one is not in the order asked for.
     """
+    if asked:
+        if lost := sorted(set(names) - set(asked), key=natural):
+            raise ShardError(
+                f"{root}: --classes are {', '.join(asked)}, but there is a class {lost[0]}"
+            )
+        return asked
     classes = tuple(sorted(set(names), key=natural))
     for name, other in alike(classes):
         raise ShardError(

@@ -18,6 +18,7 @@ __all__ = [
     "Skipped",
     "by_split",
     "group_numbers",
+    "missing_bands",
     "refuse_torn_groups",
     "split_four_to_one",
 ]
@@ -69,6 +70,32 @@ class Listing:
     def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
         """Number of the group of each sample, (N,), where there are groups."""
         return group_numbers(self.columns, self.group, samples)
+
+    def put(self, sample: Sample, missing_band: str) -> None:
+        """Take a sample; one that lacks a band is taken, left out or a fault, as it was asked.
+
+        Arguments:
+            sample: Its files are "" for bands that are missing.
+            missing_band: ``refuse``, ``zero`` or ``drop``.
+        """
+        lacking = [band for band, name in zip(self.bands, sample.files, strict=False) if not name]
+        if not lacking or missing_band == "zero":
+            self.samples.append(sample)
+            return
+        left = self.dropped if missing_band == "drop" else self.faults
+        first = next(filter(None, sample.files))
+        left.append(Skipped(sample.id, f"band {', '.join(lacking)} is missing", first))
+
+
+def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArray[np.object_]:
+    """The bands that each of some objects lacks, as text with commas, (N,).
+
+    Arguments:
+        bands: Their names.
+        files: Those of each object, one a band; "" where it is missing.
+    """
+    lacking = (",".join(b for b, n in zip(bands, row, strict=True) if not n) for row in files)
+    return np.array(list(lacking), object)
 
 
 def group_numbers(
@@ -130,7 +157,7 @@ def refuse_torn_groups(root: object, listing: Listing) -> None:
     if groups is None:
         return
     first: dict[int, Sample] = {}
-    torn = {}
+    torn: dict[int, tuple[Sample, Sample]] = {}
     for number, sample in zip(groups.tolist(), listing.samples, strict=True):
         other = first.setdefault(number, sample)
         if other.split != sample.split:

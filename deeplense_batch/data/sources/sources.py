@@ -30,6 +30,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.catalogue import Catalogue
+from deeplense_batch.data.catalogues.table import TABLES, is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import named_for_bands
 from deeplense_batch.data.formats.images import (
@@ -45,7 +47,6 @@ from deeplense_batch.data.formats.images import (
 )
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.formats.tables import TABLES, is_table
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree, alike, open_tree
 from deeplense_batch.data.sources.bands import with_bands
@@ -56,7 +57,6 @@ from deeplense_batch.data.sources.beside import (
     no_images,
     previews,
 )
-from deeplense_batch.data.sources.catalogue import Catalogue
 from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.layouts import (
     short_ids,
@@ -70,6 +70,7 @@ from deeplense_batch.data.sources.listing import (
     refuse_torn_groups,
     split_four_to_one,
 )
+from deeplense_batch.data.sources.patterns import read_pattern
 from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
 from deeplense_batch.data.sources.sets.stacks import HDF5
 
@@ -165,25 +166,33 @@ def open_source(
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
             listing = _split(root, catalogue.listing(tree), seed)
+            del catalogue  # the whole table, while images are packed
             yield _source(root, tree, listing, reading, (), {})
         return
     _refuse_flags_of_tables(root, reading)
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
         ids = short_ids(images)
-        sets: Mapping[str, ImageSet] = {}
-        if hold_sets(root, tree, ids, reading):
-            read, sets = read_sets(root, tree, ids, reading)
-        else:
-            read = read_folders(root, ids, reading)
+        read, sets = _list_samples(root, tree, ids, reading)
         listing = _split(root, read, seed)
         listing.notes += about_hidden(tree.hidden)
         listing.warnings += [
             *_about_names(images, listing),
             *about_folders(tree, images),
-            *left_out(tree, others, len(images), labelled=bool(listing.classes)),
+            *left_out(root, tree, others, images, labelled=bool(listing.classes)),
         ]
         yield _source(root, tree, listing, reading, others, sets)
+
+
+def _list_samples(
+    root: Path, tree: Tree, ids: dict[str, str], reading: Reading
+) -> tuple[Listing, Mapping[str, ImageSet]]:
+    """All samples as the names of files say them, and sets by file; `ids` are by these names."""
+    if reading.pattern:
+        return read_pattern(root, list(ids), reading), {}
+    if hold_sets(root, tree, ids, reading):
+        return read_sets(root, tree, ids, reading)
+    return read_folders(root, ids, reading), {}
 
 
 def _source(
@@ -220,7 +229,8 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     Raises:
         ShardError: Some are named.
     """
-    if named := reading.of_catalogue:
+    named = reading.of_catalogue
+    if named and root.exists():
         raise ShardError(
             f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
             f"{', '.join(TABLES)} or is a FITS table; this is none"

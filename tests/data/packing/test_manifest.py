@@ -61,7 +61,7 @@ def test_the_manifest_holds_all_and_appears_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
     content = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     assert (content["format"], content["digest"]) == (2, "ab12")
-    assert content["skipped"] == [{"id": "ü.npy", "reason": "empty file"}]
+    assert content["skipped"] == [{"id": "ü.npy", "reason": "empty file", "file": ""}]
     assert content["splits"][0]["class_counts"] == {"no": 2, "vort": 1}
 
 

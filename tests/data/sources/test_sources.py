@@ -93,6 +93,8 @@ def test_sources_that_are_none(tmp_path):
         ShardError, match=r"a.txt: is neither a folder, a zip, a tar nor a file of"
     ):
         listing(tmp_path / "a.txt")
+    with pytest.raises(ShardError, match=r"a.csv: has no row, only the columns 1"):
+        listing(tmp_path / "a.csv")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
 
 

@@ -25,13 +25,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.table import kept
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import array_names
 from deeplense_batch.data.formats.filters import bands_of_names
 from deeplense_batch.data.formats.images import needs_fits
 from deeplense_batch.data.formats.parts import Header, Part
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.formats.tables import kept
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import NAME, ShardError
 from deeplense_batch.data.sources.archive import Tree
@@ -157,8 +157,6 @@ def _listing(root: Path, ids: Mapping[str, str], files: Mapping[str, _File]) -> 
     if first.read[0] != "images" or first.read[1] not in ("", "labels"):
         labels = f", class numbers of '{first.read[1]}'" if first.read[1] else ""
         notes.append(f"images are those of the array '{first.read[0]}'{labels}")
-    if columns:
-        notes.append(f"kept beside the images: {', '.join(columns)}")
     read = ("images", "labels", "classes and columns (N,)")
     warnings = about_sets([s.target for s in samples], [*unread, *some], read)
     suffix = "".join(PurePosixPath(next(iter(ids))).suffixes[-1:])

@@ -1,0 +1,173 @@
+"""A table as a source: a row an object, with its files, its label and all else that is known.
+
+``id_str,file_loc,label`` is enough. Which column means what is said by the user (`Reading`), or
+is plain by the names that catalogues usually give (`columns`), and is noted then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.data.catalogues.classes import class_numbers
+from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.catalogues.places import Places
+from deeplense_batch.data.catalogues.table import kept, numbers
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.images import SUFFIXES
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.sources.archive import Tree
+from deeplense_batch.data.sources.layouts import SPLITS, short_ids
+from deeplense_batch.data.sources.listing import Listing, Sample, Skipped, missing_bands
+
+__all__ = ["Catalogue"]
+
+_POSITION = {"ra": ("ra", "ra_deg", "raj2000"), "dec": ("dec", "dec_deg", "decj2000", "dej2000")}
+_SHOWN = 3  # files that a sentence names
+
+
+class Catalogue:
+    """A table, with what its columns mean.
+
+    Arguments:
+        root: The file.
+        reading: Columns by their meaning, as far as the user says it.
+
+    Raises:
+        ShardError: It cannot be read, has no such column, or does not say where the files are.
+    """
+
+    def __init__(self, root: Path, reading: Reading) -> None:
+        self._columns = Columns(root, reading)
+        self._places = Places(self._columns)
+        self._reading = reading
+        self._faults: dict[int, list[str]] = {}  # reasons by row
+
+    @property
+    def place(self) -> Path:
+        """The folder or archive that holds the images."""
+        return self._places.root
+
+    def listing(self, tree: Tree) -> Listing:
+        """All rows as samples, with what they say; rows that cannot be packed are its faults.
+
+        Arguments:
+            tree: The files of `place`.
+
+        Raises:
+            ShardError: No row has a file, or a whole column is not what it should be.
+        """
+        files = self._places.find(tree)
+        ids, splits = self._ids(files), self._splits()
+        targets, classes = class_numbers(self._columns, self._fault)
+        listing = Listing([], classes, "catalogue", self._columns.notes)
+        listing.bands = self._reading.bands if len(files) > 1 else ()
+        listing.truth = {name: self._truth(name) for name in self._reading.truth}
+        listing.columns, listing.group = self._kept(files), self._reading.group
+        unsplit = "" if classes or listing.truth else "train"
+        for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):
+            names = tuple(column[row] for column in files)
+            self._put(listing, Sample(id_, names, split or unsplit, targets[row], None, row))
+        self._about_files(listing, tree, files)
+        return listing
+
+    def _ids(self, files: list[list[str]]) -> list[str]:
+        """The id of each row: what a column says, else the name of its first file."""
+        columns = self._columns
+        if columns.id:
+            ids = columns.texts(columns.id).tolist()
+        else:
+            ids = [next(filter(None, row), "") for row in zip(*files, strict=True)]
+            short = short_ids([name for name in ids if name])
+            ids = [short[name] if name else f"row {i + 1}" for i, name in enumerate(ids)]
+            columns.notes.append("no column is known as the id: ids are the names of files")
+        first: dict[str, int] = {}
+        for row, id_ in enumerate(ids):
+            if not id_:
+                self._fault(row, f"column {columns.id} is empty")
+                ids[row] = f"row {row + 1}"
+            elif (other := first.setdefault(id_, row)) != row:
+                self._fault(row, f"rows {other + 1} and {row + 1} have one id")
+        return ids
+
+    def _splits(self) -> list[str]:
+        """Split of each row, "" where none is given."""
+        columns = self._columns
+        if not columns.split:
+            return [""] * len(columns)
+        found = [text.lower() for text in columns.texts(columns.split)]
+        if not any(text in SPLITS for text in found):
+            raise columns.refused(
+                f"--split: {columns.split} is {found[0]!r}; it is one of {', '.join(SPLITS)}"
+            )
+        for row, text in enumerate(found):
+            if text not in SPLITS:
+                self._fault(row, f"{columns.split} {text!r} is no split: {', '.join(SPLITS)}")
+        return [SPLITS.get(text, "train") for text in found]
+
+    def _truth(self, name: str) -> NDArray[np.float64]:
+        """Numbers to learn, (rows,); a row that has none is a fault."""
+        values, _ = numbers(self._columns.table[name])
+        lost = np.flatnonzero(~np.isfinite(values))
+        said = self._columns.texts(name)
+        if len(lost) == len(values):
+            raise self._columns.refused(
+                f"--truth: {name} holds no numbers, but values such as {said[0]!r}"
+            )
+        for row in lost.tolist():
+            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers")
+        return values
+
+    def _kept(self, files: list[list[str]]) -> dict[str, Array]:
+        """What is kept beside the images, by name."""
+        table, reading = self._columns.table, self._reading
+        names = dict.fromkeys([*reading.keep, *filter(None, [reading.group])])
+        taken = {name: kept(table[name]) for name in names}
+        for name, usual in _POSITION.items():
+            found = [column for column in self._columns.names if column.lower() in usual]
+            if name not in taken and len(found) == 1 and found[0] not in taken:
+                values, _ = numbers(table[found[0]])
+                if np.isfinite(values).any():
+                    taken[name] = values
+                    self._columns.notes.append(f"column {found[0]} is kept as {name}")
+        if reading.missing_band == "zero" and len(files) > 1:
+            taken["missing_bands"] = missing_bands(reading.bands, zip(*files, strict=True))
+        return taken
+
+    def _put(self, listing: Listing, sample: Sample) -> None:
+        """Put one row among the samples, the faults, or what is left out as asked."""
+        asked = self._places.names[0][sample.row]
+        if faults := self._faults.get(sample.row):
+            listing.faults.append(Skipped(sample.id, "; ".join(faults), asked))
+        elif not any(sample.files):
+            why = "there is no such file" if asked else "no file is named"
+            listing.faults.append(Skipped(sample.id, why, asked))
+        else:
+            listing.put(sample, self._reading.missing_band)
+
+    def _about_files(self, listing: Listing, tree: Tree, files: Sequence[Sequence[str]]) -> None:
+        """Warn of images without a row, and of files that several rows name."""
+        uses = Counter(name for names in files for name in names if name)
+        lost = [
+            name for name in tree.names
+            if name.lower().endswith(SUFFIXES)
+            and name not in uses
+            and tree.path(name) != self._columns.root
+        ]  # fmt: skip
+        if lost:
+            more = ", ..." if len(lost) > _SHOWN else ""
+            listing.warnings.append(
+                f"{len(lost)} images in {self.place} have no row in {self._columns.root.name}, "
+                f"and are left out: {', '.join(lost[:_SHOWN])}{more}"
+            )
+        if twice := [name for name, count in uses.items() if count > 1]:
+            listing.warnings.append(
+                f"{len(twice)} files are those of several rows, such as {twice[0]}"
+            )
+
+    def _fault(self, row: int, reason: str) -> None:
+        self._faults.setdefault(row, []).append(reason)

@@ -1,0 +1,104 @@
+"""What the headers of images say of the sky: kept as columns, and held against what else is said.
+
+A header's position, object and pixel scale come from FITS files (`formats.headers`). They become
+columns of the catalogue where the user's table has none of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+import numpy as np
+
+from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.parts import Header
+
+__all__ = ["SkyChecks", "columns_of", "known_columns", "plain_scale", "same_scale"]
+
+_SAME_SCALE = 0.01  # relative difference up to which two pixel scales are one
+_DIGITS = 6  # of a pixel scale: rounding of a projection lies beyond them
+
+
+def known_columns(header: Header, columns: Mapping[str, Array]) -> frozenset[str]:
+    """Names of the columns that a header fills, but for those that a table has."""
+    known = {
+        "ra": isfinite(header.ra),
+        "dec": isfinite(header.dec),
+        "object": bool(header.object),
+    }
+    return frozenset(name for name, is_known in known.items() if is_known and name not in columns)
+
+
+def columns_of(names: frozenset[str], headers: Sequence[Header]) -> dict[str, Array]:
+    """Columns of some headers, each (N,): numbers float64, texts objects."""
+    return {
+        name: np.array([getattr(h, name) for h in headers], object if name == "object" else float)
+        for name in sorted(names)
+    }
+
+
+def plain_scale(scale: float) -> float:
+    """A pixel scale without the rounding errors of its projection."""
+    return float(f"{scale:.{_DIGITS}g}")
+
+
+def same_scale(one: float, other: float) -> bool:
+    """Whether two pixel scales are one; an unknown one, NaN, is as any."""
+    return not abs(one - other) > _SAME_SCALE * abs(one)
+
+
+@dataclass
+class SkyChecks:
+    """Counts images whose headers contradict the table or the pixel scale that was given."""
+
+    columns: Mapping[str, Array]
+    pixel_scale: float | None  # arcsec, as the user gives it
+
+    _apart: list[tuple[str, float]] = field(default_factory=list)  # id, and pixels
+    _scaled: list[tuple[str, float]] = field(default_factory=list)  # id, and arcsec
+
+    def add(
+        self, ids: Sequence[str], rows: Sequence[int], headers: Sequence[Header], size: int
+    ) -> None:
+        """Look at some images.
+
+        Arguments:
+            ids: Of the images.
+            rows: Of each in the columns.
+            headers: Of each.
+            size: The shorter side of an image, in pixels.
+        """
+        for id_, header in zip(ids, headers, strict=True):
+            if self.pixel_scale and not same_scale(self.pixel_scale, header.pixel_scale):
+                self._scaled.append((id_, header.pixel_scale))
+        position = [self.columns.get(name) for name in ("ra", "dec")]
+        if any(column is None or column.dtype == object for column in position):
+            return
+        ra, dec = (column[list(rows)] for column in position if column is not None)
+        own_ra, own_dec, scale = np.array([(h.ra, h.dec, h.pixel_scale) for h in headers]).T
+        east = ((own_ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
+        pixels = np.hypot(east, own_dec - dec) * 3600 / scale
+        self._apart += [(ids[i], pixels[i]) for i in np.flatnonzero(pixels > size / 2).tolist()]
+
+    def warnings(self) -> list[str]:
+        """What was found, counted, with the first."""
+        lines = []
+        if self._scaled:
+            first, scale = self._scaled[0]
+            lines.append(
+                f"{_images(len(self._scaled))} another pixel scale by the header than "
+                f"--pixel_scale {self.pixel_scale:g}, such as {first}: {scale:.4g} arcsec"
+            )
+        if self._apart:
+            first, pixels = self._apart[0]
+            lines.append(
+                f"{_images(len(self._apart))} the position of the table outside of the image, by "
+                f"the header, such as {first}: {pixels:.0f} pixels from its centre"
+            )
+        return lines
+
+
+def _images(count: int) -> str:
+    return f"{count} image{' has' if count == 1 else 's have'}"

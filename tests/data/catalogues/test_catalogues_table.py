@@ -1,0 +1,89 @@
+"""Tables of every kind say the same, and whole numbers stay what they are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import MaskedColumn, Table
+
+from deeplense_batch.data.catalogues.table import is_table, kept, numbers, read_table, texts
+from deeplense_batch.data.shards import ShardError
+
+IDS = [1237648720693755918, 1237648720693755919, 7]
+
+
+def written(root, name):
+    """The same three rows in a file of the kind that its name says."""
+    path = root / name
+    plain = pd.DataFrame({"id": IDS, "mag": [20.5, np.nan, 19.0], "name": ["a", "b c", ""]})
+    table = Table({"id": IDS, "mag": [20.5, np.nan, 19.0], "name": ["a", "b c", ""]})
+    if name.endswith((".csv", ".csv.gz")):
+        plain.to_csv(path, index=False)
+    elif name.endswith(".tsv"):
+        path.write_text("# from a survey\n" + plain.to_csv(None, sep="\t", index=False))
+    elif name.endswith(".parquet"):
+        plain.to_parquet(path)
+    elif name.endswith(".jsonl"):
+        plain.to_json(path, orient="records", lines=True)
+    elif name.endswith(".json"):
+        plain.to_json(path, orient="records")
+    else:
+        kinds = {"fits": "fits", "vot": "votable", "ecsv": "ascii.ecsv"}
+        table.write(path, format=kinds[name.rpartition(".")[2]])
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t.csv", "t.csv.gz", "t.tsv", "t.parquet", "t.jsonl", "t.json", "t.fits", "t.vot", "t.ecsv"],
+)
+def test_every_kind_says_the_same(tmp_path, name):
+    path = written(tmp_path, name)
+    assert is_table(path)
+    table = read_table(path)
+    assert list(table.columns) == ["id", "mag", "name"]
+    assert texts(table["id"]).tolist() == list(map(str, IDS))
+    assert texts(table["name"]).tolist() == ["a", "b c", ""]
+    ids, mag = kept(table["id"]), kept(table["mag"])
+    assert ids.dtype == np.int64 and ids.tolist() == IDS
+    np.testing.assert_array_equal(mag, [20.5, np.nan, 19.0])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "  "])
+def test_separators(tmp_path, separator):
+    (tmp_path / "t.csv").write_text(f"id{separator}z\n007{separator}0.5\n")
+    table = read_table(tmp_path / "t.csv")
+    assert texts(table["id"]).tolist() == ["007"] and kept(table["id"]).tolist() == ["007"]
+    assert kept(table["z"]).tolist() == [0.5]
+
+
+def test_whole_numbers_with_gaps(tmp_path):
+    gaps = MaskedColumn([1, 2**60, 3], mask=[False, False, True])
+    Table({"big": gaps, "small": MaskedColumn([1, 2, 3], mask=[False, True, False])}).write(
+        tmp_path / "t.fits"
+    )
+    table = read_table(tmp_path / "t.fits")
+    assert kept(table["big"]).tolist() == ["1", str(2**60), ""]
+    np.testing.assert_array_equal(kept(table["small"]), [1.0, np.nan, 3.0])
+
+
+def test_text_where_numbers_are_needed():
+    values, others = numbers(pd.Series(["1.5", "", "large", "nan"]))
+    np.testing.assert_array_equal(values, [1.5, np.nan, np.nan, np.nan])
+    assert others.tolist() == [False, False, True, False]
+
+
+def test_dates_and_truths_are_kept():
+    dates = pd.to_datetime(pd.Series(["2024-01-02"]))
+    assert kept(dates).tolist() == ["2024-01-02 00:00:00"]
+    assert kept(pd.Series([True, False])).tolist() == [1, 0]
+
+
+def test_what_is_no_table_is_one_sentence(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ShardError, match=r"t.parquet: cannot be read as a table \("):
+        read_table(tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("a,a\n1,2\n")
+    (tmp_path / "u.csv").write_text("a,b\n")
+    with pytest.raises(ShardError, match=r"u.csv: has no row, only the columns a, b"):
+        read_table(tmp_path / "u.csv")
+    assert not is_table(tmp_path)

@@ -1,0 +1,60 @@
+"""Where the files of rows are: beside the table, in a folder or archive, or anywhere."""
+
+import zipfile
+
+import pytest
+from made_catalogues import stamps
+
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.shards import ShardError
+
+
+def test_paths_are_absolute_or_relative_to_the_table_or_to_a_folder(tmp_path):
+    table = stamps(tmp_path / "survey")
+    first = pack(tmp_path / "survey/objects.csv", tmp_path / "a")
+    (tmp_path / "elsewhere").mkdir()
+    absolute = table.assign(file_loc=[str(tmp_path / "survey" / f) for f in table.file_loc])
+    absolute.to_csv(tmp_path / "elsewhere/absolute.csv", index=False)
+    assert pack(tmp_path / "elsewhere/absolute.csv", tmp_path / "b").digest == first.digest
+    above = table.assign(file_loc=[f"../survey/{file}" for file in table.file_loc])
+    above.to_csv(tmp_path / "elsewhere/above.csv", index=False)
+    assert pack(tmp_path / "elsewhere/above.csv", tmp_path / "c").digest == first.digest
+    table.to_csv(tmp_path / "elsewhere/objects.csv", index=False)
+    named = pack(tmp_path / "elsewhere/objects.csv", tmp_path / "d", images=tmp_path / "survey")
+    assert named.digest == first.digest
+
+
+def test_images_may_be_in_a_zip_or_were_on_another_machine(tmp_path):
+    table = stamps(tmp_path)
+    first = pack(tmp_path / "objects.csv", tmp_path / "a")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for file in table.file_loc:
+            archive.write(tmp_path / file, f"download/{file}")
+    zipped = pack(tmp_path / "objects.csv", tmp_path / "b", images=tmp_path / "images.zip",
+                  path="file_loc")  # fmt: skip
+    assert zipped.digest == first.digest
+    other = table.assign(file_loc=[f"/home/someone/{file}" for file in table.file_loc])
+    other.to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ShardError, match=r"there is no folder of them all; --images names the"):
+        pack(tmp_path / "other.csv", tmp_path / "c")
+    assert (
+        pack(tmp_path / "other.csv", tmp_path / "c", images=tmp_path / "cut").digest
+        == first.digest
+    )
+
+
+def test_what_says_nothing_is_refused(tmp_path):
+    stamps(tmp_path)
+    for reading, why in {
+        ("path", "label"): r"none of its 6 rows has a file: column label gives 0, which is not in",
+        ("path", "path_{band}"): r"--path: there is no --bands to put into \{band\}",
+        (
+            "path",
+            "file_loc,label",
+        ): r"--path names 2 columns, and --bands 0 bands; a column a band",
+        ("pattern", "{name}.npy"): r"--pattern: there is no column for \{name\}",
+        ("pattern", "*/{id}.npy"): r"--pattern: \* cannot stand in the pattern of a catalogue",
+        ("images", "nowhere"): r"--images: nowhere: no such folder or file",
+    }.items():
+        with pytest.raises(ShardError, match=why):
+            pack(tmp_path / "objects.csv", tmp_path / "out", **dict([reading]))

@@ -1,0 +1,78 @@
+"""What headers say of the sky is kept, and held against the table and the flags."""
+
+import numpy as np
+import pytest
+from made_catalogues import SCALE, N, header, pixels, samples, sky, write
+
+from deeplense_batch.data.formats.parts import Header
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.packing.sky import columns_of, known_columns, plain_scale, same_scale
+from deeplense_batch.data.shards import ShardError, open_split
+
+
+def survey(root, count=5, *, scales=(), shifted=()):
+    """Cutouts and the table of their positions; some of another scale or off their positions."""
+    table = sky(count)
+    table["file"] = [f"{id_}.fits" for id_ in table.id]
+    for row in table.itertuples():
+        ra = row.ra + (N * SCALE / 3600 if row.Index in shifted else 0)
+        cards = header(ra, row.dec, name=f"name {row.Index}",
+                       scale=0.4 if row.Index in scales else SCALE)  # fmt: skip
+        write(root / row.file, pixels(row.Index), cards=cards)
+    table.to_csv(root / "t.csv", index=False)
+    return table
+
+
+def test_images_of_two_pixel_scales_are_refused_or_left_out(tmp_path):
+    survey(tmp_path / "s", scales=(0, 2))
+    with pytest.raises(ShardError, match=r"2 of 5 images cannot be packed:\n  J0000.fits: pixel "
+                       r"scale 0.4 arcsec, most images have 0.168"):  # fmt: skip
+        pack(tmp_path / "s", tmp_path / "out")
+    report = pack(tmp_path / "s", tmp_path / "out", skip_bad=True)
+    assert [one.id for one in report.skipped] == ["J0000.fits", "J0002.fits"]
+    assert open_split(tmp_path / "out", "train").info.pixel_scale == SCALE
+
+
+def test_a_scale_that_headers_contradict_is_a_warning(tmp_path):
+    survey(tmp_path / "s", scales=(3,))
+    report = pack(tmp_path / "s", tmp_path / "out", pixel_scale=SCALE)
+    assert (
+        "1 image has another pixel scale by the header than --pixel_scale 0.168, such as "
+        "J0003.fits: 0.4 arcsec"
+    ) in report.warnings
+    assert open_split(tmp_path / "out", "train").info.pixel_scale == SCALE
+
+
+def test_a_position_outside_of_the_image_is_a_warning(tmp_path):
+    table = survey(tmp_path / "s", shifted=(1,))
+    report = pack(tmp_path / "s/t.csv", tmp_path / "out", label="kind")
+    assert (
+        "1 image has the position of the table outside of the image, by the header, such as "
+        "J0001: 12 pixels from its centre"
+    ) in report.warnings
+    found = samples(tmp_path / "out")
+    for row in table.itertuples():
+        assert found[row.id][2] == {"ra": row.ra, "dec": row.dec, "object": f"name {row.Index}"}
+
+
+def test_images_without_headers_beside_others_have_empty_columns(tmp_path):
+    survey(tmp_path / "s", 3)
+    write(tmp_path / "s/plain.fits", pixels(9))
+    pack(tmp_path / "s", tmp_path / "out")
+    kept = samples(tmp_path / "out")["plain.fits"][2]
+    assert np.isnan(kept["ra"]) and np.isnan(kept["dec"]) and kept["object"] == ""
+
+
+def test_bands_that_headers_contradict_are_refused(tmp_path):
+    for band, said in (("g", "HSC-R"), ("r", "HSC-R")):
+        write(tmp_path / f"s/1_{band}.fits", pixels(1), cards=header(1, 2, band=said))
+    with pytest.raises(ShardError, match=r"is band g by its name, but .* by its header"):
+        pack(tmp_path / "s", tmp_path / "out")
+
+
+def test_columns_and_scales():
+    headers = [Header(SCALE, 1.0, 2.0, "x"), Header()]
+    assert known_columns(headers[0], {"ra": np.zeros(1)}) == {"dec", "object"}
+    assert columns_of(frozenset({"object"}), headers)["object"].tolist() == ["x", ""]
+    assert plain_scale(0.16799999999) == 0.168
+    assert same_scale(0.168, 0.169) and same_scale(float("nan"), 1) and not same_scale(0.2, 0.1)

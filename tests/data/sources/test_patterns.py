@@ -1,0 +1,100 @@
+"""Files by a pattern: what its fields say, in whatever folders they are."""
+
+import numpy as np
+import pytest
+from made_catalogues import pixels, samples, write
+
+from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.packing.pack import pack
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.sources.patterns import read_pattern
+
+
+def read(names, pattern, **reading):
+    return read_pattern("set", names, Reading(pattern=pattern, **reading))
+
+
+def test_every_field_is_read():
+    names = [f"{split}/{class_}/t{i}/x-{i}_v2_{band}.fits"
+             for split, class_ in (("train", "a"), ("validation", "b"))
+             for i in range(2) for band in "ri"]  # fmt: skip
+    found = read(names, "{split}/{class}/{group}/*-{id}_{band}.fits", bands=("i", "r"))
+    assert found.classes == ("a", "b") and found.bands == ("i", "r") and found.group == "group"
+    ids = [(s.id, s.split, s.target, found.columns["group"][s.row]) for s in found.samples]
+    assert ids == [
+        ("train/a/t0/0_v2", "train", 0, "t0"),
+        ("train/a/t1/1_v2", "train", 0, "t1"),
+        ("validation/b/t0/0_v2", "val", 1, "t0"),
+        ("validation/b/t1/1_v2", "val", 1, "t1"),
+    ]
+    assert found.samples[0].files == ("train/a/t0/x-0_v2_i.fits", "train/a/t0/x-0_v2_r.fits")
+
+
+def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
+    names = ["1/HSC-R.fits", "1/HSC-G.fits", "1/mask.npy"]
+    found = read(names, "{id}/{band}.fits")
+    assert found.bands == ("HSC-G", "HSC-R") and found.samples[0].id == "1"
+    assert found.warnings == ["1 images do not fit the pattern, and are left out: 1/mask.npy"]
+
+
+def test_two_files_of_one_object_are_a_fault():
+    found = read(["a/7_g.npy", "b/7_g.npy"], "*/{id}_{band}.npy", bands=("g",))
+    assert [(fault.id, fault.file) for fault in found.faults] == [("7", "b/7_g.npy")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("{name}.npy", r"the field \{name\}; known are \{split\}, \{class\}, \{group\}, \{id\}"),
+        ("{class}/*.npy", r"has no \{id\}, which names objects"),
+        ("{id}.fits", r"none of its 1 images fits --pattern \{id\}.fits, such as a/1_g.npy"),
+        ("{split}/{id}_{band}.npy", r"1 is in split a; known are train, val"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(pattern, why):
+    with pytest.raises(ShardError, match=why):
+        read(["a/1_g.npy"], pattern)
+
+
+def test_a_band_that_no_file_has_is_refused():
+    with pytest.raises(ShardError, match=r"of band z; there are g"):
+        read(["1_g.npy"], "{id}_{band}.npy", bands=("g", "z"))
+
+
+@pytest.mark.parametrize("how", ["zero", "drop"])
+def test_a_missing_band_of_files_and_of_patterns(tmp_path, how):
+    for i in range(5):
+        for band in "gri":
+            if (i, band) != (2, "r"):
+                write(tmp_path / f"s/obj{i}_{band}.npy", pixels(i, ord(band)))
+    with pytest.raises(ShardError, match=r"--missing_band drop leaves them out"):
+        pack(tmp_path / "s", tmp_path / "out")
+    plain = pack(tmp_path / "s", tmp_path / "plain", missing_band=how, bands="i,r")
+    by_pattern = pack(tmp_path / "s", tmp_path / "pattern", missing_band=how, bands="i,r",
+                      pattern="obj{id}_{band}.npy")  # fmt: skip
+    assert open_split(tmp_path / "plain", "train").info.bands == ("i", "r")
+    found, other = samples(tmp_path / "plain"), samples(tmp_path / "pattern")
+    assert set(other) == {id_.removeprefix("obj").removesuffix(".npy") for id_ in found}
+    assert len(found) == (5 if how == "zero" else 4)
+    assert len(plain.skipped) == len(by_pattern.skipped) == (how == "drop")
+    if how == "zero":
+        image, _, kept = found["obj2.npy"]
+        np.testing.assert_array_equal(image, [pixels(2, ord("i")), 0 * pixels(0)])
+        assert kept["missing_bands"] == "r"
+
+
+def test_bands_of_a_cube_are_named_and_counted(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"s/{i}.npy", np.stack([pixels(i, c) for c in range(2)]))
+    pack(tmp_path / "s", tmp_path / "out", bands=("g", "r"))
+    assert open_split(tmp_path / "out", "train").info.bands == ("g", "r")
+    with pytest.raises(ShardError, match=r"2 channels, and 3 bands: g, r, i"):
+        pack(tmp_path / "s", tmp_path / "three", bands=("g", "r", "i"))
+
+
+def test_classes_in_an_order_of_ones_own(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / f"s/{name}/1.npy", pixels(ord(name)))
+    assert pack(tmp_path / "s", tmp_path / "out", classes="b,a").classes == ("b", "a")
+    with pytest.raises(ShardError, match=r"--classes are b, but there is a class a"):
+        pack(tmp_path / "s", tmp_path / "two", classes="b")
