@@ -197,8 +197,12 @@ def _is_fits_table(path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(path) as parts:
-                images = any(part.is_image and part.shape for part in parts)
-                return not images and any(isinstance(part, fits.BinTableHDU | fits.TableHDU)
-                                          for part in parts)  # fmt: skip
+                if any(part.is_image and part.shape for part in parts):
+                    return False
+                tables = [part for part in parts if isinstance(part, fits.BinTableHDU)]
+                kinds = [
+                    part.columns.dtype[i] for part in tables for i in range(len(part.columns))
+                ]
+                return bool(tables) and not any(len(kind.shape) > 1 for kind in kinds)  # stamps
     except Exception:  # a broken file makes its reader raise anything at all
         return False

@@ -31,7 +31,16 @@ __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _DAMAGED = "is a damaged or incomplete zip; copy or download it again, all parts as one file"
-_SINGLE = (".npz", ".npy", ".h5", ".hdf5", ".hdf", ".he5")  # files that hold many images
+_SINGLE = (
+    ".npz",
+    ".npy",
+    ".h5",
+    ".hdf5",
+    ".hdf",
+    ".he5",
+    ".fits",
+    ".fit",
+)  # files that hold many images
 _METHODS = {
     6: "Implode",
     9: "Deflate64, as Windows' Explorer does with files above 2 GB",

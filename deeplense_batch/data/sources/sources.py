@@ -58,9 +58,7 @@ from deeplense_batch.data.sources.beside import (
     previews,
 )
 from deeplense_batch.data.sources.folders import read_folders
-from deeplense_batch.data.sources.layouts import (
-    short_ids,
-)
+from deeplense_batch.data.sources.layouts import short_ids
 from deeplense_batch.data.sources.listing import (
     Listing,
     Sample,

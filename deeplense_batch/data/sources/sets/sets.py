@@ -9,6 +9,7 @@ Galaxy10 DECaLS               HDF5 with `images`, `ans`, `ra`, `dec`, `redshift`
 Multimodal Universe           HDF5 with `image_array`, `image_band`, `image_scale`, `object_id`,
                               `ra`, `dec` and columns of a catalogue
 ``.npy`` as the source        images alone
+FITS table as the source      a column of images, (H, W) or (C, H, W) in each row, and others
 ============================  ====================================================================
 """
 
@@ -28,6 +29,7 @@ from deeplense_batch.data.catalogues.table import kept
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import array_names
 from deeplense_batch.data.formats.filters import bands_of_names
+from deeplense_batch.data.formats.images import needs_fits
 from deeplense_batch.data.formats.parts import Header, Part
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError
@@ -47,7 +49,8 @@ from deeplense_batch.data.sources.sets.stacks import HDF5, Stack, open_stack
 __all__ = ["ImageSet", "hold_sets", "read_sets"]
 
 # Names of arrays, in the order in which they are looked for.
-_IMAGES = ("images", "image_array", "image", "X", "x", "data", "cutouts", "stamps")
+_IMAGES = ("images", "image_array", "image", "X", "x", "data", "cutouts", "stamps", "IMAGE",
+           "STAMP", "CUTOUT")  # fmt: skip
 _LABELS = ("labels", "label", "ans", "y", "target", "targets", "class")
 _SCALES = ("pixel_scale", "pxscale", "image_scale")
 _BANDS = ("image_band", "bands", "filters")
@@ -87,12 +90,16 @@ class _File:
 def hold_sets(root: Path, tree: Tree, ids: Mapping[str, str], reading: Reading) -> bool:
     """Whether files are sets of images, not images: all of them or none.
 
-    HDF5 files are; an .npy file is one if it is the whole source. A folder may hold thousands of
-    .npz images, so that only the first is opened; but one that cannot be an image, being the whole
-    source or named as a split, must be a set.
+    HDF5 files are; an .npy file or a FITS table is one if it is the whole source. A folder may
+    hold thousands of .npz images, so that only the first is opened; but one that cannot be an
+    image, being the whole source or named as a split, must be a set.
     """
     alone = not root.is_dir() and root.name in ids
-    if any(name.lower().endswith(HDF5) for name in ids) or (alone and _ends(root.name, ".npy")):
+    if alone and needs_fits(root.name):
+        with suppress(Exception), tree.open(root.name) as file, open_stack(root.name, file):
+            return True
+        return False  # one image, which may be damaged
+    if any(_ends(name, *HDF5) for name in ids) or (alone and _ends(root.name, ".npy")):
         return True
     packed = [name for name in ids if _ends(name, ".npz")]
     if any(alone or meaning(PurePosixPath(name).stem)[1] == "" for name in packed):
@@ -150,8 +157,6 @@ def _listing(root: Path, ids: Mapping[str, str], files: Mapping[str, _File]) -> 
     if first.read[0] != "images" or first.read[1] not in ("", "labels"):
         labels = f", class numbers of '{first.read[1]}'" if first.read[1] else ""
         notes.append(f"images are those of the array '{first.read[0]}'{labels}")
-    if columns:
-        notes.append(f"kept beside the images: {', '.join(columns)}")
     read = ("images", "labels", "classes and columns (N,)")
     warnings = about_sets([s.target for s in samples], [*unread, *some], read)
     suffix = "".join(PurePosixPath(next(iter(ids))).suffixes[-1:])

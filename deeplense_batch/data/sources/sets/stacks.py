@@ -20,7 +20,8 @@ import numpy as np
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import array_header, array_names, read_arrays
-from deeplense_batch.data.formats.untrusted import ImageError, check_expansion
+from deeplense_batch.data.formats.images import needs_fits
+from deeplense_batch.data.formats.untrusted import ImageError, check_expansion, unwarned
 
 __all__ = ["HDF5", "Stack", "open_stack"]
 
@@ -50,7 +51,7 @@ class Stack(Protocol):
 
 @contextmanager
 def open_stack(name: str, file: IO[bytes]) -> Iterator[Stack]:
-    """Open an .npy, .npz or HDF5 file by its name; what is mapped stays so afterwards.
+    """Open an .npy, .npz, HDF5 or FITS file by its name; what is mapped stays so afterwards.
 
     Raises:
         ImageError: It is none.
@@ -67,6 +68,11 @@ def open_stack(name: str, file: IO[bytes]) -> Iterator[Stack]:
         array_names(file)
         with zipfile.ZipFile(file) as archive:
             yield _Npz(file, archive)
+    elif needs_fits(name):
+        from astropy.io import fits  # an extra: pip install deeplense-batch[fits]
+
+        with unwarned, fits.open(file, memmap=not isinstance(file, io.BytesIO)) as units:
+            yield _FitsTable(units)
     else:
         yield _Npy(file)
 
@@ -150,6 +156,26 @@ class _Hdf5:
             rows = -(-rows // data.chunks[0]) * data.chunks[0]
         blocks = (data[first : first + rows].tobytes() for first in range(0, len(data), rows))
         return _unpack(blocks, self.forms[name])
+
+
+class _FitsTable:
+    """The columns of the first table of a FITS file without an image."""
+
+    def __init__(self, units: Any) -> None:
+        if any(unit.is_image and unit.shape for unit in units):
+            raise ImageError("holds an image")
+        tables = [unit for unit in units if hasattr(unit, "columns")]
+        if not tables:
+            raise ImageError("holds no table")
+        self._table = tables[0]
+        rows, types = self._table.header["NAXIS2"], self._table.columns.dtype
+        self.forms = {n: ((rows, *types[n].shape), types[n].base) for n in types.names}
+
+    def read(self, name: str) -> Array:
+        return np.array(self._table.data[name])
+
+    def mapped(self, name: str) -> Array:
+        return np.asarray(self._table.data[name])  # of the mapped file, unless it is scaled
 
 
 def _check_length(form: Form, available: int) -> None:

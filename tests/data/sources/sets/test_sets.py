@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
 from conftest import typed
 from made_sources import listing, zipped
 
@@ -255,3 +256,29 @@ def test_hdf5_beside_images_is_left_out_with_a_warning(tmp_path):
     write_hdf5(tmp_path / "more.h5", images=image(0, (4, 8, 8)))
     with open_source(tmp_path) as source:
         assert "1 .h5 beside 2 images left out" in str(source.warnings)
+
+
+def test_a_fits_table_of_stamps_is_a_set(tmp_path):
+    stamps = image(0, (5, 2, 8, 6))
+    columns = [
+        fits.Column("STAMP", "96E", dim="(6,8,2)", array=stamps),
+        fits.Column("label", "J", array=np.array([0, 1, 0, 1, 0])),
+        fits.Column("ra", "D", array=np.arange(5.0)),
+        fits.Column("NAME", "4A", array=np.array(["a", "b", "c", "d", "e"])),
+    ]
+    path = tmp_path / "stamps.fits"
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    with open_source(path) as source:
+        assert source.classes == ("0", "1")
+        for split in source.splits.values():
+            for sample in split:
+                read = source.read(sample)
+                assert (read.pixels == stamps[sample.index]).all()
+                assert read.header.ra == sample.index
+                assert source.columns["NAME"][sample.row] == "abcde"[sample.index]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ShardError, match=r"stamps.fits: "):
+        pack(path, tmp_path / "out")
+    fits.PrimaryHDU(stamps[0]).writeto(tmp_path / "one.fits")
+    assert listing(tmp_path / "one.fits")[2] == {"train": [("one.fits", -1)]}
