@@ -3,7 +3,7 @@
 Simulated lens images are often photon counts in disguise: integers k, the minimum subtracted,
 divided by their maximum L. Then k as uint16 and L as one float64 per channel hold the image bit
 for bit at a quarter of its size. `encode_counts` finds k and L and proves the round trip; an image
-for which there is no such pair is kept in floating point.
+for which there is no such pair is kept in floating point. Pictures of 8 bits are kept as they are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COUNTS", "Array", "decode", "encode_counts", "is_exact"]
+__all__ = ["BYTES", "COUNTS", "Array", "decode", "encode_counts", "is_exact"]
 
 Array = NDArray[Any]  # integers or floats of any width
 
+BYTES = np.dtype(np.uint8)  # of pictures, whose values they are: no scale
 COUNTS = np.dtype(np.uint16)
 _MOST_COUNTS = np.iinfo(COUNTS).max
 _LEAST_STEP = 0.5 / _MOST_COUNTS  # no count is worth less than 1 / 65535; half for rounding
@@ -28,7 +29,7 @@ def decode(stored: Array, scale: NDArray[np.float64] | None, dtype: np.dtype) ->
     """Give stored images their values back.
 
     Arguments:
-        stored: Images as in a shard, (N, C, H, W) uint16, or any float where `scale` is None.
+        stored: Images as in a shard, (N, C, H, W) uint16; uint8 or a float where `scale` is None.
         scale: Counts of value 1, (N, C) float64, or None.
         dtype: Type of the values as they were before packing.
 
@@ -51,7 +52,7 @@ def encode_counts(image: Array) -> tuple[NDArray[np.uint16], NDArray[np.float64]
         Counts, (C, H, W) uint16, and counts of value 1, (C,) float64; None where `decode` would
         not give the image back bit for bit.
     """
-    if image.dtype == COUNTS or image.dtype == np.uint8:
+    if image.dtype in (BYTES, COUNTS):
         return image.astype(COUNTS), np.ones(len(image))
     counts = np.empty(image.shape, COUNTS)
     scale = np.empty(len(image))

@@ -74,7 +74,7 @@ class Description(BaseModel):
     count: Count  # samples in this file
     samples: Count
     shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
-    stored: Literal["uint16", "float16", "float32", "float64"]
+    stored: Literal["uint8", "uint16", "float16", "float32", "float64"]
     dtype: str
     classes: list[str]
     class_counts: list[Count]

@@ -1,7 +1,7 @@
 """From shards to batches: the stored arrays live on the device, and batches are made there.
 
-A whole set of lens images is small beside a modern memory, so its stored form (uint16 counts where
-it can be) is loaded once; a batch is gathered, decoded, stretched, normalised, augmented and
+A whole set of lens images is small beside a modern memory, so its stored form (uint8 or uint16
+where it can be) is loaded once; a batch is gathered, decoded, stretched, normalised, augmented and
 resized where it is used. What does not fit is gathered from the memory of the host or from the
 files by a thread, a batch ahead. Wherever the images are kept, the batches are the same.
 """

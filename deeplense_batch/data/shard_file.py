@@ -55,7 +55,7 @@ __all__ = [
 
 _MOST_EXPANSION = 1100  # of zeros by gzip
 _ROOM = 1 << 20  # bytes, for what HDF5 writes beside the values
-_FLOATS = ("float16", "float32", "float64")
+_STORED = ("uint8", "uint16", "float16", "float32", "float64")
 _AXES = {"images": 4, "targets": 1, "ids": 1, "scale": 2}
 _GROUPS = ("truth", "catalogue")  # each of any number of arrays
 _MARK = ".naming.json"
@@ -265,7 +265,7 @@ def _typed(name: str, array: h5py.Dataset) -> bool:
     if name.startswith("catalogue/"):
         return is_text or array.dtype in (np.int64, np.float64)
     if name == "images":
-        return array.dtype == np.uint16 or array.dtype.name in _FLOATS
+        return array.dtype.name in _STORED
     return array.dtype == (np.int64 if name == "targets" else np.float64)
 
 

@@ -4,17 +4,17 @@ A data set is a folder of files ``<split>-<i>-of-<n>.h5`` (five digits each, i f
 ``train-00003-of-00012.h5``. A file of format 2 is HDF5 with a head in its user block (`header`:
 what the file is, and the sha256 of all bytes that follow):
 
-=================  ==================  ==========================================================
+=================  ==================  ============================================================
 data set           shape, type         meaning
-=================  ==================  ==========================================================
-``images``         (N, C, H, W)        uint16 counts, or floats; contiguous unless compressed
+=================  ==================  ============================================================
+``images``         (N, C, H, W)        uint8, uint16 counts or floats; contiguous unless compressed
 ``scale``          (N, C) float64      counts of value 1; only beside uint16. value = count / scale
 ``targets``        (N,) int64          class number, or -1 where there is no label
 ``ids``            (N,) UTF-8 text     stable name of the sample, from its source path
 ``truth/<name>``   (N, ...) float64    optional: mass, Einstein radius, ... one array a quantity
 ``catalogue/...``  (N,) int64,         optional: columns of the user's table, by their names, such
                    float64 or text     as ``ra``, ``dec``, ``mag``; NaN and "" where unknown
-=================  ==================  ==========================================================
+=================  ==================  ============================================================
 
 ============================  ===================================================================
 attribute                     meaning
@@ -50,10 +50,11 @@ The content is all that changes what is learnt: the arrays but for the catalogue
 ``classes`` and ``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks
 ``pixel_scale``.
 
-Images are stored as small as is exact: uint16 with a scale where the values are integer counts
-divided by a constant (`encoding`), floats otherwise. The order of samples is fixed when they are
-packed: shuffled once, classes interleaved, so that a slice of a split (``train[:10%]``) is a fair,
-stratified sample and still one contiguous read; groups are shuffled as wholes (`slices.edges`).
+Images are stored as small as is exact: uint8 where ``dtype`` is uint8 (older sets: counts); uint16
+with a scale where the values are integer counts divided by a constant (`encoding`); floats
+otherwise. The order of samples is fixed when they are packed: shuffled once, classes interleaved,
+so that a slice of a split (``train[:10%]``) is a fair, stratified sample and still one contiguous
+read; groups are shuffled as wholes (`slices.edges`).
 
 Files are written under a temporary name (``.<split>-<i>.tmp.h5``) and renamed when the whole set
 is complete. They are opened with ``locking=False``: they never change.

@@ -196,7 +196,7 @@ class ShardWriter:
     root: Path
     split: str
     shape: tuple[int, int, int]  # C, H, W
-    stored: np.dtype  # uint16 (with a scale) or a float type
+    stored: np.dtype  # uint16 (with a scale), uint8 or a float type
     dtype: np.dtype  # of the values before packing
     classes: Sequence[str]
     source: str

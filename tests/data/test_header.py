@@ -88,6 +88,8 @@ DAMAGES = {
     "ids of numbers": lambda f: replace(f, "ids", np.arange(5)),
     "images of three axes": lambda f: replace(f, "images", f["images"][:, 0]),
     "complex images": lambda f: replace(f, "images", f["images"][:].astype(complex)),
+    "bytes with a scale": lambda f: replace(f, "images", f["images"][:].astype("u1")),
+    "signed bytes": lambda f: replace(f, "images", f["images"][:].astype("i1")),
     "scale of zeros": lambda f: replace(f, "scale", f["scale"][:] * 0),
     "scale of another shape": lambda f: replace(f, "scale", np.ones((5, 2))),
     "huge, of nothing": lambda f: (

@@ -27,9 +27,10 @@ ALL = Augment(dihedral=True, degrees=20, translate=0.1, blur=1.0, noise=0.1)
 
 
 def write(
-    root: Path, images: np.ndarray, *, shard_size: int = 16, compression: str | None = None
-) -> Path:
-    """Pack images, (N, C, H, W) uint16 or floats, as split ``train``."""
+    root: Path, images: np.ndarray, *, shard_size: int = 16, compression: str | None = None,
+    levels: float = 300.0,
+) -> Path:  # fmt: skip
+    """Pack images, (N, C, H, W) uint8, uint16 or floats, as split ``train``."""
     counts = images.dtype == np.uint16
     with ShardWriter(
         root, split="train", shape=images.shape[1:], stored=images.dtype,
@@ -40,7 +41,7 @@ def write(
             images,
             targets=np.arange(len(images)) % 3,
             ids=[str(i) for i in range(len(images))],
-            scale=np.full(images.shape[:2], 300.0) if counts else None,
+            scale=np.full(images.shape[:2], levels) if counts else None,
         )
         writer.publish()
     return root
@@ -104,6 +105,43 @@ def test_floats_are_streamed_as_they_are(tmp_path, dtype):
         )  # fmt: skip
         given, *_ = next(loader.batches([np.array([19, 0, 1])]))
         assert torch.equal(given, torch.from_numpy(images[[19, 0, 1]]).float())
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+        ]),
+    ],
+)  # fmt: skip
+def test_pictures_kept_as_bytes_give_the_bits_that_counts_give(tmp_path, compression, device):
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 3, 12, 12)).astype(np.uint8)
+    pictures[0, :, 0, :2] = 0, 255
+    places = [*order(shuffled(40, seed=1, epoch=0), 13), np.array([3, 3, 4, 39, 2])]
+    given = {}
+    for images in (pictures, pictures.astype(np.uint16)):
+        root = write(tmp_path / str(images.dtype), images, compression=compression, levels=1.0)
+        split = open_split(root, "train")
+        for kind in KINDS:
+            loader = Loader(
+                split, transform=Transform(10, 14, "asinh"), device=torch.device(device),
+                resident=kind,
+            )  # fmt: skip
+            loader.transform = loader.measured()
+            plain = [values.clone() for values in loader.decoded(places)]
+            seen = [values.clone() for values, *_ in loader.batches(places, ALL, seed=1, epoch=2)]
+            given[images.dtype.name, kind] = plain + seen
+            assert plain[0].dtype == seen[0].dtype == torch.float32
+            assert (plain[0].cpu().numpy() == pictures[places[0]][:, :, 1:11, 1:11]).all()
+    first, *others = given.values()
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    one, other = (open_split(tmp_path / name, "train").info for name in ("uint8", "uint16"))
+    assert (one.stored, one.mean, one.sd) == (np.uint8, other.mean, other.sd)
 
 
 @pytest.mark.parametrize("kind", KINDS)

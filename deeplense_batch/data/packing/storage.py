@@ -3,7 +3,7 @@
 Whether images are integer counts, and what type and shape they share, is not known beforehand. So
 packing starts with the type and shape of the first image and the smallest storage; the first image
 that does not fit says which storage it needs, and packing begins again with that. Storage only
-ever widens (uint16 counts, float32, float64), so that real sets need one or two passes.
+ever widens (uint8, uint16 counts, float32, float64), so that real sets need one or two passes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplense_batch.data.encoding import COUNTS, Array, encode_counts, is_exact
+from deeplense_batch.data.encoding import BYTES, COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.formats.images import Change, Image, ImageError
 from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.packing.doubts import Doubt, doubts
@@ -91,23 +91,23 @@ def first_storage(
     Returns:
         The storage; if no image is good, one of an empty shape, which none has.
     """
-    stored = dict.fromkeys(source.splits, COUNTS if asked is None else asked)
     for samples in source.splits.values():
         for sample in samples:
             with suppress(ImageError):
                 image = source.read(sample)
                 pixels = image.pixels
                 if shape in (None, pixels.shape):
+                    smallest = BYTES if pixels.dtype == BYTES else COUNTS
                     return Storage(
                         pixels.shape,
                         pixels.dtype,
-                        stored,
+                        dict.fromkeys(source.splits, smallest if asked is None else asked),
                         asked,
                         bands=image.bands,
                         pixel_scale=plain_scale(image.header.pixel_scale),
                         columns=known_columns(image.header, source.columns),
                     )
-    return Storage((), COUNTS, stored, asked)
+    return Storage((), COUNTS, dict.fromkeys(source.splits, COUNTS), asked)
 
 
 def convert(
@@ -148,9 +148,14 @@ def convert(
 def _widened(source: Source, image: Image, storage: Storage) -> Storage:
     """The storage with room for what an image has besides its pixels, and for their type."""
     unknown = math.isnan(storage.pixel_scale) and not math.isnan(image.header.pixel_scale)
+    dtype = np.result_type(storage.dtype, image.pixels.dtype)
+    stored = storage.stored
+    if dtype != BYTES:
+        stored = {split: COUNTS if form == BYTES else form for split, form in stored.items()}
     return replace(
         storage,
-        dtype=np.result_type(storage.dtype, image.pixels.dtype),
+        dtype=dtype,
+        stored=stored,
         has_masses=storage.has_masses or not math.isnan(image.axion_mass_ev),
         pixel_scale=plain_scale(image.header.pixel_scale) if unknown else storage.pixel_scale,
         columns=storage.columns | known_columns(image.header, source.columns),
@@ -166,11 +171,13 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
     if image.pixels.dtype != storage.dtype and not is_exact(image.pixels, storage.dtype):
         raise ImageError(f"{image.pixels.dtype} values beyond 2^53, beside {storage.dtype} images")
     values = image.pixels.astype(storage.dtype, copy=False)
-    counts = encode_counts(values)
     form = storage.stored[sample.split]
+    counts = None if form == BYTES else encode_counts(values)
     content = _sha256(values) if counts is None else _sha256(counts[0]) + counts[1].tobytes()
     scale, error = None, 0.0
-    if form == COUNTS and counts is not None:
+    if form == BYTES:  # then all values of the set are
+        stored = values
+    elif form == COUNTS and counts is not None:
         stored, scale = counts[0], tuple(counts[1].tolist())
     elif storage.asked is not None:
         stored, error = _cast(values, form)

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deeplense_batch.core import pieces
+from deeplense_batch.data.digest import verify
 from deeplense_batch.data.packing import one_pass
 from deeplense_batch.data.packing.manifest import kinds
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
+from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.simulation.simulate import simulate
 
 REAL = os.environ.get("DEEPLENSE_REAL_DATA")
@@ -272,6 +274,46 @@ def test_value_types_that_differ_are_promoted_without_loss(tmp_path):
     assert_packed(Path(report.out), {"1.npy": a.astype("i2"), "2.npy": -a.astype("i2")})
     report, forms = stored(tmp_path, {"1.npy": a, "2.npy": a.astype(">f4") * 2})
     assert forms == {"train": ("uint16", "float32")}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_pictures_of_8_bits_are_kept_as_bytes(tmp_path, compression):
+    random = np.random.default_rng(0)
+    images = {
+        f"{split}/{name}/{i}.npy": random.integers(0, 256, (3, 8, 9)).astype("u1")
+        for split in ("train", "val") for name in "ab" for i in range(3)
+    }  # fmt: skip
+    images["val/b/2.npy"] = images["train/b/0.npy"]
+    report, forms = stored(tmp_path, images, compression=compression)
+    assert forms == dict.fromkeys(("train", "val"), ("uint8", "uint8"))
+    assert "stored as uint8 (exact)" in str(report)
+    assert [(same.leak, len(same.ids)) for same in report.duplicates] == [(True, 2)]
+    assert_packed(Path(report.out), images)
+    for name, info in read_splits(report.out).items():
+        verify(info)
+        split = open_split(report.out, name)
+        assert split.scale() is None and split.stored()[0].dtype == np.uint8
+        assert np.allclose(info.mean, split.images().mean((0, 2, 3)))
+    assert stored(tmp_path, images, dtype="float32")[1]["val"] == ("float32", "uint8")
+
+    images["val/a/2.npy"] = images["val/a/2.npy"].astype("u2") * 200  # a set is of one type
+    report, forms = stored(tmp_path, images)
+    assert forms == dict.fromkeys(("train", "val"), ("uint16", "uint16"))
+    assert_packed(Path(report.out), {name: i.astype("u2") for name, i in images.items()})
+
+
+def test_pictures_of_8_bits_that_were_packed_as_counts_are_read(tmp_path):
+    images = np.arange(240, dtype="u1").reshape(4, 3, 4, 5)
+    with ShardWriter(
+        tmp_path, split="train", shape=(3, 4, 5), stored=np.dtype("u2"), dtype=np.dtype("u1"),
+        classes=("a",), source="here", seed=0,
+    ) as writer:  # fmt: skip
+        writer.append(
+            images.astype("u2"), targets=[0] * 4, ids=list("abcd"), scale=np.ones((4, 3))
+        )
+        writer.publish()
+    given = open_split(tmp_path, "train").images()
+    assert given.dtype == np.uint8 and (given == images).all()
 
 
 def test_integers_that_no_stored_type_holds_are_bad(tmp_path):

@@ -12,7 +12,7 @@ from deeplense_batch.data.packing.storage import BadImage, Packed, Storage, conv
 from deeplense_batch.data.sources.sources import open_source
 
 COUNTS = np.arange(1, 61).reshape(1, 6, 10) % 50  # from 0 to 49
-UINT16, FLOAT32, FLOAT64 = (np.dtype(name) for name in ("uint16", "float32", "float64"))
+UINT8, UINT16, FLOAT32, FLOAT64 = map(np.dtype, ("uint8", "uint16", "float32", "float64"))
 
 
 @pytest.fixture
@@ -61,6 +61,18 @@ def test_wider_values_than_those_before_begin_again(converted):
     assert wider.stored == {"train": UINT16}  # that is found out in the next pass
 
 
+def test_bytes_are_stored_as_they_are_until_wider_values_come(converted):
+    picture = COUNTS.astype("u1")
+    packed = converted(picture, dtype="uint8", stored="uint8")
+    assert packed.stored.dtype == UINT8 and (packed.stored == picture).all()
+    assert (packed.record.scale, packed.record.error) == (None, 0.0)
+    assert packed.record.digest == hashlib.sha256(picture.tobytes()).digest()
+    wider = converted(picture.astype("u2"), dtype="uint8", stored="uint8")
+    assert (wider.dtype, wider.stored) == (UINT16, {"train": UINT16})
+    asked = converted(picture, dtype="uint8", stored="float32", asked="float32")
+    assert asked.stored.dtype == FLOAT32 and (asked.stored == picture).all()
+
+
 def test_equal_images_have_one_content_whatever_they_are_stored_as(converted):
     one, other = converted(COUNTS / 49), converted(COUNTS / 49, stored="float64")
     assert one.stored.dtype != other.stored.dtype and one.record.digest != other.record.digest
@@ -88,6 +100,7 @@ def test_the_first_good_image_or_the_first_of_a_shape_suggests_the_storage(tmp_p
     (tmp_path / "0.npy").write_bytes(b"none")
     np.save(tmp_path / "1.npy", noise(1, (1, 5, 5)))
     np.save(tmp_path / "2.npy", COUNTS / 49)
+    np.save(tmp_path / "3.npy", np.arange(49, dtype="u1").reshape(1, 7, 7))
     with open_source(tmp_path) as source:
         first = first_storage(source, None)
         assert (first.shape, first.dtype, first.stored) == ((1, 5, 5), FLOAT32, {"train": UINT16})
@@ -95,3 +108,5 @@ def test_the_first_good_image_or_the_first_of_a_shape_suggests_the_storage(tmp_p
         assert (second.shape, second.dtype) == ((1, 6, 10), FLOAT64)
         assert second.stored == {"train": np.dtype("f2")} and second.asked == np.dtype("f2")
         assert first_storage(source, None, shape=(9, 9, 9)).shape == ()
+        third = first_storage(source, None, shape=(1, 7, 7))
+        assert (third.dtype, third.stored) == (UINT8, {"train": UINT8})

@@ -168,7 +168,7 @@ def test_the_galaxies_of_galaxy10(tmp_path):
                 assert source.columns["redshift"][sample.row] == 0.1
         assert set(source.columns) == {"ra", "dec", "redshift", "pxscale"}
     report = pack(path, tmp_path / "out", seed=1)
-    assert {split.dtype for split in report.splits} == {"uint8"}
+    assert {(split.dtype, split.stored) for split in report.splits} == {("uint8", "uint8")}
 
 
 def test_the_form_of_the_multimodal_universe(tmp_path):
