@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import read_image
-from made_sources import listing, zipped
+from made_sources import fill, listing, noise, zipped
 from PIL import Image as Pillow
 
 from deeplense_batch.data.formats import images
@@ -24,14 +24,6 @@ from deeplense_batch.data.sources.sources import open_source
 
 def image(seed=0, shape=(1, 6, 8)):
     return np.random.default_rng(seed).random(shape).astype(np.float32)
-
-
-def fill(root, *names):
-    """Write one image of its own at every name."""
-    for i, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(root / name, image(i))
-    return root
 
 
 COMMON = [f"{s}/{c}/{i}.npy" for s in ("train", "val") for c in ("no", "sphere", "vort")
@@ -68,7 +60,7 @@ def test_a_broken_member_of_a_zip_is_a_bad_image(tmp_path):
     archive.write_bytes(data)
     with open_source(archive) as source:
         good, bad = source.splits["train"]
-        assert (source.read(good).pixels == image(0)).all()
+        assert (source.read(good).pixels == noise(0)).all()
         with pytest.raises(ImageError, match=r"cannot be read \(BadZipFile: Bad CRC-32"):
             source.read(bad)
 
@@ -99,13 +91,6 @@ def test_sources_that_are_none(tmp_path):
 
 
 # Sets of images in an .npz
-
-
-def save_set(path, n, labels, **more):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"images": image(n, (n, 1, 6, 8))} | ({} if labels is None else {"labels": labels})
-    np.savez(path, **arrays, **more)
-    return arrays["images"]
 
 
 # Files of one image

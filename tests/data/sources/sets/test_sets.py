@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import typed
-from made_sources import listing, zipped
+from made_sources import fill, listing, zipped
 
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
@@ -15,14 +15,6 @@ from deeplense_batch.data.sources.sources import open_source
 
 def image(seed=0, shape=(1, 6, 8)):
     return np.random.default_rng(seed).random(shape).astype(np.float32)
-
-
-def fill(root, *names):
-    """Write one image of its own at every name."""
-    for i, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        np.save(root / name, image(i))
-    return root
 
 
 COMMON = [f"{s}/{c}/{i}.npy" for s in ("train", "val") for c in ("no", "sphere", "vort")
