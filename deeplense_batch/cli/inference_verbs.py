@@ -38,7 +38,8 @@ def predict(
     # Of a detection: share of lenses on the sky, for which candidates and calibrated scores hold;
     # by default that of the run for candidates, of its validation slice for calibrated scores.
     prevalence: float | None = None,
-    # Columns of the catalogue that the table gets after id: all, none, or names with commas.
+    # Columns of the catalogue, or of FITS headers, that the table gets after id: all, none, or
+    # names with commas.
     columns: tuple[str, ...] = ("all",),
     # How files are read that are no shards: flags of pack with their values, such as
     # '{path: file_loc, bands: [g, r, i]}'.

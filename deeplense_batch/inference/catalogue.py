@@ -1,4 +1,8 @@
-"""The columns of a catalogue beside predictions: which ones, of which type, under which name."""
+"""The columns beside predictions: which ones, of which type, under which name.
+
+They are those of a catalogue; of files that are not packed also ``ra``, ``dec`` and ``object`` of
+FITS headers, as `pack` keeps them (`data.packing.sky`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from deeplense_batch.core.job import nearest
+from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.packing.sky import columns_of
 from deeplense_batch.data.shards import Split
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
@@ -27,19 +33,22 @@ __all__ = [
 
 ALL, NONE = ("all",), ("none",)
 _PREFIX = "catalogue_"
+_NO_COLUMNS = "it has no catalogue, and no FITS header that says ra, dec or an object"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the catalogue that a table has.
+    """The columns of a catalogue, and of the headers of images, that a table has.
 
     Arguments:
         types: By name: int64, float64 or text.
         digest: Of the catalogue; empty where there are no columns.
+        of_headers: Names of those that no catalogue has: headers say them as images are read.
     """
 
     types: Mapping[str, pa.DataType]
     digest: str = ""
+    of_headers: frozenset[str] = frozenset()
 
     @property
     def question(self) -> str | None:
@@ -52,10 +61,14 @@ class Columns:
         lacking = pa.nulls(len(split), pa.string())
         return {name: own.get(name, lacking).cast(type_) for name, type_ in self.types.items()}
 
-    def of_files(self, source: Source, samples: Sequence[Sample]) -> dict[str, pa.Array]:
-        """The columns of some samples of a catalogue of files, each (N,)."""
+    def of_files(
+        self, source: Source, samples: Sequence[Sample], headers: Sequence[Header]
+    ) -> dict[str, pa.Array]:
+        """The columns of some samples that are files, each (N,); null where nothing is known."""
         rows = [sample.row for sample in samples]
-        return {name: arrow_column(source.columns[name][rows]) for name in self.types}
+        own = {n: source.columns[n][rows] for n in self.types if n not in self.of_headers}
+        own |= columns_of(self.of_headers, headers)
+        return {name: arrow_column(own[name]) for name in self.types}
 
 
 def columns_of_shards(
@@ -84,19 +97,28 @@ def columns_of_shards(
     return Columns(types, digest if types else "")
 
 
-def columns_of_files(source: Source, asked: Collection[str] = ALL) -> Columns:
-    """Choose columns that a catalogue of files keeps.
+def columns_of_files(
+    source: Source, asked: Collection[str] = ALL, of_headers: frozenset[str] = frozenset()
+) -> Columns:
+    """Choose columns of files that are not packed.
+
+    Arguments:
+        source: The files, and the columns that their catalogue keeps.
+        asked: Names, or `ALL` or `NONE`.
+        of_headers: Columns that headers say, and the catalogue does not.
 
     Raises:
         ShardError: There is no such column.
     """
-    names = _chosen(source.root, list(source.columns), asked)
-    columns = {name: arrow_column(source.columns[name]) for name in names}
+    names = _chosen(source.root, [*source.columns, *sorted(of_headers)], asked)
+    of_headers &= frozenset(names)
+    known = {**source.columns, **columns_of(of_headers, [NO_HEADER])}
+    columns = {name: arrow_column(known[name]) for name in names}
     digest = hashlib.sha256()
     for name, column in columns.items():
         digest.update(json.dumps([name, str(column.type), column.to_pylist()]).encode())
     types = {name: column.type for name, column in columns.items()}
-    return Columns(types, digest.hexdigest()[:16] if types else "")
+    return Columns(types, digest.hexdigest()[:16] if types else "", of_headers)
 
 
 def _chosen(place: object, known: Sequence[str], asked: Collection[str]) -> list[str]:
@@ -104,13 +126,13 @@ def _chosen(place: object, known: Sequence[str], asked: Collection[str]) -> list
         return list(known) if tuple(asked) == ALL else []
     for name in asked:
         if name not in known:
-            hint = nearest(name, known) if known else "it has no catalogue"
+            hint = nearest(name, known) if known else _NO_COLUMNS
             raise ShardError(f"--columns: {place} has no column '{name}'; {hint}")
     return list(dict.fromkeys(asked))
 
 
 def without_clashes(columns: Mapping[str, pa.Array], ours: Collection[str]) -> dict[str, pa.Array]:
-    """Columns of a catalogue under names that none of our own columns has."""
+    """Columns of the data under names that none of our own columns has."""
     taken = {*ours, *columns}
     named: dict[str, pa.Array] = {}
     for name, column in columns.items():

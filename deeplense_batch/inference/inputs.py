@@ -25,6 +25,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
@@ -73,6 +74,7 @@ class InputBatch(NamedTuple):
     images: Tensor  # (B, C, H, W) float32, on the device
     truth: dict[str, Tensor]  # (B, ...) float32 by name
     problems: dict[int, str]  # why there is no image, by its index in the batch
+    headers: Sequence[Header] = ()  # of each image, where columns of headers are wanted
 
     @property
     def with_image(self) -> list[int]:
@@ -86,7 +88,7 @@ class Names(NamedTuple):
     ids: list[str]
     splits: list[str | None]
     labels: list[str | None]
-    columns: dict[str, pa.Array]  # of the catalogue, by name, each (n,)
+    columns: dict[str, pa.Array]  # of the catalogue and of headers, by name, each (n,)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Inputs(ABC):
         digest: A hash of what the images are.
         ignored: Files beside the images that are no images.
         bands: Of the channels; none where they are unknown.
-        columns: Those of the catalogue that are wanted.
+        columns: Those of the catalogue and of headers that are wanted.
     """
 
     splits: tuple[Piece, ...]
@@ -119,8 +121,13 @@ class Inputs(ABC):
         ]
 
     @abstractmethod
-    def names(self, piece: Piece) -> Names:
-        """Say what the samples of a piece are."""
+    def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
+        """Say what the samples of a piece are.
+
+        Arguments:
+            piece: The samples.
+            headers: Of each, as `batches` gives them; what they say is null without.
+        """
 
     @abstractmethod
     def batches(
@@ -129,8 +136,8 @@ class Inputs(ABC):
         """Make batches of at most `size` samples of a piece, in order."""
 
     @abstractmethod
-    def images(self, pieces: Sequence[Piece]) -> list[Array]:
-        """Values of the first sample of each piece, (C, H, W), as in its file."""
+    def firsts(self, pieces: Sequence[Piece]) -> list[tuple[Array, Names]]:
+        """The first sample of each piece: values, (C, H, W), as in its file, and what it is."""
 
 
 @contextmanager
@@ -150,7 +157,7 @@ def open_inputs(
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         shape: C, H, W that the images must have.
         reads: Truth arrays that the task uses, where the shards have them.
-        columns: Of the catalogue, by name; or ``all`` or ``none``.
+        columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read; None as they say themselves.
 
     Raises:
@@ -169,12 +176,12 @@ def open_inputs(
             _log.warning("%s: %s", root, warning)
         if left := (*source.faults, *source.dropped):
             _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
-        bands = check_usual(source, shape)
-        if bands:
+        looked = check_usual(source, shape)
+        if bands := looked.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(bands))
         splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
-        digest, wanted = _listing(source), columns_of_files(source, columns)
-        yield _Files(splits, digest, source.ignored, bands, wanted, source, shape)
+        wanted = columns_of_files(source, columns, looked.columns)
+        yield _Files(splits, _listing(source), source.ignored, bands, wanted, source, shape)
 
 
 def _open_shards(
@@ -195,7 +202,7 @@ class _Shards(Inputs):
     infos: dict[str, SplitInfo]
     reads: tuple[str, ...]
 
-    def names(self, piece: Piece) -> Names:
+    def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         split = self._split(piece)
         classes, targets = split.info.classes, split.targets().tolist()
         labels = [classes[target] if target >= 0 else None for target in targets]
@@ -217,8 +224,9 @@ class _Shards(Inputs):
             for images, _, index in batches:
                 yield InputBatch(images, loader.truth_of(index), {})
 
-    def images(self, pieces: Sequence[Piece]) -> list[Array]:
-        return [self._split(p._replace(stop=p.start + 1)).images()[0] for p in pieces]
+    def firsts(self, pieces: Sequence[Piece]) -> list[tuple[Array, Names]]:
+        firsts = [piece._replace(stop=piece.start + 1) for piece in pieces]
+        return [(self._split(first).images()[0], self.names(first)) for first in firsts]
 
     def _split(self, piece: Piece) -> Split:
         return Split(self.infos[piece.split], piece.start, piece.stop)
@@ -229,13 +237,14 @@ class _Files(Inputs):
     source: Source
     shape: Shape
 
-    def names(self, piece: Piece) -> Names:
+    def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         samples, classes = self._samples(piece), self.source.classes
+        headers = headers or [NO_HEADER] * len(samples)
         return Names(
             [sample.id for sample in samples],
             [sample.split if _says_split(sample) else None for sample in samples],
             [classes[sample.target] if sample.target >= 0 else None for sample in samples],
-            self.columns.of_files(self.source, samples),
+            self.columns.of_files(self.source, samples, headers),
         )
 
     def batches(
@@ -244,7 +253,7 @@ class _Files(Inputs):
         samples = self._samples(piece)
         chunk = min(_CHUNK, size)
 
-        def read(task: int, block: Array) -> dict[int, str]:
+        def read(task: int, block: Array) -> tuple[dict[int, str], list[Header]]:
             return self._read(samples[task * chunk : (task + 1) * chunk], block)
 
         chunks = map_in_order(
@@ -258,33 +267,43 @@ class _Files(Inputs):
         left = len(samples)
         images: list[Tensor] = []  # of the batch so far, a chunk each
         problems: dict[int, str] = {}
+        headers: list[Header] = []
         bring = _Bringer(transform, device)
         with closing(chunks):
-            for problems_of_chunk, block in chunks:
+            for (problems_of_chunk, headers_of_chunk), block in chunks:
                 held = sum(map(len, images))
                 problems |= {held + i: reason for i, reason in problems_of_chunk.items()}
                 part = torch.from_numpy(block[: min(chunk, left)])
                 images.append(bring(part))
+                headers += headers_of_chunk
                 left -= chunk
                 if left <= 0 or held + 2 * chunk > size:
-                    yield InputBatch(bring.together(images), {}, problems)
-                    images, problems = [], {}
+                    yield InputBatch(bring.together(images), {}, problems, headers)
+                    images, problems, headers = [], {}, []
 
-    def images(self, pieces: Sequence[Piece]) -> list[Array]:
-        images: dict[Piece, Array] = {}
+    def firsts(self, pieces: Sequence[Piece]) -> list[tuple[Array, Names]]:
+        firsts: dict[Piece, tuple[Array, Names]] = {}
         for split in {piece.split for piece in pieces}:
             for piece in pieces:
                 if piece.split == split:
-                    sample = self.source.splits[split][piece.start]
-                    images[piece] = self.source.read(sample).pixels
-        return [images[piece] for piece in pieces]
+                    first = piece._replace(stop=piece.start + 1)
+                    image = self.source.read(self._samples(first)[0])
+                    firsts[piece] = image.pixels, self.names(first, [image.header])
+        return [firsts[piece] for piece in pieces]
 
-    def _read(self, samples: Sequence[Sample], block: Array) -> dict[int, str]:
-        """Fill a block, (chunk, C, H, W), with images; gives why others cannot be read."""
-        problems = {}
+    def _read(
+        self, samples: Sequence[Sample], block: Array
+    ) -> tuple[dict[int, str], list[Header]]:
+        """Fill a block, (chunk, C, H, W), with images.
+
+        Returns:
+            Why some cannot be used, by their numbers; and the headers of all, if they are wanted.
+        """
+        problems, headers = {}, [NO_HEADER] * len(samples)
         for i, sample in enumerate(samples):
             try:
                 image = self.source.read(sample)
+                headers[i] = image.header
                 if image.pixels.shape != self.shape:
                     raise ImageError(wrong_shape(image.pixels.shape, self.shape))
                 if image.bands and image.bands != self.bands:
@@ -293,7 +312,7 @@ class _Files(Inputs):
                 block[i] = image.pixels
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
-        return problems
+        return problems, headers if self.columns.of_headers else []
 
     def _samples(self, piece: Piece) -> tuple[Sample, ...]:
         return self.source.splits[piece.split][piece.start : piece.stop]

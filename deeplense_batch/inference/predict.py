@@ -31,7 +31,7 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.inference.candidates import Candidates, candidates_of
 from deeplense_batch.inference.catalogue import ALL
-from deeplense_batch.inference.inputs import Inputs, Piece, open_inputs
+from deeplense_batch.inference.inputs import Inputs, Names, Piece, open_inputs
 from deeplense_batch.inference.predictor import Predictor
 from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
@@ -112,11 +112,12 @@ def predict(
 ) -> Prediction:
     """Predict on images, and write a table; go on with it if it was cut off.
 
-    Columns: ``id``; those of the catalogue, with ``catalogue_`` before a name that is one of the
-    others; ``split`` and ``label`` where the data say them; ``predicted``, the class of the
-    highest score; ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same
-    made honest on the run's validation slice: by a temperature, or of a detection by slope and
-    offset of the log odds; ``candidate`` of a detection, whether the score reaches the threshold;
+    Columns: ``id``; those of the catalogue, and of FITS headers ``dec``, ``object`` and ``ra``
+    that it lacks, with ``catalogue_`` before a name that is one of the others; ``split`` and
+    ``label`` where the data say them; ``predicted``, the class of the highest score;
+    ``score_<class>``, probabilities, float64; ``calibrated_<class>``, the same made honest on the
+    run's validation slice: by a temperature, or of a detection by slope and offset of the log
+    odds; ``candidate`` of a detection, whether the score reaches the threshold;
     ``problem``, why there is no prediction. A run that learnt a number gives that by its name,
     such as ``theta_e`` or ``log10_theta_e``, float64, and no scores.
 
@@ -139,7 +140,7 @@ def predict(
         prevalence: Share of lenses on the sky, for which threshold and calibrated scores hold; by
             default that of the run for the threshold, and for calibrated scores the share of the
             validation slice.
-        columns: Of the catalogue, by name; or ``all`` or ``none``.
+        columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read, of data that are no shards.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
 
@@ -294,23 +295,23 @@ def _draw_top(
         _log.info("%s: already there; remove it for another one", path)
         return None
     best = heapq.nlargest(top, _ranked(file, f"score_{shown}"))
-    samples = [_sample_of(pieces, -row) for _, row, _ in best]
+    firsts = inputs.firsts([_sample_of(pieces, -row) for _, row, _ in best])
     names = [
-        "\n".join(filter(None, (id_, f"{score:.4f}", _position(inputs, sample))))
-        for (score, _, id_), sample in zip(best, samples, strict=True)
+        "\n".join(filter(None, (id_, f"{score:.4f}", _position(known))))
+        for (score, _, id_), (_, known) in zip(best, firsts, strict=True)
     ]
     title = (
         f"{file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n"
         f"{trained.run.name}"
     )
-    figures.save(contact_sheet(inputs.images(samples), names, title, rgb=channels), path)
+    images = [image for image, _ in firsts]
+    figures.save(contact_sheet(images, names, title, rgb=channels), path)
     return path
 
 
-def _position(inputs: Inputs, sample: Piece) -> str:
-    """Where an image is on the sky, if its catalogue knows."""
-    columns = inputs.names(sample._replace(stop=sample.start + 1)).columns
-    return position({name: column[0].as_py() for name, column in columns.items()})
+def _position(known: Names) -> str:
+    """Where one image is on the sky, if its catalogue or its header says."""
+    return position({name: column[0].as_py() for name, column in known.columns.items()})
 
 
 def _ranked(file: Path, column: str) -> Iterator[tuple[float, int, str]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.scoring import metrics
+from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.candidates import Candidates
 from deeplense_batch.inference.catalogue import without_clashes
@@ -79,8 +80,8 @@ class Predictor:
             on_batch: Called after each batch with the number of its images.
         """
         started = time.perf_counter()
-        values, problems, usual_batch = self._predict(piece, on_batch)
-        names = self._inputs.names(piece)
+        values, problems, usual_batch, headers = self._predict(piece, on_batch)
+        names = self._inputs.names(piece, headers)
         is_bad = np.isin(np.arange(len(values)), list(problems))
         ids = {"id": pa.array(names.ids, pa.string())}
         columns = {
@@ -99,10 +100,13 @@ class Predictor:
 
     def _predict(
         self, piece: Piece, on_batch: Callable[[int], None]
-    ) -> tuple[NDArray[np.float64], dict[int, str], InputBatch]:
-        """Outputs, (N, K); why rows have none, by their numbers; and a batch that has an image."""
+    ) -> tuple[NDArray[np.float64], dict[int, str], InputBatch, list[Header]]:
+        """Outputs, (N, K); why rows have none, by their numbers; a batch that has an image; and
+        the headers of all, where columns of them are wanted.
+        """
         outputs: list[Tensor] = []  # left on the device, which need not wait for the host
         problems: dict[int, str] = {}
+        headers: list[Header] = []
         usual_batch: InputBatch | None = None
         row = 0
         batches = self._inputs.batches(
@@ -112,6 +116,7 @@ class Predictor:
             if batch.images.is_cuda:  # whose memory was taken by the stream that brought them
                 batch.images.record_stream(torch.cuda.current_stream(self._device))
             problems |= {row + i: reason for i, reason in batch.problems.items()}
+            headers += batch.headers
             outputs.append(self._outputs(batch))
             if usual_batch is None or not usual_batch.with_image:
                 usual_batch = batch
@@ -122,7 +127,7 @@ class Predictor:
         values = torch.cat(outputs).cpu().numpy().astype(np.float64)
         for i in np.flatnonzero(~np.isfinite(values).all(1)).tolist():
             problems.setdefault(i, "the network's outputs are not finite")
-        return values, problems, usual_batch
+        return values, problems, usual_batch, headers
 
     @torch.inference_mode()
     def _outputs(self, batch: InputBatch) -> Tensor:

@@ -14,11 +14,12 @@ from typing import NamedTuple
 from deeplense_batch.data.formats.filters import filter_of
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.packing.sky import known_columns
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
 
-__all__ = ["Shape", "about_other_bands", "check_bands", "check_usual", "wrong_shape"]
+__all__ = ["Looked", "Shape", "about_other_bands", "check_bands", "check_usual", "wrong_shape"]
 
 _LOOKED_AT = 100  # images whose shapes tell what is usual
 
@@ -73,13 +74,13 @@ def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
     return f"has images of {images} (channels x height x width), this network takes {allowed}"
 
 
-def check_usual(source: Source, shape: Shape) -> tuple[str, ...]:
+def check_usual(source: Source, shape: Shape) -> Looked:
     """Refuse a source if most of its images have another shape than the network takes.
 
     A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
 
     Returns:
-        Their bands; none where they name none.
+        What they look like.
 
     Raises:
         ShardError: Most have another shape, or none can be read.
@@ -95,21 +96,23 @@ def check_usual(source: Source, shape: Shape) -> tuple[str, ...]:
         first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
         raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape)}{others}")
-    return looked.bands
+    return looked
 
 
-class _Looked(NamedTuple):
-    """What images look like."""
+class Looked(NamedTuple):
+    """What some images of a source look like."""
 
     shapes: dict[str, tuple[int, ...]]  # by their ids
     bands: tuple[str, ...]  # of the first that names some
+    columns: frozenset[str]  # that headers fill: of ra, dec, object those the catalogue lacks
     reason: str  # why the last one that failed did
 
 
-def _look(source: Source, most: int) -> _Looked:
+def _look(source: Source, most: int) -> Looked:
     """Look at so many images at most."""
     shapes: dict[str, tuple[int, ...]] = {}
     bands: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
     reason = "no image"
     step = max(-(-sum(map(len, source.splits.values())) // most), 1)
     for samples in source.splits.values():
@@ -120,7 +123,8 @@ def _look(source: Source, most: int) -> _Looked:
                 reason = f"{sample.id}: {error}"
                 continue
             shapes[sample.id], bands = image.pixels.shape, bands or image.bands
-    return _Looked(shapes, bands, reason)
+            columns |= known_columns(image.header, source.columns)
+    return Looked(shapes, bands, columns, reason)
 
 
 def _same(one: Bands, other: Bands) -> bool:

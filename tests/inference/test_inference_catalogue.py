@@ -10,11 +10,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_job, typed
+from made_catalogues import header, sky, write
 from made_shards import write_catalogue
 
 from deeplense_batch.core.recipe import evaluation_of
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference import predict as module
 from deeplense_batch.inference.catalogue import columns_of_shards, without_clashes
@@ -271,3 +273,68 @@ def test_the_catalogue_of_files_stands_beside_their_predictions(done, tmp_path):
         predict(done, table, tmp_path / "x.csv", device="cpu", reading=turned)
     with pytest.raises(TableError, match="answers another question"):
         predict(done, table, out, device="cpu", reading=replace(how, mask_value=-99.0))
+
+
+NOWHERE, BROKEN = 5, 7  # cutouts without a header, and of no pixels
+
+
+def write_cutouts(folder, count=40):
+    """Cutouts of three bands whose headers say where they are, and a table of their positions."""
+    table = sky(count)
+    for row in table.itertuples():
+        cards = header(row.ra, row.dec, name=f"field {row.Index}")
+        cards["CRPIX1"] = cards["CRPIX2"] = (SHAPE[-1] + 1) / 2
+        image = RANDOM.normal(size=SHAPE).astype(np.float32)
+        image = image * 0 if row.Index == BROKEN else image
+        write(folder / f"{row.id}.fits", image, cards=None if row.Index == NOWHERE else cards)
+    return table
+
+
+def test_predictions_on_fits_files_join_a_table_by_position_as_those_of_the_packed_set(
+    done, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_PIECE", 12)
+    table = write_cutouts(tmp_path / "cutouts")
+    out, packed = tmp_path / "files.parquet", tmp_path / "packed.parquet"
+    predict(done, tmp_path / "cutouts", out, device="cpu", part=1, parts=2)
+    assert not out.exists()
+    predict(done, tmp_path / "cutouts", out, device="cpu")  # goes on with the rest
+    pack(tmp_path / "cutouts", tmp_path / "set", skip_bad=True)
+    predict(done, tmp_path / "set", packed, device="cpu")
+
+    found = pd.read_parquet(out)
+    assert pq.read_schema(out).names == pq.read_schema(packed).names
+    assert list(found.columns)[:4] == ["id", "dec", "object", "ra"]
+    assert found["problem"].notna().sum() == 1
+    pd.testing.assert_frame_equal(
+        found.drop(BROKEN).drop(columns="split").reset_index(drop=True),
+        pd.read_parquet(packed).sort_values("id", ignore_index=True).drop(columns="split"),
+    )
+    unknown = found.loc[[NOWHERE, BROKEN], ["ra", "dec", "object"]]
+    assert unknown.isna().all(axis=None)
+
+    coordinates = pytest.importorskip("astropy.coordinates")
+    known = found.drop([NOWHERE, BROKEN]).sample(frac=1, random_state=0)
+    ours, theirs = (
+        coordinates.SkyCoord(t["ra"].to_numpy(), t["dec"].to_numpy(), unit="deg")
+        for t in (known, table)
+    )
+    index, apart, _ = ours.match_to_catalog_sky(theirs)
+    assert apart.arcsec.max() < 1e-3
+    assert (table["id"].iloc[index] + ".fits").tolist() == known["id"].tolist()
+
+
+def test_columns_of_headers_are_chosen_and_those_of_a_catalogue_win(done, tmp_path):
+    table = write_cutouts(tmp_path / "cutouts", 6)
+    predict(done, tmp_path / "cutouts", tmp_path / "two.csv", device="cpu", columns=("ra", "dec"))
+    assert list(pd.read_csv(tmp_path / "two.csv").columns)[:4] == ["id", "ra", "dec", "split"]
+    table = table.assign(ra=1.5, path=[f"{id_}.fits" for id_ in table["id"]])
+    table.drop(columns="dec").to_csv(tmp_path / "cutouts/t.csv", index=False)
+    predict(done, tmp_path / "cutouts/t.csv", tmp_path / "own.parquet", device="cpu",
+            reading=Reading(keep=("ra",)))  # fmt: skip
+    found = pd.read_parquet(tmp_path / "own.parquet")
+    assert (found["ra"] == 1.5).all()
+    assert np.allclose(found["dec"][:5], table["dec"][:5]) and found["object"][0] == "field 0"
+    np.save(tmp_path / "bare.npy", RANDOM.normal(size=(4, *SHAPE)))
+    with pytest.raises(ShardError, match=r"no column 'ra'; it has no catalogue, and no FITS head"):
+        predict(done, tmp_path / "bare.npy", tmp_path / "x.csv", device="cpu", columns=("ra",))

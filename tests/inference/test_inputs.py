@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images
+from made_catalogues import header as sky_header
+from made_catalogues import write as write_image
 
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
@@ -42,8 +44,8 @@ def test_shards_are_cut_into_pieces_of_one_split(shards):
         split = open_split(shards, "val[:50]")
         assert names.ids == split.ids() and set(names.splits) == {"val"}
         assert names.labels == [split.info.classes[k] for k in split.targets()]
-        first, second = inputs.images([pieces[3], Piece("train", 7, 9)])
-        assert np.array_equal(first, split.images()[0])
+        (first, known), (second, _) = inputs.firsts([pieces[3], Piece("train", 7, 9)])
+        assert np.array_equal(first, split.images()[0]) and known.ids == split.ids()[:1]
         assert np.array_equal(second, open_split(shards, "train[7:8]").images()[0])
     with open_inputs(shards, "val[10:13]", SHAPE) as inputs:
         assert inputs.pieces(2) == [Piece("val", 10, 12), Piece("val", 12, 13)]
@@ -109,3 +111,22 @@ def test_images_of_another_shape_are_refused_and_so_is_a_slice_of_files(shards, 
         open_inputs(tmp_path / "bad", "", SHAPE),
     ):
         pass
+
+
+def test_headers_of_files_are_read_with_the_images_and_null_without(tmp_path):
+    for i, image in enumerate(make_images(40, seed=5)[0].astype(np.float32)):
+        cards = sky_header(10 + i, -5, name=f"J{i}") if i != 1 else None
+        write_image(tmp_path / f"{i}.fits", image, cards=cards)
+    with open_inputs(tmp_path, "", SHAPE) as inputs:
+        (piece,) = inputs.pieces(100)
+        batches = list(inputs.batches(piece, AS_THEY_ARE, CPU, size=33))
+        headers = [header for batch in batches for header in batch.headers]
+        assert [header.object for header in headers][:3] == ["J0", "", "J2"] and len(headers) == 40
+        columns = inputs.names(piece, headers).columns
+        assert columns["object"].to_pylist()[:3] == ["J0", None, "J2"]
+        assert columns["ra"].to_pylist()[1] is None and columns["ra"].null_count == 1
+        ((_, known),) = inputs.firsts([Piece("train", 2, 40)])
+        assert known.columns["object"].to_pylist() == ["J2"]
+        assert inputs.names(piece).columns["ra"].null_count == 40
+    with open_inputs(tmp_path, "", SHAPE, columns=("none",)) as inputs:
+        assert not next(inputs.batches(piece, AS_THEY_ARE, CPU, size=8)).headers
