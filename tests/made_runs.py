@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,14 @@ def start(item: PlannedRun, *, disk_seconds: float = 0, **environment: str) -> s
         text=True,
         preexec_fn=heed_interrupts,
     )
+
+
+def copy_with_bands(run: Path, copy: Path, *bands: str) -> Path:
+    """A copy of a finished run that says it has learnt these bands."""
+    shutil.copytree(run, copy)
+    best = checkpoint.load(copy / BEST)
+    checkpoint.save(copy / BEST, best | {"bands": list(bands)})
+    return copy
 
 
 def untrained(job: Job, root: Path) -> PlannedRun:

@@ -147,6 +147,7 @@ def _safetensors(trained: Trained, path: Path) -> str:
         "model": trained.job.model.name,
         "classes": json.dumps(trained.classes),
         "identity": str(trained.metrics["identity"]),
+        **({"bands": json.dumps(trained.bands)} if trained.bands else {}),
     }
     path.write_bytes(save(tensors, about))  # `save_file` makes a file that nobody else may read
     return f"{path.name}: weights by name; `safetensors.torch.load_file` reads them"
@@ -222,9 +223,9 @@ def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
     takes = ", ".join(map(str, trained.shape if prepares else trained.input_shape))
     what = "preparation and network, of images as in the data" if prepares else "the network"
     return (
-        f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) float32, "
-        f"output `logits` (batch, {outputs}); in onnxruntime off by {error:.1g} "
-        f"at most on {len(images)} {kind} images"
+        f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) float32"
+        f"{trained.about_channels}; output `logits` (batch, {outputs}); "
+        f"in onnxruntime off by {error:.1g} at most on {len(images)} {kind} images"
     )
 
 

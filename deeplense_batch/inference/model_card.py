@@ -94,7 +94,8 @@ def _outputs(trained: Trained) -> str:
 def _preparation(trained: Trained) -> str:
     """The way from an image as it was packed to what the network takes."""
     transform, (channels, height, width) = trained.transform, trained.shape
-    steps = [f"Start from values as in the data: ({channels}, {height}, {width}) float32."]
+    start = f"Start from values as in the data: ({channels}, {height}, {width}) float32"
+    steps = [f"{start}{trained.about_channels}."]
     if transform.crop:
         steps.append(
             f"Keep the central {transform.crop} x {transform.crop} pixels; of an odd margin, the "

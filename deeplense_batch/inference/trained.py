@@ -60,6 +60,13 @@ class Trained:
         """Whether it tells classes apart."""
         return self.task.spec.classifies
 
+    @property
+    def about_channels(self) -> str:
+        """Which bands the channels are, as the end of a sentence; empty where it is unknown."""
+        if len(self.bands) == 1:
+            return f", whose channel is the band {self.bands[0]}"
+        return f", whose channels are the bands {', '.join(self.bands)}" if self.bands else ""
+
     def check_class(self, name: str) -> None:
         """Make sure that the run tells classes apart and, where one is named, knows it.
 

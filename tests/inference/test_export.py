@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 from conftest import make_job, typed
-from made_runs import untrained
+from made_runs import copy_with_bands, untrained
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_networks import UNET
 
@@ -165,6 +166,17 @@ def test_the_card_says_all_that_is_needed(done, folder, shards):
     trained = open_trained(done)
     means = json.loads(re.search(r"mean of each channel, (\[.*?\])", text)[1])
     assert means == pytest.approx(trained.transform.mean, rel=1e-8)
+
+
+def test_the_bands_of_the_channels_are_named_wherever_images_are_described(done, folder, tmp_path):
+    export(copy_with_bands(done, tmp_path / "run", "i"), tmp_path / "out")
+    text = (tmp_path / "out/README.md").read_text()
+    assert "as in the data: (1, 24, 24) float32, whose channel is the band i.\n" in text
+    assert "`images` (batch, 1, 32, 32) float32, whose channel is the band i; output" in text
+    assert "whose channel" not in (folder / "README.md").read_text()
+    for place, bands in ((tmp_path / "out", '["i"]'), (folder, None)):
+        with safe_open(place / "weights.safetensors", "pt") as file:
+            assert file.metadata().get("bands") == bands
 
 
 def test_without_its_data_random_images_do(done, shards, tmp_path):

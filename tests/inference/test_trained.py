@@ -39,6 +39,10 @@ def test_it_has_the_best_weights_and_the_way_to_them(item, shards):
     assert (transform.crop, transform.size, transform.stretch) == (20, 40, "asinh")
     assert list(transform.mean) == checkpoint.load(item.run.path / BEST)["mean"]
     assert opened.shape == (1, 24, 24) and opened.input_shape == (1, 40, 40)
+    assert opened.about_channels == ""
+    assert replace(opened, bands=("g", "r")).about_channels == (
+        ", whose channels are the bands g, r"
+    )
     assert opened.field == 20 and math.isnan(opened.input_pixel_scale)
     assert replace(opened, pixel_scale=0.1).input_pixel_scale == pytest.approx(0.05)
     assert len(opened.weights) == 16 and opened.weights == open_trained(item.run.path).weights

@@ -148,7 +148,6 @@ class _Sampler:
     folders: ClassVar[str] = "{split}/{name}"
     stored: ClassVar[np.dtype] = np.dtype(np.float32)
     dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    bands: ClassVar[tuple[str, ...]] = ()
     known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -158,6 +157,11 @@ class _Sampler:
     def shape(self) -> tuple[int, int, int]:
         """C, H, W of an image: as the network sees it."""
         return self.trained.input_shape
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Those of the images that the network has learnt; none where they are unknown."""
+        return self.trained.bands
 
     @property
     def batch(self) -> int:

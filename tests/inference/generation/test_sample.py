@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, PATIENCE, make_job, typed, wait_for
-from made_runs import same_result, start, untrained, weights
+from made_runs import copy_with_bands, same_result, start, untrained, weights
 from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
@@ -237,6 +237,13 @@ def test_it_predicts_nothing(drawer, shards, tmp_path, capsys):
     out = ("--out", tmp_path / "out.csv", "--device=cpu")
     code, _, err = typed(capsys, "predict", drawer, shards, *out)
     assert code == 3 and "generates images, and predicts nothing" in err
+
+
+def test_drawn_sets_have_the_bands_that_were_learnt(drawer, tmp_path):
+    learnt = copy_with_bands(drawer, tmp_path / "run", "r")
+    for run_path, bands in ((learnt, ("r",)), (drawer, ())):
+        sample(run_path, tmp_path / f"set{len(bands)}", images=3, steps=1, device="cpu")
+        assert open_split(tmp_path / f"set{len(bands)}", "train").info.bands == bands
 
 
 def test_images_without_labels_are_enough_where_no_class_is_told(tmp_path):
