@@ -85,7 +85,7 @@ def test_files_that_are_exported_are_told_with_their_size(tmp_path, capsys, monk
     monkeypatch.setattr(export, "export", write)
     shown = typed(capsys, "export", "RUN", tmp_path, "--format=json", "--schema=bare")[1]
     assert shown == f"{tmp_path / 'model.json'}: 1.23 MB\n"
-    assert asked == [{"format_": "json", "schema": "bare"}]
+    assert asked == [{"format_": "json", "schema": "bare", "prepares": False}]
 
 
 def test_published_weights_of_all_jobs_are_fetched_once_each(tmp_path, capsys, monkeypatch):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from made_catalogues import N, header, pixels, write
 
 from deeplense_batch.data.header import ShardError
-from deeplense_batch.inference.suitable import about_other_bands, check_bands
+from deeplense_batch.data.sources.sources import open_source
+from deeplense_batch.inference.suitable import about_other_bands, check_bands, check_usual
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,16 @@ def test_a_training_that_starts_from_other_bands_is_told(tmp_path):
         assert not about_other_bands(init, ("g", "r"))
         assert not about_other_bands(init, ())
     assert not about_other_bands(tmp_path / "published.pth", ("i", "z"))
+
+
+def test_columns_of_headers_are_those_of_any_image_that_is_looked_at(tmp_path):
+    write(tmp_path / "a/0.fits", pixels(0))
+    write(tmp_path / "a/1.fits", pixels(1), cards=header(1, 2))
+    write(tmp_path / "a/2.fits", np.zeros((N, N)), cards=header(1, 2, name="broken"))
+    with open_source(tmp_path / "a") as source:
+        looked = check_usual(source, (1, N, N))
+        assert looked.columns == {"ra", "dec"} and list(looked.shapes) == ["0.fits", "1.fits"]
+        source.columns = {"ra": np.zeros(3)}
+        assert check_usual(source, (1, N, N)).columns == {"dec"}
+        with pytest.raises(ShardError, match=r"0.fits has images of 1 x 12 x 12 .*2 of 2 looked"):
+            check_usual(source, (3, N, N))
