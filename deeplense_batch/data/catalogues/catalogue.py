@@ -95,18 +95,20 @@ class Catalogue:
         return ids
 
     def _splits(self) -> list[str]:
-        """Split of each row, "" where none is given."""
+        """Split of each row, "" where none is given; a row of another word is a fault."""
         columns = self._columns
         if not columns.split:
             return [""] * len(columns)
         found = [text.lower() for text in columns.texts(columns.split)]
         if not any(text in SPLITS for text in found):
             raise columns.refused(
-                f"--split: {columns.split} is {found[0]!r}; it is one of {', '.join(SPLITS)}"
+                f"--split: {columns.split} is {found[0]!r} in the first row, and no row of it is "
+                f"one of {', '.join(SPLITS)}; --split none leaves the column out"
             )
         for row, text in enumerate(found):
             if text not in SPLITS:
-                self._fault(row, f"{columns.split} {text!r} is no split: {', '.join(SPLITS)}")
+                allowed = ", ".join(SPLITS)
+                self._fault(row, f"column {columns.split} is {text!r}, and no split: {allowed}")
         return [SPLITS.get(text, "train") for text in found]
 
     def _truth(self, name: str) -> NDArray[np.float64]:

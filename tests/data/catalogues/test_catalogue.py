@@ -182,6 +182,25 @@ def test_groups_in_two_given_splits_are_refused(tmp_path):
         pack(tmp_path / "objects.csv", tmp_path / "out", group="tile")
 
 
+def test_one_odd_value_of_a_split_is_a_fault_and_the_others_are_heeded(tmp_path):
+    split = ["training"] * 6 + ["Validation", "valid", "testing", "test", "", "dev2"]
+    stamps(tmp_path, 12, split=split)
+    with pytest.raises(ShardError, match=r"2 of 12 objects cannot") as caught:
+        pack(tmp_path / "objects.csv", tmp_path / "out")
+    assert "column split is '', and no split: train, training, val" in str(caught.value)
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", skip_bad=True)
+    assert {s.name: s.samples for s in report.splits} == {"train": 6, "val": 2, "test": 2}
+    assert len(report.skipped) == 2
+
+
+def test_a_split_of_no_known_word_is_refused_unless_it_is_left_out(tmp_path):
+    stamps(tmp_path, 10, split=["a", "b"] * 5)
+    with pytest.raises(ShardError, match=r"split is 'a' in the first row, .* --split none"):
+        pack(tmp_path / "objects.csv", tmp_path / "out")
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", split="none")
+    assert {s.name: s.samples for s in report.splits} == {"train": 8, "val": 2}
+
+
 def test_a_catalogue_is_needed_for_columns(tmp_path):
     stamps(tmp_path)
     with pytest.raises(ShardError, match=r"--label name columns or files of a catalogue, which"):
