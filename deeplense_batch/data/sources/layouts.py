@@ -29,9 +29,8 @@ KNOWN = (
 )
 
 SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "training": "train", "testing": "test",
 }  # fmt: skip
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _RESOLUTIONS = {"hr", "lr"}

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplense_batch.data.formats.filters import band_order, filter_of
+from deeplense_batch.data.formats.filters import (
+    band_as_written,
+    band_order,
+    filter_of,
+    writings,
+)
 from deeplense_batch.data.formats.reading import FIELDS, Reading
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.layouts import SPLITS, number_classes
@@ -35,8 +40,9 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
     Raises:
         ShardError: The pattern makes no sense, no file fits it, or one has an unknown split.
     """
-    form = _form(root, reading)
-    found = [(name, match.groupdict()) for name in names if (match := form.fullmatch(name))]
+    found = _matches(root, names, reading, reading.bands)
+    if not found and reading.bands:
+        found = _matches(root, names, reading, ())  # so that _bands names those that there are
     if not found:
         raise ShardError(
             f"{root}: none of its {len(names)} images fits --pattern {reading.pattern}, such as "
@@ -76,7 +82,8 @@ def _listing(
     """The objects as samples."""
     classes = number_classes(root, {key[1] for key in objects} - {""}, reading.classes)
     listing = Listing([], classes, reading.pattern, bands=bands)
-    wanted = [filter_of(band) for band in bands] or [""]
+    written = {band for files in objects.values() for band in files}
+    wanted = [band_as_written(band, written) or "" for band in bands] or [""]
     rows = [tuple(files.get(band, "") for band in wanted) for files in objects.values()]
     if any(key[2] for key in objects):
         listing.columns, listing.group = (
@@ -97,7 +104,15 @@ def _listing(
     return listing
 
 
-def _form(root: Path, reading: Reading) -> re.Pattern[str]:
+def _matches(
+    root: Path, names: Sequence[str], reading: Reading, bands: Sequence[str]
+) -> list[tuple[str, Fields]]:
+    """The names that fit the pattern, with one of these bands if there are any; their fields."""
+    form = _form(root, reading, bands)
+    return [(name, match.groupdict()) for name in names if (match := form.fullmatch(name))]
+
+
+def _form(root: Path, reading: Reading, bands: Sequence[str]) -> re.Pattern[str]:
     """The pattern as a regular expression with a group for each field."""
     parts = reading.pattern_parts()
     fields = parts[1::2]
@@ -108,7 +123,7 @@ def _form(root: Path, reading: Reading) -> re.Pattern[str]:
         )
     if "id" not in fields:
         raise ShardError(f"{root}: --pattern {reading.pattern} has no {{id}}, which names objects")
-    known = "|".join(sorted(map(re.escape, reading.bands), key=len, reverse=True))
+    known = "|".join(map(writings, sorted(bands, key=len, reverse=True)))
     text, seen = "", set[str]()
     for i, part in enumerate(parts):
         if i % 2 == 0:
@@ -131,7 +146,7 @@ def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, 
     if "band" not in found[0]:
         return ()
     names = {filter_of(fields["band"]): fields["band"] for fields in found}
-    if lost := [band for band in reading.bands if filter_of(band) not in names]:
+    if lost := [band for band in reading.bands if not band_as_written(band, names)]:
         raise ShardError(
             f"{root}: no file that fits --pattern {reading.pattern} is of band {', '.join(lost)}; "
             f"there are {', '.join(band_order(names.values()))}"

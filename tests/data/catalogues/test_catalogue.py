@@ -187,7 +187,7 @@ def test_one_odd_value_of_a_split_is_a_fault_and_the_others_are_heeded(tmp_path)
     stamps(tmp_path, 12, split=split)
     with pytest.raises(ShardError, match=r"2 of 12 objects cannot") as caught:
         pack(tmp_path / "objects.csv", tmp_path / "out")
-    assert "column split is '', and no split: train, training, val" in str(caught.value)
+    assert "column split is '', and no split: train, val" in str(caught.value)
     report = pack(tmp_path / "objects.csv", tmp_path / "out", skip_bad=True)
     assert {s.name: s.samples for s in report.splits} == {"train": 6, "val": 2, "test": 2}
     assert len(report.skipped) == 2

@@ -1,8 +1,9 @@
 """Files by a pattern: what its fields say, in whatever folders they are."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from made_catalogues import pixels, samples, write
+from made_catalogues import header, pixels, samples, write
 
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
@@ -59,6 +60,32 @@ def test_what_makes_no_sense_is_refused(pattern, why):
 def test_a_band_that_no_file_has_is_refused():
     with pytest.raises(ShardError, match=r"of band z; there are g"):
         read(["1_g.npy"], "{id}_{band}.npy", bands=("g", "z"))
+    with pytest.raises(ShardError, match=r"is of band i, z; there are HSC-G"):
+        read(["1_HSC-G.npy"], "{id}_{band}.npy", bands=("i", "z"))
+
+
+@pytest.mark.parametrize("bands", [("r", "g"), ("HSC-R", "HSC-G"), ("R", "G")])
+def test_bands_are_found_however_they_are_written(tmp_path, bands):
+    """HSC as it comes, by a pattern, by a catalogue and by the names of files alone."""
+    for i in range(5):
+        for band in "GR":
+            cards = header(150 + i, 2, band=f"HSC-{band}")
+            write(tmp_path / f"s/a/J{i}_HSC-{band}.fits", pixels(i, ord(band)), cards=cards)
+    pd.DataFrame({"id": [f"J{i}" for i in range(5)]}).to_csv(tmp_path / "t.csv", index=False)
+    asked = {"bands": bands}
+    pack(tmp_path / "s", tmp_path / "pattern", pattern="{group}/{id}_{band}.fits", **asked)
+    pack(tmp_path / "t.csv", tmp_path / "table", pattern="a/{id}_{band}.fits",
+         images=tmp_path / "s", **asked)  # fmt: skip
+    pack(tmp_path / "s", tmp_path / "plain", **asked)
+    for name in ("pattern", "table", "plain"):
+        assert open_split(tmp_path / name, "train").info.bands == bands
+        found = {
+            key.removesuffix(".fits"): one[0] for key, one in samples(tmp_path / name).items()
+        }
+        assert len(found) == 5
+        for i in range(5):
+            key = next(key for key in found if f"J{i}" in key)
+            np.testing.assert_array_equal(found[key], [pixels(i, ord(band)) for band in "RG"])
 
 
 @pytest.mark.parametrize("how", ["zero", "drop"])
