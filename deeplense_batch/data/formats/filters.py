@@ -111,7 +111,7 @@ def same_filter(one: str, other: str) -> bool:
 
 
 def band_as_written(band: str, names: Iterable[str]) -> str | None:
-    """The one of some names that means a band: itself, in any case; else the only one of its filter."""
+    """The one of some names that means a band: itself, in any case; else the one of its filter."""
     written = sorted(set(names))
     for same in (lambda name: name == band, lambda name: name.lower() == band.lower(),
                  lambda name: same_filter(name, band)):  # fmt: skip
