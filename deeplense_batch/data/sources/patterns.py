@@ -67,8 +67,8 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
         fit = {name for name, _ in found}
         others = [name for name in names if name not in fit][:_SHOWN]
         listing.warnings.append(
-            f"{lost} images do not fit the pattern, and are left out: {', '.join(others)}"
-            f"{', ...' if lost > _SHOWN else ''}"
+            f"{'1 image does' if lost == 1 else f'{lost} images do'} not fit the pattern; left "
+            f"out: {', '.join(others)}{', ...' if lost > _SHOWN else ''}"
         )
     return listing
 

@@ -131,7 +131,9 @@ def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, ca
                 "theta_e is 'large'"):  # fmt: skip
         assert why in said
     shown = packed(capsys, *words, "--skip_bad")
-    assert "images in" in shown and "have no row" in shown  # the stamp whose row names another
+    assert (
+        "1 image in " in shown and "has no row in objects.csv; left out:" in shown
+    )  # the stamp whose row names another
     with (tmp_path / "out/left_out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [table.id_str[i] for i in (0, 1, 3, 4)]
@@ -155,7 +157,7 @@ def test_a_missing_band_of_a_row(tmp_path, capsys, how):
         assert "4 (4_r.npy): band g is missing" in refused(capsys, *words)
         return
     shown, found = packed(capsys, *words), samples(tmp_path / "out")
-    assert "1 objects lack a band" in shown
+    assert "1 object lacks a band" in shown
     assert ("4" in found) is (how == "zero")
     if how == "zero":
         np.testing.assert_array_equal(found["4"][0], [0 * pixels(0), pixels(4, ord("r"))])

@@ -35,7 +35,7 @@ def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     names = ["1/HSC-R.fits", "1/HSC-G.fits", "1/mask.npy"]
     found = read(names, "{id}/{band}.fits")
     assert found.bands == ("HSC-G", "HSC-R") and found.samples[0].id == "1"
-    assert found.warnings == ["1 images do not fit the pattern, and are left out: 1/mask.npy"]
+    assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
 
 
 def test_two_files_of_one_object_are_a_fault():
