@@ -82,9 +82,7 @@ def _listing(
     """The objects as samples."""
     classes = number_classes(root, {key[1] for key in objects} - {""}, reading.classes)
     listing = Listing([], classes, reading.pattern, bands=bands)
-    written = {band for files in objects.values() for band in files}
-    wanted = [band_as_written(band, written) or "" for band in bands] or [""]
-    rows = [tuple(files.get(band, "") for band in wanted) for files in objects.values()]
+    rows = [_files_of_bands(files, bands) for files in objects.values()]
     if any(key[2] for key in objects):
         listing.columns, listing.group = (
             {"group": np.array([k[2] for k in objects], object)},
@@ -100,8 +98,22 @@ def _listing(
         unsplit = "" if classes else "train"
         target = classes.index(class_) if class_ else -1
         sample = Sample(id_, files, SPLITS.get(split.lower(), unsplit), target, None, row)
-        listing.put(sample, reading.missing_band)
+        if any(files):
+            listing.put(sample, reading.missing_band)
+        else:
+            several = ", ".join(objects[key])
+            reason = f"several files may be its band: {several}"
+            listing.faults.append(Skipped(id_, reason, next(iter(objects[key].values()))))
     return listing
+
+
+def _files_of_bands(files: dict[str, str], bands: Sequence[str]) -> tuple[str, ...]:
+    """The file of each band of an object, by band as names write it; "" where there is none."""
+    if not bands:
+        return (files[""],)
+    return tuple(
+        files.get(band, "") or files.get(band_as_written(band, files) or "", "") for band in bands
+    )
 
 
 def _matches(

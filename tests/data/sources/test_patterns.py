@@ -38,6 +38,17 @@ def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
 
 
+def test_another_writing_of_one_object_is_read_unless_there_are_two():
+    names = ["1_HSC-G.fits", "2_g.fits", "3_HSC-g.fits", "3_DES-g.fits"]
+    found = read(names, "{id}_{band}.fits", bands=("g",))
+    assert [sample.files for sample in found.samples] == [("1_HSC-G.fits",), ("2_g.fits",)]
+    assert [(fault.id, fault.reason) for fault in found.faults] == [
+        ("3", "several files may be its band: hsc-g, des-g")
+    ]
+    with pytest.raises(ShardError, match="of band g; there are"):
+        read(names[2:], "{id}_{band}.fits", bands=("g",))
+
+
 def test_two_files_of_one_object_are_a_fault():
     found = read(["a/7_g.npy", "b/7_g.npy"], "*/{id}_{band}.npy", bands=("g",))
     assert [(fault.id, fault.file) for fault in found.faults] == [("7", "b/7_g.npy")]
