@@ -183,8 +183,8 @@ def about_ungrouped(listing: Listing) -> list[str]:
         return []
     rows = np.array([sample.row for sample in listing.samples], np.int64)
     alone = int(without_group(listing.columns[listing.group][rows]).sum())
-    images = f"{alone} image has" if alone == 1 else f"{alone} images have"
-    what = f"no {listing.group}, and each is a group of its own"
+    images = "1 image has" if alone == 1 else f"{alone} images have"
+    what = f"no {listing.group}, and {'is' if alone == 1 else 'each is'} a group of its own"
     return [f"{images} {what}"] if alone else []
 
 
