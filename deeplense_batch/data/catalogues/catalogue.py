@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deeplense_batch.data.catalogues.classes import class_numbers
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.catalogues.places import Places
+from deeplense_batch.data.catalogues.positions import positions
 from deeplense_batch.data.catalogues.table import kept, numbers
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
@@ -26,7 +27,6 @@ from deeplense_batch.data.sources.listing import Listing, Sample, Skipped, missi
 
 __all__ = ["Catalogue"]
 
-_POSITION = {"ra": ("ra", "ra_deg", "raj2000"), "dec": ("dec", "dec_deg", "decj2000", "dej2000")}
 _SHOWN = 3  # files that a sentence names
 
 
@@ -67,7 +67,11 @@ class Catalogue:
         listing = Listing([], classes, "catalogue", self._columns.notes)
         listing.bands = self._reading.bands if len(files) > 1 else ()
         listing.truth = {name: self._truth(name) for name in self._reading.truth}
-        listing.columns, listing.group = self._kept(files), self._reading.group
+        where = positions(self._columns)
+        listing.notes += where.notes
+        listing.warnings += where.warnings
+        listing.columns = self._kept(files) | where.columns
+        listing.group = self._reading.group
         unsplit = "" if classes or listing.truth else "train"
         for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):
             names = tuple(column[row] for column in files)
@@ -95,18 +99,20 @@ class Catalogue:
         return ids
 
     def _splits(self) -> list[str]:
-        """Split of each row, "" where none is given."""
+        """Split of each row, "" where none is given; a row of another word is a fault."""
         columns = self._columns
         if not columns.split:
             return [""] * len(columns)
         found = [text.lower() for text in columns.texts(columns.split)]
         if not any(text in SPLITS for text in found):
             raise columns.refused(
-                f"--split: {columns.split} is {found[0]!r}; it is one of {', '.join(SPLITS)}"
+                f"--split: {columns.split} is {found[0]!r} in the first row, and no row of it is "
+                f"one of {', '.join(SPLITS)}; --split none leaves the column out"
             )
         for row, text in enumerate(found):
             if text not in SPLITS:
-                self._fault(row, f"{columns.split} {text!r} is no split: {', '.join(SPLITS)}")
+                allowed = ", ".join(SPLITS)
+                self._fault(row, f"column {columns.split} is {text!r}, and no split: {allowed}")
         return [SPLITS.get(text, "train") for text in found]
 
     def _truth(self, name: str) -> NDArray[np.float64]:
@@ -123,17 +129,10 @@ class Catalogue:
         return values
 
     def _kept(self, files: list[list[str]]) -> dict[str, Array]:
-        """What is kept beside the images, by name."""
+        """What is kept beside the images, by name, but for their positions."""
         table, reading = self._columns.table, self._reading
         names = dict.fromkeys([*reading.keep, *filter(None, [reading.group])])
         taken = {name: kept(table[name]) for name in names}
-        for name, usual in _POSITION.items():
-            found = [column for column in self._columns.names if column.lower() in usual]
-            if name not in taken and len(found) == 1 and found[0] not in taken:
-                values, _ = numbers(table[found[0]])
-                if np.isfinite(values).any():
-                    taken[name] = values
-                    self._columns.notes.append(f"column {found[0]} is kept as {name}")
         if reading.missing_band == "zero" and len(files) > 1:
             taken["missing_bands"] = missing_bands(reading.bands, zip(*files, strict=True))
         return taken
@@ -160,14 +159,14 @@ class Catalogue:
         ]  # fmt: skip
         if lost:
             more = ", ..." if len(lost) > _SHOWN else ""
+            images, have = ("image", "has") if len(lost) == 1 else ("images", "have")
             listing.warnings.append(
-                f"{len(lost)} images in {self.place} have no row in {self._columns.root.name}, "
-                f"and are left out: {', '.join(lost[:_SHOWN])}{more}"
+                f"{len(lost)} {images} in {self.place} {have} no row in "
+                f"{self._columns.root.name}; left out: {', '.join(lost[:_SHOWN])}{more}"
             )
         if twice := [name for name, count in uses.items() if count > 1]:
-            listing.warnings.append(
-                f"{len(twice)} files are those of several rows, such as {twice[0]}"
-            )
+            files_are = "1 file is" if len(twice) == 1 else f"{len(twice)} files are"
+            listing.warnings.append(f"{files_are} named by several rows, such as {twice[0]}")
 
     def _fault(self, row: int, reason: str) -> None:
         self._faults.setdefault(row, []).append(reason)

@@ -11,7 +11,7 @@ from deeplense_batch.data.sources.layouts import number_classes
 
 __all__ = ["class_numbers"]
 
-_NO_LABELS = ("", "-1", "nan", "none", "null", "--")
+_NO_LABELS = ("", "-1", "nan")
 _TRUTHS = {"true": "1", "false": "0"}
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
@@ -31,11 +31,12 @@ def class_numbers(
     if not columns.label:
         return [-1] * len(columns), ()
     labels = [_plain(text) for text in columns.texts(columns.label)]
-    known = {label for label in labels if label.lower() not in _NO_LABELS}
-    if {label.lower() for label in known} <= set(_TRUTHS):
+    asked = columns.reading.classes
+    known = {label for label in labels if label in asked or label.lower() not in _NO_LABELS}
+    if not known & set(asked) and {label.lower() for label in known} <= set(_TRUTHS):
         labels = [_TRUTHS.get(label.lower(), label) for label in labels]
         known = {_TRUTHS[label.lower()] for label in known}
-    classes = columns.reading.classes or _classes(columns, known)
+    classes = asked or _classes(columns, known)
     numbers = {str(i): i for i in range(len(classes))}
     numbers |= {name: i for i, name in enumerate(classes)}
     for row, label in enumerate(labels):

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from deeplense_batch.data.catalogues.table import read_table, texts
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.layouts import SPLITS
 
 __all__ = ["Columns", "usual_columns"]
 
@@ -25,7 +24,7 @@ _USUAL = {
     "split": ("split",),
 }  # fmt: skip
 _WELL_KNOWN = ("file_loc", "id_str")
-_OPTIONAL = ("id", "label")  # which the word none leaves out
+_OPTIONAL = ("id", "label", "split")  # which the word none leaves out
 _MOST_NAMED = 20  # columns in a sentence
 
 
@@ -101,13 +100,10 @@ class Columns:
         if len(found) > 1:
             words = f"columns {', '.join(found)} may each be the {role}"
             raise self.refused(f"{words}: name one, --{role} {found[0]}")
-        if not found or (role == "split" and not self._are_splits(found[0])):
+        if not found:
             return ""
         self.notes.append(f"column {found[0]} is taken for the {role} (--{role} names another)")
         return found[0]
-
-    def _are_splits(self, name: str) -> bool:
-        return {text.lower() for text in self.texts(name)} <= set(SPLITS)
 
 
 def usual_columns(columns: Sequence[str], role: str) -> list[str]:

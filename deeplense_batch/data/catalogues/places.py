@@ -6,19 +6,21 @@ Paths are relative to the table's folder, to a folder or archive that is named, 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.formats.filters import BAND, band_as_written
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree
 
 __all__ = ["Places"]
 
 Texts = NDArray[np.object_]
+_BAND = "{band}"  # the place of a band in a name
 
 
 class Places:
@@ -37,15 +39,16 @@ class Places:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self.names, self._said = _file_names(columns)
+        self.names, self._forms, self._said = _file_names(columns)
         known = [value for names in self.names for value in names if value]
         if not known:
             raise columns.refused(f"{self._said} names no file in any row")
         self.root, base, above = self._place(known)
-        self.names = [
-            np.array([v and _relative(_absolute(v, base), base, above) for v in names], object)
-            for names in self.names
-        ]
+        self.names, self._forms = (
+            [np.array([v and _relative(_absolute(v, base), base, above) for v in row], object)
+             for row in texts]
+            for texts in (self.names, self._forms)
+        )  # fmt: skip
 
     def find(self, tree: Tree) -> list[list[str]]:
         """Names in the tree of `root`, a list a band; "" for a file that is not there.
@@ -53,8 +56,7 @@ class Places:
         Raises:
             ShardError: None is.
         """
-        known = self._known(tree.names)
-        files = [[known.get(value, "") for value in names] for names in self.names]
+        files = self._files(tree.names)
         if not any(map(any, files)):
             first = next(value for names in self.names for value in names if value)
             raise ShardError(
@@ -64,17 +66,35 @@ class Places:
             )
         return files
 
-    def _known(self, names: Sequence[str]) -> dict[str, str]:
-        """Names of the tree by what rows may call them: without the folders that hold them all."""
-        values = {value for names in self.names for value in names}
+    def _files(self, names: Sequence[str]) -> list[list[str]]:
+        """The names of the tree that rows mean, which may leave out the folders that hold all."""
+        files: list[list[str]] = []
         shared = os.path.commonpath({os.path.dirname(name) for name in names} or {""})  # noqa: PTH120
         folders = shared.split("/") if shared else []
         for depth in range(len(folders) + 1):
             above = "".join(f"{folder}/" for folder in folders[:depth])
             known = {name.removeprefix(above): name for name in names}
-            if not values.isdisjoint(known):
-                return known
-        return {}
+            files = [[known.get(value, "") for value in column] for column in self.names]
+            if self._forms and not all(map(all, files)):
+                files = self._by_filter(files, known)
+            if any(map(any, files)):
+                break
+        return files
+
+    def _by_filter(
+        self, files: Sequence[Sequence[str]], known: Mapping[str, str]
+    ) -> list[list[str]]:
+        """Files that were not found are those of the same name but for the writing of the band."""
+        written = _bands_by_form(known)
+
+        def file(band: str, form: str) -> str:
+            word = band_as_written(band, written.get(form, ()))
+            return known[form.replace(_BAND, word)] if word else ""
+
+        return [
+            [name or file(band, form) for name, form in zip(column, self._forms[0], strict=True)]
+            for band, column in zip(self._columns.reading.bands, files, strict=True)
+        ]
 
     def _place(self, known: Sequence[str]) -> tuple[Path, str, str]:
         """The root, what relative names are relative to, and what to cut from absolute ones."""
@@ -100,14 +120,35 @@ class Places:
         return Path(above), base, above
 
 
-def _file_names(columns: Columns) -> tuple[list[Texts], str]:
-    """Names of files as the rows give them, an array a band; and what says so, for errors."""
-    reading, bands = columns.reading, columns.reading.bands
-    if reading.pattern:
-        return [_filled(columns, band) for band in bands or ("",)], f"--pattern {reading.pattern}"
-    path = reading.path or columns.usual_path()
-    if len(path) == 1 and "{band}" in path[0]:
-        path = tuple(path[0].replace("{band}", band) for band in bands)
+def _file_names(columns: Columns) -> tuple[list[Texts], list[Texts], str]:
+    """Names of files as the rows give them, and what says so.
+
+    Returns:
+        An array a band; where bands are put into names, the array of these before that, else
+        none; and what gives the names, for errors.
+    """
+    bands = columns.reading.bands
+    if columns.reading.pattern:
+        said, form = f"--pattern {columns.reading.pattern}", _filled(columns)
+    else:
+        path = _path(columns)
+        said, form = f"column {', '.join(path)}", columns.texts(path[0])
+        if len(path) > 1:
+            return [columns.texts(name) for name in path], [], said
+    if not any(_BAND in value for value in form):
+        return [form], [], said
+    if not bands:
+        raise columns.refused(f"{said} has {{band}} in the names of files: give --bands")
+    each = [np.array([v.replace(_BAND, band) for v in form], object) for band in bands]
+    return each, [form], said
+
+
+def _path(columns: Columns) -> tuple[str, ...]:
+    """The columns of paths, one, or one a band."""
+    bands = columns.reading.bands
+    path = columns.reading.path or columns.usual_path()
+    if len(path) == 1 and _BAND in path[0]:
+        path = tuple(path[0].replace(_BAND, band) for band in bands)
         lost = [name for name in path if name not in columns.names]
         if lost or not path:
             what = f"no column {lost[0]!r}" if path else "no --bands to put into {band}"
@@ -116,29 +157,46 @@ def _file_names(columns: Columns) -> tuple[list[Texts], str]:
         raise columns.refused(
             f"--path names {len(path)} columns, and --bands {len(bands)} bands; a column a band"
         )
-    names = [columns.texts(name) for name in path]
-    if len(path) == 1 and any("{band}" in value for value in names[0]):
-        if not bands:
-            raise columns.refused(f"column {path[0]} has {{band}} in its values: give --bands")
-        names = [np.array([v.replace("{band}", b) for v in names[0]], object) for b in bands]
-    return names, f"column {', '.join(path)}"
+    return path
 
 
-def _filled(columns: Columns, band: str) -> Texts:
-    """The pattern with the values of each row in the place of its fields."""
+def _filled(columns: Columns) -> Texts:
+    """The pattern with the values of each row in the place of its fields but the band."""
     reading = columns.reading
     if "*" in reading.pattern:
         raise columns.refused("--pattern: * cannot stand in the pattern of a catalogue's files")
     filled: list[Sequence[str]] = []
     for i, part in enumerate(reading.pattern_parts()):
         name = columns.id if part == "id" and columns.id else part
-        if i % 2 == 0 or (part == "band" and band):
-            filled.append([band if i % 2 else part] * len(columns))
+        is_band = part == "band" and (reading.bands or part not in columns.names)
+        if i % 2 == 0 or is_band:
+            filled.append([_BAND if i % 2 else part] * len(columns))
         elif name in columns.names:
             filled.append(columns.texts(name).tolist())
         else:
             raise columns.refused(f"--pattern: there is no column for {{{part}}}")
     return np.array(["".join(row) for row in zip(*filled, strict=True)], object)
+
+
+def _bands_by_form(names: Iterable[str]) -> dict[str, set[str]]:
+    """Bands as names write them, by the names with {band} in their place, once or wherever."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        matches = [match for match in BAND.finditer(name) if match[1]]
+        for group in (0, 1):  # with its instrument, and without
+            spans = [match.span(group) for match in matches]
+            for span in spans:
+                word = name[slice(*span)]
+                same = [other for other in spans if name[slice(*other)] == word]
+                for chosen in ([span], same):
+                    found.setdefault(_with_places(name, chosen), set()).add(word)
+    return found
+
+
+def _with_places(name: str, spans: Sequence[tuple[int, int]]) -> str:
+    for start, end in reversed(spans):
+        name = name[:start] + _BAND + name[end:]
+    return name
 
 
 def _absolute(value: str, base: str) -> str:

@@ -15,6 +15,7 @@ from deeplense_batch.data.header import ShardError
 
 __all__ = [
     "BAND",
+    "band_as_written",
     "band_order",
     "bands_of_names",
     "colour_channels",
@@ -22,7 +23,9 @@ __all__ = [
     "filter_of",
     "filters_in",
     "named_for_bands",
+    "same_filter",
     "without_bands",
+    "writings",
 ]
 
 _INSTRUMENTS = (
@@ -39,6 +42,7 @@ BAND = re.compile(
     r"((?:band|filter|channel|chan|ch)[-_. ]?[0-9]{1,2}))(?![^\W_])",
     re.IGNORECASE,
 )
+_ONE_FILTER = {"r2": "r", "i2": "i", "ks": "k"}  # HSC's second r and i
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 Rgb = tuple[int, int, int]
 _OF_A_CAMERA = ({"red", "green", "blue"}, set("rgb"))
@@ -99,6 +103,39 @@ def filters_in(text: str) -> set[str]:
     """The filters that a text names, as `filter_of` gives them; not numbered bands or colours."""
     words = {filter_of(match[1]) for match in BAND.finditer(text) if match[1]}
     return words - set(_COLOURS.keys() - {"r", "g", "b"})
+
+
+def same_filter(one: str, other: str) -> bool:
+    """Whether two bands are one filter, such as g, HSC-G and G, or r and HSC-R2."""
+    return _only_filter(one) == _only_filter(other)
+
+
+def band_as_written(band: str, names: Iterable[str]) -> str | None:
+    """The one of some names that means a band: itself, in any case; else the one of its filter."""
+    written = sorted(set(names))
+    for same in (lambda name: name == band, lambda name: name.lower() == band.lower(),
+                 lambda name: same_filter(name, band)):  # fmt: skip
+        if len(found := [name for name in written if same(name)]) == 1:
+            return found[0]
+    return None
+
+
+def writings(band: str) -> str:
+    """A regular expression of all ways to write a band: HSC-G and G for g; in any case."""
+    match = BAND.fullmatch(band)
+    if not (match and match[1]):
+        return f"(?i:{re.escape(band)})"
+    filter_ = _only_filter(band)
+    also = [name for name, first in _ONE_FILTER.items() if first == filter_]
+    words = "|".join([filter_, *also])
+    return f"(?i:{re.escape(band)}|(?:(?:{_INSTRUMENTS})[-_. ]?)?(?:{words}))"
+
+
+def _only_filter(band: str) -> str:
+    """A band without its instrument, as it is compared with others."""
+    match = BAND.fullmatch(band)
+    word = filter_of((match and match[1]) or band)
+    return _ONE_FILTER.get(word, word)
 
 
 def named_for_bands(names: Sequence[str]) -> bool:

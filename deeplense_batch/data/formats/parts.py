@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.filters import filter_of, filters_in
+from deeplense_batch.data.formats.filters import filters_in, same_filter
 from deeplense_batch.data.formats.untrusted import ImageError
 
 __all__ = ["NO_HEADER", "Change", "Header", "Part", "channels_first", "join_images", "plain"]
@@ -122,9 +122,8 @@ def _one_header(headers: Sequence[Header], bands: Sequence[str]) -> Header:
 
 def _may_be(said: str, band: str) -> bool:
     """Whether a header means a band: HSC's r2 is r, and words that are no filters say nothing."""
-    words, band = filters_in(said), filter_of(band)
-    known = words and filters_in(band)
-    return not known or any(w.startswith(band) or band.startswith(w) for w in words)
+    words, own = filters_in(said), filters_in(band)
+    return not (words and own) or any(same_filter(w, o) for w in words for o in own)
 
 
 def _check_same_sky(one: tuple[Header, str], other: tuple[Header, str]) -> None:

@@ -32,7 +32,10 @@ __all__ = [
 ]
 
 _NUMBERS = re.compile(r"^\d+ of \d+ |from \S+ to \S+ ")  # in the reason of a bad image
-_KIND = re.compile(r"shape \(.*?\)|[^:;,(]*")  # of a reason, before its details
+# A reason before its details.
+_KIND = re.compile(r"shape \(.*?\)|.*?(?=[:;(]|, (?:all|most|those|which) |$)")
+# Numbers and quoted values of a kind, in which the reasons of one kind may differ.
+_DETAIL = re.compile(r"(?<![\w(.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w)])|'[^']*'")
 _KINDS = 6
 _DOUBTS = {  # by their kind
     "apart": "a value far from all others",
@@ -167,14 +170,13 @@ def about_changes(
         images: How many were changed, by the kind of `Change`.
         pixels: How many of their pixels.
     """
-    level = "they are the median of the rest of their channel"
     asked = {
         "mask_value": reading.mask_value is not None and f"the mask value {reading.mask_value:g}",
         "mask_extension": reading.mask_extension and f"a mask in {reading.mask_extension}",
         "fill_nan": reading.fill_nan is not None and "no finite value",
     }
     lines = [
-        f"{pixels.get(kind, 0)} pixels had {what}, in {images.get(kind, 0)} of the images: {level}"
+        _about_filled(what, pixels.get(kind, 0), images.get(kind, 0))
         for kind, what in asked.items()
         if what
     ]
@@ -183,11 +185,21 @@ def about_changes(
         for kind, text in {
             "crop": f"cropped to {reading.crop} pixels, around the middle",
             "pad": f"padded to {reading.pad} pixels, with the median of each channel",
-            "lossy": "are JPEG, which is lossy: faint light may be lost in them",
+            "lossy": "in JPEG, which is lossy: faint light may be lost",
             "alpha": "had a transparency, the same everywhere, which is left out",
         }.items()
         if images.get(kind)
     ]
+
+
+def _about_filled(what: str, pixels: int, images: int) -> str:
+    if not pixels:
+        return f"no pixel had {what}"
+    are, their = ("it is", "its") if pixels == 1 else ("they are", "their")
+    return (
+        f"{_count(pixels, 'pixel')} had {what}, in {images} of the images: {are} the median of "
+        f"the rest of {their} channel"
+    )
 
 
 def about_doubts(doubts: Sequence[tuple[str, Doubt]]) -> list[str]:
@@ -212,9 +224,20 @@ def about_doubts(doubts: Sequence[tuple[str, Doubt]]) -> list[str]:
 def kinds(reasons: Sequence[str]) -> str:
     """Count the reasons of bad images by kind, the most frequent first."""
     matches = [_KIND.match(_NUMBERS.sub("", reason)) for reason in reasons]
-    counts = Counter(match[0].strip() for match in matches if match)
-    listed = [f"{count} x {kind}" for kind, count in counts.most_common(_KINDS)]
+    wordings: dict[str, list[str]] = {}  # by what they have in common
+    for wording in (match[0].strip() for match in matches if match):
+        kind = wording if wording.startswith("shape") else _DETAIL.sub(_blank, wording)
+        wordings.setdefault(kind, []).append(wording)
+    counts = Counter({kind: len(same) for kind, same in wordings.items()})
+    listed = [
+        f"{count} x {kind if len(set(wordings[kind])) > 1 else wordings[kind][0]}"
+        for kind, count in counts.most_common(_KINDS)
+    ]
     return ", ".join([*listed, "..."] if len(counts) > _KINDS else listed)
+
+
+def _blank(detail: re.Match[str]) -> str:
+    return "'...'" if detail[0][0] == "'" else "N"
 
 
 def _list(noun: str, description: str, things: Sequence[object]) -> list[str]:

@@ -351,6 +351,10 @@ def _as_json(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lack_a_band(count: int) -> str:
+    return "1 object lacks a band" if count == 1 else f"{count} objects lack a band"
+
+
 def _notes(one_pass: OnePass) -> list[str]:
     """Remarks about how the values were read and stored."""
     storage, reading, notes = one_pass.storage, one_pass.source.reading, []
@@ -366,13 +370,11 @@ def _notes(one_pass: OnePass) -> list[str]:
         notes.append(f"columns kept beside the images: {', '.join(columns)}")
     if "missing_bands" in columns:
         lacking = one_pass.source.columns["missing_bands"]
-        objects = sum(map(bool, lacking.tolist()))
-        notes.append(f"{objects} objects lack a band, which is zeros (column missing_bands)")
-    if one_pass.source.dropped:
-        notes.append(
-            f"{len(one_pass.source.dropped)} objects lack a band, and are left out "
-            "(--missing_band drop)"
-        )
+        lack = _lack_a_band(sum(map(bool, lacking.tolist())))
+        notes.append(f"{lack}, which is zeros (column missing_bands)")
+    if dropped := one_pass.source.dropped:
+        lack = _lack_a_band(len(dropped))
+        notes.append(f"{lack}: left out (--missing_band drop)")
     notes += about_changes(reading, one_pass.changes, one_pass.changed_pixels)
     if storage.asked is None and np.float64 in storage.stored.values():
         notes.append("no smaller type than float64 is exact; --dtype float32 would halve it")

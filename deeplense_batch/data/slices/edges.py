@@ -2,7 +2,8 @@
 
 Images of one object or tile lie side by side in packed order (`shards`). A percentage is moved to
 the nearest border between two groups, the same one whichever side asks, so that ``train[:70%]``
-and ``train[70%:]`` share no group and leave none out. Numbers of samples are taken as they are.
+and ``train[70%:]`` share no group and leave none out. An image whose group is not known, "" or
+NaN, is a group of its own. Numbers of samples are taken as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shard_file import open_shard, reading
 
-__all__ = ["Groups", "SliceName", "groups_of", "slice_name"]
+__all__ = ["Groups", "SliceName", "groups_of", "slice_name", "without_group"]
 
 _SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d{1,18}%?)?:(?P<stop>\d{1,18}%?)?\])?$")
 
@@ -92,15 +93,24 @@ def groups_of(files: tuple[Path, ...], column: str) -> Groups:
 @lru_cache(maxsize=16)
 def _groups_of(files: tuple[Path, ...], column: str, _: tuple[tuple[int, int], ...]) -> Groups:
     values = np.concatenate([_column(path, column) for path in files])
-    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    alone = without_group(values)
+    starts = np.flatnonzero(np.append(True, (values[1:] != values[:-1]) | alone[1:]))
     names = tuple(str(name) for name in values[starts].tolist())
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+    known = [name for name, is_alone in zip(names, alone[starts], strict=True) if not is_alone]
+    if len(set(known)) < len(known):
+        twice = next(name for i, name in enumerate(known) if name in known[:i])
         raise ShardError(
             f"{files[0].parent}: the images of group '{twice}' (column {column}) lie apart, so "
             "that slices would share it; pack the images again with --group"
         )
     return Groups(column, names, starts)
+
+
+def without_group(values: NDArray) -> NDArray[np.bool_]:
+    """Whether each value of a column names no group, (N,): "" and NaN do not."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.array([value == "" for value in values.tolist()], bool)
 
 
 def _column(path: Path, column: str) -> NDArray:

@@ -15,9 +15,11 @@ import numpy as np
 
 from deeplense_batch.data.formats.filters import (
     BAND,
+    band_as_written,
     band_order,
     differing,
     filter_of,
+    same_filter,
     without_bands,
 )
 from deeplense_batch.data.formats.natural import natural
@@ -132,15 +134,16 @@ def _joined(
     if others:
         why = f"{others[0]} is of none of these ({len(others)} such files)"
         raise _refused(root, why, order)
-    if lost := [band for band in asked if filter_of(band) not in labels]:
+    written = {band: band_as_written(band, labels.values()) for band in asked}
+    if lost := [band for band, name in written.items() if not name]:
         raise ShardError(
             f"{root}: --bands: no file is named for {', '.join(lost)}; there are "
             f"{', '.join(order)}"
         )
     if not asked:
         return objects, order
-    wanted = {filter_of(band) for band in asked}
-    chosen = [{b: file for b, file in one.items() if b in wanted} for one in objects]
+    wanted = {filter_of(name): filter_of(band) for band, name in written.items() if name}
+    chosen = [{wanted[b]: file for b, file in one.items() if b in wanted} for one in objects]
     return [one for one in chosen if one], list(asked)
 
 
@@ -248,7 +251,7 @@ def _shared(by_band: dict[str, str]) -> str:
     stems = [stem(id_) for id_ in by_band.values()]
     if len(stems) == 1:  # the others are missing
         band = next(iter(by_band))
-        return BAND.sub(lambda m: "*" if filter_of(m[1] or m[2]) == band else m[0], stems[0])
+        return BAND.sub(lambda m: "*" if same_filter(m[1] or m[2], band) else m[0], stems[0])
     columns = zip(*([match[0] for match in BAND.finditer(one)] for one in stems), strict=True)
     same = iter([words[0] if len(set(words)) == 1 else "*" for words in columns])
     return BAND.sub(lambda _: next(same), stems[0])
@@ -277,8 +280,9 @@ def with_bands(part: Part, asked: Sequence[str]) -> Part:
     pixels = channels_first(plain(part.array))
     if not part.bands and len(pixels) != len(asked):
         raise ImageError(f"{len(pixels)} channels, and {len(asked)} bands: {', '.join(asked)}")
-    known = {filter_of(band): i for i, band in enumerate(part.bands or asked)}
-    if lost := [band for band in asked if filter_of(band) not in known]:
+    known = list(part.bands or asked)
+    written = {band: band_as_written(band, known) for band in asked}
+    if lost := [band for band, name in written.items() if not name]:
         raise ImageError(f"has the bands {', '.join(part.bands)}, and not {', '.join(lost)}")
-    order = [known[filter_of(band)] for band in asked]
+    order = [known.index(name) for name in written.values() if name]
     return part._replace(array=np.ascontiguousarray(pixels[order]), bands=tuple(asked))

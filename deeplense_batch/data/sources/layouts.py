@@ -28,7 +28,10 @@ KNOWN = (
     "and {train,val,test}.npz with 'images' and 'labels'"
 )
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "training": "train", "testing": "test",
+}  # fmt: skip
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _RESOLUTIONS = {"hr", "lr"}
 _LENSES = ("nonlenses", "lenses")

@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.slices.edges import without_group
 from deeplense_batch.data.writer import usual_class
 
 __all__ = [
     "Listing",
     "Sample",
     "Skipped",
+    "about_share",
+    "about_ungrouped",
     "by_split",
     "group_numbers",
     "missing_bands",
     "refuse_torn_groups",
     "split_four_to_one",
 ]
+
+_LEAST_SHARE, _MOST_SHARE = 0.1, 0.3  # of val, split 4:1 by groups, without a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +106,18 @@ def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArr
 def group_numbers(
     columns: Mapping[str, Array], group: str, samples: Sequence[Sample]
 ) -> NDArray[np.int64] | None:
-    """Number of the group of each sample, (N,), from the column `group`; None without one."""
+    """Number of the group of each sample, (N,), from the column `group`; None without one.
+
+    A sample with "" or NaN in it is a group of its own.
+    """
     if not group:
         return None
     rows = np.array([sample.row for sample in samples], np.int64)
-    return np.unique(columns[group][rows].astype(str), return_inverse=True)[1]
+    values = columns[group][rows]
+    numbers = np.unique(values.astype(str), return_inverse=True)[1]
+    alone = np.flatnonzero(without_group(values))
+    numbers[alone] = len(values) + alone
+    return np.unique(numbers, return_inverse=True)[1]
 
 
 def split_four_to_one(
@@ -132,18 +144,60 @@ def split_four_to_one(
 
 
 def _split_groups(samples: Sequence[Sample], seed: int, groups: NDArray[np.int64]) -> list[Sample]:
-    """Whole groups to val, until that has a fifth of the samples of the groups of each class."""
+    """Whole groups to val, about a fifth of the samples of the groups of each class."""
     classes = usual_class(groups, np.array([sample.target for sample in samples]))
     sizes = np.bincount(groups)
     random = np.random.default_rng(seed)
     valid = np.zeros(len(sizes), bool)
     for class_ in np.unique(classes):
         order = random.permutation(np.flatnonzero(classes == class_))
-        below = np.cumsum(sizes[order]) <= round(sizes[order].sum() / 5)
-        valid[order[below]] = True
+        valid[order[_about_a_fifth(sizes[order])]] = True
     return [
         s if s.split else replace(s, split="val" if in_val else "train")
         for s, in_val in zip(samples, valid[groups].tolist(), strict=True)
+    ]
+
+
+def _about_a_fifth(sizes: NDArray[np.int64]) -> list[int]:
+    """Places of groups that have together about a fifth of all samples, (G,) sizes.
+
+    These are the first that go in, and the smallest of the others where that is nearer; of two
+    groups or more at least one.
+    """
+    wanted = round(int(sizes.sum()) / 5)
+    chosen: list[int] = []
+    for place, size in enumerate(sizes.tolist()):
+        if size <= wanted:
+            chosen.append(place)
+            wanted -= size
+    others = np.setdiff1d(np.arange(len(sizes)), chosen)
+    smallest = int(others[sizes[others].argmin()])  # there is one: all are more than a fifth
+    if len(sizes) > 1 and (not chosen or sizes[smallest] - wanted < wanted):
+        chosen.append(smallest)
+    return chosen
+
+
+def about_ungrouped(listing: Listing) -> list[str]:
+    """Count the images without a group, where others have one."""
+    if not listing.group:
+        return []
+    rows = np.array([sample.row for sample in listing.samples], np.int64)
+    alone = int(without_group(listing.columns[listing.group][rows]).sum())
+    images = "1 image has" if alone == 1 else f"{alone} images have"
+    what = f"no {listing.group}, and {'is' if alone == 1 else 'each is'} a group of its own"
+    return [f"{images} {what}"] if alone else []
+
+
+def about_share(listing: Listing) -> list[str]:
+    """Warn of a val that is far from a fifth of the images, which were split by groups."""
+    groups = listing.groups(listing.samples)
+    val, total = sum(s.split == "val" for s in listing.samples), len(listing.samples)
+    if groups is None or _LEAST_SHARE <= val / total <= _MOST_SHARE:
+        return []
+    return [
+        f"val has {val} of {total} images ({val / total:.0%}), not a fifth: the groups by "
+        f"{listing.group} stay whole, and of {len(np.unique(groups))} the largest has "
+        f"{np.bincount(groups).max()} images"
     ]
 
 

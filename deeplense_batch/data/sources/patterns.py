@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplense_batch.data.formats.filters import band_order, filter_of
+from deeplense_batch.data.formats.filters import (
+    band_as_written,
+    band_order,
+    filter_of,
+    writings,
+)
 from deeplense_batch.data.formats.reading import FIELDS, Reading
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.layouts import SPLITS, number_classes
@@ -35,8 +40,9 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
     Raises:
         ShardError: The pattern makes no sense, no file fits it, or one has an unknown split.
     """
-    form = _form(root, reading)
-    found = [(name, match.groupdict()) for name in names if (match := form.fullmatch(name))]
+    found = _matches(root, names, reading, reading.bands)
+    if not found and reading.bands:
+        found = _matches(root, names, reading, ())  # so that _bands names those that there are
     if not found:
         raise ShardError(
             f"{root}: none of its {len(names)} images fits --pattern {reading.pattern}, such as "
@@ -61,8 +67,8 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
         fit = {name for name, _ in found}
         others = [name for name in names if name not in fit][:_SHOWN]
         listing.warnings.append(
-            f"{lost} images do not fit the pattern, and are left out: {', '.join(others)}"
-            f"{', ...' if lost > _SHOWN else ''}"
+            f"{'1 image does' if lost == 1 else f'{lost} images do'} not fit the pattern; left "
+            f"out: {', '.join(others)}{', ...' if lost > _SHOWN else ''}"
         )
     return listing
 
@@ -76,8 +82,7 @@ def _listing(
     """The objects as samples."""
     classes = number_classes(root, {key[1] for key in objects} - {""}, reading.classes)
     listing = Listing([], classes, reading.pattern, bands=bands)
-    wanted = [filter_of(band) for band in bands] or [""]
-    rows = [tuple(files.get(band, "") for band in wanted) for files in objects.values()]
+    rows = [_files_of_bands(files, bands) for files in objects.values()]
     if any(key[2] for key in objects):
         listing.columns, listing.group = (
             {"group": np.array([k[2] for k in objects], object)},
@@ -93,11 +98,33 @@ def _listing(
         unsplit = "" if classes else "train"
         target = classes.index(class_) if class_ else -1
         sample = Sample(id_, files, SPLITS.get(split.lower(), unsplit), target, None, row)
-        listing.put(sample, reading.missing_band)
+        if any(files):
+            listing.put(sample, reading.missing_band)
+        else:
+            several = ", ".join(objects[key])
+            reason = f"several files may be its band: {several}"
+            listing.faults.append(Skipped(id_, reason, next(iter(objects[key].values()))))
     return listing
 
 
-def _form(root: Path, reading: Reading) -> re.Pattern[str]:
+def _files_of_bands(files: dict[str, str], bands: Sequence[str]) -> tuple[str, ...]:
+    """The file of each band of an object, by band as names write it; "" where there is none."""
+    if not bands:
+        return (files[""],)
+    return tuple(
+        files.get(band, "") or files.get(band_as_written(band, files) or "", "") for band in bands
+    )
+
+
+def _matches(
+    root: Path, names: Sequence[str], reading: Reading, bands: Sequence[str]
+) -> list[tuple[str, Fields]]:
+    """The names that fit the pattern, with one of these bands if there are any; their fields."""
+    form = _form(root, reading, bands)
+    return [(name, match.groupdict()) for name in names if (match := form.fullmatch(name))]
+
+
+def _form(root: Path, reading: Reading, bands: Sequence[str]) -> re.Pattern[str]:
     """The pattern as a regular expression with a group for each field."""
     parts = reading.pattern_parts()
     fields = parts[1::2]
@@ -108,7 +135,7 @@ def _form(root: Path, reading: Reading) -> re.Pattern[str]:
         )
     if "id" not in fields:
         raise ShardError(f"{root}: --pattern {reading.pattern} has no {{id}}, which names objects")
-    known = "|".join(sorted(map(re.escape, reading.bands), key=len, reverse=True))
+    known = "|".join(map(writings, sorted(bands, key=len, reverse=True)))
     text, seen = "", set[str]()
     for i, part in enumerate(parts):
         if i % 2 == 0:
@@ -131,7 +158,7 @@ def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, 
     if "band" not in found[0]:
         return ()
     names = {filter_of(fields["band"]): fields["band"] for fields in found}
-    if lost := [band for band in reading.bands if filter_of(band) not in names]:
+    if lost := [band for band in reading.bands if not band_as_written(band, names)]:
         raise ShardError(
             f"{root}: no file that fits --pattern {reading.pattern} is of band {', '.join(lost)}; "
             f"there are {', '.join(band_order(names.values()))}"

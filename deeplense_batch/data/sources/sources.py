@@ -63,6 +63,8 @@ from deeplense_batch.data.sources.listing import (
     Listing,
     Sample,
     Skipped,
+    about_share,
+    about_ungrouped,
     by_split,
     group_numbers,
     refuse_torn_groups,
@@ -244,6 +246,8 @@ def _split(root: Path, listing: Listing, seed: int) -> Listing:
         listing.notes.append(
             f"no split given: each class split 4:1 into train and val{whole}, seed {seed}"
         )
+        listing.warnings += about_share(listing)
+    listing.notes += about_ungrouped(listing)
     refuse_torn_groups(root, listing)
     return listing
 

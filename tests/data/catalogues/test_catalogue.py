@@ -131,7 +131,9 @@ def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, ca
                 "theta_e is 'large'"):  # fmt: skip
         assert why in said
     shown = packed(capsys, *words, "--skip_bad")
-    assert "images in" in shown and "have no row" in shown  # the stamp whose row names another
+    assert (
+        "1 image in " in shown and "has no row in objects.csv; left out:" in shown
+    )  # the stamp whose row names another
     with (tmp_path / "out/left_out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [table.id_str[i] for i in (0, 1, 3, 4)]
@@ -155,7 +157,7 @@ def test_a_missing_band_of_a_row(tmp_path, capsys, how):
         assert "4 (4_r.npy): band g is missing" in refused(capsys, *words)
         return
     shown, found = packed(capsys, *words), samples(tmp_path / "out")
-    assert "1 objects lack a band" in shown
+    assert "1 object lacks a band" in shown
     assert ("4" in found) is (how == "zero")
     if how == "zero":
         np.testing.assert_array_equal(found["4"][0], [0 * pixels(0), pixels(4, ord("r"))])
@@ -180,6 +182,25 @@ def test_groups_in_two_given_splits_are_refused(tmp_path):
     stamps(tmp_path, 6, split=["train", "val"] * 3, tile=["a", "a", "b", "b", "c", "d"])
     with pytest.raises(ShardError, match=r"2 of its 4 groups by tile are in several splits, such"):
         pack(tmp_path / "objects.csv", tmp_path / "out", group="tile")
+
+
+def test_one_odd_value_of_a_split_is_a_fault_and_the_others_are_heeded(tmp_path):
+    split = ["training"] * 6 + ["Validation", "valid", "testing", "test", "", "dev2"]
+    stamps(tmp_path, 12, split=split)
+    with pytest.raises(ShardError, match=r"2 of 12 objects cannot") as caught:
+        pack(tmp_path / "objects.csv", tmp_path / "out")
+    assert "column split is '', and no split: train, val" in str(caught.value)
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", skip_bad=True)
+    assert {s.name: s.samples for s in report.splits} == {"train": 6, "val": 2, "test": 2}
+    assert len(report.skipped) == 2
+
+
+def test_a_split_of_no_known_word_is_refused_unless_it_is_left_out(tmp_path):
+    stamps(tmp_path, 10, split=["a", "b"] * 5)
+    with pytest.raises(ShardError, match=r"split is 'a' in the first row, .* --split none"):
+        pack(tmp_path / "objects.csv", tmp_path / "out")
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", split="none")
+    assert {s.name: s.samples for s in report.splits} == {"train": 8, "val": 2}
 
 
 def test_a_catalogue_is_needed_for_columns(tmp_path):

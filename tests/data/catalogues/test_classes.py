@@ -38,6 +38,21 @@ def test_classes_may_be_named_and_what_is_none_is_a_fault(tmp_path):
     assert numbers == [1, -1] and faults == {1: "label 'ring' is no class: nonlens, lens"}
 
 
+def test_only_what_is_missing_is_no_label_and_names_asked_for_win(tmp_path):
+    words = ["none", "lens", "null", "nan", "", "-1"]
+    assert numbered(tmp_path, words) == (
+        [1, 0, 2, -1, -1, -1],
+        ("lens", "none", "null"),
+        {},
+    )
+    asked = {"classes": "lens,none,nan"}
+    numbers, classes, faults = numbered(tmp_path, words, **asked)
+    assert (numbers, classes) == ([1, 0, -1, 2, -1, -1], ("lens", "none", "nan"))
+    assert faults == {2: "label 'null' is no class: lens, none, nan"}
+    truths = numbered(tmp_path, ["true", "false"], classes="true,false")
+    assert truths == ([0, 1], ("true", "false"), {})
+
+
 def test_numbers_to_learn_are_no_classes(tmp_path):
     with pytest.raises(ShardError, match=r"label has 3 values such as 0.5, .* are --truth label"):
         numbered(tmp_path, [0.5, 1.25, 2.75])

@@ -1,8 +1,10 @@
 """Bands are in the order of channels."""
 
+import re
+
 import pytest
 
-from deeplense_batch.data.formats.filters import colour_channels
+from deeplense_batch.data.formats.filters import band_as_written, colour_channels, writings
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.sources.bands import band_order
 
@@ -56,3 +58,23 @@ def test_bands_are_named_in_the_order_red_green_blue():
 def test_what_are_not_three_of_the_bands_is_refused(bands, asked, says):
     with pytest.raises(ShardError, match=f"--rgb: {says}"):
         colour_channels(bands, asked)
+
+
+@pytest.mark.parametrize(
+    ("band", "names", "written"),
+    [
+        ("g", ["HSC-G", "HSC-R"], "HSC-G"),
+        ("HSC-G", ["G", "R"], "G"),
+        ("r", ["HSC-R2", "HSC-I2"], "HSC-R2"),
+        ("r", ["r", "HSC-R"], "r"),  # itself before another writing
+        ("g", ["HSC-g", "DES-g"], None),  # which of the two?
+        ("V", ["VIS"], None),
+        ("Depth", ["depth", "mean"], "depth"),
+    ],
+)
+def test_a_band_is_found_however_it_is_written(band, names, written):
+    assert band_as_written(band, names) == written
+    if written:
+        assert re.fullmatch(writings(band), written)
+    else:
+        assert not re.fullmatch(writings(band), "VIS")

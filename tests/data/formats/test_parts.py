@@ -23,6 +23,28 @@ def test_bands_keep_the_first_header_and_its_object_where_they_agree():
 
 
 @pytest.mark.parametrize(
+    ("said", "band", "one"),
+    [
+        ("HSC-G", "HSC-G", True),
+        ("HSC-R2", "r", True),
+        ("Ks", "VISTA-K", True),
+        ("g DECam SDSS c0001 4720.0 1520.0", "DES-g", True),
+        ("clear", "g", True),
+        ("VIS", "V", False),
+        ("HSC-G", "HSC-R", False),
+        ("Ks", "k2", True),  # a name of no filter
+    ],
+)
+def test_headers_and_names_are_compared_by_their_filters(said, band, one):
+    headers = [Header(), SKY._replace(band=said)]
+    if one:
+        assert joined(*headers, bands=("u", band)).bands == ("u", band)
+    else:
+        with pytest.raises(ImageError, match=f"is band {band} by its name, but {said} by its"):
+            joined(*headers, bands=("u", band))
+
+
+@pytest.mark.parametrize(
     ("other", "message"),
     [
         (SKY._replace(pixel_scale=0.3), "differ in pixel scale: g 0.2, r 0.3 arcsec"),

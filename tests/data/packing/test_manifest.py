@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
     Skipped,
     SplitReport,
+    about_changes,
     about_doubts,
     about_ignored,
     kinds,
@@ -72,6 +74,45 @@ def test_reasons_are_counted_by_kind_without_their_numbers():
         "2 x pixels are NaN, 1 x constant image, 1 x values do not fit float16, 1 x shape (1, 2)"
     )
     assert kinds([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("reasons", "summary"),
+    [
+        (["1 channels, and 3 bands: g, r, i"] * 2, "2 x 1 channels, and 3 bands"),
+        (
+            ["is band g by its name, but r by its header"] * 6,
+            "6 x is band g by its name, but r by its header",
+        ),
+        ([f"rows 1 and {i} have one id" for i in range(2, 31)], "29 x rows N and N have one id"),
+        (["rows 1 and 2 have one id"], "1 x rows 1 and 2 have one id"),
+        (
+            [f"label '{i}.5' is no class: a, b" for i in range(3)] + ["band g, r is missing"],
+            "3 x label '...' is no class, 1 x band g, r is missing",
+        ),
+        (
+            [f"pixel scale 0.{i} arcsec, most images have 0.05" for i in (1, 2)],
+            "2 x pixel scale N arcsec",
+        ),
+        (["shape (1, 2)", "shape (1, 3)"], "1 x shape (1, 2), 1 x shape (1, 3)"),
+    ],
+)
+def test_reasons_are_counted_whole_and_together(reasons, summary):
+    assert kinds(reasons) == summary
+
+
+def test_what_was_filled_is_counted():
+    reading = Reading(mask_value=300)
+    assert about_changes(reading, {}, {}) == ["no pixel had the mask value 300"]
+    assert about_changes(reading, {"mask_value": 1}, {"mask_value": 1}) == [
+        "1 pixel had the mask value 300, in 1 of the images: it is the median of the rest of its "
+        "channel"
+    ]
+    assert about_changes(reading, {"mask_value": 2, "lossy": 1}, {"mask_value": 9}) == [
+        "9 pixels had the mask value 300, in 2 of the images: they are the median of the rest of "
+        "their channel",
+        "1 image in JPEG, which is lossy: faint light may be lost",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,16 @@ def test_a_group_that_lies_apart_is_refused_by_name(tmp_path):
         open_split(tmp_path, "train[:50%]")
 
 
+@pytest.mark.parametrize("none", ["", np.nan])
+def test_images_without_a_group_are_each_their_own(tmp_path, none):
+    kind, one, two = (object, "a", "b") if none == "" else (float, 1.0, 2.0)
+    write_groups(
+        tmp_path, np.array([none, none, one, one, none, two, two, none, none, none], kind)
+    )
+    stops = [open_split(tmp_path, f"train[:{percent}%]").stop for percent in range(10, 100, 10)]
+    assert stops == [1, 2, 2, 4, 5, 5, 7, 8, 9]
+
+
 def test_a_column_that_is_not_there_is_named(tmp_path):
     write_groups(tmp_path, tiles(), group="field")
     assert len(open_split(tmp_path, "train")) == 20

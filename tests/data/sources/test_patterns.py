@@ -1,8 +1,9 @@
 """Files by a pattern: what its fields say, in whatever folders they are."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from made_catalogues import pixels, samples, write
+from made_catalogues import header, pixels, samples, write
 
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
@@ -34,7 +35,18 @@ def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     names = ["1/HSC-R.fits", "1/HSC-G.fits", "1/mask.npy"]
     found = read(names, "{id}/{band}.fits")
     assert found.bands == ("HSC-G", "HSC-R") and found.samples[0].id == "1"
-    assert found.warnings == ["1 images do not fit the pattern, and are left out: 1/mask.npy"]
+    assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
+
+
+def test_another_writing_of_one_object_is_read_unless_there_are_two():
+    names = ["1_HSC-G.fits", "2_g.fits", "3_HSC-g.fits", "3_DES-g.fits"]
+    found = read(names, "{id}_{band}.fits", bands=("g",))
+    assert [sample.files for sample in found.samples] == [("1_HSC-G.fits",), ("2_g.fits",)]
+    assert [(fault.id, fault.reason) for fault in found.faults] == [
+        ("3", "several files may be its band: hsc-g, des-g")
+    ]
+    with pytest.raises(ShardError, match="of band g; there are"):
+        read(names[2:], "{id}_{band}.fits", bands=("g",))
 
 
 def test_two_files_of_one_object_are_a_fault():
@@ -59,6 +71,32 @@ def test_what_makes_no_sense_is_refused(pattern, why):
 def test_a_band_that_no_file_has_is_refused():
     with pytest.raises(ShardError, match=r"of band z; there are g"):
         read(["1_g.npy"], "{id}_{band}.npy", bands=("g", "z"))
+    with pytest.raises(ShardError, match=r"is of band i, z; there are HSC-G"):
+        read(["1_HSC-G.npy"], "{id}_{band}.npy", bands=("i", "z"))
+
+
+@pytest.mark.parametrize("bands", [("r", "g"), ("HSC-R", "HSC-G"), ("R", "G")])
+def test_bands_are_found_however_they_are_written(tmp_path, bands):
+    """HSC as it comes, by a pattern, by a catalogue and by the names of files alone."""
+    for i in range(5):
+        for band in "GR":
+            cards = header(150 + i, 2, band=f"HSC-{band}")
+            write(tmp_path / f"s/a/J{i}_HSC-{band}.fits", pixels(i, ord(band)), cards=cards)
+    pd.DataFrame({"id": [f"J{i}" for i in range(5)]}).to_csv(tmp_path / "t.csv", index=False)
+    asked = {"bands": bands}
+    pack(tmp_path / "s", tmp_path / "pattern", pattern="{group}/{id}_{band}.fits", **asked)
+    pack(tmp_path / "t.csv", tmp_path / "table", pattern="a/{id}_{band}.fits",
+         images=tmp_path / "s", **asked)  # fmt: skip
+    pack(tmp_path / "s", tmp_path / "plain", **asked)
+    for name in ("pattern", "table", "plain"):
+        assert open_split(tmp_path / name, "train").info.bands == bands
+        found = {
+            key.removesuffix(".fits"): one[0] for key, one in samples(tmp_path / name).items()
+        }
+        assert len(found) == 5
+        for i in range(5):
+            key = next(key for key in found if f"J{i}" in key)
+            np.testing.assert_array_equal(found[key], [pixels(i, ord(band)) for band in "RG"])
 
 
 @pytest.mark.parametrize("how", ["zero", "drop"])
