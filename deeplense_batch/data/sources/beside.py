@@ -20,7 +20,7 @@ from deeplense_batch.data.formats.images import LOSSY, SUFFIXES
 from deeplense_batch.data.sources.archive import Tree, stem
 from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
 
-__all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images", "previews"]
+__all__ = ["about_folders", "about_hidden", "about_unread", "left_out", "no_images", "previews"]
 
 _PICTURES = (".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
@@ -172,27 +172,17 @@ def about_hidden(names: Sequence[str]) -> list[str]:
     return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
 
 
-def about_sets(targets: Sequence[int], unread: Sequence[str], read: Sequence[str]) -> list[str]:
-    """Warn of labels that only some samples have, and of arrays that are not read.
+def about_unread(unread: Sequence[str], read: Sequence[str]) -> list[str]:
+    """Warn of arrays of sets that are not read.
 
     Arguments:
-        targets: Class number of each sample, -1 where there is none.
-        unread: Arrays that are not read.
+        unread: Their names.
         read: Names of those that are.
     """
-    warnings = []
-    without = sum(target < 0 for target in targets)
-    if 0 < without < len(targets):
-        warnings.append(
-            f"{without} of {len(targets)} images have label -1, which is none: if it is a class, "
-            "number the classes from 0"
-        )
-    if unread:
-        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
-        warnings.append(
-            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"
-        )
-    return warnings
+    if not unread:
+        return []
+    more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
+    return [f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"]
 
 
 def about_tables(

@@ -14,7 +14,7 @@ from made_sources import a_set, fill, folder, noise, told, zipped
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.beside import about_hidden, about_sets, no_images
+from deeplense_batch.data.sources.beside import about_hidden, about_unread, no_images
 from deeplense_batch.data.sources.sources import open_source
 
 
@@ -68,7 +68,7 @@ def test_labels_that_some_lack_and_arrays_that_are_not_read_are_told(tmp_path):
     labels = np.arange(10) % 2 * 2 - 1
     path = a_set(tmp_path / "set.npz", labels=labels, theta_e=np.ones(10), psf=np.eye(10))
     report = pack(path, tmp_path / "out")
-    assert "5 of 10 images have label -1" in str(report.warnings)
+    assert "5 of 10 images have no label (empty or -1; train 4, val 1)" in str(report.warnings)
     assert "arrays psf of set.npz are not read" in str(report.warnings)
     assert "kept beside the images: theta_e" in str(report.notes)
 
@@ -149,11 +149,9 @@ def test_hidden_files_are_told_but_for_those_of_a_mac():
     assert about_hidden(["d/._e.npy"]) == []
 
 
-def test_labels_and_arrays_of_a_set_are_doubted_only_where_some_lack_or_more_are_there():
+def test_arrays_of_a_set_that_are_not_read_are_counted():
     read = ("images", "labels")
-    assert about_sets([0, 1, 0], [], read) == about_sets([-1, -1], [], read) == []
-    lacks, more = about_sets([0, -1, -1], [f"x{i}" for i in range(8)], read)
-    assert lacks.startswith("2 of 3 images have label -1, which is none")
-    assert more == (
+    assert about_unread([], read) == []
+    assert about_unread([f"x{i}" for i in range(8)], read) == [
         "arrays x0, x1, x2, x3, x4, x5 and 2 more are not read: a set is images, labels"
-    )
+    ]
