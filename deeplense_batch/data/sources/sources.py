@@ -71,6 +71,7 @@ from deeplense_batch.data.sources.listing import (
 from deeplense_batch.data.sources.patterns import read_pattern
 from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
 from deeplense_batch.data.sources.sets.stacks import HDF5
+from deeplense_batch.data.sources.tables import fits_tables
 
 __all__ = ["Source", "open_source"]
 
@@ -276,7 +277,8 @@ def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:
     """
     names = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
     names = names or [name for name in tree.names if name.lower().endswith(HDF5)]
-    images = sorted(set(names) - set(previews(names)), key=natural)
+    out = {*previews(names), *fits_tables(tree, names)}
+    images = sorted(set(names) - out, key=natural)
     others = sorted(set(tree.names) - set(images), key=natural)
     if not images:
         raise ShardError(f"{root}: {no_images(others, tree.hidden)}")
