@@ -30,7 +30,6 @@ _NUMBER = re.compile(r"\d+")
 _COMPRESSED = ("gz", "bz2", "xz", "zst")
 _TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
 _FITS_WORDS = (*_TABLE_WORDS, "cat", "table")
-_POSITION = ("ra", "dec")  # columns that are no class
 _MOST_BYTES = 1 << 26  # of a table that is opened for its columns
 _MOST_OPENED = 20  # FITS files, which may be large
 _MOST_COLUMNS = 12
@@ -99,33 +98,31 @@ def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str
     unpack = ""
     if not root.is_dir():
         unpack, place, table = f"take {name} out of {root.name}, then ", str(root), name
-    files, used = _files(columns, images[0])
+    files = _files(columns, images[0])
     if not files:
         return ""
     if "--path" in files:
         place = str(root)
     words = f"{unpack}pack {table} OUT --images {place} {files}"
-    rest = [c for c in columns if c not in used and c.lower() not in _POSITION]
-    labels = usual_columns(columns, "label") or (rest if len(rest) == 1 else [])
-    if labels:
+    if labels := usual_columns(columns, "label"):
         return f"{words} --label {labels[0]} reads it, if {labels[0]} is the class"
     return f"{words} reads it; --label names its column of classes, if it has one"
 
 
-def _files(columns: Sequence[str], image: str) -> tuple[str, list[str]]:
-    """The flags that say where the files of a table are, "" for none; and what they name."""
+def _files(columns: Sequence[str], image: str) -> str:
+    """The flags that say where the files of a table are, "" where that is unknown."""
     ids, paths = (usual_columns(columns, role) for role in ("id", "path"))
     id_ = f"--id {ids[0]} " if len(ids) > 1 else ""
     if paths:
-        return f"{id_}--path {paths[0]}", [*ids, *paths]
+        return f"{id_}--path {paths[0]}"
     if each := _band_columns(columns):
         stem_ = next(iter(each.values())).rpartition("_")[0]
         bands = ",".join(band_order(each))
-        return f"{id_}--path '{stem_}_{{band}}' --bands {bands}", [*ids, *each.values()]
+        return f"{id_}--path '{stem_}_{{band}}' --bands {bands}"
     if without_bands(PurePosixPath(image).name)[1]:
-        return "", []  # its bands are files, and how ids are part of their names is not known
+        return ""  # its bands are files, and how ids are part of their names is not known
     first = (ids or list(columns))[0]
-    return f"--id {first} --pattern '{{id}}{_ending(image)}'", [*ids, first]
+    return f"--id {first} --pattern '{{id}}{_ending(image)}'"
 
 
 def _band_columns(columns: Sequence[str]) -> dict[str, str]:

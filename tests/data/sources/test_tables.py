@@ -64,7 +64,10 @@ def packed_as_offered(capsys, root, out):
     ("columns", "files"),
     [
         (("id", "path", "ra", "dec"), "--path path reads it; --label names its column of classes"),
-        (("id", "path", "ra", "kind"), "--path path --label kind reads it, if kind is the class"),
+        (
+            ("id", "path", "ra", "kind"),
+            "--path path reads it; --label names its column of classes",
+        ),
         (("id", "path", "mag", "class"), "--path path --label class reads it, if class is the"),
         (("id", "file", "objid"), "--id id --path file reads it; --label names"),
     ],
