@@ -106,7 +106,7 @@ def pack(
     # is left out.
     missing_band: Literal["refuse", "zero", "drop"] = "refuse",
     path: tuple[str, ...] = (),  # Column of the file names, or one a band, such as 'path_{band}'.
-    id_: str = "",  # Column of the ids, which tables of results have.
+    id_: str = "",  # Column, or array of a set, of the ids, which tables of results have.
     label: str = "",  # Column of class names or numbers; none: no labels.
     classes: tuple[str, ...] = (),  # Class names in the order of their numbers.
     truth: tuple[str, ...] = (),  # Columns of numbers to be learnt by regression.

@@ -11,7 +11,7 @@ import io
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,16 @@ from deeplense_batch.data.formats.images import has_fits
 from deeplense_batch.data.formats.untrusted import gunzip
 from deeplense_batch.data.header import ShardError
 
-__all__ = ["TABLES", "is_table", "kept", "numbers", "read_table", "texts"]
+__all__ = [
+    "TABLES",
+    "fits_columns",
+    "is_fits_table",
+    "is_table",
+    "kept",
+    "numbers",
+    "read_table",
+    "texts",
+]
 
 _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
 _PARQUET = (".parquet", ".pq")
@@ -42,7 +51,7 @@ def is_table(path: Path) -> bool:
         return False
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(_FITS):
-        return has_fits() and _is_fits_table(path)
+        return has_fits() and is_fits_table(path)
     return name.endswith(TABLES)
 
 
@@ -190,13 +199,25 @@ def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
         return table[[n for n in table.colnames if table[n].ndim == 1]].to_pandas(index=False)
 
 
-def _is_fits_table(path: Path) -> bool:
+def fits_columns(file: IO[bytes]) -> list[str]:
+    """Names of the columns of the first table of a FITS file."""
+    from astropy.io import fits
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fits.open(file) as parts:
+            tables = (part for part in parts if isinstance(part, fits.BinTableHDU))
+            return list(next(tables).columns.names)
+
+
+def is_fits_table(file: Path | IO[bytes]) -> bool:
+    """Whether a FITS file holds a table and no image, neither alone nor in rows."""
     from astropy.io import fits
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(path) as parts:
+            with fits.open(file) as parts:
                 if any(part.is_image and part.shape for part in parts):
                     return False
                 tables = [part for part in parts if isinstance(part, fits.BinTableHDU)]

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.untrusted import ImageError
 
-__all__ = ["crop", "fill_masked", "fill_unknown", "is_masked", "pad"]
+__all__ = ["NO_LIGHT", "crop", "fill_masked", "fill_unknown", "is_masked", "pad"]
+
+
+# What masks, weights, noise and models of an image are called, in files and FITS extensions.
+NO_LIGHT = frozenset(
+    {
+        "mask", "msk", "dq", "bpm", "flag", "flags", "var", "variance", "ivar", "invvar", "err",
+        "error", "rms", "noise", "sigma", "unc", "uncertainty", "wht", "weight", "psf",
+        "background", "bkg", "sky", "seg", "segm", "segmap", "segmentation", "model", "residual",
+    }
+)  # fmt: skip
 
 
 def is_masked(pixels: Array, value: float) -> NDArray[np.bool_]:

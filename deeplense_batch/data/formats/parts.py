@@ -12,10 +12,19 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import filters_in, same_filter
 from deeplense_batch.data.formats.untrusted import ImageError
 
-__all__ = ["NO_HEADER", "Change", "Header", "Part", "channels_first", "join_images", "plain"]
+__all__ = [
+    "NO_HEADER",
+    "Change",
+    "Header",
+    "Part",
+    "channels_first",
+    "join_images",
+    "plain",
+    "same_scale",
+]
 
 _MOST_CHANNELS_LAST = 4  # RGB and alpha; a longer last axis is no colour axis
-_SAME_SCALE = 0.01  # largest relative difference between pixel scales that are one
+_SAME_SCALE = 0.01  # relative difference up to which two pixel scales are one
 _MOST_APART = 2.0  # pixels between the centres of bands of one object
 
 
@@ -107,6 +116,11 @@ def channels_first(array: Array) -> Array:
     raise ImageError(f"shape {array.shape}; images are (H, W), (C, H, W) or (H, W, C){stack}")
 
 
+def same_scale(one: float, other: float) -> bool:
+    """Whether two pixel scales are one; an unknown one, NaN, is as any."""
+    return not abs(one - other) > _SAME_SCALE * abs(one)
+
+
 def _one_header(headers: Sequence[Header], bands: Sequence[str]) -> Header:
     """The header of bands of one object; what it does not say is taken from a later one."""
     for header, band in zip(headers, bands, strict=True):
@@ -133,7 +147,7 @@ def _check_same_sky(one: tuple[Header, str], other: tuple[Header, str]) -> None:
         ImageError: Their pixel scales or their centres differ.
     """
     (a, band), (b, other_band) = one, other
-    if abs(a.pixel_scale - b.pixel_scale) > _SAME_SCALE * a.pixel_scale:
+    if not same_scale(a.pixel_scale, b.pixel_scale):
         raise ImageError(
             f"bands of one object differ in pixel scale: {band} {a.pixel_scale:.4g}, {other_band} "
             f"{b.pixel_scale:.4g} arcsec"

@@ -51,7 +51,7 @@ class Reading:
             ``drop``, the object is left out.
         path: Columns of a catalogue that hold file names, one, or one a band; ``{band}`` in a
             column's name or in its values stands for each of the bands.
-        id: Column that names objects.
+        id: Column, or array of a set, that names objects.
         label: Column of class names or class numbers.
         classes: Class names in the order of their numbers.
         truth: Columns of numbers that networks are to learn.

@@ -7,6 +7,7 @@ saturated pixels lie on top of a profile, their zeros are counts, or sky that wa
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -34,15 +35,16 @@ class Doubt(NamedTuple):
     text: str
 
 
-def doubts(pixels: Array) -> tuple[Doubt, ...]:
+def doubts(pixels: Array, *, but: Container[int] = ()) -> tuple[Doubt, ...]:
     """Values of an image that are probably no light, at most one of each kind.
 
     Arguments:
         pixels: (C, H, W), finite.
+        but: Channels that are not looked at.
     """
     by_kind: dict[str, Doubt] = {}
     for number, channel in enumerate(pixels):
-        for doubt in _of_channel(number, channel):
+        for doubt in [] if number in but else _of_channel(number, channel):
             by_kind.setdefault(doubt.kind, doubt)
     return tuple(by_kind.values())
 

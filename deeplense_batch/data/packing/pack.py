@@ -23,6 +23,7 @@ import numpy as np
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import expansion
+from deeplense_batch.data.packing.advice import about_labels, mends
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
     PackReport,
@@ -266,7 +267,7 @@ def _refuse_bad(one_pass: OnePass) -> None:
     if bad and not one_pass.skip_bad:
         raise ShardError(
             f"{root}: {count}:{listed}\n{last}; mend or remove them, or leave them out by "
-            "--skip_bad"
+            f"--skip_bad{mends(bad, one_pass.storage, one_pass.source.reading)}"
         )
     for split in one_pass.source.splits:
         if split not in one_pass.ranges:
@@ -295,6 +296,7 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
         warnings=(
             *source.warnings,
             *warnings(splits, duplicates),
+            *about_labels(splits),
             *one_pass.sky.warnings(),
             *doubted,
         ),
@@ -363,7 +365,9 @@ def _notes(one_pass: OnePass) -> list[str]:
     elif storage.bands:
         notes.append(f"the channels are the bands {', '.join(storage.bands)}, in this order")
     if one_pass.pixel_scale is None and not isnan(storage.pixel_scale):
-        notes.append(f"pixel scale {storage.pixel_scale:g} arcsec, by the headers")
+        notes.append(
+            f"pixel scale {storage.pixel_scale:g} arcsec, by {one_pass.source.scales_from}"
+        )
     if storage.columns:
         notes.append(f"{', '.join(sorted(storage.columns))} of the headers are kept as columns")
     if columns := sorted(one_pass.source.columns):

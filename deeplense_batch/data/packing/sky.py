@@ -13,11 +13,10 @@ from math import isfinite
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.parts import Header
+from deeplense_batch.data.formats.parts import Header, same_scale
 
-__all__ = ["SkyChecks", "columns_of", "known_columns", "plain_scale", "same_scale"]
+__all__ = ["SkyChecks", "columns_of", "known_columns", "plain_scale"]
 
-_SAME_SCALE = 0.01  # relative difference up to which two pixel scales are one
 _DIGITS = 6  # of a pixel scale: rounding of a projection lies beyond them
 
 
@@ -42,11 +41,6 @@ def columns_of(names: frozenset[str], headers: Sequence[Header]) -> dict[str, Ar
 def plain_scale(scale: float) -> float:
     """A pixel scale without the rounding errors of its projection."""
     return float(f"{scale:.{_DIGITS}g}")
-
-
-def same_scale(one: float, other: float) -> bool:
-    """Whether two pixel scales are one; an unknown one, NaN, is as any."""
-    return not abs(one - other) > _SAME_SCALE * abs(one)
 
 
 @dataclass

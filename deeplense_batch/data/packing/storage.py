@@ -18,9 +18,9 @@ import numpy as np
 
 from deeplense_batch.data.encoding import BYTES, COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.formats.images import Change, Image, ImageError
-from deeplense_batch.data.formats.parts import Header
+from deeplense_batch.data.formats.parts import Header, same_scale
 from deeplense_batch.data.packing.doubts import Doubt, doubts
-from deeplense_batch.data.packing.sky import known_columns, plain_scale, same_scale
+from deeplense_batch.data.packing.sky import known_columns, plain_scale
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 
@@ -140,7 +140,7 @@ def convert(
         wider = _widened(source, image, storage)
         if wider != storage:
             return wider
-        return _encode(sample, image, storage)
+        return _encode(sample, image, storage, _missing_channels(source, sample, image))
     except ImageError as error:
         return BadImage(sample, str(error), shape)
 
@@ -162,8 +162,24 @@ def _widened(source: Source, image: Image, storage: Storage) -> Storage:
     )
 
 
-def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
+def _missing_channels(source: Source, sample: Sample, image: Image) -> frozenset[int]:
+    """Channels that are zeros as it was asked, since the object lacks the files of their bands."""
+    if all(sample.files):
+        return frozenset()
+    lacking = {band for band, name in zip(source.bands, sample.files, strict=True) if not name}
+    return frozenset(i for i, band in enumerate(image.bands) if band in lacking)
+
+
+def _encode(
+    sample: Sample, image: Image, storage: Storage, missing: frozenset[int]
+) -> Packed | Storage:
     """Bring one image to its stored form; or give the wider storage that it needs.
+
+    Arguments:
+        sample: Which one.
+        image: As it was read.
+        storage: What all images so far fit into.
+        missing: Channels that it lacks.
 
     Raises:
         ImageError: No stored type is exact for it, or the one asked for loses too much.
@@ -202,7 +218,11 @@ def _encode(sample: Sample, image: Image, storage: Storage) -> Packed | Storage:
         digest,
         content,
         image.changes,
-        tuple(d for d in doubts(values) if not (filled and d.kind in ("edge", "repeated"))),
+        tuple(
+            d
+            for d in doubts(values, but=missing)
+            if not (filled and d.kind in ("edge", "repeated"))
+        ),
         image.header,
     )
     return Packed(stored, record)

@@ -22,12 +22,12 @@ from deeplense_batch.data.formats.filters import (
     same_filter,
     without_bands,
 )
+from deeplense_batch.data.formats.masks import NO_LIGHT
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.parts import Part, channels_first, plain
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import path_parts, stem
-from deeplense_batch.data.sources.companions import COMPANIONS
 from deeplense_batch.data.sources.layouts import SPLITS, meaning
 
 __all__ = ["Joined", "join_bands", "with_bands"]
@@ -84,7 +84,7 @@ def join_bands(
         several.pop(key, None)
     others = set(ids.values()) - {file.id for files in groups.values() for file in files}
     words = {word for id_ in others for word in _words_in_place_of_bands(id_, several)}
-    if words - COMPANIONS:
+    if words - NO_LIGHT:
         return Joined(alone, ())  # x_1, y_1, z_1: letters of another kind
     if others and 2 * sum(map(len, several.values())) < len(ids):
         first, second = (file.id for file in next(iter(several.values()))[:2])
@@ -202,7 +202,7 @@ def _are_bands(files: Sequence[_BandFile]) -> bool:
 
 def _is_companion(key: str, groups: Mapping[str, object]) -> bool:
     """Whether a name is that of the mask or the like of others: 7_*_mask of 7_*."""
-    words = (word for word in _WORD.finditer(key) if word[0].lower() in COMPANIONS)
+    words = (word for word in _WORD.finditer(key) if word[0].lower() in NO_LIGHT)
     bare = ((key[: word.start()], key[word.end() :]) for word in words)
     return any(
         start.rstrip("-_. ") + end in groups or start + end.lstrip("-_. /") in groups

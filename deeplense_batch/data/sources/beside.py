@@ -1,42 +1,28 @@
-"""Warnings about files beside the images that are not read: pictures, archives, tables."""
+"""Warnings about files beside the images that are not read: pictures, archives, links."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-import pyarrow.parquet
-
-from deeplense_batch.data.catalogues.columns import usual_columns
-from deeplense_batch.data.catalogues.table import TABLES
 from deeplense_batch.data.formats.images import LOSSY, SUFFIXES
 from deeplense_batch.data.sources.archive import Tree, stem
 from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
+from deeplense_batch.data.sources.tables import about_tables
 
-__all__ = ["about_folders", "about_hidden", "about_sets", "left_out", "no_images", "previews"]
+__all__ = ["about_folders", "about_hidden", "about_unread", "left_out", "no_images", "previews"]
 
 _PICTURES = (".jfif", ".gif", ".bmp", ".webp", ".jp2", ".avif", ".heic", ".ppm",
              ".pgm")  # fmt: skip
 _ARRAYS = (".h5", ".hdf5", ".hdf", ".mat", ".pt", ".pth", ".pkl", ".pickle",
            ".asdf", ".nii", ".raw", ".tfrecord", ".npy.gz")  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-_TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
-           ".vot", ".feather", ".arrow")  # fmt: skip
-_PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
 _LONGER = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})[^/\w]", re.IGNORECASE)
 _BEGINNINGS = (b"\x93NUMPY", b"\x89PNG", b"SIMPLE  ", b"II*\0", b"MM\0*")
 _MOST_OPENED = 20  # files without an ending, which may be large
-_COMPRESSED = ("gz", "bz2", "xz", "zst")
-_TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
-_MOST_BYTES = 1 << 26  # of a table that is opened for its columns
-_MOST_COLUMNS = 12
 
 _ADVICE = {
     _PICTURES: "values may be lost in them; convert them to .png or .npy",
@@ -172,122 +158,14 @@ def about_hidden(names: Sequence[str]) -> list[str]:
     return [f"{count} left out, hidden by a name or folder that begins with '.': {lost[0]}"]
 
 
-def about_sets(targets: Sequence[int], unread: Sequence[str], read: Sequence[str]) -> list[str]:
-    """Warn of labels that only some samples have, and of arrays that are not read.
+def about_unread(unread: Sequence[str], read: Sequence[str]) -> list[str]:
+    """Warn of arrays of sets that are not read.
 
     Arguments:
-        targets: Class number of each sample, -1 where there is none.
-        unread: Arrays that are not read.
+        unread: Their names.
         read: Names of those that are.
     """
-    warnings = []
-    without = sum(target < 0 for target in targets)
-    if 0 < without < len(targets):
-        warnings.append(
-            f"{without} of {len(targets)} images have label -1, which is none: if it is a class, "
-            "number the classes from 0"
-        )
-    if unread:
-        more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
-        warnings.append(
-            f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"
-        )
-    return warnings
-
-
-def about_tables(
-    root: Path, tree: Tree, others: Sequence[str], images: Sequence[str]
-) -> list[str]:
-    """Warn of tables beside images without labels, and give the command that reads them.
-
-    Arguments:
-        root: The source, as a command names it.
-        tree: Holds the files.
-        others: Names of those that are no images.
-        images: Names of the images.
-    """
-    tables = {name: _columns_of(tree, name) for name in others if _is_table(name)}
-    shown = "; ".join(f"{name} ({_shown(columns)})" for name, columns in list(tables.items())[:3])
-    more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
-    these = "a table, which is" if len(tables) == 1 else "tables, which are"
-    warning = f"beside images without labels lies {these} not read: {shown}{more}"
-    commands = (_command(root, name, columns, images) for name, columns in tables.items())
-    advice = next(filter(None, commands), "if it has a column of classes, pack it in their place")
-    return [f"{warning}; {advice}"] if tables else []
-
-
-def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str]) -> str:
-    """The command that packs a table with the images beside it; "" where no column is known."""
-    if not columns or not name.lower().endswith(TABLES):
-        return ""
-    found = {role: usual_columns(columns, role) for role in ("path", "id", "label")}
-    folder = posixpath.commonpath([posixpath.dirname(image) for image in images])
-    place, table = f"{root}/{folder}" if folder else str(root), f"{root}/{name}"
-    unpack = ""
-    if not root.is_dir():
-        unpack, place, table = f"take {name} out of {root.name}, then ", str(root), name
-    rest = [column for column in columns if column not in found["id"] + found["path"]]
-    label = (found["label"] or rest or ["COLUMN"])[0]
-    if found["path"]:
-        place, files = str(root) if root.is_dir() else place, f"--path {found['path'][0]}"
-    else:
-        id_ = (found["id"] or list(columns))[0]
-        files = f"--id {id_} --pattern '{{id}}{_ending(images[0])}'"
-    words = f"pack {table} OUT --images {place} {files} --label {label}"
-    return f"{unpack}{words} reads it, if {label} is the class"
-
-
-def _ending(image: str) -> str:
-    return next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True)
-                if image.lower().endswith(suffix))  # fmt: skip
-
-
-def _is_table(name: str) -> bool:
-    lower = _unzipped(PurePosixPath(name).name.lower())
-    named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
-    return named or lower.endswith(_TABLES)
-
-
-def _unzipped(name: str) -> str:
-    """The name of a file before it was compressed."""
-    plain, _, ending = name.rpartition(".")
-    return plain if ending in _COMPRESSED else name
-
-
-def _columns_of(tree: Tree, name: str) -> list[str]:
-    """Names of the columns of a table; none where they cannot be read."""
-    try:
-        return _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
-    except Exception:  # a broken file makes its reader raise anything at all
+    if not unread:
         return []
-
-
-def _shown(columns: Sequence[str]) -> str:
-    more = ", ..." if len(columns) > _MOST_COLUMNS else ""
-    listed = ", ".join(columns[:_MOST_COLUMNS])
-    return f"columns {listed}{more}" if columns else "its columns cannot be shown"
-
-
-def _columns(suffix: str, data: bytes) -> list[str]:
-    if len(data) > _MOST_BYTES:
-        return []
-    if suffix == ".parquet":
-        return list(pyarrow.parquet.read_schema(io.BytesIO(data)).names)
-    if suffix in (".json", ".jsonl"):
-        return _keys(data.decode("utf-8-sig"))
-    if suffix in (".csv", ".tsv", ".ecsv", *_PLAIN_TABLES):
-        lines = data.decode("utf-8-sig", "replace").splitlines()
-        head = next(line for line in lines if line.strip() and not line.startswith("#"))
-        return next(csv.reader([head], csv.Sniffer().sniff(head, ",;\t| ")))
-    return []
-
-
-def _keys(text: str) -> list[str]:
-    """Keys of the first record of a JSON file, or of a line of it."""
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError:
-        record = json.loads(text.splitlines()[0])
-    while isinstance(record, list) and record:
-        record = record[0]
-    return [str(key) for key in record] if isinstance(record, dict) else []
+    more = f" and {len(unread) - 6} more" if len(unread) > 6 else ""
+    return [f"arrays {', '.join(unread[:6])}{more} are not read: a set is {', '.join(read)}"]

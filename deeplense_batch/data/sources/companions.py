@@ -10,18 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from deeplense_batch.data.formats.masks import NO_LIGHT
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import stem
 
-__all__ = ["COMPANIONS", "refuse_companions"]
+__all__ = ["refuse_companions"]
 
-COMPANIONS = frozenset(
-    {
-        "mask", "msk", "dq", "bpm", "flag", "var", "variance", "ivar", "invvar", "err", "error",
-        "rms", "noise", "sigma", "unc", "uncertainty", "wht", "weight", "psf", "background", "bkg",
-        "sky", "seg", "segm", "segmap", "segmentation", "model", "residual",
-    }
-)  # fmt: skip
 _IMAGES = frozenset({"image", "img", "sci", "science", "data", "flux", "cutout"})
 _WORD = re.compile(r"[^\W_]+")
 
@@ -41,7 +35,7 @@ def refuse_companions(root: object, ids: Iterable[str]) -> None:
     companions = {
         id_: images[bare]
         for name, id_ in names.items()
-        for bare in _without(name, COMPANIONS)
+        for bare in _without(name, NO_LIGHT)
         if bare in images
     }
     if companions:

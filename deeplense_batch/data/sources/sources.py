@@ -73,9 +73,11 @@ from deeplense_batch.data.sources.listing import (
 from deeplense_batch.data.sources.patterns import read_pattern
 from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
 from deeplense_batch.data.sources.sets.stacks import HDF5
+from deeplense_batch.data.sources.tables import fits_tables
 
 __all__ = ["Source", "open_source"]
 
+_OF_SETS = ("images_key", "labels_key", "id")  # flags that name arrays of sets
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 
@@ -98,6 +100,7 @@ class Source:
     group: str = ""  # the column whose equal values name images of one split
     faults: tuple[Skipped, ...] = ()  # rows and objects that cannot be packed as they are
     dropped: tuple[Skipped, ...] = ()  # left out as it was asked
+    scales_from: str = "the headers"  # what says the pixel scale, where something does
 
     _tree: Tree = field(kw_only=True, repr=False)
     _sets: Mapping[str, ImageSet] = field(default_factory=dict, repr=False)
@@ -163,6 +166,7 @@ def open_source(
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     if is_table(root):
+        _refuse_names_of_arrays(root, reading, ("images_key", "labels_key"), "is a catalogue")
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
             listing = _split(root, catalogue.listing(tree), seed)
@@ -189,9 +193,11 @@ def _list_samples(
 ) -> tuple[Listing, Mapping[str, ImageSet]]:
     """All samples as the names of files say them, and the sets that hold them; `ids` by name."""
     if reading.pattern:
+        _refuse_names_of_arrays(root, reading, _OF_SETS, "is read by --pattern")
         return read_pattern(root, list(ids), reading), {}
     if hold_sets(root, tree, ids, reading):
         return read_sets(root, tree, ids, reading)
+    _refuse_names_of_arrays(root, reading, _OF_SETS, "holds images in files of their own")
     return read_folders(root, ids, reading), {}
 
 
@@ -218,6 +224,7 @@ def _source(
         group=listing.group,
         faults=tuple(listing.faults),
         dropped=tuple(listing.dropped),
+        scales_from=next((s.scales_from for s in sets.values() if s.scales_from), "the headers"),
         _tree=tree,
         _sets=sets,
     )
@@ -229,11 +236,25 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     Raises:
         ShardError: Some are named.
     """
-    named = reading.of_catalogue
+    named = [flag for flag in reading.of_catalogue if flag not in _OF_SETS]
     if named and root.exists():
         raise ShardError(
             f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
-            f"{', '.join(TABLES)} or is a FITS table; this is none"
+            f"{', '.join(TABLES)} or is a FITS table of one value a column; this is none (arrays "
+            f"of a set of images are named by --{', --'.join(_OF_SETS)})"
+        )
+
+
+def _refuse_names_of_arrays(root: Path, reading: Reading, flags: Sequence[str], what: str) -> None:
+    """Refuse names of arrays where there is no set of images to find them in.
+
+    Raises:
+        ShardError: Some are named.
+    """
+    if named := [flag for flag in flags if getattr(reading, flag)]:
+        raise ShardError(
+            f"{root}: --{', --'.join(named)} name arrays of a set of images in one file (.npz, "
+            f"HDF5, or a FITS table of images); {root.name} {what}"
         )
 
 
@@ -260,7 +281,8 @@ def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:
     """
     names = [name for name in tree.names if name.lower().endswith(SUFFIXES)]
     names = names or [name for name in tree.names if name.lower().endswith(HDF5)]
-    images = sorted(set(names) - set(previews(names)), key=natural)
+    out = {*previews(names), *fits_tables(tree, names)}
+    images = sorted(set(names) - out, key=natural)
     others = sorted(set(tree.names) - set(images), key=natural)
     if not images:
         raise ShardError(f"{root}: {no_images(others, tree.hidden)}")

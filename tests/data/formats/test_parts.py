@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deeplense_batch.data.formats.parts import Header, Part, join_images
+from deeplense_batch.data.formats.parts import Header, Part, join_images, same_scale
 from deeplense_batch.data.formats.untrusted import ImageError
 
 PLANE = np.random.default_rng(0).random((8, 8))
@@ -60,3 +60,7 @@ def test_headers_that_contradict_each_other_are_no_image(other, message):
 def test_centres_on_both_sides_of_the_meridian_are_near():
     near = SKY._replace(ra=359.99999)
     assert joined(near, SKY._replace(ra=0.00001, band="r")).header.ra == near.ra
+
+
+def test_pixel_scales_are_one_up_to_a_hundredth_and_where_one_is_unknown():
+    assert same_scale(0.168, 0.169) and same_scale(float("nan"), 1) and not same_scale(0.2, 0.1)

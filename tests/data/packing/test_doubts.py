@@ -181,3 +181,14 @@ def test_a_reader_s_own_warnings_do_not_reach_a_person():
         warnings.simplefilter("error")
         with pytest.raises(TypeError, match="too small"):  # a warning would be raised in its place
             read_image("a.fits", file.getvalue()[:4000])
+
+
+def test_a_band_that_is_zeros_as_it_was_asked_is_not_doubted(tmp_path):
+    names = [f"{i}_{band}.npy" for i in range(4) for band in "gri" if (i, band) != (2, "r")]
+    fill(tmp_path / "set", *names)
+    assert not pack(tmp_path / "set", tmp_path / "out", missing_band="zero").warnings
+    np.save(tmp_path / "set" / "2_i.npy", np.zeros((1, N, N)))  # which nobody asked for
+    (warning,) = pack(tmp_path / "set", tmp_path / "more", missing_band="zero").warnings
+    assert "1 image has a constant channel" in warning and "channel 2 is constant" in warning
+    planes = np.stack([np.zeros((N, N)), noise()[0]])
+    assert not doubts(planes, but={0}) and len(doubts(planes)) == 1

@@ -6,7 +6,7 @@ from made_catalogues import SCALE, N, header, pixels, samples, sky, write
 
 from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.packing.sky import columns_of, known_columns, plain_scale, same_scale
+from deeplense_batch.data.packing.sky import columns_of, known_columns, plain_scale
 from deeplense_batch.data.shards import ShardError, open_split
 
 
@@ -75,4 +75,3 @@ def test_columns_and_scales():
     assert known_columns(headers[0], {"ra": np.zeros(1)}) == {"dec", "object"}
     assert columns_of(frozenset({"object"}), headers)["object"].tolist() == ["x", ""]
     assert plain_scale(0.16799999999) == 0.168
-    assert same_scale(0.168, 0.169) and same_scale(float("nan"), 1) and not same_scale(0.2, 0.1)

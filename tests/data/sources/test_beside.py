@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from astropy.table import Table
 from made_sources import a_set, fill, folder, noise, told, zipped
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.beside import about_hidden, about_sets, no_images
+from deeplense_batch.data.sources.beside import about_hidden, about_unread, no_images
 from deeplense_batch.data.sources.sources import open_source
 
 
@@ -35,29 +32,6 @@ def test_files_that_may_hold_images_are_never_left_out_in_silence(tmp_path):
     assert "note: 1 file left out" in told(root)
 
 
-def test_a_table_beside_images_without_labels_is_named_with_its_columns(tmp_path):
-    root = fill(tmp_path / "set", "images/1.npy", "images/2.npy")
-    (root / "labels.csv").write_text("id;is_lens\n1;0\n")
-    pd.DataFrame({"name": ["1"], "z": [0.5]}).to_parquet(root / "t.parquet")
-    (root / "a.json").write_text(json.dumps([{"id": 1, "kind": "no"}]))
-    (root / "catalog.txt").write_text("# made by hand\nRA DEC class\n1 2 no\n")
-    (root / "README.txt").write_text("about")
-    text = told(root)
-    assert (
-        "lies tables, which are not read: a.json (columns id, kind); catalog.txt (columns" in text
-    )
-    for name in ("a.json (columns id, kind)", "catalog.txt (columns RA, DEC, class)",
-                 "labels.csv (columns id, is_lens)", "and 1 more"):  # fmt: skip
-        assert name in text
-    assert "README.txt (" not in text
-    labelled = fill(tmp_path / "labelled", "a/1.npy", "b/2.npy")
-    (labelled / "labels.csv").write_text("id,is_lens")
-    assert "WARNING" not in told(labelled) and "1 file ignored, no image: labels" in told(labelled)
-    Table({"ID": [1], "LENS": [0]}).write(root / "images" / "cat.fits")
-    with pytest.raises(ShardError, match=r"cat.fits: holds no image, but a table of ID, LENS"):
-        pack(root / "images", tmp_path / "fits", skip_bad=False)
-
-
 def test_a_link_that_leads_nowhere_is_told(tmp_path):
     (folder(tmp_path / "set") / "train" / "lens").symlink_to("/nowhere/lens")
     report = str(pack(tmp_path / "set", tmp_path / "out"))
@@ -68,19 +42,9 @@ def test_labels_that_some_lack_and_arrays_that_are_not_read_are_told(tmp_path):
     labels = np.arange(10) % 2 * 2 - 1
     path = a_set(tmp_path / "set.npz", labels=labels, theta_e=np.ones(10), psf=np.eye(10))
     report = pack(path, tmp_path / "out")
-    assert "5 of 10 images have label -1" in str(report.warnings)
+    assert "5 of 10 images have no label (empty or -1; train 4, val 1)" in str(report.warnings)
     assert "arrays psf of set.npz are not read" in str(report.warnings)
     assert "kept beside the images: theta_e" in str(report.notes)
-
-
-def test_a_compressed_table_beside_unlabelled_images_is_told(tmp_path):
-    (tmp_path / "set").mkdir()
-    for i in range(3):
-        np.save(tmp_path / "set" / f"{i}.npy", noise(i))
-    (tmp_path / "set" / "labels.csv.gz").write_bytes(b"")
-    assert "lies a table, which is not read: labels.csv.gz" in str(
-        pack(tmp_path / "set", tmp_path / "out")
-    )
 
 
 @pytest.mark.parametrize(
@@ -149,11 +113,9 @@ def test_hidden_files_are_told_but_for_those_of_a_mac():
     assert about_hidden(["d/._e.npy"]) == []
 
 
-def test_labels_and_arrays_of_a_set_are_doubted_only_where_some_lack_or_more_are_there():
+def test_arrays_of_a_set_that_are_not_read_are_counted():
     read = ("images", "labels")
-    assert about_sets([0, 1, 0], [], read) == about_sets([-1, -1], [], read) == []
-    lacks, more = about_sets([0, -1, -1], [f"x{i}" for i in range(8)], read)
-    assert lacks.startswith("2 of 3 images have label -1, which is none")
-    assert more == (
+    assert about_unread([], read) == []
+    assert about_unread([f"x{i}" for i in range(8)], read) == [
         "arrays x0, x1, x2, x3, x4, x5 and 2 more are not read: a set is images, labels"
-    )
+    ]

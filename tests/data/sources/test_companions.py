@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from made_sources import each, fill
 
+from deeplense_batch.data.formats.masks import NO_LIGHT
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, read_splits
-from deeplense_batch.data.sources.companions import COMPANIONS, refuse_companions
+from deeplense_batch.data.sources.companions import refuse_companions
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_word_within_another_or_without_its_image_means_nothing(ids):
     refuse_companions("set", ids)
 
 
-@pytest.mark.parametrize("word", sorted(COMPANIONS))
+@pytest.mark.parametrize("word", sorted(NO_LIGHT))
 @pytest.mark.parametrize("pattern", ["7_{}.fits.gz", "{}-7.npy", "7 {}S.png"])
 def test_every_word_for_a_companion_is_known_in_any_case_and_plural(word, pattern):
     companion = pattern.format(word.upper())

@@ -11,22 +11,15 @@ import numpy as np
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import band_order, bands_of_names
 from deeplense_batch.data.formats.fits.headers import Cards, cards_of, header_of, value_of
-from deeplense_batch.data.formats.masks import fill_masked
+from deeplense_batch.data.formats.masks import NO_LIGHT, fill_masked
 from deeplense_batch.data.formats.parts import Change, Part, channels_first, join_images, plain
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError, check_expansion
 
 __all__ = ["read_fits"]
 
-# Extensions of a FITS file, by the names that surveys give them: the image, and what is no light.
+# Extensions of a FITS file that are the image, by the names that surveys give them.
 _LIGHT = frozenset({"SCI", "IMAGE"})
-_NO_LIGHT = frozenset(
-    {
-        "MASK", "DQ", "BPM", "FLAGS", "VAR", "VARIANCE", "IVAR", "ERR", "ERROR", "RMS", "NOISE",
-        "SIGMA", "UNC", "WHT", "WEIGHT", "PSF", "BACKGROUND", "BKG", "SKY", "SEGMAP", "MODEL",
-        "RESIDUAL",
-    }
-)  # fmt: skip
 _STAMPS = frozenset({"IMAGE", "IMG", "STAMP", "CUTOUT", "SCI", "DATA", "FLUX", "PIXELS"})
 
 Unit = Any  # an HDU of astropy
@@ -67,12 +60,12 @@ def _light(units: Sequence[Unit]) -> Named:
     images = [
         (unit.name or f"number {i}", unit)
         for i, unit in enumerate(units)
-        if unit.is_image and unit.shape and unit.name.upper() not in _NO_LIGHT
+        if unit.is_image and unit.shape and unit.name.lower() not in NO_LIGHT
     ]
     named = [(name, unit) for name, unit in images if name.upper() in _LIGHT]
     light = named if len(named) == 1 else images
     if len(light) > 1:  # WHT_G and the like
-        light = [(n, unit) for n, unit in light if not _NO_LIGHT & set(n.upper().split("_"))]
+        light = [(n, unit) for n, unit in light if not NO_LIGHT & set(n.lower().split("_"))]
     if light:
         return light
     tables = [(unit.name, unit) for unit in units if hasattr(unit, "columns")]
@@ -111,7 +104,7 @@ def _array_columns(unit: Unit) -> list[str]:
 def _stamp(unit: Unit) -> Array:
     """The image in the only row of a table."""
     columns, rows = _array_columns(unit), unit.header["NAXIS2"]
-    light = [name for name in columns if name.upper() not in _NO_LIGHT]
+    light = [name for name in columns if name.lower() not in NO_LIGHT]
     if len(light) > 1:
         light = [name for name in light if name.upper() in _STAMPS]
     if len(light) != 1:

@@ -12,6 +12,7 @@ from deeplense_batch.data.sources.archive import alike
 
 __all__ = ["check_labels", "class_names", "classes_of_sets", "is_labels"]
 
+_CLASSES_OF_GRAVLENSNET = 3
 _MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
@@ -62,20 +63,37 @@ def class_names(classes: Array) -> tuple[str, ...]:
 
 
 def classes_of_sets(
-    root: object, names: tuple[str, ...], most: int
+    root: object, names: tuple[str, ...], most: int, kind: str, asked: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], list[str]]:
     """Class names of sets with class numbers up to `most`, and a note where none are given.
 
+    Arguments:
+        root: Named in errors.
+        names: Those of the files, in the order of their numbers, or none.
+        most: The greatest number, -1 where nothing is labelled.
+        kind: How the files end, such as ``.npz``.
+        asked: Those of the user: names of the numbers, or an order of the names of the files.
+
     Raises:
-        ShardError: There are more classes than names.
+        ShardError: There are more classes than names, or those asked for are no names of them.
     """
-    if names and most >= len(names):
-        raise ShardError(f"{root}: has label {most}, but names only {len(names)} classes")
-    if names or most < 0:
-        return names, []
+    if asked and most < 0:
+        raise ShardError(f"{root}: --classes names {', '.join(asked)}, but no image has a label")
+    if asked and names and set(asked) != set(names):
+        raise ShardError(
+            f"{root}: --classes names {', '.join(asked)}, but the array 'classes' names "
+            f"{', '.join(names)}"
+        )
+    if (given := names or asked) and most >= len(given):
+        says = "names" if names else "--classes names"
+        raise ShardError(f"{root}: has label {most}, but {says} only {len(given)} classes")
+    if asked or names or most < 0:
+        return asked or names, []
     numbers = tuple(str(i) for i in range(most + 1))
     note = (
-        f"the files name no classes (array 'classes'): called {', '.join(numbers)}; "
-        "GravLensNet's own order was no, vort, sphere"
+        f"the files name no classes (array 'classes'): called {', '.join(numbers)}; --classes "
+        "names them"
     )
+    if kind == ".npz" and len(numbers) == _CLASSES_OF_GRAVLENSNET:
+        note += "; GravLensNet's own order was no, vort, sphere"
     return numbers, [note]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path, PurePosixPath
 
@@ -35,9 +35,10 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import NAME, ShardError
 from deeplense_batch.data.sources.archive import Tree
-from deeplense_batch.data.sources.beside import about_sets
+from deeplense_batch.data.sources.beside import about_unread
 from deeplense_batch.data.sources.layouts import KNOWN, meaning
 from deeplense_batch.data.sources.listing import Listing, Sample
+from deeplense_batch.data.sources.sets.ids import ids_of_sets, may_be_ids
 from deeplense_batch.data.sources.sets.labels import (
     check_labels,
     class_names,
@@ -54,7 +55,6 @@ _IMAGES = ("images", "image_array", "image", "X", "x", "data", "cutouts", "stamp
 _LABELS = ("labels", "label", "ans", "y", "target", "targets", "class")
 _SCALES = ("pixel_scale", "pxscale", "image_scale")
 _BANDS = ("image_band", "bands", "filters")
-_NAMES = ("object_id", "id", "name")
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,13 @@ class ImageSet:
     images: Array  # (N, ...), mapped
     bands: tuple[str, ...]
     scales: NDArray[np.float64] | None  # (N,), arcsec
+    scales_from: str  # name of the array of scales, "" for none
     columns: Mapping[str, Array]  # (N,)
 
     def part(self, index: int) -> Part:
         """One image."""
         ra, dec = (_number(self.columns.get(name), index) for name in ("ra", "dec"))
-        names = next((self.columns[name] for name in _NAMES if name in self.columns), None)
-        header = Header(
-            _number(self.scales, index), ra, dec, "" if names is None else str(names[index])
-        )
+        header = Header(_number(self.scales, index), ra, dec)
         return Part(np.asarray(self.images[index]), self.bands, header=header)
 
 
@@ -102,10 +100,12 @@ def hold_sets(root: Path, tree: Tree, ids: Mapping[str, str], reading: Reading) 
     if any(_ends(name, *HDF5) for name in ids) or (alone and _ends(root.name, ".npy")):
         return True
     packed = [name for name in ids if _ends(name, ".npz")]
+    if packed and (reading.images_key or reading.labels_key):
+        return True
     if any(alone or meaning(PurePosixPath(name).stem)[1] == "" for name in packed):
         return True
     with suppress(Exception), tree.open(packed[0]) as file:  # reported when it is read
-        return (reading.images_key or "images") in array_names(file)
+        return "images" in array_names(file)
     return False
 
 
@@ -131,46 +131,86 @@ def read_sets(
                 files[name] = _read(stack, reading)
         except Exception as error:  # a broken file makes its reader raise anything at all
             raise ShardError(f"{_file_of(root, id_)}: {_reason(error)}") from error
-    return _listing(root, ids, files), {name: file.images for name, file in files.items()}
+    return _listing(root, ids, files, reading), {name: file.images for name, file in files.items()}
 
 
-def _listing(root: Path, ids: Mapping[str, str], files: Mapping[str, _File]) -> Listing:
+def _listing(
+    root: Path, ids: Mapping[str, str], files: Mapping[str, _File], reading: Reading
+) -> Listing:
+    places = [f"{ids[name]}[{i}]" for name, one in files.items() for i in range(len(one.labels))]
+    columns = [one.images.columns for one in files.values()]
+    names, ids_from, notes = ids_of_sets(root, places, columns, reading.id)
     samples: list[Sample] = []
     for name, one in files.items():
         split = meaning(PurePosixPath(ids[name]).stem)[0]
         if not split and (one.labels < 0).all():
             split = "train"
+        first = len(samples)
         samples += [
-            Sample(f"{ids[name]}[{i}]", (name,), split, target, i, row=len(samples) + i)
+            Sample(names[first + i], (name,), split, target, i, row=first + i)
             for i, target in enumerate(one.labels.tolist())
         ]
-    class_lists = {one.classes for one in files.values()}
-    if len(class_lists) > 1:
-        raise ShardError(f"{root}: its files name different classes")
     splits = {sample.split for sample in samples}
     if ("" in splits and len(splits) > 1) or not splits:
         raise ShardError(f"{root}: unknown layout, {', '.join(list(ids.values())[:6])}; {KNOWN}")
-    classes, notes = classes_of_sets(root, class_lists.pop(), max(s.target for s in samples))
-    columns, some = _columns(files)
-    unread = [f"{array} of {ids[name]}" for name, one in files.items() for array in one.unread]
-    first = next(iter(files.values()))
-    if first.read[0] != "images" or first.read[1] not in ("", "labels"):
-        labels = f", class numbers of '{first.read[1]}'" if first.read[1] else ""
-        notes.append(f"images are those of the array '{first.read[0]}'{labels}")
-    read = ("images", "labels", "classes and columns (N,)")
-    warnings = about_sets([s.target for s in samples], [*unread, *some], read)
     suffix = "".join(PurePosixPath(next(iter(ids))).suffixes[-1:])
-    return Listing(samples, classes, f"{{split}}{suffix}", notes, warnings, columns=columns)
+    by_name = all(meaning(PurePosixPath(id_).stem)[0] for id_ in ids.values())
+    layout = f"{{split}}{suffix}" if by_name else f"set of images ({suffix})"
+    samples, classes, more = _with_classes(root, samples, files, suffix, reading.classes)
+    joined, some = _columns(files, but=ids_from)
+    return Listing(
+        samples,
+        classes,
+        layout,
+        [*more, *notes, *_about_arrays(files)],
+        about_unread(
+            [*_unread(files, ids), *some], ("images", "labels", "classes and columns (N,)")
+        ),
+        columns=joined,
+    )
 
 
-def _columns(files: Mapping[str, _File]) -> tuple[dict[str, Array], list[str]]:
-    """Columns that all files have, joined; and the names of the others."""
+def _with_classes(
+    root: Path,
+    samples: list[Sample],
+    files: Mapping[str, _File],
+    kind: str,
+    asked: tuple[str, ...],
+) -> tuple[list[Sample], tuple[str, ...], list[str]]:
+    """Samples with the numbers of their classes in the order asked for, these, and notes."""
+    class_lists = {one.classes for one in files.values()}
+    if len(class_lists) > 1:
+        raise ShardError(f"{root}: its files name different classes")
+    own = class_lists.pop()
+    classes, notes = classes_of_sets(root, own, max(s.target for s in samples), kind, asked)
+    if own and own != classes:
+        numbers = [*map(classes.index, own), -1]  # the last one is that of -1
+        samples = [replace(sample, target=numbers[sample.target]) for sample in samples]
+    return samples, classes, notes
+
+
+def _about_arrays(files: Mapping[str, _File]) -> list[str]:
+    """Say which arrays are the images and the labels, where they have other names."""
+    images, labels = next(iter(files.values())).read
+    if images == "images" and labels in ("", "labels"):
+        return []
+    numbers = f", class numbers of '{labels}'" if labels else ""
+    return [f"images are those of the array '{images}'{numbers}"]
+
+
+def _unread(files: Mapping[str, _File], ids: Mapping[str, str]) -> list[str]:
+    return [f"{array} of {ids[name]}" for name, one in files.items() for array in one.unread]
+
+
+def _columns(files: Mapping[str, _File], *, but: str) -> tuple[dict[str, Array], list[str]]:
+    """Columns that all files have, joined, but for that of ids; and the names of the others."""
     sets = [one.images.columns for one in files.values()]
     names = dict.fromkeys(name for columns in sets for name in columns)
     common = [name for name in names if all(name in columns for columns in sets)]
     joined = {
         name: kept(pd.Series(np.concatenate([columns[name] for columns in sets])))
         for name in common
+        if name != but
     }
     return joined, [f"{name} of some files" for name in names if name not in common]
 
@@ -203,7 +243,13 @@ def _read(stack: Stack, reading: Reading) -> _File:
     except Exception as error:  # a broken file makes its reader raise anything at all
         raise ImageError(f"'{images}' {_reason(error)}") from error
     arcsec = _scales_of(stack, scales, shape[0])
-    known = ImageSet(pixels, bands[1] if bands else (), arcsec, _plain(columns))
+    known = ImageSet(
+        pixels,
+        bands[1] if bands else (),
+        arcsec,
+        "" if arcsec is None else scales,
+        _plain(columns),
+    )
     used = read | set(columns) | ({scales} if arcsec is not None else set())
     unread = tuple(name for name in stack.forms if name not in used)
     return _File(known, numbers, class_names(names), (images, labels), unread)
@@ -237,7 +283,7 @@ def _labels_of(stack: Stack, key: str, count: int) -> tuple[str, NDArray[np.int6
     name = key or next((name for name in _LABELS if name in stack.forms), "")
     if not name:
         whole = [n for n, (shape, kind) in stack.forms.items()
-                 if shape == (count,) and kind.kind in "iu"]  # fmt: skip
+                 if shape == (count,) and kind.kind in "iu" and not may_be_ids(n)]  # fmt: skip
         name = whole[0] if len(whole) == 1 and is_labels(stack.read(whole[0])) else ""
     if not name:
         return "", np.full(count, -1)

@@ -20,7 +20,7 @@ def saved(*units):
 
 
 def test_light_is_taken_and_noise_is_not():
-    noise = [fits.ImageHDU(LIGHT + 1, name=name) for name in ("VAR", "MASK")]
+    noise = [fits.ImageHDU(LIGHT + 1, name=name) for name in ("VAR", "segmentation")]
     data = saved(noise[0], fits.ImageHDU(LIGHT, name="SCI"), noise[1])
     assert (read_fits(data, Reading()).array == LIGHT).all()
     with pytest.raises(ImageError, match="holds no image"):

@@ -8,7 +8,7 @@ from made_sources import a_set
 
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.sources.sets.labels import check_labels, class_names, classes_of_sets
 
 
@@ -73,9 +73,34 @@ def test_names_of_classes_are_text_without_spaces_around():
 
 
 def test_sets_without_names_are_called_by_their_numbers_and_that_is_noted():
-    names, (note,) = classes_of_sets("set", (), 2)
-    assert names == ("0", "1", "2") and "called 0, 1, 2; GravLensNet's" in note
-    assert classes_of_sets("set", ("a", "b"), 1) == (("a", "b"), [])
-    assert classes_of_sets("set", (), -1) == ((), [])  # nothing is labelled
+    names, (note,) = classes_of_sets("set", (), 2, ".npz")
+    assert names == ("0", "1", "2") and "called 0, 1, 2; --classes names them; Grav" in note
+    for most, kind in ((2, ".h5"), (9, ".npz"), (1, ".npz")):
+        assert "GravLensNet" not in classes_of_sets("set", (), most, kind)[1][0]
+    assert classes_of_sets("set", ("a", "b"), 1, ".npz") == (("a", "b"), [])
+    assert classes_of_sets("set", (), -1, ".npz") == ((), [])  # nothing is labelled
     with pytest.raises(ShardError, match=r"^set: has label 2, but names only 2 classes"):
-        classes_of_sets("set", ("a", "b"), 2)
+        classes_of_sets("set", ("a", "b"), 2, ".npz")
+
+
+def test_names_that_the_user_gives_are_those_of_the_numbers():
+    assert classes_of_sets("set", (), 1, ".h5", ("x", "y", "z")) == (("x", "y", "z"), [])
+    assert classes_of_sets("set", ("a", "b"), 1, ".h5", ("b", "a")) == (("b", "a"), [])
+    with pytest.raises(ShardError, match="has label 2, but --classes names only 2 classes"):
+        classes_of_sets("set", (), 2, ".h5", ("x", "y"))
+    with pytest.raises(ShardError, match="--classes names x, y, but the array 'classes' names a"):
+        classes_of_sets("set", ("a", "b"), 1, ".h5", ("x", "y"))
+    with pytest.raises(ShardError, match="--classes names x, but no image has a label"):
+        classes_of_sets("set", (), -1, ".npy", ("x",))
+
+
+def test_classes_by_the_user_are_in_the_shards(tmp_path):
+    path = a_set(tmp_path / "set.npz")
+    assert pack(path, tmp_path / "a", classes="no,yes").classes == ("no", "yes")
+    path = a_set(tmp_path / "named.npz", classes=np.array(["lens", "other"]))
+    before, after = pack(path, tmp_path / "b"), pack(path, tmp_path / "c", classes="other,lens")
+    assert before.classes[::-1] == after.classes == ("other", "lens")
+    one, other = (open_split(tmp_path / name, "train") for name in "bc")
+    assert dict(zip(one.ids(), 1 - one.targets(), strict=True)) == dict(
+        zip(other.ids(), other.targets(), strict=True)
+    )

@@ -9,7 +9,7 @@ from made_sources import fill, listing, zipped
 
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.sources.sources import open_source
 
 
@@ -160,6 +160,8 @@ def test_the_galaxies_of_galaxy10(tmp_path):
                 assert source.columns["redshift"][sample.row] == 0.1
         assert set(source.columns) == {"ra", "dec", "redshift", "pxscale"}
     report = pack(path, tmp_path / "out", seed=1)
+    assert "pixel scale 0.262 arcsec, by pxscale" in report.notes
+    assert "GravLensNet" not in str(report) and "layout set of images (.h5);" in str(report)
     assert {(split.dtype, split.stored) for split in report.splits} == {("uint8", "uint8")}
 
 
@@ -181,9 +183,11 @@ def test_the_form_of_the_multimodal_universe(tmp_path):
         (samples,) = source.splits.values()
         assert len(samples) == 6 and source.classes == ()
         read = source.read(samples[4])
-        assert read.bands == ("g", "r") and read.header.object == "111"
+        assert read.bands == ("g", "r") and samples[4].id == "111"
         assert read.header.pixel_scale == pytest.approx(0.168) and read.header.ra == 1.5
-        assert list(source.columns["object_id"]) == [100, 101, 102, 110, 111, 112]
+        assert [s.id for s in samples] == ["100", "101", "102", "110", "111", "112"]
+        assert "object_id" not in source.columns
+        assert source.layout == "set of images (.hdf5)"
         assert "image_ivar of healpix=10" in str(source.warnings)
     healpix(12, (b"r", b"g"))
     report = pack(tmp_path / "mmu", tmp_path / "out", skip_bad=True)
@@ -267,7 +271,12 @@ def test_a_fits_table_of_stamps_is_a_set(tmp_path):
                 read = source.read(sample)
                 assert (read.pixels == stamps[sample.index]).all()
                 assert read.header.ra == sample.index
-                assert source.columns["NAME"][sample.row] == "abcde"[sample.index]
+                assert sample.id == "abcde"[sample.index]
+    packed = pack(path, tmp_path / "by_ra", id="ra", pixel_scale=0.2)
+    assert packed.layout == "set of images (.fits)"
+    assert set(open_split(tmp_path / "by_ra", "train").ids()) <= set("01234")
+    with pytest.raises(ShardError, match=r"--label name columns .* of a set of images are named"):
+        pack(path, tmp_path / "out", label="label")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ShardError, match=r"stamps.fits: "):

@@ -1,0 +1,194 @@
+"""Tables beside the images, which are not read: what they hold, and how they are packed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+import pyarrow.parquet
+
+from deeplense_batch.data.catalogues.columns import usual_columns
+from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
+from deeplense_batch.data.formats.filters import band_order, without_bands
+from deeplense_batch.data.formats.images import SUFFIXES, has_fits
+from deeplense_batch.data.sources.archive import Tree
+
+__all__ = ["about_tables", "fits_tables"]
+
+_TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
+           ".vot", ".feather", ".arrow")  # fmt: skip
+_PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
+_FITS = (".fits", ".fit", ".fits.gz", ".fit.gz")
+_NUMBER = re.compile(r"\d+")
+_COMPRESSED = ("gz", "bz2", "xz", "zst")
+_TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
+_FITS_WORDS = (*_TABLE_WORDS, "cat", "table")
+_MOST_BYTES = 1 << 26  # of a table that is opened for its columns
+_MOST_OPENED = 20  # FITS files, which may be large
+_MOST_COLUMNS = 12
+_IN_THEIR_PLACE = (
+    "to read it, pack it in their place: --images is their folder, --pattern '{id}_{band}.fits' "
+    "or the like their names"
+)
+
+
+def about_tables(
+    root: Path, tree: Tree, others: Sequence[str], images: Sequence[str]
+) -> list[str]:
+    """Warn of tables beside images without labels, and give the command that reads them.
+
+    Arguments:
+        root: The source, as a command names it.
+        tree: Holds the files.
+        others: Names of those that are no images.
+        images: Names of the images.
+    """
+    tables = {name: _columns_of(tree, name) for name in others if _is_table(name)}
+    shown = "; ".join(f"{name} ({_shown(columns)})" for name, columns in list(tables.items())[:3])
+    more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
+    these = "a table, which is" if len(tables) == 1 else "tables, which are"
+    warning = f"beside images without labels lies {these} not read: {shown}{more}"
+    commands = (_command(root, name, columns, images) for name, columns in tables.items())
+    advice = next(filter(None, commands), _IN_THEIR_PLACE)
+    return [f"{warning}; {advice}"] if tables else []
+
+
+def fits_tables(tree: Tree, images: Sequence[str]) -> list[str]:
+    """FITS files that are tables of one value a column, although their names are those of images.
+
+    Cutouts are many, and each would have to be opened: only those are whose name is not one of
+    a series, first those that are named as catalogues are.
+
+    Arguments:
+        tree: Holds the files.
+        images: Names of all that may be images.
+    """
+    named = [name for name in images if name.lower().endswith(_FITS)] if has_fits() else []
+    series = Counter(map(_series, named))
+    alone = [name for name in named if series[_series(name)] == 1]
+    alone.sort(key=lambda name: not any(word in name.lower() for word in _FITS_WORDS))
+    return [name for name in alone[:_MOST_OPENED] if _is_fits_table(tree, name)]
+
+
+def _series(name: str) -> str:
+    """What the names of files have in common that differ by numbers alone."""
+    folder, base = posixpath.split(name)
+    return f"{folder}/{_NUMBER.sub('0', base)}"
+
+
+def _is_fits_table(tree: Tree, name: str) -> bool:
+    with suppress(Exception), tree.open(name) as file:  # reported when it is read
+        return is_fits_table(file)
+    return False
+
+
+def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str]) -> str:
+    """The command that packs a table with the images beside it; "" where no column is known."""
+    if not columns or not name.lower().endswith((*TABLES, *_FITS)):
+        return ""
+    folder = posixpath.commonpath([posixpath.dirname(image) for image in images])
+    place, table = f"{root}/{folder}" if folder else str(root), f"{root}/{name}"
+    unpack = ""
+    if not root.is_dir():
+        unpack, place, table = f"take {name} out of {root.name}, then ", str(root), name
+    files = _files(columns, images[0])
+    if not files:
+        return ""
+    if "--path" in files:
+        place = str(root)
+    words = f"{unpack}pack {table} OUT --images {place} {files}"
+    if labels := usual_columns(columns, "label"):
+        return f"{words} --label {labels[0]} reads it, if {labels[0]} is the class"
+    return f"{words} reads it; --label names its column of classes, if it has one"
+
+
+def _files(columns: Sequence[str], image: str) -> str:
+    """The flags that say where the files of a table are, "" where that is unknown."""
+    ids, paths = (usual_columns(columns, role) for role in ("id", "path"))
+    id_ = f"--id {ids[0]} " if len(ids) > 1 else ""
+    if paths:
+        return f"{id_}--path {paths[0]}"
+    if each := _band_columns(columns):
+        stem_ = next(iter(each.values())).rpartition("_")[0]
+        bands = ",".join(band_order(each))
+        return f"{id_}--path '{stem_}_{{band}}' --bands {bands}"
+    if without_bands(PurePosixPath(image).name)[1]:
+        return ""  # its bands are files, and how ids are part of their names is not known
+    first = (ids or list(columns))[0]
+    return f"--id {first} --pattern '{{id}}{_ending(image)}'"
+
+
+def _band_columns(columns: Sequence[str]) -> dict[str, str]:
+    """Columns of paths by their bands, such as path_g and path_r; none where there are not two."""
+    found: dict[str, dict[str, str]] = {}
+    for column in columns:
+        stem_, _, band = column.rpartition("_")
+        if band and usual_columns([stem_], "path"):
+            found.setdefault(stem_, {})[band] = column
+    return next((each for each in found.values() if len(each) > 1), {})
+
+
+def _ending(image: str) -> str:
+    return next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True)
+                if image.lower().endswith(suffix))  # fmt: skip
+
+
+def _is_table(name: str) -> bool:
+    lower = _unzipped(PurePosixPath(name).name.lower())
+    named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
+    return named or lower.endswith((*_TABLES, *_FITS))  # FITS files that are no images
+
+
+def _unzipped(name: str) -> str:
+    """The name of a file before it was compressed."""
+    plain, _, ending = name.rpartition(".")
+    return plain if ending in _COMPRESSED else name
+
+
+def _columns_of(tree: Tree, name: str) -> list[str]:
+    """Names of the columns of a table; none where they cannot be read."""
+    try:
+        if name.lower().endswith(_FITS):
+            with tree.open(name) as file:
+                return fits_columns(file)
+        return _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
+    except Exception:  # a broken file makes its reader raise anything at all
+        return []
+
+
+def _shown(columns: Sequence[str]) -> str:
+    more = ", ..." if len(columns) > _MOST_COLUMNS else ""
+    listed = ", ".join(columns[:_MOST_COLUMNS])
+    return f"columns {listed}{more}" if columns else "its columns cannot be shown"
+
+
+def _columns(suffix: str, data: bytes) -> list[str]:
+    if len(data) > _MOST_BYTES:
+        return []
+    if suffix == ".parquet":
+        return list(pyarrow.parquet.read_schema(io.BytesIO(data)).names)
+    if suffix in (".json", ".jsonl"):
+        return _keys(data.decode("utf-8-sig"))
+    if suffix in (".csv", ".tsv", ".ecsv", *_PLAIN_TABLES):
+        lines = data.decode("utf-8-sig", "replace").splitlines()
+        head = next(line for line in lines if line.strip() and not line.startswith("#"))
+        return next(csv.reader([head], csv.Sniffer().sniff(head, ",;\t| ")))
+    return []
+
+
+def _keys(text: str) -> list[str]:
+    """Keys of the first record of a JSON file, or of a line of it."""
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError:
+        record = json.loads(text.splitlines()[0])
+    while isinstance(record, list) and record:
+        record = record[0]
+    return [str(key) for key in record] if isinstance(record, dict) else []
