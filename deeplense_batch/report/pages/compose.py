@@ -5,6 +5,7 @@ Of very many models the first of the table, the best by validation, are shown; t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError, Row, score_of
 
 __all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
+
+_log = logging.getLogger(__name__)
 
 _MOST_ROWS = 40  # more cannot be read
 _MOST_NAMES = 16  # of points
@@ -156,7 +159,7 @@ def compose_hardest(
         if samples:
             ids = [sample["id"] for sample in samples]
             images = find_images(root, digest, test, ids)
-            colour_channels(images[0].info.bands, rgb)
+            _check_colours(images[0].info.bands, rgb)
             known = kept_rows(run, ids) if run else {}
             samples = [
                 one | ({"catalogue": known[one["id"]]} if one["id"] in known else {})
@@ -172,6 +175,15 @@ def compose_hardest(
     arguments |= {"rgb": list(rgb)} if rgb else {}
     caption = f"The {len(samples)} test images that the most models get wrong."
     return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []
+
+
+def _check_colours(bands: Sequence[str], rgb: Sequence[str]) -> None:
+    """Warn where there are no such bands, which a page alone would say too late."""
+    try:
+        colour_channels(bands, rgb)
+    except ShardError as error:
+        _log.warning("%s: %s", NOT_SHOWN, error)
+        raise
 
 
 def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:

@@ -103,7 +103,8 @@ class LensFinding:
     def about(self) -> str:
         """What the images come from, in a few words."""
         survey = "" if self.preset == "hsc" else f", survey {self.preset}"
-        changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
+        others = {field: value for field, value in self.set_.items() if field != "bands"}
+        changes = "".join(f", {field} = {value}" for field, value in others.items())
         sources = f", sources {self.sources}" if self.sources else ""
         return f"lens_finding{survey}, bands {', '.join(self.bands)}{sources}{changes}"
 
