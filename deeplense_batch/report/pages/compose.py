@@ -5,7 +5,6 @@ Of very many models the first of the table, the best by validation, are shown; t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,20 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import curves
-from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
-from deeplense_batch.report.plots.hardest import NOT_SHOWN, find_images, hardest
+from deeplense_batch.report.plots.hardest import NOT_SHOWN, check_colours, find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError, Row, score_of
 
 __all__ = ["Search", "compose", "compose_hardest", "search", "searches"]
-
-_log = logging.getLogger(__name__)
 
 _MOST_ROWS = 40  # more cannot be read
 _MOST_NAMES = 16  # of points
@@ -159,7 +155,7 @@ def compose_hardest(
         if samples:
             ids = [sample["id"] for sample in samples]
             images = find_images(root, digest, test, ids)
-            _check_colours(images[0].info.bands, rgb)
+            check_colours(images[0].info.bands, rgb)
             known = kept_rows(run, ids) if run else {}
             samples = [
                 one | ({"catalogue": known[one["id"]]} if one["id"] in known else {})
@@ -175,15 +171,6 @@ def compose_hardest(
     arguments |= {"rgb": list(rgb)} if rgb else {}
     caption = f"The {len(samples)} test images that the most models get wrong."
     return [Picture(f"hardest{_suffix(number)}", "hardest", arguments, caption)], []
-
-
-def _check_colours(bands: Sequence[str], rgb: Sequence[str]) -> None:
-    """Warn where there are no such bands, which a page alone would say too late."""
-    try:
-        colour_channels(bands, rgb)
-    except ShardError as error:
-        _log.warning("%s: %s", NOT_SHOWN, error)
-        raise
 
 
 def _scores(comparison: Model, models: Sequence[Model]) -> Iterator[Picture]:

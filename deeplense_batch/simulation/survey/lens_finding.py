@@ -43,7 +43,8 @@ class LensFinding:
         preset: Name of the survey, of `SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own.
         size: Pixels along a side of an image, by default the survey's.
-        sources: Folder of real galaxies that are lensed (`stamps`), if they are not simulated.
+        sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
+            they are not simulated.
 
     Raises:
         ShardError: There is no such survey, field or folder, or no image can be made of them.

@@ -68,7 +68,8 @@ class PaintedSet:
         preset: Name of the survey whose laws are used, of `SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own; ``bands`` and
             ``pixel_scale`` where the shards do not have them.
-        sources: Folder of real galaxies that are lensed (`stamps`), if they are not simulated.
+        sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
+            they are not simulated.
 
     Raises:
         ShardError: There are no such shards, survey, field or sources, or no arcs can be painted.

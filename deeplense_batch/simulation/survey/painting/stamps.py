@@ -84,7 +84,7 @@ class StampSource(SourceGalaxy):
 
 @dataclass(frozen=True)
 class Stamps:
-    """The galaxies of a folder, cleaned, for the bands of a survey."""
+    """The galaxies of some cutouts, cleaned, for the bands of a survey."""
 
     root: str
     stamps: tuple[Stamp, ...]
@@ -130,7 +130,7 @@ class Stamps:
 
 
 def read_stamps(root: str, survey: Survey) -> Stamps:
-    """Read and clean the galaxies of a folder, for the bands of a survey.
+    """Read and clean the galaxies of cutouts, for the bands of a survey.
 
     Arguments:
         root: Folder of shards; or images in any layout that `pack` reads without flags: a folder,
