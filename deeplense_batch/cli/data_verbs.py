@@ -31,8 +31,8 @@ def simulate(
     # A field of the preset; may be given again. VALUE is a number, [low, high], or {law: Normal,
     # mean: 0, sd: 0.5}; of a survey also bands=[g,r,i], or camera.fwhm.g=0.9 of one band.
     set_: dict[str, Any] | None = None,
-    # Of lens_finding: folder of real galaxies that are lensed, shards or images, in place of
-    # simulated ones.
+    # Of lens_finding: real galaxies that are lensed in place of simulated ones, a folder, shards,
+    # an archive or a table.
     sources: str = "",
     # Of lens_finding: folder of shards of galaxies that arcs are painted on, half of them.
     onto: str = "",

@@ -240,7 +240,8 @@ class SimulateSection(Section):
     size: int | None = Field(None, ge=1)  # pixels along a side; null: that of the kind
     shard_size: int = Field(2048, ge=1)  # images in a file
     set: dict[str, Any] = Field({})  # distributions of the preset to replace: sphere.count: 30
-    sources: str = ""  # of lens_finding: folder of real galaxies that are lensed
+    # of lens_finding: real galaxies that are lensed, a folder, shards, an archive or a table
+    sources: str = ""
     onto: str = ""  # of lens_finding: shards of galaxies that arcs are painted on
 
     @property

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from deeplense_batch.core.result import read_metrics
+from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.formats.filters import filter_of
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.packing.sky import known_columns
+from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
@@ -43,10 +46,21 @@ def check_bands(place: object, came: Bands, learnt: Bands, run: object) -> None:
         return
     in_order = sorted(map(filter_of, came)) == sorted(map(filter_of, learnt))
     what = "in this order " * in_order
+    renamed = "; the set was packed again with other names: submit --force trains anew"
     raise ShardError(
         f"{place}: the channels are the bands {', '.join(came)}; {run} has learnt "
         f"{', '.join(learnt)} {what}and would take one band for another"
+        f"{renamed if _has_learnt(run, place) else ''}"
     )
+
+
+def _has_learnt(run: object, place: object) -> bool:
+    """Whether a run was trained on the very images of a folder of shards."""
+    try:
+        digest = read_metrics(RunDir(Path(str(run))))["data"]["digest"]
+        return bool(data_digest(str(place)) == digest)
+    except (RunDirError, ShardError):  # no shards; or a run whose result is not at hand
+        return False
 
 
 def about_other_bands(init: Path, bands: Bands) -> str:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from made_catalogues import N, header, pixels, write
 
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import open_source
 from deeplense_batch.inference.suitable import about_other_bands, check_bands, check_usual
 
@@ -29,6 +31,18 @@ def test_other_bands_and_another_order_are_refused_with_both_lists():
     )
     with pytest.raises(ShardError, match="bands g, z; runs/a has learnt g, r and would"):
         check_bands("set", ("g", "z"), ("g", "r"), "runs/a")
+
+
+def test_the_runs_own_images_under_other_names_say_how_to_train_anew(shards, tmp_path):
+    own, other = (RunDir(tmp_path / name) for name in ("own", "other"))
+    for run, digest in ((own, data_digest(shards)), (other, "0" * 16)):
+        run.path.mkdir()
+        run.write_json("metrics.json", {"schema": 1, "data": {"digest": digest}})
+    hint = "; the set was packed again with other names: submit --force trains anew"
+    for run, place, has_hint in ((own, shards, True), (other, shards, False), (own, "a", False)):
+        with pytest.raises(ShardError) as refused:
+            check_bands(place, ("r", "g"), ("g", "r"), run.path)
+        assert str(refused.value).endswith(hint) == has_hint
 
 
 def test_a_training_that_starts_from_other_bands_is_told(tmp_path):

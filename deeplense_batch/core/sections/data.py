@@ -14,6 +14,13 @@ __all__ = ["Augment", "DataSection"]
 _LATER = ("softening", "sky_sd", "per", "clip")
 
 
+def _as_bands(value: Any) -> Any:
+    """A list of YAML as the tuple of a field that has a number for each band."""
+    if not isinstance(value, list | tuple | None):
+        raise ValueError("expected a list of numbers, one for each band")
+    return as_tuple(value)
+
+
 class Augment(Section):
     """Random changes of a training image, drawn anew for every epoch and sample."""
 
@@ -48,7 +55,7 @@ class DataSection(Section):
     softening: float | None = Field(None, gt=0)
     # standard deviation of the sky in each band, in units of the images; null: measured on the
     # training slice
-    sky_sd: Annotated[tuple[float, ...] | None, BeforeValidator(as_tuple)] = None
+    sky_sd: Annotated[tuple[float, ...] | None, BeforeValidator(_as_bands)] = None
     # whose mean and sd normalise: those of each band of the training slice, of all its bands
     # together (set), or of each image itself, all its bands together
     per: Literal["set", "band", "image"] = "band"

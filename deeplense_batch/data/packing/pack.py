@@ -34,7 +34,7 @@ from deeplense_batch.data.packing.manifest import (
     warnings,
 )
 from deeplense_batch.data.packing.one_pass import OnePass
-from deeplense_batch.data.packing.storage import Storage, first_storage
+from deeplense_batch.data.packing.storage import Storage, first_storage, widened_by_firsts
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
 from deeplense_batch.data.sources.listing import Sample, Skipped
@@ -116,7 +116,7 @@ def _pack(
     new_writer = partial(_new_writer, source, out, seed, options)
     asked = None if options["dtype"] == "exact" else np.dtype(options["dtype"])
     _refuse_faults(source, options["skip_bad"])
-    storage = first_storage(source, asked)
+    storage = widened_by_firsts(source, first_storage(source, asked))
     while True:
         with OnePass(
             source,

@@ -24,7 +24,16 @@ from deeplense_batch.data.packing.sky import known_columns, plain_scale
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 
-__all__ = ["BadImage", "ImageRecord", "Packed", "Shape", "Storage", "convert", "first_storage"]
+__all__ = [
+    "BadImage",
+    "ImageRecord",
+    "Packed",
+    "Shape",
+    "Storage",
+    "convert",
+    "first_storage",
+    "widened_by_firsts",
+]
 
 Shape = tuple[int, ...]  # C, H, W
 
@@ -108,6 +117,15 @@ def first_storage(
                         columns=known_columns(image.header, source.columns),
                     )
     return Storage((), COUNTS, dict.fromkeys(source.splits, COUNTS), asked)
+
+
+def widened_by_firsts(source: Source, storage: Storage) -> Storage:
+    """The storage that the first image of each split needs: a pass that meets it begins again."""
+    for samples in source.splits.values():
+        outcome = convert(source, samples[0], storage)
+        while isinstance(outcome, Storage):
+            storage, outcome = outcome, convert(source, samples[0], outcome)
+    return storage
 
 
 def convert(

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import curves
-from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
-from deeplense_batch.report.plots.hardest import NOT_SHOWN, find_images, hardest
+from deeplense_batch.report.plots.hardest import NOT_SHOWN, check_colours, find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
 from deeplense_batch.report.predictions import Predictions
@@ -156,7 +155,7 @@ def compose_hardest(
         if samples:
             ids = [sample["id"] for sample in samples]
             images = find_images(root, digest, test, ids)
-            colour_channels(images[0].info.bands, rgb)
+            check_colours(images[0].info.bands, rgb)
             known = kept_rows(run, ids) if run else {}
             samples = [
                 one | ({"catalogue": known[one["id"]]} if one["id"] in known else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from deeplense_batch.report.catalogue import position
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError
 
-__all__ = ["NOT_SHOWN", "find_images", "hardest", "sheet"]
+__all__ = ["NOT_SHOWN", "check_colours", "find_images", "hardest", "sheet"]
+
+_log = logging.getLogger(__name__)
 
 NOT_SHOWN = "the hardest images are not shown"
 _TITLE = "Test images that the most models get wrong"
@@ -82,6 +85,19 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         raise CollectError(f"{NOT_SHOWN}: {root} has no {error}") from error
     except (OSError, ValueError) as error:
         raise CollectError(f"{NOT_SHOWN}: {error}") from error
+
+
+def check_colours(bands: Sequence[str], rgb: Sequence[str]) -> None:
+    """Warn where there are no such bands, which a page alone would say too late.
+
+    Raises:
+        ShardError: There are no such bands.
+    """
+    try:
+        colour_channels(bands, rgb)
+    except ShardError as error:
+        _log.warning("%s: %s", NOT_SHOWN, error)
+        raise
 
 
 def sheet(

@@ -43,7 +43,8 @@ class LensFinding:
         preset: Name of the survey, of `SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own.
         size: Pixels along a side of an image, by default the survey's.
-        sources: Folder of real galaxies that are lensed (`stamps`), if they are not simulated.
+        sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
+            they are not simulated.
 
     Raises:
         ShardError: There is no such survey, field or folder, or no image can be made of them.
@@ -103,7 +104,8 @@ class LensFinding:
     def about(self) -> str:
         """What the images come from, in a few words."""
         survey = "" if self.preset == "hsc" else f", survey {self.preset}"
-        changes = "".join(f", {field} = {value}" for field, value in self.set_.items())
+        others = {field: value for field, value in self.set_.items() if field != "bands"}
+        changes = "".join(f", {field} = {value}" for field, value in others.items())
         sources = f", sources {self.sources}" if self.sources else ""
         return f"lens_finding{survey}, bands {', '.join(self.bands)}{sources}{changes}"
 

@@ -42,6 +42,7 @@ from deeplense_batch.simulation.survey.psf import (
 from deeplense_batch.simulation.survey.settings import Survey
 
 __all__ = [
+    "GRAINS",
     "SIGMAS",
     "Conditions",
     "draw_conditions",
@@ -51,6 +52,7 @@ __all__ = [
     "star",
 ]
 
+GRAINS = 64  # into which the noise of the sky is divided where values are rounded
 SIGMAS = 5.0  # of a point as bright as the depth
 
 

@@ -90,7 +90,7 @@ class SourceGalaxy:
     q: float
     phi: float
     magnitudes: Magnitudes
-    clumps: NDArray[np.float64]  # (most, 4) x y sigma share
+    clumps: NDArray[np.float64]  # (most, 4) x y sigma share, x and y from the lens
     stamp: int = 0  # number of the real galaxy that it is (`stamps`), from 1; 0 if simulated
 
     def brightness(self, x: Tensor, y: Tensor) -> Tensor:

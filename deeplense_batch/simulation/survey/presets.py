@@ -26,8 +26,9 @@ References:
         that of u, g and i is rounded; 0.2 arcsec a pixel).
     DES: Abbott et al. 2021, ApJS 255, 20 (abstract: FWHM, depth of 10 sigma in 1.95 arcsec;
         0.263 arcsec a pixel).
-    LSST: Ivezic et al. 2019, ApJ 873, 111 (tables 1 and 2: depth of all ten years, effective
-        seeing, sky, 0.2 arcsec a pixel).
+    LSST: Ivezic et al. 2019, ApJ 873, 111 (tables 1 and 2: depth of all ten years, sky, 0.2 arcsec
+        a pixel; seeing is the effective width theta_eff, about the FWHM at airmass 1.2; at the
+        zenith FWHM_geom = 0.822 theta_eff + 0.052 is 0.81 0.77 0.73 0.71 0.69 0.68 in u to y).
     Euclid: McCracken et al. 2025, arXiv:2503.15303 (abstract: 10 sigma in 1.3 arcsec at 25.6, FWHM
         0.16 with pixels); Cropper et al. 2025, A&A 697, A2 (0.1 arcsec a pixel, FWHM 0.13).
     HST: Koekemoer et al. 2007, ApJS 172, 196 (abstract: depth of COSMOS, one orbit of F814W);
@@ -72,7 +73,8 @@ _BLUE = Colours(Normal(0.2, 0.2), Normal(0.1, 0.15))
 _NANOJANSKY = 31.4  # magnitude of one
 
 # Magnitudes per arcsec^2 of a dark sky at the zenith of Cerro Pachon, for every survey from the
-# ground (Ivezic et al. 2019, table 2); and of the zodiacal light between wide survey fields.
+# ground (Ivezic et al. 2019, table 2); and of the zodiacal light in space, a round value that is
+# from no single paper.
 _GROUND = {"u": 22.99, "g": 22.26, "r": 21.20, "i": 20.48, "z": 19.60, "y": 18.61, "Y": 18.61}
 _SPACE = 22.3
 

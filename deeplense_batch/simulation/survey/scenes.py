@@ -34,7 +34,7 @@ and zero for a non-lens
     lens (2,)               q phi of the mass
     shear (2,)              g1 g2
     source (6,)             x y radius n q phi, x and y from the lens
-    clumps (4, 4)           x y sigma share
+    clumps (4, 4)           x y sigma share, x and y from the lens
     source_magnitudes (B,)  not lensed
     magnification ()        flux of what is lensed, in the frame and its margin, over that
     arc_snr, arc_contrast, arc_share ()     in the band of `Visible`
@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.simulation.distributions import rounded
 from deeplense_batch.simulation.survey.arcs import Arc, DrawsSource, draw_arc, framed, render
-from deeplense_batch.simulation.survey.noise import Conditions, draw_conditions, noise
+from deeplense_batch.simulation.survey.noise import GRAINS, Conditions, draw_conditions, noise
 from deeplense_batch.simulation.survey.nonlenses import draw_nonlens
 from deeplense_batch.simulation.survey.objects import (
     Light,
@@ -67,8 +67,6 @@ from deeplense_batch.simulation.survey.settings import CLASSES, KINDS, Survey
 __all__ = ["arc_truth", "make", "no_arc", "stored"]
 
 Truth = dict[str, NDArray[np.float64]]
-
-_GRAINS = 64  # into which the noise of the sky is divided
 
 
 def make(
@@ -137,7 +135,7 @@ def stored(
         sky_sd: Noise of the sky, (B,).
         form: ``public``, each band from 0 to 1, or ``flux``, counts.
     """
-    grain = sky_sd / _GRAINS
+    grain = sky_sd / GRAINS
     whole = np.rint(counts / grain[:, None, None])
     if form == "flux":
         ends = np.tile([0.0, 1.0], (len(grain), 1))

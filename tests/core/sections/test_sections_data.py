@@ -39,6 +39,9 @@ def test_every_field_that_changes_images_changes_the_identity(shards):
         ("sky_sd: [1]", "data.sky_sd: is the unit of data.softening, which is not given, got"),
         ("stretch: log\n  softening: 1\n  sky_sd: [1, 0]", "data.sky_sd: expected numbers above "
                                                            "0, one for each band, got"),
+        ("stretch: log\n  softening: 1\n  sky_sd: 0.1", "data.sky_sd: expected a list of "
+                                                        "numbers, one for each band, got 0.1"),
+        ("clip: 99", "data.clip: expected a list of two numbers, got 99"),
         ("clip: [99, 1]", "data.clip: expected two percentiles that rise, from 0 to 100, got"),
         ("clip: [0, 101]", "data.clip: expected two percentiles that rise"),
         ("clip: [-1, 99]", "data.clip: expected two percentiles that rise"),

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from made_sources import noise
 
-from deeplense_batch.data.packing.storage import BadImage, Packed, Storage, convert, first_storage
+from deeplense_batch.data.packing.storage import (
+    BadImage,
+    Packed,
+    Storage,
+    convert,
+    first_storage,
+    widened_by_firsts,
+)
 from deeplense_batch.data.sources.sources import open_source
 
 COUNTS = np.arange(1, 61).reshape(1, 6, 10) % 50  # from 0 to 49
@@ -110,3 +117,15 @@ def test_the_first_good_image_or_the_first_of_a_shape_suggests_the_storage(tmp_p
         assert first_storage(source, None, shape=(9, 9, 9)).shape == ()
         third = first_storage(source, None, shape=(1, 7, 7))
         assert (third.dtype, third.stored) == (UINT8, {"train": UINT8})
+
+
+def test_the_first_image_of_each_split_widens_the_storage_before_a_pass(tmp_path):
+    for split, image in (("train", COUNTS / 49), ("val", noise(1, COUNTS.shape).astype("f8"))):
+        (tmp_path / split).mkdir()
+        for i in range(2):
+            np.save(tmp_path / split / f"{i}.npy", np.roll(image, i))
+    with open_source(tmp_path) as source:
+        storage = widened_by_firsts(source, first_storage(source, None))
+        assert storage.stored == {"train": UINT16, "val": FLOAT32}
+        for samples in source.splits.values():
+            assert all(isinstance(convert(source, s, storage), Packed) for s in samples)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_galaxies import galaxies, write_galaxies
 from pictures import drawn
 
 from deeplense_batch.data.shards import data_digest, open_split
@@ -81,6 +82,21 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     assert compose_hardest(1, [models[1]], *place) == ([], [])
     numbers = replace(models[0], probabilities=None, numbers=np.zeros((len(ids), 2)))
     assert compose_hardest(1, [numbers], *place) == ([], [])
+
+
+def test_bands_that_are_not_there_are_a_note_and_a_warning(tmp_path, caplog):
+    options = {"classes": ("no", "sphere", "vort"), "targets": [0, 1, 2, 0]}
+    root = write_galaxies(tmp_path / "set", {"val": galaxies(4)}, **options)
+    split = open_split(root, "val")
+    ids, targets = np.array(split.ids()), split.targets()
+    wrong = Predictions(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
+    place = (str(root), data_digest(root), "val")
+    pictures, (note,) = compose_hardest(1, [wrong], *place, rgb=("z", "r", "g"))
+    assert pictures == [] and "--rgb: there is no band 'z'" in note
+    assert [record.getMessage() for record in caplog.records] == [note]
+    caplog.clear()
+    (_,), notes = compose_hardest(1, [wrong], *place, rgb=("i", "r", "g"))
+    assert notes == [] and not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ class TestSurveys:
         assert hashlib.sha256(text.encode()).hexdigest()[:16] == "6fbf535f00f67ba1"
 
     def test_another_survey_says_so(self):
-        made = LensFinding(preset="kids", set_={"camera.fwhm.r": 0.8})
+        made = LensFinding(preset="kids", set_={"camera.fwhm.r": 0.8, "bands": ["g", "r", "i"]})
         assert made.about == "lens_finding, survey kids, bands g, r, i, camera.fwhm.r = 0.8"
         laws = made.described()["laws"]["laws"]
         assert laws["camera"]["fwhm"][1] == {"law": "Fixed", "value": 0.8}

@@ -17,6 +17,7 @@ texts.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,12 +108,23 @@ class Canvas:
 
     root: str
     splits: Mapping[str, Galaxies]
-    digest: str
+    digest: str  # of the pixels, whatever the catalogue says
 
     @property
     def first(self) -> SplitInfo:
         """One of its splits; all have the same shape, type, bands and pixel scale."""
         return next(iter(self.splits.values())).info
+
+    def digest_with(self, bands: Sequence[str]) -> str:
+        """Name the pixels, and after a dash the columns that `Galaxies.known` reads, if any."""
+        digest, is_any = hashlib.sha256(), False
+        for split, galaxies in sorted(self.splits.items()):
+            for name, values in galaxies.known(bands).items():
+                is_known = np.isfinite(values)
+                is_any = is_any or bool(is_known.any())
+                digest.update(f"{split}:{name}:{len(values)}\n".encode())
+                digest.update(is_known.tobytes() + values[is_known].astype("<f8").tobytes())
+        return f"{self.digest}-{digest.hexdigest()[:16]}" if is_any else self.digest
 
     def for_survey(self, survey: Survey) -> tuple[Canvas, list[str]]:
         """Leave out the galaxies of which the catalogue says that they are no lens of the survey.

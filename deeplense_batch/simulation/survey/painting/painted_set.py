@@ -68,7 +68,8 @@ class PaintedSet:
         preset: Name of the survey whose laws are used, of `SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own; ``bands`` and
             ``pixel_scale`` where the shards do not have them.
-        sources: Folder of real galaxies that are lensed (`stamps`), if they are not simulated.
+        sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
+            they are not simulated.
 
     Raises:
         ShardError: There are no such shards, survey, field or sources, or no arcs can be painted.
@@ -117,6 +118,7 @@ class PaintedSet:
         """
         survey = with_overrides(SURVEYS[self.preset], self.set_)
         info = self._all_galaxies.first
+        self._check_bands(info.bands, survey)
         bands = self._agreed("bands", info.bands or None, survey.bands)
         scale = info.pixel_scale
         pixel_scale = self._agreed(
@@ -131,6 +133,15 @@ class PaintedSet:
         wide = 2 * (2 * survey.galaxy.theta_e[1] + _FAR) / pixel_scale
         size = min(math.ceil(wide), max(sides))
         return dataclasses.replace(survey, bands=bands, pixel_scale=pixel_scale, size=size)
+
+    def _check_bands(self, bands: Sequence[str], survey: Survey) -> None:
+        """Refuse galaxies in bands that the survey does not have."""
+        known = survey.camera.fwhm
+        if lacks := [band for band in bands if band not in known]:
+            raise ShardError(
+                f"simulate: onto: {self.onto}: its shards have the bands {', '.join(bands)}; "
+                f"preset {self.preset} has {', '.join(known)}, but no {', '.join(lacks)}"
+            )
 
     def _agreed(self, name: str, known: Any, asked: Any) -> Any:
         """What the shards say, or where they do not, what was asked for by ``--set``."""
@@ -196,7 +207,8 @@ class PaintedSet:
         if group := self._all_galaxies.first.group:
             found.append(
                 f"onto: {self.onto}: images of one {group} stay in one split, but are not side by "
-                "side in the new set: train and test on whole splits of it, not on slices of one"
+                "side in the new set: train and test on whole splits of it, not on slices of one; "
+                f"intervals of its scores count images, not each {group}"
             )
         if sample.empty:
             found.append(
@@ -232,8 +244,10 @@ class PaintedSet:
 
     def described(self) -> dict[str, Any]:
         """All settings that an image depends on, as JSON."""
+        # Of all galaxies: the catalogue decides which of them may be lenses.
+        onto = self._all_galaxies.digest_with(self.bands)
         sources = {"sources": self._stamps.digest} if self._stamps else {}
-        return {"laws": described(self.survey), "onto": self.canvas.digest} | sources
+        return {"laws": described(self.survey), "onto": onto} | sources
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Paint the images of some indices, or leave them as they are."""

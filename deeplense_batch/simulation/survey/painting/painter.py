@@ -48,6 +48,7 @@ from deeplense_batch.simulation.distributions import Fixed, rounded
 from deeplense_batch.simulation.survey.arcs import Arc, DrawsSource, FaintError, draw_arc, framed
 from deeplense_batch.simulation.survey.colours import WAVELENGTHS
 from deeplense_batch.simulation.survey.noise import (
+    GRAINS,
     Conditions,
     draw_conditions,
     electrons_in_count,
@@ -67,7 +68,6 @@ from deeplense_batch.simulation.survey.settings import Survey
 __all__ = ["SEARCH", "Painter", "light_of_galaxy", "reddest"]
 
 SEARCH = 2.0  # arcsec from the middle within which the galaxy is
-_GRAINS = 64  # into which the noise of the sky is divided
 _FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian over its sd
 _BRIGHTEST = 12  # magnitudes
 _DRAWN = 4  # galaxies, of which one is chosen
@@ -224,7 +224,7 @@ class Painter:
         electrons = electrons_in_count(self.survey, sky_sd)
         nothing = np.zeros(len(sky_sd))
         photons = noise(light, nothing, conditions.correlation, electrons, random)
-        grain = (sky_sd / _GRAINS)[:, None, None]
+        grain = (sky_sd / GRAINS)[:, None, None]
         whole = np.where(np.rint(light / grain) > 0, np.rint((light + photons) / grain), 0)
         added = np.zeros_like(values)
         added[:, *patch.outer] = (whole * grain)[:, *patch.inner]

@@ -9,8 +9,9 @@ border, or has half of itself outside of three sixteenths of the side.
 Its place, brightness and direction are drawn as those of a simulated source, and so is the radius
 of half of its light, to which it is shrunk or stretched: neither the distance nor the pixel scale
 of a cutout is needed. Its own blur shrinks with it. Where its bands are those of the survey, each
-band has its own shape, and the colours are its own too, unless its bands were scaled from 0 to 1
-each; otherwise the sum of its bands is the shape in all of them, and colours are drawn.
+band has its own shape, and the colours are its own too, if all bands have one zero point, unless
+they were scaled from 0 to 1 each; otherwise the sum of its bands is the shape in all of them, and
+colours are drawn, which is said.
 
 Brightness between pixels is bilinear: the flux of a source, times its magnification, is kept.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -30,10 +32,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
+from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
-from deeplense_batch.data.sources.sources import open_source
+from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.simulation.survey.objects import SourceGalaxy, draw_source
 from deeplense_batch.simulation.survey.painting.measured_light import sky_of
 from deeplense_batch.simulation.survey.settings import Survey
@@ -81,23 +84,27 @@ class StampSource(SourceGalaxy):
 
 @dataclass(frozen=True)
 class Stamps:
-    """The galaxies of a folder, cleaned, for the bands of a survey."""
+    """The galaxies of some cutouts, cleaned, for the bands of a survey."""
 
     root: str
     stamps: tuple[Stamp, ...]
     colours: NDArray[np.float64] | None  # magnitudes over that of the first band, (N, B)
     digest: str  # of all cutouts
     left_out: int  # cutouts that are no sources
+    about_colours: str  # why those of the cutouts are lost; empty where they are not
 
     @property
     def cautions(self) -> list[str]:
-        """How many cutouts are no sources, in a sentence."""
-        if not self.left_out:
-            return []
-        return [
-            f"sources: {self.root}: {self.left_out} of {self.left_out + len(self.stamps)} images "
-            "are no sources: no bright galaxy in their middle, or one that is cut off"
-        ]
+        """How many cutouts are no sources, and why colours are drawn, in sentences."""
+        found = []
+        if self.left_out:
+            found.append(
+                f"{self.left_out} of {self.left_out + len(self.stamps)} images are no sources: no "
+                "bright galaxy in their middle, or one that is cut off"
+            )
+        if self.about_colours:
+            found.append(f"{self.about_colours}: colours are drawn")
+        return [f"sources: {self.root}: {said}" for said in found]
 
     def draw(self, survey: Survey, theta_e: float, random: np.random.Generator) -> StampSource:
         """Draw a galaxy behind a lens, as `objects.draw_source` does."""
@@ -123,14 +130,16 @@ class Stamps:
 
 
 def read_stamps(root: str, survey: Survey) -> Stamps:
-    """Read and clean the galaxies of a folder, for the bands of a survey.
+    """Read and clean the galaxies of cutouts, for the bands of a survey.
 
     Arguments:
-        root: Folder of shards, or images in any layout that `pack` reads.
+        root: Folder of shards; or images in any layout that `pack` reads without flags: a folder,
+            an archive or a table.
         survey: Whose bands are wanted.
 
     Raises:
-        ShardError: There are no such images, too many, or none of them is a source.
+        ShardError: There are no such images, too many, or none of them is a source; or `pack`
+            needs flags to read them.
     """
     stamps: list[Stamp] = []
     digest, count, is_flux, first = hashlib.sha256(), 0, False, None
@@ -149,10 +158,23 @@ def read_stamps(root: str, survey: Survey) -> Stamps:
         )
     has_colours = is_flux and set(survey.bands) <= set(first[0])
     colours = -2.5 * np.log10([s.flux / s.flux[0] for s in stamps]) if has_colours else None
-    return Stamps(root, tuple(stamps), colours, digest.hexdigest()[:16], count - len(stamps))
+    lost = "" if has_colours else _about_colours(first, survey.bands)
+    return Stamps(root, tuple(stamps), colours, digest.hexdigest()[:16], count - len(stamps), lost)
 
 
 _Form = tuple[tuple[str, ...], int]  # bands, where known, and number of channels
+
+
+def _about_colours(form: _Form, wanted: Sequence[str]) -> str:
+    """Why cutouts that have colours lose them; nothing of images of one channel."""
+    bands, channels = form
+    if channels == 1:
+        return ""
+    if not bands:
+        return "cutouts do not name their bands"
+    if lacks := [band for band in wanted if band not in bands]:
+        return f"cutouts have the bands {', '.join(bands)}, but no {', '.join(lacks)}"
+    return "each band of the cutouts is scaled from 0 to 1"
 
 
 def _check_cutout(root: str, name: str, form: _Form, first: _Form, count: int) -> None:
@@ -241,7 +263,7 @@ def _cutouts(root: Path) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
             for name, image in zip(images.ids(), images.images(), strict=True):
                 yield name, image, info.bands
         return
-    with open_source(root) as source:
+    with _opened(root) as source:
         for samples in source.splits.values():
             for sample in samples:
                 try:
@@ -249,3 +271,26 @@ def _cutouts(root: Path) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
                 except ImageError as error:
                     raise ShardError(f"simulate: sources: {root}: {sample.id}: {error}") from error
                 yield sample.id, read.pixels, read.bands or source.bands
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Source]:
+    """Open images that `pack` reads without flags."""
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(root))
+        except ShardError as error:
+            if not is_table(root):
+                raise
+            raise ShardError(
+                f"simulate: sources: {error}; pack it first (pack {root} sources --bands g,r,i) "
+                "and give --sources sources"
+            ) from error
+        if source.faults:
+            first = source.faults[0]
+            raise ShardError(
+                f"simulate: sources: {root}: {len(source.faults)} of its objects cannot be read, "
+                f"such as {first.id} ({first.reason}); pack it first without them "
+                f"(pack {root} sources --skip_bad) and give --sources sources"
+            )
+        yield source

@@ -45,6 +45,18 @@ class TestGalaxies:
         assert known["mag_g"].tolist() == [20, 21, 22, 23, 24, 25]
         assert np.isnan(known["mag_i"]).all() and np.isnan(known["theta_e"]).all()
 
+    def test_the_digest_is_that_of_pixels_and_of_the_columns_that_are_read(self, tmp_path):
+        def digest(name, **columns):
+            return canvas_of(tmp_path / name, catalogue=columns or None).digest_with(BANDS)
+
+        values, other = np.linspace(1, 2, 6), np.linspace(1, 1.9, 6)
+        plain, one = digest("a"), digest("b", theta_e=values)
+        assert plain == canvas_of(tmp_path / "c").digest == digest("d", ra=values)
+        assert one.startswith(f"{plain}-") and one == digest("e", Theta_E=values, ra=other)
+        names = ("theta_e", "z_l", "mag_i", "mag_g", "q", "phi", "fwhm", "seeing_r")
+        others = [digest(f"f{name}", **{name: other}) for name in names]
+        assert len({one, plain, *others, digest("g", z=values)}) == len(names) + 3
+
     def test_a_direction_in_degrees_is_refused(self, tmp_path):
         found = canvas_of(tmp_path, catalogue={"phi": np.array([0.1, 143.0, -0.2, 0, 0, 0])})
         with pytest.raises(ShardError, match="column phi: 143; expected rad, from x towards y"):

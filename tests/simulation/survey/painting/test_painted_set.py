@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -118,6 +120,16 @@ class TestSet:
         one, two = (PaintedSet(str(root), "des").described()["onto"] for root in (packed, other))
         assert one != two
 
+    def test_parts_of_two_catalogues_are_no_set(self, tmp_path):
+        images = {"train": galaxies(12)}
+        for part, theta_e in ((1, 1.2), (0, 1.6)):
+            columns = {"theta_e": np.full(12, theta_e)}
+            shutil.rmtree(tmp_path / "g", ignore_errors=True)
+            root = write_galaxies(tmp_path / "g", images, catalogue=columns)
+            refused = pytest.raises(ShardError, match="another simulation was begun here")
+            with contextlib.nullcontext() if part else refused:
+                paint(root, tmp_path / "out", images=12, part=part, parts=2, shard_size=5)
+
     def test_real_sources(self, packed, tmp_path):
         options = {"sources": str(packed), "set_": FAST}
         paint(packed, tmp_path / "out", images=8, **options)
@@ -160,6 +172,7 @@ class TestSaid:
         )
         (said,) = self.said(caplog, root)
         assert "images of one tile stay in one split, but are not side by side" in said
+        assert said.endswith("intervals of its scores count images, not each tile")
 
     def test_empty_images(self, tmp_path, caplog):
         images = galaxies(8)
@@ -197,7 +210,11 @@ class TestRefused:
 
     def test_a_band_that_the_survey_lacks(self, tmp_path):
         root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=("g", "r", "F814W"))
-        self.refuse(root, "bands: got 'F814W'")
+        self.refuse(root, "its shards have the bands g, r, F814W; preset des has .*, but no F814W")
+
+    def test_a_band_that_was_asked_for_and_the_survey_lacks(self, tmp_path):
+        root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=())
+        self.refuse(root, "bands: got 'F814W'", set_={"bands": ["g", "r", "F814W"]})
 
     def test_unknown_pixel_scale(self, tmp_path):
         root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, pixel_scale=np.nan)

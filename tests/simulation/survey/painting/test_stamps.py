@@ -106,6 +106,10 @@ class TestColours:
         assert np.diff(source.magnitudes) == pytest.approx([-0.753, -0.753], abs=0.05)
         assert source.light.shape[0] == 3
 
+    def test_nothing_is_said_where_they_are_kept_or_there_are_none(self, tmp_path):
+        assert self.stamps(tmp_path / "s", self.images).cautions == []
+        assert read_stamps(folder_of(tmp_path / "c", cutout()[None]), HSC).cautions == []
+
     def test_bands_by_name_in_any_order(self, tmp_path):
         stamps = self.stamps(tmp_path / "s", self.images, bands=("i", "r", "g"))
         assert np.diff(stamps.draw(HSC, 1.0, stream(1)).magnitudes) == pytest.approx(
@@ -116,11 +120,17 @@ class TestColours:
     def test_drawn_in_other_bands(self, tmp_path, bands):
         stamps = self.stamps(tmp_path / "s", self.images, bands=bands)
         assert stamps.colours is None and stamps.stamps[0].light.shape[0] == 1
+        named = "have the bands u, g, r, but no i" if bands else "do not name their bands"
+        assert stamps.cautions == [
+            f"sources: {tmp_path / 's'}: cutouts {named}: colours are drawn"
+        ]
 
     def test_drawn_where_bands_were_scaled(self, tmp_path):
         low, high = (f(self.images, axis=(2, 3), keepdims=True) for f in (np.min, np.max))
         stamps = self.stamps(tmp_path / "s", (self.images - low) / (high - low))
         assert stamps.colours is None and stamps.stamps[0].light.shape[0] == 3
+        (said,) = stamps.cautions
+        assert said.endswith("each band of the cutouts is scaled from 0 to 1: colours are drawn")
 
     def test_relative_to_the_band_that_is_looked_at(self, tmp_path):
         survey = survey_with("visible", band="i")
@@ -129,6 +139,39 @@ class TestColours:
         assert source.magnitudes[2] - simulated.magnitudes[2] == pytest.approx(
             source.magnitudes[0] - simulated.magnitudes[0]
         )
+
+
+class TestTable:
+    @pytest.fixture
+    def cuts(self, tmp_path) -> Path:
+        folder_of(tmp_path / "cuts", np.stack([cutout(q=q) for q in (0.5, 0.9)]))
+        return tmp_path / "cuts"
+
+    @staticmethod
+    def refused(table: Path, text: str) -> str:
+        table.write_text(text)
+        with pytest.raises(ShardError) as refused:
+            read_stamps(str(table), HSC)
+        return str(refused.value)
+
+    def test_a_plain_one_is_its_cutouts(self, cuts):
+        (cuts / "t.csv").write_text("id,path\na,0.npy\nb,1.npy\n")
+        assert len(read_stamps(str(cuts / "t.csv"), HSC).stamps) == 2
+
+    @pytest.mark.parametrize(
+        "text", ("id,path\na,{band}.npy\n", "id,place\na,0\n"), ids=("bands", "columns")
+    )
+    def test_one_that_needs_flags_is_to_be_packed(self, cuts, text):
+        said, table = self.refused(cuts / "t.csv", text), cuts / "t.csv"
+        assert said.startswith(f"simulate: sources: {table}: ")
+        assert said.endswith(
+            f"; pack it first (pack {table} sources --bands g,r,i) and give --sources sources"
+        )
+
+    def test_rows_without_a_file_are_counted(self, cuts):
+        said = self.refused(cuts / "t.csv", "id,path\na,0.npy\nb,7.npy\nc,8.npy\n")
+        assert "2 of its objects cannot be read, such as b (there is no such file)" in said
+        assert "sources --skip_bad" in said
 
 
 class TestRefused:
