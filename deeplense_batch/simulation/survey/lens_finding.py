@@ -11,15 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch, check_images
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.survey.checks import check_survey
 from deeplense_batch.simulation.survey.objects import draw_source
 from deeplense_batch.simulation.survey.painting.painted_set import PaintedSet
 from deeplense_batch.simulation.survey.painting.stamps import Stamps, read_stamps
-from deeplense_batch.simulation.survey.presets import SURVEYS
+from deeplense_batch.simulation.survey.presets import survey_of
 from deeplense_batch.simulation.survey.psf import described
 from deeplense_batch.simulation.survey.scenes import make
 from deeplense_batch.simulation.survey.settings import CLASSES, Survey
@@ -40,7 +38,7 @@ class LensFinding:
     """A set in the proportions of the public one: a lens in 17 to train on, in 100 to test.
 
     Arguments:
-        preset: Name of the survey, of `SURVEYS`.
+        preset: Name of the survey, of `presets.SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own.
         size: Pixels along a side of an image, by default the survey's.
         sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
@@ -64,16 +62,12 @@ class LensFinding:
     known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if self.preset not in SURVEYS:
-            raise ShardError(
-                f"simulate: preset: got '{self.preset}'; {nearest(self.preset, SURVEYS)}"
-            )
         check_survey(self.survey)
 
     @cached_property
     def survey(self) -> Survey:
         """The survey with its overrides."""
-        survey = with_overrides(SURVEYS[self.preset], self.set_)
+        survey = survey_of(self.preset, self.set_)
         return survey if self.size is None else dataclasses.replace(survey, size=self.size)
 
     @cached_property

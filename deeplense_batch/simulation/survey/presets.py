@@ -44,6 +44,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from deeplense_batch.core.job import nearest
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.simulation.distributions import (
     AnyDistribution,
     LogNormal,
@@ -52,6 +54,7 @@ from deeplense_batch.simulation.distributions import (
     Uniform,
     Within,
 )
+from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.survey.settings import (
     Camera,
     Colours,
@@ -66,7 +69,7 @@ from deeplense_batch.simulation.survey.settings import (
     Visible,
 )
 
-__all__ = ["HSC", "SURVEYS"]
+__all__ = ["HSC", "SURVEYS", "survey_of"]
 
 _TURN = 2 * math.pi
 _BLUE = Colours(Normal(0.2, 0.2), Normal(0.1, 0.15))
@@ -329,3 +332,14 @@ _SURVEYS = (
 SURVEYS: Mapping[str, Survey] = MappingProxyType(
     {"hsc": HSC} | {survey.name: survey for survey in _SURVEYS}
 )
+
+
+def survey_of(preset: str, overrides: Mapping[str, Any]) -> Survey:
+    """A survey with some of its fields overridden.
+
+    Raises:
+        ShardError: There is no such survey, or a field does not exist or takes no such value.
+    """
+    if preset not in SURVEYS:
+        raise ShardError(f"simulate: preset: got '{preset}'; {nearest(preset, SURVEYS)}")
+    return with_overrides(SURVEYS[preset], overrides)

@@ -17,10 +17,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.survey.checks import check_survey
 from deeplense_batch.simulation.survey.noise import draw_conditions
 from deeplense_batch.simulation.survey.objects import draw_source
@@ -38,7 +36,7 @@ from deeplense_batch.simulation.survey.painting.painter import (
     reddest,
 )
 from deeplense_batch.simulation.survey.painting.stamps import Stamps, is_scaled, read_stamps
-from deeplense_batch.simulation.survey.presets import SURVEYS
+from deeplense_batch.simulation.survey.presets import survey_of
 from deeplense_batch.simulation.survey.psf import described
 from deeplense_batch.simulation.survey.settings import CLASSES, Survey
 
@@ -65,7 +63,7 @@ class PaintedSet:
 
     Arguments:
         onto: Folder of the shards.
-        preset: Name of the survey whose laws are used, of `SURVEYS`.
+        preset: Name of the survey whose laws are used, of `presets.SURVEYS`.
         set_: Values by dotted field of the survey, in place of its own; ``bands`` and
             ``pixel_scale`` where the shards do not have them.
         sources: Folder, shards, archive or table of real galaxies that are lensed (`stamps`), if
@@ -86,10 +84,6 @@ class PaintedSet:
     known_faults: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if self.preset not in SURVEYS:
-            raise ShardError(
-                f"simulate: preset: got '{self.preset}'; {nearest(self.preset, SURVEYS)}"
-            )
         check_survey(self.survey)
 
     @cached_property
@@ -116,7 +110,7 @@ class PaintedSet:
 
         Its frame is the part of an image in which there can be an arc.
         """
-        survey = with_overrides(SURVEYS[self.preset], self.set_)
+        survey = survey_of(self.preset, self.set_)
         info = self._all_galaxies.first
         self._check_bands(info.bands, survey)
         bands = self._agreed("bands", info.bands or None, survey.bands)
