@@ -369,7 +369,7 @@ def _notes(one_pass: OnePass) -> list[str]:
             f"pixel scale {storage.pixel_scale:g} arcsec, by {one_pass.source.scales_from}"
         )
     if storage.columns:
-        notes.append(f"{', '.join(sorted(storage.columns))} of the headers are kept as columns")
+        notes.append(f"kept as columns, from the headers: {', '.join(sorted(storage.columns))}")
     if columns := sorted(one_pass.source.columns):
         notes.append(f"columns kept beside the images: {', '.join(columns)}")
     if "missing_bands" in columns:
