@@ -28,6 +28,7 @@ from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.generate.generator import (
     GeneratedBatch,
+    GroupedGenerator,
     ImageGenerator,
     made_in_order,
 )
@@ -154,6 +155,10 @@ class _Plan:
     seed: int
     shard_size: int
 
+    @property
+    def _grouped(self) -> GroupedGenerator | None:
+        return self.generator if isinstance(self.generator, GroupedGenerator) else None
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """What ``plan.json`` and the manifest say of the set."""
@@ -172,7 +177,7 @@ class _Plan:
         """Indices of the images of each shard, in the order in which they are read."""
         shards = {}
         for split, of_class in self.counts.items():
-            order = _order(of_class, self.seed)
+            order = self._order(split, of_class)
             for number, first in enumerate(range(0, len(order), self.shard_size)):
                 shards[split, number] = order[first : first + self.shard_size]
         return shards
@@ -190,20 +195,23 @@ class _Plan:
             "seed": self.seed,
             "pixel_scale": self.generator.pixel_scale,
             "bands": self.generator.bands,
+            "group": self._grouped.group if self._grouped else "",
             "shard_size": self.shard_size,
         }
 
+    def _order(self, split: str, of_class: Mapping[str, int]) -> list[int]:
+        """Indices of the images of a split in the order in which they are read.
 
-def _order(of_class: Mapping[str, int], seed: int) -> list[int]:
-    """Indices of the images of a split in the order in which they are read.
-
-    Image j of class c of K has the index j K + c; those of a class that has run out stay unused.
-    """
-    counts = list(of_class.values())
-    classes = len(counts)
-    indices = [i for i in range(classes * max(counts)) if i // classes < counts[i % classes]]
-    order = stratified_order([i % classes for i in indices], seed)
-    return [indices[i] for i in order]
+        Image j of class c of K has the index j K + c; those of a class that has run out stay
+        unused.
+        """
+        counts = list(of_class.values())
+        classes = len(counts)
+        indices = [i for i in range(classes * max(counts)) if i // classes < counts[i % classes]]
+        grouped = self._grouped
+        groups = grouped.groups(split, indices, seed=self.seed) if grouped else None
+        order = stratified_order([i % classes for i in indices], self.seed, groups)
+        return [indices[i] for i in order]
 
 
 @dataclass

@@ -14,6 +14,7 @@ from deeplense_batch.data.shards import ShardError
 
 __all__ = [
     "GeneratedBatch",
+    "GroupedGenerator",
     "ImageGenerator",
     "StreamingGenerator",
     "check_images",
@@ -90,6 +91,18 @@ class ImageGenerator(Protocol):
         """Make images. Image j of class c of K has the index j K + c; it is a function of
         (seed, split, index) alone.
         """
+
+
+@runtime_checkable
+class GroupedGenerator(ImageGenerator, Protocol):
+    """One whose images belong to groups, such as cutouts of one tile, which slices keep whole."""
+
+    @property
+    def group(self) -> str:
+        """Column of the catalogue whose equal values name a group; empty where none does."""
+
+    def groups(self, split: str, indices: Sequence[int], *, seed: int) -> NDArray[np.int64] | None:
+        """Number of the group of some images, from 0 without gaps, (n,); None without groups."""
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shard_file import open_shard, reading
 
-__all__ = ["Groups", "SliceName", "groups_of", "slice_name", "without_group"]
+__all__ = ["Groups", "SliceName", "group_numbers", "groups_of", "slice_name", "without_group"]
 
 _SLICE = re.compile(r"^(?P<split>\w+)(?:\[(?P<start>\d{1,18}%?)?:(?P<stop>\d{1,18}%?)?\])?$")
 
@@ -104,6 +104,21 @@ def _groups_of(files: tuple[Path, ...], column: str, _: tuple[tuple[int, int], .
             "that slices would share it; pack the images again with --group"
         )
     return Groups(column, names, starts)
+
+
+def group_numbers(values: NDArray) -> NDArray[np.int64]:
+    """Number the groups of images, from 0 without gaps; one without a group is one of its own.
+
+    Arguments:
+        values: Of the column that names groups, (N,) numbers or texts.
+
+    Returns:
+        Group numbers, (N,).
+    """
+    numbers = np.unique(values.astype(str), return_inverse=True)[1]
+    alone = np.flatnonzero(without_group(values))
+    numbers[alone] = len(values) + alone
+    return np.unique(numbers, return_inverse=True)[1]
 
 
 def without_group(values: NDArray) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.slices.edges import without_group
+from deeplense_batch.data.slices.edges import group_numbers, without_group
 from deeplense_batch.data.writer import usual_class
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "about_share",
     "about_ungrouped",
     "by_split",
-    "group_numbers",
+    "groups_of_samples",
     "missing_bands",
     "refuse_torn_groups",
     "split_four_to_one",
@@ -74,7 +74,7 @@ class Listing:
 
     def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
         """Number of the group of each sample, (N,), where there are groups."""
-        return group_numbers(self.columns, self.group, samples)
+        return groups_of_samples(self.columns, self.group, samples)
 
     def put(self, sample: Sample, missing_band: str) -> None:
         """Take a sample; one that lacks a band is taken, left out or a fault, as it was asked.
@@ -103,21 +103,14 @@ def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArr
     return np.array(list(lacking), object)
 
 
-def group_numbers(
+def groups_of_samples(
     columns: Mapping[str, Array], group: str, samples: Sequence[Sample]
 ) -> NDArray[np.int64] | None:
-    """Number of the group of each sample, (N,), from the column `group`; None without one.
-
-    A sample with "" or NaN in it is a group of its own.
-    """
+    """Number of the group of each sample, (N,), from the column `group`; None without one."""
     if not group:
         return None
     rows = np.array([sample.row for sample in samples], np.int64)
-    values = columns[group][rows]
-    numbers = np.unique(values.astype(str), return_inverse=True)[1]
-    alone = np.flatnonzero(without_group(values))
-    numbers[alone] = len(values) + alone
-    return np.unique(numbers, return_inverse=True)[1]
+    return group_numbers(columns[group][rows])
 
 
 def split_four_to_one(

@@ -66,7 +66,7 @@ from deeplense_batch.data.sources.listing import (
     about_share,
     about_ungrouped,
     by_split,
-    group_numbers,
+    groups_of_samples,
     refuse_torn_groups,
     split_four_to_one,
 )
@@ -129,7 +129,7 @@ class Source:
 
     def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
         """Number of the group of each sample, (N,), where there are groups."""
-        return group_numbers(self.columns, self.group, samples)
+        return groups_of_samples(self.columns, self.group, samples)
 
     def _parts(self, sample: Sample) -> list[Part]:
         """The files of an object; a missing one is zeros, as the others are large."""

@@ -10,6 +10,7 @@ from made_shards import images_of
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.shards import ShardError, data_digest, open_slices, open_split
+from deeplense_batch.data.slices.edges import group_numbers
 from deeplense_batch.data.writer import ShardWriter
 
 SIZES = (3, 1, 6, 2, 4, 4)  # of the groups, 20 samples
@@ -109,3 +110,11 @@ def test_files_that_changed_are_read_again(tmp_path):
             write_groups(tmp_path, np.array([name] * 3, object)), "train"
         ).info.groups().names  # fmt: skip
         assert group == name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array(["b", "", "a", "b", ""], object), np.array([7, np.nan, -1, 7, np.nan])],
+)
+def test_groups_are_numbered_and_an_image_without_one_is_one_of_its_own(values):
+    assert group_numbers(values).tolist() == [1, 2, 0, 1, 3]

@@ -2,7 +2,8 @@
 
 Half of the images are galaxies as they are, the other half galaxies with an arc (`painter`); no
 galaxy is in both, and each stays in the split that it was packed in. Images have the names and the
-catalogue of their galaxies, and of the truth, ``onto`` is the row of the galaxy in its split.
+catalogue of their galaxies, and their groups; of the truth, ``onto`` is the row of the galaxy in
+its split.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.slices.edges import group_numbers
 from deeplense_batch.simulation.survey.checks import check_survey
 from deeplense_batch.simulation.survey.noise import draw_conditions
 from deeplense_batch.simulation.survey.objects import draw_source
@@ -175,6 +177,11 @@ class PaintedSet:
         return self.survey.bands
 
     @property
+    def group(self) -> str:
+        """Column of the catalogue that names groups; empty where none does."""
+        return self._all_galaxies.first.group
+
+    @property
     def pixel_scale(self) -> float:
         """Width of a pixel, arcsec."""
         return self.survey.pixel_scale
@@ -198,12 +205,6 @@ class PaintedSet:
             )
         elif said := self._about_depth(sample.sd):
             found.append(said)
-        if group := self._all_galaxies.first.group:
-            found.append(
-                f"onto: {self.onto}: images of one {group} stay in one split, but are not side by "
-                "side in the new set: train and test on whole splits of it, not on slices of one; "
-                f"intervals of its scores count images, not each {group}"
-            )
         if sample.empty:
             found.append(
                 f"onto: {self.onto}: {sample.empty} of the first {sample.size} images show no "
@@ -243,13 +244,17 @@ class PaintedSet:
         sources = {"sources": self._stamps.digest} if self._stamps else {}
         return {"laws": described(self.survey), "onto": onto} | sources
 
+    def groups(self, split: str, indices: Sequence[int], *, seed: int) -> NDArray[np.int64] | None:
+        """Number of the group of the galaxy of some images, (n,); None without groups."""
+        if not self.group:
+            return None
+        of_galaxies = self.canvas.splits[split].catalogue[self.group]
+        return group_numbers(of_galaxies[self._rows(split, indices, seed)])
+
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Paint the images of some indices, or leave them as they are."""
         number, galaxies = self.splits.index(split), self.canvas.splits[split]
-        order = _shuffled(len(galaxies.rows), (seed, number, 0, 1))
-        # Lenses come from one end of a shuffled list, and non-lenses from the other.
-        places = [i // 2 if i % 2 else -1 - i // 2 for i in indices]
-        rows = galaxies.rows[order[places]]
+        rows = self._rows(split, indices, seed)
         known = self._known[split]
         made = []
         for i, row, image in zip(indices, rows, galaxies.images(rows), strict=True):
@@ -269,6 +274,15 @@ class PaintedSet:
             ids=[galaxies.ids[row] for row in rows],
             catalogue={name: values[rows] for name, values in galaxies.catalogue.items()},
         )
+
+    def _rows(self, split: str, indices: Sequence[int], seed: int) -> NDArray[np.int64]:
+        """The galaxies of some images.
+
+        Lenses come from one end of a shuffled list, and non-lenses from the other.
+        """
+        rows = self.canvas.splits[split].rows
+        order = _shuffled(len(rows), (seed, self.splits.index(split), 0, 1))
+        return rows[order[[i // 2 if i % 2 else -1 - i // 2 for i in indices]]]
 
     @cached_property
     def _stamps(self) -> Stamps | None:

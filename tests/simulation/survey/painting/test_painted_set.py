@@ -101,6 +101,19 @@ class TestSet:
         is_lens = made.targets() == 1
         assert made.truth("theta_e")[is_lens] == pytest.approx(columns["theta_e"][number][is_lens])
 
+    def test_groups_are_kept_and_lie_side_by_side(self, tmp_path):
+        tiles = np.repeat(np.array(["a", "b", "c", "d", "", ""], object), 4)
+        root = write_galaxies(
+            tmp_path / "g", {"train": galaxies(24)}, catalogue={"tile": tiles}, group="tile"
+        )
+        paint(root, tmp_path / "out", images=24)
+        made = open_split(tmp_path / "out", "train")
+        assert made.info.group == "tile"
+        number = [int(name.removeprefix("train-")) for name in made.ids()]
+        assert made.catalogue("tile").tolist() == tiles[number].tolist()
+        names, starts = made.info.groups().names, made.info.groups().starts
+        assert sorted(names) == [""] * 8 + ["a", "b", "c", "d"] and len(starts) == 12
+
     def test_whole_numbers_become_floats(self, tmp_path):
         counts = (galaxies(12) + 300).round().clip(0).astype(np.uint16)
         (tmp_path / "files").mkdir()
@@ -164,15 +177,6 @@ class TestSaid:
         root = write_galaxies(tmp_path / "g", {"train": (images - low) / (high - low)})
         (said,) = self.said(caplog, root)
         assert "each band of its images is scaled from 0 to 1, so that their flux is not" in said
-
-    def test_groups(self, tmp_path, caplog):
-        tiles = {"tile": np.array(["a", "a", "b", "b"] * 2, object)}
-        root = write_galaxies(
-            tmp_path / "g", {"train": galaxies(8)}, catalogue=tiles, group="tile"
-        )
-        (said,) = self.said(caplog, root)
-        assert "images of one tile stay in one split, but are not side by side" in said
-        assert said.endswith("intervals of its scores count images, not each tile")
 
     def test_empty_images(self, tmp_path, caplog):
         images = galaxies(8)
