@@ -66,11 +66,12 @@ class TestLaws:
                     assert abs(found[split][name] - count * images / 50_055) < 2
 
 
-class TestRealSources:
-    @pytest.fixture(scope="class")
-    def cutouts(self, tmp_path_factory):
-        return str(write_galaxies(tmp_path_factory.mktemp("s") / "g", {"train": galaxies(4)}))
+@pytest.fixture(scope="module")
+def cutouts(tmp_path_factory):
+    return str(write_galaxies(tmp_path_factory.mktemp("s") / "g", {"train": galaxies(4)}))
 
+
+class TestRealSources:
     def test_of_lenses_alone(self, cutouts):
         """Whatever is behind a lens, non-lenses are those of the plain set."""
         plain, real = (LensFinding(sources=root).make("train", range(6), seed=0)
