@@ -72,8 +72,14 @@ class SampleNoise(NamedTuple):
 
     @classmethod
     def of(cls, resampled: Sequence[ArrayLike]) -> SampleNoise:
-        """From scores on the same resamples, (runs, B) of each of M models."""
+        """From scores on the same resamples, (runs, B) of each of M models.
+
+        A resample in which some score is not defined, such as R2 where all truths are equal, is
+        left out.
+        """
         runs = [np.asarray(values, np.float64) for values in resampled]
+        defined = np.isfinite(np.concatenate(runs)).all(axis=0)
+        runs = [values[:, defined] for values in runs]
         means = np.atleast_2d(np.cov(np.stack([values.mean(axis=0) for values in runs])))
         single = np.array([values.var(axis=1, ddof=1).mean() for values in runs])
         counts = np.array([len(values) for values in runs], np.float64)

@@ -108,6 +108,15 @@ def test_what_a_run_does_not_share_with_others_is_private():
     )
 
 
+def test_resamples_in_which_a_score_is_not_defined_are_left_out():
+    scores = np.random.default_rng(0).normal(size=(2, 2, 50))
+    undefined = scores.copy()
+    undefined[0, 1, 3], undefined[1, 0, 7] = -np.inf, np.nan
+    rest = np.delete(scores, [3, 7], axis=2)
+    for found, right in zip(SampleNoise.of(undefined), SampleNoise.of(rest), strict=True):
+        assert (found == right).all()
+
+
 def test_what_the_test_sample_does_to_single_runs_is_not_taken_for_training():
     """Seeds differ by as much as their private noise explains: nothing is left."""
     noise = SampleNoise(np.eye(2) * 3.0, np.full(2, 4.0))
