@@ -354,10 +354,15 @@ def _says_split(sample: Sample) -> bool:
 
 
 def _listing(source: Source) -> str:
-    """A hash of the files of a source: ids, sizes and times of change, without reading them."""
+    """A hash of a source: which files and which label an id has, and sizes and times of change of
+    the files, without reading them.
+    """
     digest = hashlib.sha256()
     for samples in source.splits.values():
-        digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())
+        for sample in samples:
+            label = source.classes[sample.target] if sample.target >= 0 else None
+            known = (sample.id, sample.split, label, sample.files, sample.index)
+            digest.update(f"{known!r}\n".encode())
     for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())

@@ -253,6 +253,22 @@ def test_an_answer_is_never_overwritten(done, shards, tmp_path):
     assert other.read_text() == "mine"
 
 
+def test_an_answer_for_a_table_that_was_mended_is_another_one(done, tmp_path):
+    for i, image in enumerate(make_images(8, seed=5)[0]):
+        np.save(tmp_path / f"{i}.npy", image)
+
+    def scores(order, name):
+        rows = [f"J{i},{file}.npy\n" for i, file in enumerate(order)]
+        (tmp_path / "t.csv").write_text("".join(["id,path\n", *rows]))
+        predict(done, tmp_path / "t.csv", tmp_path / name, device="cpu")
+        return pd.read_parquet(tmp_path / name).set_index("id")[SCORES].sort_index().to_numpy()
+
+    first = scores("01234567", "a.parquet")
+    with pytest.raises(TableError, match="answers another question"):
+        scores("10234567", "a.parquet")
+    assert np.allclose(scores("10234567", "b.parquet"), first[[1, 0, 2, 3, 4, 5, 6, 7]])
+
+
 def test_files_give_what_shards_of_them_give(done, shards, table, tmp_path):
     unpack(shards, tmp_path / "files")
     unpack(shards, tmp_path / "files.zip")
