@@ -6,25 +6,39 @@ A run keeps the names of its bands beside its weights; where either side has non
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
-from deeplense_batch.data.formats.filters import filter_of
+from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.packing.sky import known_columns
 from deeplense_batch.data.shards import data_digest
+from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
 
-__all__ = ["Looked", "Shape", "about_other_bands", "check_bands", "check_usual", "wrong_shape"]
+__all__ = [
+    "Looked",
+    "Shape",
+    "about_other_bands",
+    "check_bands",
+    "check_usual",
+    "suitable_bands",
+    "with_refused",
+    "wrong_shape",
+]
 
 _LOOKED_AT = 100  # images whose shapes tell what is usual
+
+_log = logging.getLogger(__name__)
 
 Bands = Sequence[str]
 Shape = tuple[int, int, int]  # C, H, W
@@ -42,10 +56,9 @@ def check_bands(place: object, came: Bands, learnt: Bands, run: object) -> None:
     Raises:
         ShardError: They have others, or the same in another order.
     """
-    if _same(came, learnt):
+    if suitable_bands(came, learnt):
         return
-    in_order = sorted(map(filter_of, came)) == sorted(map(filter_of, learnt))
-    what = "in this order " * in_order
+    what = "in this order " * same_bands(came, learnt, in_order=False)
     renamed = "; the set was packed again with other names: submit --force trains anew"
     raise ShardError(
         f"{place}: the channels are the bands {', '.join(came)}; {run} has learnt "
@@ -74,12 +87,17 @@ def about_other_bands(init: Path, bands: Bands) -> str:
     if best.name != BEST or not best.is_file():
         return ""
     learnt = checkpoint.load(best).get("bands", ())
-    if _same(bands, learnt):
+    if suitable_bands(bands, learnt):
         return ""
     return (
         f"it starts from {init.name}, which has learnt the bands {', '.join(learnt)}; these "
         f"images have {', '.join(bands)}"
     )
+
+
+def suitable_bands(came: Bands, learnt: Bands) -> bool:
+    """Whether channels are of the same filters in the same order, as far as both have names."""
+    return not came or not learnt or same_bands(came, learnt)
 
 
 def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
@@ -113,6 +131,28 @@ def check_usual(source: Source, shape: Shape) -> Looked:
     return looked
 
 
+def with_refused(source: Source) -> tuple[Source, dict[Sample, str]]:
+    """Take in what `pack` would refuse: a network needs neither a label nor a split of an image.
+
+    Returns:
+        The source with the images of such objects as one more split, ``refused``; and the objects
+        without an image, with the reason.
+    """
+    images = any if source.reading.missing_band == "zero" else all
+    taken = tuple(sample for sample in source.faulty if images(sample.files))
+    if taken:
+        first = source.faulty[taken[0]]
+        _log.warning(
+            "%s: %d objects that 'pack' would refuse are taken, such as %s",
+            source.root, len(taken), first,
+        )  # fmt: skip
+    named = set(source.faulty.values())
+    if left := [*(fault for fault in source.faults if fault not in named), *source.dropped]:
+        _log.warning("%s: %d objects are left out, such as %s", source.root, len(left), left[0])
+    lacking = {s: fault.reason for s, fault in source.faulty.items() if not images(s.files)}
+    return replace(source, splits=source.splits | {"refused": taken}), lacking
+
+
 class Looked(NamedTuple):
     """What some images of a source look like."""
 
@@ -139,8 +179,3 @@ def _look(source: Source, most: int) -> Looked:
             shapes[sample.id], bands = image.pixels.shape, bands or image.bands
             columns |= known_columns(image.header, source.columns)
     return Looked(shapes, bands, columns, reason)
-
-
-def _same(one: Bands, other: Bands) -> bool:
-    unknown = not one or not other
-    return unknown or [*map(filter_of, one)] == [*map(filter_of, other)]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.formats.filters import band_as_written
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.edges import group_numbers
@@ -114,8 +115,7 @@ class PaintedSet:
         """
         survey = survey_of(self.preset, self.set_)
         info = self._all_galaxies.first
-        self._check_bands(info.bands, survey)
-        bands = self._agreed("bands", info.bands or None, survey.bands)
+        bands = self._agreed("bands", self._known_bands(info.bands, survey) or None, survey.bands)
         scale = info.pixel_scale
         pixel_scale = self._agreed(
             "pixel_scale", None if math.isnan(scale) else scale, survey.pixel_scale
@@ -130,14 +130,20 @@ class PaintedSet:
         size = min(math.ceil(wide), max(sides))
         return dataclasses.replace(survey, bands=bands, pixel_scale=pixel_scale, size=size)
 
-    def _check_bands(self, bands: Sequence[str], survey: Survey) -> None:
-        """Refuse galaxies in bands that the survey does not have."""
+    def _known_bands(self, bands: Sequence[str], survey: Survey) -> tuple[str, ...]:
+        """The bands of the galaxies as the survey writes them, such as g for HSC-G.
+
+        Raises:
+            ShardError: It does not have one of them.
+        """
         known = survey.camera.fwhm
-        if lacks := [band for band in bands if band not in known]:
+        written = {band: band_as_written(band, known) for band in bands}
+        if lacks := [band for band, name in written.items() if not name]:
             raise ShardError(
                 f"simulate: onto: {self.onto}: its shards have the bands {', '.join(bands)}; "
                 f"preset {self.preset} has {', '.join(known)}, but no {', '.join(lacks)}"
             )
+        return tuple(name for name in written.values() if name)
 
     def _agreed(self, name: str, known: Any, asked: Any) -> Any:
         """What the shards say, or where they do not, what was asked for by ``--set``."""
@@ -196,7 +202,7 @@ class PaintedSet:
     @property
     def cautions(self) -> list[str]:
         """What is allowed, but not what one may expect, in sentences."""
-        sample, found = self._sample, list(self._chosen[1])
+        sample, found = self._sample, [*self.canvas.said, *self._chosen[1]]
         if sample.is_scaled:
             found.append(
                 f"onto: {self.onto}: each band of its images is scaled from 0 to 1, so that their "

@@ -216,6 +216,11 @@ class TestRefused:
         root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=("g", "r", "F814W"))
         self.refuse(root, "its shards have the bands g, r, F814W; preset des has .*, but no F814W")
 
+    def test_bands_of_other_names_are_those_of_the_survey(self, tmp_path):
+        bands = ("HSC-G", "HSC-R2", "I")
+        root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=bands)
+        assert PaintedSet(str(root)).bands == ("g", "r", "i")
+
     def test_a_band_that_was_asked_for_and_the_survey_lacks(self, tmp_path):
         root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=())
         self.refuse(root, "bands: got 'F814W'", set_={"bands": ["g", "r", "F814W"]})
