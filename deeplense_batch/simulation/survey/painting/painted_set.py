@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.formats.filters import band_as_written
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.edges import group_numbers
@@ -115,7 +116,8 @@ class PaintedSet:
         survey = survey_of(self.preset, self.set_)
         info = self._all_galaxies.first
         self._check_bands(info.bands, survey)
-        bands = self._agreed("bands", info.bands or None, survey.bands)
+        known = survey.as_written(info.bands)
+        bands = self._agreed("bands", known or None, survey.bands)
         scale = info.pixel_scale
         pixel_scale = self._agreed(
             "pixel_scale", None if math.isnan(scale) else scale, survey.pixel_scale
@@ -133,7 +135,7 @@ class PaintedSet:
     def _check_bands(self, bands: Sequence[str], survey: Survey) -> None:
         """Refuse galaxies in bands that the survey does not have."""
         known = survey.camera.fwhm
-        if lacks := [band for band in bands if band not in known]:
+        if lacks := [band for band in bands if not band_as_written(band, known)]:
             raise ShardError(
                 f"simulate: onto: {self.onto}: its shards have the bands {', '.join(bands)}; "
                 f"preset {self.preset} has {', '.join(known)}, but no {', '.join(lacks)}"
@@ -173,7 +175,7 @@ class PaintedSet:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the channels."""
+        """Names of the channels, as the preset writes them."""
         return self.survey.bands
 
     @property

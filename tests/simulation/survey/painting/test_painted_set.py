@@ -52,6 +52,15 @@ class TestSet:
             rows = after.truth("onto").astype(int)
             assert [before.ids()[row] for row in rows] == after.ids()
 
+    @pytest.mark.parametrize("bands", (("G", "R", "I"), ("HSC-G", "HSC-R2", "HSC-I2")))
+    def test_bands_in_another_writing(self, tmp_path, bands):
+        root = write_galaxies(tmp_path / "g", {"train": galaxies(8)}, bands=bands)
+        other = write_galaxies(tmp_path / "o", {"train": galaxies(8)})
+        made, same = (PaintedSet(onto=str(r), preset="hsc", set_=FAST) for r in (root, other))
+        assert made.bands == ("g", "r", "i")
+        assert made.described() == same.described()
+        PaintedSet(onto=str(root), preset="hsc", set_=FAST | {"bands": list(bands)})
+
     def test_only_lenses_differ_and_only_at_their_arcs(self, packed, painted):
         before, after = (open_split(root, "train") for root in (packed, painted[1]))
         originals = before.images()[after.truth("onto").astype(int)]

@@ -110,8 +110,10 @@ class TestColours:
         assert self.stamps(tmp_path / "s", self.images).cautions == []
         assert read_stamps(folder_of(tmp_path / "c", cutout()[None]), HSC).cautions == []
 
-    def test_bands_by_name_in_any_order(self, tmp_path):
-        stamps = self.stamps(tmp_path / "s", self.images, bands=("i", "r", "g"))
+    @pytest.mark.parametrize("bands", (("i", "r", "g"), ("I", "R", "G"), ("HSC-I2", "R2", "G")))
+    def test_bands_by_name_in_any_order(self, tmp_path, bands):
+        stamps = self.stamps(tmp_path / "s", self.images, bands=bands)
+        assert stamps.cautions == []
         assert np.diff(stamps.draw(HSC, 1.0, stream(1)).magnitudes) == pytest.approx(
             [0.753, 0.753], abs=0.05
         )
