@@ -44,7 +44,7 @@ from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_files, columns_of_shards
-from deeplense_batch.inference.suitable import Shape, check_usual, wrong_shape
+from deeplense_batch.inference.suitable import Shape, check_usual, suitable_bands, wrong_shape
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
@@ -306,7 +306,7 @@ class _Files(Inputs):
                 headers[i] = image.header
                 if image.pixels.shape != self.shape:
                     raise ImageError(wrong_shape(image.pixels.shape, self.shape))
-                if image.bands and image.bands != self.bands:
+                if not suitable_bands(image.bands, self.bands):
                     came, usual = ", ".join(image.bands), ", ".join(self.bands)
                     raise ImageError(f"has the bands {came}; the other images have {usual}")
                 block[i] = image.pixels

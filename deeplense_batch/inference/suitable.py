@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
-from deeplense_batch.data.formats.filters import filter_of
+from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.packing.sky import known_columns
@@ -22,7 +22,15 @@ from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
 
-__all__ = ["Looked", "Shape", "about_other_bands", "check_bands", "check_usual", "wrong_shape"]
+__all__ = [
+    "Looked",
+    "Shape",
+    "about_other_bands",
+    "check_bands",
+    "check_usual",
+    "suitable_bands",
+    "wrong_shape",
+]
 
 _LOOKED_AT = 100  # images whose shapes tell what is usual
 
@@ -42,10 +50,9 @@ def check_bands(place: object, came: Bands, learnt: Bands, run: object) -> None:
     Raises:
         ShardError: They have others, or the same in another order.
     """
-    if _same(came, learnt):
+    if suitable_bands(came, learnt):
         return
-    in_order = sorted(map(filter_of, came)) == sorted(map(filter_of, learnt))
-    what = "in this order " * in_order
+    what = "in this order " * same_bands(came, learnt, in_order=False)
     renamed = "; the set was packed again with other names: submit --force trains anew"
     raise ShardError(
         f"{place}: the channels are the bands {', '.join(came)}; {run} has learnt "
@@ -74,12 +81,17 @@ def about_other_bands(init: Path, bands: Bands) -> str:
     if best.name != BEST or not best.is_file():
         return ""
     learnt = checkpoint.load(best).get("bands", ())
-    if _same(bands, learnt):
+    if suitable_bands(bands, learnt):
         return ""
     return (
         f"it starts from {init.name}, which has learnt the bands {', '.join(learnt)}; these "
         f"images have {', '.join(bands)}"
     )
+
+
+def suitable_bands(came: Bands, learnt: Bands) -> bool:
+    """Whether channels are of the same filters in the same order, as far as both have names."""
+    return not came or not learnt or same_bands(came, learnt)
 
 
 def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
@@ -139,8 +151,3 @@ def _look(source: Source, most: int) -> Looked:
             shapes[sample.id], bands = image.pixels.shape, bands or image.bands
             columns |= known_columns(image.header, source.columns)
     return Looked(shapes, bands, columns, reason)
-
-
-def _same(one: Bands, other: Bands) -> bool:
-    unknown = not one or not other
-    return unknown or [*map(filter_of, one)] == [*map(filter_of, other)]

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 from conftest import make_images
 from made_catalogues import header as sky_header
 from made_catalogues import write as write_image
@@ -111,6 +112,16 @@ def test_images_of_another_shape_are_refused_and_so_is_a_slice_of_files(shards, 
         open_inputs(tmp_path / "bad", "", SHAPE),
     ):
         pass
+
+
+def test_another_writing_of_the_bands_is_the_same_image(tmp_path):
+    for i, names in enumerate((("G", "R"), ("HSC-G", "HSC-R"), ("R", "G"))):
+        cube = fits.PrimaryHDU(make_images(2, seed=i)[0][:, 0].astype(np.float32))
+        cube.header.update({f"BAND{band}": name for band, name in enumerate(names)})
+        cube.writeto(tmp_path / f"{i}.fits")
+    with open_inputs(tmp_path, "", (2, 24, 24)) as inputs:
+        (batch,) = inputs.batches(inputs.pieces(9)[0], AS_THEY_ARE, CPU, size=9)
+    assert batch.problems == {2: "has the bands R, G; the other images have G, R"}
 
 
 def test_headers_of_files_are_read_with_the_images_and_null_without(tmp_path):

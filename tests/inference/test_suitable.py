@@ -16,7 +16,13 @@ from deeplense_batch.inference.suitable import about_other_bands, check_bands, c
 
 @pytest.mark.parametrize(
     ("came", "learnt"),
-    [(("g", "r"), ("g", "r")), (("G", "r"), ("g", "R")), ((), ("g", "r")), (("g", "r"), ())],
+    [
+        (("g", "r"), ("g", "r")),
+        (("G", "r"), ("g", "R")),
+        (("HSC-G", "HSC-R2"), ("g", "r")),
+        ((), ("g", "r")),
+        (("g", "r"), ()),
+    ],
 )
 def test_the_same_bands_and_unknown_ones_are_taken(came, learnt):
     check_bands("set", came, learnt, "run")
@@ -31,6 +37,8 @@ def test_other_bands_and_another_order_are_refused_with_both_lists():
     )
     with pytest.raises(ShardError, match="bands g, z; runs/a has learnt g, r and would"):
         check_bands("set", ("g", "z"), ("g", "r"), "runs/a")
+    with pytest.raises(ShardError, match="learnt g, r in this order"):
+        check_bands("set", ("HSC-R", "HSC-G"), ("g", "r"), "runs/a")
 
 
 def test_the_runs_own_images_under_other_names_say_how_to_train_anew(shards, tmp_path):

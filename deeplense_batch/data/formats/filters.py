@@ -23,8 +23,10 @@ __all__ = [
     "filter_of",
     "filters_in",
     "named_for_bands",
+    "same_bands",
     "same_filter",
     "without_bands",
+    "without_instruments",
     "writings",
 ]
 
@@ -46,20 +48,56 @@ _ONE_FILTER = {"r2": "r", "i2": "i", "ks": "k"}  # HSC's second r and i
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 Rgb = tuple[int, int, int]
 _OF_A_CAMERA = ({"red", "green", "blue"}, set("rgb"))
-_BLUE_TO_RED = (
-    "fuv", "nuv", "u", "b", "g", "v", "r", "r2", "vis", "i", "i2", "z", "y", "nir", "j", "h", "k",
-    "ks", "w1", "w2", "w3", "w4",
-)  # fmt: skip
+_WAVELENGTHS = {  # nm, roughly: they order the filters of all surveys
+    "fuv": 150, "nuv": 230, "u": 360, "b": 440, "g": 480, "v": 550, "r": 620, "vis": 720, "i": 770,
+    "z": 900, "y": 1000, "nir": 1100, "j": 1250, "h": 1650, "k": 2150, "w1": 3400, "w2": 4600,
+    "w3": 12000, "w4": 22000,
+}  # fmt: skip
+# F606W is of 606 nm, but F160W of 1.60 um: the numbers of infrared filters are tens of nm. These
+# are below 200 or above 999, but for some of NICMOS, Webb and Roman. (F410M is Webb's here.)
+_NUMBER = re.compile(r"f([0-9]+)([a-z]*)")
+_TENS_OF_NM = {
+    "f204m", "f205w", "f207m", "f215n", "f216n", "f222m", "f237m", "f240m",
+    "f200w", "f210m", "f212n", "f250m", "f277w", "f300m", "f322w2", "f323n", "f335m", "f356w",
+    "f360m", "f380m", "f405n", "f410m", "f430m", "f444w", "f460m", "f466n", "f470n", "f480m",
+    "f560w", "f770w", "f213",
+}  # fmt: skip
+
+
+def filter_of(band: str) -> str:
+    """A band as it is compared with others: g of G and HSC-G, r of HSC-R2."""
+    word = _without_instrument(band).lower()
+    return _ONE_FILTER.get(word, word)
+
+
+def same_filter(one: str, other: str) -> bool:
+    """Whether two bands are one filter, such as g, HSC-G and G, or r and HSC-R2."""
+    return filter_of(one) == filter_of(other)
+
+
+def same_bands(one: Sequence[str], other: Sequence[str], *, in_order: bool = True) -> bool:
+    """Whether the channels of two images are of the same filters, and in the same order.
+
+    Bands of one filter, such as r and r2 of one image, are told apart by their names.
+    """
+    filters = [_told_apart(bands) for bands in (one, other)]
+    return filters[0] == filters[1] if in_order else sorted(filters[0]) == sorted(filters[1])
+
+
+def without_instruments(bands: Sequence[str]) -> list[str]:
+    """G, R of HSC-G, HSC-R; the names as they are where two would be one, such as HSC-G, DES-G."""
+    words = [_without_instrument(band) for band in bands]
+    return words if len({word.lower() for word in words}) == len(words) else list(bands)
 
 
 def band_order(bands: Iterable[str]) -> list[str]:
     """Bands in the order of channels: red, green, blue; else by wavelength; else by name."""
-    names = list(bands)
-    lower = [filter_of(name) for name in names]
-    for known in (_COLOURS, {name: i for i, name in enumerate(_BLUE_TO_RED)}):
-        if set(lower) <= set(known) and (known is not _COLOURS or len(names) == 3):
-            return [name for _, name in sorted(zip(map(known.get, lower), names, strict=True))]
-    return sorted(names, key=natural)
+    names = sorted(bands, key=natural)
+    filters = {name: filter_of(name) for name in names}
+    if len(names) == 3 and set(filters.values()) <= set(_COLOURS):
+        return sorted(names, key=lambda name: _COLOURS[filters[name]])
+    waves = {name: wave for name in names if (wave := _wavelength(filters[name]))}
+    return sorted(names, key=waves.__getitem__) if len(waves) == len(filters) else names
 
 
 def bands_of_names(names: Sequence[str]) -> dict[str, str] | None:
@@ -89,25 +127,15 @@ def differing(bands: Sequence[tuple[str, ...]]) -> list[str]:
     if len(bands) == 1:
         return [bands[0][-1]]
     for column in reversed(list(zip(*bands, strict=True))):
-        if len({filter_of(word) for word in column}) == len(bands):
+        if len({word.lower() for word in column}) == len(bands):
             return list(column)
     return ["-".join(words) for words in bands]
-
-
-def filter_of(band: str) -> str:
-    """A band as it is compared with others: G and g are one."""
-    return band.lower()
 
 
 def filters_in(text: str) -> set[str]:
     """The filters that a text names, as `filter_of` gives them; not numbered bands or colours."""
     words = {filter_of(match[1]) for match in BAND.finditer(text) if match[1]}
     return words - set(_COLOURS.keys() - {"r", "g", "b"})
-
-
-def same_filter(one: str, other: str) -> bool:
-    """Whether two bands are one filter, such as g, HSC-G and G, or r and HSC-R2."""
-    return _only_filter(one) == _only_filter(other)
 
 
 def band_as_written(band: str, names: Iterable[str]) -> str | None:
@@ -125,17 +153,10 @@ def writings(band: str) -> str:
     match = BAND.fullmatch(band)
     if not (match and match[1]):
         return f"(?i:{re.escape(band)})"
-    filter_ = _only_filter(band)
+    filter_ = filter_of(band)
     also = [name for name, first in _ONE_FILTER.items() if first == filter_]
     words = "|".join([filter_, *also])
     return f"(?i:{re.escape(band)}|(?:(?:{_INSTRUMENTS})[-_. ]?)?(?:{words}))"
-
-
-def _only_filter(band: str) -> str:
-    """A band without its instrument, as it is compared with others."""
-    match = BAND.fullmatch(band)
-    word = filter_of((match and match[1]) or band)
-    return _ONE_FILTER.get(word, word)
 
 
 def named_for_bands(names: Sequence[str]) -> bool:
@@ -170,15 +191,40 @@ def colour_channels(bands: Sequence[str], asked: Sequence[str] = ()) -> Rgb | No
 
 
 def _asked(bands: Sequence[str], asked: Sequence[str]) -> Rgb:
-    places = {filter_of(band): place for place, band in enumerate(bands)}
     if not bands:
         raise ShardError(
             "--rgb: the bands of these images have no names; pack them with --bands, such as g,r,i"
         )
     if len(asked) != 3:
         raise ShardError(f"--rgb: expected three bands, got {', '.join(asked)}")
+    places = []
     for name in asked:
-        if filter_of(name) not in places:
+        written = band_as_written(name, bands)
+        if written is None:
             raise ShardError(f"--rgb: there is no band '{name}'; {nearest(name, bands)}")
-    red, green, blue = (places[filter_of(name)] for name in asked)
+        places.append(list(bands).index(written))
+    red, green, blue = places
     return red, green, blue
+
+
+def _without_instrument(band: str) -> str:
+    match = BAND.fullmatch(band)
+    return (match and match[1]) or band
+
+
+def _told_apart(bands: Sequence[str]) -> list[str]:
+    """The filter of each band; where two would be one, their names."""
+    filters = [filter_of(band) for band in bands]
+    if len(set(filters)) == len(filters):
+        return filters
+    return [name.lower() for name in without_instruments(bands)]
+
+
+def _wavelength(filter_: str) -> int | None:
+    """About the wavelength of a filter, nm, as `filter_of` gives it; None if it is unknown."""
+    match = _NUMBER.fullmatch(filter_)
+    if match is None:
+        return _WAVELENGTHS.get(filter_)
+    number, kind = int(match[1]), match[2]
+    in_nm = kind == "lp" or (200 <= number <= 999 and filter_ not in _TENS_OF_NM)
+    return number if in_nm else 10 * number

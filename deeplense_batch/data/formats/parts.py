@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.filters import filters_in, same_filter
+from deeplense_batch.data.formats.filters import filters_in
 from deeplense_batch.data.formats.untrusted import ImageError
 
 __all__ = [
@@ -137,7 +137,7 @@ def _one_header(headers: Sequence[Header], bands: Sequence[str]) -> Header:
 def _may_be(said: str, band: str) -> bool:
     """Whether a header means a band: HSC's r2 is r, and words that are no filters say nothing."""
     words, own = filters_in(said), filters_in(band)
-    return not (words and own) or any(same_filter(w, o) for w in words for o in own)
+    return not (words and own) or not words.isdisjoint(own)
 
 
 def _check_same_sky(one: tuple[Header, str], other: tuple[Header, str]) -> None:

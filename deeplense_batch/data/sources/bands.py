@@ -18,7 +18,6 @@ from deeplense_batch.data.formats.filters import (
     band_as_written,
     band_order,
     differing,
-    filter_of,
     same_filter,
     without_bands,
 )
@@ -99,7 +98,7 @@ def join_bands(
     if missing_band == "refuse":
         _refuse_lacking(root, objects, order)
     files = {
-        id_: tuple(names.get(row.get(filter_of(band), ""), "") for band in order)
+        id_: tuple(names.get(row.get(band.lower(), ""), "") for band in order)
         for id_, row in _object_ids(objects).items()
     }
     return Joined(files, tuple(order))
@@ -142,7 +141,7 @@ def _joined(
         )
     if not asked:
         return objects, order
-    wanted = {filter_of(name): filter_of(band) for band, name in written.items() if name}
+    wanted = {name.lower(): band.lower() for band, name in written.items() if name}
     chosen = [{wanted[b]: file for b, file in one.items() if b in wanted} for one in objects]
     return [one for one in chosen if one], list(asked)
 
@@ -151,7 +150,7 @@ def _refuse_lacking(root: object, objects: list[dict[str, str]], order: list[str
     """Refuse objects that lack a band, and name the first."""
     lacking = [by_band for by_band in objects if len(by_band) < len(order)]
     if lacking:
-        missing = ", ".join(band for band in order if filter_of(band) not in lacking[0])
+        missing = ", ".join(band for band in order if band.lower() not in lacking[0])
         raise _refused(
             root,
             f"{next(iter(lacking[0].values()))} has no counterpart in band {missing} "
@@ -175,11 +174,11 @@ def _objects(
         for split in splits:
             here = [file for file in files if file.split == split]
             bands = differing([file.bands for file in here])
-            by_band = {filter_of(band): file.id for band, file in zip(bands, here, strict=True)}
+            by_band = {band.lower(): file.id for band, file in zip(bands, here, strict=True)}
             if len(by_band) < len(here):
                 one, other = here[0].id, here[-1].id
                 raise _refused(root, f"{one} and {other} are one object twice in one band")
-            labels |= {filter_of(band): band for band in bands}
+            labels |= {band.lower(): band for band in bands}
             objects.append(by_band)
     return objects, labels
 
@@ -195,7 +194,7 @@ def _refused(root: object, why: str, bands: Sequence[str] = ()) -> ShardError:
 
 def _are_bands(files: Sequence[_BandFile]) -> bool:
     """Whether files of equal names differ by their bands, in one split or across two."""
-    words = {tuple(map(filter_of, file.bands)) for file in files}
+    words = {tuple(band.lower() for band in file.bands) for file in files}
     colours = {word for one in words for word in one} & _COLOUR_WORDS
     return len(words) > 1 and colours in (set(), _COLOUR_WORDS)  # red and blue may be classes
 

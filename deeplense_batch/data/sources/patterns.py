@@ -12,7 +12,7 @@ import numpy as np
 from deeplense_batch.data.formats.filters import (
     band_as_written,
     band_order,
-    filter_of,
+    without_instruments,
     writings,
 )
 from deeplense_batch.data.formats.reading import FIELDS, Reading
@@ -53,7 +53,7 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
     twice: list[tuple[tuple[str, ...], str]] = []
     for name, fields in found:
         key = tuple(fields.get(field, "") for field in _NAMING)
-        files, band = objects.setdefault(key, {}), filter_of(fields.get("band", ""))
+        files, band = objects.setdefault(key, {}), fields.get("band", "").lower()
         if files.setdefault(band, name) != name:
             twice.append((key, name))
     listing = _listing(root, objects, bands, reading)
@@ -157,13 +157,13 @@ def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, 
     """The bands that are read, in their order; none where files are no bands."""
     if "band" not in found[0]:
         return ()
-    names = {filter_of(fields["band"]): fields["band"] for fields in found}
+    names = {fields["band"].lower(): fields["band"] for fields in found}
     if lost := [band for band in reading.bands if not band_as_written(band, names)]:
         raise ShardError(
             f"{root}: no file that fits --pattern {reading.pattern} is of band {', '.join(lost)}; "
             f"there are {', '.join(band_order(names.values()))}"
         )
-    return reading.bands or tuple(band_order(names.values()))
+    return reading.bands or tuple(band_order(without_instruments(list(names.values()))))
 
 
 def _ids(keys: Sequence[tuple[str, ...]]) -> list[str]:

@@ -4,9 +4,15 @@ import re
 
 import pytest
 
-from deeplense_batch.data.formats.filters import band_as_written, colour_channels, writings
+from deeplense_batch.data.formats.filters import (
+    band_as_written,
+    band_order,
+    colour_channels,
+    same_bands,
+    without_instruments,
+    writings,
+)
 from deeplense_batch.data.header import ShardError
-from deeplense_batch.data.sources.bands import band_order
 
 
 @pytest.mark.parametrize(
@@ -17,6 +23,14 @@ from deeplense_batch.data.sources.bands import band_order
         ("Y VIS H J", "VIS Y J H"),
         ("B G R", "R G B"),
         ("F814W F606W F1600W", "F606W F814W F1600W"),
+        ("F160W F606W F850LP F105W F814W", "F606W F814W F850LP F105W F160W"),  # Hubble's, nm x 10
+        ("F444W F115W F814W F277W F770W F200W", "F814W F115W F200W F277W F444W F770W"),
+        ("F158 F213 F062 F106", "F062 F106 F158 F213"),
+        ("HSC-I HSC-Y HSC-R2 HSC-G", "HSC-G HSC-R2 HSC-I HSC-Y"),
+        ("VIS NIR-H NIR-Y NIR-J", "VIS NIR-Y NIR-J NIR-H"),
+        ("r2 i r", "r r2 i"),
+        ("i g F160W", "g i F160W"),
+        ("g depth r", "depth g r"),  # one of them is no filter
         ("Band10 Band2", "Band2 Band10"),
     ],
 )
@@ -34,6 +48,8 @@ def test_channels_are_in_the_order_of_wavelengths(given, order):
         (("R", "G", "B"), (0, 1, 2)),
         (("VIS", "Y", "J", "H"), (3, 2, 1)),
         (("F115W", "F150W", "F277W"), (2, 1, 0)),
+        (("HSC-G", "HSC-R", "HSC-I"), (2, 1, 0)),
+        (("F160W", "F606W", "F814W"), (0, 2, 1)),
         (("g", "i"), None),
         ((), None),
     ],
@@ -45,6 +61,8 @@ def test_by_default_the_longest_wave_is_red(bands, channels):
 def test_bands_are_named_in_the_order_red_green_blue():
     assert colour_channels(("g", "r", "i", "z"), ("Z", "r", "g")) == (3, 1, 0)
     assert colour_channels(("g", "i"), ("i", "i", "g")) == (1, 1, 0)
+    assert colour_channels(("HSC-G", "HSC-R2", "HSC-I"), ("i", "r", "des-g")) == (2, 1, 0)
+    assert colour_channels(("r", "r2", "g"), ("r2", "r", "g")) == (1, 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +96,23 @@ def test_a_band_is_found_however_it_is_written(band, names, written):
         assert re.fullmatch(writings(band), written)
     else:
         assert not re.fullmatch(writings(band), "VIS")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "order", "is_same"),
+    [
+        ("HSC-G HSC-R2", "g r", True, True),
+        ("r g", "HSC-G HSC-R", True, False),
+        ("r g", "HSC-G HSC-R", False, True),
+        ("r r2", "r2 r", True, False),  # two channels of one filter
+        ("r r2", "HSC-R HSC-R2", True, True),
+        ("g", "g r", False, False),
+    ],
+)
+def test_bands_of_two_images_are_compared_by_their_filters(one, other, order, is_same):
+    assert same_bands(one.split(), other.split(), in_order=order) == is_same
+
+
+def test_instruments_are_left_out_unless_they_tell_bands_apart():
+    assert without_instruments(["HSC-G", "HSC-R2", "band_3"]) == ["G", "R2", "band_3"]
+    assert without_instruments(["HSC-g", "DES-G"]) == ["HSC-g", "DES-G"]

@@ -32,9 +32,10 @@ def test_every_field_is_read():
 
 
 def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
-    names = ["1/HSC-R.fits", "1/HSC-G.fits", "1/mask.npy"]
+    names = ["1/HSC-R.fits", "1/HSC-I.fits", "1/HSC-G.fits", "1/mask.npy"]
     found = read(names, "{id}/{band}.fits")
-    assert found.bands == ("HSC-G", "HSC-R") and found.samples[0].id == "1"
+    assert found.bands == ("G", "R", "I") and found.samples[0].id == "1"
+    assert found.samples[0].files == ("1/HSC-G.fits", "1/HSC-R.fits", "1/HSC-I.fits")
     assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
 
 
@@ -47,6 +48,12 @@ def test_another_writing_of_one_object_is_read_unless_there_are_two():
     ]
     with pytest.raises(ShardError, match="of band g; there are"):
         read(names[2:], "{id}_{band}.fits", bands=("g",))
+
+
+def test_one_filter_of_two_instruments_is_two_bands():
+    found = read(["1_HSC-g.fits", "1_DES-g.fits"], "{id}_{band}.fits")
+    assert found.bands == ("DES-g", "HSC-g")
+    assert found.samples[0].files == ("1_DES-g.fits", "1_HSC-g.fits")
 
 
 def test_two_files_of_one_object_are_a_fault():

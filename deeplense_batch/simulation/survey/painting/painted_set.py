@@ -18,7 +18,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.formats.filters import band_as_written
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.edges import group_numbers
@@ -115,9 +114,7 @@ class PaintedSet:
         """
         survey = survey_of(self.preset, self.set_)
         info = self._all_galaxies.first
-        self._check_bands(info.bands, survey)
-        known = survey.as_written(info.bands)
-        bands = self._agreed("bands", known or None, survey.bands)
+        bands = self._agreed("bands", self._known_bands(info.bands, survey) or None, survey.bands)
         scale = info.pixel_scale
         pixel_scale = self._agreed(
             "pixel_scale", None if math.isnan(scale) else scale, survey.pixel_scale
@@ -132,14 +129,20 @@ class PaintedSet:
         size = min(math.ceil(wide), max(sides))
         return dataclasses.replace(survey, bands=bands, pixel_scale=pixel_scale, size=size)
 
-    def _check_bands(self, bands: Sequence[str], survey: Survey) -> None:
-        """Refuse galaxies in bands that the survey does not have."""
+    def _known_bands(self, bands: Sequence[str], survey: Survey) -> tuple[str, ...]:
+        """The bands of the galaxies as the survey writes them, such as g for HSC-G.
+
+        Raises:
+            ShardError: It does not have one of them.
+        """
         known = survey.camera.fwhm
-        if lacks := [band for band in bands if not band_as_written(band, known)]:
+        written = survey.as_written(bands)
+        if lacks := [band for band, name in zip(bands, written, strict=True) if name not in known]:
             raise ShardError(
                 f"simulate: onto: {self.onto}: its shards have the bands {', '.join(bands)}; "
                 f"preset {self.preset} has {', '.join(known)}, but no {', '.join(lacks)}"
             )
+        return written
 
     def _agreed(self, name: str, known: Any, asked: Any) -> Any:
         """What the shards say, or where they do not, what was asked for by ``--set``."""
