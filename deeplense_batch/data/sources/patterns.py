@@ -12,7 +12,7 @@ import numpy as np
 from deeplense_batch.data.formats.filters import (
     band_as_written,
     band_order,
-    without_instruments,
+    plain_bands,
     writings,
 )
 from deeplense_batch.data.formats.reading import FIELDS, Reading
@@ -163,7 +163,7 @@ def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, 
             f"{root}: no file that fits --pattern {reading.pattern} is of band {', '.join(lost)}; "
             f"there are {', '.join(band_order(names.values()))}"
         )
-    return reading.bands or tuple(band_order(without_instruments(list(names.values()))))
+    return reading.bands or plain_bands(band_order(names.values()))
 
 
 def _ids(keys: Sequence[tuple[str, ...]]) -> list[str]:

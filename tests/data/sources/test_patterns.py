@@ -34,7 +34,7 @@ def test_every_field_is_read():
 def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     names = ["1/HSC-R.fits", "1/HSC-I.fits", "1/HSC-G.fits", "1/mask.npy"]
     found = read(names, "{id}/{band}.fits")
-    assert found.bands == ("G", "R", "I") and found.samples[0].id == "1"
+    assert found.bands == ("g", "r", "i") and found.samples[0].id == "1"
     assert found.samples[0].files == ("1/HSC-G.fits", "1/HSC-R.fits", "1/HSC-I.fits")
     assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
 
@@ -126,6 +126,20 @@ def test_a_missing_band_of_files_and_of_patterns(tmp_path, how):
         image, _, kept = found["obj2.npy"]
         np.testing.assert_array_equal(image, [pixels(2, ord("i")), 0 * pixels(0)])
         assert kept["missing_bands"] == "r"
+
+
+def test_a_missing_band_has_the_name_that_is_stored(tmp_path):
+    for i in range(5):
+        for band in "GRI":
+            if (i, band) != (2, "R"):
+                write(tmp_path / f"s/obj{i}-HSC-{band}.npy", pixels(i, ord(band)))
+    pack(tmp_path / "s", tmp_path / "plain", missing_band="zero")
+    pack(tmp_path / "s", tmp_path / "pattern", missing_band="zero",
+         pattern="{id}-HSC-{band}.npy")  # fmt: skip
+    for name, id_ in (("plain", "obj2.npy"), ("pattern", "obj2")):
+        assert open_split(tmp_path / name, "train").info.bands == ("g", "r", "i")
+        image, _, kept = samples(tmp_path / name)[id_]
+        assert (image.any((1, 2)) == [True, False, True]).all() and kept["missing_bands"] == "r"
 
 
 def test_bands_of_a_cube_are_named_and_counted(tmp_path):
