@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -44,7 +44,13 @@ from deeplense_batch.data.sources.layouts import meaning
 from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_files, columns_of_shards
-from deeplense_batch.inference.suitable import Shape, check_usual, suitable_bands, wrong_shape
+from deeplense_batch.inference.suitable import (
+    Shape,
+    check_usual,
+    suitable_bands,
+    with_refused,
+    wrong_shape,
+)
 
 __all__ = ["InputBatch", "Inputs", "Names", "Piece", "open_inputs"]
 
@@ -174,14 +180,16 @@ def open_inputs(
     with open_source(root, reading=reading or Reading()) as source:
         for warning in source.warnings:
             _log.warning("%s: %s", root, warning)
-        if left := (*source.faults, *source.dropped):
-            _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
+        source, lacking = with_refused(source)
         looked = check_usual(source, shape)
+        source = replace(source, splits=source.splits | {"lacking": tuple(lacking)})
         if bands := looked.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(bands))
-        splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
+        sizes = {name: len(split) for name, split in source.splits.items() if split}
+        splits = tuple(Piece(name, 0, size) for name, size in sizes.items())
         wanted = columns_of_files(source, columns, looked.columns)
-        yield _Files(splits, _listing(source), source.ignored, bands, wanted, source, shape)
+        about = (splits, _listing(source), source.ignored, bands, wanted)
+        yield _Files(*about, source, shape, lacking)
 
 
 def _open_shards(
@@ -236,6 +244,7 @@ class _Shards(Inputs):
 class _Files(Inputs):
     source: Source
     shape: Shape
+    lacking: Mapping[Sample, str]  # why these have no image
 
     def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         samples, classes = self._samples(piece), self.source.classes
@@ -302,6 +311,8 @@ class _Files(Inputs):
         problems, headers = {}, [NO_HEADER] * len(samples)
         for i, sample in enumerate(samples):
             try:
+                if why := self.lacking.get(sample):
+                    raise ImageError(why)
                 image = self.source.read(sample)
                 headers[i] = image.header
                 if image.pixels.shape != self.shape:
@@ -354,10 +365,15 @@ def _says_split(sample: Sample) -> bool:
 
 
 def _listing(source: Source) -> str:
-    """A hash of the files of a source: ids, sizes and times of change, without reading them."""
+    """A hash of a source: which files and which label an id has, and sizes and times of change of
+    the files, without reading them.
+    """
     digest = hashlib.sha256()
     for samples in source.splits.values():
-        digest.update("".join(f"{sample.split} {sample.id}\n" for sample in samples).encode())
+        for sample in samples:
+            label = source.classes[sample.target] if sample.target >= 0 else None
+            known = (sample.id, sample.split, label, sample.files, sample.index)
+            digest.update(f"{known!r}\n".encode())
     for path in source.paths():
         state = path.stat()
         digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())

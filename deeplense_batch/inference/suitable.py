@@ -6,8 +6,10 @@ A run keeps the names of its bands beside its weights; where either side has non
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.packing.sky import known_columns
 from deeplense_batch.data.shards import data_digest
+from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
@@ -29,10 +32,13 @@ __all__ = [
     "check_bands",
     "check_usual",
     "suitable_bands",
+    "with_refused",
     "wrong_shape",
 ]
 
 _LOOKED_AT = 100  # images whose shapes tell what is usual
+
+_log = logging.getLogger(__name__)
 
 Bands = Sequence[str]
 Shape = tuple[int, int, int]  # C, H, W
@@ -123,6 +129,28 @@ def check_usual(source: Source, shape: Shape) -> Looked:
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
         raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape)}{others}")
     return looked
+
+
+def with_refused(source: Source) -> tuple[Source, dict[Sample, str]]:
+    """Take in what `pack` would refuse: a network needs neither a label nor a split of an image.
+
+    Returns:
+        The source with the images of such objects as one more split, ``refused``; and the objects
+        without an image, with the reason.
+    """
+    images = any if source.reading.missing_band == "zero" else all
+    taken = tuple(sample for sample in source.faulty if images(sample.files))
+    if taken:
+        first = source.faulty[taken[0]]
+        _log.warning(
+            "%s: %d objects that 'pack' would refuse are taken, such as %s",
+            source.root, len(taken), first,
+        )  # fmt: skip
+    named = set(source.faulty.values())
+    if left := [*(fault for fault in source.faults if fault not in named), *source.dropped]:
+        _log.warning("%s: %d objects are left out, such as %s", source.root, len(left), left[0])
+    lacking = {s: fault.reason for s, fault in source.faulty.items() if not images(s.files)}
+    return replace(source, splits=source.splits | {"refused": taken}), lacking
 
 
 class Looked(NamedTuple):

@@ -95,6 +95,21 @@ def test_a_file_that_changes_is_another_source(folder):
     assert digest() not in (before, changed)
 
 
+def test_a_table_that_gives_an_id_another_file_or_label_is_another_source(tmp_path):
+    for i, image in enumerate(make_images(4, seed=5)[0].astype(np.float32)):
+        np.save(tmp_path / f"{i}.npy", image)
+
+    def digest(files="0123", labels="abab"):
+        both = zip(files, labels, strict=True)
+        rows = [f"J{i},{file}.npy,{label}\n" for i, (file, label) in enumerate(both)]
+        (tmp_path / "t.csv").write_text("".join(["id,path,label\n", *rows]))
+        with open_inputs(tmp_path / "t.csv", "", SHAPE) as inputs:
+            return inputs.digest
+
+    digests = [digest(), digest(files="1023"), digest(labels="baab"), digest(labels="cbcb")]
+    assert len(set(digests)) == 4 and digest() == digests[0]
+
+
 def test_images_of_another_shape_are_refused_and_so_is_a_slice_of_files(shards, folder, tmp_path):
     wrong = r"has images of 1 x 24 x 24 \(channels .*\), this network takes 3 x 24 x 24"
     for root, told in ((shards, wrong), (folder, rf"0.npy {wrong}; so do 5 of 6 looked at")):

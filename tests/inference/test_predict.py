@@ -32,6 +32,7 @@ from torch import Tensor
 from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring import calibration, metrics
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -251,6 +252,49 @@ def test_an_answer_is_never_overwritten(done, shards, tmp_path):
     with pytest.raises(TableError, match="no answer of 'predict'"):
         predict(done, shards, other, device="cpu")
     assert other.read_text() == "mine"
+
+
+def test_every_row_of_a_table_is_a_row_of_the_answer(done, tmp_path, small_pieces):
+    for i, image in enumerate(make_images(60, seed=5)[0]):
+        np.save(tmp_path / f"{i}.npy", image)
+    table = pd.DataFrame({"id": [f"J{i}" for i in range(60)], "label": ["a", "b"] * 30})
+    table["path"] = [f"{i}.npy" for i in range(60)]
+    table["split"] = ["train", "test"] * 30
+    table.loc[[3, 4], "split"] = ["holdout", ""]
+    table.loc[7, "label"] = "c"
+    table.loc[[8, 9], "path"] = ["gone.npy", ""]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    reading = Reading(classes=("a", "b"))
+    report = predict(done, tmp_path / "t.csv", tmp_path / "o.csv", device="cpu", reading=reading)
+    predict(done, tmp_path, tmp_path / "images.csv", device="cpu")
+    assert (report.samples, report.problems) == (60, 2)
+    found = pd.read_csv(tmp_path / "o.csv").merge(table, on="id", validate="one_to_one")
+    images = pd.read_csv(tmp_path / "images.csv").set_index("id")
+    assert len(found) == 60
+    has_image = found["problem"].isna()
+    expected = images.loc[found["path"][has_image], SCORES]
+    assert np.allclose(found.loc[has_image, SCORES], expected, atol=1e-6)
+    found = found.set_index("id")
+    assert found["problem"].dropna().to_dict() == {
+        "J8": "there is no such file", "J9": "no file is named",
+    }  # fmt: skip
+    assert found["label_x"][["J3", "J4"]].tolist() == ["b", "a"] and found["label_x"].isna()["J7"]
+
+
+def test_an_answer_for_a_table_that_was_mended_is_another_one(done, tmp_path):
+    for i, image in enumerate(make_images(8, seed=5)[0]):
+        np.save(tmp_path / f"{i}.npy", image)
+
+    def scores(order, name):
+        rows = [f"J{i},{file}.npy\n" for i, file in enumerate(order)]
+        (tmp_path / "t.csv").write_text("".join(["id,path\n", *rows]))
+        predict(done, tmp_path / "t.csv", tmp_path / name, device="cpu")
+        return pd.read_parquet(tmp_path / name).set_index("id")[SCORES].sort_index().to_numpy()
+
+    first = scores("01234567", "a.parquet")
+    with pytest.raises(TableError, match="answers another question"):
+        scores("10234567", "a.parquet")
+    assert np.allclose(scores("10234567", "b.parquet"), first[[1, 0, 2, 3, 4, 5, 6, 7]])
 
 
 def test_files_give_what_shards_of_them_give(done, shards, table, tmp_path):

@@ -8,10 +8,16 @@ import torch
 from made_catalogues import N, header, pixels, write
 
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import open_source
-from deeplense_batch.inference.suitable import about_other_bands, check_bands, check_usual
+from deeplense_batch.inference.suitable import (
+    about_other_bands,
+    check_bands,
+    check_usual,
+    with_refused,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,27 @@ def test_a_training_that_starts_from_other_bands_is_told(tmp_path):
         assert not about_other_bands(init, ("g", "r"))
         assert not about_other_bands(init, ())
     assert not about_other_bands(tmp_path / "published.pth", ("i", "z"))
+
+
+def test_what_pack_refuses_is_taken_but_for_what_has_no_image(tmp_path, caplog):
+    for i in range(5):
+        for band in "gr":
+            if (i, band) not in ((3, "r"), (4, "g"), (4, "r")):
+                write(tmp_path / f"{i}_{band}.npy", pixels(i, ord(band)))
+    labels = ("a", "d", "", "d", "b")
+    rows = [f"{i},{i}_{{band}}.npy,{label}\n" for i, label in enumerate(labels)]
+    (tmp_path / "t.csv").write_text("".join(["id,path,label\n", *rows]))
+    own = {"bands": ("g", "r"), "classes": ("a", "b")}
+    for missing_band, taken in (("refuse", ["1"]), ("drop", ["1"]), ("zero", ["1", "3"])):
+        reading = Reading(**own, missing_band=missing_band)
+        with open_source(tmp_path / "t.csv", reading=reading) as source:
+            whole, lacking = with_refused(source)
+        assert [sample.id for sample in whole.splits["refused"]] == taken
+        assert "1 (1_g.npy): label 'd' is no class: a, b" in caplog.text
+        why = {sample.id: reason for sample, reason in lacking.items()}
+        no_class = "label 'd' is no class: a, b; band r is missing"
+        assert why == {"3": no_class, "4": "there is no such file"} or missing_band == "zero"
+        assert why["4"] == "there is no such file"
 
 
 def test_columns_of_headers_are_those_of_any_image_that_is_looked_at(tmp_path):

@@ -23,7 +23,7 @@ from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.layouts import SPLITS, short_ids
-from deeplense_batch.data.sources.listing import Listing, Sample, Skipped, missing_bands
+from deeplense_batch.data.sources.listing import Listing, Sample, missing_bands
 
 __all__ = ["Catalogue"]
 
@@ -140,11 +140,13 @@ class Catalogue:
     def _put(self, listing: Listing, sample: Sample) -> None:
         """Put one row among the samples, the faults, or what is left out as asked."""
         asked = self._places.names[0][sample.row]
-        if faults := self._faults.get(sample.row):
-            listing.faults.append(Skipped(sample.id, "; ".join(faults), asked))
-        elif not any(sample.files):
-            why = "there is no such file" if asked else "no file is named"
-            listing.faults.append(Skipped(sample.id, why, asked))
+        reasons = [*self._faults.get(sample.row, [])]
+        if not any(sample.files):
+            reasons.append("there is no such file" if asked else "no file is named")
+        elif reasons and self._reading.missing_band != "zero":
+            reasons += filter(None, [listing.lacks(sample)])
+        if reasons:
+            listing.refuse(sample, "; ".join(reasons), asked)
         else:
             listing.put(sample, self._reading.missing_band)
 

@@ -70,6 +70,7 @@ class Listing:
     truth: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     group: str = ""  # the column whose equal values name images of one split
     faults: list[Skipped] = field(default_factory=list)  # what cannot be packed as it is
+    faulty: dict[Sample, Skipped] = field(default_factory=dict)  # the faults that are samples
     dropped: list[Skipped] = field(default_factory=list)  # left out as it was asked
 
     def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
@@ -83,13 +84,31 @@ class Listing:
             sample: Its files are "" for bands that are missing.
             missing_band: ``refuse``, ``zero`` or ``drop``.
         """
-        lacking = [band for band, name in zip(self.bands, sample.files, strict=False) if not name]
-        if not lacking or missing_band == "zero":
+        lacks = self.lacks(sample)
+        if not lacks or missing_band == "zero":
             self.samples.append(sample)
             return
-        left = self.dropped if missing_band == "drop" else self.faults
         first = next(filter(None, sample.files))
-        left.append(Skipped(sample.id, f"band {', '.join(lacking)} is missing", first))
+        if missing_band == "drop":
+            self.dropped.append(Skipped(sample.id, lacks, first))
+        else:
+            self.refuse(sample, lacks, first)
+
+    def lacks(self, sample: Sample) -> str:
+        """Say which bands a sample lacks; nothing where it has all."""
+        lacking = [band for band, name in zip(self.bands, sample.files, strict=False) if not name]
+        return f"band {', '.join(lacking)} is missing" if lacking else ""
+
+    def refuse(self, sample: Sample, reason: str, file: str) -> None:
+        """Count a sample among the faults.
+
+        Arguments:
+            sample: Its files are "" where they are missing.
+            reason: Why it cannot be packed.
+            file: What it would be read from.
+        """
+        self.faulty[sample] = Skipped(sample.id, reason, file)
+        self.faults.append(self.faulty[sample])
 
 
 def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArray[np.object_]:

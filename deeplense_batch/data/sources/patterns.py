@@ -103,7 +103,7 @@ def _listing(
         else:
             several = ", ".join(objects[key])
             reason = f"several files may be its band: {several}"
-            listing.faults.append(Skipped(id_, reason, next(iter(objects[key].values()))))
+            listing.refuse(sample, reason, next(iter(objects[key].values())))
     return listing
 
 

@@ -99,6 +99,7 @@ class Source:
     truth: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
     group: str = ""  # the column whose equal values name images of one split
     faults: tuple[Skipped, ...] = ()  # rows and objects that cannot be packed as they are
+    faulty: Mapping[Sample, Skipped] = field(default_factory=dict, repr=False)  # of these, samples
     dropped: tuple[Skipped, ...] = ()  # left out as it was asked
     scales_from: str = "the headers"  # what says the pixel scale, where something does
 
@@ -223,6 +224,7 @@ def _source(
         truth=listing.truth,
         group=listing.group,
         faults=tuple(listing.faults),
+        faulty=listing.faulty,
         dropped=tuple(listing.dropped),
         scales_from=next((s.scales_from for s in sets.values() if s.scales_from), "the headers"),
         _tree=tree,

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,12 +33,16 @@ from deeplense_batch.data.encoding import Array, decode
 from deeplense_batch.data.reader import Reader, Rows
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, read_splits
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
-from deeplense_batch.simulation.survey.settings import CLASSES, Survey
+from deeplense_batch.simulation.survey.settings import Survey
 
 __all__ = ["Canvas", "Columns", "Galaxies", "can_lens", "dispersion", "read_canvas"]
 
 _FAR = 10.0  # redshift behind which no source is looked for
 _TURN = 2 * math.pi
+# In names of classes; what stands before the word lens may turn it into its opposite.
+_LENS = re.compile("lens", re.I)
+_NO = re.compile(r"(?<![a-z])(?:non|not?|un|without)(?![a-z])", re.I)
+_SAYS_NOTHING = re.compile(r"[-+]?[\d.]+|true|false|yes|no|[yntf]|pos(itive)?|neg(ative)?", re.I)
 
 Columns = dict[str, NDArray[np.float64]]  # (N,), NaN where unknown
 
@@ -109,6 +115,7 @@ class Canvas:
     root: str
     splits: Mapping[str, Galaxies]
     digest: str  # of the pixels, whatever the catalogue says
+    said: tuple[str, ...] = ()  # in sentences, which images are left out or taken by their class
 
     @property
     def first(self) -> SplitInfo:
@@ -147,15 +154,18 @@ class Canvas:
             f"onto: {self.root}: {lost} galaxies are left out, of which the catalogue says that "
             f"their Einstein radius is not one of {_range(survey)} arcsec (galaxy.theta_e)"
         )
-        return Canvas(self.root, kept, self.digest), [said] if lost else []
+        return Canvas(self.root, kept, self.digest, self.said), [said] if lost else []
 
 
 def read_canvas(root: str) -> Canvas:
     """Describe a set of shards of galaxies; no image is read. Known lenses are left out.
 
+    These are the images of a class whose name has the word lens, but for nonlens, no_lens,
+    unlensed and the like.
+
     Raises:
         ShardError: There are no shards, they differ between splits, hold pictures of 8 bits, or
-            nothing but lenses.
+            nothing but lenses; or the name of a class, such as 1, says nothing at all.
     """
     infos = read_splits(root)
     first = next(iter(infos.values()))
@@ -171,16 +181,51 @@ def read_canvas(root: str) -> Canvas:
             f"simulate: onto: {root}: holds pictures of 8 bits, whose values are no flux; "
             "expected images such as those of FITS files"
         )
-    splits = {}
+    splits, counts = {}, Counter[str]()  # images of each class
     for name, info in infos.items():
         targets = Split(info, 0, len(info)).targets()
-        lens = [i for i, of in enumerate(info.classes) if of.lower() in (CLASSES[1], "lens")]
+        counts.update(info.classes[target] for target in targets[targets >= 0].tolist())
+        lens = [i for i, class_ in enumerate(info.classes) if _names_lenses(class_)]
         rows = np.flatnonzero(~np.isin(targets, lens))
         if len(rows):
             splits[name] = Galaxies(info, rows)
+    said = _about_classes(root, counts)
     if not splits:
         raise ShardError(f"simulate: onto: {root}: holds lenses alone; expected other galaxies")
-    return Canvas(root, splits, data_digest(root))
+    return Canvas(root, splits, data_digest(root), said)
+
+
+def _names_lenses(class_: str) -> bool:
+    """Whether a class is plainly one of lenses."""
+    lens = _LENS.search(class_)
+    return lens is not None and not _NO.search(class_[: lens.start()])
+
+
+def _about_classes(root: str, counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Say which classes are left out as lenses, and which are taken by names that say neither.
+
+    Arguments:
+        root: Named in the sentences.
+        counts: Images of each class.
+
+    Raises:
+        ShardError: A name, such as 1, says nothing at all.
+    """
+    if unclear := [class_ for class_ in counts if _SAYS_NOTHING.fullmatch(class_)]:
+        raise ShardError(
+            f"simulate: onto: {root}: has images of class {' and '.join(sorted(unclear))}, which "
+            "does not say whether they are lenses; pack it again with names in the order of the "
+            "numbers, such as --classes nonlens,lens, or without labels, --label none"
+        )
+    lenses = [f"{class_} {count}" for class_, count in counts.items() if _names_lenses(class_)]
+    others = [f"{class_} {count}" for class_, count in counts.items() if not _LENS.search(class_)]
+    said = [f"onto: {root}: lenses are left out: {', '.join(lenses)}"] if lenses else []
+    if others:
+        said.append(
+            f"onto: {root}: images of these classes are taken for galaxies that are no lenses, as "
+            f"their names do not have that word: {', '.join(others)}"
+        )
+    return tuple(said)
 
 
 def can_lens(known: Columns, survey: Survey) -> NDArray[np.bool_]:

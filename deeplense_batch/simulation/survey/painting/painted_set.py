@@ -201,7 +201,7 @@ class PaintedSet:
     @property
     def cautions(self) -> list[str]:
         """What is allowed, but not what one may expect, in sentences."""
-        sample, found = self._sample, list(self._chosen[1])
+        sample, found = self._sample, [*self.canvas.said, *self._chosen[1]]
         if sample.is_scaled:
             found.append(
                 f"onto: {self.onto}: each band of its images is scaled from 0 to 1, so that their "

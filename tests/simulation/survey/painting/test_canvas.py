@@ -24,13 +24,36 @@ class TestGalaxies:
         assert (galaxies_.images(rows) == galaxies(6)[rows]).all()
         assert galaxies_.ids[4] == "train-4"
 
-    def test_known_lenses_are_left_out(self, tmp_path):
-        found = canvas_of(tmp_path, classes=("nonlenses", "lenses"), targets=[0, 1, 0, 0, 1, 0])
+    @pytest.mark.parametrize(
+        "classes",
+        (
+            ("nonlenses", "lenses"), ("no_lens", "lens"), ("NonLens", "StrongLens"),
+            ("unlensed", "lensed"), ("not a lens", "known lens"), ("no lens", "lens_candidates"),
+        ),
+    )  # fmt: skip
+    def test_known_lenses_are_left_out_and_counted(self, tmp_path, classes):
+        found = canvas_of(tmp_path, classes=classes, targets=[0, 1, 0, 0, 1, -1])
         assert found.splits["train"].rows.tolist() == [0, 2, 3, 5]
+        assert found.said == (f"onto: {tmp_path}/g: lenses are left out: {classes[1]} 2",)
+        assert found.for_survey(HSC)[0].said == found.said
 
-    def test_other_classes_are_kept(self, tmp_path):
-        found = canvas_of(tmp_path, classes=("spiral", "elliptical"), targets=[0, 1] * 3)
+    def test_other_classes_are_kept_and_named(self, tmp_path):
+        found = canvas_of(tmp_path, classes=("spiral", "lenticular"), targets=[0, 1, 0, 0, -1, 1])
         assert len(found.splits["train"].rows) == 6
+        assert found.said == (
+            f"onto: {tmp_path}/g: images of these classes are taken for galaxies that are no "
+            "lenses, as their names do not have that word: spiral 3, lenticular 2",
+        )
+
+    @pytest.mark.parametrize("classes", (("0", "1"), ("no", "yes"), ("False", "True")))
+    def test_classes_that_may_be_lenses_are_refused(self, tmp_path, classes):
+        one, other = sorted(classes)
+        with pytest.raises(ShardError, match=f"has images of class {one} and {other}, which does"):
+            canvas_of(tmp_path / "both", classes=classes, targets=[0, 1, 0, 0, -1, 1])
+        with pytest.raises(ShardError, match=f"has images of class {classes[0]}, which does"):
+            canvas_of(tmp_path / "one", classes=(classes[0], "lens"), targets=[0, 1, 0, 0, 1, 0])
+        unlabelled = canvas_of(tmp_path / "none", classes=classes)
+        assert len(unlabelled.splits["train"].rows) == 6 and unlabelled.said == ()
 
     def test_columns_by_any_of_their_names(self, tmp_path):
         columns = {
