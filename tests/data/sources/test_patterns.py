@@ -39,6 +39,36 @@ def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "given", "stored"),
+    [
+        ("2-cutout-HSC-{}-9813-pdr3_wide.fits", "{id}-cutout-HSC-{band}-*.fits", "IRG", "gri"),
+        ("2-cutout-HSC-{}-9813-pdr3_wide.fits", "{id}-cutout-{band}-*.fits", "IRG", "gri"),
+        ("2_HSC.{}-coadd.fits", "{id}_{band}*.fits", "IRG", "gri"),
+        ("2_{}-drz.fits", "{id}_{band}-*.fits", ["F160W", "F814W"], ["F814W", "F160W"]),
+        ("2_{}.fits", "{id}_{band}.fits", ["b-2", "b-10"], ["b-2", "b-10"]),
+        ("2_{}-x.fits", "{id}_{band}-*.fits", ["hi", "lo"], ["hi", "lo"]),
+    ],
+)
+def test_a_band_is_a_filter_or_a_word_before_it_is_several(name, pattern, given, stored):
+    found = read([name.format(band) for band in given], pattern)
+    assert found.bands == tuple(stored) and [sample.id for sample in found.samples] == ["2"]
+
+
+def test_bands_that_are_no_filters_are_doubted_unless_they_are_asked_for():
+    names = [f"{i}_{band}.fits" for i in range(2) for band in ("lo", "hi", "g")]
+    assert read(names, "{id}_{band}.fits").warnings == [
+        "--pattern {id}_{band}.fits: {band} is hi, lo, no known filters, and the channels are in "
+        "the order of their names; --bands says which to take"
+    ]
+    assert read(names, "{id}_{band}.fits", bands=("lo", "hi", "g")).warnings == []
+    names = [f"{i}-HSC-{band}-9813-pdr3.fits" for i in range(2) for band in "GR"]
+    found = read(names, "{id}-{band}-*.fits")  # which are four objects of one band
+    assert found.warnings == [
+        "--pattern {id}-{band}-*.fits: {band} is 9813, no known filter; --bands says which to take"
+    ]
+
+
 def test_another_writing_of_one_object_is_read_unless_there_are_two():
     names = ["1_HSC-G.fits", "2_g.fits", "3_HSC-g.fits", "3_DES-g.fits"]
     found = read(names, "{id}_{band}.fits", bands=("g",))
