@@ -34,7 +34,7 @@ from torch import Tensor
 
 from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.filters import band_as_written
+from deeplense_batch.data.formats.filters import band_as_written, same_bands
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
@@ -180,7 +180,7 @@ def _about_colours(form: _Form, wanted: Sequence[str]) -> str:
 
 def _check_cutout(root: str, name: str, form: _Form, first: _Form, count: int) -> None:
     """Refuse a cutout of other bands than the first, and too many of them."""
-    if form != first:
+    if form[1] != first[1] or not same_bands(form[0], first[0]):
         of, others = (
             "+".join(bands) or f"{channels} channels" for bands, channels in (form, first)
         )

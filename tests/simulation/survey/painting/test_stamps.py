@@ -134,6 +134,13 @@ class TestColours:
         (said,) = stamps.cautions
         assert said.endswith("each band of the cutouts is scaled from 0 to 1: colours are drawn")
 
+    def test_in_splits_that_write_bands_in_two_ways(self, tmp_path):
+        write_galaxies(tmp_path / "s", {"train": self.images}, bands=("i", "r", "g"))
+        root = write_galaxies(tmp_path / "s", {"val": self.images}, bands=("I", "R", "HSC-G"))
+        stamps = read_stamps(str(root), HSC)
+        assert stamps.colours is not None and len(stamps.stamps) == 4
+        assert np.ptp(stamps.colours, axis=0).max() == 0
+
     def test_relative_to_the_band_that_is_looked_at(self, tmp_path):
         survey = survey_with("visible", band="i")
         stamps = self.stamps(tmp_path / "s", self.images)
