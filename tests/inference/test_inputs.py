@@ -136,7 +136,7 @@ def test_another_writing_of_the_bands_is_the_same_image(tmp_path):
         cube.writeto(tmp_path / f"{i}.fits")
     with open_inputs(tmp_path, "", (2, 24, 24)) as inputs:
         (batch,) = inputs.batches(inputs.pieces(9)[0], AS_THEY_ARE, CPU, size=9)
-    assert batch.problems == {2: "has the bands R, G; the other images have G, R"}
+    assert batch.problems == {2: "has the bands r, g; the other images have g, r"}
 
 
 def test_headers_of_files_are_read_with_the_images_and_null_without(tmp_path):

@@ -23,10 +23,10 @@ __all__ = [
     "filter_of",
     "filters_in",
     "named_for_bands",
+    "plain_bands",
     "same_bands",
     "same_filter",
     "without_bands",
-    "without_instruments",
     "writings",
 ]
 
@@ -45,6 +45,7 @@ BAND = re.compile(
     re.IGNORECASE,
 )
 _ONE_FILTER = {"r2": "r", "i2": "i", "ks": "k"}  # HSC's second r and i
+_SMALL = frozenset("ugrizy")
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 Rgb = tuple[int, int, int]
 _OF_A_CAMERA = ({"red", "green", "blue"}, set("rgb"))
@@ -84,10 +85,17 @@ def same_bands(one: Sequence[str], other: Sequence[str], *, in_order: bool = Tru
     return filters[0] == filters[1] if in_order else sorted(filters[0]) == sorted(filters[1])
 
 
-def without_instruments(bands: Sequence[str]) -> list[str]:
-    """G, R of HSC-G, HSC-R; the names as they are where two would be one, such as HSC-G, DES-G."""
-    words = [_without_instrument(band) for band in bands]
-    return words if len({word.lower() for word in words}) == len(words) else list(bands)
+def plain_bands(bands: Sequence[str]) -> tuple[str, ...]:
+    """Bands as they are stored where nobody names them: g, r, VIS of HSC-G, HSC-R2, VIS.
+
+    Only u, g, r, i, z and y become small, and not beside B, V or a word that is no filter: there
+    R is Johnson's, or of a camera, or something else. Two bands that would be one stay apart.
+    """
+    words, filters = _without_instruments(bands), [filter_of(band) for band in bands]
+    is_small = all(map(BAND.fullmatch, bands)) and not {"b", "v"} & set(filters)
+    if len(set(filters)) < len(filters) or not is_small:
+        return tuple(words)
+    return tuple(of if of in _SMALL else word for of, word in zip(filters, words, strict=True))
 
 
 def band_order(bands: Iterable[str]) -> list[str]:
@@ -212,12 +220,18 @@ def _without_instrument(band: str) -> str:
     return (match and match[1]) or band
 
 
+def _without_instruments(bands: Sequence[str]) -> list[str]:
+    """G, R of HSC-G, HSC-R; the names as they are where two would be one, such as HSC-G, DES-G."""
+    words = [_without_instrument(band) for band in bands]
+    return words if len({word.lower() for word in words}) == len(words) else list(bands)
+
+
 def _told_apart(bands: Sequence[str]) -> list[str]:
     """The filter of each band; where two would be one, their names."""
     filters = [filter_of(band) for band in bands]
     if len(set(filters)) == len(filters):
         return filters
-    return [name.lower() for name in without_instruments(bands)]
+    return [name.lower() for name in _without_instruments(bands)]
 
 
 def _wavelength(filter_: str) -> int | None:

@@ -18,6 +18,7 @@ from deeplense_batch.data.formats.filters import (
     band_as_written,
     band_order,
     differing,
+    plain_bands,
     same_filter,
     without_bands,
 )
@@ -101,7 +102,7 @@ def join_bands(
         id_: tuple(names.get(row.get(band.lower(), ""), "") for band in order)
         for id_, row in _object_ids(objects).items()
     }
-    return Joined(files, tuple(order))
+    return Joined(files, tuple(asked) or plain_bands(order))
 
 
 def _by_name_without_bands(ids: Iterable[str]) -> dict[str, list[_BandFile]]:
@@ -271,10 +272,14 @@ def _tidied(part: str) -> str:
 def with_bands(part: Part, asked: Sequence[str]) -> Part:
     """Name the channels of an image, or choose and order them where the file names them.
 
+    Where nothing is asked, names of the file are made plain: g for HSC-G.
+
     Raises:
         ImageError: It lacks a band, or has another number of channels.
     """
-    if not asked or part.bands == tuple(asked):
+    if not asked:
+        return part._replace(bands=plain_bands(part.bands))
+    if part.bands == tuple(asked):
         return part
     pixels = channels_first(plain(part.array))
     if not part.bands and len(pixels) != len(asked):

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from deeplense_batch.data.formats.filters import (
+    BAND,
     band_as_written,
     band_order,
-    without_instruments,
+    plain_bands,
     writings,
 )
 from deeplense_batch.data.formats.reading import FIELDS, Reading
@@ -62,6 +63,8 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
         Skipped(ids[key], "several files are this object, of which one is read", name)
         for key, name in twice
     ]
+    if not reading.bands and (said := _about_unknown(bands)):
+        listing.warnings.append(f"--pattern {reading.pattern}: {said}")
     lost = len(names) - len(found)
     if lost:
         fit = {name for name, _ in found}
@@ -149,8 +152,24 @@ def _form(root: Path, reading: Reading, bands: Sequence[str]) -> re.Pattern[str]
 
 
 def _any(field: str) -> str:
-    """What a field may be: a band is a word, so that {id}_{band} ends at the last _."""
-    return r"[^/_.]+" if field == "band" else r"[^/]+"
+    """What a field may be.
+
+    A band is a known filter, or one word, or else several, so that {id}_{band} ends at the last _
+    and {band}-* at the first hyphen.
+    """
+    word = r"[^\W_]+(?![^\W_])"
+    return rf"(?i:{BAND.pattern})|{word}|[^/_.]+" if field == "band" else r"[^/]+"
+
+
+def _about_unknown(bands: Sequence[str]) -> str:
+    """Doubt bands that are no filters, as their order is not known; nothing where all are."""
+    unknown = [band for band in bands if not BAND.fullmatch(band)]
+    if not unknown:
+        return ""
+    shown = f"{', '.join(unknown[:_SHOWN])}{', ...' * (len(unknown) > _SHOWN)}"
+    order = ", and the channels are in the order of their names" * (len(bands) > 1)
+    filters = "filter" if len(unknown) == 1 else "filters"
+    return f"{{band}} is {shown}, no known {filters}{order}; --bands says which to take"
 
 
 def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, ...]:
@@ -163,7 +182,7 @@ def _bands(root: Path, reading: Reading, found: Sequence[Fields]) -> tuple[str, 
             f"{root}: no file that fits --pattern {reading.pattern} is of band {', '.join(lost)}; "
             f"there are {', '.join(band_order(names.values()))}"
         )
-    return reading.bands or tuple(band_order(without_instruments(list(names.values()))))
+    return reading.bands or plain_bands(band_order(names.values()))
 
 
 def _ids(keys: Sequence[tuple[str, ...]]) -> list[str]:

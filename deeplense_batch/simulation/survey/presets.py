@@ -342,4 +342,5 @@ def survey_of(preset: str, overrides: Mapping[str, Any]) -> Survey:
     """
     if preset not in SURVEYS:
         raise ShardError(f"simulate: preset: got '{preset}'; {nearest(preset, SURVEYS)}")
-    return with_overrides(SURVEYS[preset], overrides)
+    survey = with_overrides(SURVEYS[preset], overrides)
+    return dataclasses.replace(survey, bands=survey.as_written(survey.bands))

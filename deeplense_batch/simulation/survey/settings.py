@@ -8,12 +8,14 @@ law of each band is a mapping by the band's name, and may name more bands than t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.data.formats.filters import band_as_written
 from deeplense_batch.simulation.distributions import AnyDistribution, as_json
 
 __all__ = [
@@ -275,6 +277,10 @@ class Survey:
         """Number of the band in which arcs have to be visible."""
         usual = "g" if "g" in self.bands else self.bands[0]
         return self.bands.index(self.visible.band or usual)
+
+    def as_written(self, bands: Iterable[str]) -> tuple[str, ...]:
+        """Bands by the names of the camera's: g for G and HSC-G; others as they are."""
+        return tuple(band_as_written(band, self.camera.fwhm) or band for band in bands)
 
     def counts(self, magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Counts of magnitudes."""

@@ -83,7 +83,7 @@ def test_legacy_survey_an_extension_a_band(tmp_path, capsys):
     for row in table.itertuples():
         for channel, band in enumerate("GRZ"):
             np.testing.assert_array_equal(found[row.id][0][channel], pixels(row.Index, ord(band)))
-    assert read_splits(tmp_path / "out")["train"].bands == ("G", "R", "Z")
+    assert read_splits(tmp_path / "out")["train"].bands == ("g", "r", "z")
 
 
 def test_galaxy_zoo_a_table_and_stamps_need_no_flag(tmp_path, capsys):

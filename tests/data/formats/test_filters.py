@@ -8,8 +8,8 @@ from deeplense_batch.data.formats.filters import (
     band_as_written,
     band_order,
     colour_channels,
+    plain_bands,
     same_bands,
-    without_instruments,
     writings,
 )
 from deeplense_batch.data.header import ShardError
@@ -113,6 +113,23 @@ def test_bands_of_two_images_are_compared_by_their_filters(one, other, order, is
     assert same_bands(one.split(), other.split(), in_order=order) == is_same
 
 
-def test_instruments_are_left_out_unless_they_tell_bands_apart():
-    assert without_instruments(["HSC-G", "HSC-R2", "band_3"]) == ["G", "R2", "band_3"]
-    assert without_instruments(["HSC-g", "DES-G"]) == ["HSC-g", "DES-G"]
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("HSC-G HSC-R2 HSC-I2 HSC-Z HSC-Y", "g r i z y"),
+        ("G R I", "g r i"),
+        ("g", "g"),
+        ("VIS NIR-Y NIR-J NIR-H", "VIS y J H"),
+        ("HST-F814W f160w", "F814W f160w"),
+        ("HSC-R HSC-R2 G", "R R2 G"),  # two channels of one filter
+        ("HSC-g DES-G", "HSC-g DES-G"),
+        ("B V R I", "B V R I"),  # Johnson's
+        ("R G B", "R G B"),  # of a camera
+        ("red green blue", "red green blue"),
+        ("SCI R band_3", "SCI R band_3"),
+        ("", ""),
+    ],
+)
+def test_stored_names_are_plain_filters(given, stored):
+    assert plain_bands(given.split()) == tuple(stored.split())
+    assert plain_bands(stored.split()) == tuple(stored.split())

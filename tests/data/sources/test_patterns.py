@@ -34,9 +34,39 @@ def test_every_field_is_read():
 def test_bands_that_are_not_named_are_ordered_and_others_left_out_are_told():
     names = ["1/HSC-R.fits", "1/HSC-I.fits", "1/HSC-G.fits", "1/mask.npy"]
     found = read(names, "{id}/{band}.fits")
-    assert found.bands == ("G", "R", "I") and found.samples[0].id == "1"
+    assert found.bands == ("g", "r", "i") and found.samples[0].id == "1"
     assert found.samples[0].files == ("1/HSC-G.fits", "1/HSC-R.fits", "1/HSC-I.fits")
     assert found.warnings == ["1 image does not fit the pattern; left out: 1/mask.npy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "given", "stored"),
+    [
+        ("2-cutout-HSC-{}-9813-pdr3_wide.fits", "{id}-cutout-HSC-{band}-*.fits", "IRG", "gri"),
+        ("2-cutout-HSC-{}-9813-pdr3_wide.fits", "{id}-cutout-{band}-*.fits", "IRG", "gri"),
+        ("2_HSC.{}-coadd.fits", "{id}_{band}*.fits", "IRG", "gri"),
+        ("2_{}-drz.fits", "{id}_{band}-*.fits", ["F160W", "F814W"], ["F814W", "F160W"]),
+        ("2_{}.fits", "{id}_{band}.fits", ["b-2", "b-10"], ["b-2", "b-10"]),
+        ("2_{}-x.fits", "{id}_{band}-*.fits", ["hi", "lo"], ["hi", "lo"]),
+    ],
+)
+def test_a_band_is_a_filter_or_a_word_before_it_is_several(name, pattern, given, stored):
+    found = read([name.format(band) for band in given], pattern)
+    assert found.bands == tuple(stored) and [sample.id for sample in found.samples] == ["2"]
+
+
+def test_bands_that_are_no_filters_are_doubted_unless_they_are_asked_for():
+    names = [f"{i}_{band}.fits" for i in range(2) for band in ("lo", "hi", "g")]
+    assert read(names, "{id}_{band}.fits").warnings == [
+        "--pattern {id}_{band}.fits: {band} is hi, lo, no known filters, and the channels are in "
+        "the order of their names; --bands says which to take"
+    ]
+    assert read(names, "{id}_{band}.fits", bands=("lo", "hi", "g")).warnings == []
+    names = [f"{i}-HSC-{band}-9813-pdr3.fits" for i in range(2) for band in "GR"]
+    found = read(names, "{id}-{band}-*.fits")  # which are four objects of one band
+    assert found.warnings == [
+        "--pattern {id}-{band}-*.fits: {band} is 9813, no known filter; --bands says which to take"
+    ]
 
 
 def test_another_writing_of_one_object_is_read_unless_there_are_two():
@@ -126,6 +156,20 @@ def test_a_missing_band_of_files_and_of_patterns(tmp_path, how):
         image, _, kept = found["obj2.npy"]
         np.testing.assert_array_equal(image, [pixels(2, ord("i")), 0 * pixels(0)])
         assert kept["missing_bands"] == "r"
+
+
+def test_a_missing_band_has_the_name_that_is_stored(tmp_path):
+    for i in range(5):
+        for band in "GRI":
+            if (i, band) != (2, "R"):
+                write(tmp_path / f"s/obj{i}-HSC-{band}.npy", pixels(i, ord(band)))
+    pack(tmp_path / "s", tmp_path / "plain", missing_band="zero")
+    pack(tmp_path / "s", tmp_path / "pattern", missing_band="zero",
+         pattern="{id}-HSC-{band}.npy")  # fmt: skip
+    for name, id_ in (("plain", "obj2.npy"), ("pattern", "obj2")):
+        assert open_split(tmp_path / name, "train").info.bands == ("g", "r", "i")
+        image, _, kept = samples(tmp_path / name)[id_]
+        assert (image.any((1, 2)) == [True, False, True]).all() and kept["missing_bands"] == "r"
 
 
 def test_bands_of_a_cube_are_named_and_counted(tmp_path):

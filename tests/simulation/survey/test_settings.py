@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from deeplense_batch.simulation.survey.presets import HSC
+from deeplense_batch.simulation.survey.presets import HSC, survey_of
 from deeplense_batch.simulation.survey.settings import CLASSES, KINDS
 
 
@@ -15,6 +15,11 @@ def test_fractions_and_names():
     assert CLASSES == ("nonlenses", "lenses")  # the order of the packer
     assert ("lens", *HSC.fractions) == KINDS
     assert HSC.bands == ("g", "r", "i") and HSC.shape == (3, 64, 64)
+
+
+def test_bands_are_named_as_in_the_camera():
+    assert HSC.as_written(("HSC-I2", "G", "y", "Y", "VIS")) == ("i", "g", "y", "y", "VIS")
+    assert survey_of("des", {"bands": ["HSC-G", "y"]}).bands == ("g", "Y")
 
 
 def test_described_in_json():

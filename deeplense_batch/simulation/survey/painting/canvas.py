@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array, decode
+from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.reader import Reader, Rows
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, read_splits
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
@@ -169,9 +170,10 @@ def read_canvas(root: str) -> Canvas:
     """
     infos = read_splits(root)
     first = next(iter(infos.values()))
-    form = (first.shape, first.dtype, first.bands)
+    form = (first.shape, first.dtype)
     for info in infos.values():
-        if (info.shape, info.dtype, info.bands) != form or not _same(info, first):
+        same = same_bands(info.bands, first.bands) and _same_scale(info, first)
+        if (info.shape, info.dtype) != form or not same:
             raise ShardError(
                 f"simulate: onto: {root}: splits {first.name} and {info.name} differ in shape, "
                 "type, bands or pixel scale"
@@ -272,7 +274,7 @@ def _usable(values: Array, name: str) -> NDArray[np.float64]:
     return np.where(is_known, numbers, math.nan)
 
 
-def _same(info: SplitInfo, other: SplitInfo) -> bool:
+def _same_scale(info: SplitInfo, other: SplitInfo) -> bool:
     """Whether two splits have one pixel scale, or none."""
     a, b = info.pixel_scale, other.pixel_scale
     return a == b or (math.isnan(a) and math.isnan(b))

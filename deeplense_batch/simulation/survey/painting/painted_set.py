@@ -18,7 +18,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.formats.filters import band_as_written
 from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.edges import group_numbers
@@ -137,13 +136,13 @@ class PaintedSet:
             ShardError: It does not have one of them.
         """
         known = survey.camera.fwhm
-        written = {band: band_as_written(band, known) for band in bands}
-        if lacks := [band for band, name in written.items() if not name]:
+        written = survey.as_written(bands)
+        if lacks := [band for band, name in zip(bands, written, strict=True) if name not in known]:
             raise ShardError(
                 f"simulate: onto: {self.onto}: its shards have the bands {', '.join(bands)}; "
                 f"preset {self.preset} has {', '.join(known)}, but no {', '.join(lacks)}"
             )
-        return tuple(name for name in written.values() if name)
+        return written
 
     def _agreed(self, name: str, known: Any, asked: Any) -> Any:
         """What the shards say, or where they do not, what was asked for by ``--set``."""
@@ -179,7 +178,7 @@ class PaintedSet:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the channels."""
+        """Names of the channels, as the preset writes them."""
         return self.survey.bands
 
     @property

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.filters import band_as_written, same_bands
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
@@ -156,7 +157,7 @@ def read_stamps(root: str, survey: Survey) -> Stamps:
             f"simulate: sources: {root}: none of {count} images shows a galaxy in its middle that "
             f"is {_PEAK:g} sds above the sky and ends before the border"
         )
-    has_colours = is_flux and set(survey.bands) <= set(first[0])
+    has_colours = is_flux and not _lacks(first[0], survey.bands)
     colours = -2.5 * np.log10([s.flux / s.flux[0] for s in stamps]) if has_colours else None
     lost = "" if has_colours else _about_colours(first, survey.bands)
     return Stamps(root, tuple(stamps), colours, digest.hexdigest()[:16], count - len(stamps), lost)
@@ -172,14 +173,14 @@ def _about_colours(form: _Form, wanted: Sequence[str]) -> str:
         return ""
     if not bands:
         return "cutouts do not name their bands"
-    if lacks := [band for band in wanted if band not in bands]:
+    if lacks := _lacks(bands, wanted):
         return f"cutouts have the bands {', '.join(bands)}, but no {', '.join(lacks)}"
     return "each band of the cutouts is scaled from 0 to 1"
 
 
 def _check_cutout(root: str, name: str, form: _Form, first: _Form, count: int) -> None:
     """Refuse a cutout of other bands than the first, and too many of them."""
-    if form != first:
+    if form[1] != first[1] or not same_bands(form[0], first[0]):
         of, others = (
             "+".join(bands) or f"{channels} channels" for bands, channels in (form, first)
         )
@@ -250,9 +251,14 @@ def _window(kept: NDArray[np.float64], is_own: NDArray[np.bool_]) -> NDArray[np.
 def _chosen(image: Array, names: Sequence[str], bands: Sequence[str]) -> NDArray[np.float64]:
     """The channels of some bands, in their order; the sum of all where they are others."""
     whole = image.astype(np.float64)
-    if set(bands) <= set(names):
-        return whole[[names.index(band) for band in bands]]
-    return whole.sum(0, keepdims=True)
+    if _lacks(names, bands):
+        return whole.sum(0, keepdims=True)
+    return whole[[names.index(band_as_written(band, names) or "") for band in bands]]
+
+
+def _lacks(names: Sequence[str], bands: Sequence[str]) -> list[str]:
+    """The bands that are of none of some channels: HSC-G is g."""
+    return [band for band in bands if not band_as_written(band, names)]
 
 
 def _cutouts(root: Path) -> Iterator[tuple[str, Array, tuple[str, ...]]]:

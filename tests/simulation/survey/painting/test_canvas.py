@@ -150,6 +150,14 @@ class TestRefused:
         with pytest.raises(ShardError, match="holds pictures of 8 bits, whose values are no flux"):
             read_canvas(str(tmp_path / "p"))
 
+    def test_splits_of_two_bands(self, tmp_path):
+        root = write_galaxies(tmp_path / "g", {"train": galaxies(3)}, bands=("G", "R", "HSC-I2"))
+        write_galaxies(root, {"val": galaxies(3)})
+        assert list(read_canvas(str(root)).splits) == ["train", "val"]
+        write_galaxies(root, {"test": galaxies(3)}, bands=("g", "i", "r"))
+        with pytest.raises(ShardError, match="splits test and train differ in shape, type, bands"):
+            read_canvas(str(root))
+
     def test_splits_of_two_shapes(self, tmp_path):
         root = write_galaxies(tmp_path / "g", {"train": galaxies(3), "val": galaxies(3, size=40)})
         with pytest.raises(ShardError, match="splits train and val differ in shape"):

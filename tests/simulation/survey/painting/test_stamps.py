@@ -110,8 +110,10 @@ class TestColours:
         assert self.stamps(tmp_path / "s", self.images).cautions == []
         assert read_stamps(folder_of(tmp_path / "c", cutout()[None]), HSC).cautions == []
 
-    def test_bands_by_name_in_any_order(self, tmp_path):
-        stamps = self.stamps(tmp_path / "s", self.images, bands=("i", "r", "g"))
+    @pytest.mark.parametrize("bands", (("i", "r", "g"), ("I", "R", "G"), ("HSC-I2", "R2", "G")))
+    def test_bands_by_name_in_any_order(self, tmp_path, bands):
+        stamps = self.stamps(tmp_path / "s", self.images, bands=bands)
+        assert stamps.cautions == []
         assert np.diff(stamps.draw(HSC, 1.0, stream(1)).magnitudes) == pytest.approx(
             [0.753, 0.753], abs=0.05
         )
@@ -131,6 +133,13 @@ class TestColours:
         assert stamps.colours is None and stamps.stamps[0].light.shape[0] == 3
         (said,) = stamps.cautions
         assert said.endswith("each band of the cutouts is scaled from 0 to 1: colours are drawn")
+
+    def test_in_splits_that_write_bands_in_two_ways(self, tmp_path):
+        write_galaxies(tmp_path / "s", {"train": self.images}, bands=("i", "r", "g"))
+        root = write_galaxies(tmp_path / "s", {"val": self.images}, bands=("I", "R", "HSC-G"))
+        stamps = read_stamps(str(root), HSC)
+        assert stamps.colours is not None and len(stamps.stamps) == 4
+        assert np.ptp(stamps.colours, axis=0).max() == 0
 
     def test_relative_to_the_band_that_is_looked_at(self, tmp_path):
         survey = survey_with("visible", band="i")
