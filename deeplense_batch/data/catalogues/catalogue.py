@@ -116,16 +116,18 @@ class Catalogue:
         return [SPLITS.get(text, "train") for text in found]
 
     def _truth(self, name: str) -> NDArray[np.float64]:
-        """Numbers to learn, (rows,); a row that has none is a fault."""
-        values, _ = numbers(self._columns.table[name])
-        lost = np.flatnonzero(~np.isfinite(values))
-        said = self._columns.texts(name)
-        if len(lost) == len(values):
-            raise self._columns.refused(
-                f"--truth: {name} holds no numbers, but values such as {said[0]!r}"
-            )
-        for row in lost.tolist():
+        """Numbers to learn, (rows,), NaN where unknown; a row of anything else is a fault."""
+        columns = self._columns
+        values, others = numbers(columns.table[name])
+        said = columns.texts(name)
+        if not np.isfinite(values).any():
+            first = next(filter(None, said), "")
+            what = f", but values such as {first!r}" if first else ": it is empty in every row"
+            raise columns.refused(f"--truth: {name} holds no numbers{what}")
+        for row in np.flatnonzero(others | np.isinf(values)).tolist():
             self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers")
+        if unknown := int((np.isnan(values) & ~others).sum()):
+            columns.notes.append(f"{name} is unknown in {unknown} of {len(values)} rows: NaN there")
         return values
 
     def _kept(self, files: list[list[str]]) -> dict[str, Array]:

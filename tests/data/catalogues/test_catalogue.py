@@ -144,6 +144,29 @@ def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, ca
     assert manifest["skipped"] == rows
 
 
+@pytest.mark.parametrize("name", ["objects.csv", "objects.parquet", "objects.jsonl"])
+def test_numbers_to_learn_may_be_unknown(tmp_path, name):
+    table = stamps(tmp_path, 10, theta_e=[1.25, np.nan] * 5)
+    if name.endswith(".parquet"):
+        table.to_parquet(tmp_path / name)
+    elif name.endswith(".jsonl"):
+        table.to_json(tmp_path / name, orient="records", lines=True)
+    report = pack(tmp_path / name, tmp_path / "out", truth="theta_e")
+    assert "theta_e is unknown in 5 of 10 rows: NaN there" in report.notes
+    for split in (open_split(tmp_path / "out", split) for split in ("train", "val")):
+        expected = [1.25 if int(id_) % 2 == 0 else np.nan for id_ in split.ids()]
+        np.testing.assert_array_equal(split.truth("theta_e"), expected)
+
+
+def test_numbers_to_learn_are_finite_and_some_are_known(tmp_path):
+    stamps(tmp_path, 4, theta_e=["1.25", "inf", "large", ""], none=[""] * 4)
+    with pytest.raises(ShardError, match=r"2 of 4 objects") as caught:
+        pack(tmp_path / "objects.csv", tmp_path / "out", truth="theta_e")
+    assert "theta_e is 'inf'" in str(caught.value) and "'large'" in str(caught.value)
+    with pytest.raises(ShardError, match=r"none holds no numbers: it is empty in every row"):
+        pack(tmp_path / "objects.csv", tmp_path / "out", truth="none")
+
+
 @pytest.mark.parametrize("how", ["refuse", "zero", "drop"])
 def test_a_missing_band_of_a_row(tmp_path, capsys, how):
     for i in range(6):
