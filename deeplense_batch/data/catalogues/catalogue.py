@@ -17,7 +17,7 @@ from deeplense_batch.data.catalogues.classes import class_numbers
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.catalogues.places import Places
 from deeplense_batch.data.catalogues.positions import positions
-from deeplense_batch.data.catalogues.table import kept, numbers
+from deeplense_batch.data.catalogues.table import about_comma, kept, numbers
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
@@ -69,7 +69,7 @@ class Catalogue:
         listing.truth = {name: self._truth(name) for name in self._reading.truth}
         where = positions(self._columns)
         listing.notes += where.notes
-        listing.warnings += where.warnings
+        listing.warnings += [*where.warnings, *self._about_commas()]
         listing.columns = self._kept(files) | where.columns
         listing.group = self._reading.group
         unsplit = "" if classes or listing.truth else "train"
@@ -122,10 +122,11 @@ class Catalogue:
         said = columns.texts(name)
         if not np.isfinite(values).any():
             first = next(filter(None, said), "")
-            what = f", but values such as {first!r}" if first else ": it is empty in every row"
+            what = f", but values such as {first!r}{about_comma(first)}" if first else ": it is empty in every row"
             raise columns.refused(f"--truth: {name} holds no numbers{what}")
         for row in np.flatnonzero(others | np.isinf(values)).tolist():
-            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers")
+            hint = about_comma(said[row])
+            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers{hint}")
         if unknown := int((np.isnan(values) & ~others).sum()):
             columns.notes.append(f"{name} is unknown in {unknown} of {len(values)} rows: NaN there")
         return values
@@ -138,6 +139,15 @@ class Catalogue:
         if reading.missing_band == "zero" and len(files) > 1:
             taken["missing_bands"] = missing_bands(reading.bands, zip(*files, strict=True))
         return taken
+
+    def _about_commas(self) -> list[str]:
+        """Warn of columns that are kept as text because their numbers have decimal commas."""
+        warnings = []
+        for name in self._reading.keep:
+            said = self._columns.texts(name)[numbers(self._columns.table[name])[1]]
+            if len(said) and all(hints := [about_comma(text) for text in said]):
+                warnings.append(f"column {name} is kept as text, such as {said[0]!r}{hints[0]}")
+        return warnings
 
     def _put(self, listing: Listing, sample: Sample) -> None:
         """Put one row among the samples, the faults, or what is left out as asked."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
-from deeplense_batch.data.catalogues.table import numbers
+from deeplense_batch.data.catalogues.table import about_comma, numbers
 from deeplense_batch.data.formats.images import has_fits
 
 __all__ = ["Positions", "positions"]
@@ -85,7 +85,7 @@ def _add(found: Positions, columns: Columns, name: str, read: _Read, others: lis
         needs = "" if has_fits() or not read.texts else "; reading texts needs astropy"
         found.warnings.append(
             f"column {read.column} is no position in {count} row{'s' * (count > 1)}, such as "
-            f"{said[first]!r} in row {first + 1}: {name} is unknown (NaN) there; it is degrees "
+            f"{said[first]!r} in row {first + 1}{about_comma(said[first])}: {name} is unknown (NaN) there; it is degrees "
             f"from {least:g} to {most:g}, or a text such as 10:00:01.2{needs}"
         )
     if not _known(read):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ from deeplense_batch.data.header import ShardError
 
 __all__ = [
     "TABLES",
+    "about_comma",
     "fits_columns",
     "is_fits_table",
     "is_table",
@@ -43,6 +45,7 @@ _FITS = (".fits", ".fit")
 _TEXT = (".csv", ".tsv")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # a decimal comma
 
 
 def is_table(path: Path) -> bool:
@@ -92,6 +95,13 @@ def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     known = pd.to_numeric(pd.Series(found), errors="coerce").to_numpy(np.float64)
     none = np.isin(np.char.lower(found.astype(str)), ("", "nan", "null", "none", "--"))
     return known, np.isnan(known) & ~none
+
+
+def about_comma(text: str) -> str:
+    """What to say of a number with a decimal comma, which is read as text; "" of another text."""
+    if not _COMMA.fullmatch(text):
+        return ""
+    return f" (a number has a decimal point, not a comma: {text.replace(',', '.')})"
 
 
 def kept(column: pd.Series) -> Array:

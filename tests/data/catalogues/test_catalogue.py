@@ -167,6 +167,26 @@ def test_numbers_to_learn_are_finite_and_some_are_known(tmp_path):
         pack(tmp_path / "objects.csv", tmp_path / "out", truth="none")
 
 
+def test_decimal_commas_are_named(tmp_path):
+    table = stamps(tmp_path, 4, ra=["150,5"] * 4, dec=[2.5] * 4, mag=["20,5", "21", "", "-1,5"])
+    table.assign(z=["0,5", "0.7", "1", "2"], tiles=["1,2", "a", "b", "c"]).to_csv(
+        tmp_path / "objects.csv", sep=";", index=False
+    )
+    point = r"\(a number has a decimal point, not a comma: "
+    with pytest.raises(ShardError, match=rf"z is '0,5', and networks learn numbers {point}0.5\)"):
+        pack(tmp_path / "objects.csv", tmp_path / "out", truth="z")
+    table.mag = "20,5"
+    table.to_csv(tmp_path / "all.csv", sep=";", index=False)
+    with pytest.raises(ShardError, match=rf"no numbers, but values such as '20,5' {point}20.5\)"):
+        pack(tmp_path / "all.csv", tmp_path / "out", truth="mag")
+    ra, mag = pack(tmp_path / "objects.csv", tmp_path / "out", keep="mag,tiles").warnings
+    assert "such as '150,5' in row 1 (a number has a decimal point, not a comma: 150.5): ra" in ra
+    assert mag == (
+        "column mag is kept as text, such as '20,5' "
+        "(a number has a decimal point, not a comma: 20.5)"
+    )
+
+
 @pytest.mark.parametrize("how", ["refuse", "zero", "drop"])
 def test_a_missing_band_of_a_row(tmp_path, capsys, how):
     for i in range(6):

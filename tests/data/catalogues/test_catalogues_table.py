@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from astropy.table import MaskedColumn, Table
 
-from deeplense_batch.data.catalogues.table import is_table, kept, numbers, read_table, texts
+from deeplense_batch.data.catalogues.table import (
+    about_comma,
+    is_table,
+    kept,
+    numbers,
+    read_table,
+    texts,
+)
 from deeplense_batch.data.shards import ShardError
 
 IDS = [1237648720693755918, 1237648720693755919, 7]
@@ -70,6 +77,11 @@ def test_text_where_numbers_are_needed():
     values, others = numbers(pd.Series(["1.5", "", "large", "nan"]))
     np.testing.assert_array_equal(values, [1.5, np.nan, np.nan, np.nan])
     assert others.tolist() == [False, False, True, False]
+
+
+def test_a_decimal_comma_is_told_from_other_text():
+    assert about_comma("-20,5") == " (a number has a decimal point, not a comma: -20.5)"
+    assert not any(map(about_comma, ("20.5", "1,2,3", "a,b", "", ",5")))
 
 
 def test_dates_and_truths_are_kept():
