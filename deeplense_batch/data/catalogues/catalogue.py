@@ -7,8 +7,9 @@ is plain by the names that catalogues usually give (`columns`), and is noted the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,8 @@ class Catalogue:
         listing.notes += where.notes
         listing.warnings += [*where.warnings, *self._about_commas()]
         listing.columns = self._kept(files) | where.columns
+        named: dict[str, Any] = {"file": list(zip(*files, strict=True)), "label": targets}
+        self._about_repeated(ids, named | {"split": splits} | listing.truth | listing.columns)
         listing.group = self._reading.group
         unsplit = "" if classes or listing.truth else "train"
         for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):
@@ -89,14 +92,31 @@ class Catalogue:
             short = short_ids([name for name in ids if name])
             ids = [short[name] if name else f"row {i + 1}" for i, name in enumerate(ids)]
             columns.notes.append("no column is known as the id: ids are the names of files")
-        first: dict[str, int] = {}
         for row, id_ in enumerate(ids):
             if not id_:
                 self._fault(row, f"column {columns.id} is empty")
                 ids[row] = f"row {row + 1}"
-            elif (other := first.setdefault(id_, row)) != row:
-                self._fault(row, f"rows {other + 1} and {row + 1} have one id")
         return ids
+
+    def _about_repeated(self, ids: Sequence[str], packed: Mapping[str, Any]) -> None:
+        """Find rows of one id: the first is good if they say the same, else none, for who knows.
+
+        Arguments:
+            ids: Of each row.
+            packed: What is packed, by what it is called, each (rows,).
+        """
+        uses = Counter(ids)
+        repeated: dict[str, list[int]] = {}
+        for row, id_ in enumerate(ids):
+            if uses[id_] > 1:
+                repeated.setdefault(id_, []).append(row)
+        for rows in repeated.values():
+            apart = [n for n, values in packed.items() if len({str(values[r]) for r in rows}) > 1]
+            which = " and ".join(str(row + 1) for row in rows[:_SHOWN])
+            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+            why = f"but differ in {', '.join(apart)}" if apart else "and the first is taken"
+            for row in rows if apart else rows[1:]:
+                self._fault(row, f"rows {which}{more} have one id, {why}")
 
     def _splits(self) -> list[str]:
         """Split of each row, "" where none is given; a row of another word is a fault."""
@@ -122,13 +142,14 @@ class Catalogue:
         said = columns.texts(name)
         if not np.isfinite(values).any():
             first = next(filter(None, said), "")
-            what = f", but values such as {first!r}{about_comma(first)}" if first else ": it is empty in every row"
-            raise columns.refused(f"--truth: {name} holds no numbers{what}")
+            what = f"but values such as {first!r}{about_comma(first)}" if first else "it is empty"
+            raise columns.refused(f"--truth: {name} holds no numbers, {what}")
         for row in np.flatnonzero(others | np.isinf(values)).tolist():
             hint = about_comma(said[row])
             self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers{hint}")
         if unknown := int((np.isnan(values) & ~others).sum()):
-            columns.notes.append(f"{name} is unknown in {unknown} of {len(values)} rows: NaN there")
+            of = f"{unknown} of {len(values)} rows"
+            columns.notes.append(f"{name} is unknown in {of}: NaN there")
         return values
 
     def _kept(self, files: list[list[str]]) -> dict[str, Array]:

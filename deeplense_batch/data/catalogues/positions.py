@@ -81,11 +81,12 @@ def _add(found: Positions, columns: Columns, name: str, read: _Read, others: lis
     said = columns.texts(read.column)
     if read.bad:
         first, count = read.bad[0], len(read.bad)
+        such = f"{said[first]!r} in row {first + 1}{about_comma(said[first])}"
         least, most = _RANGES[name]
         needs = "" if has_fits() or not read.texts else "; reading texts needs astropy"
         found.warnings.append(
             f"column {read.column} is no position in {count} row{'s' * (count > 1)}, such as "
-            f"{said[first]!r} in row {first + 1}{about_comma(said[first])}: {name} is unknown (NaN) there; it is degrees "
+            f"{such}: {name} is unknown (NaN) there; it is degrees "
             f"from {least:g} to {most:g}, or a text such as 10:00:01.2{needs}"
         )
     if not _known(read):

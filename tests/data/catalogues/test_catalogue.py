@@ -126,9 +126,9 @@ def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, ca
     table.to_csv(tmp_path / "objects.csv", index=False)
     words = [tmp_path / "objects.csv", tmp_path / "out", "--truth", "theta_e"]
     said = refused(capsys, *words)
-    assert "4 of 12 objects cannot be packed" in said and not (tmp_path / "out").exists()
-    for why in ("there is no such file", "rows 1 and 3 have one id", "'7.5' is no class",
-                "theta_e is 'large'"):  # fmt: skip
+    assert "5 of 12 objects cannot be packed" in said and not (tmp_path / "out").exists()
+    for why in ("there is no such file", "rows 1 and 3 have one id, but differ in file",
+                "'7.5' is no class", "theta_e is 'large'"):  # fmt: skip
         assert why in said
     shown = packed(capsys, *words, "--skip_bad")
     assert (
@@ -136,10 +136,10 @@ def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, ca
     )  # the stamp whose row names another
     with (tmp_path / "out/left_out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["id"] for row in rows] == [table.id_str[i] for i in (0, 1, 3, 4)]
-    assert rows[1]["file"] == "cut/none.npy" and rows[1]["reason"] == "there is no such file"
+    assert [row["id"] for row in rows] == [table.id_str[i] for i in (0, 0, 1, 3, 4)]
+    assert rows[2]["file"] == "cut/none.npy" and rows[2]["reason"] == "there is no such file"
     found = samples(tmp_path / "out")
-    assert len(found) == 8 and found[table.id_str[5]][1] == -1
+    assert len(found) == 7 and found[table.id_str[5]][1] == -1
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["skipped"] == rows
 
@@ -163,7 +163,7 @@ def test_numbers_to_learn_are_finite_and_some_are_known(tmp_path):
     with pytest.raises(ShardError, match=r"2 of 4 objects") as caught:
         pack(tmp_path / "objects.csv", tmp_path / "out", truth="theta_e")
     assert "theta_e is 'inf'" in str(caught.value) and "'large'" in str(caught.value)
-    with pytest.raises(ShardError, match=r"none holds no numbers: it is empty in every row"):
+    with pytest.raises(ShardError, match=r"none holds no numbers, it is empty"):
         pack(tmp_path / "objects.csv", tmp_path / "out", truth="none")
 
 
@@ -185,6 +185,21 @@ def test_decimal_commas_are_named(tmp_path):
         "column mag is kept as text, such as '20,5' "
         "(a number has a decimal point, not a comma: 20.5)"
     )
+
+
+def test_of_rows_of_one_id_that_differ_none_is_kept_and_of_equal_ones_the_first(tmp_path):
+    table = stamps(tmp_path, 8, mag=[20.5, np.nan] * 4, comment=list("abcdefgh"))
+    other = table[1:4].assign(comment="again")
+    other.loc[2, "label"], other.loc[3, "mag"] = 1, 9.5
+    pd.concat([table, other]).to_csv(tmp_path / "objects.csv", index=False)
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", keep="mag", skip_bad=True)
+    assert {(one.id, one.reason) for one in report.skipped} == {
+        (table.id_str[1], "rows 2 and 9 have one id, and the first is taken"),
+        (table.id_str[2], "rows 3 and 10 have one id, but differ in label"),
+        (table.id_str[3], "rows 4 and 11 have one id, but differ in mag"),
+    }
+    assert len(report.skipped) == 5
+    assert set(samples(tmp_path / "out")) == {table.id_str[i] for i in (0, 1, 4, 5, 6, 7)}
 
 
 @pytest.mark.parametrize("how", ["refuse", "zero", "drop"])
