@@ -180,7 +180,7 @@ def test_decimal_commas_are_named(tmp_path):
     with pytest.raises(ShardError, match=rf"no numbers, but values such as '20,5' {point}20.5\)"):
         pack(tmp_path / "all.csv", tmp_path / "out", truth="mag")
     ra, mag = pack(tmp_path / "objects.csv", tmp_path / "out", keep="mag,tiles").warnings
-    assert "such as '150,5' in row 1 (a number has a decimal point, not a comma: 150.5): ra" in ra
+    assert "such as '150,5' in row 1 (a number has a decimal point, not a comma: 150.5): the" in ra
     assert mag == (
         "column mag is kept as text, such as '20,5' "
         "(a number has a decimal point, not a comma: 20.5)"
