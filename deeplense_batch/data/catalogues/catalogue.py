@@ -65,7 +65,8 @@ class Catalogue:
         files = self._places.find(tree)
         ids, splits = self._ids(files), self._splits()
         targets, classes = class_numbers(self._columns, self._fault)
-        listing = Listing([], classes, "catalogue", self._columns.notes)
+        notes, warnings = self._columns.notes, self._columns.warnings
+        listing = Listing([], classes, "catalogue", notes, warnings)
         listing.bands = self._reading.bands if len(files) > 1 else ()
         listing.truth = {name: self._truth(name) for name in self._reading.truth}
         where = positions(self._columns)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.catalogues.table import read_table, texts
+from deeplense_batch.data.catalogues.table import lost_digits, read_table, texts, without_points
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
@@ -44,16 +44,19 @@ class Columns:
         self.table = read_table(root)
         self.names = [str(name) for name in self.table.columns]
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._refuse_unknown()
         self.id, self.label = self._column_of("id"), self._column_of("label")
         self.split = self._column_of("split")
+        self._about_ids()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def texts(self, name: str) -> NDArray[np.object_]:
-        """A column as text, (rows,), "" where nothing is known."""
-        return texts(self.table[name])
+        """A column as text, (rows,), "" where nothing is known; ids without a point."""
+        found = texts(self.table[name])
+        return without_points(found) if name == self.id else found
 
     def refused(self, why: str) -> ShardError:
         """An error that names the columns."""
@@ -90,6 +93,17 @@ class Columns:
                     raise self.refused(f"--{flag}: there is no column {name!r}")
                 if flag in ("keep", "group", "truth") and "/" in name:
                     raise self.refused(f"--{flag}: {name!r} has a '/', which shards cannot keep")
+
+    def _about_ids(self) -> None:
+        """Warn of ids that lost digits, since they were saved as floats."""
+        lost = list(filter(lost_digits, texts(self.table[self.id]))) if self.id else []
+        if lost:
+            rows = "1 row" if len(lost) == 1 else f"{len(lost)} rows"
+            self.warnings.append(
+                f"column {self.id} was saved as floats, which lost the last digits in {rows}, "
+                f"such as {lost[0]}: no other table calls an object so; save it as whole numbers "
+                "or as text"
+            )
 
     def _column_of(self, role: str) -> str:
         """The column of a role: the one asked for, or the one of a usual name; "" for none."""

@@ -33,9 +33,11 @@ __all__ = [
     "is_fits_table",
     "is_table",
     "kept",
+    "lost_digits",
     "numbers",
     "read_table",
     "texts",
+    "without_points",
 ]
 
 _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
@@ -45,6 +47,7 @@ _FITS = (".fits", ".fit")
 _TEXT = (".csv", ".tsv")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+_WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
 _COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # a decimal comma
 
 
@@ -85,6 +88,22 @@ def texts(column: pd.Series) -> NDArray[np.object_]:
     found = np.full(len(column), "", object)
     found[known] = [_text(value) for value in np.asarray(values, object)[known]]
     return found
+
+
+def without_points(written: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Whole numbers that are written as floats, 4.0, as 4, if a column holds no others, (N,).
+
+    So pandas writes a column of ids where one is missing.
+    """
+    if not all(_WHOLE.fullmatch(text) for text in written if text):
+        return written
+    return np.array([text.removesuffix(".0") for text in written], object)
+
+
+def lost_digits(text: str) -> bool:
+    """Whether a text is a whole number that its writer has rounded, as floats of 17 digits are."""
+    match = _WHOLE.fullmatch(text)
+    return bool(match) and ("e" in text or (text.endswith(".0") and float(text) >= _MOST_EXACT))
 
 
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

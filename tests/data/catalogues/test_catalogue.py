@@ -202,6 +202,20 @@ def test_of_rows_of_one_id_that_differ_none_is_kept_and_of_equal_ones_the_first(
     assert set(samples(tmp_path / "out")) == {table.id_str[i] for i in (0, 1, 4, 5, 6, 7)}
 
 
+@pytest.mark.parametrize("name", ["objects.csv", "objects.parquet"])
+def test_ids_that_pandas_made_floats_are_whole_numbers_again(tmp_path, name):
+    table = stamps(tmp_path, 6)
+    table["id_str"] = [7.0, np.nan, 1.2376e18, 9.0, 10.0, 11.0]
+    write_table = table.to_csv if name.endswith("csv") else table.to_parquet
+    write_table(tmp_path / name, index=False)
+    report = pack(tmp_path / name, tmp_path / "out", skip_bad=True)
+    assert set(samples(tmp_path / "out")) == {"7", "1.2376e+18", "9", "10", "11"}
+    assert [warning for warning in report.warnings if "id_str" in warning] == [
+        "column id_str was saved as floats, which lost the last digits in 1 row, such as "
+        "1.2376e+18: no other table calls an object so; save it as whole numbers or as text"
+    ]
+
+
 @pytest.mark.parametrize("how", ["refuse", "zero", "drop"])
 def test_a_missing_band_of_a_row(tmp_path, capsys, how):
     for i in range(6):

@@ -9,9 +9,11 @@ from deeplense_batch.data.catalogues.table import (
     about_comma,
     is_table,
     kept,
+    lost_digits,
     numbers,
     read_table,
     texts,
+    without_points,
 )
 from deeplense_batch.data.shards import ShardError
 
@@ -77,6 +79,26 @@ def test_text_where_numbers_are_needed():
     values, others = numbers(pd.Series(["1.5", "", "large", "nan"]))
     np.testing.assert_array_equal(values, [1.5, np.nan, np.nan, np.nan])
     assert others.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (["4.0", "", "-5.0", "0.0"], ["4", "", "-5", "0"]),
+        (["4.0", "1.2376e+18"], ["4", "1.2376e+18"]),
+        (["4.0", "4.5"], ["4.0", "4.5"]),
+        (["4.0", "J5"], ["4.0", "J5"]),
+        (["007", "4.0"], ["007", "4.0"]),
+        ([str(IDS[0]), "4.0"], [str(IDS[0]), "4"]),
+    ],
+)
+def test_whole_numbers_lose_their_points(written, plain):
+    assert without_points(np.array(written, object)).tolist() == plain
+
+
+def test_lost_digits_are_seen():
+    assert all(map(lost_digits, ("1.2376e+18", "1e+06", "9007199254740994.0")))
+    assert not any(map(lost_digits, ("4.0", str(IDS[0]), "9007199254740990.0", "J1e+06", "")))
 
 
 def test_a_decimal_comma_is_told_from_other_text():
