@@ -79,7 +79,7 @@ class Columns:
                 f"{what} the path of the images: --path names it, or --pattern '{{id}}.fits' says "
                 "how files are called"
             )
-        self.notes.append(f"column {found[0]} is taken for the path (--path names another)")
+        self._note("path", found[0])
         return (found[0],)
 
     def _refuse_unknown(self) -> None:
@@ -116,8 +116,14 @@ class Columns:
             raise self.refused(f"{words}: name one, --{role} {found[0]}")
         if not found:
             return ""
-        self.notes.append(f"column {found[0]} is taken for the {role} (--{role} names another)")
+        self._note(role, found[0])
         return found[0]
+
+    def _note(self, role: str, taken: str) -> None:
+        """Note the column that is taken for a role, and those that are not."""
+        others = [name for name in self.names if name.lower() in _USUAL[role] and name != taken]
+        but = f", not {' or '.join(others)}" if others else ""
+        self.notes.append(f"column {taken} is taken for the {role}{but} (--{role} names another)")
 
 
 def usual_columns(columns: Sequence[str], role: str) -> list[str]:

@@ -34,6 +34,15 @@ def test_zoobots_names_win():
     assert usual_columns(["id", "id_str", "file_loc", "image"], "path") == ["file_loc"]
 
 
+def test_those_that_a_well_known_name_wins_over_are_told(tmp_path):
+    found = columns(tmp_path, ["id", "id_str", "Name", "file_loc", "image"])
+    found.usual_path()
+    assert found.notes == [
+        "column id_str is taken for the id, not id or Name (--id names another)",
+        "column file_loc is taken for the path, not image (--path names another)",
+    ]
+
+
 def test_two_that_may_be_meant_are_refused_unless_one_is_named(tmp_path):
     with pytest.raises(ShardError, match=r"columns id, name may each be the id: .* --id id; its"):
         columns(tmp_path, ["id", "name"])
