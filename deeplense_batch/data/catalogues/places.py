@@ -113,9 +113,11 @@ class Places:
             return self._columns.root.parent, base, base
         above = _shared(absolute)
         if above == "/" or not Path(above).is_dir():
+            some = any(map(os.path.exists, absolute))
+            lack = "there is no folder of them all" if some else "none of these files exists"
             raise ShardError(
-                f"{self._columns.root}: {self._said} gives files such as {known[0]}, and there is "
-                "no folder of them all; --images names the folder or archive that holds them"
+                f"{self._columns.root}: {self._said} gives files such as {known[0]}, and {lack}; "
+                "--images names the folder or archive that holds them"
             )
         return Path(above), base, above
 

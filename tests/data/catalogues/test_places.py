@@ -35,8 +35,12 @@ def test_images_may_be_in_a_zip_or_were_on_another_machine(tmp_path):
     assert zipped.digest == first.digest
     other = table.assign(file_loc=[f"/home/someone/{file}" for file in table.file_loc])
     other.to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(ShardError, match=r"there is no folder of them all; --images names the"):
+    with pytest.raises(ShardError, match=r"and none of these files exists; --images names the"):
         pack(tmp_path / "other.csv", tmp_path / "c")
+    some = other.assign(file_loc=[str(tmp_path / table.file_loc[0]), *other.file_loc[1:]])
+    some.to_csv(tmp_path / "some.csv", index=False)
+    with pytest.raises(ShardError, match=r"and there is no folder of them all; --images names"):
+        pack(tmp_path / "some.csv", tmp_path / "c")
     assert (
         pack(tmp_path / "other.csv", tmp_path / "c", images=tmp_path / "cut").digest
         == first.digest
