@@ -23,6 +23,7 @@ __all__ = ["Places"]
 
 Texts = NDArray[np.object_]
 _BAND = "{band}"  # the place of a band in a name
+_ROOT = re.compile(r"^([A-Za-z]:)?/+")  # before the folders of an absolute name
 
 
 class Places:
@@ -149,12 +150,13 @@ def _file_names(columns: Columns) -> tuple[list[Texts], list[Texts], str]:
     """
     bands = columns.reading.bands
     if columns.reading.pattern:
-        said, form = f"--pattern {columns.reading.pattern}", _filled(columns)
+        said, form = f"--pattern {columns.reading.pattern}", _slashed(_filled(columns))
     else:
         path = _path(columns)
-        said, form = f"column {', '.join(path)}", columns.texts(path[0])
+        each = [_slashed(columns.texts(name)) for name in path]
+        said, form = f"column {', '.join(path)}", each[0]
         if len(path) > 1:
-            return [columns.texts(name) for name in path], [], said
+            return each, [], said
     if not any(_BAND in value for value in form):
         return [form], [], said
     if not bands:
@@ -217,6 +219,11 @@ def _with_places(name: str, spans: Sequence[tuple[int, int]]) -> str:
     for start, end in reversed(spans):
         name = name[:start] + _BAND + name[end:]
     return name
+
+
+def _slashed(names: Texts) -> Texts:
+    """Names of files, those of Windows as they would be here: C:\\cut\\0.npy as /cut/0.npy."""
+    return np.array([_ROOT.sub("/", name.replace("\\", "/")) for name in names], object)
 
 
 def _absolute(value: str, base: str) -> str:

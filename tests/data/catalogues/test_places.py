@@ -48,6 +48,19 @@ def test_images_may_be_in_a_zip_or_were_on_another_machine(tmp_path):
     )
 
 
+def test_paths_of_windows_are_understood(tmp_path):
+    table = stamps(tmp_path)
+    digest = pack(tmp_path / "objects.csv", tmp_path / "a").digest
+    names = [file.replace("/", "\\") for file in table.file_loc]
+    table.assign(file_loc=names).to_csv(tmp_path / "there.csv", index=False)
+    assert pack(tmp_path / "there.csv", tmp_path / "b").digest == digest
+    for place in ("C:\\work\\", "\\\\server\\work\\"):
+        absolute = table.assign(file_loc=[f"{place}{name}" for name in names])
+        absolute.to_csv(tmp_path / "absolute.csv", index=False)
+        out = tmp_path / f"of {place[0]}"
+        assert pack(tmp_path / "absolute.csv", out, images=tmp_path / "cut").digest == digest
+
+
 @pytest.mark.parametrize(
     ("values", "given", "advice"),
     [
