@@ -43,6 +43,7 @@ class Columns:
         self.root, self.reading = root, reading
         self.table = read_table(root)
         self.names = [str(name) for name in self.table.columns]
+        self._left_out: dict[str, str] = self.table.attrs.get("left_out", {})
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self._refuse_unknown()
@@ -89,6 +90,8 @@ class Columns:
             given = getattr(asked, flag)
             for name in (given,) if isinstance(given, str) else given:
                 plain = "{" not in name and not (name == "none" and flag in _OPTIONAL)
+                if name and plain and (why := self._left_out.get(name)):
+                    raise self.refused(f"--{flag}: column {name} {why}, and one is needed")
                 if name and plain and name not in self.names:
                     raise self.refused(f"--{flag}: there is no column {name!r}")
                 if flag in ("keep", "group", "truth") and "/" in name:
@@ -115,6 +118,11 @@ class Columns:
             words = f"columns {', '.join(found)} may each be the {role}"
             raise self.refused(f"{words}: name one, --{role} {found[0]}")
         if not found:
+            left_out = usual_columns(list(self._left_out), role)
+            self.warnings += [
+                f"column {name} {self._left_out[name]}, and is not taken for the {role}"
+                for name in left_out
+            ]
             return ""
         self._note(role, found[0])
         return found[0]

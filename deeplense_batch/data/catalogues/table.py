@@ -47,6 +47,7 @@ _FITS = (".fits", ".fit")
 _TEXT = (".csv", ".tsv")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+_SEVERAL = "holds several values a row"
 _WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
 _COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # a decimal comma
 
@@ -62,7 +63,10 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table; columns of more than one value a row are left out.
+    """Read a table; columns of more than one value a row, or of none, are left out.
+
+    Returns:
+        Its columns of one value; in ``attrs["left_out"]`` the names of others, and what they hold.
 
     Raises:
         ShardError: It cannot be read, has no row, or names a column twice.
@@ -202,17 +206,17 @@ def _read_json(data: bytes) -> pd.DataFrame:
 
 def _of_arrow(table: pa.Table) -> pd.DataFrame:
     """Numbers as numpy has them, but whole numbers with gaps exact; lists are left out."""
-    one_value = [
-        field.name
-        for field in table.schema
-        if not (pa.types.is_nested(field.type) or pa.types.is_null(field.type))
-    ]
-    table = table.select(one_value)
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
+    left_out = dict.fromkeys(nested, _SEVERAL) | dict.fromkeys(empty, "is empty in every row")
+    table = table.drop_columns(list(left_out))
     gaps: dict[Any, Any] = {
         pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
         pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
     }  # fmt: skip
-    return table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
+    frame = table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
+    frame.attrs["left_out"] = left_out
+    return frame
 
 
 def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
@@ -225,7 +229,17 @@ def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
         options = {"character_as_bytes": False} if kind == "fits" else {}
         table = Table.read(path, format=kind, **options)
         table.convert_bytestring_to_unicode()
-        return table[[n for n in table.colnames if table[n].ndim == 1]].to_pandas(index=False)
+        several = [name for name in table.colnames if _has_several(table[name])]
+        table.remove_columns(several)
+        frame = table.to_pandas(index=False)
+        frame.attrs["left_out"] = dict.fromkeys(several, _SEVERAL)
+        return frame
+
+
+def _has_several(column: Any) -> bool:
+    """Whether a column of astropy has an array in each row, of one length or of any."""
+    varies = column.dtype.kind == "O" and any(isinstance(value, np.ndarray) for value in column)
+    return column.ndim > 1 or varies
 
 
 def fits_columns(file: IO[bytes]) -> list[str]:
