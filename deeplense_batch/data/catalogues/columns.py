@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.catalogues.table import lost_digits, read_table, texts, without_points
+from deeplense_batch.data.catalogues.table import (
+    REPEATED,
+    lost_digits,
+    read_table,
+    texts,
+    without_points,
+)
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
@@ -65,6 +71,12 @@ class Columns:
         named = ", ".join(self.names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         return ShardError(f"{self.root}: {why}; its columns are {named}")
 
+    def refuse_repeated(self, usual: Collection[str]) -> None:
+        """Refuse a column of one of some usual names, in lower case, that is there twice."""
+        for name, why in self._left_out.items():
+            if why == REPEATED and name.lower() in usual:
+                raise self.refused(f"column {name} {why}: rename those that are not meant")
+
     def usual_path(self) -> tuple[str, ...]:
         """The column of paths by its usual name, or those of the bands."""
         bands = self.reading.bands
@@ -73,6 +85,7 @@ class Columns:
             if each and set(each) <= set(self.names):
                 self.notes.append(f"columns {', '.join(each)} are taken for the paths")
                 return each
+        self.refuse_repeated(_USUAL["path"])
         found = usual_columns(self.names, "path")
         if len(found) != 1:
             what = f"columns {', '.join(found)} may each be" if found else "no column is known as"
@@ -113,6 +126,7 @@ class Columns:
         asked: str = getattr(self.reading, role)
         if asked:
             return "" if asked == "none" and asked not in self.names else asked
+        self.refuse_repeated(_USUAL[role])
         found = usual_columns(self.names, role)
         if len(found) > 1:
             words = f"columns {', '.join(found)} may each be the {role}"

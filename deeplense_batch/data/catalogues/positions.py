@@ -52,6 +52,7 @@ def positions(columns: Columns) -> Positions:
     """
     found = Positions({}, [], [])
     for name, usual in _USUAL.items():
+        columns.refuse_repeated(usual)
         lower = {column: column.lower() for column in columns.names}
         mine = sorted((c for c in lower if lower[c] in usual), key=lambda c: usual.index(lower[c]))
         if name in columns.reading.keep:

@@ -11,6 +11,8 @@ import io
 import json
 import re
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +29,7 @@ from deeplense_batch.data.formats.untrusted import gunzip
 from deeplense_batch.data.header import ShardError
 
 __all__ = [
+    "REPEATED",
     "TABLES",
     "about_comma",
     "fits_columns",
@@ -48,6 +51,7 @@ _TEXT = (".csv", ".tsv")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
 _SEVERAL = "holds several values a row"
+REPEATED = "is there more than once"
 _WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
 _COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # a decimal comma
 
@@ -63,23 +67,27 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table; columns of more than one value a row, or of none, are left out.
+    """Read a table, but for columns that have no one value a row, or share their name.
 
     Returns:
-        Its columns of one value; in ``attrs["left_out"]`` the names of others, and what they hold.
+        The columns that are plain; in ``attrs["left_out"]`` the names of others, and what is so.
 
     Raises:
-        ShardError: It cannot be read, has no row, or names a column twice.
+        ShardError: It cannot be read, or has no row.
     """
     try:
         table = _read(path)
+    except ShardError as error:
+        raise ShardError(f"{path}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ShardError(f"{path}: cannot be read as a table ({text[:300]})") from error
+    left_out = table.attrs.get("left_out", {})
     table.columns = pd.Index([str(name).strip() for name in table.columns])
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise ShardError(f"{path}: has two columns named {twice[0]!r}; rename one")
+    repeated = table.columns.duplicated(keep=False)
+    left_out |= dict.fromkeys(table.columns[repeated], REPEATED)
+    table = table.loc[:, ~repeated]
+    table.attrs["left_out"] = left_out
     if not len(table):
         raise ShardError(f"{path}: has no row, only the columns {', '.join(table.columns)}")
     return table
@@ -173,7 +181,7 @@ def _read(path: Path) -> pd.DataFrame:
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix in _PARQUET:
-        return _of_arrow(pa.parquet.read_table(path))
+        return _of_arrow(pa.parquet.ParquetFile(path).read())
     if suffix in _FITS or suffix in _ASTROPY:
         return _read_astropy(path, _ASTROPY.get(suffix, "fits"))
     data = gunzip(path.read_bytes()) if name != path.name.lower() else path.read_bytes()
@@ -191,17 +199,28 @@ def _read_csv(data: bytes) -> pd.DataFrame:
     separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
     separator = max(separators, key=head.count) if separators else r"\s+"
     skip = text[: text.find(head)].count("\n")
-    return pd.read_csv(
+    rows = pd.read_csv(  # the names among them: pandas would number those that are there twice
         io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
-        skipinitialspace=True, index_col=False, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
+        skipinitialspace=True, header=None, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
     )  # fmt: skip
+    table = rows[1:].reset_index(drop=True)
+    table.columns = pd.Index([n.strip() or f"Unnamed: {i}" for i, n in enumerate(rows.iloc[0])])
+    return table
 
 
 def _read_json(data: bytes) -> pd.DataFrame:
     """A list of records, or a record a line."""
     if data.lstrip()[:1] == b"[":
-        return _of_arrow(pa.Table.from_pylist(json.loads(data)))
+        return _of_arrow(pa.Table.from_pylist(json.loads(data, object_pairs_hook=_record)))
     return _of_arrow(pa.json.read_json(io.BytesIO(data)))
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ShardError(f"a record has {twice!r} more than once")
+    return record
 
 
 def _of_arrow(table: pa.Table) -> pd.DataFrame:
@@ -209,7 +228,8 @@ def _of_arrow(table: pa.Table) -> pd.DataFrame:
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
     empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
     left_out = dict.fromkeys(nested, _SEVERAL) | dict.fromkeys(empty, "is empty in every row")
-    table = table.drop_columns(list(left_out))
+    left_out |= dict.fromkeys(_repeated(table.column_names), REPEATED)
+    table = table.select([i for i, n in enumerate(table.column_names) if n not in left_out])
     gaps: dict[Any, Any] = {
         pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
         pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
@@ -227,6 +247,8 @@ def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units that astropy does not know
         options = {"character_as_bytes": False} if kind == "fits" else {}
+        if kind == "fits" and (twice := _repeated(fits_columns(path))):
+            raise ShardError(f"has more than one column named {twice[0]!r}; rename one")
         table = Table.read(path, format=kind, **options)
         table.convert_bytestring_to_unicode()
         several = [name for name in table.colnames if _has_several(table[name])]
@@ -242,7 +264,11 @@ def _has_several(column: Any) -> bool:
     return column.ndim > 1 or varies
 
 
-def fits_columns(file: IO[bytes]) -> list[str]:
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def fits_columns(file: Path | IO[bytes]) -> list[str]:
     """Names of the columns of the first table of a FITS file."""
     from astropy.io import fits
 

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 
 from deeplense_batch.data.catalogues.columns import Columns, usual_columns
+from deeplense_batch.data.catalogues.positions import positions
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
@@ -81,6 +84,30 @@ def test_columns_of_arrays_of_any_length_and_of_nothing_are_called_so(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"id": "a", "z": null}\n')
     with pytest.raises(ShardError, match=r"--truth: column z is empty in every row, and one"):
         Columns(tmp_path / "t.jsonl", Reading(truth="z"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_column_that_is_there_twice_is_refused_where_it_is_used(tmp_path, name):
+    def written(names):
+        if name.endswith(".csv"):
+            (tmp_path / name).write_text(f"{','.join(names)}\na,1,2\n")
+        else:
+            arrays = [pa.array(values) for values in (["a"], [1], [2])]
+            pq.write_table(pa.table(arrays, names), tmp_path / name)
+        return tmp_path / name
+
+    path = written(["id", "z", "z"])
+    for flag in ("keep", "truth"):
+        with pytest.raises(ShardError, match=rf"--{flag}: column z is there more than once, and"):
+            Columns(path, Reading(**{flag: "z"}))
+    assert Columns(path, Reading()).names == ["id"]
+    with pytest.raises(ShardError, match=r"column label is there more than once: rename"):
+        Columns(written(["id", "label", "label"]), Reading())
+    assert Columns(path, Reading(label="none")).label == ""
+    with pytest.raises(ShardError, match=r"column Image is there more than once: rename"):
+        Columns(written(["id", "Image", "Image"]), Reading()).usual_path()
+    with pytest.raises(ShardError, match=r"column ra is there more than once: rename"):
+        positions(Columns(written(["id", "ra", "ra"]), Reading()))
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path):

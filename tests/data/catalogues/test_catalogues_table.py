@@ -116,7 +116,14 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(ShardError, match=r"t.parquet: cannot be read as a table \("):
         read_table(tmp_path / "t.parquet")
-    (tmp_path / "t.csv").write_text("a,a\n1,2\n")
+    (tmp_path / "t.json").write_text('[{"a": 1, "a": 2}]')
+    with pytest.raises(ShardError, match=r"t.json: a record has 'a' more than once"):
+        read_table(tmp_path / "t.json")
+    Table({"abcd": [1], "wxyz": [2]}).write(tmp_path / "t.fits")
+    twice = (tmp_path / "t.fits").read_bytes().replace(b"wxyz", b"abcd")
+    (tmp_path / "t.fits").write_bytes(twice)
+    with pytest.raises(ShardError, match=r"t.fits: has more than one column named 'abcd'"):
+        read_table(tmp_path / "t.fits")
     (tmp_path / "u.csv").write_text("a,b\n")
     with pytest.raises(ShardError, match=r"u.csv: has no row, only the columns a, b"):
         read_table(tmp_path / "u.csv")
