@@ -6,6 +6,7 @@ id of 19 digits, or 007, is what the file says.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -47,9 +48,12 @@ _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv"
 _PARQUET = (".parquet", ".pq")
 _JSON = (".json", ".jsonl", ".ndjson")
 _FITS = (".fits", ".fit")
-_TEXT = (".csv", ".tsv")
+_TEXT = (".csv", ".tsv", ".txt")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+_BLANKS = r"\s+"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 _SEVERAL = "holds several values a row"
 REPEATED = "is there more than once"
 _WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
@@ -193,19 +197,45 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(data: bytes) -> pd.DataFrame:
-    """Every column as text; separated by commas, semicolons, tabs, bars or spaces."""
-    text = data.decode("utf-8-sig")
+    """Every column as text; separated by commas, semicolons, tabs, bars or spaces.
+
+    Raises:
+        ShardError: It is empty, in another encoding than UTF-8 or 16, or has rows of more values.
+    """
+    text = _decoded(data)
+    if not text.strip():
+        raise ShardError("is empty")
     head = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
     separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
-    separator = max(separators, key=head.count) if separators else r"\s+"
+    separator = max(separators, key=head.count) if separators else _BLANKS
     skip = text[: text.find(head)].count("\n")
-    rows = pd.read_csv(  # the names among them: pandas would number those that are there twice
-        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
-        skipinitialspace=True, header=None, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
-    )  # fmt: skip
+    try:
+        rows = pd.read_csv(  # names too, since pandas would number those that are there twice
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
+            skipinitialspace=True, header=None, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
+        )  # fmt: skip
+    except pd.errors.ParserError as error:
+        if not (found := _TOO_LONG.search(str(error))):
+            raise
+        columns, line, values = found.groups()
+        raise ShardError(
+            f"line {line} has {values} values for {columns} columns; a value that holds "
+            f"{'blanks' if separator == _BLANKS else repr(separator)} is written in quotes"
+        ) from error
     table = rows[1:].reset_index(drop=True)
     table.columns = pd.Index([n.strip() or f"Unnamed: {i}" for i, n in enumerate(rows.iloc[0])])
     return table
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 if its first bytes say so, as Excel writes it."""
+    try:
+        return data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ShardError(
+            f"line {line} is no text in UTF-8, but perhaps in Latin-1; save the table as UTF-8"
+        ) from error
 
 
 def _read_json(data: bytes) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """Tables of every kind say the same, and whole numbers stay what they are."""
 
+import codecs
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +66,38 @@ def test_separators(tmp_path, separator):
     table = read_table(tmp_path / "t.csv")
     assert texts(table["id"]).tolist() == ["007"] and kept(table["id"]).tolist() == ["007"]
     assert kept(table["z"]).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t.txt.gz"])
+def test_text_in_any_unicode(tmp_path, encoding, name):
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    data = mark + "id note\n1 Señor\n".encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert is_table(tmp_path / name)
+    assert read_table(tmp_path / name).to_dict("records") == [{"id": "1", "note": "Señor"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", r"is empty"),
+        (b" \n", r"is empty"),
+        (
+            "id,note\n1,a\n2,Señor\n".encode("latin-1"),
+            r"line 3 is no text in UTF-8, but perhaps in Latin-1; save the table as UTF-8",
+        ),
+        (
+            b"# from a survey\nid,note\n1,a\n2,b,c\n",
+            r"line 4 has 3 values for 2 columns; a value that holds ',' is written in quotes",
+        ),
+        (b"id note\n1 a b\n", r"line 2 has 3 values for 2 columns; a value that holds blanks is"),
+    ],
+)
+def test_why_text_is_no_table_and_what_to_do(tmp_path, data, why):
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(ShardError, match=rf"t.csv: {why}"):
+        read_table(tmp_path / "t.csv")
 
 
 def test_whole_numbers_with_gaps(tmp_path):
