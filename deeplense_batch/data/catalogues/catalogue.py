@@ -7,8 +7,9 @@ is plain by the names that catalogues usually give (`columns`), and is noted the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from deeplense_batch.data.catalogues.classes import class_numbers
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.catalogues.places import Places
 from deeplense_batch.data.catalogues.positions import positions
-from deeplense_batch.data.catalogues.table import kept, numbers
+from deeplense_batch.data.catalogues.table import about_comma, kept, numbers
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
@@ -64,13 +65,16 @@ class Catalogue:
         files = self._places.find(tree)
         ids, splits = self._ids(files), self._splits()
         targets, classes = class_numbers(self._columns, self._fault)
-        listing = Listing([], classes, "catalogue", self._columns.notes)
+        notes, warnings = self._columns.notes, self._columns.warnings
+        listing = Listing([], classes, "catalogue", notes, warnings)
         listing.bands = self._reading.bands if len(files) > 1 else ()
         listing.truth = {name: self._truth(name) for name in self._reading.truth}
         where = positions(self._columns)
         listing.notes += where.notes
-        listing.warnings += where.warnings
+        listing.warnings += [*where.warnings, *self._about_commas()]
         listing.columns = self._kept(files) | where.columns
+        named: dict[str, Any] = {"file": list(zip(*files, strict=True)), "label": targets}
+        self._about_repeated(ids, named | {"split": splits} | listing.truth | listing.columns)
         listing.group = self._reading.group
         unsplit = "" if classes or listing.truth else "train"
         for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):
@@ -89,14 +93,31 @@ class Catalogue:
             short = short_ids([name for name in ids if name])
             ids = [short[name] if name else f"row {i + 1}" for i, name in enumerate(ids)]
             columns.notes.append("no column is known as the id: ids are the names of files")
-        first: dict[str, int] = {}
         for row, id_ in enumerate(ids):
             if not id_:
                 self._fault(row, f"column {columns.id} is empty")
                 ids[row] = f"row {row + 1}"
-            elif (other := first.setdefault(id_, row)) != row:
-                self._fault(row, f"rows {other + 1} and {row + 1} have one id")
         return ids
+
+    def _about_repeated(self, ids: Sequence[str], packed: Mapping[str, Any]) -> None:
+        """Find rows of one id: the first is good if they say the same, else none, for who knows.
+
+        Arguments:
+            ids: Of each row.
+            packed: What is packed, by what it is called, each (rows,).
+        """
+        uses = Counter(ids)
+        repeated: dict[str, list[int]] = {}
+        for row, id_ in enumerate(ids):
+            if uses[id_] > 1:
+                repeated.setdefault(id_, []).append(row)
+        for rows in repeated.values():
+            apart = [n for n, values in packed.items() if len({str(values[r]) for r in rows}) > 1]
+            which = " and ".join(str(row + 1) for row in rows[:_SHOWN])
+            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+            why = f"but differ in {', '.join(apart)}" if apart else "and the first is taken"
+            for row in rows if apart else rows[1:]:
+                self._fault(row, f"rows {which}{more} have one id, {why}")
 
     def _splits(self) -> list[str]:
         """Split of each row, "" where none is given; a row of another word is a fault."""
@@ -116,16 +137,20 @@ class Catalogue:
         return [SPLITS.get(text, "train") for text in found]
 
     def _truth(self, name: str) -> NDArray[np.float64]:
-        """Numbers to learn, (rows,); a row that has none is a fault."""
-        values, _ = numbers(self._columns.table[name])
-        lost = np.flatnonzero(~np.isfinite(values))
-        said = self._columns.texts(name)
-        if len(lost) == len(values):
-            raise self._columns.refused(
-                f"--truth: {name} holds no numbers, but values such as {said[0]!r}"
-            )
-        for row in lost.tolist():
-            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers")
+        """Numbers to learn, (rows,), NaN where unknown; a row of anything else is a fault."""
+        columns = self._columns
+        values, others = numbers(columns.table[name])
+        said = columns.texts(name)
+        if not np.isfinite(values).any():
+            first = next(filter(None, said), "")
+            what = f"but values such as {first!r}{about_comma(first)}" if first else "it is empty"
+            raise columns.refused(f"--truth: {name} holds no numbers, {what}")
+        for row in np.flatnonzero(others | np.isinf(values)).tolist():
+            hint = about_comma(said[row])
+            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers{hint}")
+        if unknown := int((np.isnan(values) & ~others).sum()):
+            of = f"{unknown} of {len(values)} rows"
+            columns.notes.append(f"{name} is unknown in {of}: NaN there")
         return values
 
     def _kept(self, files: list[list[str]]) -> dict[str, Array]:
@@ -136,6 +161,15 @@ class Catalogue:
         if reading.missing_band == "zero" and len(files) > 1:
             taken["missing_bands"] = missing_bands(reading.bands, zip(*files, strict=True))
         return taken
+
+    def _about_commas(self) -> list[str]:
+        """Warn of columns that are kept as text because their numbers have decimal commas."""
+        warnings = []
+        for name in self._reading.keep:
+            said = self._columns.texts(name)[numbers(self._columns.table[name])[1]]
+            if len(said) and all(hints := [about_comma(text) for text in said]):
+                warnings.append(f"column {name} is kept as text, such as {said[0]!r}{hints[0]}")
+        return warnings
 
     def _put(self, listing: Listing, sample: Sample) -> None:
         """Put one row among the samples, the faults, or what is left out as asked."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.catalogues.table import read_table, texts
+from deeplense_batch.data.catalogues.table import (
+    REPEATED,
+    lost_digits,
+    read_table,
+    texts,
+    without_points,
+)
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
@@ -43,23 +49,33 @@ class Columns:
         self.root, self.reading = root, reading
         self.table = read_table(root)
         self.names = [str(name) for name in self.table.columns]
+        self._left_out: dict[str, str] = self.table.attrs.get("left_out", {})
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._refuse_unknown()
         self.id, self.label = self._column_of("id"), self._column_of("label")
         self.split = self._column_of("split")
+        self._about_ids()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def texts(self, name: str) -> NDArray[np.object_]:
-        """A column as text, (rows,), "" where nothing is known."""
-        return texts(self.table[name])
+        """A column as text, (rows,), "" where nothing is known; ids without a point."""
+        found = texts(self.table[name])
+        return without_points(found) if name == self.id else found
 
     def refused(self, why: str) -> ShardError:
         """An error that names the columns."""
         more = len(self.names) - _MOST_NAMED
         named = ", ".join(self.names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         return ShardError(f"{self.root}: {why}; its columns are {named}")
+
+    def refuse_repeated(self, usual: Collection[str]) -> None:
+        """Refuse a column of one of some usual names, in lower case, that is there twice."""
+        for name, why in self._left_out.items():
+            if why == REPEATED and name.lower() in usual:
+                raise self.refused(f"column {name} {why}: rename those that are not meant")
 
     def usual_path(self) -> tuple[str, ...]:
         """The column of paths by its usual name, or those of the bands."""
@@ -69,6 +85,7 @@ class Columns:
             if each and set(each) <= set(self.names):
                 self.notes.append(f"columns {', '.join(each)} are taken for the paths")
                 return each
+        self.refuse_repeated(_USUAL["path"])
         found = usual_columns(self.names, "path")
         if len(found) != 1:
             what = f"columns {', '.join(found)} may each be" if found else "no column is known as"
@@ -76,7 +93,7 @@ class Columns:
                 f"{what} the path of the images: --path names it, or --pattern '{{id}}.fits' says "
                 "how files are called"
             )
-        self.notes.append(f"column {found[0]} is taken for the path (--path names another)")
+        self._note("path", found[0])
         return (found[0],)
 
     def _refuse_unknown(self) -> None:
@@ -86,24 +103,49 @@ class Columns:
             given = getattr(asked, flag)
             for name in (given,) if isinstance(given, str) else given:
                 plain = "{" not in name and not (name == "none" and flag in _OPTIONAL)
+                if name and plain and (why := self._left_out.get(name)):
+                    raise self.refused(f"--{flag}: column {name} {why}, and one is needed")
                 if name and plain and name not in self.names:
                     raise self.refused(f"--{flag}: there is no column {name!r}")
                 if flag in ("keep", "group", "truth") and "/" in name:
                     raise self.refused(f"--{flag}: {name!r} has a '/', which shards cannot keep")
+
+    def _about_ids(self) -> None:
+        """Warn of ids that lost digits, since they were saved as floats."""
+        lost = list(filter(lost_digits, texts(self.table[self.id]))) if self.id else []
+        if lost:
+            rows = "1 row" if len(lost) == 1 else f"{len(lost)} rows"
+            self.warnings.append(
+                f"column {self.id} was saved as floats, which lost the last digits in {rows}, "
+                f"such as {lost[0]}: no other table calls an object so; save it as whole numbers "
+                "or as text"
+            )
 
     def _column_of(self, role: str) -> str:
         """The column of a role: the one asked for, or the one of a usual name; "" for none."""
         asked: str = getattr(self.reading, role)
         if asked:
             return "" if asked == "none" and asked not in self.names else asked
+        self.refuse_repeated(_USUAL[role])
         found = usual_columns(self.names, role)
         if len(found) > 1:
             words = f"columns {', '.join(found)} may each be the {role}"
             raise self.refused(f"{words}: name one, --{role} {found[0]}")
         if not found:
+            left_out = usual_columns(list(self._left_out), role)
+            self.warnings += [
+                f"column {name} {self._left_out[name]}, and is not taken for the {role}"
+                for name in left_out
+            ]
             return ""
-        self.notes.append(f"column {found[0]} is taken for the {role} (--{role} names another)")
+        self._note(role, found[0])
         return found[0]
+
+    def _note(self, role: str, taken: str) -> None:
+        """Note the column that is taken for a role, and those that are not."""
+        others = [name for name in self.names if name.lower() in _USUAL[role] and name != taken]
+        but = f", not {' or '.join(others)}" if others else ""
+        self.notes.append(f"column {taken} is taken for the {role}{but} (--{role} names another)")
 
 
 def usual_columns(columns: Sequence[str], role: str) -> list[str]:

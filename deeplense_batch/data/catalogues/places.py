@@ -6,6 +6,7 @@ Paths are relative to the table's folder, to a folder or archive that is named, 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.formats.filters import BAND, band_as_written
+from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree
 
@@ -21,6 +23,7 @@ __all__ = ["Places"]
 
 Texts = NDArray[np.object_]
 _BAND = "{band}"  # the place of a band in a name
+_ROOT = re.compile(r"^([A-Za-z]:)?/+")  # before the folders of an absolute name
 
 
 class Places:
@@ -61,10 +64,26 @@ class Places:
             first = next(value for names in self.names for value in names if value)
             raise ShardError(
                 f"{self._columns.root}: none of its {len(self._columns)} rows has a file: "
-                f"{self._said} gives {first}, which is not in {self.root}; --images names the "
-                "folder or archive that the paths are relative to"
+                f"{self._said} gives {first}, which is not in {self.root}"
+                f"{self._near(first, tree.names)}"
             )
         return files
+
+    def _near(self, value: str, names: Sequence[str]) -> str:
+        """What to do about a value that is no file: the flags by which it is one, if any."""
+        form = re.compile(rf"(?:(?P<folder>.*)/)?{re.escape(value)}(?P<ending>(?:\.\w+)*)")
+        images = [name for name in names if name.lower().endswith(SUFFIXES)]
+        found = list(filter(None, map(form.fullmatch, images)))
+        column_a_band = len(self.names) > 1 and not self._forms
+        if len(found) != 1 or column_a_band or not self.root.is_dir():
+            return "; --images names the folder or archive that the paths are relative to"
+        reading = self._columns.reading
+        flags = [f"--images {self.root / found[0]['folder']}"] if found[0]["folder"] else []
+        if ending := found[0]["ending"]:
+            asked = reading.pattern or f"{{{self._said.removeprefix('column ')}}}"
+            flags.append(f"--pattern '{asked}{ending}'")
+        place = " in the place of --path" if reading.path and ending else ""
+        return f", but {found[0][0]} is: {' '.join(flags)}{place} says so"
 
     def _files(self, names: Sequence[str]) -> list[list[str]]:
         """The names of the tree that rows mean, which may leave out the folders that hold all."""
@@ -113,9 +132,11 @@ class Places:
             return self._columns.root.parent, base, base
         above = _shared(absolute)
         if above == "/" or not Path(above).is_dir():
+            some = any(map(os.path.exists, absolute))
+            lack = "there is no folder of them all" if some else "none of these files exists"
             raise ShardError(
-                f"{self._columns.root}: {self._said} gives files such as {known[0]}, and there is "
-                "no folder of them all; --images names the folder or archive that holds them"
+                f"{self._columns.root}: {self._said} gives files such as {known[0]}, and {lack}; "
+                "--images names the folder or archive that holds them"
             )
         return Path(above), base, above
 
@@ -129,12 +150,13 @@ def _file_names(columns: Columns) -> tuple[list[Texts], list[Texts], str]:
     """
     bands = columns.reading.bands
     if columns.reading.pattern:
-        said, form = f"--pattern {columns.reading.pattern}", _filled(columns)
+        said, form = f"--pattern {columns.reading.pattern}", _slashed(_filled(columns))
     else:
         path = _path(columns)
-        said, form = f"column {', '.join(path)}", columns.texts(path[0])
+        each = [_slashed(columns.texts(name)) for name in path]
+        said, form = f"column {', '.join(path)}", each[0]
         if len(path) > 1:
-            return [columns.texts(name) for name in path], [], said
+            return each, [], said
     if not any(_BAND in value for value in form):
         return [form], [], said
     if not bands:
@@ -197,6 +219,11 @@ def _with_places(name: str, spans: Sequence[tuple[int, int]]) -> str:
     for start, end in reversed(spans):
         name = name[:start] + _BAND + name[end:]
     return name
+
+
+def _slashed(names: Texts) -> Texts:
+    """Names of files, those of Windows as they would be here: C:\\cut\\0.npy as /cut/0.npy."""
+    return np.array([_ROOT.sub("/", name.replace("\\", "/")) for name in names], object)
 
 
 def _absolute(value: str, base: str) -> str:

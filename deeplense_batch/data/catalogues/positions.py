@@ -6,13 +6,14 @@ without a unit as hours.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
-from deeplense_batch.data.catalogues.table import numbers
+from deeplense_batch.data.catalogues.table import about_comma, numbers
 from deeplense_batch.data.formats.images import has_fits
 
 __all__ = ["Positions", "positions"]
@@ -23,7 +24,8 @@ _USUAL = {
     "dec": ("dec", "dec_deg", "decdeg", "_dej2000", "_decj2000", "dej2000", "decj2000"),
 }
 _RANGES = {"ra": (-180.0, 360.0), "dec": (-90.0, 90.0)}  # deg; some surveys count ra from -180
-_UNITS = {"ra": "hourangle", "dec": "deg"}  # of texts
+_UNITS = {"ra": "hourangle", "dec": "deg"}  # of texts that have none
+_HAS_UNIT = re.compile(r"[^\d\s:.+-]")  # as in 10h00m or 150.05d
 
 
 class Positions(NamedTuple):
@@ -50,6 +52,7 @@ def positions(columns: Columns) -> Positions:
     """
     found = Positions({}, [], [])
     for name, usual in _USUAL.items():
+        columns.refuse_repeated(usual)
         lower = {column: column.lower() for column in columns.names}
         mine = sorted((c for c in lower if lower[c] in usual), key=lambda c: usual.index(lower[c]))
         if name in columns.reading.keep:
@@ -81,22 +84,24 @@ def _add(found: Positions, columns: Columns, name: str, read: _Read, others: lis
     said = columns.texts(read.column)
     if read.bad:
         first, count = read.bad[0], len(read.bad)
+        such = f"{said[first]!r} in row {first + 1}{about_comma(said[first])}"
         least, most = _RANGES[name]
+        all_bad = f"the table gives no {name}"  # but headers may
+        then = f"{name} is unknown (NaN) there" if _known(read) else all_bad
         needs = "" if has_fits() or not read.texts else "; reading texts needs astropy"
         found.warnings.append(
             f"column {read.column} is no position in {count} row{'s' * (count > 1)}, such as "
-            f"{said[first]!r} in row {first + 1}: {name} is unknown (NaN) there; it is degrees "
-            f"from {least:g} to {most:g}, or a text such as 10:00:01.2{needs}"
+            f"{such}: {then}; it is degrees from {least:g} to {most:g}, or a text such as "
+            f"10:00:01.2{needs}"
         )
     if not _known(read):
         return
     found.columns[name] = read.degrees
     written = sorted(set(read.texts) - set(read.bad))
-    if written:
-        unit = "hours" if name == "ra" else "degrees"
-        how = f" in degrees; a text such as {said[written[0]]} is read as {unit}"
-    else:
-        how = ""
+    bare = next((said[row] for row in written if not _HAS_UNIT.search(said[row])), "")
+    how = " in degrees" if written else ""
+    if bare:
+        how += f"; a text such as {bare} is read as {'hours' if name == 'ra' else 'degrees'}"
     left = f", and {', '.join(others)} is left out (--keep keeps it)" if others else ""
     found.notes.append(f"column {read.column} is kept as {name}{how}{left}")
 

@@ -6,10 +6,14 @@ id of 19 digits, or 007, is what the file says.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,23 +30,34 @@ from deeplense_batch.data.formats.untrusted import gunzip
 from deeplense_batch.data.header import ShardError
 
 __all__ = [
+    "REPEATED",
     "TABLES",
+    "about_comma",
     "fits_columns",
     "is_fits_table",
     "is_table",
     "kept",
+    "lost_digits",
     "numbers",
     "read_table",
     "texts",
+    "without_points",
 ]
 
 _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
 _PARQUET = (".parquet", ".pq")
 _JSON = (".json", ".jsonl", ".ndjson")
 _FITS = (".fits", ".fit")
-_TEXT = (".csv", ".tsv")
+_TEXT = (".csv", ".tsv", ".txt")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
+_BLANKS = r"\s+"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+_SEVERAL = "holds several values a row"
+REPEATED = "is there more than once"
+_WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
+_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")  # a decimal comma
 
 
 def is_table(path: Path) -> bool:
@@ -56,20 +71,27 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table; columns of more than one value a row are left out.
+    """Read a table, but for columns that have no one value a row, or share their name.
+
+    Returns:
+        The columns that are plain; in ``attrs["left_out"]`` the names of others, and what is so.
 
     Raises:
-        ShardError: It cannot be read, has no row, or names a column twice.
+        ShardError: It cannot be read, or has no row.
     """
     try:
         table = _read(path)
+    except ShardError as error:
+        raise ShardError(f"{path}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ShardError(f"{path}: cannot be read as a table ({text[:300]})") from error
+    left_out = table.attrs.get("left_out", {})
     table.columns = pd.Index([str(name).strip() for name in table.columns])
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise ShardError(f"{path}: has two columns named {twice[0]!r}; rename one")
+    repeated = table.columns.duplicated(keep=False)
+    left_out |= dict.fromkeys(table.columns[repeated], REPEATED)
+    table = table.loc[:, ~repeated]
+    table.attrs["left_out"] = left_out
     if not len(table):
         raise ShardError(f"{path}: has no row, only the columns {', '.join(table.columns)}")
     return table
@@ -84,6 +106,22 @@ def texts(column: pd.Series) -> NDArray[np.object_]:
     return found
 
 
+def without_points(written: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Whole numbers that are written as floats, 4.0, as 4, if a column holds no others, (N,).
+
+    So pandas writes a column of ids where one is missing.
+    """
+    if not all(_WHOLE.fullmatch(text) for text in written if text):
+        return written
+    return np.array([text.removesuffix(".0") for text in written], object)
+
+
+def lost_digits(text: str) -> bool:
+    """Whether a text is a whole number that its writer has rounded, as floats of 17 digits are."""
+    match = _WHOLE.fullmatch(text)
+    return bool(match) and ("e" in text or (text.endswith(".0") and float(text) >= _MOST_EXACT))
+
+
 def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """A column as numbers, (N,) float64, NaN where it has none; and where it holds other text."""
     if pd.api.types.is_numeric_dtype(column.dtype):
@@ -92,6 +130,13 @@ def numbers(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     known = pd.to_numeric(pd.Series(found), errors="coerce").to_numpy(np.float64)
     none = np.isin(np.char.lower(found.astype(str)), ("", "nan", "null", "none", "--"))
     return known, np.isnan(known) & ~none
+
+
+def about_comma(text: str) -> str:
+    """What to say of a number with a decimal comma, which is read as text; "" of another text."""
+    if not _COMMA.fullmatch(text):
+        return ""
+    return f" (a number has a decimal point, not a comma: {text.replace(',', '.')})"
 
 
 def kept(column: pd.Series) -> Array:
@@ -140,7 +185,7 @@ def _read(path: Path) -> pd.DataFrame:
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix in _PARQUET:
-        return _of_arrow(pa.parquet.read_table(path))
+        return _of_arrow(pa.parquet.ParquetFile(path).read())
     if suffix in _FITS or suffix in _ASTROPY:
         return _read_astropy(path, _ASTROPY.get(suffix, "fits"))
     data = gunzip(path.read_bytes()) if name != path.name.lower() else path.read_bytes()
@@ -152,38 +197,76 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(data: bytes) -> pd.DataFrame:
-    """Every column as text; separated by commas, semicolons, tabs, bars or spaces."""
-    text = data.decode("utf-8-sig")
+    """Every column as text; separated by commas, semicolons, tabs, bars or spaces.
+
+    Raises:
+        ShardError: It is empty, in another encoding than UTF-8 or 16, or has rows of more values.
+    """
+    text = _decoded(data)
+    if not text.strip():
+        raise ShardError("is empty")
     head = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
     separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
-    separator = max(separators, key=head.count) if separators else r"\s+"
+    separator = max(separators, key=head.count) if separators else _BLANKS
     skip = text[: text.find(head)].count("\n")
-    return pd.read_csv(
-        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
-        skipinitialspace=True, index_col=False, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
-    )  # fmt: skip
+    try:
+        rows = pd.read_csv(  # names too, since pandas would number those that are there twice
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
+            skipinitialspace=True, header=None, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
+        )  # fmt: skip
+    except pd.errors.ParserError as error:
+        if not (found := _TOO_LONG.search(str(error))):
+            raise
+        columns, line, values = found.groups()
+        raise ShardError(
+            f"line {line} has {values} values for {columns} columns; a value that holds "
+            f"{'blanks' if separator == _BLANKS else repr(separator)} is written in quotes"
+        ) from error
+    table = rows[1:].reset_index(drop=True)
+    table.columns = pd.Index([n.strip() or f"Unnamed: {i}" for i, n in enumerate(rows.iloc[0])])
+    return table
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 if its first bytes say so, as Excel writes it."""
+    try:
+        return data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ShardError(
+            f"line {line} is no text in UTF-8, but perhaps in Latin-1; save the table as UTF-8"
+        ) from error
 
 
 def _read_json(data: bytes) -> pd.DataFrame:
     """A list of records, or a record a line."""
     if data.lstrip()[:1] == b"[":
-        return _of_arrow(pa.Table.from_pylist(json.loads(data)))
+        return _of_arrow(pa.Table.from_pylist(json.loads(data, object_pairs_hook=_record)))
     return _of_arrow(pa.json.read_json(io.BytesIO(data)))
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ShardError(f"a record has {twice!r} more than once")
+    return record
 
 
 def _of_arrow(table: pa.Table) -> pd.DataFrame:
     """Numbers as numpy has them, but whole numbers with gaps exact; lists are left out."""
-    one_value = [
-        field.name
-        for field in table.schema
-        if not (pa.types.is_nested(field.type) or pa.types.is_null(field.type))
-    ]
-    table = table.select(one_value)
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    empty = [field.name for field in table.schema if pa.types.is_null(field.type)]
+    left_out = dict.fromkeys(nested, _SEVERAL) | dict.fromkeys(empty, "is empty in every row")
+    left_out |= dict.fromkeys(_repeated(table.column_names), REPEATED)
+    table = table.select([i for i, n in enumerate(table.column_names) if n not in left_out])
     gaps: dict[Any, Any] = {
         pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
         pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
     }  # fmt: skip
-    return table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
+    frame = table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
+    frame.attrs["left_out"] = left_out
+    return frame
 
 
 def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
@@ -194,12 +277,28 @@ def _read_astropy(path: Path, kind: str) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units that astropy does not know
         options = {"character_as_bytes": False} if kind == "fits" else {}
+        if kind == "fits" and (twice := _repeated(fits_columns(path))):
+            raise ShardError(f"has more than one column named {twice[0]!r}; rename one")
         table = Table.read(path, format=kind, **options)
         table.convert_bytestring_to_unicode()
-        return table[[n for n in table.colnames if table[n].ndim == 1]].to_pandas(index=False)
+        several = [name for name in table.colnames if _has_several(table[name])]
+        table.remove_columns(several)
+        frame = table.to_pandas(index=False)
+        frame.attrs["left_out"] = dict.fromkeys(several, _SEVERAL)
+        return frame
 
 
-def fits_columns(file: IO[bytes]) -> list[str]:
+def _has_several(column: Any) -> bool:
+    """Whether a column of astropy has an array in each row, of one length or of any."""
+    varies = column.dtype.kind == "O" and any(isinstance(value, np.ndarray) for value in column)
+    return column.ndim > 1 or varies
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def fits_columns(file: Path | IO[bytes]) -> list[str]:
     """Names of the columns of the first table of a FITS file."""
     from astropy.io import fits
 

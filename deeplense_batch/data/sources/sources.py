@@ -242,8 +242,9 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     if named and root.exists():
         raise ShardError(
             f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
-            f"{', '.join(TABLES)} or is a FITS table of one value a column; this is none (arrays "
-            f"of a set of images are named by --{', --'.join(_OF_SETS)})"
+            f"{', '.join(TABLES)} (those of text in .gz too) or is a FITS table of one value a "
+            "column; this is none (arrays of a set of images are named by "
+            f"--{', --'.join(_OF_SETS)})"
         )
 
 

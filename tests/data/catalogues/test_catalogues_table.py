@@ -1,11 +1,23 @@
 """Tables of every kind say the same, and whole numbers stay what they are."""
 
+import codecs
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import MaskedColumn, Table
 
-from deeplense_batch.data.catalogues.table import is_table, kept, numbers, read_table, texts
+from deeplense_batch.data.catalogues.table import (
+    about_comma,
+    is_table,
+    kept,
+    lost_digits,
+    numbers,
+    read_table,
+    texts,
+    without_points,
+)
 from deeplense_batch.data.shards import ShardError
 
 IDS = [1237648720693755918, 1237648720693755919, 7]
@@ -56,6 +68,38 @@ def test_separators(tmp_path, separator):
     assert kept(table["z"]).tolist() == [0.5]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t.txt.gz"])
+def test_text_in_any_unicode(tmp_path, encoding, name):
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    data = mark + "id note\n1 Señor\n".encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert is_table(tmp_path / name)
+    assert read_table(tmp_path / name).to_dict("records") == [{"id": "1", "note": "Señor"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", r"is empty"),
+        (b" \n", r"is empty"),
+        (
+            "id,note\n1,a\n2,Señor\n".encode("latin-1"),
+            r"line 3 is no text in UTF-8, but perhaps in Latin-1; save the table as UTF-8",
+        ),
+        (
+            b"# from a survey\nid,note\n1,a\n2,b,c\n",
+            r"line 4 has 3 values for 2 columns; a value that holds ',' is written in quotes",
+        ),
+        (b"id note\n1 a b\n", r"line 2 has 3 values for 2 columns; a value that holds blanks is"),
+    ],
+)
+def test_why_text_is_no_table_and_what_to_do(tmp_path, data, why):
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(ShardError, match=rf"t.csv: {why}"):
+        read_table(tmp_path / "t.csv")
+
+
 def test_whole_numbers_with_gaps(tmp_path):
     gaps = MaskedColumn([1, 2**60, 3], mask=[False, False, True])
     Table({"big": gaps, "small": MaskedColumn([1, 2, 3], mask=[False, True, False])}).write(
@@ -72,6 +116,31 @@ def test_text_where_numbers_are_needed():
     assert others.tolist() == [False, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (["4.0", "", "-5.0", "0.0"], ["4", "", "-5", "0"]),
+        (["4.0", "1.2376e+18"], ["4", "1.2376e+18"]),
+        (["4.0", "4.5"], ["4.0", "4.5"]),
+        (["4.0", "J5"], ["4.0", "J5"]),
+        (["007", "4.0"], ["007", "4.0"]),
+        ([str(IDS[0]), "4.0"], [str(IDS[0]), "4"]),
+    ],
+)
+def test_whole_numbers_lose_their_points(written, plain):
+    assert without_points(np.array(written, object)).tolist() == plain
+
+
+def test_lost_digits_are_seen():
+    assert all(map(lost_digits, ("1.2376e+18", "1e+06", "9007199254740994.0")))
+    assert not any(map(lost_digits, ("4.0", str(IDS[0]), "9007199254740990.0", "J1e+06", "")))
+
+
+def test_a_decimal_comma_is_told_from_other_text():
+    assert about_comma("-20,5") == " (a number has a decimal point, not a comma: -20.5)"
+    assert not any(map(about_comma, ("20.5", "1,2,3", "a,b", "", ",5")))
+
+
 def test_dates_and_truths_are_kept():
     dates = pd.to_datetime(pd.Series(["2024-01-02"]))
     assert kept(dates).tolist() == ["2024-01-02 00:00:00"]
@@ -82,7 +151,14 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(ShardError, match=r"t.parquet: cannot be read as a table \("):
         read_table(tmp_path / "t.parquet")
-    (tmp_path / "t.csv").write_text("a,a\n1,2\n")
+    (tmp_path / "t.json").write_text('[{"a": 1, "a": 2}]')
+    with pytest.raises(ShardError, match=r"t.json: a record has 'a' more than once"):
+        read_table(tmp_path / "t.json")
+    Table({"abcd": [1], "wxyz": [2]}).write(tmp_path / "t.fits")
+    twice = (tmp_path / "t.fits").read_bytes().replace(b"wxyz", b"abcd")
+    (tmp_path / "t.fits").write_bytes(twice)
+    with pytest.raises(ShardError, match=r"t.fits: has more than one column named 'abcd'"):
+        read_table(tmp_path / "t.fits")
     (tmp_path / "u.csv").write_text("a,b\n")
     with pytest.raises(ShardError, match=r"u.csv: has no row, only the columns a, b"):
         read_table(tmp_path / "u.csv")

@@ -1,9 +1,10 @@
 """Where the files of rows are: beside the table, in a folder or archive, or anywhere."""
 
+import re
 import zipfile
 
 import pytest
-from made_catalogues import stamps
+from made_catalogues import pixels, stamps, write
 
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
@@ -35,12 +36,52 @@ def test_images_may_be_in_a_zip_or_were_on_another_machine(tmp_path):
     assert zipped.digest == first.digest
     other = table.assign(file_loc=[f"/home/someone/{file}" for file in table.file_loc])
     other.to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(ShardError, match=r"there is no folder of them all; --images names the"):
+    with pytest.raises(ShardError, match=r"and none of these files exists; --images names the"):
         pack(tmp_path / "other.csv", tmp_path / "c")
+    some = other.assign(file_loc=[str(tmp_path / table.file_loc[0]), *other.file_loc[1:]])
+    some.to_csv(tmp_path / "some.csv", index=False)
+    with pytest.raises(ShardError, match=r"and there is no folder of them all; --images names"):
+        pack(tmp_path / "some.csv", tmp_path / "c")
     assert (
         pack(tmp_path / "other.csv", tmp_path / "c", images=tmp_path / "cut").digest
         == first.digest
     )
+
+
+def test_paths_of_windows_are_understood(tmp_path):
+    table = stamps(tmp_path)
+    digest = pack(tmp_path / "objects.csv", tmp_path / "a").digest
+    names = [file.replace("/", "\\") for file in table.file_loc]
+    table.assign(file_loc=names).to_csv(tmp_path / "there.csv", index=False)
+    assert pack(tmp_path / "there.csv", tmp_path / "b").digest == digest
+    for place in ("C:\\work\\", "\\\\server\\work\\"):
+        absolute = table.assign(file_loc=[f"{place}{name}" for name in names])
+        absolute.to_csv(tmp_path / "absolute.csv", index=False)
+        out = tmp_path / f"of {place[0]}"
+        assert pack(tmp_path / "absolute.csv", out, images=tmp_path / "cut").digest == digest
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "advice"),
+    [
+        ("cut/{}", {}, {"pattern": "{file_loc}.npy"}),
+        ("{}.npy", {}, {"images": "cut"}),
+        ("{}", {}, {"images": "cut", "pattern": "{file_loc}.npy"}),
+        ("{}", {"pattern": "cut/{file_loc}"}, {"pattern": "cut/{file_loc}.npy"}),
+    ],
+)
+def test_the_flags_are_named_where_a_folder_or_an_ending_lacks(tmp_path, values, given, advice):
+    table = stamps(tmp_path)
+    digest = pack(tmp_path / "objects.csv", tmp_path / "a").digest
+    write(tmp_path / "README.npy", pixels(9))  # so that cut is not the folder of all
+    table.file_loc = [values.format(i) for i in range(len(table))]
+    table.to_csv(tmp_path / "objects.csv", index=False)
+    if "images" in advice:
+        advice = advice | {"images": str(tmp_path / advice["images"])}
+    flags = " ".join(f"--{n} " + (f"'{v}'" if n == "pattern" else v) for n, v in advice.items())
+    with pytest.raises(ShardError, match=re.escape(f", but cut/0.npy is: {flags} says so")):
+        pack(tmp_path / "objects.csv", tmp_path / "b", **given)
+    assert pack(tmp_path / "objects.csv", tmp_path / "b", **advice).digest == digest
 
 
 def test_what_says_nothing_is_refused(tmp_path):

@@ -31,7 +31,9 @@ def test_texts_are_read(tmp_path, ra, dec, degrees):
         np.testing.assert_allclose(where.columns[name], [value, value], atol=1e-9)
     assert not where.warnings
     assert where.notes[0].startswith("column RA is kept as ra")
-    assert ("is read as hours" in where.notes[0]) is (ra != "150.25")
+    assert ("10:00:01.2 is read as hours" in where.notes[0]) is (ra == "10:00:01.2")
+    assert ("2 30 00 is read as degrees" in where.notes[1]) is (dec == "2 30 00")
+    assert "0m" not in " ".join(where.notes)  # what has its unit is read as it says
 
 
 def test_of_several_columns_the_fullest_is_kept_and_the_others_are_named(tmp_path):
@@ -52,7 +54,8 @@ def test_what_is_no_position_is_a_warning_and_unknown(tmp_path):
     )
     assert dec.startswith("column dec is no position in 2 rows, such as '95' in row 1: dec is")
     none = found(tmp_path, ra=["north", "south"])
-    assert not none.columns and "in 2 rows, such as 'north'" in none.warnings[0]
+    assert not none.columns
+    assert "in 2 rows, such as 'north' in row 1: the table gives no ra;" in none.warnings[0]
 
 
 def test_without_astropy_it_is_asked_for(tmp_path, monkeypatch):

@@ -82,11 +82,11 @@ def test_sources_that_are_none(tmp_path):
         listing(tmp_path / "photos")
     with pytest.raises(ShardError, match=r"a.csv: has no row, only the columns 1"):
         listing(tmp_path / "a.csv")
-    (tmp_path / "a.txt").write_text("1")
+    (tmp_path / "a.pdf").write_text("1")
     with pytest.raises(
-        ShardError, match=r"a.txt: is neither a folder, a zip, a tar nor a file of"
+        ShardError, match=r"a.pdf: is neither a folder, a zip, a tar nor a file of"
     ):
-        listing(tmp_path / "a.txt")
+        listing(tmp_path / "a.pdf")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
 
 
