@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core import files
 from deeplense_batch.data.shards import Split
+from deeplense_batch.data.slices.edges import group_numbers
 
 __all__ = [
     "FILE",
@@ -45,7 +46,7 @@ class Grouping(NamedTuple):
     """Which samples of a test slice are of one object or tile."""
 
     column: str  # of the catalogue
-    values: NDArray[np.str_]  # (N,) names of the groups
+    values: NDArray[np.int64]  # (N,) numbers of the groups; each sample without one has its own
 
     @property
     def number(self) -> int:
@@ -96,7 +97,7 @@ def kept_grouping(folder: Path, ids: NDArray[np.str_]) -> Grouping | None:
         return None
     if column not in table.column_names or table["id"].to_pylist() != ids.tolist():
         raise DamagedCatalogueError(f"{FILE} is not of the samples of outputs.npz")
-    return Grouping(column, np.array([str(name) for name in table[column].to_pylist()]))
+    return Grouping(column, group_numbers(_values(table[column])))
 
 
 def kept_rows(folder: Path, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -117,6 +118,13 @@ def position(row: Mapping[str, Any]) -> str:
     if not all(isinstance(value, int | float) for value in (ra, dec)):
         return ""
     return f"{ra:.5f} {dec:+.5f}"
+
+
+def _values(column: pa.ChunkedArray) -> NDArray:
+    """A column as `Split.catalogue` gives it, (N,): "" or NaN where it is null."""
+    if pa.types.is_string(column.type):
+        column = column.fill_null("")
+    return column.to_numpy()
 
 
 def _read(folder: Path) -> pa.Table | None:

@@ -9,6 +9,7 @@ import pytest
 from made_shards import write_catalogue
 
 from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.slices.edges import group_numbers
 from deeplense_batch.report.catalogue import (
     FILE,
     DamagedCatalogueError,
@@ -55,6 +56,27 @@ def test_a_run_keeps_the_catalogue_of_its_test_slice(split, tmp_path):
     }
     with pytest.raises(DamagedCatalogueError, match="is not of the samples"):
         kept_grouping(tmp_path, ids[::-1])
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        np.array(["b", "", "a", "b", "", "None"], object),
+        np.array([7, np.nan, -1, 7, np.nan, 8]),
+        np.array(["", "", "", "", "", ""], object),
+        np.full(6, np.nan),
+        np.array([BIG, 2, BIG - 1, BIG, 3, 4]),
+    ],
+)
+def test_the_groups_that_a_run_keeps_are_those_of_its_slice(tiles, tmp_path):
+    """Each sample without a tile is a group of its own, and so its intervals do not collapse."""
+    write_catalogue(tmp_path / "set", "val", {"tile": tiles}, group="tile")
+    split = open_split(tmp_path / "set", "val")
+    keep(tmp_path, split)
+    grouping = kept_grouping(tmp_path, np.array(split.ids()))
+    assert grouping.values.tolist() == group_numbers(split.catalogue("tile")).tolist()
+    known = tiles[tiles != ""] if tiles.dtype == object else tiles[np.isfinite(tiles)]
+    assert grouping.number == len(set(known)) + len(tiles) - len(known)
 
 
 def test_without_a_catalogue_there_is_no_file_nor_that_of_an_earlier_attempt(split, tmp_path):
