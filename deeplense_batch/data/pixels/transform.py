@@ -11,8 +11,12 @@ All are odd and rise everywhere, so that the noise of a sky about zero stays sym
 softening, asinh and log are those for images from 0 to 1, with s = 0.05, of value 1 at 1, and a
 log of 0 for negative values; sqrt is sign(x) sqrt(|x|).
 
-**The sky's sd** is stated, or measured on the first images of the training slice, cropped as a
-network sees them: of each image and band 1.4826 / sqrt(6) times the median of
+**What is measured** is so on 2,048 images of the training slice at most, cropped as a network sees
+them. They are its first, which represent all of a shuffled slice; where the data are packed in
+groups, images of one object or tile lie side by side, and one image is drawn from each of as many
+equal stretches of the slice.
+
+**The sky's sd** is stated or measured: of each image and band 1.4826 / sqrt(6) times the median of
 |2 x(i) - x(i - 2) - x(i + 2)| along rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394, 505),
 over the half of such triples whose sums are the lowest; and of those of a band the median. Second
 differences take away what is smooth over five pixels, and the faint half what is bright: galaxies
@@ -48,7 +52,7 @@ from deeplense_batch.data.shards import ShardError, Split
 
 __all__ = ["Transform", "measure", "noise_of"]
 
-_IMAGES = 2048  # that are measured; slices are stratified, so the first images represent all
+_IMAGES = 2048  # that are measured at most
 _BATCH = 16
 _CLIPPED = 1 << 24  # values of which percentiles are taken
 _UNIT_SOFTENING = 0.05  # of images from 0 to 1: where asinh and log turn from linear
@@ -186,15 +190,20 @@ def measure(transform: Transform, images: Packed) -> Transform:
     return replace(transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
 
-def _first(images: Packed, most: int) -> list[Indices]:
-    """Batches of the images that are measured."""
-    count = min(len(images.split), most)
-    return np.array_split(np.arange(count), math.ceil(count / _BATCH))
+def _representative(images: Packed, most: int) -> list[Indices]:
+    """Batches of the images that are measured, in packed order."""
+    samples = len(images.split)
+    count = min(samples, most)
+    chosen = np.arange(count)
+    if images.split.info.group:  # drawn: images at equal steps may all be of one kind
+        edges = np.arange(count + 1) * samples // count
+        chosen = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    return np.array_split(chosen, math.ceil(count / _BATCH))
 
 
 def _moments(transform: Transform, images: Packed) -> tuple[Tensor, Tensor]:
     """Mean and variance of the values of each band, stretched and clipped, (C,) float64."""
-    batches = _first(images, _IMAGES)
+    batches = _representative(images, _IMAGES)
     shape, device = (len(batches), images.split.info.shape[0]), images.device
     # Taken before the loop: small tensors that outlive large ones keep glibc from using the
     # memory of those again.
@@ -214,7 +223,7 @@ def _limits(
     """The percentiles of stretched values of each band, or of all bands at once, (C, 2)."""
     channels, height, width = images.split.info.shape
     pixels = transform.crop**2 if transform.crop else height * width
-    batches = _first(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
+    batches = _representative(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
     values = np.concatenate(
         [
             transform.stretched(packed).movedim(1, 0).flatten(1).cpu().numpy()
@@ -235,11 +244,10 @@ def _sky_sd(transform: Transform, images: Packed) -> tuple[float, ...]:
     Raises:
         ShardError: It is 0 in a band.
     """
-    info, batches = images.split.info, _first(images, _IMAGES)
-    noise, middle = np.empty((2, sum(map(len, batches)), info.shape[0]))
-    for places, packed in zip(batches, images.decoded(batches), strict=True):
-        values = packed.cpu().numpy()
-        noise[places], middle[places] = noise_of(values), np.median(values, axis=(2, 3))
+    info, batches = images.split.info, _representative(images, _IMAGES)
+    arrays = (packed.cpu().numpy() for packed in images.decoded(batches))
+    measured = [(noise_of(values), np.median(values, axis=(2, 3))) for values in arrays]
+    noise, middle = (np.concatenate(of_images) for of_images in zip(*measured, strict=True))
     sds: list[float] = []
     for band, (of_band, middles) in enumerate(zip(noise.T, middle.T, strict=True)):
         known = np.isfinite(of_band)

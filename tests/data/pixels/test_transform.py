@@ -226,6 +226,41 @@ def test_percentiles_of_a_large_set_are_those_of_its_first_images(root, monkeypa
     assert np.array_equal(found, expected)
 
 
+@pytest.fixture
+def tiles(tmp_path):
+    """Four tiles of 100 cutouts, one after the other, each deeper and brighter than the last.
+
+    In each the cutouts alternate between two classes, one of which is brighter.
+    """
+    noise = np.random.default_rng(6).normal(size=(400, 1, 16, 16))
+    tile, kind = np.arange(400) // 100, np.arange(400) % 2
+    sky, level = 1.0 + tile, 100.0 * tile + 40 * kind
+    images = noise * sky[:, None, None, None] + level[:, None, None, None]
+    catalogue = {"tile": np.array([f"T{number}" for number in tile], object)}
+    write_shards(
+        tmp_path, "train", images.astype(np.float32), kind, group="tile", catalogue=catalogue
+    )
+    return tmp_path
+
+
+def test_where_groups_lie_together_what_is_measured_is_of_all_of_them(tiles, monkeypatch):
+    monkeypatch.setattr(module, "_IMAGES", 100)  # as many as a tile has
+    made = loader(tiles).measured()
+    assert made.mean == pytest.approx((170,), abs=8)
+    assert made.sd == pytest.approx((np.hypot(111.8, 20),), abs=5)
+    low, high = loader(tiles, clip=[1, 99]).measured().limits[0]
+    assert low == pytest.approx(0, abs=5) and high == pytest.approx(345, abs=10)
+    asked = {"stretch": "asinh", "softening": 3, "per": "image"}
+    assert loader(tiles, **asked).measured().sky_sd == pytest.approx((2.5,), abs=0.2)
+    assert loader(tiles).measured() == made  # the same images are drawn again
+
+
+def test_a_slice_of_groups_that_is_small_is_measured_whole(tiles):
+    own = open_split(tiles, "train").images().astype(np.float64)
+    made = loader(tiles).measured()
+    assert (made.mean, made.sd) == (pytest.approx((own.mean(),)), pytest.approx((own.std(),)))
+
+
 def test_constant_images_are_found_where_each_is_normalised_by_itself(tmp_path):
     images = survey(30)
     images[[3, 20]] = 0.1
