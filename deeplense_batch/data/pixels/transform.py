@@ -12,9 +12,7 @@ softening, asinh and log are those for images from 0 to 1, with s = 0.05, of val
 log of 0 for negative values; sqrt is sign(x) sqrt(|x|).
 
 **What is measured** is so on 2,048 images of the training slice at most, cropped as a network sees
-them. They are its first, which represent all of a shuffled slice; where the data are packed in
-groups, images of one object or tile lie side by side, and one image is drawn from each of as many
-equal stretches of the slice.
+them, which stand for all (`slices.representative`).
 
 **The sky's sd** is stated or measured: of each image and band 1.4826 / sqrt(6) times the median of
 |2 x(i) - x(i - 2) - x(i + 2)| along rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394, 505),
@@ -50,6 +48,7 @@ from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.augment import resize
 from deeplense_batch.data.reader import Indices
 from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.data.slices.representative import representative
 
 __all__ = ["Transform", "measure", "noise_of"]
 
@@ -195,20 +194,16 @@ def measure(transform: Transform, images: Packed) -> Transform:
     return replace(transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
 
-def _representative(images: Packed, most: int) -> list[Indices]:
-    """Batches of the images that are measured, in packed order."""
-    samples = len(images.split)
-    count = min(samples, most)
-    chosen = np.arange(count)
-    if images.split.info.group:  # drawn: images at equal steps may all be of one kind
-        edges = np.arange(count + 1) * samples // count
-        chosen = np.random.default_rng(0).integers(edges[:-1], edges[1:])
-    return np.array_split(chosen, math.ceil(count / _BATCH))
+def _measured(images: Packed, most: int) -> list[Indices]:
+    """Batches of the images that are measured."""
+    split = images.split
+    chosen = representative(len(split), most, in_groups=bool(split.info.group))
+    return np.array_split(chosen, math.ceil(len(chosen) / _BATCH))
 
 
 def _moments(transform: Transform, images: Packed) -> tuple[Tensor, Tensor]:
     """Mean and variance of the values of each band, stretched and clipped, (C,) float64."""
-    batches = _representative(images, _IMAGES)
+    batches = _measured(images, _IMAGES)
     shape, device = (len(batches), images.split.info.shape[0]), images.device
     # Taken before the loop: small tensors that outlive large ones keep glibc from using the
     # memory of those again.
@@ -228,7 +223,7 @@ def _limits(
     """The percentiles of stretched values of each band, or of all bands at once, (C, 2)."""
     channels, height, width = images.split.info.shape
     pixels = transform.crop**2 if transform.crop else height * width
-    batches = _representative(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
+    batches = _measured(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
     values = np.concatenate(
         [
             transform.stretched(packed).movedim(1, 0).flatten(1).cpu().numpy()
@@ -249,7 +244,7 @@ def _sky_sd(transform: Transform, images: Packed) -> tuple[float, ...]:
     Raises:
         ShardError: It is 0 in a band.
     """
-    info, batches = images.split.info, _representative(images, _IMAGES)
+    info, batches = images.split.info, _measured(images, _IMAGES)
     arrays = (packed.cpu().numpy() for packed in images.decoded(batches))
     measured = [(noise_of(values), np.median(values, axis=(2, 3))) for values in arrays]
     noise, middle = (np.concatenate(of_images) for of_images in zip(*measured, strict=True))
