@@ -34,7 +34,8 @@ def write(root, n=10, *, split="train", append=10, seed=0, dtype=np.float64, **o
     return images
 
 
-def write_shards(root, split, images, targets, classes=CLASSES, *, truth=None, **options):
+def write_shards(root, split, images, targets, classes=CLASSES, *, truth=None, catalogue=None,
+                 **options):  # fmt: skip
     """Counts (N, C, H, W) uint16, or floats, as the only shard of a split."""
     with ShardWriter(
         root, split=split, shape=images.shape[1:], stored=images.dtype,
@@ -43,7 +44,9 @@ def write_shards(root, split, images, targets, classes=CLASSES, *, truth=None, *
     ) as writer:  # fmt: skip
         ids = [f"{split}/{i}" for i in range(len(images))]
         scale = images.max((2, 3)).astype(np.float64) if images.dtype == COUNTS else None
-        writer.append(images, targets=targets, ids=ids, scale=scale, truth=truth or {})
+        writer.append(
+            images, targets=targets, ids=ids, scale=scale, truth=truth or {}, catalogue=catalogue
+        )
         writer.publish()
 
 

@@ -22,17 +22,9 @@ from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.report.catalogue import arrow_column, arrow_columns
 
-__all__ = [
-    "ALL",
-    "NONE",
-    "Columns",
-    "columns_of_files",
-    "columns_of_shards",
-    "without_clashes",
-]
+__all__ = ["ALL", "NONE", "Columns", "columns_of_files", "columns_of_shards"]
 
 ALL, NONE = ("all",), ("none",)
-_PREFIX = "catalogue_"
 _NO_COLUMNS = "it has no catalogue, and no FITS header that says ra, dec or an object"
 
 
@@ -129,15 +121,3 @@ def _chosen(place: object, known: Sequence[str], asked: Collection[str]) -> list
             hint = nearest(name, known) if known else _NO_COLUMNS
             raise ShardError(f"--columns: {place} has no column '{name}'; {hint}")
     return list(dict.fromkeys(asked))
-
-
-def without_clashes(columns: Mapping[str, pa.Array], ours: Collection[str]) -> dict[str, pa.Array]:
-    """Columns of the data under names that none of our own columns has."""
-    taken = {*ours, *columns}
-    named: dict[str, pa.Array] = {}
-    for name, column in columns.items():
-        shown = name
-        while shown in ours or (shown != name and shown in taken):
-            shown = f"{_PREFIX}{shown}"
-        named[shown] = column
-    return named

@@ -18,9 +18,9 @@ from deeplense_batch.core.scoring import metrics
 from deeplense_batch.data.formats.parts import Header
 from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.candidates import Candidates
-from deeplense_batch.inference.catalogue import without_clashes
 from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.report.catalogue import without_clashes
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.task import Batch

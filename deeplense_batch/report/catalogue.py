@@ -1,13 +1,14 @@
 """The user's catalogue beside what a network says: ra, dec, mag and others, an image a row.
 
 A run keeps the catalogue of its test slice in ``catalogue.parquet``: ``id`` and the columns, in
-the order of ``outputs.npz``; the metadata ``group`` names the column whose equal values are one
-object or tile. Where the data have no catalogue there is no such file.
+the order of ``outputs.npz``, one that is called ``id`` as well as ``catalogue_id``; the metadata
+``group`` names the column whose equal values are one object or tile. Where the data have no
+catalogue there is no such file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core import files
 from deeplense_batch.data.shards import Split
+from deeplense_batch.data.slices.edges import group_numbers
 
 __all__ = [
     "FILE",
@@ -29,10 +31,12 @@ __all__ = [
     "kept_grouping",
     "kept_rows",
     "position",
+    "without_clashes",
 ]
 
 FILE = "catalogue.parquet"
 _GROUP = b"group"
+_PREFIX = "catalogue_"
 
 
 class DamagedCatalogueError(ValueError):
@@ -45,7 +49,7 @@ class Grouping(NamedTuple):
     """Which samples of a test slice are of one object or tile."""
 
     column: str  # of the catalogue
-    values: NDArray[np.str_]  # (N,) names of the groups
+    values: NDArray[np.int64]  # (N,) numbers of the groups; each sample without one has its own
 
     @property
     def number(self) -> int:
@@ -65,6 +69,18 @@ def arrow_column(values: NDArray) -> pa.Array:
     return pa.array(values, from_pandas=True)
 
 
+def without_clashes(columns: Mapping[str, pa.Array], ours: Collection[str]) -> dict[str, pa.Array]:
+    """Columns of the data under names that none of our own columns has."""
+    taken = {*ours, *columns}
+    named: dict[str, pa.Array] = {}
+    for name, column in columns.items():
+        shown = name
+        while shown in ours or (shown != name and shown in taken):
+            shown = f"{_PREFIX}{shown}"
+        named[shown] = column
+    return named
+
+
 def keep(folder: Path, split: Split) -> None:
     """Write the catalogue of a test slice beside the outputs of a run; none where it has none."""
     path = folder / FILE
@@ -72,11 +88,12 @@ def keep(folder: Path, split: Split) -> None:
     names = split.columns()
     if not names:
         return
-    columns = arrow_columns(split, names)
-    columns.pop("id", None)  # shown by the name of the sample
-    table = pa.table({"id": pa.array(split.ids(), pa.string()), **columns})
+    ids = {"id": pa.array(split.ids(), pa.string())}
+    columns = without_clashes(arrow_columns(split, names), ids)
+    group, shown = split.info.group, dict(zip(names, columns, strict=True))
+    table = pa.table(ids | columns)
     temporary = files.temporary_name(path)
-    pq.write_table(table.replace_schema_metadata({_GROUP: split.info.group}), temporary)
+    pq.write_table(table.replace_schema_metadata({_GROUP: shown.get(group, group)}), temporary)
     temporary.replace(path)
 
 
@@ -96,7 +113,7 @@ def kept_grouping(folder: Path, ids: NDArray[np.str_]) -> Grouping | None:
         return None
     if column not in table.column_names or table["id"].to_pylist() != ids.tolist():
         raise DamagedCatalogueError(f"{FILE} is not of the samples of outputs.npz")
-    return Grouping(column, np.array([str(name) for name in table[column].to_pylist()]))
+    return Grouping(column, group_numbers(_values(table[column])))
 
 
 def kept_rows(folder: Path, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -117,6 +134,13 @@ def position(row: Mapping[str, Any]) -> str:
     if not all(isinstance(value, int | float) for value in (ra, dec)):
         return ""
     return f"{ra:.5f} {dec:+.5f}"
+
+
+def _values(column: pa.ChunkedArray) -> NDArray:
+    """A column as `Split.catalogue` gives it, (N,): "" or NaN where it is null."""
+    if pa.types.is_string(column.type):
+        column = column.fill_null("")
+    return column.to_numpy()
 
 
 def _read(folder: Path) -> pa.Table | None:

@@ -19,7 +19,7 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference import predict as module
-from deeplense_batch.inference.catalogue import columns_of_shards, without_clashes
+from deeplense_batch.inference.catalogue import columns_of_shards
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import open_trained
@@ -211,14 +211,6 @@ def test_the_sheet_of_the_best_shows_where_they_are_in_the_colours_asked_for(
         assert place == f"{table.loc[id_, 'ra']:.5f} {table.loc[id_, 'dec']:+.5f}"
     with pytest.raises(ShardError, match="--rgb: there is no band 'z'; allowed: g, i, r"):
         predict(done, survey, out, device="cpu", top=4, rgb=("z", "r", "g"))
-
-
-def test_names_that_clash_are_prefixed_until_they_are_free():
-    columns = dict.fromkeys(("ra", "label", "catalogue_label", "score_lens"), None)
-    named = without_clashes(columns, {"id", "label", "score_lens"})
-    assert list(named) == [
-        "ra", "catalogue_catalogue_label", "catalogue_label", "catalogue_score_lens"
-    ]  # fmt: skip
 
 
 def test_splits_with_other_columns_or_types_make_one_table(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from made_shards import write_catalogue
 
 from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.slices.edges import group_numbers
 from deeplense_batch.report.catalogue import (
     FILE,
     DamagedCatalogueError,
@@ -16,6 +17,7 @@ from deeplense_batch.report.catalogue import (
     keep,
     kept_grouping,
     kept_rows,
+    without_clashes,
 )
 
 BIG = 2**53 + 1  # no float64
@@ -55,6 +57,46 @@ def test_a_run_keeps_the_catalogue_of_its_test_slice(split, tmp_path):
     }
     with pytest.raises(DamagedCatalogueError, match="is not of the samples"):
         kept_grouping(tmp_path, ids[::-1])
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        np.array(["b", "", "a", "b", "", "None"], object),
+        np.array([7, np.nan, -1, 7, np.nan, 8]),
+        np.array(["", "", "", "", "", ""], object),
+        np.full(6, np.nan),
+        np.array([BIG, 2, BIG - 1, BIG, 3, 4]),
+    ],
+)
+def test_the_groups_that_a_run_keeps_are_those_of_its_slice(tiles, tmp_path):
+    """Each sample without a tile is a group of its own, and so its intervals do not collapse."""
+    write_catalogue(tmp_path / "set", "val", {"tile": tiles}, group="tile")
+    split = open_split(tmp_path / "set", "val")
+    keep(tmp_path, split)
+    grouping = kept_grouping(tmp_path, np.array(split.ids()))
+    assert grouping.values.tolist() == group_numbers(split.catalogue("tile")).tolist()
+    known = tiles[tiles != ""] if tiles.dtype == object else tiles[np.isfinite(tiles)]
+    assert grouping.number == len(set(known)) + len(tiles) - len(known)
+
+
+def test_names_that_clash_are_prefixed_until_they_are_free():
+    columns = dict.fromkeys(("ra", "label", "catalogue_label", "score_lens"), None)
+    named = without_clashes(columns, {"id", "label", "score_lens"})
+    assert list(named) == [
+        "ra", "catalogue_catalogue_label", "catalogue_label", "catalogue_score_lens"
+    ]  # fmt: skip
+
+
+def test_a_column_called_id_is_kept_beside_the_names_of_samples(tmp_path):
+    """Of a table whose images have names of their own, and ``id`` is the object of several."""
+    objects = np.array([4, 4, 6, 6, 6])
+    write_catalogue(tmp_path / "set", "val", {"id": objects}, group="id")
+    split = open_split(tmp_path / "set", "val")
+    keep(tmp_path, split)
+    grouping = kept_grouping(tmp_path, np.array(split.ids()))
+    assert (grouping.column, grouping.values.tolist()) == ("catalogue_id", [0, 0, 1, 1, 1])
+    assert kept_rows(tmp_path, ["val/2"]) == {"val/2": {"catalogue_id": 6}}
 
 
 def test_without_a_catalogue_there_is_no_file_nor_that_of_an_earlier_attempt(split, tmp_path):

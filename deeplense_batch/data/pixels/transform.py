@@ -11,15 +11,18 @@ All are odd and rise everywhere, so that the noise of a sky about zero stays sym
 softening, asinh and log are those for images from 0 to 1, with s = 0.05, of value 1 at 1, and a
 log of 0 for negative values; sqrt is sign(x) sqrt(|x|).
 
-**The sky's sd** is stated, or measured on the first images of the training slice, cropped as a
-network sees them: of each image and band 1.4826 / sqrt(6) times the median of
+**What is measured** is so on 2,048 images of the training slice at most, cropped as a network sees
+them, which stand for all (`slices.representative`).
+
+**The sky's sd** is stated or measured: of each image and band 1.4826 / sqrt(6) times the median of
 |2 x(i) - x(i - 2) - x(i + 2)| along rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394, 505),
 over the half of such triples whose sums are the lowest; and of those of a band the median. Second
 differences take away what is smooth over five pixels, and the faint half what is bright: galaxies
 that fill a cutout are no noise, as they are to a median absolute deviation. In white noise sum and
 difference are independent, so that the choice changes nothing. Noise that is correlated two pixels
 apart, as in drizzled images, is measured too low: by 10 % where it is white noise smoothed by a
-Gaussian of 0.7 pixels, by 30 % where of one.
+Gaussian of 0.7 pixels, by 30 % where of one. Triples with a pixel that was filled are left out:
+padding and masks give many pixels one value, which noise does not.
 
 **Clip** keeps stretched values between two percentiles, **mean and sd** then normalise. ``per``
 says whose: those of each band of the training slice; of all its bands at once, so that colours
@@ -45,14 +48,19 @@ from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.augment import resize
 from deeplense_batch.data.reader import Indices
 from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.data.slices.representative import representative
 
 __all__ = ["Transform", "measure", "noise_of"]
 
-_IMAGES = 2048  # that are measured; slices are stratified, so the first images represent all
+_IMAGES = 2048  # that are measured at most
 _BATCH = 16
 _CLIPPED = 1 << 24  # values of which percentiles are taken
 _UNIT_SOFTENING = 0.05  # of images from 0 to 1: where asinh and log turn from linear
 _LEAST_CONTRAST = 1e-9  # sd over mean of images that are not constant but for rounding
+_FILLED = 0.01  # share of the pixels from which on one value is taken for filled
+_BY_CHANCE = 10  # pixels that may have one value by chance, in small images
+_COARSE = 0.1  # share of the pixels with the second most frequent value of a coarse sky
+_LEAST_KNOWN = 0.1  # share of the triples without filled pixels, of which noise is measured
 _DER_SNR = 1.482602 / math.sqrt(6)  # from median |2 x(i) - x(i - 2) - x(i + 2)| to sd
 _LIFTED = 10  # softenings of most pixels above which a stretch lifts the sky and not the faint
 
@@ -186,15 +194,16 @@ def measure(transform: Transform, images: Packed) -> Transform:
     return replace(transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
 
-def _first(images: Packed, most: int) -> list[Indices]:
+def _measured(images: Packed, most: int) -> list[Indices]:
     """Batches of the images that are measured."""
-    count = min(len(images.split), most)
-    return np.array_split(np.arange(count), math.ceil(count / _BATCH))
+    split = images.split
+    chosen = representative(len(split), most, in_groups=bool(split.info.group))
+    return np.array_split(chosen, math.ceil(len(chosen) / _BATCH))
 
 
 def _moments(transform: Transform, images: Packed) -> tuple[Tensor, Tensor]:
     """Mean and variance of the values of each band, stretched and clipped, (C,) float64."""
-    batches = _first(images, _IMAGES)
+    batches = _measured(images, _IMAGES)
     shape, device = (len(batches), images.split.info.shape[0]), images.device
     # Taken before the loop: small tensors that outlive large ones keep glibc from using the
     # memory of those again.
@@ -214,7 +223,7 @@ def _limits(
     """The percentiles of stretched values of each band, or of all bands at once, (C, 2)."""
     channels, height, width = images.split.info.shape
     pixels = transform.crop**2 if transform.crop else height * width
-    batches = _first(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
+    batches = _measured(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
     values = np.concatenate(
         [
             transform.stretched(packed).movedim(1, 0).flatten(1).cpu().numpy()
@@ -235,11 +244,10 @@ def _sky_sd(transform: Transform, images: Packed) -> tuple[float, ...]:
     Raises:
         ShardError: It is 0 in a band.
     """
-    info, batches = images.split.info, _first(images, _IMAGES)
-    noise, middle = np.empty((2, sum(map(len, batches)), info.shape[0]))
-    for places, packed in zip(batches, images.decoded(batches), strict=True):
-        values = packed.cpu().numpy()
-        noise[places], middle[places] = noise_of(values), np.median(values, axis=(2, 3))
+    info, batches = images.split.info, _measured(images, _IMAGES)
+    arrays = (packed.cpu().numpy() for packed in images.decoded(batches))
+    measured = [(noise_of(values), np.median(values, axis=(2, 3))) for values in arrays]
+    noise, middle = (np.concatenate(of_images) for of_images in zip(*measured, strict=True))
     sds: list[float] = []
     for band, (of_band, middles) in enumerate(zip(noise.T, middle.T, strict=True)):
         known = np.isfinite(of_band)
@@ -247,8 +255,8 @@ def _sky_sd(transform: Transform, images: Packed) -> tuple[float, ...]:
         if not sd > 0:
             raise ShardError(
                 f"{info.name}: the sky of band {band + 1} of {info.shape[0]} has no noise that "
-                f"could be measured, most pixels of its images are as their neighbours; state "
-                "data.sky_sd, or leave out data.softening"
+                "could be measured, most pixels of its images are as their neighbours or were "
+                "filled; state data.sky_sd, or leave out data.softening"
             )
         level, scale = float(np.median(middles[known])), sd * (transform.softening or 0.0)
         if abs(level) > _LIFTED * scale:
@@ -269,21 +277,40 @@ def noise_of(images: Images) -> NDArray[np.float64]:
         images: (N, C, H, W), of 5 pixels or more along both sides.
 
     Returns:
-        (N, C), in units of the images; NaN where a band is constant.
+        (N, C), in units of the images; NaN where a band is constant, or filled almost
+        everywhere.
     """
-    lines = (images, images.swapaxes(2, 3))
-    middles, sides = (
-        np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], 2)
-        for values in (
-            [v[:, :, 2:-2] for v in lines],
-            [v[:, :, :-4] + v[:, :, 4:] for v in lines],
-        )
-    )
-    half = middles.shape[2] // 2
-    faint = np.argpartition(middles + sides, half, axis=2)[:, :, :half]
-    differences = np.take_along_axis(np.abs(2 * middles - sides), faint, 2)
-    noise = _DER_SNR * np.median(differences, axis=2).astype(np.float64)
-    return np.where(images.min((2, 3)) == images.max((2, 3)), np.nan, noise)
+    return np.array([[_noise_of(band) for band in image] for image in images])
+
+
+def _noise_of(band: Images) -> float:
+    """The noise of one band of an image, (H, W)."""
+    if band.min() == band.max():
+        return math.nan
+    places, lines = (slice(None, -4), slice(2, -2), slice(4, None)), (band, band.T)
+    triples = np.stack([np.concatenate([v[place].ravel() for v in lines]) for place in places])
+    known = (triples != _filled(band)).all(0)
+    if known.mean() < _LEAST_KNOWN:
+        return math.nan
+    before, middle, after = triples[:, known]
+    sides = before + after
+    half = len(middle) // 2
+    faint = np.argpartition(middle + sides, half)[:half]
+    return _DER_SNR * float(np.median(np.abs(2 * middle[faint] - sides[faint])))
+
+
+def _filled(band: Images) -> float:
+    """The value that pixels of a band, (H, W), were filled with; NaN where none was.
+
+    At least twice as many pixels have it as any other. So it may be with the usual value of a sky
+    that is coarse, of few values in all: there nothing is taken for filled.
+    """
+    values, counts = np.unique(band, return_counts=True)
+    second, most = np.partition(counts, -2)[-2:]
+    is_coarse = second > _COARSE * band.size
+    if is_coarse or most < max(_FILLED * band.size, 2 * second + _BY_CHANCE):
+        return math.nan
+    return float(values[counts.argmax()])
 
 
 def _by_its_own(images: Tensor, clip: tuple[float, float] | None) -> Tensor:

@@ -1,1 +1,1 @@
-"""Slices of splits: where they begin and end."""
+"""Slices of splits: where they begin and end, and which of their images stand for all."""

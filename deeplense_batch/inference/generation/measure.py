@@ -8,7 +8,7 @@ nothing; a higher precision or class accuracy than it is lost variety.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.slices.representative import representative
 from deeplense_batch.inference.generation import distances, figures, image_statistics
 from deeplense_batch.inference.generation.features import Critic, Floats, Images, inception
 from deeplense_batch.inference.trained import Trained, TrainedError
@@ -317,7 +318,8 @@ def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
     assert isinstance(trained.task, Generation)
     classes = trained.classes if "class" in trained.task.conditions else ()
     targets = {name: loader.targets.cpu().numpy() for name, loader in loaders.items()}
-    chosen = _equally_many(targets, len(classes))
+    grouped = {name for name, loader in loaders.items() if loader.split.info.group}
+    chosen = _equally_many(targets, len(classes), grouped)
     count = len(chosen[GENERATED])
     if count < _LEAST:
         raise ShardError(
@@ -332,9 +334,12 @@ def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
 
 
 def _equally_many(
-    targets: Mapping[str, NDArray[np.int64]], classes: int
+    targets: Mapping[str, NDArray[np.int64]], classes: int, grouped: Collection[str]
 ) -> dict[str, NDArray[np.int64]]:
-    """Sorted indices of as many samples of each class, or without classes, of every set."""
+    """Sorted indices of as many samples of each class, or without classes, of every set.
+
+    Of sets whose images are packed in groups, `grouped`, they are of all groups.
+    """
     chosen: dict[str, list[NDArray[np.int64]]] = {name: [] for name in targets}
     for number in range(max(classes, 1)):
         of_class = {
@@ -343,7 +348,8 @@ def _equally_many(
         }
         count = min(map(len, of_class.values()))
         for name, indices in of_class.items():
-            chosen[name].append(indices[:count])
+            places = representative(len(indices), count, in_groups=name in grouped)
+            chosen[name].append(indices[places])
     return {name: np.sort(np.concatenate(indices)) for name, indices in chosen.items()}
 
 

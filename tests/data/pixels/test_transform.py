@@ -10,6 +10,7 @@ import torch
 from made_shards import write_shards
 
 from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.data.formats.masks import fill_masked, pad
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels import transform as module
 from deeplense_batch.data.pixels.transform import Transform, noise_of
@@ -162,6 +163,66 @@ def test_noise_is_measured_beside_a_galaxy_that_fills_the_cutout():
         assert peak < 500 or np.median(mad) > 10
 
 
+def padded(images: np.ndarray, size: int = 64) -> np.ndarray:
+    """Images, (N, C, H, W), in the middle of larger ones, as `pack --pad` makes them."""
+    return np.stack([pad(image, size) for image in images])
+
+
+def masked(images: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Images, (N, C, H, W), with the median where `hidden`, (N, C, H, W) bool."""
+    return np.stack([fill_masked(*pair) for pair in zip(images, hidden, strict=True)])
+
+
+def at_an_edge(images: np.ndarray, *, rows: int) -> np.ndarray:
+    """Where the first rows and the last column of images are, (N, C, H, W) bool."""
+    hidden = np.zeros(images.shape, bool)
+    hidden[:, :, :rows] = hidden[..., -1:] = True
+    return hidden
+
+
+@pytest.mark.parametrize("grain", [None, 0.05])
+@pytest.mark.parametrize("peak", [0, 300])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda x: padded(x[..., 2:-2, 2:-2]),
+        lambda x: padded(x[..., 8:-8, 8:-8]),
+        lambda x: padded(x[..., 16:-16, 16:-16]),
+        lambda x: masked(x, at_an_edge(x, rows=4)),
+        lambda x: masked(x, at_an_edge(x, rows=20)),
+        lambda x: masked(x, np.random.default_rng(5).random(x.shape) < 0.1),
+        lambda x: np.where(at_an_edge(x, rows=16), np.float32(-2), x),
+    ],
+    ids=["pad 4", "pad 16", "pad 32", "rows", "many rows", "pixels", "by others"],
+)
+def test_pixels_that_were_filled_are_no_sky(fill, peak, grain):
+    noise = np.random.default_rng(3).normal(size=(60, 1, 64, 64))
+    images = galaxies(60, side=64, peak=peak, radius=0.04)[:, None] + noise
+    if grain:  # stored in whole numbers of it
+        images = np.rint(images / grain) * grain
+    assert np.median(noise_of(fill(images.astype(np.float32)))) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize(("sd", "quanta"), [(0.45, 1), (0.7, 1), (2.0, 3), (3.0, 5)])
+def test_a_sky_of_few_values_was_not_filled(sd, quanta):
+    """Whose usual value may be that of half of the pixels; differences are of whole numbers."""
+    images = np.rint(sd * np.random.default_rng(3).normal(size=(60, 1, 64, 64)))
+    assert np.median(noise_of(images)) == pytest.approx(quanta * 1.4826 / np.sqrt(6), rel=1e-4)
+
+
+def test_the_sky_of_a_padded_set_is_that_of_its_images(tmp_path):
+    write_shards(tmp_path, "train", padded(survey(), 48), np.arange(60) % 3)
+    made = loader(tmp_path, stretch="asinh", softening=3).measured()
+    assert made.sky_sd == pytest.approx(tuple(SKY), rel=0.06)
+
+
+def test_a_sky_that_is_hardly_there_is_one_sentence(tmp_path):
+    write_shards(tmp_path, "train", padded(survey(12)[..., 10:22, 10:22], 64), np.arange(12) % 3)
+    sentence = r"train: the sky of band 1 of 2 has no noise .* or were filled; state data\.sky_sd"
+    with pytest.raises(ShardError, match=sentence):
+        loader(tmp_path, stretch="asinh", softening=3).measured()
+
+
 def test_noise_of_a_coadd_whose_neighbours_share_it():
     """As resampling makes it: smoothed by (a, 1, a) along both axes, neighbours correlate by r."""
     white = np.random.default_rng(4).normal(size=(40, 1, 66, 66))
@@ -224,6 +285,41 @@ def test_percentiles_of_a_large_set_are_those_of_its_first_images(root, monkeypa
     first = survey()[:7].astype(np.float64)
     expected = np.percentile(first, [10, 90], axis=(0, 2, 3), method="inverted_cdf").T
     assert np.array_equal(found, expected)
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    """Four tiles of 100 cutouts, one after the other, each deeper and brighter than the last.
+
+    In each the cutouts alternate between two classes, one of which is brighter.
+    """
+    noise = np.random.default_rng(6).normal(size=(400, 1, 16, 16))
+    tile, kind = np.arange(400) // 100, np.arange(400) % 2
+    sky, level = 1.0 + tile, 100.0 * tile + 40 * kind
+    images = noise * sky[:, None, None, None] + level[:, None, None, None]
+    catalogue = {"tile": np.array([f"T{number}" for number in tile], object)}
+    write_shards(
+        tmp_path, "train", images.astype(np.float32), kind, group="tile", catalogue=catalogue
+    )
+    return tmp_path
+
+
+def test_where_groups_lie_together_what_is_measured_is_of_all_of_them(tiles, monkeypatch):
+    monkeypatch.setattr(module, "_IMAGES", 100)  # as many as a tile has
+    made = loader(tiles).measured()
+    assert made.mean == pytest.approx((170,), abs=8)
+    assert made.sd == pytest.approx((np.hypot(111.8, 20),), abs=5)
+    low, high = loader(tiles, clip=[1, 99]).measured().limits[0]
+    assert low == pytest.approx(0, abs=5) and high == pytest.approx(345, abs=10)
+    asked = {"stretch": "asinh", "softening": 3, "per": "image"}
+    assert loader(tiles, **asked).measured().sky_sd == pytest.approx((2.5,), abs=0.2)
+    assert loader(tiles).measured() == made  # the same images are drawn again
+
+
+def test_a_slice_of_groups_that_is_small_is_measured_whole(tiles):
+    own = open_split(tiles, "train").images().astype(np.float64)
+    made = loader(tiles).measured()
+    assert (made.mean, made.sd) == (pytest.approx((own.mean(),)), pytest.approx((own.std(),)))
 
 
 def test_constant_images_are_found_where_each_is_normalised_by_itself(tmp_path):

@@ -358,6 +358,22 @@ def test_a_generator_without_classes_is_measured_on_images_of_any(unaided, tmp_p
     assert metrics["test"]["class_counts"] == {"a": 8, "b": 8, "c": 8}
 
 
+def test_real_images_packed_in_groups_are_taken_from_all_of_them(unaided, tmp_path):
+    images, targets = make_images(96, 77)
+    tile = np.arange(96) // 24  # each fainter than the one before
+    images = (images / (1 + tile[:, None, None, None])).astype(np.float32)
+    catalogue = {"tile": tile}
+    write_shards(
+        tmp_path, "sky", images, targets, ("a", "b", "c"), group="tile", catalogue=catalogue
+    )
+    asked = {"data": {"root": str(tmp_path)}, "images": 24, "steps": 1}
+    item = evaluated(evaluation(unaided.job.evaluate.run, **asked), tmp_path)
+    with np.load(item.run.path / "judged.npz") as kept:
+        fluxes = kept["held_out_fluxes"]
+    of_all = images.mean(1).sum((1, 2))
+    assert len(fluxes) == 24 and fluxes.mean() == pytest.approx(of_all.mean(), rel=0.1)
+
+
 def test_evaluations_of_generators_are_in_one_report(judged, unaided, generator, tmp_path):
     for item in (judged, unaided):
         to = tmp_path / "runs" / item.run.path.parent.name / item.run.path.name
