@@ -11,7 +11,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
-from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.formats.reading import Reading, flags_in
 from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.pixels.transform import Transform
@@ -171,9 +171,9 @@ def open_inputs(
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
-    with open_source(root, reading=reading or Reading()) as source:
+    with _opened(root, reading or Reading()) as source:
         for warning in source.warnings:
-            _log.warning("%s: %s", root, warning)
+            _log.warning("%s: %s", root, _with_reading(warning))
         if left := (*source.faults, *source.dropped):
             _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
         looked = check_usual(source, shape)
@@ -182,6 +182,24 @@ def open_inputs(
         splits = tuple(Piece(name, 0, len(split)) for name, split in source.splits.items())
         wanted = columns_of_files(source, columns, looked.columns)
         yield _Files(splits, _listing(source), source.ignored, bands, wanted, source, shape)
+
+
+@contextmanager
+def _opened(root: Path, reading: Reading) -> Iterator[Source]:
+    """Open images in files; errors say how flags of `pack` are given here."""
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(root, reading=reading))
+        except ShardError as error:
+            raise ShardError(_with_reading(str(error))) from error
+        yield source
+
+
+def _with_reading(sentence: str) -> str:
+    """A sentence on files; if it names a flag of `pack`, with how that is given here."""
+    for name in flags_in(sentence):
+        return f"{sentence}; a flag such as --{name} is given here as --reading '{{{name}: ...}}'"
+    return sentence
 
 
 def _open_shards(

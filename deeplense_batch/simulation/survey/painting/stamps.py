@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
-from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.reading import flags_in
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.simulation.survey.objects import SourceGalaxy, draw_source
@@ -280,11 +280,11 @@ def _opened(root: Path) -> Iterator[Source]:
         try:
             source = stack.enter_context(open_source(root))
         except ShardError as error:
-            if not is_table(root):
+            if not (flags := flags_in(str(error))):
                 raise
             raise ShardError(
-                f"simulate: sources: {error}; pack it first (pack {root} sources --bands g,r,i) "
-                "and give --sources sources"
+                f"simulate: sources: {error}; pack it first, simulate has no flag --{flags[0]} "
+                f"(pack {root} sources --{flags[0]} ...), and give --sources sources"
             ) from error
         if source.faults:
             first = source.faults[0]
