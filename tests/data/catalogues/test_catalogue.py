@@ -116,6 +116,17 @@ def test_a_column_of_paths_for_each_band_and_a_regression(tmp_path, capsys):
         np.testing.assert_array_equal(image, [pixels(i, ord("r")), pixels(i, ord("g"))])
 
 
+def test_tables_beside_the_images_are_not_taken_for_images_without_a_row(tmp_path, capsys):
+    table = stamps(tmp_path, 6)
+    table.to_csv(tmp_path / "objects.csv", index=False)
+    for name in ("objects.fits", "cut/groups.fit.gz"):
+        Table.from_pandas(table).write(tmp_path / name, format="fits")
+    assert "no row" not in packed(capsys, tmp_path / "objects.csv", tmp_path / "out")
+    write(tmp_path / "other.fits", pixels(7, 1))
+    shown = packed(capsys, tmp_path / "objects.csv", tmp_path / "out2")
+    assert "1 image in " in shown and "left out: other.fits" in shown
+
+
 def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, capsys):
     table = stamps(tmp_path, 12, theta_e=["1.5"] * 12).astype({"label": object})
     table.loc[1, "file_loc"] = "cut/none.npy"
