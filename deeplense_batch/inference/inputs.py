@@ -24,6 +24,7 @@ from torch import Tensor
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.formats.reading import Reading, flags_in
@@ -175,7 +176,8 @@ def open_inputs(
         for warning in source.warnings:
             _log.warning("%s: %s", root, _with_reading(warning))
         if left := (*source.faults, *source.dropped):
-            _log.warning("%s: %d objects are left out, such as %s", root, len(left), left[0])
+            these = counted(len(left), "object is", "objects are")
+            _log.warning("%s: %s left out, such as %s", root, these, left[0])
         looked = check_usual(source, shape)
         if bands := looked.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(bands))

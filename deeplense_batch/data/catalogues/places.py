@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import BAND, band_as_written
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import Tree
@@ -60,9 +61,9 @@ class Places:
         if not any(map(any, files)):
             first = next(value for names in self.names for value in names if value)
             raise ShardError(
-                f"{self._columns.root}: none of its {len(self._columns)} rows has a file: "
-                f"{self._said} gives {first}, which is not in {self.root}; --images names the "
-                "folder or archive that the paths are relative to"
+                f"{self._columns.root}: none of its {counted(len(self._columns), 'row')} has a "
+                f"file: {self._said} gives {first}, which is not in {self.root}; --images names "
+                "the folder or archive that the paths are relative to"
             )
         return files
 
@@ -155,7 +156,8 @@ def _path(columns: Columns) -> tuple[str, ...]:
             raise columns.refused(f"--path: there is {what}")
     if len(path) > 1 and len(path) != len(bands):
         raise columns.refused(
-            f"--path names {len(path)} columns, and --bands {len(bands)} bands; a column a band"
+            f"--path names {len(path)} columns, and --bands {counted(len(bands), 'band')}; a "
+            "column a band"
         )
     return path
 

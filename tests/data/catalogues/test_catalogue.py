@@ -191,7 +191,7 @@ def test_groups_stay_in_one_split_and_side_by_side(tmp_path):
 
 def test_groups_in_two_given_splits_are_refused(tmp_path):
     stamps(tmp_path, 6, split=["train", "val"] * 3, tile=["a", "a", "b", "b", "c", "d"])
-    with pytest.raises(ShardError, match=r"2 of its 4 groups by tile are in several splits, such"):
+    with pytest.raises(ShardError, match=r"by tile 2 of 4 groups are in several splits, such"):
         pack(tmp_path / "objects.csv", tmp_path / "out", group="tile")
 
 
@@ -216,5 +216,5 @@ def test_a_split_of_no_known_word_is_refused_unless_it_is_left_out(tmp_path):
 
 def test_a_catalogue_is_needed_for_columns(tmp_path):
     stamps(tmp_path)
-    with pytest.raises(ShardError, match=r"--label name columns or files of a catalogue, which"):
+    with pytest.raises(ShardError, match=r"--label names columns or files of a catalogue, which"):
         pack(tmp_path / "cut", tmp_path / "out", label="kind")

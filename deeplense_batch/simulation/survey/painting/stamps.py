@@ -33,6 +33,7 @@ from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.formats.reading import flags_in
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
@@ -153,8 +154,8 @@ def read_stamps(root: str, survey: Survey) -> Stamps:
         stamps += [stamp] if stamp else []
     if not stamps or first is None:
         raise ShardError(
-            f"simulate: sources: {root}: none of {count} images shows a galaxy in its middle that "
-            f"is {_PEAK:g} sds above the sky and ends before the border"
+            f"simulate: sources: {root}: none of {counted(count, 'image')} shows a galaxy in its "
+            f"middle that is {_PEAK:g} sds above the sky and ends before the border"
         )
     has_colours = is_flux and set(survey.bands) <= set(first[0])
     colours = -2.5 * np.log10([s.flux / s.flux[0] for s in stamps]) if has_colours else None
@@ -181,7 +182,7 @@ def _check_cutout(root: str, name: str, form: _Form, first: _Form, count: int) -
     """Refuse a cutout of other bands than the first, and too many of them."""
     if form != first:
         of, others = (
-            "+".join(bands) or f"{channels} channels" for bands, channels in (form, first)
+            "+".join(bands) or counted(channels, "channel") for bands, channels in (form, first)
         )
         raise ShardError(
             f"simulate: sources: {root}: {name}: {of}, where the first image has {others}; "
