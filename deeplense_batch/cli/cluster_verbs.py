@@ -152,7 +152,8 @@ def clean(
     from deeplense_batch.cluster.status import clean
 
     removed = clean(runs_folder(runs), older=older, dry_run=dry_run)
-    print(*removed, f"{len(removed)} files {'to remove' if dry_run else 'removed'}", sep="\n")
+    count = f"{len(removed)} file" if len(removed) == 1 else f"{len(removed)} files"
+    print(*removed, f"{count} {'to remove' if dry_run else 'removed'}", sep="\n")
 
 
 def _agreed() -> bool:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from deeplense_batch.core import files, yaml_text
-from deeplense_batch.core.sections import Section, as_tuple
+from deeplense_batch.core.sections import Section, list_of
 from deeplense_batch.core.sections.data import Augment, DataSection
 
 __all__ = [
@@ -98,7 +98,7 @@ class TrainSection(Section):
     lr: float = Field(3e-4, gt=0)  # learning rate
     head_lr: float | None = Field(None, gt=0)  # learning rate of the classifier; null: lr
     # parameters that are not trained, by the start of their names: [conv1, layer1]
-    freeze: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    freeze: Annotated[tuple[str, ...], list_of("texts")] = ()
     weight_decay: float = Field(0.01, ge=0)  # not applied to biases and norms
     # of the learning rate; plateau multiplies it by 0.2 after 3 epochs without a better score
     schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "plateau"

@@ -41,6 +41,7 @@ _MOST_RUNS = 100_000
 
 _KINDS: dict[str, type[AnyJob]] = {"simulate": Simulation, "evaluate": Evaluation}  # else Job
 _INTERNAL = re.compile(r"function-|\[key\]$")  # parts of a field's path that pydantic adds
+_PAIR = "a list of two numbers"
 _EXPECTED = {  # by the type of pydantic's error
     "float_type": "a number",
     "int_type": "a whole number",
@@ -49,7 +50,8 @@ _EXPECTED = {  # by the type of pydantic's error
     "dict_type": "a mapping",
     "model_type": "a mapping",
     "list_type": "a list",
-    "tuple_type": "a list of two numbers",
+    "tuple_type": "a list",
+    "too_long": _PAIR,  # of the lists of other lengths none is bounded
     "finite_number": "a finite number",
 }
 
@@ -289,6 +291,8 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, st
     """
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if not _INTERNAL.match(str(part))]
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):  # a number of a pair
+        return ".".join(path[:-1]), f"expected {_PAIR}, got {_shown(first['input'])}"
     return ".".join(path), _sentence(model, path, first)
 
 
@@ -320,5 +324,5 @@ def _fields(model: Any, path: Sequence[str]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(list(value) if isinstance(value, tuple) else value)  # as it was written
     return text if len(text) <= 60 else f"{text[:57]}..."

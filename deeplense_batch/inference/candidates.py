@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplense_batch.core.scoring.detection import Found, shortfall_note, support_note
+from deeplense_batch.data.formats.counted import counted_of
 from deeplense_batch.inference.trained import Trained, TrainedError
 from deeplense_batch.tasks.detection import Detection
 
@@ -75,13 +76,16 @@ class Candidates:
             rows: Of the table.
             expected: The sum of its calibrated scores.
         """
-        sky = f"for a purity of {self.purity:g} where {self.prevalence:g} of all are {self.name}"
+        sky = (
+            f"for a purity of {self.purity:g} where class {self.name} is {self.prevalence:g} of "
+            "all"
+        )
         if self.threshold is None:
             lines = [f"no candidates {sky}"]
         else:
             lines = [
-                f"{count} of {rows} rows are candidates: score_{self.name} of "
-                f"{self.threshold:.6g} or more, {sky}"
+                f"{counted_of(count, rows, 'row', 'is a candidate', 'are candidates')}: "
+                f"score_{self.name} of {self.threshold:.6g} or more, {sky}"
             ]
         if self.found:
             numbers = self.found.numbers(self.prevalence)
@@ -92,8 +96,8 @@ class Candidates:
         if self.prior is not None:
             whose = "stated" if self.stated else "in the validation slice; --prevalence moves it"
             lines.append(
-                f"calibrated_{self.name} sums to {expected:.1f}, what to expect where "
-                f"{self.prior:.3g} of all are {self.name}, as {whose}"
+                f"calibrated_{self.name} sums to {expected:.1f}, what to expect where class "
+                f"{self.name} is {self.prior:.3g} of all, as {whose}"
             )
         return "\n".join([*lines, *self.notes])
 

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from deeplense_batch.data.augment import central_crop
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split
@@ -223,9 +224,9 @@ def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
     takes = ", ".join(map(str, trained.shape if prepares else trained.input_shape))
     what = "preparation and network, of images as in the data" if prepares else "the network"
     return (
-        f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) float32"
-        f"{trained.about_channels}; output `logits` (batch, {outputs}); "
-        f"in onnxruntime off by {error:.1g} at most on {len(images)} {kind} images"
+        f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) "
+        f"float32{trained.about_channels}; output `logits` (batch, {outputs}); in onnxruntime off "
+        f"by {error:.1g} at most on {counted(len(images), f'{kind} image')}"
     )
 
 
@@ -246,7 +247,7 @@ def _samples(trained: Trained, *, prepared: bool) -> tuple[Tensor, str]:
         split = trained.slice("valid")
         few = Split(split.info, split.start, min(split.start + _CHECKED, split.stop))
         if len(few) < _CHECKED:
-            raise ShardError(f"{len(few)} images")
+            raise ShardError(counted(len(few), "image"))
         if not prepared:
             return torch.from_numpy(few.images().astype(np.float32)), "validation"
         loader = Loader(few, transform=trained.transform, device=torch.device("cpu"))

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
-from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.formats.reading import Reading, flags_in
 from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.pixels.transform import Transform
@@ -177,9 +177,9 @@ def open_inputs(
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
-    with open_source(root, reading=reading or Reading()) as source:
+    with _opened(root, reading or Reading()) as source:
         for warning in source.warnings:
-            _log.warning("%s: %s", root, warning)
+            _log.warning("%s: %s", root, _with_reading(warning))
         source, lacking = with_refused(source)
         looked = check_usual(source, shape)
         source = replace(source, splits=source.splits | {"lacking": tuple(lacking)})
@@ -190,6 +190,24 @@ def open_inputs(
         wanted = columns_of_files(source, columns, looked.columns)
         about = (splits, _listing(source), source.ignored, bands, wanted)
         yield _Files(*about, source, shape, lacking)
+
+
+@contextmanager
+def _opened(root: Path, reading: Reading) -> Iterator[Source]:
+    """Open images in files; errors say how flags of `pack` are given here."""
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_source(root, reading=reading))
+        except ShardError as error:
+            raise ShardError(_with_reading(str(error))) from error
+        yield source
+
+
+def _with_reading(sentence: str) -> str:
+    """A sentence on files; if it names a flag of `pack`, with how that is given here."""
+    for name in flags_in(sentence):
+        return f"{sentence}; a flag such as --{name} is given here as --reading '{{{name}: ...}}'"
+    return sentence
 
 
 def _open_shards(

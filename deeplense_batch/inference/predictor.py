@@ -158,8 +158,9 @@ class Predictor:
         if not (1 / _OTHER_UNIT < sd < _OTHER_UNIT and abs(mean) < _OTHER_UNIT):
             self._has_warned = True
             _log.warning(
-                "these images have mean %.3g and sd %.3g where those that the network learnt from "
-                "had 0 and 1: are they in the same unit?", mean, sd,
+                "stretched (%s) and normalised like the training images, these have mean %.3g and "
+                "sd %.3g where those had 0 and 1: are they in the same unit?",
+                self._trained.transform.stretch, mean, sd,
             )  # fmt: skip
 
     def _columns(

@@ -34,6 +34,7 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import verify
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split
 from deeplense_batch.inference.generation.features import Critic
@@ -149,7 +150,7 @@ class _Evaluation:
         check_bands(root, split.info.bands, self.trained.bands, self.section.run)
         if len(split) < self.world.size:
             raise ShardError(
-                f"{root}: {slice_} has {len(split)} images, less than one for each of "
+                f"{root}: {slice_} has {counted(len(split), 'image')}, less than one for each of "
                 f"{self.world.size} processes"
             )
         verify(split.info)

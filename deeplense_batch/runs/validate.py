@@ -27,6 +27,7 @@ from deeplense_batch.core.job import (
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.shards import (
     ShardError,
     data_digest,
@@ -220,8 +221,8 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     info, sky = slices["train"].info, job.data.sky_sd
     if sky is not None and len(sky) != info.shape[0]:
         raise JobError(
-            f"{job.name}: data.sky_sd: got {len(sky)} numbers; expected one for each of the "
-            f"{info.shape[0]} bands of {root}"
+            f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
+            f"each band of {root}, {info.shape[0]}"
         )
     if not info.classes and _uses_labels(task):
         raise ShardError(f"{root}: the images have no labels to learn")

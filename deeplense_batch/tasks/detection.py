@@ -184,8 +184,8 @@ class Detection(Classification):
         assert self.curve is not None
         text = (
             f"expected_lenses: calibrated probabilities sum to {_sum(honest)} where {lens.sum()} "
-            f"of {len(lens)} images are {self.classes[self._target]}; they hold where a share of "
-            f"{self.curve.share:.3g} are, as in the validation slice"
+            f"of {len(lens)} images are of class {self.classes[self._target]}; they hold where a "
+            f"share of {self.curve.share:.3g} is, as in the validation slice"
         )
         if (share := self._other_share(lens)) is not None:
             text += f"; moved to {share:.3g}, as here, to {_sum(self._honest(outputs, share))}"

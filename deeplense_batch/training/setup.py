@@ -18,6 +18,7 @@ from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.digest import verify
+from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_slices
@@ -83,8 +84,8 @@ def set_up(job: Job, world: World) -> Setup:
     for split in slices.values():
         if len(split) < world.size:
             raise ShardError(
-                f"{job.data.root}: {len(split)} samples of {split.info.name} are less than one "
-                f"for each of {world.size} processes"
+                f"{job.data.root}: {counted(len(split), 'sample')} of {split.info.name}, less "
+                f"than one for each of {world.size} processes"
             )
     task, loaders = open_loaders(job, world, slices)
     model = _start(job, loaders["train"].split.info, task)
@@ -136,9 +137,9 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     if len(flat := loader.flat()):
         named = ", ".join(loader.ids[flat[:3]])
         raise ShardError(
-            f"{place}: {len(flat)} of {len(loader)} images are constant once stretched and "
-            f"clipped ({named}{', ...' * (len(flat) > 3)}), and have no sd to be divided by; "
-            "leave them out when you pack, or choose data.per: band or set"
+            f"{place}: {counted_of(len(flat), len(loader), 'image', 'is', 'are')} constant once "
+            f"stretched and clipped ({named}{', ...' * (len(flat) > 3)}), without an sd to be "
+            "divided by; leave them out when you pack, or choose data.per: band or set"
         )
     if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
         raise ShardError(
@@ -148,8 +149,9 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     unlabelled = int((loader.targets < 0).sum())
     if unlabelled and task.spec.classifies:
         raise ShardError(
-            f"{place}: {unlabelled} of {len(loader)} images have no label, which the task learns "
-            "and is scored by; 'pack' those that have one, or name a slice of them"
+            f"{place}: {counted_of(unlabelled, len(loader), 'image', 'has', 'have')} no label, "
+            "which the task learns and is scored by; 'pack' those that have one, or name a slice "
+            "of them"
         )
 
 

@@ -51,6 +51,8 @@ def test_numbers_and_truth_are_those_of_yaml_1_2(load):
         (BASE + "train: {epochs: true}", "train.epochs: expected a whole number, got True"),
         (BASE + "train: {epochs: 2.5}", "train.epochs: expected a whole number, got 2.5"),
         (BASE + "train: {optimizer: AdamW}", "got 'AdamW'; did you mean 'adamw'?"),
+        (BASE + "train: {freeze: stem}", "train.freeze: expected a list of texts, got 'stem'"),
+        (BASE + "train: {freeze: null}", "train.freeze: expected a list, got None"),
         (BASE + "train: 3", "train: expected a mapping, got 3"),
         (BASE + "data: {root: e}", "recipe.yaml, line 3: not valid YAML (key 'data' twice)"),
         (BASE + "name: $(rm -rf ~)", "letters, digits, '_', '.' and '-', a letter first"),

@@ -88,7 +88,10 @@ def test_calibrated_scores_sum_to_the_number_of_lenses(told):
     assert abs(total - lenses) < 4 * np.sqrt(lenses)
     assert np.allclose(table["calibrated_lens"] + table["calibrated_nonlens"], 1)
     assert details["calibrated_prevalence"] == 1 / 8 and len(details["slope_and_offset"]) == 2
-    assert f"calibrated_lens sums to {total:.1f}, what to expect where 0.125 of all" in text
+    assert (
+        f"calibrated_lens sums to {total:.1f}, what to expect where class lens is 0.125 of all"
+        in text
+    )
     assert "--prevalence moves it" in text
 
 
@@ -120,7 +123,7 @@ def test_calibrated_scores_move_to_the_stated_sky(told):
     assert np.allclose(odds[0] + shift, odds[1], atol=1e-6)
     assert (before["score_lens"] == after["score_lens"]).all()
     assert (details["calibrated_prevalence"], details["calibrated_as"]) == (0.001, "stated")
-    assert "what to expect where 0.001 of all are lens, as stated" in text
+    assert "what to expect where class lens is 0.001 of all, as stated" in text
 
 
 def test_a_threshold_of_too_few_galaxies_is_told(told):
@@ -134,7 +137,7 @@ def test_a_purity_that_no_threshold_has_leaves_no_candidate(told, monkeypatch):
     table, details, text = told(purity=0.9)
     assert details["threshold"] is None and details["expected"] == {}
     assert table["candidate"].tolist() == [False] * 800
-    assert "no candidates for a purity of 0.9 where 0.01 of all are lens\n" in text
+    assert "no candidates for a purity of 0.9 where class lens is 0.01 of all\n" in text
     (note,) = details["notes"]
     assert re.search(r"none gives a purity of 0\.9 .*; the highest is [\d.]+, at a compl", note)
     assert note.endswith(" of 700 non-lenses") and note in text

@@ -139,6 +139,27 @@ def test_another_writing_of_the_bands_is_the_same_image(tmp_path):
     assert batch.problems == {2: "has the bands r, g; the other images have g, r"}
 
 
+def test_flags_of_pack_are_told_as_they_are_given_here(folder, caplog):
+    def refused(table, reading=None):
+        (folder / "t.csv").write_text(table)
+        with (
+            pytest.raises(ShardError) as error,
+            open_inputs(folder / "t.csv", "", SHAPE, reading=reading),
+        ):
+            pass
+        return str(error.value)
+
+    here = "; a flag such as --{0} is given here as --reading '{{{0}: ...}}'".format
+    assert refused("id,place\n1,2\n").endswith(here("path"))
+    assert refused("id,path\n1,{band}.npy\n").endswith(here("bands"))
+    assert refused("id,path\n1,/gone/1.npy\n").endswith(here("images"))
+    assert refused("id,path\n").endswith("only the columns id, path")
+    below = folder / "test" / "vort"
+    (below / "t.csv").write_text("id,file\n1,1.npy\n")
+    with open_inputs(below, "", SHAPE):
+        assert here("images") in caplog.text
+
+
 def test_headers_of_files_are_read_with_the_images_and_null_without(tmp_path):
     for i, image in enumerate(make_images(40, seed=5)[0].astype(np.float32)):
         cards = sky_header(10 + i, -5, name=f"J{i}") if i != 1 else None

@@ -81,6 +81,8 @@ def test_images_in_another_unit_are_doubted_once(done, shards, tmp_path, caplog,
         np.save(folder / f"{i}.npy", image * unit if i > 7 else image * np.nan)
     predict(done, folder, tmp_path / "out.csv", device="cpu", batch_size=8)
     assert caplog.text.count("are they in the same unit?") == odd
+    says = "stretched (asinh) and normalised like the training images, these have mean"
+    assert caplog.text.count(says) == odd  # not the mean of the values in their files
 
 
 def test_a_row_a_sample_with_the_scores_of_the_run_itself(done, shards, table):

@@ -176,7 +176,7 @@ def test_images_without_labels_are_refused_before_they_are_scored(one, tmp_path)
     images, targets = make_images(30, 5)
     write_shards(tmp_path / "data", "sky", images, np.where(np.arange(30) == 7, -1, targets))
     (item,) = plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
-    with pytest.raises(ValueError, match=r"data: sky: 1 of 30 images have no label"):
+    with pytest.raises(ValueError, match=r"data: sky: 1 of 30 images has no label"):
         evaluate_run(item, device="cpu")
 
 

@@ -73,7 +73,7 @@ def test_constant_images_are_refused_where_each_is_normalised_by_itself(tmp_path
     assert set_up(make_job(tmp_path), ALONE)
     sentence = (
         r"val\[50%:\]: 4 of 18 images are constant once stretched and clipped \(val/19, val/20, "
-        r"val/23, \.\.\.\), and have no sd"
+        r"val/23, \.\.\.\), without an sd"
     )
     with pytest.raises(ShardError, match=sentence):
         set_up(make_job(tmp_path, data={"per": "image"}), ALONE)
@@ -96,7 +96,7 @@ def test_it_may_start_from_the_weights_of_another_run(shards, tmp_path):
 
 def test_images_that_are_too_few_or_lack_what_is_learnt_are_refused(shards):
     many = World(0, 54, torch.device("cpu"))
-    sentence = "53 samples of val are less than one for each of 54 processes"
+    sentence = "53 samples of val, less than one for each of 54 processes"
     with pytest.raises(ShardError, match=sentence):
         set_up(make_job(shards), many)
     task = {"name": "regression", "options": {"target": "theta_e"}}
@@ -112,8 +112,8 @@ def test_a_slice_with_unlabelled_images_is_refused_where_labels_are_learnt(tmp_p
         partly = np.where(np.arange(36) == place, -1, targets)
         write_shards(tmp_path, split, images, partly)
     for data, sentence in (
-        ({}, "train: 1 of 36 images have no label"),
-        ({"train": "train[10:]"}, r"val\[50%:\]: 1 of 18 images have no label"),
+        ({}, "train: 1 of 36 images has no label"),
+        ({"train": "train[10:]"}, r"val\[50%:\]: 1 of 18 images has no label"),
         ({"train": "train[10:]", "valid": "val[20:]", "test": "val[:20]"}, r"val\[20:\]: 1 of 16"),
     ):
         with pytest.raises(ShardError, match=sentence):

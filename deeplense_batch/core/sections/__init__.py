@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-__all__ = ["Section", "as_tuple"]
+__all__ = ["Section", "list_of"]
 
 
 class Section(BaseModel):
@@ -15,6 +15,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def as_tuple(value: Any) -> Any:
-    """A list of YAML as the tuple that a field holds; anything else as it is."""
-    return tuple(value) if isinstance(value, list) else value
+def list_of(what: str) -> BeforeValidator:
+    """Take a list of YAML, or null, as the tuple that a field holds; `what` is in it."""
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, list | tuple | None):
+            raise ValueError(f"expected a list of {what}")
+        return tuple(value) if isinstance(value, list) else value
+
+    return BeforeValidator(read)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from deeplense_batch.core.sections import Section, as_tuple
+from deeplense_batch.core.sections import Section, list_of
 
 __all__ = ["Augment", "DataSection"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
 _LATER = ("softening", "sky_sd", "per", "clip")
-
-
-def _as_bands(value: Any) -> Any:
-    """A list of YAML as the tuple of a field that has a number for each band."""
-    if not isinstance(value, list | tuple | None):
-        raise ValueError("expected a list of numbers, one for each band")
-    return as_tuple(value)
 
 
 class Augment(Section):
@@ -28,7 +21,7 @@ class Augment(Section):
     dihedral: bool = False  # one of the 8 symmetries of the square (includes flips); exact
     degrees: float = Field(0.0, ge=0, le=180)  # rotate by up to this angle, either way
     translate: float = Field(0.0, ge=0, lt=1)  # shift by up to this fraction of the size
-    scale: Annotated[tuple[float, float], BeforeValidator(as_tuple)] = (1.0, 1.0)  # zoom, from to
+    scale: Annotated[tuple[float, float], list_of("two numbers")] = (1.0, 1.0)  # zoom, from to
     blur: float = Field(0.0, ge=0)  # Gaussian blur of a sigma between 0 and this, pixels
     noise: float = Field(0.0, ge=0)  # add white noise of this sd, in units of the normalised image
 
@@ -55,12 +48,12 @@ class DataSection(Section):
     softening: float | None = Field(None, gt=0)
     # standard deviation of the sky in each band, in units of the images; null: measured on the
     # training slice
-    sky_sd: Annotated[tuple[float, ...] | None, BeforeValidator(_as_bands)] = None
+    sky_sd: Annotated[tuple[float, ...] | None, list_of("numbers, one for each band")] = None
     # whose mean and sd normalise: those of each band of the training slice, of all its bands
     # together (set), or of each image itself, all its bands together
     per: Literal["set", "band", "image"] = "band"
     # percentiles between which stretched values are kept, of what `per` says: [0.1, 99.9]
-    clip: Annotated[tuple[float, float] | None, BeforeValidator(as_tuple)] = None
+    clip: Annotated[tuple[float, float] | None, list_of("two numbers")] = None
     augment: Augment = Augment()
     tta: bool = False  # score the mean prediction over the 8 symmetries of the square
 

@@ -25,6 +25,7 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.layouts import SPLITS, short_ids
 from deeplense_batch.data.sources.listing import Listing, Sample, missing_bands
+from deeplense_batch.data.sources.tables import fits_tables
 
 __all__ = ["Catalogue"]
 
@@ -193,7 +194,8 @@ class Catalogue:
             and name not in uses
             and tree.path(name) != self._columns.root
         ]  # fmt: skip
-        if lost:
+        tables = set(fits_tables(tree, lost))
+        if lost := [name for name in lost if name not in tables]:
             more = ", ..." if len(lost) > _SHOWN else ""
             images, have = ("image", "has") if len(lost) == 1 else ("images", "have")
             listing.warnings.append(

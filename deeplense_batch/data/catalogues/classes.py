@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.sources.layouts import number_classes
 
 __all__ = ["class_numbers"]
@@ -53,8 +54,9 @@ def _classes(columns: Columns, known: set[str]) -> tuple[str, ...]:
     count = max(wholes, default=-1) + 1 if numbers else len(known)
     if count > _MOST_CLASSES or (numbers and len(wholes) < len(known) / 2):
         raise columns.refused(
-            f"--label: {columns.label} has {len(known)} values such as {min(known)}, which are no "
-            f"classes (at most {_MOST_CLASSES}); numbers to learn are --truth {columns.label}"
+            f"--label: {columns.label} has {counted(len(known), 'value')} such as {min(known)}, "
+            f"which are no classes (at most {_MOST_CLASSES}); numbers to learn are --truth "
+            f"{columns.label}"
         )
     if not numbers:
         return number_classes(columns.root, known)

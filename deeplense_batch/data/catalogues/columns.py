@@ -15,10 +15,11 @@ from deeplense_batch.data.catalogues.table import (
     texts,
     without_points,
 )
+from deeplense_batch.data.formats.filters import band_order
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
-__all__ = ["Columns", "usual_columns"]
+__all__ = ["Columns", "flags_of_bands", "usual_columns"]
 
 # What columns are usually called, in lower case. The first of _WELL_KNOWN wins over all others.
 _USUAL = {
@@ -87,6 +88,8 @@ class Columns:
                 return each
         self.refuse_repeated(_USUAL["path"])
         found = usual_columns(self.names, "path")
+        if not found and (flags := flags_of_bands(self.names)):
+            raise self.refused(f"the path of the images has a column a band: {flags} reads them")
         if len(found) != 1:
             what = f"columns {', '.join(found)} may each be" if found else "no column is known as"
             raise self.refused(
@@ -153,3 +156,16 @@ def usual_columns(columns: Sequence[str], role: str) -> list[str]:
     found = [name for name in columns if name.lower() in _USUAL[role]]
     plain = [name for name in found if name.lower() in _WELL_KNOWN]
     return plain if len(plain) == 1 else found
+
+
+def flags_of_bands(columns: Sequence[str]) -> str:
+    """The flags that read a column of paths a band, path_g and path_r; "" where there are none."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        path, _, band = column.rpartition("_")
+        if band and usual_columns([path], "path"):
+            found.setdefault(path, []).append(band)
+    for path, bands in found.items():
+        if len(bands) > 1:
+            return f"--path '{path}_{{band}}' --bands {','.join(band_order(bands))}"
+    return ""

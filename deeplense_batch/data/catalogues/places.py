@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import BAND, band_as_written
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.shards import ShardError
@@ -63,8 +64,8 @@ class Places:
         if not any(map(any, files)):
             first = next(value for names in self.names for value in names if value)
             raise ShardError(
-                f"{self._columns.root}: none of its {len(self._columns)} rows has a file: "
-                f"{self._said} gives {first}, which is not in {self.root}"
+                f"{self._columns.root}: none of its {counted(len(self._columns), 'row')} has a "
+                f"file: {self._said} gives {first}, which is not in {self.root}"
                 f"{self._near(first, tree.names)}"
             )
         return files
@@ -177,7 +178,8 @@ def _path(columns: Columns) -> tuple[str, ...]:
             raise columns.refused(f"--path: there is {what}")
     if len(path) > 1 and len(path) != len(bands):
         raise columns.refused(
-            f"--path names {len(path)} columns, and --bands {len(bands)} bands; a column a band"
+            f"--path names {len(path)} columns, and --bands {counted(len(bands), 'band')}; a "
+            "column a band"
         )
     return path
 

@@ -87,8 +87,17 @@ def read_array(name: str, data: bytes, reading: Reading = _AS_FILES_SAY) -> Part
     """
     if not data:
         raise ImageError("empty file")
+    lower = name.lower()
     with unwarned:  # readers warn of damage before they raise
-        return _read(name.lower(), data, reading)
+        try:
+            return _read(lower, data, reading)
+        except ImageError as error:
+            if lower.endswith(SUFFIXES):
+                raise
+            raise ImageError(
+                f"{error}; {name} is taken for a picture, since its name ends in none of "
+                f"{', '.join(SUFFIXES)}"
+            ) from error
 
 
 def needs_fits(name: str) -> bool:

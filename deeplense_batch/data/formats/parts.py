@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import filters_in
 from deeplense_batch.data.formats.untrusted import ImageError
 
@@ -75,7 +76,7 @@ def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
     images = [channels_first(plain(part.array)) for part in parts]
     for image, band in zip(images, bands, strict=True):
         if len(image) != 1:
-            raise ImageError(f"band {band} holds {len(image)} channels, a band is one")
+            raise ImageError(f"band {band} holds {counted(len(image), 'channel')}, a band is one")
     if len({image.shape for image in images}) > 1:
         sizes = (f"{b} {i.shape[1]} x {i.shape[2]}" for i, b in zip(images, bands, strict=True))
         raise ImageError(f"bands of one object differ in size: {', '.join(sizes)}")

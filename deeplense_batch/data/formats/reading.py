@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from deeplense_batch.data.header import ShardError
 
-__all__ = ["FIELDS", "Reading"]
+__all__ = ["FIELDS", "Reading", "flags_in"]
 
 FIELDS = ("split", "class", "group", "id", "band")  # of a pattern
 _LISTS = ("extensions", "path", "truth", "bands", "keep", "classes")
@@ -121,6 +121,12 @@ class Reading:
     def pattern_parts(self) -> list[str]:
         """The pattern as text, field, text, field, ..., text."""
         return re.split(r"\{([^{}]+)\}", self.pattern)
+
+
+def flags_in(sentence: str) -> list[str]:
+    """The flags of reading that a sentence names as `pack` has them, such as --path."""
+    known = {field.name for field in fields(Reading)}
+    return [name for name in re.findall(r"--(\w+)", sentence) if name in known]
 
 
 def _names(flag: str, given: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ import torch
 import deeplense_batch
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.generate.generator import (
     GeneratedBatch,
     GroupedGenerator,
@@ -62,9 +63,10 @@ class GenerateReport:
         made = rate if self.made else "all of this part was there already"
         if self.made not in (0, images):
             made = f"{self.made} of them made by this process, {rate}"
-        missing = f"not complete: {self.missing} files of other parts are missing"
+        files = counted(self.missing, "file of other parts is", "files of other parts are")
+        missing = f"not complete: {files} missing"
         state = f"data {self.digest}" if self.digest else missing
-        lines = [f"{images} images of {self.about} in {self.root}, {made}, {state}"]
+        lines = [f"{counted(images, 'image')} of {self.about} in {self.root}, {made}, {state}"]
         for split, classes in self.counts.items():
             in_class = ", ".join(
                 f"{count} {name or 'unlabelled'}" for name, count in classes.items()

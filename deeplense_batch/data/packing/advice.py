@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deeplense_batch.data.formats.counted import counted_of
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import SplitReport
 from deeplense_batch.data.packing.storage import BadImage, Storage
@@ -38,9 +39,8 @@ def about_labels(splits: Sequence[SplitReport]) -> list[str]:
     if not 0 < without < total:
         return []
     each = ", ".join(f"{name} {count}" for name, count in lacking.items() if count)
-    have = "image has" if without == 1 else "images have"
     return [
-        f"{without} of {total} {have} no label (empty or -1; {each}): tasks that learn labels "
-        "refuse such a split; give each a label or its class a number from 0, or pack a copy of "
-        "the table or set without them"
+        f"{counted_of(without, total, 'image', 'has', 'have')} no label (empty or -1; {each}): "
+        "tasks that learn labels refuse such a split; give each a label or its class a number "
+        "from 0, or pack a copy of the table or set without them"
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.doubts import Doubt
@@ -66,10 +67,10 @@ class SplitReport:
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
         exact = "exact" if self.error == 0.0 else f"off by {self.error:.2g} of the range"
         return (
-            f"{self.name}: {_count(self.samples, 'image')} ({counts or 'no labels'}), "
+            f"{self.name}: {counted(self.samples, 'image')} ({counts or 'no labels'}), "
             f"{' x '.join(map(str, self.shape))} {self.dtype} in [{self.least:g}, {self.most:g}], "
             f"stored as {self.stored}{' counts' if self.stored == COUNTS.name else ''} ({exact}), "
-            f"{self.bytes / 1e6:.2f} MB in {_count(len(self.shards), 'shard')}"
+            f"{self.bytes / 1e6:.2f} MB in {counted(len(self.shards), 'shard')}"
         )
 
 
@@ -111,7 +112,7 @@ class PackReport:
         rate = images / max(self.seconds, 1e-9)
         classes = ", ".join(f"{name} = {i}" for i, name in enumerate(self.classes))
         lines = [
-            f"{self.source} -> {self.out}: {_count(images, 'image')} in {self.seconds:.1f} s "
+            f"{self.source} -> {self.out}: {counted(images, 'image')} in {self.seconds:.1f} s "
             f"({rate:.0f} images/s), digest {self.digest}",
             f"layout {self.layout}; classes {classes or 'none'}",
             *map(str, self.splits),
@@ -136,7 +137,7 @@ class PackReport:
 def about_ignored(names: Sequence[str]) -> str:
     """Say which files were left out, since they are no images."""
     more = ", ..." if len(names) > 3 else ""
-    return f"{_count(len(names), 'file')} ignored, no image: {', '.join(names[:3])}{more}"
+    return f"{counted(len(names), 'file')} ignored, no image: {', '.join(names[:3])}{more}"
 
 
 def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> list[str]:
@@ -151,11 +152,11 @@ def warnings(splits: Sequence[SplitReport], duplicates: Sequence[Duplicate]) -> 
     ]
     if labels := sum(same.contradictory for same in duplicates):
         messages.append(
-            f"{_count(labels, 'image')} with contradictory labels: one of them is wrong"
+            f"{counted(labels, 'image')} with contradictory labels: one of them is wrong"
         )
     if leaks := sum(same.leak for same in duplicates):
         messages.append(
-            f"{_count(leaks, 'image')} in more than one split: scores will be too good"
+            f"{counted(leaks, 'image')} in more than one split: scores will be too good"
         )
     return messages
 
@@ -181,7 +182,7 @@ def about_changes(
         if what
     ]
     return lines + [
-        f"{_count(images[kind], 'image')} {text}"
+        f"{counted(images[kind], 'image')} {text}"
         for kind, text in {
             "crop": f"cropped to {reading.crop} pixels, around the middle",
             "pad": f"padded to {reading.pad} pixels, with the median of each channel",
@@ -197,7 +198,7 @@ def _about_filled(what: str, pixels: int, images: int) -> str:
         return f"no pixel had {what}"
     are, their = ("it is", "its") if pixels == 1 else ("they are", "their")
     return (
-        f"{_count(pixels, 'pixel')} had {what}, in {images} of the images: {are} the median of "
+        f"{counted(pixels, 'pixel')} had {what}, in {images} of the images: {are} the median of "
         f"the rest of {their} channel"
     )
 
@@ -245,9 +246,5 @@ def _list(noun: str, description: str, things: Sequence[object]) -> list[str]:
         return []
     more = len(things) - _SHOWN
     rest = [f"  and {more} more, in manifest.json"] if more > 0 else []
-    title = f"{_count(len(things), noun)} {description}:"
+    title = f"{counted(len(things), noun)} {description}:"
     return [title, *(f"  {thing}" for thing in things[:_SHOWN]), *rest]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

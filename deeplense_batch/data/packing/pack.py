@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import expansion
@@ -222,7 +223,7 @@ def _refuse_faults(source: Source, skip_bad: bool) -> None:
     if not faults or (skip_bad and source.splits):
         return
     total = len(faults) + sum(map(len, source.splits.values()))
-    count = f"{len(faults)} of {total} objects cannot be packed"
+    count = f"{len(faults)} of {counted(total, 'object')} cannot be packed"
     kinds_ = kinds([fault.reason for fault in faults])
     advice = "none is left" if skip_bad else "mend or remove them, or leave them out by --skip_bad"
     if any(fault.reason.startswith("band ") for fault in faults):
@@ -262,7 +263,7 @@ def _refuse_bad(one_pass: OnePass) -> None:
     root, bad = one_pass.source.root, one_pass.sorted_bad()
     total = sum(map(len, one_pass.source.splits.values()))
     listed = _listed([Skipped(image.sample.id, image.reason) for image in bad])
-    count = f"{len(bad)} of {total} images cannot be packed"
+    count = f"{len(bad)} of {counted(total, 'image')} cannot be packed"
     last = f"{count} ({kinds([image.reason for image in bad])})"  # the first line may scroll away
     if bad and not one_pass.skip_bad:
         raise ShardError(

@@ -56,6 +56,7 @@ _IMAGES = 2048  # that are measured at most
 _BATCH = 16
 _CLIPPED = 1 << 24  # values of which percentiles are taken
 _UNIT_SOFTENING = 0.05  # of images from 0 to 1: where asinh and log turn from linear
+_UNIT_PEAK = 2.0  # of images from 0 to 1 none is brighter, even if they were resampled
 _LEAST_CONTRAST = 1e-9  # sd over mean of images that are not constant but for rounding
 _FILLED = 0.01  # share of the pixels from which on one value is taken for filled
 _BY_CHANCE = 10  # pixels that may have one value by chance, in small images
@@ -177,6 +178,8 @@ def measure(transform: Transform, images: Packed) -> Transform:
     Raises:
         ShardError: The sky has no noise, or the images no contrast, to divide by.
     """
+    if transform.softening is None and transform.stretch in ("asinh", "log"):
+        _warn_of_unit(transform.stretch, images)
     if transform.softening is not None and not transform.sky_sd:
         transform = replace(transform, sky_sd=_sky_sd(transform, images))
     if transform.per == "image":
@@ -199,6 +202,19 @@ def _measured(images: Packed, most: int) -> list[Indices]:
     split = images.split
     chosen = representative(len(split), most, in_groups=bool(split.info.group))
     return np.array_split(chosen, math.ceil(len(chosen) / _BATCH))
+
+
+def _warn_of_unit(stretch: str, images: Packed) -> None:
+    """Say so where a stretch for images from 0 to 1 has others: it is linear, or lifts the sky."""
+    batches = _measured(images, _IMAGES)
+    peaks = [packed.abs().amax((1, 2, 3)).cpu() for packed in images.decoded(batches)]
+    peak = float(torch.cat(peaks).median())
+    if not _UNIT_SOFTENING <= peak <= _UNIT_PEAK:
+        _log.warning(
+            "%s: data.stretch %s without a softening is for images from 0 to 1, and the largest "
+            "value of most of these is near %.3g: softening: 3 stretches in units of their sky",
+            images.split.info.name, stretch, peak,
+        )  # fmt: skip
 
 
 def _moments(transform: Transform, images: Packed) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.untrusted import (
     ImageError,
     check_archive,
@@ -306,8 +307,8 @@ def _cleaned(root: Path, files: Iterable[tuple[str, T]]) -> tuple[dict[str, T], 
         kept[name] = file
     if twice:
         raise ShardError(
-            f"{root}: {len(twice)} of its files have the name of another, such as {twice[0]}; "
-            "which one is meant? Make it again with every name once"
+            f"{root}: {counted(len(twice), 'of its files has', 'of its files have')} the name of "
+            f"another, such as {twice[0]}; which one is meant? Make it again with every name once"
         )
     return kept, tuple(hidden)
 

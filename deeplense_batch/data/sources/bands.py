@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.formats.filters import (
     BAND,
     band_as_written,
@@ -129,10 +130,10 @@ def _joined(
     """
     objects, labels = _objects(root, groups)
     if not 2 <= len(labels) <= _MOST_BANDS:
-        raise _refused(root, f"one object would have {len(labels)} bands")
+        raise _refused(root, f"one object would have {counted(len(labels), 'band')}")
     order = band_order(labels.values())
     if others:
-        why = f"{others[0]} is of none of these ({len(others)} such files)"
+        why = f"{others[0]} is of none of these ({len(others)} such)"
         raise _refused(root, why, order)
     written = {band: band_as_written(band, labels.values()) for band in asked}
     if lost := [band for band, name in written.items() if not name]:
@@ -155,8 +156,8 @@ def _refuse_lacking(root: object, objects: list[dict[str, str]], order: list[str
         raise _refused(
             root,
             f"{next(iter(lacking[0].values()))} has no counterpart in band {missing} "
-            f"({len(lacking)} of {len(objects)} objects are not whole; --missing_band drop leaves "
-            "them out, zero makes the band zeros)",
+            f"({counted_of(len(lacking), len(objects), 'object', 'is', 'are')} not whole; "
+            "--missing_band drop leaves them out, zero makes the band zeros)",
             order,
         )
 
@@ -283,7 +284,10 @@ def with_bands(part: Part, asked: Sequence[str]) -> Part:
         return part
     pixels = channels_first(plain(part.array))
     if not part.bands and len(pixels) != len(asked):
-        raise ImageError(f"{len(pixels)} channels, and {len(asked)} bands: {', '.join(asked)}")
+        raise ImageError(
+            f"{counted(len(pixels), 'channel')}, and {counted(len(asked), 'band')}: "
+            f"{', '.join(asked)}"
+        )
     known = list(part.bands or asked)
     written = {band: band_as_written(band, known) for band in asked}
     if lost := [band for band, name in written.items() if not name]:

@@ -42,8 +42,8 @@ def refuse_companions(root: object, ids: Iterable[str]) -> None:
         companion, image = next(iter(companions.items()))
         raise ShardError(
             f"{root}: {companion} is named as the mask, noise or the like of {image} "
-            f"({len(companions)} such files), and would be an image of its own; move these "
-            "elsewhere, or rename them if they are images"
+            f"({len(companions)} such), and would be an image of its own; move these elsewhere, "
+            "or rename them if they are images"
         )
 
 

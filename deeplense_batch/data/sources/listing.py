@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.edges import group_numbers, without_group
 from deeplense_batch.data.writer import usual_class
@@ -209,7 +210,7 @@ def about_share(listing: Listing) -> list[str]:
     return [
         f"val has {val} of {total} images ({val / total:.0%}), not a fifth: the groups by "
         f"{listing.group} stay whole, and of {len(np.unique(groups))} the largest has "
-        f"{np.bincount(groups).max()} images"
+        f"{counted(int(np.bincount(groups).max()), 'image')}"
     ]
 
 
@@ -231,10 +232,10 @@ def refuse_torn_groups(root: object, listing: Listing) -> None:
     if torn:
         one, other = next(iter(torn.values()))
         name = listing.columns[listing.group][one.row]
+        some = counted_of(len(torn), len(first), "group", "is", "are")
         raise ShardError(
-            f"{root}: {len(torn)} of its {len(first)} groups by {listing.group} are in several "
-            f"splits, such as {name} ({one.id} in {one.split}, {other.id} in {other.split}); "
-            "a group belongs in one"
+            f"{root}: by {listing.group} {some} in several splits, such as {name} "
+            f"({one.id} in {one.split}, {other.id} in {other.split}); a group belongs in one"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import (
     BAND,
     band_as_written,
@@ -46,8 +47,9 @@ def read_pattern(root: Path, names: Sequence[str], reading: Reading) -> Listing:
         found = _matches(root, names, reading, ())  # so that _bands names those that there are
     if not found:
         raise ShardError(
-            f"{root}: none of its {len(names)} images fits --pattern {reading.pattern}, such as "
-            f"{names[0]}; names begin below {root}, and * is one folder or part of a name"
+            f"{root}: none of its {counted(len(names), 'image')} fits --pattern "
+            f"{reading.pattern}, such as {names[0]}; names begin below {root}, and * is one "
+            "folder or part of a name"
         )
     bands = _bands(root, reading, [fields for _, fields in found])
     objects: dict[tuple[str, ...], dict[str, str]] = {}  # files by band

@@ -241,9 +241,9 @@ def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
     named = [flag for flag in reading.of_catalogue if flag not in _OF_SETS]
     if named and root.exists():
         raise ShardError(
-            f"{root}: --{', --'.join(named)} name columns or files of a catalogue, which ends in "
-            f"{', '.join(TABLES)} (those of text in .gz too) or is a FITS table of one value a "
-            "column; this is none (arrays of a set of images are named by "
+            f"{root}: --{', --'.join(named)} {_name(named)} columns or files of a catalogue, "
+            f"which ends in {', '.join(TABLES)} (those of text in .gz too) or is a FITS table of "
+            "one value a column; this is none (arrays of a set of images are named by "
             f"--{', --'.join(_OF_SETS)})"
         )
 
@@ -256,9 +256,13 @@ def _refuse_names_of_arrays(root: Path, reading: Reading, flags: Sequence[str], 
     """
     if named := [flag for flag in flags if getattr(reading, flag)]:
         raise ShardError(
-            f"{root}: --{', --'.join(named)} name arrays of a set of images in one file (.npz, "
-            f"HDF5, or a FITS table of images); {root.name} {what}"
+            f"{root}: --{', --'.join(named)} {_name(named)} arrays of a set of images in one file "
+            f"(.npz, HDF5, or a FITS table of images); {root.name} {what}"
         )
+
+
+def _name(flags: Sequence[str]) -> str:
+    return "names" if len(flags) == 1 else "name"
 
 
 def _split(root: Path, listing: Listing, seed: int) -> Listing:

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
-from deeplense_batch.data.catalogues.columns import usual_columns
+from deeplense_batch.data.catalogues.columns import flags_of_bands, usual_columns
 from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
-from deeplense_batch.data.formats.filters import band_order, without_bands
+from deeplense_batch.data.formats.filters import without_bands
 from deeplense_batch.data.formats.images import SUFFIXES, has_fits
 from deeplense_batch.data.sources.archive import Tree
 
@@ -115,24 +115,12 @@ def _files(columns: Sequence[str], image: str) -> str:
     id_ = f"--id {ids[0]} " if len(ids) > 1 else ""
     if paths:
         return f"{id_}--path {paths[0]}"
-    if each := _band_columns(columns):
-        stem_ = next(iter(each.values())).rpartition("_")[0]
-        bands = ",".join(band_order(each))
-        return f"{id_}--path '{stem_}_{{band}}' --bands {bands}"
+    if flags := flags_of_bands(columns):
+        return f"{id_}{flags}"
     if without_bands(PurePosixPath(image).name)[1]:
         return ""  # its bands are files, and how ids are part of their names is not known
     first = (ids or list(columns))[0]
     return f"--id {first} --pattern '{{id}}{_ending(image)}'"
-
-
-def _band_columns(columns: Sequence[str]) -> dict[str, str]:
-    """Columns of paths by their bands, such as path_g and path_r; none where there are not two."""
-    found: dict[str, dict[str, str]] = {}
-    for column in columns:
-        stem_, _, band = column.rpartition("_")
-        if band and usual_columns([stem_], "path"):
-            found.setdefault(stem_, {})[band] = column
-    return next((each for each in found.values() if len(each) > 1), {})
 
 
 def _ending(image: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.untrusted import ImageError, open_plain
 from deeplense_batch.data.shards import ShardError
@@ -101,15 +102,16 @@ def open_tar(root: Path) -> Iterator[tuple[dict[str, Place], list[str]]]:
     odd = [m.name for m in members if not (m.isdir() or (m.isreg() and not m.issparse()))]
     if lost := [name for name in odd if name.lower().endswith(SUFFIXES)]:
         raise ShardError(
-            f"{root}: {len(lost)} images in it are links, devices or files with holes, such as "
-            f"{lost[0]}, which are not followed; make the tar again (tar chf)"
+            f"{root}: {counted(len(lost), 'image in it is', 'images in it are')} links, devices "
+            f"or files with holes, such as {lost[0]}, which are not followed; make the tar again "
+            "(tar chf)"
         )
     plain = [m for m in members if m.isreg() and not m.issparse()]
     twice = len(plain) - len({m.name for m in plain})
     if twice:
         raise ShardError(
-            f"{root}: {twice} of its files have the name of another; make it again with every "
-            "name once"
+            f"{root}: {counted(twice, 'of its files has', 'of its files have')} the name of "
+            "another; make it again with every name once"
         )
     yield (
         {m.name: Place(m.offset_data, m.size) for m in plain},

@@ -42,6 +42,11 @@ def test_every_field_that_changes_images_changes_the_identity(shards):
         ("stretch: log\n  softening: 1\n  sky_sd: 0.1", "data.sky_sd: expected a list of "
                                                         "numbers, one for each band, got 0.1"),
         ("clip: 99", "data.clip: expected a list of two numbers, got 99"),
+        ("clip: [0.1]", "recipe.yaml: data.clip: expected a list of two numbers, got [0.1]"),
+        ("clip: []", "recipe.yaml: data.clip: expected a list of two numbers, got []"),
+        ("clip: [1, 2, 3]", "data.clip: expected a list of two numbers, got [1, 2, 3]"),
+        ("clip: [1, a]", "data.clip.1: expected a number, got 'a'"),
+        ("augment: {scale: [1]}", "data.augment.scale: expected a list of two numbers, got [1]"),
         ("clip: [99, 1]", "data.clip: expected two percentiles that rise, from 0 to 100, got"),
         ("clip: [0, 101]", "data.clip: expected two percentiles that rise"),
         ("clip: [-1, 99]", "data.clip: expected two percentiles that rise"),

@@ -116,6 +116,17 @@ def test_a_column_of_paths_for_each_band_and_a_regression(tmp_path, capsys):
         np.testing.assert_array_equal(image, [pixels(i, ord("r")), pixels(i, ord("g"))])
 
 
+def test_tables_beside_the_images_are_not_taken_for_images_without_a_row(tmp_path, capsys):
+    table = stamps(tmp_path, 6)
+    table.to_csv(tmp_path / "objects.csv", index=False)
+    for name in ("objects.fits", "cut/groups.fit.gz"):
+        Table.from_pandas(table).write(tmp_path / name, format="fits")
+    assert "no row" not in packed(capsys, tmp_path / "objects.csv", tmp_path / "out")
+    write(tmp_path / "other.fits", pixels(7, 1))
+    shown = packed(capsys, tmp_path / "objects.csv", tmp_path / "out2")
+    assert "1 image in " in shown and "left out: other.fits" in shown
+
+
 def test_faults_of_rows_are_refused_together_or_left_out_in_a_table(tmp_path, capsys):
     table = stamps(tmp_path, 12, theta_e=["1.5"] * 12).astype({"label": object})
     table.loc[1, "file_loc"] = "cut/none.npy"
@@ -252,7 +263,7 @@ def test_groups_stay_in_one_split_and_side_by_side(tmp_path):
 
 def test_groups_in_two_given_splits_are_refused(tmp_path):
     stamps(tmp_path, 6, split=["train", "val"] * 3, tile=["a", "a", "b", "b", "c", "d"])
-    with pytest.raises(ShardError, match=r"2 of its 4 groups by tile are in several splits, such"):
+    with pytest.raises(ShardError, match=r"by tile 2 of 4 groups are in several splits, such"):
         pack(tmp_path / "objects.csv", tmp_path / "out", group="tile")
 
 
@@ -277,5 +288,5 @@ def test_a_split_of_no_known_word_is_refused_unless_it_is_left_out(tmp_path):
 
 def test_a_catalogue_is_needed_for_columns(tmp_path):
     stamps(tmp_path)
-    with pytest.raises(ShardError, match=r"--label name columns or files of a catalogue, which"):
+    with pytest.raises(ShardError, match=r"--label names columns or files of a catalogue, which"):
         pack(tmp_path / "cut", tmp_path / "out", label="kind")

@@ -110,6 +110,14 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_used(tmp_path, name
         positions(Columns(written(["id", "ra", "ra"]), Reading()))
 
 
+def test_a_column_of_paths_a_band_is_refused_with_the_flags_that_read_it(tmp_path):
+    needs = r"has a column a band: --path 'path_\{band\}' --bands g,r reads them; its columns"
+    with pytest.raises(ShardError, match=needs):
+        columns(tmp_path, ["id", "path_r", "path_g"]).usual_path()
+    asked = columns(tmp_path, ["id", "path_r", "path_g"], path="path_{band}", bands="g,r")
+    assert asked.reading.path == ("path_{band}",)
+
+
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     with pytest.raises(ShardError, match=r"--truth: there is no column 'z'; its columns are a, b"):
         columns(tmp_path, ["a", "b"], truth="z")

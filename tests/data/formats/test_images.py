@@ -33,6 +33,20 @@ def test_a_picture_is_what_its_bytes_say(kind):
         read_array("1.png", buffer.getvalue())
 
 
+def test_a_file_that_is_no_image_by_its_name_is_named_with_the_kinds_that_are():
+    file = io.BytesIO()
+    Pillow.fromarray(np.eye(4, dtype=np.uint8)).save(file, "PNG")
+    assert read_array("cut/7", file.getvalue()).array.shape == (4, 4)
+    wrong = (
+        r"^cannot be read \(its beginning .*\); cut/Objects.csv is taken for a picture, since its "
+        r"name ends in none of \.fits, .*, \.npy, \.npz, \.png, .*, \.jpeg$"
+    )
+    with pytest.raises(ImageError, match=wrong):
+        read_array("cut/Objects.csv", b"id,file\n1,2\n")
+    with pytest.raises(ImageError, match=r"^cannot be read \(its beginning .* no picture\)$"):
+        read_array("7.png", b"id,file\n1,2\n")
+
+
 @pytest.mark.parametrize("other", ["Lens", "lens ", " lens", "\uff4cens"])
 def test_classes_that_look_the_same_are_refused(tmp_path, other):
     with pytest.raises(ShardError, match="differ by case, spaces or the writing"):

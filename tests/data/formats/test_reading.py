@@ -2,6 +2,7 @@
 
 import pytest
 
+from deeplense_batch.data.formats.reading import flags_in
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
 
@@ -38,3 +39,8 @@ def test_what_makes_no_sense_is_refused(tmp_path, given, message):
 def test_names_and_choices_are_checked(tmp_path, reading, why):
     with pytest.raises(ShardError, match=why):
         pack(tmp_path, tmp_path / "out", **reading)
+
+
+def test_flags_of_reading_are_found_in_sentences():
+    assert flags_in("--path names it, or --pattern '{id}.fits'; --skip_bad") == ["path", "pattern"]
+    assert flags_in("a path--or none, --out and --path_of") == []

@@ -54,5 +54,10 @@ def test_images_without_a_label_beside_others_are_a_warning(tmp_path):
     table.write_text("\n".join(["id,path,label", *rows]))
     (warning,) = pack(table, tmp_path / "out").warnings
     assert warning.startswith("2 of 16 images have no label (empty or -1; train 2): tasks that")
+    table.write_text("\n".join(["id,path,label", "16,3.npy,", *rows[4:7]]))
+    assert any(
+        warning.startswith("1 of 4 images has no label")
+        for warning in pack(table, tmp_path / "one").warnings
+    )
     table.write_text("\n".join(["id,path", *(f"{i},{i}.npy" for i in range(16))]))
     assert not pack(table, tmp_path / "none").warnings

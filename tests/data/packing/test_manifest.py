@@ -79,7 +79,7 @@ def test_reasons_are_counted_by_kind_without_their_numbers():
 @pytest.mark.parametrize(
     ("reasons", "summary"),
     [
-        (["1 channels, and 3 bands: g, r, i"] * 2, "2 x 1 channels, and 3 bands"),
+        (["1 channel, and 3 bands: g, r, i"] * 2, "2 x 1 channel, and 3 bands"),
         (
             ["is band g by its name, but r by its header"] * 6,
             "6 x is band g by its name, but r by its header",

@@ -279,6 +279,32 @@ def test_a_sky_that_was_not_subtracted_is_warned_of(tmp_path, caplog):
     assert "was the sky not subtracted?" in caplog.text and "band 2" not in caplog.text
 
 
+@pytest.mark.parametrize(("peak", "near"), [(1.5e-7, "1.5e-07"), (0.04, "0.04"), (255, "255")])
+def test_other_images_than_those_from_0_to_1_are_warned_of_without_a_softening(
+    tmp_path, caplog, peak, near
+):
+    light = galaxies(30)[:, None].astype(np.float32)
+    light *= peak / light.max((1, 2, 3), keepdims=True)
+    write_shards(tmp_path, "train", light, np.arange(30) % 3)
+    others = [{"stretch": "sqrt"}, {"stretch": "linear"}, {"stretch": "log", "softening": 3}]
+    for fields in (*others, {"stretch": "asinh", "per": "image"}, {"stretch": "log"}):
+        caplog.clear()
+        loader(tmp_path, sky_sd=[1e-9] if "softening" in fields else None, **fields).measured()
+        assert (f"largest value of most of these is near {near}" in caplog.text) == (
+            "softening" not in fields and fields["stretch"] in ("asinh", "log")
+        )
+    assert "train: data.stretch log without a softening is for images from 0 to 1" in caplog.text
+    assert "softening: 3 stretches" in caplog.text
+
+
+def test_images_from_0_to_1_need_no_softening(tmp_path, caplog):
+    light = galaxies(30)[:, None].astype(np.float32)
+    write_shards(tmp_path, "train", light / light.max((1, 2, 3), keepdims=True), np.arange(30) % 3)
+    loader(tmp_path, stretch="asinh").measured()
+    loader(tmp_path, stretch="log").measured()
+    assert "softening" not in caplog.text
+
+
 def test_percentiles_of_a_large_set_are_those_of_its_first_images(root, monkeypatch):
     monkeypatch.setattr(module, "_CLIPPED", 7 * 2 * SIDE**2 + 5)
     found = loader(root, clip=[10, 90]).measured().limits

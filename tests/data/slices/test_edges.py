@@ -71,6 +71,9 @@ def test_slices_by_number_that_share_a_group_are_refused(tmp_path):
     whole = {"train": "train[:4]", "valid": "train[4:12]", "test": "train[60%:]"}
     lengths = {use: len(s) for use, s in open_slices(make_job(tmp_path, data=whole)).items()}
     assert lengths == {"train": 4, "valid": 8, "test": 8}
+    # Of t2 the last four images are in no other slice, so that none is learnt from and scored.
+    cut = {"train": "train[:6]", "valid": "train[10:12]", "test": "train[12:]"}
+    assert len(open_slices(make_job(tmp_path, data=cut))["train"]) == 6
 
 
 def test_a_group_that_lies_apart_is_refused_by_name(tmp_path):

@@ -48,7 +48,7 @@ def test_a_folder_unpacked_from_a_zip_of_windows_is_read_as_folders(tmp_path):
 @pytest.mark.parametrize("again", ["a/1.npy", "./a/1.npy", "a//1.npy", "a\\1.npy", "b/../a/1.npy"])
 def test_two_files_of_one_name_are_refused(tmp_path, again):
     source = archive(tmp_path / "set.zip", "a/1.npy", "b/1.npy", again)
-    with pytest.raises(ShardError, match=r"1 of its files have the name of another, such as a/1"):
+    with pytest.raises(ShardError, match=r"1 of its files has the name of another, such as a/1"):
         pack(source, tmp_path / "out")
 
 

@@ -24,7 +24,7 @@ from deeplense_batch.data.sources.companions import refuse_companions
 )
 def test_what_belongs_to_an_image_is_none_of_its_own(tmp_path, pattern, of, companion, image):
     fill(tmp_path / "set", *(pattern.format(kind, i) for kind in of for i in range(3)))
-    says = rf"{companion} is named as the mask, noise or the like of {image} \(3 such files\)"
+    says = rf"{companion} is named as the mask, noise or the like of {image} \(3 such\)"
     with pytest.raises(ShardError, match=says):
         pack(tmp_path / "set", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """Samples without a split are divided, the same way every time."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,9 @@ def test_the_share_that_groups_leave_is_a_warning():
         "val has 50 of 100 images (50%), not a fifth: the groups by tile stay whole, and of 2 the "
         "largest has 50 images"
     ]
+    alone = grouped((1,) * 6)
+    alone.samples = [replace(sample, split="train") for sample in alone.samples]
+    assert about_share(alone)[0].endswith("and of 6 the largest has 1 image")
 
 
 @pytest.mark.parametrize("none", ["", np.nan])

@@ -96,7 +96,7 @@ def test_two_files_of_one_object_are_a_fault():
     [
         ("{name}.npy", r"the field \{name\}; known are \{split\}, \{class\}, \{group\}, \{id\}"),
         ("{class}/*.npy", r"has no \{id\}, which names objects"),
-        ("{id}.fits", r"none of its 1 images fits --pattern \{id\}.fits, such as a/1_g.npy"),
+        ("{id}.fits", r"none of its 1 image fits --pattern \{id\}.fits, such as a/1_g.npy"),
         ("{split}/{id}_{band}.npy", r"1 is in split a; known are train, val"),
     ],
 )

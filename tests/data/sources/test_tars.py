@@ -56,7 +56,7 @@ def test_images_that_are_links_are_refused(tmp_path, kind):
         info = tarfile.TarInfo("train/no/9.npy")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    with pytest.raises(ShardError, match="1 images in it are links, devices or files with holes"):
+    with pytest.raises(ShardError, match="1 image in it is links, devices or files with holes"):
         listing(path)
 
 
@@ -78,7 +78,7 @@ def test_a_name_twice_is_refused(tmp_path):
     with tarfile.open(path, "a") as archive:
         archive.add(tmp_path / "set" / NAMES[0], f"./{NAMES[0]}")
     with (
-        pytest.raises(ShardError, match="1 of its files have the name of another"),
+        pytest.raises(ShardError, match="1 of its files has the name of another"),
         open_tar(path),
     ):
         pass

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import band_order, bands_of_names
 from deeplense_batch.data.formats.fits.headers import Cards, cards_of, header_of, value_of
 from deeplense_batch.data.formats.masks import NO_LIGHT, fill_masked
@@ -113,8 +114,8 @@ def _stamp(unit: Unit) -> Array:
         )
     if rows != 1:
         raise ImageError(
-            f"is a table of {rows} rows with an image each; put them into an .npz or HDF5 file as "
-            "'images'"
+            f"is a table of {counted(rows, 'row')} with an image each; put them into an .npz or "
+            "HDF5 file as 'images'"
         )
     return np.asarray(unit.data[light[0]][0])
 

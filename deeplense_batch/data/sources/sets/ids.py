@@ -9,6 +9,7 @@ import pandas as pd
 
 from deeplense_batch.data.catalogues.table import texts
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.shards import ShardError
 
 __all__ = ["ids_of_sets", "may_be_ids"]
@@ -61,7 +62,9 @@ def ids_of_sets(
         if asked:
             raise ShardError(
                 f"{root}: --id: the array '{asked}' is empty or has the value of another for "
-                f"{equal} of {len(ids)} images; an id names one"
+                f"{equal} of {counted(len(ids), 'image')}; an id names one"
             )
-        notes.append(f"the array '{name}' is empty or equal for {equal} images, and names none")
+        notes.append(
+            f"the array '{name}' is empty or equal for {counted(equal, 'image')}, and names none"
+        )
     return list(places), "", notes

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import alike
@@ -86,7 +87,9 @@ def classes_of_sets(
         )
     if (given := names or asked) and most >= len(given):
         says = "names" if names else "--classes names"
-        raise ShardError(f"{root}: has label {most}, but {says} only {len(given)} classes")
+        raise ShardError(
+            f"{root}: has label {most}, but {says} only {counted(len(given), 'class', 'classes')}"
+        )
     if asked or names or most < 0:
         return asked or names, []
     numbers = tuple(str(i) for i in range(most + 1))

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from deeplense_batch.data.catalogues.table import kept
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.arrays import array_names
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import bands_of_names
 from deeplense_batch.data.formats.images import needs_fits
 from deeplense_batch.data.formats.parts import Header, Part
@@ -289,7 +290,7 @@ def _labels_of(stack: Stack, key: str, count: int) -> tuple[str, NDArray[np.int6
         return "", np.full(count, -1)
     labels = stack.read(name)
     if labels.shape != (count,):
-        raise ImageError(f"{count} images, but labels of shape {labels.shape}")
+        raise ImageError(f"{counted(count, 'image')}, but labels of shape {labels.shape}")
     check_labels(labels)
     return name, labels.astype(np.int64)
 

@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array, decode
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.reader import Reader, Rows
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, read_splits
@@ -148,12 +149,14 @@ class Canvas:
                 kept[name] = Galaxies(galaxies.info, galaxies.rows[good])
         if not kept:
             raise ShardError(
-                f"simulate: onto: {self.root}: its catalogue gives none of {lost} galaxies an "
-                f"Einstein radius of {_range(survey)} arcsec (galaxy.theta_e)"
+                f"simulate: onto: {self.root}: its catalogue gives none of "
+                f"{counted(lost, 'galaxy', 'galaxies')} an Einstein radius of {_range(survey)} "
+                "arcsec (galaxy.theta_e)"
             )
         said = (
-            f"onto: {self.root}: {lost} galaxies are left out, of which the catalogue says that "
-            f"their Einstein radius is not one of {_range(survey)} arcsec (galaxy.theta_e)"
+            f"onto: {self.root}: {counted(lost, 'galaxy is', 'galaxies are')} left out, of which "
+            f"the catalogue says that their Einstein radius is not one of {_range(survey)} arcsec "
+            "(galaxy.theta_e)"
         )
         return Canvas(self.root, kept, self.digest, self.said), [said] if lost else []
 

@@ -32,10 +32,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 
-from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import band_as_written, same_bands
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.reading import flags_in
 from deeplense_batch.data.shards import NAME, ShardError, Split, read_splits
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.simulation.survey.objects import SourceGalaxy, draw_source
@@ -154,8 +155,8 @@ def read_stamps(root: str, survey: Survey) -> Stamps:
         stamps += [stamp] if stamp else []
     if not stamps or first is None:
         raise ShardError(
-            f"simulate: sources: {root}: none of {count} images shows a galaxy in its middle that "
-            f"is {_PEAK:g} sds above the sky and ends before the border"
+            f"simulate: sources: {root}: none of {counted(count, 'image')} shows a galaxy in its "
+            f"middle that is {_PEAK:g} sds above the sky and ends before the border"
         )
     has_colours = is_flux and not _lacks(first[0], survey.bands)
     colours = -2.5 * np.log10([s.flux / s.flux[0] for s in stamps]) if has_colours else None
@@ -182,7 +183,7 @@ def _check_cutout(root: str, name: str, form: _Form, first: _Form, count: int) -
     """Refuse a cutout of other bands than the first, and too many of them."""
     if form[1] != first[1] or not same_bands(form[0], first[0]):
         of, others = (
-            "+".join(bands) or f"{channels} channels" for bands, channels in (form, first)
+            "+".join(bands) or counted(channels, "channel") for bands, channels in (form, first)
         )
         raise ShardError(
             f"simulate: sources: {root}: {name}: {of}, where the first image has {others}; "
@@ -286,11 +287,11 @@ def _opened(root: Path) -> Iterator[Source]:
         try:
             source = stack.enter_context(open_source(root))
         except ShardError as error:
-            if not is_table(root):
+            if not (flags := flags_in(str(error))):
                 raise
             raise ShardError(
-                f"simulate: sources: {error}; pack it first (pack {root} sources --bands g,r,i) "
-                "and give --sources sources"
+                f"simulate: sources: {error}; pack it first, simulate has no flag --{flags[0]} "
+                f"(pack {root} sources --{flags[0]} ...), and give --sources sources"
             ) from error
         if source.faults:
             first = source.faults[0]

@@ -28,7 +28,7 @@ def test_an_array_of_a_usual_name_names_the_images_where_it_is_unique():
     assert ids(NAME=["a", "b ", "c"])[:2] == (["a", "b", "c"], "NAME")
     assert ids(name=["a", "b", "c"], id=[1, 2, 3])[:2] == (["1", "2", "3"], "id")
     found, name, notes = ids(id=[1, 2, 1])
-    assert (found, name) == (PLACES, "") and "'id' is empty or equal for 1 images" in notes[0]
+    assert (found, name) == (PLACES, "") and "'id' is empty or equal for 1 image," in notes[0]
     assert ids(id=[1, 2, 1], name=["a", "b", "c"])[1] == "name"
     assert ids("none", id=[1, 2, 3]) == (PLACES, "", [])
     assert may_be_ids("OBJID") and not may_be_ids("ans")
@@ -63,9 +63,9 @@ def test_names_of_arrays_are_refused_where_there_is_no_set(tmp_path, capsys, fla
         code, _, error = typed(
             capsys, "pack", tmp_path / "set", tmp_path / "out", f"--{flag}", "X", *extra
         )
-        assert code == 3 and f"--{flag} name arrays of a set of images in one file" in error
+        assert code == 3 and f"--{flag} names arrays of a set of images in one file" in error
     if flag != "id":
         code, _, error = typed(
             capsys, "pack", tmp_path / "t.csv", tmp_path / "out", f"--{flag}", "X"
         )
-        assert code == 3 and f"--{flag} name arrays" in error and "t.csv is a catalogue" in error
+        assert code == 3 and f"--{flag} names arrays" in error and "t.csv is a catalogue" in error

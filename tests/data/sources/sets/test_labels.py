@@ -78,6 +78,8 @@ def test_sets_without_names_are_called_by_their_numbers_and_that_is_noted():
     for most, kind in ((2, ".h5"), (9, ".npz"), (1, ".npz")):
         assert "GravLensNet" not in classes_of_sets("set", (), most, kind)[1][0]
     assert classes_of_sets("set", ("a", "b"), 1, ".npz") == (("a", "b"), [])
+    with pytest.raises(ShardError, match=r"^set: has label 1, but names only 1 class$"):
+        classes_of_sets("set", ("a",), 1, ".npz")
     assert classes_of_sets("set", (), -1, ".npz") == ((), [])  # nothing is labelled
     with pytest.raises(ShardError, match=r"^set: has label 2, but names only 2 classes"):
         classes_of_sets("set", ("a", "b"), 2, ".npz")

@@ -275,7 +275,7 @@ def test_a_fits_table_of_stamps_is_a_set(tmp_path):
     packed = pack(path, tmp_path / "by_ra", id="ra", pixel_scale=0.2)
     assert packed.layout == "set of images (.fits)"
     assert set(open_split(tmp_path / "by_ra", "train").ids()) <= set("01234")
-    with pytest.raises(ShardError, match=r"--label name columns .* of a set of images are named"):
+    with pytest.raises(ShardError, match=r"--label names columns .* of a set of images are named"):
         pack(path, tmp_path / "out", label="label")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

@@ -168,14 +168,24 @@ class TestTable:
         assert len(read_stamps(str(cuts / "t.csv"), HSC).stamps) == 2
 
     @pytest.mark.parametrize(
-        "text", ("id,path\na,{band}.npy\n", "id,place\na,0\n"), ids=("bands", "columns")
+        ("text", "flag"),
+        [
+            ("id,path\na,{band}.npy\n", "--bands"),
+            ("id,place\na,0\n", "--path"),
+            ("id,path_i,path_g\na,0.npy,1.npy\n", "--path"),
+            ("id,path\na,/gone/0.npy\n", "--images"),
+        ],
     )
-    def test_one_that_needs_flags_is_to_be_packed(self, cuts, text):
+    def test_one_that_needs_flags_is_to_be_packed(self, cuts, text, flag):
         said, table = self.refused(cuts / "t.csv", text), cuts / "t.csv"
         assert said.startswith(f"simulate: sources: {table}: ")
         assert said.endswith(
-            f"; pack it first (pack {table} sources --bands g,r,i) and give --sources sources"
+            f"; pack it first, simulate has no flag {flag} (pack {table} sources {flag} ...), and "
+            "give --sources sources"
         )
+
+    def test_one_that_no_flag_mends_is_told_of_as_it_is(self, cuts):
+        assert self.refused(cuts / "t.csv", "id,path\n").endswith("only the columns id, path")
 
     def test_rows_without_a_file_are_counted(self, cuts):
         said = self.refused(cuts / "t.csv", "id,path\na,0.npy\nb,7.npy\nc,8.npy\n")
