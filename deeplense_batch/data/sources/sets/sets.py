@@ -221,21 +221,24 @@ def _read(stack: Stack, reading: Reading) -> _File:
     Raises:
         ImageError: It is no set, or its arrays do not fit together.
     """
-    images = _images_of(stack, reading.images_key)
+    images = _images_of(stack, _asked(stack, reading.images_key))
     shape, dtype = stack.forms[images]
     if len(shape) not in (3, 4) or 0 in shape[1:] or dtype.kind not in "iuf":
         raise ImageError(
             f"'{images}' has shape {shape} and type {dtype}, expected numbers (N, C, H, W), "
             "(N, H, W, C) or (N, H, W)"
         )
-    labels, numbers = _labels_of(stack, reading.labels_key, shape[0])
+    labels, numbers = _labels_of(stack, _asked(stack, reading.labels_key), shape[0])
     bands = _bands_of(stack, shape)
     scales = next((n for n in _SCALES if n in stack.forms), "")
     read = {images, labels, "classes", *([bands[0]] if bands else [])}
     columns = {
         name: stack.read(name)
         for name, (form, kind) in stack.forms.items()
-        if name not in read and form == shape[:1] and (kind.kind in "biufSU" or _texts(kind))
+        if name not in read
+        and form == shape[:1]
+        and (kind.kind in "biufSU" or _texts(kind))
+        and "/" not in name  # of arrays in groups of one name, or S/N; shards cannot keep it
     }
     names = stack.read("classes") if "classes" in stack.forms else np.empty(0, str)
     try:
@@ -251,8 +254,17 @@ def _read(stack: Stack, reading: Reading) -> _File:
         _plain(columns),
     )
     used = read | set(columns) | ({scales} if arcsec is not None else set())
-    unread = tuple(name for name in stack.forms if name not in used)
+    unread = tuple(
+        f"{name} (no '/' can be kept)" if "/" in name and form == shape[:1] else name
+        for name, (form, _) in stack.forms.items()
+        if name not in used
+    )
     return _File(known, numbers, class_names(names), (images, labels), unread)
+
+
+def _asked(stack: Stack, key: str) -> str:
+    """The name of an array that the user names, or where it lies among groups."""
+    return next((name for name, path in stack.paths.items() if path == key), key)
 
 
 def _images_of(stack: Stack, key: str) -> str:
