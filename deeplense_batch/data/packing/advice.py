@@ -26,8 +26,8 @@ def mends(bad: Sequence[BadImage], storage: Storage, reading: Reading) -> str:
             "; --mask_value nan gives NaN pixels the median of their channel, --fill_nan 0.1 NaN "
             "and infinite ones where they are at most a tenth of it"
         )
-    shapes = [one.shape for one in bad if one.shape and one.shape[0] == storage.shape[0]]
-    if any(shape[1:] != storage.shape[1:] for shape in shapes):
+    shapes = [one.form.shape for one in bad if one.form]
+    if any(one[0] == storage.shape[0] and one[1:] != storage.shape[1:] for one in shapes):
         flags += "; --crop N cuts larger images to N pixels, --pad N fills up smaller ones"
     return flags
 

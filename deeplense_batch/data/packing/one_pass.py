@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from math import inf, isnan
+from math import inf
 from typing import Self
 
 import numpy as np
@@ -23,8 +23,8 @@ from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.sky import SkyChecks, columns_of
 from deeplense_batch.data.packing.storage import (
     BadImage,
+    Form,
     ImageRecord,
-    Shape,
     Storage,
     convert,
     first_storage,
@@ -68,6 +68,7 @@ class OnePass:
     doubts: list[tuple[Sample, Doubt]] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)  # images, by the kind of change
     changed_pixels: Counter[str] = field(default_factory=Counter)
+    forms: Counter[Form] = field(default_factory=Counter)  # of all images that could be read
     sky: SkyChecks = field(init=False)
     _writers: dict[str, ShardWriter] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -99,12 +100,11 @@ class OnePass:
                         if chunk.wider is not None:
                             return chunk.wider
                         self.bad += chunk.bad
+                        self.forms.update(bad.form for bad in chunk.bad if bad.form)
                         if chunk.packed:
                             self._take(split, chunk.packed, block)
                         progress.advance(len(chunk.packed) + len(chunk.bad))
-        if (shape := self._usual_shape()) != self.storage.shape:
-            return first_storage(self.source, self.storage.asked, shape=shape)
-        return self._of_usual_scale()
+        return self._of_usual_form()
 
     def sorted_bad(self) -> list[BadImage]:
         """The bad images, by their ids."""
@@ -126,7 +126,7 @@ class OnePass:
         samples = self.source.splits[split]
         targets = [sample.target for sample in samples]
         order = stratified_order(targets, self.seed, self.source.groups(samples))
-        one_scale = self.pixel_scale is None
+        one_scale = self._one_scale
 
         def work(task: int, block: Array) -> _Chunk:
             chunk = _Chunk()
@@ -163,6 +163,7 @@ class OnePass:
         for sample, record in zip(samples, records, strict=True):
             self.same_images.setdefault(record.content, []).append(sample)
             self.doubts += [(sample, doubt) for doubt in record.doubts]
+            self.forms[record.form] += 1
             self.changes.update({change.kind for change in record.changes})
             for change in record.changes:
                 self.changed_pixels[change.kind] += change.pixels
@@ -198,17 +199,25 @@ class OnePass:
             digests=[record.digest for record in records],
         )
 
-    def _usual_shape(self) -> Shape:
-        """The most frequent shape of an image."""
-        good = sum(map(len, self.same_images.values()))
-        shapes = Counter[Shape]({self.storage.shape: good})
-        shapes.update(bad.shape for bad in self.bad if bad.shape)
-        return shapes.most_common(1)[0][0]
+    @property
+    def _one_scale(self) -> bool:
+        """Whether an image of another pixel scale is bad."""
+        return self.pixel_scale is None
 
-    def _of_usual_scale(self) -> Storage | None:
-        """The storage of the most frequent pixel scale, where that is another."""
-        good = sum(map(len, self.same_images.values()))
-        scales = Counter({self.storage.pixel_scale: good})
-        scales.update(bad.pixel_scale for bad in self.bad if not isnan(bad.pixel_scale))
-        usual, count = scales.most_common(1)[0]
-        return replace(self.storage, pixel_scale=usual) if count > good else None
+    def _of_usual_form(self) -> Storage | None:
+        """The storage of the form that most images have, where that is another.
+
+        Images of an unknown pixel scale go with any. More images have the new form than had the
+        one before, so that passes come to an end.
+        """
+        own = self.storage.form(one_scale=self._one_scale)
+        counts = {
+            form: sum(self.forms[one] for one in {form, form._replace(pixel_scale=None)})
+            for form in (own, *self.forms)
+        }
+        usual = max(counts, key=counts.__getitem__)  # its own, where several are as frequent
+        if usual == own:
+            return None
+        if usual.pixel_scale and usual._replace(pixel_scale=own.pixel_scale) == own:
+            return replace(self.storage, pixel_scale=usual.pixel_scale)
+        return first_storage(self.source, self.storage.asked, form=usual)

@@ -1,9 +1,10 @@
 """What the images of a set are stored as, found out while they are packed.
 
 Whether images are integer counts, and what type and shape they share, is not known beforehand. So
-packing starts with the type and shape of the first image and the smallest storage; the first image
+packing starts with the type and form of the first image and the smallest storage; the first image
 that does not fit says which storage it needs, and packing begins again with that. Storage only
 ever widens (uint8, uint16 counts, float32, float64), so that real sets need one or two passes.
+Where more images have another form (shape, bands, pixel scale), that one is taken.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from deeplense_batch.data.sources.sources import Source
 
 __all__ = [
     "BadImage",
+    "Form",
     "ImageRecord",
     "Packed",
     "Shape",
@@ -41,6 +43,26 @@ _MOST_ERROR = 0.01  # of an image's range, by a type that was asked for: fewer t
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+class Form(NamedTuple):
+    """What all images of a set share besides their type."""
+
+    shape: Shape
+    bands: tuple[str, ...] = ()  # of the channels, where names say them
+    pixel_scale: float | None = None  # arcsec; None where it is unknown, or may be any
+
+    def unlike(self, usual: Form) -> str:
+        """Why an image of this form is none of another; "" where it is."""
+        if self.shape != usual.shape:
+            return f"shape {self.shape}, most images have {usual.shape}"
+        if self.bands != usual.bands:
+            own, most = (", ".join(b) or "without names" for b in (self.bands, usual.bands))
+            return f"bands {own}, those of most images are {most}"
+        scale, most_have = self.pixel_scale, usual.pixel_scale
+        if scale and most_have and scale != most_have:
+            return f"pixel scale {scale:.4g} arcsec, most images have {most_have:.4g}"
+        return ""
+
+
 @dataclass(frozen=True)
 class Storage:
     """What every image of a set is, and how those of each split are stored."""
@@ -54,10 +76,16 @@ class Storage:
     pixel_scale: float = math.nan  # arcsec, of the headers
     columns: frozenset[str] = frozenset()  # what headers say that no table does: ra, dec, object
 
+    def form(self, *, one_scale: bool) -> Form:
+        """The form of its images; with or without their pixel scale."""
+        known = one_scale and not math.isnan(self.pixel_scale)
+        return Form(self.shape, self.bands, self.pixel_scale if known else None)
+
 
 class ImageRecord(NamedTuple):
     """What is known about a packed image besides its pixels."""
 
+    form: Form
     scale: tuple[float, ...] | None  # counts of value 1 of each channel
     least: float
     most: float
@@ -83,19 +111,16 @@ class BadImage:
 
     sample: Sample
     reason: str
-    shape: Shape | None = None  # None where it could not be read
-    pixel_scale: float = math.nan  # where that is why
+    form: Form | None = None  # None where it could not be read
 
 
-def first_storage(
-    source: Source, asked: np.dtype | None, *, shape: Shape | None = None
-) -> Storage:
-    """Suggest the storage of the first good image, or of the first of a shape.
+def first_storage(source: Source, asked: np.dtype | None, *, form: Form | None = None) -> Storage:
+    """Suggest the storage of the first good image, or of the first of a form.
 
     Arguments:
         source: The images.
         asked: Type in which they shall be stored; None for the smallest that is exact.
-        shape: C, H, W, or None for any.
+        form: Which one, or None for any.
 
     Returns:
         The storage; if no image is good, one of an empty shape, which none has.
@@ -104,8 +129,8 @@ def first_storage(
         for sample in samples:
             with suppress(ImageError):
                 image = source.read(sample)
-                pixels = image.pixels
-                if shape in (None, pixels.shape):
+                pixels, scale = image.pixels, plain_scale(image.header.pixel_scale)
+                if form is None or not _form_of(image, form).unlike(form):
                     smallest = BYTES if pixels.dtype == BYTES else COUNTS
                     return Storage(
                         pixels.shape,
@@ -113,7 +138,7 @@ def first_storage(
                         dict.fromkeys(source.splits, smallest if asked is None else asked),
                         asked,
                         bands=image.bands,
-                        pixel_scale=plain_scale(image.header.pixel_scale),
+                        pixel_scale=(form.pixel_scale if form else None) or scale,
                         columns=known_columns(image.header, source.columns),
                     )
     return Storage((), COUNTS, dict.fromkeys(source.splits, COUNTS), asked)
@@ -142,25 +167,27 @@ def convert(
     Returns:
         The stored image; or why it is bad; or the storage it needs, where that is wider.
     """
-    shape = None
+    form = None
     try:
-        image = source.read(sample)
-        shape = image.pixels.shape
-        if shape != storage.shape:
-            raise ImageError(f"shape {shape}, most images have {storage.shape}")
-        if image.bands != storage.bands:
-            own, first = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
-            raise ImageError(f"bands {own}, those of the first image are {first}")
-        scale = image.header.pixel_scale
-        if one_scale and not same_scale(storage.pixel_scale, scale):
-            why = f"pixel scale {scale:.4g} arcsec, most images have {storage.pixel_scale:.4g}"
-            return BadImage(sample, why, pixel_scale=plain_scale(scale))
+        image, usual = source.read(sample), storage.form(one_scale=one_scale)
+        form = _form_of(image, usual, one_scale=one_scale)
+        if why := form.unlike(usual):
+            raise ImageError(why)
         wider = _widened(source, image, storage)
         if wider != storage:
             return wider
-        return _encode(sample, image, storage, _missing_channels(source, sample, image))
+        return _encode(sample, image, form, storage, _missing_channels(source, sample, image))
     except ImageError as error:
-        return BadImage(sample, str(error), shape)
+        return BadImage(sample, str(error), form)
+
+
+def _form_of(image: Image, usual: Form, *, one_scale: bool = True) -> Form:
+    """The form of an image, with the usual pixel scale where the two count as one."""
+    scale = image.header.pixel_scale
+    if not one_scale or math.isnan(scale):
+        return Form(image.pixels.shape, image.bands)
+    near = usual.pixel_scale is not None and same_scale(usual.pixel_scale, scale)
+    return Form(image.pixels.shape, image.bands, usual.pixel_scale if near else plain_scale(scale))
 
 
 def _widened(source: Source, image: Image, storage: Storage) -> Storage:
@@ -189,13 +216,14 @@ def _missing_channels(source: Source, sample: Sample, image: Image) -> frozenset
 
 
 def _encode(
-    sample: Sample, image: Image, storage: Storage, missing: frozenset[int]
+    sample: Sample, image: Image, form: Form, storage: Storage, missing: frozenset[int]
 ) -> Packed | Storage:
     """Bring one image to its stored form; or give the wider storage that it needs.
 
     Arguments:
         sample: Which one.
         image: As it was read.
+        form: Of the image.
         storage: What all images so far fit into.
         missing: Channels that it lacks.
 
@@ -205,29 +233,30 @@ def _encode(
     if image.pixels.dtype != storage.dtype and not is_exact(image.pixels, storage.dtype):
         raise ImageError(f"{image.pixels.dtype} values beyond 2^53, beside {storage.dtype} images")
     values = image.pixels.astype(storage.dtype, copy=False)
-    form = storage.stored[sample.split]
-    counts = None if form == BYTES else encode_counts(values)
+    kind = storage.stored[sample.split]
+    counts = None if kind == BYTES else encode_counts(values)
     content = _sha256(values) if counts is None else _sha256(counts[0]) + counts[1].tobytes()
     scale, error = None, 0.0
-    if form == BYTES:  # then all values of the set are
+    if kind == BYTES:  # then all values of the set are
         stored = values
-    elif form == COUNTS and counts is not None:
+    elif kind == COUNTS and counts is not None:
         stored, scale = counts[0], tuple(counts[1].tolist())
     elif storage.asked is not None:
-        stored, error = _cast(values, form)
+        stored, error = _cast(values, kind)
     else:
         exact = next((wide for wide in _FLOATS if is_exact(values, wide)), None)
         if exact is None:
             raise ImageError(
                 f"{storage.dtype} values beyond 2^53, which no stored type is exact for"
             )
-        if exact.itemsize > form.itemsize or form == COUNTS:
+        if exact.itemsize > kind.itemsize or kind == COUNTS:
             return replace(storage, stored=storage.stored | {sample.split: exact})
-        stored = values.astype(form, copy=False)
+        stored = values.astype(kind, copy=False)
     hashed = scale is not None or (counts is None and stored.dtype == values.dtype)
     digest = content[:32] if hashed else _sha256(stored)
     filled = any(c.pixels or c.kind == "pad" for c in image.changes)
     record = ImageRecord(
+        form,
         scale,
         image.least,
         image.most,

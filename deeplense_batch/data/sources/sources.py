@@ -77,7 +77,8 @@ from deeplense_batch.data.sources.tables import fits_tables
 
 __all__ = ["Source", "open_source"]
 
-_OF_SETS = ("images_key", "labels_key", "id")  # flags that name arrays of sets
+_KEYS = ("images_key", "labels_key")  # flags that name arrays of sets, and nothing else
+_OF_SETS = (*_KEYS, "id", "truth", "split", "keep", "group")
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 
@@ -167,7 +168,7 @@ def open_source(
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     if is_table(root):
-        _refuse_names_of_arrays(root, reading, ("images_key", "labels_key"), "is a catalogue")
+        _refuse_names_of_arrays(root, reading, _KEYS, "is a catalogue")
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
             listing = _split(root, catalogue.listing(tree), seed)
@@ -255,9 +256,10 @@ def _refuse_names_of_arrays(root: Path, reading: Reading, flags: Sequence[str], 
         ShardError: Some are named.
     """
     if named := [flag for flag in flags if getattr(reading, flag)]:
+        columns = "" if set(named) <= set(_KEYS) else ", or columns of a catalogue"
         raise ShardError(
             f"{root}: --{', --'.join(named)} {_name(named)} arrays of a set of images in one file "
-            f"(.npz, HDF5, or a FITS table of images); {root.name} {what}"
+            f"(.npz, HDF5, or a FITS table of images){columns}; {root.name} {what}"
         )
 
 

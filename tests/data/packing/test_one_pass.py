@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from made_sources import noise
 
 from deeplense_batch.data.packing.one_pass import OnePass
@@ -105,3 +106,61 @@ def test_the_most_frequent_shape_is_that_of_the_set(one_pass):
         assert len(work.bad) == 3 and again.shape == (1, 6, 10)
     with begin(storage=again) as work:
         assert work.run() is None and [bad.sample.id for bad in work.bad] == ["0.npy"]
+
+
+def written(path, seed, *, size=20, scale=0.0, bands=()):
+    """A FITS cutout with a pixel scale (arcsec) and names of bands, where they are given."""
+    shape = (len(bands), size, size) if bands else (size, size)
+    unit = fits.PrimaryHDU(noise(seed, shape))
+    unit.header.update({f"BAND{i}": band for i, band in enumerate(bands)})
+    if scale:
+        unit.header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=10.0, CRVAL2=0.0,
+                           CDELT1=-scale / 3600, CDELT2=scale / 3600)  # fmt: skip
+    unit.writeto(path)
+
+
+FORMS = [
+    # images of each form, in the order of their names; which form is usual; its pixel scale
+    ([(10, {"scale": 0.2}), (11, {"scale": 0.4}), (12, {"size": 24, "scale": 0.2})], 2, 0.2),
+    ([(2, {"scale": 0.2}), (3, {"size": 24, "scale": 0.4}), (4, {"scale": 0.4})], 2, 0.4),
+    ([(1, {"bands": "rgi"}), (4, {"bands": "gri"})], 1, None),
+    ([(2, {"bands": "rgi"}), (2, {"bands": "gri"})], 0, None),
+    ([(1, {"bands": "rgi", "size": 24}), (2, {"bands": "gri"}), (3, {"bands": "gr"})], 2, None),
+]
+
+
+@pytest.mark.parametrize(("forms", "usual", "scale"), FORMS)
+def test_most_images_say_the_shape_the_bands_and_the_pixel_scale(tmp_path, forms, usual, scale):
+    """Together, so that passes end: of several as frequent the first."""
+    (tmp_path / "source").mkdir()
+    names = [[f"{n}_{i}.fits" for i in range(count)] for n, (count, _) in enumerate(forms)]
+    for n, (_, form) in enumerate(forms):
+        for i, name in enumerate(names[n]):
+            written(tmp_path / "source" / name, 100 * n + i, **form)
+    with open_source(tmp_path / "source") as source:
+        storage, passes = first_storage(source, None), 0
+        while storage:
+            with OnePass(
+                source, storage, partial(new_writer, tmp_path / "out"), seed=0, skip_bad=True
+            ) as work:
+                last, storage, passes = storage, work.run(), passes + 1
+                packed = {sample.id for same in work.same_images.values() for sample in same}
+            assert passes < 6
+    assert packed == set(names[usual])
+    assert np.isnan(last.pixel_scale) if scale is None else last.pixel_scale == scale
+
+
+def test_images_of_an_unknown_pixel_scale_go_with_the_usual_one(tmp_path):
+    for i, scale in enumerate([0.2, 0.0, 0.0, 0.4, 0.4]):
+        written(tmp_path / f"{i}.fits", i, scale=scale)
+    with open_source(tmp_path) as source:
+        begun = first_storage(source, np.dtype("f4"))
+        with OnePass(
+            source, begun, partial(new_writer, tmp_path / "out"), seed=0, skip_bad=True
+        ) as work:
+            assert work.run().pixel_scale == 0.4
+        with OnePass(
+            source, begun, partial(new_writer, tmp_path / "out"), seed=0, skip_bad=True,
+            pixel_scale=0.3,
+        ) as work:  # fmt: skip
+            assert work.run() is None and not work.bad

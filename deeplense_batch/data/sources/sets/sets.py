@@ -39,6 +39,7 @@ from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.beside import about_unread
 from deeplense_batch.data.sources.layouts import KNOWN, meaning
 from deeplense_batch.data.sources.listing import Listing, Sample
+from deeplense_batch.data.sources.sets.asked import named_by_flags, say_as_asked
 from deeplense_batch.data.sources.sets.ids import ids_of_sets, may_be_ids
 from deeplense_batch.data.sources.sets.labels import (
     check_labels,
@@ -144,7 +145,7 @@ def _listing(
     samples: list[Sample] = []
     for name, one in files.items():
         split = meaning(PurePosixPath(ids[name]).stem)[0]
-        if not split and (one.labels < 0).all():
+        if not split and (one.labels < 0).all() and not reading.truth:
             split = "train"
         first = len(samples)
         samples += [
@@ -158,8 +159,8 @@ def _listing(
     by_name = all(meaning(PurePosixPath(id_).stem)[0] for id_ in ids.values())
     layout = f"{{split}}{suffix}" if by_name else f"set of images ({suffix})"
     samples, classes, more = _with_classes(root, samples, files, suffix, reading.classes)
-    joined, some = _columns(files, but=ids_from)
-    return Listing(
+    joined, some = _columns(files)
+    listing = Listing(
         samples,
         classes,
         layout,
@@ -167,8 +168,10 @@ def _listing(
         about_unread(
             [*_unread(files, ids), *some], ("images", "labels", "classes and columns (N,)")
         ),
-        columns=joined,
+        columns={name: values for name, values in joined.items() if name != ids_from},
     )
+    say_as_asked(root, listing, joined, reading)
+    return listing
 
 
 def _with_classes(
@@ -203,15 +206,14 @@ def _unread(files: Mapping[str, _File], ids: Mapping[str, str]) -> list[str]:
     return [f"{array} of {ids[name]}" for name, one in files.items() for array in one.unread]
 
 
-def _columns(files: Mapping[str, _File], *, but: str) -> tuple[dict[str, Array], list[str]]:
-    """Columns that all files have, joined, but for that of ids; and the names of the others."""
+def _columns(files: Mapping[str, _File]) -> tuple[dict[str, Array], list[str]]:
+    """Columns that all files have, joined; and the names of the others."""
     sets = [one.images.columns for one in files.values()]
     names = dict.fromkeys(name for columns in sets for name in columns)
     common = [name for name in names if all(name in columns for columns in sets)]
     joined = {
         name: kept(pd.Series(np.concatenate([columns[name] for columns in sets])))
         for name in common
-        if name != but
     }
     return joined, [f"{name} of some files" for name in names if name not in common]
 
@@ -222,21 +224,24 @@ def _read(stack: Stack, reading: Reading) -> _File:
     Raises:
         ImageError: It is no set, or its arrays do not fit together.
     """
-    images = _images_of(stack, reading.images_key)
+    images = _images_of(stack, _asked(stack, reading.images_key))
     shape, dtype = stack.forms[images]
     if len(shape) not in (3, 4) or 0 in shape[1:] or dtype.kind not in "iuf":
         raise ImageError(
             f"'{images}' has shape {shape} and type {dtype}, expected numbers (N, C, H, W), "
             "(N, H, W, C) or (N, H, W)"
         )
-    labels, numbers = _labels_of(stack, reading.labels_key, shape[0])
+    labels, numbers = _labels_of(stack, reading, shape[0])
     bands = _bands_of(stack, shape)
     scales = next((n for n in _SCALES if n in stack.forms), "")
     read = {images, labels, "classes", *([bands[0]] if bands else [])}
     columns = {
         name: stack.read(name)
         for name, (form, kind) in stack.forms.items()
-        if name not in read and form == shape[:1] and (kind.kind in "biufSU" or _texts(kind))
+        if name not in read
+        and form == shape[:1]
+        and (kind.kind in "biufSU" or _texts(kind))
+        and "/" not in name  # of arrays in groups of one name, or S/N; shards cannot keep it
     }
     names = stack.read("classes") if "classes" in stack.forms else np.empty(0, str)
     try:
@@ -252,8 +257,17 @@ def _read(stack: Stack, reading: Reading) -> _File:
         _plain(columns),
     )
     used = read | set(columns) | ({scales} if arcsec is not None else set())
-    unread = tuple(name for name in stack.forms if name not in used)
+    unread = tuple(
+        f"{name} (no '/' can be kept)" if "/" in name and form == shape[:1] else name
+        for name, (form, _) in stack.forms.items()
+        if name not in used
+    )
     return _File(known, numbers, class_names(names), (images, labels), unread)
+
+
+def _asked(stack: Stack, key: str) -> str:
+    """The name of an array that the user names, or where it lies among groups."""
+    return next((name for name, path in stack.paths.items() if path == key), key)
 
 
 def _images_of(stack: Stack, key: str) -> str:
@@ -277,14 +291,16 @@ def _images_of(stack: Stack, key: str) -> str:
     return several[0]
 
 
-def _labels_of(stack: Stack, key: str, count: int) -> tuple[str, NDArray[np.int64]]:
+def _labels_of(stack: Stack, reading: Reading, count: int) -> tuple[str, NDArray[np.int64]]:
     """The array of labels and its name: the one asked for, or of a usual name, or the only one."""
+    key, others = _asked(stack, reading.labels_key), named_by_flags(reading)
     if key and key not in stack.forms:
         raise ImageError(f"has no array '{key}'; it has {', '.join(stack.forms)}")
-    name = key or next((name for name in _LABELS if name in stack.forms), "")
+    name = key or next((n for n in _LABELS if n in stack.forms and n not in others), "")
     if not name:
         whole = [n for n, (shape, kind) in stack.forms.items()
-                 if shape == (count,) and kind.kind in "iu" and not may_be_ids(n)]  # fmt: skip
+                 if shape == (count,) and kind.kind in "iu" and not may_be_ids(n)
+                 and n not in others]  # fmt: skip
         name = whole[0] if len(whole) == 1 and is_labels(stack.read(whole[0])) else ""
     if not name:
         return "", np.full(count, -1)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import IO, Any, Protocol
 
@@ -37,6 +39,10 @@ class Stack(Protocol):
     @property
     def forms(self) -> Mapping[str, Form]:
         """Shape and type of each."""
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """Where arrays lie that are in groups and known by the last part of that."""
 
     def read(self, name: str) -> Array:
         """One in memory; texts are of type object or str."""
@@ -78,6 +84,8 @@ def open_stack(name: str, file: IO[bytes]) -> Iterator[Stack]:
 
 
 class _Npy:
+    paths: Mapping[str, str] = {}
+
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         try:
@@ -97,6 +105,8 @@ class _Npy:
 
 
 class _Npz:
+    paths: Mapping[str, str] = {}
+
     def __init__(self, file: IO[bytes], archive: zipfile.ZipFile) -> None:
         self._file, self._archive = file, archive
         self.forms = {}
@@ -128,24 +138,27 @@ class _Npz:
 
 
 class _Hdf5:
+    """Arrays in groups are known by the last part of their path, where no other has it."""
+
     def __init__(self, file: IO[bytes], opened: h5py.File) -> None:
         self._file, self._opened = file, opened
-        self.forms: dict[str, Form] = {}
-        opened.visititems(self._note)  # follows no link to another file
-
-    def _note(self, name: str, one: Any) -> None:
-        if isinstance(one, h5py.Dataset) and one.shape is not None:
-            if one.external or one.is_virtual:
-                raise ImageError(f"'{name}' lies in other files, which are not read")
-            self.forms[name] = (one.shape, one.dtype)
+        found: dict[str, Form] = {}
+        opened.visititems(partial(_note, found))  # follows no link to another file
+        last = {path: path.rpartition("/")[2] for path in found}
+        times = Counter(last.values())
+        self.paths = {
+            name: path for path, name in last.items() if name != path and times[name] == 1
+        }
+        names = {path: name for name, path in self.paths.items()}
+        self.forms = {names.get(path, path): form for path, form in found.items()}
 
     def read(self, name: str) -> Array:
-        data = self._opened[name]
+        data = self._opened[self.paths.get(name, name)]
         check_expansion(data.size * data.dtype.itemsize, data.id.get_storage_size())
         return np.asarray(data.asstr()[()] if h5py.check_string_dtype(data.dtype) else data[()])
 
     def mapped(self, name: str) -> Array:
-        data = self._opened[name]
+        data = self._opened[self.paths.get(name, name)]
         offset = data.id.get_offset()
         size = data.size * data.dtype.itemsize
         check_expansion(size, data.id.get_storage_size())
@@ -158,8 +171,18 @@ class _Hdf5:
         return _unpack(blocks, self.forms[name])
 
 
+def _note(forms: dict[str, Form], path: str, one: Any) -> None:
+    """Note an array of an HDF5 file."""
+    if isinstance(one, h5py.Dataset) and one.shape is not None:
+        if one.external or one.is_virtual:
+            raise ImageError(f"'{path}' lies in other files, which are not read")
+        forms[path] = (one.shape, one.dtype)
+
+
 class _FitsTable:
     """The columns of the first table of a FITS file without an image."""
+
+    paths: Mapping[str, str] = {}
 
     def __init__(self, units: Any) -> None:
         if any(unit.is_image and unit.shape for unit in units):

@@ -283,3 +283,26 @@ def test_a_fits_table_of_stamps_is_a_set(tmp_path):
         pack(path, tmp_path / "out")
     fits.PrimaryHDU(stamps[0]).writeto(tmp_path / "one.fits")
     assert listing(tmp_path / "one.fits")[2] == {"train": [("one.fits", -1)]}
+
+
+def test_arrays_in_groups_are_those_of_the_set(tmp_path):
+    """Two of one name cannot be kept, and are named."""
+    pixels, labels = image(0, (5, 1, 8, 8)), np.array([0, 1, 0, 1, 0])
+    path = write_hdf5(
+        tmp_path / "a.h5",
+        **{"data/images": pixels, "data/labels": labels, "data/noise": image(1, (5, 1, 8, 8)),
+           "meta/ra": np.arange(5.0), "meta/object_id": np.arange(5) + 70,
+           "g/mag": np.ones(5), "r/mag": np.ones(5)},
+    )  # fmt: skip
+    report = pack(path, tmp_path / "out")
+    assert "arrays noise of a.h5, g/mag (no '/' can be kept) of a.h5, r/mag" in str(report)
+    split = open_split(tmp_path / "out", "train")
+    assert split.columns() == ["ra"]
+    rows = [int(id_) - 70 for id_ in split.ids()]
+    assert (split.images() == pixels[rows]).all() and list(split.targets()) == list(labels[rows])
+    assert list(split.catalogue("ra")) == rows
+    for key in ("data/noise", "noise"):
+        with open_source(
+            path, reading=Reading(images_key=key, labels_key="data/labels")
+        ) as source:
+            assert any("array 'noise', class numbers of 'labels'" in n for n in source.notes)

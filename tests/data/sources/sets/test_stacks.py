@@ -119,3 +119,15 @@ def test_hdf5_that_promises_too_much_is_a_bomb(tmp_path):
         file.create_dataset("images", (10**6, 64, 64), "f4", chunks=(1, 64, 64))
     with opened(tmp_path / "x.h5") as stack, pytest.raises(ImageError, match="a bomb"):
         stack.mapped("images")
+
+
+def test_arrays_in_groups_are_known_by_the_last_part_of_their_path(tmp_path):
+    """But by all of it, where two have the same."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i, path in enumerate(("z", "data/images", "a/ra", "b/ra", "meta/z", "meta/dec")):
+            file[path] = np.full(3, i)
+    with (tmp_path / "a.h5").open("rb") as file, open_stack("a.h5", file) as stack:
+        found = {name: int(stack.read(name)[0]) for name in stack.forms}
+        assert found == {"z": 0, "images": 1, "a/ra": 2, "b/ra": 3, "meta/z": 4, "dec": 5}
+        assert (stack.mapped("images") == 1).all()
+        assert stack.paths == {"images": "data/images", "dec": "meta/dec"}
