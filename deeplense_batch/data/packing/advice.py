@@ -25,7 +25,8 @@ def mends(bad: Sequence[BadImage], storage: Storage, reading: Reading) -> str:
             "; --mask_value nan gives NaN pixels the median of their channel, --fill_nan 0.1 NaN "
             "and infinite ones where they are at most a tenth of it"
         )
-    shapes = [one.shape for one in bad if one.shape and one.shape[0] == storage.shape[0]]
+    shapes = [one.form.shape for one in bad if one.form]
+    shapes = [shape for shape in shapes if shape[0] == storage.shape[0]]
     if any(shape[1:] != storage.shape[1:] for shape in shapes):
         flags += "; --crop N cuts larger images to N pixels, --pad N fills up smaller ones"
     return flags

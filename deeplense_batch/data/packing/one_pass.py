@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from math import inf, isnan
+from dataclasses import dataclass, field
+from math import inf
 from typing import Self
 
 import numpy as np
@@ -23,8 +23,8 @@ from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.sky import SkyChecks, columns_of
 from deeplense_batch.data.packing.storage import (
     BadImage,
+    Form,
     ImageRecord,
-    Shape,
     Storage,
     convert,
     first_storage,
@@ -102,9 +102,12 @@ class OnePass:
                         if chunk.packed:
                             self._take(split, chunk.packed, block)
                         progress.advance(len(chunk.packed) + len(chunk.bad))
-        if (shape := self._usual_shape()) != self.storage.shape:
-            return first_storage(self.source, self.storage.asked, shape=shape)
-        return self._of_usual_scale()
+        usual = self._usual_form()
+        one_scale = self.pixel_scale is None
+        # Chosen once: where scales are nearly alike, what is usual depends on what was chosen.
+        if self.storage.is_usual or self.storage.form.holds(usual, one_scale=one_scale):
+            return None
+        return first_storage(self.source, self.storage.asked, form=usual)
 
     def sorted_bad(self) -> list[BadImage]:
         """The bad images, by their ids."""
@@ -198,17 +201,17 @@ class OnePass:
             digests=[record.digest for record in records],
         )
 
-    def _usual_shape(self) -> Shape:
-        """The most frequent shape of an image."""
+    def _usual_form(self) -> Form:
+        """The most frequent shape; of it the most frequent bands, of those the pixel scale."""
         good = sum(map(len, self.same_images.values()))
-        shapes = Counter[Shape]({self.storage.shape: good})
-        shapes.update(bad.shape for bad in self.bad if bad.shape)
-        return shapes.most_common(1)[0][0]
-
-    def _of_usual_scale(self) -> Storage | None:
-        """The storage of the most frequent pixel scale, where that is another."""
-        good = sum(map(len, self.same_images.values()))
-        scales = Counter({self.storage.pixel_scale: good})
-        scales.update(bad.pixel_scale for bad in self.bad if not isnan(bad.pixel_scale))
-        usual, count = scales.most_common(1)[0]
-        return replace(self.storage, pixel_scale=usual) if count > good else None
+        forms = Counter({self.storage.form: good})
+        forms.update(bad.form for bad in self.bad if bad.form)
+        for i in range(3):
+            counts = Counter[object]()
+            for form, count in forms.items():
+                counts[form[i]] += count
+            if len(counts) > 1:
+                del counts[None]  # of an unknown pixel scale, which fits any
+            usual = counts.most_common(1)[0][0]
+            forms = Counter({form: n for form, n in forms.items() if form[i] == usual})
+        return next(iter(forms))

@@ -26,6 +26,7 @@ from deeplense_batch.data.sources.sources import Source
 
 __all__ = [
     "BadImage",
+    "Form",
     "ImageRecord",
     "Packed",
     "Shape",
@@ -41,6 +42,25 @@ _MOST_ERROR = 0.01  # of an image's range, by a type that was asked for: fewer t
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+class Form(NamedTuple):
+    """What all images of a set have in common."""
+
+    shape: Shape
+    bands: tuple[str, ...]  # of the channels, where names say them
+    pixel_scale: float | None  # arcsec; None where unknown
+
+    @classmethod
+    def of(cls, image: Image) -> Form:
+        """That of one image."""
+        scale = plain_scale(image.header.pixel_scale)
+        return cls(image.pixels.shape, image.bands, None if math.isnan(scale) else scale)
+
+    def holds(self, other: Form, *, one_scale: bool) -> bool:
+        """Whether an image of another form fits in a set of this one."""
+        scales = [math.nan if s is None else s for s in (self.pixel_scale, other.pixel_scale)]
+        return self[:2] == other[:2] and (not one_scale or same_scale(*scales))
+
+
 @dataclass(frozen=True)
 class Storage:
     """What every image of a set is, and how those of each split are stored."""
@@ -53,6 +73,13 @@ class Storage:
     bands: tuple[str, ...] = ()  # of the channels, where names say them
     pixel_scale: float = math.nan  # arcsec, of the headers
     columns: frozenset[str] = frozenset()  # what headers say that no table does: ra, dec, object
+    is_usual: bool = False  # whether it was chosen as what most images have
+
+    @property
+    def form(self) -> Form:
+        """What all images have in common."""
+        scale = None if math.isnan(self.pixel_scale) else self.pixel_scale
+        return Form(self.shape, self.bands, scale)
 
 
 class ImageRecord(NamedTuple):
@@ -83,19 +110,16 @@ class BadImage:
 
     sample: Sample
     reason: str
-    shape: Shape | None = None  # None where it could not be read
-    pixel_scale: float = math.nan  # where that is why
+    form: Form | None = None  # None where it could not be read
 
 
-def first_storage(
-    source: Source, asked: np.dtype | None, *, shape: Shape | None = None
-) -> Storage:
-    """Suggest the storage of the first good image, or of the first of a shape.
+def first_storage(source: Source, asked: np.dtype | None, *, form: Form | None = None) -> Storage:
+    """Suggest the storage of the first good image, or of the first of a form.
 
     Arguments:
         source: The images.
         asked: Type in which they shall be stored; None for the smallest that is exact.
-        shape: C, H, W, or None for any.
+        form: That of most images; None for any.
 
     Returns:
         The storage; if no image is good, one of an empty shape, which none has.
@@ -104,17 +128,17 @@ def first_storage(
         for sample in samples:
             with suppress(ImageError):
                 image = source.read(sample)
-                pixels = image.pixels
-                if shape in (None, pixels.shape):
-                    smallest = BYTES if pixels.dtype == BYTES else COUNTS
+                if form in (None, Form.of(image)):
+                    smallest = BYTES if image.pixels.dtype == BYTES else COUNTS
                     return Storage(
-                        pixels.shape,
-                        pixels.dtype,
+                        image.pixels.shape,
+                        image.pixels.dtype,
                         dict.fromkeys(source.splits, smallest if asked is None else asked),
                         asked,
                         bands=image.bands,
                         pixel_scale=plain_scale(image.header.pixel_scale),
                         columns=known_columns(image.header, source.columns),
+                        is_usual=form is not None,
                     )
     return Storage((), COUNTS, dict.fromkeys(source.splits, COUNTS), asked)
 
@@ -142,25 +166,28 @@ def convert(
     Returns:
         The stored image; or why it is bad; or the storage it needs, where that is wider.
     """
-    shape = None
+    form = None
     try:
         image = source.read(sample)
-        shape = image.pixels.shape
-        if shape != storage.shape:
-            raise ImageError(f"shape {shape}, most images have {storage.shape}")
-        if image.bands != storage.bands:
-            own, first = (", ".join(b) or "without names" for b in (image.bands, storage.bands))
-            raise ImageError(f"bands {own}, those of the first image are {first}")
-        scale = image.header.pixel_scale
-        if one_scale and not same_scale(storage.pixel_scale, scale):
-            why = f"pixel scale {scale:.4g} arcsec, most images have {storage.pixel_scale:.4g}"
-            return BadImage(sample, why, pixel_scale=plain_scale(scale))
+        form = Form.of(image)
+        if not storage.form.holds(form, one_scale=one_scale):
+            raise ImageError(_unlike(form, storage.form))
         wider = _widened(source, image, storage)
         if wider != storage:
             return wider
         return _encode(sample, image, storage, _missing_channels(source, sample, image))
     except ImageError as error:
-        return BadImage(sample, str(error), shape)
+        return BadImage(sample, str(error), form)
+
+
+def _unlike(form: Form, usual: Form) -> str:
+    """What of an image is not that of most others, in words."""
+    if form.shape != usual.shape:
+        return f"shape {form.shape}, most images have {usual.shape}"
+    if form.bands != usual.bands:
+        own, most = (", ".join(bands) or "without names" for bands in (form.bands, usual.bands))
+        return f"bands {own}, most images have {most}"
+    return f"pixel scale {form.pixel_scale:.4g} arcsec, most images have {usual.pixel_scale:.4g}"
 
 
 def _widened(source: Source, image: Image, storage: Storage) -> Storage:

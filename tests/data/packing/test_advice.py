@@ -9,7 +9,7 @@ from made_sources import noise
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.advice import mends
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.packing.storage import BadImage, Storage
+from deeplense_batch.data.packing.storage import BadImage, Form, Storage
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.listing import Sample
 
@@ -40,7 +40,9 @@ def test_the_flags_that_mend_bad_images_are_named(tmp_path):
 def test_nothing_is_advised_where_no_flag_helps():
     storage = Storage((1, 8, 9), np.dtype("f4"), {})
     sample = Sample("a", ("a",), "train", -1)
-    other = BadImage(sample, "shape (2, 8, 9), most images have (1, 8, 9)", (2, 8, 9))
+    other = BadImage(
+        sample, "shape (2, 8, 9), most images have (1, 8, 9)", Form((2, 8, 9), (), None)
+    )
     unknown = BadImage(sample, "3 of 72 pixels are NaN or infinite")
     assert mends([other, BadImage(sample, "empty file")], storage, Reading()) == ""
     assert mends([unknown], storage, Reading(fill_nan=0.0)) == ""

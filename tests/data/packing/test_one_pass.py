@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from made_sources import noise
 
 from deeplense_batch.data.packing.one_pass import OnePass
-from deeplense_batch.data.packing.storage import first_storage
+from deeplense_batch.data.packing.storage import Form, first_storage
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.sources.sources import open_source
 from deeplense_batch.data.writer import ShardWriter
@@ -105,3 +106,34 @@ def test_the_most_frequent_shape_is_that_of_the_set(one_pass):
         assert len(work.bad) == 3 and again.shape == (1, 6, 10)
     with begin(storage=again) as work:
         assert work.run() is None and [bad.sample.id for bad in work.bad] == ["0.npy"]
+
+
+def write_fits(path, size, *, scale, bands):
+    header = fits.Header()
+    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=10.0, CRVAL2=0.0)
+    header.update(CRPIX1=size / 2, CRPIX2=size / 2, CDELT1=-scale / 3600, CDELT2=scale / 3600)
+    header.update({f"BAND{i}": band for i, band in enumerate(bands)})
+    fits.writeto(path, noise(len(path.name), (len(bands), size, size)), header)
+
+
+def test_what_most_images_are_is_chosen_once_by_shape_bands_and_pixel_scale(one_pass):
+    begin, out = one_pass
+    source = out.parent / "source"
+    kinds = [  # of 20 pixels most, of them in g, r, i most, of these of 0.2 arcsec most
+        (12, 24, 0.2, "gri"), (1, 20, 0.2, "rgi"), (11, 20, 0.2, "gri"), (10, 20, 0.4, "gri"),
+    ]  # fmt: skip
+    for number, (count, size, scale, bands) in enumerate(kinds):
+        for i in range(count):
+            write_fits(source / f"{number}-{i}.fits", size, scale=scale, bands=bands)
+    passes, storage = 0, None
+    while passes == 0 or storage is not None:
+        with begin(storage=storage, skip_bad=True) as work:
+            used, storage, passes = work.storage, work.run(), passes + 1
+            reasons = {bad.sample.id[0]: bad.reason for bad in work.bad}
+        assert passes < 5
+    assert used.form == Form((3, 20, 20), ("g", "r", "i"), 0.2)
+    assert reasons == {
+        "0": "shape (3, 24, 24), most images have (3, 20, 20)",
+        "1": "bands r, g, i, most images have g, r, i",
+        "3": "pixel scale 0.4 arcsec, most images have 0.2",
+    }

@@ -10,6 +10,7 @@ from made_sources import noise
 
 from deeplense_batch.data.packing.storage import (
     BadImage,
+    Form,
     Packed,
     Storage,
     convert,
@@ -99,8 +100,8 @@ def test_a_type_that_is_asked_for_rounds_and_says_by_how_much(converted):
 def test_an_odd_shape_is_a_bad_image_and_an_unreadable_one_has_none(converted):
     bad = converted(noise(0, (1, 6, 9)))
     assert bad.reason == "shape (1, 6, 9), most images have (1, 6, 10)"
-    assert bad.shape == (1, 6, 9) and bad.sample.id == "1.npy"
-    assert converted(np.zeros((1, 6, 10))).shape is None  # constant: none was read
+    assert bad.form == Form((1, 6, 9), (), None) and bad.sample.id == "1.npy"
+    assert converted(np.zeros((1, 6, 10))).form is None  # constant: none was read
 
 
 def test_the_first_good_image_or_the_first_of_a_shape_suggests_the_storage(tmp_path):
@@ -111,11 +112,11 @@ def test_the_first_good_image_or_the_first_of_a_shape_suggests_the_storage(tmp_p
     with open_source(tmp_path) as source:
         first = first_storage(source, None)
         assert (first.shape, first.dtype, first.stored) == ((1, 5, 5), FLOAT32, {"train": UINT16})
-        second = first_storage(source, np.dtype("f2"), shape=(1, 6, 10))
+        second = first_storage(source, np.dtype("f2"), form=Form((1, 6, 10), (), None))
         assert (second.shape, second.dtype) == ((1, 6, 10), FLOAT64)
         assert second.stored == {"train": np.dtype("f2")} and second.asked == np.dtype("f2")
-        assert first_storage(source, None, shape=(9, 9, 9)).shape == ()
-        third = first_storage(source, None, shape=(1, 7, 7))
+        assert first_storage(source, None, form=Form((9, 9, 9), (), None)).shape == ()
+        third = first_storage(source, None, form=Form((1, 7, 7), (), None))
         assert (third.dtype, third.stored) == (UINT8, {"train": UINT8})
 
 
