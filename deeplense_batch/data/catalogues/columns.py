@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.table import read_table, texts
+from deeplense_batch.data.catalogues.usual import USUAL, usual_columns
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
-__all__ = ["Columns", "usual_columns"]
+__all__ = ["Columns"]
 
-# What columns are usually called, in lower case. The first of _WELL_KNOWN wins over all others.
-_USUAL = {
-    "path": ("file_loc", "path", "file", "filename", "file_name", "filepath", "file_path", "image",
-             "image_path", "img_path", "cutout", "fits"),
-    "id": ("id_str", "id", "object_id", "objid", "obj_id", "objectid", "source_id", "name",
-           "object", "iauname"),
-    "label": ("label", "class", "is_lens", "islens", "lens", "labels"),
-    "split": ("split",),
-}  # fmt: skip
-_WELL_KNOWN = ("file_loc", "id_str")
 _OPTIONAL = ("id", "label", "split")  # which the word none leaves out
 _MOST_NAMED = 20  # columns in a sentence
 
@@ -64,7 +54,7 @@ class Columns:
     def usual_path(self) -> tuple[str, ...]:
         """The column of paths by its usual name, or those of the bands."""
         bands = self.reading.bands
-        for name in _USUAL["path"]:
+        for name in USUAL["path"]:
             each = tuple(f"{name}_{band}" for band in bands)
             if each and set(each) <= set(self.names):
                 self.notes.append(f"columns {', '.join(each)} are taken for the paths")
@@ -104,10 +94,3 @@ class Columns:
             return ""
         self.notes.append(f"column {found[0]} is taken for the {role} (--{role} names another)")
         return found[0]
-
-
-def usual_columns(columns: Sequence[str], role: str) -> list[str]:
-    """The columns that may be the path, id, label or split by their names; one where plain."""
-    found = [name for name in columns if name.lower() in _USUAL[role]]
-    plain = [name for name in found if name.lower() in _WELL_KNOWN]
-    return plain if len(plain) == 1 else found

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
-from deeplense_batch.data.catalogues.columns import usual_columns
 from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
+from deeplense_batch.data.catalogues.usual import usual_columns
 from deeplense_batch.data.formats.filters import band_order, without_bands
 from deeplense_batch.data.formats.images import SUFFIXES, has_fits
 from deeplense_batch.data.sources.archive import Tree

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from deeplense_batch.data.catalogues.columns import Columns, usual_columns
+from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
@@ -27,11 +27,6 @@ def test_usual_names_are_found_and_told(tmp_path):
         "column class",
         "column file",
     ]
-
-
-def test_zoobots_names_win():
-    assert usual_columns(["id", "id_str", "file_loc", "image"], "id") == ["id_str"]
-    assert usual_columns(["id", "id_str", "file_loc", "image"], "path") == ["file_loc"]
 
 
 def test_two_that_may_be_meant_are_refused_unless_one_is_named(tmp_path):
