@@ -6,7 +6,6 @@ id of 19 digits, or 007, is what the file says.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import warnings
@@ -20,6 +19,7 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.separated import read_separated
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import has_fits
 from deeplense_batch.data.formats.untrusted import gunzip
@@ -63,6 +63,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = _read(path)
+    except ShardError as error:
+        raise ShardError(f"{path}: {error}") from error
     except Exception as error:  # a broken file makes its reader raise anything at all
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise ShardError(f"{path}: cannot be read as a table ({text[:300]})") from error
@@ -148,20 +150,7 @@ def _read(path: Path) -> pd.DataFrame:
         return _read_json(data)
     if data.startswith(b"# %ECSV"):
         return _read_astropy(path, "ascii.ecsv")
-    return _read_csv(data)
-
-
-def _read_csv(data: bytes) -> pd.DataFrame:
-    """Every column as text; separated by commas, semicolons, tabs, bars or spaces."""
-    text = data.decode("utf-8-sig")
-    head = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
-    separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
-    separator = max(separators, key=head.count) if separators else r"\s+"
-    skip = text[: text.find(head)].count("\n")
-    return pd.read_csv(
-        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
-        skipinitialspace=True, index_col=False, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
-    )  # fmt: skip
+    return read_separated(data)
 
 
 def _read_json(data: bytes) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import posixpath
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
+from deeplense_batch.data.catalogues.separated import names_in_text
 from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
 from deeplense_batch.data.catalogues.usual import usual_columns
 from deeplense_batch.data.formats.filters import band_order, without_bands
@@ -177,9 +177,7 @@ def _columns(suffix: str, data: bytes) -> list[str]:
     if suffix in (".json", ".jsonl"):
         return _keys(data.decode("utf-8-sig"))
     if suffix in (".csv", ".tsv", ".ecsv", *_PLAIN_TABLES):
-        lines = data.decode("utf-8-sig", "replace").splitlines()
-        head = next(line for line in lines if line.strip() and not line.startswith("#"))
-        return next(csv.reader([head], csv.Sniffer().sniff(head, ",;\t| ")))
+        return names_in_text(data)
     return []
 
 
