@@ -6,7 +6,6 @@ id of 19 digits, or 007, is what the file says.
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -154,10 +152,15 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _read_json(data: bytes) -> pd.DataFrame:
-    """A list of records, or a record a line."""
-    if data.lstrip()[:1] == b"[":
-        return _of_arrow(pa.Table.from_pylist(json.loads(data)))
-    return _of_arrow(pa.json.read_json(io.BytesIO(data)))
+    """A list of records, or a record a line; a text stays one, even if it looks like a date."""
+    text = data.decode("utf-8-sig")
+    listed = text.lstrip().startswith("[")
+    lines = (line for line in text.split("\n") if line.strip())
+    records = json.loads(text) if listed else list(map(json.loads, lines))
+    if not all(isinstance(record, dict) for record in records):
+        raise ShardError('expected JSON records, such as {"id": 1}, in a list or one a line')
+    names = dict.fromkeys(name for record in records for name in record)
+    return _of_arrow(pa.table({name: [r.get(name) for r in records] for name in names}))
 
 
 def _of_arrow(table: pa.Table) -> pd.DataFrame:
@@ -170,7 +173,8 @@ def _of_arrow(table: pa.Table) -> pd.DataFrame:
     table = table.select(one_value)
     gaps: dict[Any, Any] = {
         pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
-        pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
+        pa.int64(): pd.Int64Dtype(), pa.uint8(): pd.Int64Dtype(), pa.uint16(): pd.Int64Dtype(),
+        pa.uint32(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype(),
     }  # fmt: skip
     return table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
 
