@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.separated import read_separated
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.images import has_fits
+from deeplense_batch.data.formats.images import has_fits, needs_fits
 from deeplense_batch.data.formats.untrusted import gunzip
 from deeplense_batch.data.header import ShardError
 
@@ -37,7 +37,6 @@ __all__ = [
 _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
 _PARQUET = (".parquet", ".pq")
 _JSON = (".json", ".jsonl", ".ndjson")
-_FITS = (".fits", ".fit")
 _TEXT = (".csv", ".tsv")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
@@ -48,7 +47,7 @@ def is_table(path: Path) -> bool:
     if not path.is_file():
         return False
     name = path.name.lower().removesuffix(".gz")
-    if name.endswith(_FITS):
+    if needs_fits(name):
         return has_fits() and is_fits_table(path)
     return name.endswith(TABLES)
 
@@ -141,7 +140,7 @@ def _read(path: Path) -> pd.DataFrame:
     suffix = Path(name).suffix
     if suffix in _PARQUET:
         return _of_arrow(pa.parquet.read_table(path))
-    if suffix in _FITS or suffix in _ASTROPY:
+    if needs_fits(name) or suffix in _ASTROPY:
         return _read_astropy(path, _ASTROPY.get(suffix, "fits"))
     data = gunzip(path.read_bytes()) if name != path.name.lower() else path.read_bytes()
     if suffix in _JSON:

@@ -1,5 +1,7 @@
 """Tables of every kind say the same, and whole numbers stay what they are."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,3 +116,12 @@ def test_json_that_is_no_record_is_refused(tmp_path):
     (tmp_path / "t.jsonl").write_text("1\n2\n")
     with pytest.raises(ShardError, match=r"t\.jsonl: expected JSON records, such as"):
         read_table(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("name", ["t.fit", "t.fts", "t.FTS.gz"])
+def test_a_fits_table_has_any_ending_of_fits_images(tmp_path, name):
+    written(tmp_path, "t.fits")
+    data = (tmp_path / "t.fits").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    assert is_table(tmp_path / name)
+    assert kept(read_table(tmp_path / name)["id"]).tolist() == IDS
