@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -153,13 +154,29 @@ def _read(path: Path) -> pd.DataFrame:
 def _read_json(data: bytes) -> pd.DataFrame:
     """A list of records, or a record a line; a text stays one, even if it looks like a date."""
     text = data.decode("utf-8-sig")
-    listed = text.lstrip().startswith("[")
-    lines = (line for line in text.split("\n") if line.strip())
-    records = json.loads(text) if listed else list(map(json.loads, lines))
+    records = json.loads(text) if text.lstrip().startswith("[") else list(_each_json(text))
     if not all(isinstance(record, dict) for record in records):
         raise ShardError('expected JSON records, such as {"id": 1}, in a list or one a line')
     names = dict.fromkeys(name for record in records for name in record)
-    return _of_arrow(pa.table({name: [r.get(name) for r in records] for name in names}))
+    columns = {name: _arrow([record.get(name) for record in records]) for name in names}
+    return _of_arrow(pa.table(columns))
+
+
+def _each_json(text: str) -> Iterator[Any]:
+    """The values of a text one after another, each on a line or over several."""
+    decode, end = json.JSONDecoder().raw_decode, len(text) - len(text.lstrip())
+    while end < len(text):
+        value, end = decode(text, end)
+        yield value
+        while end < len(text) and text[end].isspace():
+            end += 1
+
+
+def _arrow(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except OverflowError:  # ids of more than 63 bits
+        return pa.array([None if value is None else str(value) for value in values])
 
 
 def _of_arrow(table: pa.Table) -> pd.DataFrame:

@@ -125,3 +125,10 @@ def test_a_fits_table_has_any_ending_of_fits_images(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     assert is_table(tmp_path / name)
     assert kept(read_table(tmp_path / name)["id"]).tolist() == IDS
+
+
+def test_records_of_json_may_take_several_lines_and_have_numbers_of_any_size(tmp_path):
+    (tmp_path / "t.json").write_text('{"id": 18446744073709551615,\n "z": 1}\n{"id": 7}\n')
+    table = read_table(tmp_path / "t.json")
+    assert texts(table["id"]).tolist() == ["18446744073709551615", "7"]
+    assert texts(table["z"]).tolist() == ["1", ""]
