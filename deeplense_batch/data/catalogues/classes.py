@@ -9,12 +9,12 @@ import numpy as np
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.sources.layouts import number_classes
+from deeplense_batch.data.sources.sets.labels import MOST_CLASSES
 
 __all__ = ["class_numbers"]
 
 _NO_LABELS = ("", "-1", "nan")
 _TRUTHS = {"true": "1", "false": "0"}
-_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
 def class_numbers(
@@ -52,10 +52,10 @@ def _classes(columns: Columns, known: set[str]) -> tuple[str, ...]:
     numbers = all(map(_is_number, known))
     wholes = [int(label) for label in known if label.isdecimal()]
     count = max(wholes, default=-1) + 1 if numbers else len(known)
-    if count > _MOST_CLASSES or (numbers and len(wholes) < len(known) / 2):
+    if count > MOST_CLASSES or (numbers and len(wholes) < len(known) / 2):
         raise columns.refused(
             f"--label: {columns.label} has {counted(len(known), 'value')} such as {min(known)}, "
-            f"which are no classes (at most {_MOST_CLASSES}); numbers to learn are --truth "
+            f"which are no classes (at most {MOST_CLASSES}); numbers to learn are --truth "
             f"{columns.label}"
         )
     if not numbers:

@@ -15,22 +15,13 @@ from deeplense_batch.data.catalogues.table import (
     texts,
     without_points,
 )
+from deeplense_batch.data.catalogues.usual import USUAL, usual_columns
 from deeplense_batch.data.formats.filters import band_order
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 
-__all__ = ["Columns", "flags_of_bands", "usual_columns"]
+__all__ = ["Columns", "flags_of_bands"]
 
-# What columns are usually called, in lower case. The first of _WELL_KNOWN wins over all others.
-_USUAL = {
-    "path": ("file_loc", "path", "file", "filename", "file_name", "filepath", "file_path", "image",
-             "image_path", "img_path", "cutout", "fits"),
-    "id": ("id_str", "id", "object_id", "objid", "obj_id", "objectid", "source_id", "name",
-           "object", "iauname"),
-    "label": ("label", "class", "is_lens", "islens", "lens", "labels"),
-    "split": ("split",),
-}  # fmt: skip
-_WELL_KNOWN = ("file_loc", "id_str")
 _OPTIONAL = ("id", "label", "split")  # which the word none leaves out
 _MOST_NAMED = 20  # columns in a sentence
 
@@ -81,12 +72,12 @@ class Columns:
     def usual_path(self) -> tuple[str, ...]:
         """The column of paths by its usual name, or those of the bands."""
         bands = self.reading.bands
-        for name in _USUAL["path"]:
+        for name in USUAL["path"]:
             each = tuple(f"{name}_{band}" for band in bands)
             if each and set(each) <= set(self.names):
                 self.notes.append(f"columns {', '.join(each)} are taken for the paths")
                 return each
-        self.refuse_repeated(_USUAL["path"])
+        self.refuse_repeated(USUAL["path"])
         found = usual_columns(self.names, "path")
         if not found and (flags := flags_of_bands(self.names)):
             raise self.refused(f"the path of the images has a column a band: {flags} reads them")
@@ -129,7 +120,7 @@ class Columns:
         asked: str = getattr(self.reading, role)
         if asked:
             return "" if asked == "none" and asked not in self.names else asked
-        self.refuse_repeated(_USUAL[role])
+        self.refuse_repeated(USUAL[role])
         found = usual_columns(self.names, role)
         if len(found) > 1:
             words = f"columns {', '.join(found)} may each be the {role}"
@@ -146,16 +137,9 @@ class Columns:
 
     def _note(self, role: str, taken: str) -> None:
         """Note the column that is taken for a role, and those that are not."""
-        others = [name for name in self.names if name.lower() in _USUAL[role] and name != taken]
+        others = [name for name in self.names if name.lower() in USUAL[role] and name != taken]
         but = f", not {' or '.join(others)}" if others else ""
         self.notes.append(f"column {taken} is taken for the {role}{but} (--{role} names another)")
-
-
-def usual_columns(columns: Sequence[str], role: str) -> list[str]:
-    """The columns that may be the path, id, label or split by their names; one where plain."""
-    found = [name for name in columns if name.lower() in _USUAL[role]]
-    plain = [name for name in found if name.lower() in _WELL_KNOWN]
-    return plain if len(plain) == 1 else found
 
 
 def flags_of_bands(columns: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +107,10 @@ class Places:
     ) -> list[list[str]]:
         """Files that were not found are those of the same name but for the writing of the band."""
         written = _bands_by_form(known)
+        as_written = cache(band_as_written)  # most rows have the same words to choose from
 
         def file(band: str, form: str) -> str:
-            word = band_as_written(band, written.get(form, ()))
+            word = as_written(band, frozenset(written.get(form, ())))
             return known[form.replace(_BAND, word)] if word else ""
 
         return [
@@ -207,13 +209,12 @@ def _bands_by_form(names: Iterable[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name in names:
         matches = [match for match in BAND.finditer(name) if match[1]]
-        for group in (0, 1):  # with its instrument, and without
-            spans = [match.span(group) for match in matches]
-            for span in spans:
-                word = name[slice(*span)]
-                same = [other for other in spans if name[slice(*other)] == word]
-                for chosen in ([span], same):
-                    found.setdefault(_with_places(name, chosen), set()).add(word)
+        spans = {match.span(group) for match in matches for group in (0, 1)}  # 0: its instrument
+        for span in spans:
+            word = name[slice(*span)]
+            same = tuple(sorted(other for other in spans if name[slice(*other)] == word))
+            for chosen in {(span,), same}:
+                found.setdefault(_with_places(name, chosen), set()).add(word)
     return found
 
 

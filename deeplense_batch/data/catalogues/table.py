@@ -6,26 +6,23 @@ id of 19 digits, or 007, is what the file says.
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.separated import read_separated
 from deeplense_batch.data.encoding import Array
-from deeplense_batch.data.formats.images import has_fits
+from deeplense_batch.data.formats.images import has_fits, needs_fits
 from deeplense_batch.data.formats.untrusted import gunzip
 from deeplense_batch.data.header import ShardError
 
@@ -47,13 +44,9 @@ __all__ = [
 _ASTROPY = {".vot": "votable", ".votable": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}
 _PARQUET = (".parquet", ".pq")
 _JSON = (".json", ".jsonl", ".ndjson")
-_FITS = (".fits", ".fit")
 _TEXT = (".csv", ".tsv", ".txt")
 TABLES = (*_TEXT, *_PARQUET, *_JSON, *_ASTROPY)
 _MOST_EXACT = 2.0**53  # of whole numbers that float64 has
-_BLANKS = r"\s+"
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_TOO_LONG = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 _SEVERAL = "holds several values a row"
 REPEATED = "is there more than once"
 _WHOLE = re.compile(r"[+-]?((0|[1-9]\d*)(\.0)?|\d(\.\d+)?e\+\d+)")  # and no code such as 007
@@ -65,7 +58,7 @@ def is_table(path: Path) -> bool:
     if not path.is_file():
         return False
     name = path.name.lower().removesuffix(".gz")
-    if name.endswith(_FITS):
+    if needs_fits(name):
         return has_fits() and is_fits_table(path)
     return name.endswith(TABLES)
 
@@ -186,63 +179,49 @@ def _read(path: Path) -> pd.DataFrame:
     suffix = Path(name).suffix
     if suffix in _PARQUET:
         return _of_arrow(pa.parquet.ParquetFile(path).read())
-    if suffix in _FITS or suffix in _ASTROPY:
+    if needs_fits(name) or suffix in _ASTROPY:
         return _read_astropy(path, _ASTROPY.get(suffix, "fits"))
     data = gunzip(path.read_bytes()) if name != path.name.lower() else path.read_bytes()
     if suffix in _JSON:
         return _read_json(data)
     if data.startswith(b"# %ECSV"):
         return _read_astropy(path, "ascii.ecsv")
-    return _read_csv(data)
-
-
-def _read_csv(data: bytes) -> pd.DataFrame:
-    """Every column as text; separated by commas, semicolons, tabs, bars or spaces.
-
-    Raises:
-        ShardError: It is empty, in another encoding than UTF-8 or 16, or has rows of more values.
-    """
-    text = _decoded(data)
-    if not text.strip():
-        raise ShardError("is empty")
-    head = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
-    separators = [sep for sep in (",", "\t", ";", "|") if sep in head]
-    separator = max(separators, key=head.count) if separators else _BLANKS
-    skip = text[: text.find(head)].count("\n")
-    try:
-        rows = pd.read_csv(  # names too, since pandas would number those that are there twice
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skiprows=skip,
-            skipinitialspace=True, header=None, quoting=csv.QUOTE_MINIMAL, on_bad_lines="error",
-        )  # fmt: skip
-    except pd.errors.ParserError as error:
-        if not (found := _TOO_LONG.search(str(error))):
-            raise
-        columns, line, values = found.groups()
-        raise ShardError(
-            f"line {line} has {values} values for {columns} columns; a value that holds "
-            f"{'blanks' if separator == _BLANKS else repr(separator)} is written in quotes"
-        ) from error
-    table = rows[1:].reset_index(drop=True)
-    table.columns = pd.Index([n.strip() or f"Unnamed: {i}" for i, n in enumerate(rows.iloc[0])])
-    return table
-
-
-def _decoded(data: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 if its first bytes say so, as Excel writes it."""
-    try:
-        return data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ShardError(
-            f"line {line} is no text in UTF-8, but perhaps in Latin-1; save the table as UTF-8"
-        ) from error
+    return read_separated(data)
 
 
 def _read_json(data: bytes) -> pd.DataFrame:
-    """A list of records, or a record a line."""
-    if data.lstrip()[:1] == b"[":
-        return _of_arrow(pa.Table.from_pylist(json.loads(data, object_pairs_hook=_record)))
-    return _of_arrow(pa.json.read_json(io.BytesIO(data)))
+    """A list of records, or a record a line; a text stays one, even if it looks like a date."""
+    text = data.decode("utf-8-sig")
+    records = (
+        json.loads(text, object_pairs_hook=_record)
+        if text.lstrip().startswith("[")
+        else list(_each_json(text))
+    )
+    if not all(isinstance(record, dict) for record in records):
+        raise ShardError('expected JSON records, such as {"id": 1}, in a list or one a line')
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = {name: _arrow([record.get(name) for record in records]) for name in names}
+    return _of_arrow(pa.table(columns))
+
+
+def _each_json(text: str) -> Iterator[Any]:
+    """The values of a text one after another, each on a line or over several."""
+    decode, end = (
+        json.JSONDecoder(object_pairs_hook=_record).raw_decode,
+        len(text) - len(text.lstrip()),
+    )
+    while end < len(text):
+        value, end = decode(text, end)
+        yield value
+        while end < len(text) and text[end].isspace():
+            end += 1
+
+
+def _arrow(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except OverflowError:  # ids of more than 63 bits
+        return pa.array([None if value is None else str(value) for value in values])
 
 
 def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -262,7 +241,8 @@ def _of_arrow(table: pa.Table) -> pd.DataFrame:
     table = table.select([i for i, n in enumerate(table.column_names) if n not in left_out])
     gaps: dict[Any, Any] = {
         pa.int8(): pd.Int64Dtype(), pa.int16(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype(),
-        pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
+        pa.int64(): pd.Int64Dtype(), pa.uint8(): pd.Int64Dtype(), pa.uint16(): pd.Int64Dtype(),
+        pa.uint32(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype(),
     }  # fmt: skip
     frame = table.to_pandas(types_mapper=gaps.get, ignore_metadata=True)
     frame.attrs["left_out"] = left_out

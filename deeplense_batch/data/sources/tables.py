@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import posixpath
@@ -14,10 +13,12 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
-from deeplense_batch.data.catalogues.columns import flags_of_bands, usual_columns
+from deeplense_batch.data.catalogues.columns import flags_of_bands
+from deeplense_batch.data.catalogues.separated import names_in_text
 from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
+from deeplense_batch.data.catalogues.usual import usual_columns
 from deeplense_batch.data.formats.filters import without_bands
-from deeplense_batch.data.formats.images import SUFFIXES, has_fits
+from deeplense_batch.data.formats.images import SUFFIXES, has_fits, needs_fits
 from deeplense_batch.data.sources.archive import Tree
 
 __all__ = ["about_tables", "fits_tables"]
@@ -25,7 +26,6 @@ __all__ = ["about_tables", "fits_tables"]
 _TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
            ".vot", ".feather", ".arrow")  # fmt: skip
 _PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
-_FITS = (".fits", ".fit", ".fits.gz", ".fit.gz")
 _NUMBER = re.compile(r"\d+")
 _COMPRESSED = ("gz", "bz2", "xz", "zst")
 _TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
@@ -70,7 +70,7 @@ def fits_tables(tree: Tree, images: Sequence[str]) -> list[str]:
         tree: Holds the files.
         images: Names of all that may be images.
     """
-    named = [name for name in images if name.lower().endswith(_FITS)] if has_fits() else []
+    named = [name for name in images if needs_fits(name)] if has_fits() else []
     series = Counter(map(_series, named))
     alone = [name for name in named if series[_series(name)] == 1]
     alone.sort(key=lambda name: not any(word in name.lower() for word in _FITS_WORDS))
@@ -91,7 +91,7 @@ def _is_fits_table(tree: Tree, name: str) -> bool:
 
 def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str]) -> str:
     """The command that packs a table with the images beside it; "" where no column is known."""
-    if not columns or not name.lower().endswith((*TABLES, *_FITS)):
+    if not columns or not (needs_fits(name) or name.lower().endswith(TABLES)):
         return ""
     folder = posixpath.commonpath([posixpath.dirname(image) for image in images])
     place, table = f"{root}/{folder}" if folder else str(root), f"{root}/{name}"
@@ -131,7 +131,7 @@ def _ending(image: str) -> str:
 def _is_table(name: str) -> bool:
     lower = _unzipped(PurePosixPath(name).name.lower())
     named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
-    return named or lower.endswith((*_TABLES, *_FITS))  # FITS files that are no images
+    return named or needs_fits(lower) or lower.endswith(_TABLES)  # FITS files that are no images
 
 
 def _unzipped(name: str) -> str:
@@ -143,7 +143,7 @@ def _unzipped(name: str) -> str:
 def _columns_of(tree: Tree, name: str) -> list[str]:
     """Names of the columns of a table; none where they cannot be read."""
     try:
-        if name.lower().endswith(_FITS):
+        if needs_fits(name):
             with tree.open(name) as file:
                 return fits_columns(file)
         return _columns(PurePosixPath(name).suffix.lower(), tree.read(name))
@@ -165,9 +165,7 @@ def _columns(suffix: str, data: bytes) -> list[str]:
     if suffix in (".json", ".jsonl"):
         return _keys(data.decode("utf-8-sig"))
     if suffix in (".csv", ".tsv", ".ecsv", *_PLAIN_TABLES):
-        lines = data.decode("utf-8-sig", "replace").splitlines()
-        head = next(line for line in lines if line.strip() and not line.startswith("#"))
-        return next(csv.reader([head], csv.Sniffer().sniff(head, ",;\t| ")))
+        return names_in_text(data)
     return []
 
 

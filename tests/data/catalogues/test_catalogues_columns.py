@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from deeplense_batch.data.catalogues.columns import Columns, usual_columns
+from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.catalogues.positions import positions
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
@@ -33,11 +33,6 @@ def test_usual_names_are_found_and_told(tmp_path):
         "column class",
         "column file",
     ]
-
-
-def test_zoobots_names_win():
-    assert usual_columns(["id", "id_str", "file_loc", "image"], "id") == ["id_str"]
-    assert usual_columns(["id", "id_str", "file_loc", "image"], "path") == ["file_loc"]
 
 
 def test_those_that_a_well_known_name_wins_over_are_told(tmp_path):

@@ -89,9 +89,9 @@ def test_text_in_any_unicode(tmp_path, encoding, name):
         ),
         (
             b"# from a survey\nid,note\n1,a\n2,b,c\n",
-            r"line 4 has 3 values for 2 columns; a value that holds ',' is written in quotes",
+            r"row 2 ends in a surplus value 'c', but only 2 columns have names; a text with a sep",
         ),
-        (b"id note\n1 a b\n", r"line 2 has 3 values for 2 columns; a value that holds blanks is"),
+        (b"id note\n1 a b\n", r"row 1 ends in a surplus value 'b', but only 2 columns have names"),
     ],
 )
 def test_why_text_is_no_table_and_what_to_do(tmp_path, data, why):
@@ -163,3 +163,46 @@ def test_what_is_no_table_is_one_sentence(tmp_path):
     with pytest.raises(ShardError, match=r"u.csv: has no row, only the columns a, b"):
         read_table(tmp_path / "u.csv")
     assert not is_table(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [f"{sign}int{bits}" for sign in "u " for bits in (8, 16, 32, 64)])
+def test_whole_numbers_of_parquet_stay_exact_where_some_are_missing(tmp_path, kind):
+    most = np.iinfo(kind.strip()).max
+    column = pd.array([most, None, most - 1], kind.strip().replace("i", "I").replace("u", "U"))
+    pd.DataFrame({"id": column}).to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")["id"]
+    assert texts(found).tolist() == [str(most), "", str(most - 1)]
+    assert (kept(found)[0] == str(most)) if most > 2**53 else (kept(found)[0] == most)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_records_of_json_keep_texts_of_dates_and_what_only_later_ones_have(tmp_path, listed):
+    lines = ['{"id": "2020-01-01", "z": 1}', '{"id": "2020-01-02T00:00:00", "z": 1.5, "s": true}']
+    text = f"[{','.join(lines)}]" if listed else "\n\n".join(lines)
+    (tmp_path / "t.json").write_text(text)
+    table = read_table(tmp_path / "t.json")
+    assert texts(table["id"]).tolist() == ["2020-01-01", "2020-01-02T00:00:00"]
+    assert kept(table["z"]).tolist() == [1.0, 1.5]
+    assert texts(table["s"]).tolist() == ["", "True"]
+
+
+def test_json_that_is_no_record_is_refused(tmp_path):
+    (tmp_path / "t.jsonl").write_text("1\n2\n")
+    with pytest.raises(ShardError, match=r"t\.jsonl: expected JSON records, such as"):
+        read_table(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("name", ["t.fit", "t.fts", "t.FTS.gz"])
+def test_a_fits_table_has_any_ending_of_fits_images(tmp_path, name):
+    written(tmp_path, "t.fits")
+    data = (tmp_path / "t.fits").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    assert is_table(tmp_path / name)
+    assert kept(read_table(tmp_path / name)["id"]).tolist() == IDS
+
+
+def test_records_of_json_may_take_several_lines_and_have_numbers_of_any_size(tmp_path):
+    (tmp_path / "t.json").write_text('{"id": 18446744073709551615,\n "z": 1}\n{"id": 7}\n')
+    table = read_table(tmp_path / "t.json")
+    assert texts(table["id"]).tolist() == ["18446744073709551615", "7"]
+    assert texts(table["z"]).tolist() == ["1", ""]

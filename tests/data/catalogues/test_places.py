@@ -2,10 +2,16 @@
 
 import re
 import zipfile
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from made_catalogues import pixels, stamps, write
 
+from deeplense_batch.data.catalogues import places
+from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.catalogues.places import Places
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
 
@@ -99,3 +105,15 @@ def test_what_says_nothing_is_refused(tmp_path):
     }.items():
         with pytest.raises(ShardError, match=why):
             pack(tmp_path / "objects.csv", tmp_path / "out", **dict([reading]))
+
+
+def test_the_words_of_bands_are_compared_once_whatever_the_number_of_rows(tmp_path, monkeypatch):
+    asked = []
+    found = places.band_as_written
+    monkeypatch.setattr(places, "band_as_written", lambda *a: asked.append(a) or found(*a))
+    pd.DataFrame({"id": range(50)}).to_csv(tmp_path / "t.csv", index=False)
+    columns = Columns(tmp_path / "t.csv", Reading(pattern="{id}_{band}.npy", bands="g,r"))
+    names = [f"{i}_HSC-{band}.npy" for i in range(50) for band in "GR"]
+    files = Places(columns).find(SimpleNamespace(names=names))
+    assert files == [names[::2], names[1::2]]
+    assert len(asked) == 2

@@ -127,3 +127,10 @@ def test_a_fits_table_of_one_image_a_file_is_an_image(tmp_path):
         column = fits.Column("IMAGE", "64E", dim="(8,8)", array=noise(len(name), (1, 8, 8)))
         fits.BinTableHDU.from_columns([column]).writeto(tmp_path / "set" / f"{name}.fits")
     assert pack(tmp_path / "set", tmp_path / "out").splits[0].samples == 2
+
+
+def test_columns_that_are_offered_are_those_that_the_table_has_when_it_is_packed(tmp_path):
+    root = fill(tmp_path / "set", "1.npy", "2.npy")
+    (root / "t.csv").write_text("# object_id,ra,dec\n1,10.5,3\n2,11.5,4\n")
+    assert "t.csv (columns object_id, ra, dec)" in told(root)
+    assert "--id object_id --pattern '{id}.npy'" in told(root)

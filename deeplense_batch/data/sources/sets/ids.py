@@ -8,21 +8,19 @@ import numpy as np
 import pandas as pd
 
 from deeplense_batch.data.catalogues.table import texts
+from deeplense_batch.data.catalogues.usual import USUAL
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.shards import ShardError
 
 __all__ = ["ids_of_sets", "may_be_ids"]
 
-# What arrays of ids are usually called, in lower case, in the order in which they are looked for.
-_USUAL = ("id_str", "object_id", "objid", "obj_id", "objectid", "source_id", "id", "iauname",
-          "name", "object")  # fmt: skip
 _NONE = "none"  # asks for places in files
 
 
 def may_be_ids(name: str) -> bool:
     """Whether an array is usually one of ids by its name."""
-    return name.lower() in _USUAL
+    return name.lower() in USUAL["id"]
 
 
 def ids_of_sets(
@@ -50,7 +48,7 @@ def ids_of_sets(
             f"{root}: --id: there is no array '{asked}' with a value for each image; there are "
             f"{', '.join(common) or 'none'}"
         )
-    usual = sorted(filter(may_be_ids, common), key=lambda name: _USUAL.index(name.lower()))
+    usual = sorted(filter(may_be_ids, common), key=lambda name: USUAL["id"].index(name.lower()))
     notes = []
     for name in [asked] if asked else usual:
         parts = [texts(pd.Series(one[name])) for one in columns]

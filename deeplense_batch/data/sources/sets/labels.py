@@ -11,10 +11,10 @@ from deeplense_batch.data.formats.untrusted import ImageError
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources.archive import alike
 
-__all__ = ["check_labels", "class_names", "classes_of_sets", "is_labels"]
+__all__ = ["MOST_CLASSES", "check_labels", "class_names", "classes_of_sets", "is_labels"]
 
 _CLASSES_OF_GRAVLENSNET = 3
-_MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
+MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
 def check_labels(labels: Array) -> None:
@@ -26,7 +26,7 @@ def check_labels(labels: Array) -> None:
     fit = _fit(labels)
     if not fit.all():
         raise ImageError(
-            f"labels must be class numbers from 0 to {_MOST_CLASSES - 1}, or -1 for none; got "
+            f"labels must be class numbers from 0 to {MOST_CLASSES - 1}, or -1 for none; got "
             f"{labels[~fit][0]!s} ({labels.dtype}); np.unique(labels, return_inverse=True) gives "
             "'classes' and numbers"
         )
@@ -41,9 +41,7 @@ def is_labels(labels: Array) -> bool:
 def _fit(labels: Array) -> NDArray[np.bool_]:
     if labels.dtype.kind not in "uif":
         return np.zeros(labels.shape, bool)
-    fit: NDArray[np.bool_] = (
-        (labels == np.rint(labels)) & (labels >= -1) & (labels < _MOST_CLASSES)
-    )
+    fit: NDArray[np.bool_] = (labels == np.rint(labels)) & (labels >= -1) & (labels < MOST_CLASSES)
     return fit
 
 

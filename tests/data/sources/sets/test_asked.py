@@ -86,7 +86,7 @@ def test_what_is_no_truth_or_no_split_is_named_or_left_out(packed):
         ({"truth": "z,w"}, r"set.h5: --truth: there is no array 'w' with a value for each image"),
         ({"truth": "part"}, r"--truth: part holds no numbers, but values such as 'training'"),
         ({"split": "z"}, r"--split: z is '0' for the first image, and for none one of train"),
-        ({"label": "z"}, r"--label name columns or files of a catalogue"),
+        ({"label": "z"}, r"--label names columns or files of a catalogue"),
         ({"group": "part", "split": "tile"}, r"--split: tile is '0' for the first image"),
     ],
 )
@@ -96,5 +96,5 @@ def test_bad_names_are_one_sentence(packed, flags, message):
 
 
 def test_a_group_in_two_given_splits_is_refused(packed):
-    with pytest.raises(ShardError, match="10 of its 10 groups by tile are in several splits"):
+    with pytest.raises(ShardError, match="by tile 10 of 10 groups are in several splits"):
         packed(group="tile", split="part")
