@@ -52,6 +52,7 @@ class SkyChecks:
 
     _apart: list[tuple[str, float]] = field(default_factory=list)  # id, and pixels
     _scaled: list[tuple[str, float]] = field(default_factory=list)  # id, and arcsec
+    _named: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # id, and objects
 
     def add(
         self, ids: Sequence[str], rows: Sequence[int], headers: Sequence[Header], size: int
@@ -67,6 +68,8 @@ class SkyChecks:
         for id_, header in zip(ids, headers, strict=True):
             if self.pixel_scale and not same_scale(self.pixel_scale, header.pixel_scale):
                 self._scaled.append((id_, header.pixel_scale))
+            if header.objects:
+                self._named.append((id_, header.objects))
         position = [self.columns.get(name) for name in ("ra", "dec")]
         if any(column is None or column.dtype == object for column in position):
             return
@@ -90,6 +93,12 @@ class SkyChecks:
             lines.append(
                 f"{_images(len(self._apart))} the position of the table outside of the image, by "
                 f"the header, such as {first}: {pixels:.0f} pixels from its centre"
+            )
+        if self._named:
+            first, names = self._named[0]
+            lines.append(
+                f"{_images(len(self._named))} bands whose headers name different objects, such as "
+                f"{first}: {', '.join(names)}; none of these names is kept"
             )
         return lines
 

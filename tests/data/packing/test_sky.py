@@ -70,6 +70,20 @@ def test_bands_that_headers_contradict_are_refused(tmp_path):
         pack(tmp_path / "s", tmp_path / "out")
 
 
+def test_bands_of_one_object_whose_headers_name_others_are_a_warning(tmp_path):
+    for i, names in enumerate((("other", "mine"), ("one", "one"))):
+        for band, name in zip("gr", names, strict=True):
+            cards = header(1, 2, band=band, name=name)
+            write(tmp_path / f"s/{i}_{band}.fits", pixels(i, ord(band)), cards=cards)
+    report = pack(tmp_path / "s", tmp_path / "out")
+    assert (
+        "1 image has bands whose headers name different objects, such as 0.fits: other, mine; "
+        "none of these names is kept"
+    ) in report.warnings
+    kept = samples(tmp_path / "out")
+    assert [kept[id_][2]["object"] for id_ in ("0.fits", "1.fits")] == ["", "one"]
+
+
 def test_columns_and_scales():
     headers = [Header(SCALE, 1.0, 2.0, "x"), Header()]
     assert known_columns(headers[0], {"ra": np.zeros(1)}) == {"dec", "object"}
