@@ -129,6 +129,8 @@ def _pack(
             wider = one_pass.run()
             if wider is None:
                 _refuse_bad(one_pass)
+                if not source.reading.bands:
+                    one_pass.sky.refuse_bands(source.root)
                 return _publish(one_pass, out, options, started)
         storage = wider
 
