@@ -28,8 +28,8 @@ def read_separated(data: bytes) -> pd.DataFrame:
     """Every column as text; separated by commas, semicolons, tabs, bars or spaces.
 
     Raises:
-        ShardError: It is empty, neither in UTF-8 nor in UTF-16, or a row has more values than there
-            are names.
+        ShardError: It is empty, neither in UTF-8 nor in UTF-16, or has a row of more values than
+            names.
         Exception: It is no table.
     """
     text, options = _prepared(_decoded(data))

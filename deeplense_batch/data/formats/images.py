@@ -146,7 +146,7 @@ def check_image(part: Part, reading: Reading = _AS_FILES_SAY) -> Image:
         float(most),
         part.axion_mass_ev,
         part.bands,
-        part.header,
+        part.header if len(pixels) == 1 else part.header._replace(band=""),
         (*part.changes, *changes),
     )
 

@@ -21,8 +21,10 @@ __all__ = ["NO_LIGHT", "crop", "fill_masked", "fill_unknown", "is_masked", "pad"
 NO_LIGHT = frozenset(
     {
         "mask", "msk", "dq", "bpm", "flag", "flags", "var", "variance", "ivar", "invvar", "err",
-        "error", "rms", "noise", "sigma", "unc", "uncertainty", "wht", "weight", "psf",
-        "background", "bkg", "sky", "seg", "segm", "segmap", "segmentation", "model", "residual",
+        "error", "rms", "noise", "sigma", "sig", "std", "stddev", "unc", "uncertainty", "wht",
+        "weight", "wei", "wgt", "wt", "conf", "confidence", "cov", "coverage", "ctx", "expmap",
+        "nexp", "psf", "background", "bkg", "sky", "seg", "segm", "segmap", "segmentation",
+        "model", "residual", "resid",
     }
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.formats.filters import filters_in
+from deeplense_batch.data.formats.filters import filters_in, without_bands
 from deeplense_batch.data.formats.untrusted import ImageError
 
 __all__ = [
@@ -36,7 +36,8 @@ class Header(NamedTuple):
     ra: float = nan  # deg, ICRS, of the centre of the image
     dec: float = nan
     object: str = ""  # name or number
-    band: str = ""  # filter
+    band: str = ""  # filter, of an image of one channel
+    objects: tuple[str, ...] = ()  # names in the headers of its bands that are of several objects
 
 
 NO_HEADER = Header()
@@ -67,7 +68,8 @@ def join_images(parts: Sequence[Part], bands: Sequence[str]) -> Part:
         bands: The name of each.
 
     Returns:
-        The image, with the first header; its object is empty where the headers name several.
+        The image, with the first header; its object is empty where the headers name several,
+        which are its objects then.
 
     Raises:
         ImageError: One holds several channels, they differ in size, or their headers contradict
@@ -131,8 +133,13 @@ def _one_header(headers: Sequence[Header], bands: Sequence[str]) -> Header:
     for header, band in known[1:]:
         _check_same_sky(known[0], (header, band))
     first = known[0][0] if known else headers[0]
-    names = {header.object for header in headers if header.object}
-    return first._replace(object=names.pop() if len(names) == 1 else "", band="")
+    names = list(dict.fromkeys(header.object for header in headers if header.object))
+    several = len({without_bands(name)[0] for name in names}) > 1  # not lens-g and lens-r
+    return first._replace(
+        object=names[0] if len(names) == 1 else "",
+        band="",
+        objects=tuple(names) if several else (),
+    )
 
 
 def _may_be(said: str, band: str) -> bool:

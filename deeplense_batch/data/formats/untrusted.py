@@ -7,6 +7,7 @@ is unpacked.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -35,6 +36,12 @@ _KINDS = {
     stat.S_ISSOCK: "a socket",
     stat.S_ISCHR: "a device",
     stat.S_ISBLK: "a device",
+}
+
+_NO_TARGET = {
+    errno.ENOENT: "which is not there",
+    errno.ENOTDIR: "which is not there",
+    errno.ELOOP: "which leads back to it",
 }
 
 
@@ -111,7 +118,7 @@ def read_plain(path: str) -> bytes:
     """Read a file; pipes, sockets and devices are never opened.
 
     Raises:
-        ImageError: It is no plain file, or mostly a hole.
+        ImageError: It is no plain file, a link to nothing, or mostly a hole.
         OSError: It cannot be opened.
     """
     _check_plain(path)
@@ -156,7 +163,13 @@ def gunzip(data: bytes) -> bytes:
 
 
 def _check_plain(path: Path | str) -> None:
-    state = os.stat(path)  # noqa: PTH116, a Path for each image costs as much as its reading
+    try:
+        state = os.stat(path)  # noqa: PTH116, a Path for each image costs as much as its reading
+    except OSError as error:
+        if error.errno in _NO_TARGET and Path(path).is_symlink():
+            why = _NO_TARGET[error.errno]
+            raise ImageError(f"is a link to {Path(path).readlink()}, {why}") from error
+        raise
     if not stat.S_ISREG(state.st_mode):
         kind = next((name for is_, name in _KINDS.items() if is_(state.st_mode)), "no file")
         raise ImageError(f"is {kind}, not a file of bytes")

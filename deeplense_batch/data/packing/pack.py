@@ -130,6 +130,8 @@ def _pack(
             wider = one_pass.run()
             if wider is None:
                 _refuse_bad(one_pass)
+                if not source.reading.bands:
+                    one_pass.sky.refuse_bands(source.root)
                 return _publish(one_pass, out, options, started)
         storage = wider
 
@@ -250,6 +252,11 @@ def _file_of(sample: Sample) -> str:
     return "" if first.endswith(sample.id) else first
 
 
+def _only_file_of(sample: Sample) -> str:
+    """The file that a reason is about: of several it is named there; a set has many images."""
+    return _file_of(sample) if len(sample.files) == 1 and sample.index is None else ""
+
+
 def _write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
     """Write the table of what is not in the shards, and why."""
     with writing(path), path.open("w", newline="", encoding="utf-8") as file:
@@ -262,7 +269,7 @@ def _refuse_bad(one_pass: OnePass) -> None:
     """Refuse bad images unless they are to be skipped, and splits of which nothing is left."""
     root, bad = one_pass.source.root, one_pass.sorted_bad()
     total = sum(map(len, one_pass.source.splits.values()))
-    listed = _listed([Skipped(image.sample.id, image.reason) for image in bad])
+    listed = _listed([Skipped(b.sample.id, b.reason, _only_file_of(b.sample)) for b in bad])
     count = f"{len(bad)} of {counted(total, 'image')} cannot be packed"
     last = f"{count} ({kinds([image.reason for image in bad])})"  # the first line may scroll away
     if bad and not one_pass.skip_bad:

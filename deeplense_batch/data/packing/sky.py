@@ -6,6 +6,7 @@ columns of the catalogue where the user's table has none of that name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,7 +14,9 @@ from math import isfinite
 import numpy as np
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.formats.filters import filters_in, same_filter
 from deeplense_batch.data.formats.parts import Header, same_scale
+from deeplense_batch.data.header import ShardError
 
 __all__ = ["SkyChecks", "columns_of", "known_columns", "plain_scale"]
 
@@ -45,13 +48,16 @@ def plain_scale(scale: float) -> float:
 
 @dataclass
 class SkyChecks:
-    """Counts images whose headers contradict the table or the pixel scale that was given."""
+    """Counts images whose headers contradict the table, the pixel scale given, or each other."""
 
     columns: Mapping[str, Array]
     pixel_scale: float | None  # arcsec, as the user gives it
 
     _apart: list[tuple[str, float]] = field(default_factory=list)  # id, and pixels
     _scaled: list[tuple[str, float]] = field(default_factory=list)  # id, and arcsec
+    _named: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # id, and objects
+    _bands: Counter[str] = field(default_factory=Counter)  # images of one channel, by filter
+    _first_of: dict[str, str] = field(default_factory=dict)  # id of the first in each band
 
     def add(
         self, ids: Sequence[str], rows: Sequence[int], headers: Sequence[Header], size: int
@@ -67,6 +73,9 @@ class SkyChecks:
         for id_, header in zip(ids, headers, strict=True):
             if self.pixel_scale and not same_scale(self.pixel_scale, header.pixel_scale):
                 self._scaled.append((id_, header.pixel_scale))
+            if header.objects:
+                self._named.append((id_, header.objects))
+            self._add_band(id_, header.band)
         position = [self.columns.get(name) for name in ("ra", "dec")]
         if any(column is None or column.dtype == object for column in position):
             return
@@ -91,7 +100,45 @@ class SkyChecks:
                 f"{_images(len(self._apart))} the position of the table outside of the image, by "
                 f"the header, such as {first}: {pixels:.0f} pixels from its centre"
             )
+        if mixed := self._mixed_bands():
+            lines.append(f"{mixed}: all are one channel, as --bands says")
+        if self._named:
+            first, names = self._named[0]
+            lines.append(
+                f"{_images(len(self._named))} bands whose headers name different objects, such as "
+                f"{first}: {', '.join(names)}; none of these names is kept"
+            )
         return lines
+
+    def refuse_bands(self, root: object) -> None:
+        """Refuse images of one channel that are of several bands.
+
+        Raises:
+            ShardError: They are; `root` is named.
+        """
+        if mixed := self._mixed_bands():
+            raise ShardError(
+                f"{root}: {mixed}; as they are named, all would be one channel. Name the files of "
+                "an object for its bands, as in 7_g.fits and 7_r.fits, or pack each band by "
+                "itself; if the bands may be mixed, --bands names the channel"
+            )
+
+    def _add_band(self, id_: str, said: str) -> None:
+        words = filters_in(said)
+        if len(words) == 1:  # other words, such as those of a narrow band, are not understood
+            own = words.pop()
+            band = next((known for known in self._bands if same_filter(known, own)), own)
+            self._bands[band] += 1
+            self._first_of.setdefault(band, id_)
+
+    def _mixed_bands(self) -> str:
+        if len(self._bands) < 2:
+            return ""
+        counted = (
+            f"{band} ({count}, such as {self._first_of[band]})"
+            for band, count in self._bands.most_common()
+        )
+        return f"images are of the bands {', '.join(counted)} by their headers"
 
 
 def _images(count: int) -> str:

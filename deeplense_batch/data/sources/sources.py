@@ -114,14 +114,11 @@ class Source:
             ImageError: The image cannot be packed.
         """
         try:
-            parts = self._parts(sample)
-            part = join_images(parts, self.bands) if len(parts) > 1 else parts[0]
-            return check_image(with_bands(part, self.reading.bands), self.reading)
+            return self._checked(sample, self._parts(sample))
         except ImageError:
             raise
         except Exception as error:  # a broken file makes its reader raise anything at all
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ImageError(f"cannot be read ({text})") from error
+            raise _unreadable(error) from error
 
     def paths(self) -> list[Path]:
         """All files that images are read from, on disk; the archive itself, if it is one."""
@@ -144,10 +141,36 @@ class Source:
             return self._sets[name].part(sample.index)
         try:
             return read_array(name, self._tree.read(name), self.reading)
-        except ImageError as error:
+        except Exception as error:  # a broken file makes its reader raise anything at all
             if len(sample.files) == 1:
                 raise
-            raise ImageError(f"{error} ({PurePosixPath(name).name})") from error
+            reason = error if isinstance(error, ImageError) else _unreadable(error)
+            raise ImageError(f"{reason} ({PurePosixPath(name).name})") from error
+
+    def _checked(self, sample: Sample, parts: Sequence[Part]) -> Image:
+        try:
+            part = join_images(parts, self.bands) if len(parts) > 1 else parts[0]
+            return check_image(with_bands(part, self.reading.bands), self.reading)
+        except ImageError as error:
+            if files := self._at_fault(sample, parts):
+                raise ImageError(f"{error} ({', '.join(files)})") from error
+            raise
+
+    def _at_fault(self, sample: Sample, parts: Sequence[Part]) -> list[str]:
+        """The files of an object of several that are no images, but for constant ones."""
+        files = []
+        for name, part in zip(sample.files, parts, strict=True) if len(parts) > 1 else ():
+            try:
+                check_image(part, self.reading)
+            except ImageError as error:
+                if name and not str(error).startswith("constant"):  # good beside other bands
+                    files.append(PurePosixPath(name).name)
+        return files
+
+
+def _unreadable(error: Exception) -> ImageError:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return ImageError(f"cannot be read ({text})")
 
 
 _AS_FILES_SAY = Reading()

@@ -23,6 +23,20 @@ def test_bands_keep_the_first_header_and_its_object_where_they_agree():
 
 
 @pytest.mark.parametrize(
+    ("names", "objects"),
+    [
+        (("other", "mine"), ("other", "mine")),
+        (("a", ""), ()),
+        (("lens 7 HSC-G", "lens 7 HSC-R"), ()),
+        (("lens 7 HSC-G", "lens 8 HSC-R"), ("lens 7 HSC-G", "lens 8 HSC-R")),
+    ],
+)
+def test_bands_whose_headers_name_several_objects_say_so(names, objects):
+    headers = [Header(object=name) for name in names]
+    assert joined(*headers).header.objects == objects
+
+
+@pytest.mark.parametrize(
     ("said", "band", "one"),
     [
         ("HSC-G", "HSC-G", True),

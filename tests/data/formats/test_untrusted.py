@@ -233,6 +233,24 @@ def test_a_full_disk_is_one_sentence(tmp_path, verb):
     assert not list((tmp_path).glob("out/**/*.h5"))
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("/nowhere", "/nowhere, which is not there"),
+        ("0.npy/9.npy", "0.npy/9.npy, which is not there"),
+        ("9.npy", "9.npy, which leads back to it"),
+    ],
+)
+def test_an_image_that_is_a_link_to_nothing_is_bad_and_said_to_be_one(tmp_path, target, why):
+    root = make_source(tmp_path / "s", {"train/a/0.npy": npy(image(0))})
+    (root / "train/a/9.npy").symlink_to(target)
+    says = rf"1 of \d images .*:\n  train/a/9.npy: is a link to {why}\n"
+    with pytest.raises(ShardError, match=says):
+        pack(root, tmp_path / "out")
+    report = pack(root, tmp_path / "out", skip_bad=True)
+    assert [one.id for one in report.skipped] == ["train/a/9.npy"]
+
+
 def test_warnings_come_back_when_the_last_of_several_threads_has_read():
     """The one that came first leaves first: the filters it found are not the last one's."""
     inside, leave = threading.Event(), threading.Event()

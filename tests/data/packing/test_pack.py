@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_catalogues import N, stamps
 
 from deeplense_batch.core import pieces
 from deeplense_batch.data.digest import verify
@@ -704,6 +705,13 @@ def test_progress_goes_to_the_log_where_there_is_no_terminal(tmp_path, monkeypat
 
 
 # Real images
+
+
+def test_the_file_of_a_bad_image_is_named_beside_the_id_of_its_row(tmp_path):
+    table = stamps(tmp_path)
+    np.save(tmp_path / "cut/3.npy", np.full((N, N), np.nan))
+    with pytest.raises(ShardError, match=rf"\n  {table.id_str[3]} \(cut/3.npy\): 144 of 144 pix"):
+        pack(tmp_path / "objects.csv", tmp_path / "out")
 
 
 @real

@@ -1,5 +1,7 @@
 """What headers say of the sky is kept, and held against the table and the flags."""
 
+import re
+
 import numpy as np
 import pytest
 from made_catalogues import SCALE, N, header, pixels, samples, sky, write
@@ -68,6 +70,58 @@ def test_bands_that_headers_contradict_are_refused(tmp_path):
         write(tmp_path / f"s/1_{band}.fits", pixels(1), cards=header(1, 2, band=said))
     with pytest.raises(ShardError, match=r"is band g by its name, but .* by its header"):
         pack(tmp_path / "s", tmp_path / "out")
+
+
+def test_bands_of_one_object_whose_headers_name_others_are_a_warning(tmp_path):
+    for i, names in enumerate((("other", "mine"), ("one", "one"))):
+        for band, name in zip("gr", names, strict=True):
+            cards = header(1, 2, band=band, name=name)
+            write(tmp_path / f"s/{i}_{band}.fits", pixels(i, ord(band)), cards=cards)
+    report = pack(tmp_path / "s", tmp_path / "out")
+    assert (
+        "1 image has bands whose headers name different objects, such as 0.fits: other, mine; "
+        "none of these names is kept"
+    ) in report.warnings
+    kept = samples(tmp_path / "out")
+    assert [kept[id_][2]["object"] for id_ in ("0.fits", "1.fits")] == ["", "one"]
+
+
+def of_bands(root, *said):
+    """An image of one channel for each of the bands that headers say."""
+    for i, band in enumerate(said):
+        write(root / f"{i}.fits", pixels(i), cards=header(i, 2, band=band))
+    return root
+
+
+MIXED = "images are of the bands r (3, such as 1.fits), g (1, such as 0.fits) by their headers"
+
+
+def test_images_of_one_channel_in_several_bands_are_refused(tmp_path):
+    root = of_bands(tmp_path / "s", "g", "r", "HSC-R2", "r DECam", "", "NB816")
+    with pytest.raises(ShardError, match=f"^{re.escape(f'{root}: {MIXED}; as')}.* --bands names"):
+        pack(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bands_may_be_mixed_where_the_channel_is_named(tmp_path):
+    root = of_bands(tmp_path / "s", "g", "r", "HSC-R2", "r")
+    report = pack(root, tmp_path / "out", bands="red")
+    assert f"{MIXED}: all are one channel, as --bands says" in report.warnings
+    assert open_split(tmp_path / "out", "train").info.bands == ("red",)
+
+
+@pytest.mark.parametrize("said", [("r", "HSC-R2", ""), ("NB816", "NB921"), ("g+r", "r")])
+def test_images_of_one_filter_however_it_is_written_are_one_set(tmp_path, said):
+    report = pack(of_bands(tmp_path / "s", *said), tmp_path / "out")
+    assert not any("of the bands" in warning for warning in report.warnings)
+
+
+def test_cubes_may_say_any_band(tmp_path):
+    for i, band in enumerate("gr"):
+        cube = np.stack([pixels(i), pixels(i, 1)])
+        write(tmp_path / f"s/{i}.fits", cube, cards=header(i, 2, band=band))
+    pack(tmp_path / "s", tmp_path / "out")
+    assert open_split(tmp_path / "out", "train").images().shape == (2, 2, N, N)
 
 
 def test_columns_and_scales():

@@ -331,3 +331,26 @@ def test_whatever_a_reader_says_of_a_broken_file_is_the_reason(tmp_path, name, d
     with open_source(tmp_path) as source, pytest.raises(ImageError, match="cannot be read") as why:
         source.read(source.splits["train"][0])
     assert "\n" not in str(why.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (np.full((32, 32), np.nan, np.float32), "1024 of 3072 pixels are NaN or infinite"),
+        (np.eye(32) * 1e300, "values from .* do not fit float32, which networks take"),
+        (np.array(["a"]), "type <U1; images hold .*"),
+        (None, r"cannot be read \(.*\)"),
+    ],
+)
+def test_the_file_that_is_at_fault_is_named_among_those_of_an_object(tmp_path, content, says):
+    root = fill(tmp_path / "s", *(f"{i}_{band}.npy" for i in range(2) for band in "gri"))
+    np.save(root / "1_i.npy", np.ones((32, 32), np.float32))  # constant, which one band may be
+    if content is None:
+        (root / "1_r.npy").write_bytes(b"\x93NUMPY garbage")
+    else:
+        np.save(root / "1_r.npy", content)
+    with open_source(root) as source:
+        good, bad = source.splits["train"]
+        assert source.read(good).bands == ("g", "r", "i")
+        with pytest.raises(ImageError, match=rf"^{says} \(1_r.npy\)$"):
+            source.read(bad)
