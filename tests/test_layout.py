@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import re
 import subprocess
@@ -79,6 +80,17 @@ def test_no_circle_of_imports():
         free = {name for name, needs in edges.items() if name not in done and needs <= done}
         assert free, f"a circle among {sorted(set(edges) - done)}"
         done |= free
+
+
+def test_no_circle_between_folders_beside_each_other():
+    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for path in NAMES.values():
+        for other in imports(path) & set(NAMES):
+            one, two = path.parent.parts, NAMES[other].parent.parts
+            differ = [i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+            if differ:
+                graph.setdefault(one[: differ[0] + 1], set()).add(two[: differ[0] + 1])
+    graphlib.TopologicalSorter(graph).prepare()  # raises where there is a circle
 
 
 def test_tests_mirror_the_package():

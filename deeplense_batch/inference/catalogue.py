@@ -16,9 +16,9 @@ import pyarrow as pa
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.sky import columns_of
 from deeplense_batch.data.shards import Split
-from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.report.catalogue import arrow_column, arrow_columns
 

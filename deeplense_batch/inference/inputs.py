@@ -27,6 +27,9 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.formats.reading import Reading, flags_in
+from deeplense_batch.data.listing.archive import path_parts
+from deeplense_batch.data.listing.layouts import meaning
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.loader import Loader, side_stream
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.pixels.transform import Transform
@@ -39,9 +42,6 @@ from deeplense_batch.data.shards import (
     open_split,
     read_splits,
 )
-from deeplense_batch.data.sources.archive import path_parts
-from deeplense_batch.data.sources.layouts import meaning
-from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.inference.catalogue import ALL, Columns, columns_of_files, columns_of_shards
 from deeplense_batch.inference.suitable import (

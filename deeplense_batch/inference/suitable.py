@@ -18,9 +18,9 @@ from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.sky import known_columns
 from deeplense_batch.data.shards import data_digest
-from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.scoring import calibration, curves, detection, figures, metrics
 from deeplense_batch.core.scoring.detection import OperatingCurve
-from deeplense_batch.data.sources.layouts import is_lens
+from deeplense_batch.data.listing.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Scores
 

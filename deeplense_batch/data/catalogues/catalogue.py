@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.classes import class_numbers
 from deeplense_batch.data.catalogues.columns import Columns
+from deeplense_batch.data.catalogues.fits_tables import fits_tables
 from deeplense_batch.data.catalogues.places import Places
 from deeplense_batch.data.catalogues.positions import positions
 from deeplense_batch.data.catalogues.table import about_comma, kept, numbers
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.sources.archive import Tree
-from deeplense_batch.data.sources.layouts import SPLITS, short_ids
-from deeplense_batch.data.sources.listing import Listing, Sample, missing_bands
-from deeplense_batch.data.sources.tables import fits_tables
+from deeplense_batch.data.listing.archive import Tree
+from deeplense_batch.data.listing.layouts import SPLITS, short_ids
+from deeplense_batch.data.listing.listing import Listing, Sample, missing_bands
 
 __all__ = ["Catalogue"]
 

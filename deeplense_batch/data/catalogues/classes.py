@@ -8,8 +8,7 @@ import numpy as np
 
 from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.sources.layouts import number_classes
-from deeplense_batch.data.sources.sets.labels import MOST_CLASSES
+from deeplense_batch.data.listing.layouts import MOST_CLASSES, number_classes
 
 __all__ = ["class_numbers"]
 

@@ -18,8 +18,8 @@ from deeplense_batch.data.catalogues.columns import Columns
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import BAND, band_as_written
 from deeplense_batch.data.formats.images import SUFFIXES
+from deeplense_batch.data.listing.archive import Tree
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import Tree
 
 __all__ = ["Places"]
 

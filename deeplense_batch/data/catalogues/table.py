@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from deeplense_batch.data.catalogues.fits_tables import fits_columns, is_fits_table
 from deeplense_batch.data.catalogues.separated import read_separated
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import has_fits, needs_fits
@@ -30,8 +31,6 @@ __all__ = [
     "REPEATED",
     "TABLES",
     "about_comma",
-    "fits_columns",
-    "is_fits_table",
     "is_table",
     "kept",
     "lost_digits",
@@ -276,33 +275,3 @@ def _has_several(column: Any) -> bool:
 
 def _repeated(names: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def fits_columns(file: Path | IO[bytes]) -> list[str]:
-    """Names of the columns of the first table of a FITS file."""
-    from astropy.io import fits
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(file) as parts:
-            tables = (part for part in parts if isinstance(part, fits.BinTableHDU))
-            return list(next(tables).columns.names)
-
-
-def is_fits_table(file: Path | IO[bytes]) -> bool:
-    """Whether a FITS file holds a table and no image, neither alone nor in rows."""
-    from astropy.io import fits
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(file) as parts:
-                if any(part.is_image and part.shape for part in parts):
-                    return False
-                tables = [part for part in parts if isinstance(part, fits.BinTableHDU)]
-                kinds = [
-                    part.columns.dtype[i] for part in tables for i in range(len(part.columns))
-                ]
-                return bool(tables) and not any(len(kind.shape) > 1 for kind in kinds)  # stamps
-    except Exception:  # a broken file makes its reader raise anything at all
-        return False

@@ -17,9 +17,9 @@ from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.listing.listing import Skipped
 from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.shards import FORMAT
-from deeplense_batch.data.sources.listing import Skipped
 
 __all__ = [
     "Duplicate",

@@ -18,6 +18,7 @@ import numpy as np
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.doubts import Doubt
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.sky import SkyChecks, columns_of
@@ -29,7 +30,6 @@ from deeplense_batch.data.packing.storage import (
     convert,
     first_storage,
 )
-from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 

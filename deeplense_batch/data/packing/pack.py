@@ -24,6 +24,7 @@ from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import expansion
+from deeplense_batch.data.listing.listing import Sample, Skipped
 from deeplense_batch.data.packing.advice import about_labels, mends
 from deeplense_batch.data.packing.manifest import (
     Duplicate,
@@ -38,7 +39,6 @@ from deeplense_batch.data.packing.one_pass import OnePass
 from deeplense_batch.data.packing.storage import Storage, first_storage, widened_by_firsts
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
-from deeplense_batch.data.sources.listing import Sample, Skipped
 from deeplense_batch.data.sources.sources import Source, open_source
 from deeplense_batch.data.writer import ShardWriter, make_folder, own_folder, refuse_shards
 

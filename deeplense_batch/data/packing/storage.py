@@ -20,9 +20,9 @@ import numpy as np
 from deeplense_batch.data.encoding import BYTES, COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.formats.images import Change, Image, ImageError
 from deeplense_batch.data.formats.parts import Header, same_scale
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.doubts import Doubt, doubts
 from deeplense_batch.data.packing.sky import known_columns, plain_scale
-from deeplense_batch.data.sources.listing import Sample
 from deeplense_batch.data.sources.sources import Source
 
 __all__ = [

@@ -27,9 +27,9 @@ from deeplense_batch.data.formats.masks import NO_LIGHT
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.parts import Part, channels_first, plain
 from deeplense_batch.data.formats.untrusted import ImageError
+from deeplense_batch.data.listing.archive import path_parts, stem
+from deeplense_batch.data.listing.layouts import SPLITS, meaning
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import path_parts, stem
-from deeplense_batch.data.sources.layouts import SPLITS, meaning
 
 __all__ = ["Joined", "join_bands", "with_bands"]
 

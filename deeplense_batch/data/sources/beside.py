@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from deeplense_batch.data.formats.images import LOSSY, SUFFIXES
-from deeplense_batch.data.sources.archive import Tree, stem
-from deeplense_batch.data.sources.layouts import KNOWN, empty_folders
+from deeplense_batch.data.listing.archive import Tree, stem
+from deeplense_batch.data.listing.layouts import KNOWN, empty_folders
 from deeplense_batch.data.sources.tables import about_tables
 
 __all__ = ["about_folders", "about_hidden", "about_unread", "left_out", "no_images", "previews"]

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from deeplense_batch.data.formats.masks import NO_LIGHT
+from deeplense_batch.data.listing.archive import stem
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import stem
 
 __all__ = ["refuse_companions"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.sources.archive import path_parts
-from deeplense_batch.data.sources.bands import join_bands
-from deeplense_batch.data.sources.companions import refuse_companions
-from deeplense_batch.data.sources.layouts import (
+from deeplense_batch.data.listing.archive import path_parts
+from deeplense_batch.data.listing.layouts import (
     describe,
     meanings,
     number_classes,
     short_ids,
     undoubled,
 )
-from deeplense_batch.data.sources.listing import Listing, Sample, missing_bands
+from deeplense_batch.data.listing.listing import Listing, Sample, missing_bands
+from deeplense_batch.data.sources.bands import join_bands
+from deeplense_batch.data.sources.companions import refuse_companions
 
 __all__ = ["read_folders"]
 

@@ -18,9 +18,9 @@ from deeplense_batch.data.formats.filters import (
     writings,
 )
 from deeplense_batch.data.formats.reading import FIELDS, Reading
+from deeplense_batch.data.listing.layouts import SPLITS, number_classes
+from deeplense_batch.data.listing.listing import Listing, Sample, Skipped, missing_bands
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.layouts import SPLITS, number_classes
-from deeplense_batch.data.sources.listing import Listing, Sample, Skipped, missing_bands
 
 __all__ = ["read_pattern"]
 

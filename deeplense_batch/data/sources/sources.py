@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.catalogue import Catalogue
+from deeplense_batch.data.catalogues.fits_tables import fits_tables
 from deeplense_batch.data.catalogues.table import TABLES, is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import named_for_bands
@@ -47,19 +48,9 @@ from deeplense_batch.data.formats.images import (
 )
 from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import Tree, alike, open_tree
-from deeplense_batch.data.sources.bands import with_bands
-from deeplense_batch.data.sources.beside import (
-    about_folders,
-    about_hidden,
-    left_out,
-    no_images,
-    previews,
-)
-from deeplense_batch.data.sources.folders import read_folders
-from deeplense_batch.data.sources.layouts import short_ids
-from deeplense_batch.data.sources.listing import (
+from deeplense_batch.data.listing.archive import Tree, alike, open_tree
+from deeplense_batch.data.listing.layouts import short_ids
+from deeplense_batch.data.listing.listing import (
     Listing,
     Sample,
     Skipped,
@@ -70,10 +61,19 @@ from deeplense_batch.data.sources.listing import (
     refuse_torn_groups,
     split_four_to_one,
 )
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.sources.bands import with_bands
+from deeplense_batch.data.sources.beside import (
+    about_folders,
+    about_hidden,
+    left_out,
+    no_images,
+    previews,
+)
+from deeplense_batch.data.sources.folders import read_folders
 from deeplense_batch.data.sources.patterns import read_pattern
 from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
 from deeplense_batch.data.sources.sets.stacks import HDF5
-from deeplense_batch.data.sources.tables import fits_tables
 
 __all__ = ["Source", "open_source"]
 

@@ -5,33 +5,27 @@ from __future__ import annotations
 import io
 import json
 import posixpath
-import re
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet
 
 from deeplense_batch.data.catalogues.columns import flags_of_bands
+from deeplense_batch.data.catalogues.fits_tables import TABLE_WORDS, fits_columns
 from deeplense_batch.data.catalogues.separated import names_in_text
-from deeplense_batch.data.catalogues.table import TABLES, fits_columns, is_fits_table
+from deeplense_batch.data.catalogues.table import TABLES
 from deeplense_batch.data.catalogues.usual import usual_columns
 from deeplense_batch.data.formats.filters import without_bands
-from deeplense_batch.data.formats.images import SUFFIXES, has_fits, needs_fits
-from deeplense_batch.data.sources.archive import Tree
+from deeplense_batch.data.formats.images import SUFFIXES, needs_fits
+from deeplense_batch.data.listing.archive import Tree
 
-__all__ = ["about_tables", "fits_tables"]
+__all__ = ["about_tables"]
 
 _TABLES = (".csv", ".tsv", ".ecsv", ".parquet", ".json", ".jsonl", ".xlsx", ".xls", ".ods", ".xml",
            ".vot", ".feather", ".arrow")  # fmt: skip
 _PLAIN_TABLES = (".txt", ".dat", ".cat")  # tables only if their name says so
-_NUMBER = re.compile(r"\d+")
 _COMPRESSED = ("gz", "bz2", "xz", "zst")
-_TABLE_WORDS = ("label", "class", "target", "catalog", "truth", "annotation", "metadata")
-_FITS_WORDS = (*_TABLE_WORDS, "cat", "table")
 _MOST_BYTES = 1 << 26  # of a table that is opened for its columns
-_MOST_OPENED = 20  # FITS files, which may be large
 _MOST_COLUMNS = 12
 _IN_THEIR_PLACE = (
     "to read it, pack it in their place: --images is their folder, --pattern '{id}_{band}.fits' "
@@ -58,35 +52,6 @@ def about_tables(
     commands = (_command(root, name, columns, images) for name, columns in tables.items())
     advice = next(filter(None, commands), _IN_THEIR_PLACE)
     return [f"{warning}; {advice}"] if tables else []
-
-
-def fits_tables(tree: Tree, images: Sequence[str]) -> list[str]:
-    """FITS files that are tables of one value a column, although their names are those of images.
-
-    Cutouts are many, and each would have to be opened: only those are whose name is not one of
-    a series, first those that are named as catalogues are.
-
-    Arguments:
-        tree: Holds the files.
-        images: Names of all that may be images.
-    """
-    named = [name for name in images if needs_fits(name)] if has_fits() else []
-    series = Counter(map(_series, named))
-    alone = [name for name in named if series[_series(name)] == 1]
-    alone.sort(key=lambda name: not any(word in name.lower() for word in _FITS_WORDS))
-    return [name for name in alone[:_MOST_OPENED] if _is_fits_table(tree, name)]
-
-
-def _series(name: str) -> str:
-    """What the names of files have in common that differ by numbers alone."""
-    folder, base = posixpath.split(name)
-    return f"{folder}/{_NUMBER.sub('0', base)}"
-
-
-def _is_fits_table(tree: Tree, name: str) -> bool:
-    with suppress(Exception), tree.open(name) as file:  # reported when it is read
-        return is_fits_table(file)
-    return False
 
 
 def _command(root: Path, name: str, columns: Sequence[str], images: Sequence[str]) -> str:
@@ -130,7 +95,7 @@ def _ending(image: str) -> str:
 
 def _is_table(name: str) -> bool:
     lower = _unzipped(PurePosixPath(name).name.lower())
-    named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in _TABLE_WORDS)
+    named = lower.endswith(_PLAIN_TABLES) and any(word in lower for word in TABLE_WORDS)
     return named or needs_fits(lower) or lower.endswith(_TABLES)  # FITS files that are no images
 
 

@@ -7,11 +7,11 @@ import pytest
 from made_sources import noise
 
 from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.advice import mends
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.packing.storage import BadImage, Form, Storage
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.listing import Sample
 
 
 def fill(root, images):

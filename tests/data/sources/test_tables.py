@@ -8,7 +8,6 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.io import fits
 from astropy.table import Table
 from conftest import typed
 from made_sources import fill, noise, told
@@ -119,14 +118,6 @@ def test_a_catalogue_in_fits_is_no_image(tmp_path, capsys, place):
     labelled = fill(tmp_path / "labelled", "a/1.fits", "b/2.fits")
     table.write(labelled / "objects.fits")
     assert "1 file ignored, no image: objects.fits" in told(labelled)
-
-
-def test_a_fits_table_of_one_image_a_file_is_an_image(tmp_path):
-    (tmp_path / "set").mkdir()
-    for name in ("cat", "table"):
-        column = fits.Column("IMAGE", "64E", dim="(8,8)", array=noise(len(name), (1, 8, 8)))
-        fits.BinTableHDU.from_columns([column]).writeto(tmp_path / "set" / f"{name}.fits")
-    assert pack(tmp_path / "set", tmp_path / "out").splits[0].samples == 2
 
 
 def test_columns_that_are_offered_are_those_that_the_table_has_when_it_is_packed(tmp_path):

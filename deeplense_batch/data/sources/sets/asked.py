@@ -14,9 +14,9 @@ import pandas as pd
 from deeplense_batch.data.catalogues.table import numbers, texts
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.listing.layouts import SPLITS
+from deeplense_batch.data.listing.listing import Listing, Skipped
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.layouts import SPLITS
-from deeplense_batch.data.sources.listing import Listing, Skipped
 
 __all__ = ["named_by_flags", "say_as_asked"]
 

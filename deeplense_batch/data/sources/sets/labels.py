@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.untrusted import ImageError
+from deeplense_batch.data.listing.archive import alike
+from deeplense_batch.data.listing.layouts import MOST_CLASSES
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import alike
 
-__all__ = ["MOST_CLASSES", "check_labels", "class_names", "classes_of_sets", "is_labels"]
+__all__ = ["check_labels", "class_names", "classes_of_sets", "is_labels"]
 
 _CLASSES_OF_GRAVLENSNET = 3
-MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 
 
 def check_labels(labels: Array) -> None:

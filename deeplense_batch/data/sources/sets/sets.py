@@ -34,11 +34,11 @@ from deeplense_batch.data.formats.images import needs_fits
 from deeplense_batch.data.formats.parts import Header, Part
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.formats.untrusted import ImageError
+from deeplense_batch.data.listing.archive import Tree
+from deeplense_batch.data.listing.layouts import KNOWN, meaning
+from deeplense_batch.data.listing.listing import Listing, Sample
 from deeplense_batch.data.shards import NAME, ShardError
-from deeplense_batch.data.sources.archive import Tree
 from deeplense_batch.data.sources.beside import about_unread
-from deeplense_batch.data.sources.layouts import KNOWN, meaning
-from deeplense_batch.data.sources.listing import Listing, Sample
 from deeplense_batch.data.sources.sets.asked import named_by_flags, say_as_asked
 from deeplense_batch.data.sources.sets.ids import ids_of_sets, may_be_ids
 from deeplense_batch.data.sources.sets.labels import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_sources import fill, listing
 
-from deeplense_batch.data.sources.listing import (
+from deeplense_batch.data.listing.listing import (
     Listing,
     Sample,
     about_share,

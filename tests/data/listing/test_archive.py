@@ -14,9 +14,9 @@ from conftest import PATIENCE, reachable_folder
 from hostile_sources import make_source
 from made_sources import SET, a_set, archive, fill, folder, listing, noise, told, zipped
 
+from deeplense_batch.data.listing.archive import alike, open_tree, path_parts, stem
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import alike, open_tree, path_parts, stem
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_what_may_not_be_read_is_told(name):
 
 
 def test_a_hidden_folder_that_may_not_be_read_is_nothing(tmp_path):
-    from deeplense_batch.data.sources import archive
+    from deeplense_batch.data.listing import archive
 
     root = make_source(tmp_path / "source", {".Trash/1/9.npy": b"x"})
     walk = os.walk

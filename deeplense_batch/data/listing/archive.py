@@ -25,8 +25,8 @@ from deeplense_batch.data.formats.untrusted import (
     read_member,
     read_plain,
 )
+from deeplense_batch.data.listing.tars import Tar, is_tar, open_tar
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.tars import Tar, is_tar, open_tar
 
 __all__ = ["Tree", "alike", "open_tree", "path_parts", "stem"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeplense_batch.data.sources.layouts import is_lens
+from deeplense_batch.data.listing.layouts import is_lens
 
 
 def test_lens_is_what_is_searched_for_whatever_the_alphabet():

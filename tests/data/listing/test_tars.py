@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from made_sources import fill, listing
 
+from deeplense_batch.data.listing.tars import is_tar, open_tar
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.tars import is_tar, open_tar
 
 NAMES = ("train/no/1.npy", "train/vort/1.npy", "val/no/2.npy", "val/vort/2.npy")
 

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.listing.archive import alike, path_parts
 from deeplense_batch.data.shards import ShardError
-from deeplense_batch.data.sources.archive import alike, path_parts
 
 __all__ = [
     "KNOWN",
+    "MOST_CLASSES",
     "SPLITS",
     "describe",
     "empty_folders",
@@ -32,6 +33,7 @@ SPLITS = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "training": "train", "testing": "test",
 }  # fmt: skip
+MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
 _RESOLUTIONS = {"hr", "lr"}
 _LENSES = ("nonlenses", "lenses")
