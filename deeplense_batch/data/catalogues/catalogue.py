@@ -20,11 +20,12 @@ from deeplense_batch.data.catalogues.fits_tables import fits_tables
 from deeplense_batch.data.catalogues.places import Places
 from deeplense_batch.data.catalogues.positions import positions
 from deeplense_batch.data.catalogues.table import about_comma, kept, numbers
+from deeplense_batch.data.catalogues.values import Meaning, numbers_to_learn, splits_of
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.listing.archive import Tree
-from deeplense_batch.data.listing.layouts import SPLITS, short_ids
+from deeplense_batch.data.listing.layouts import short_ids
 from deeplense_batch.data.listing.listing import Listing, Sample, missing_bands
 
 __all__ = ["Catalogue"]
@@ -125,34 +126,25 @@ class Catalogue:
         columns = self._columns
         if not columns.split:
             return [""] * len(columns)
-        found = [text.lower() for text in columns.texts(columns.split)]
-        if not any(text in SPLITS for text in found):
-            raise columns.refused(
-                f"--split: {columns.split} is {found[0]!r} in the first row, and no row of it is "
-                f"one of {', '.join(SPLITS)}; --split none leaves the column out"
+        return self._noted(
+            splits_of(
+                columns.split,
+                columns.table[columns.split],
+                lambda why: columns.refused(f"{why}; --split none leaves the column out"),
             )
-        for row, text in enumerate(found):
-            if text not in SPLITS:
-                allowed = ", ".join(SPLITS)
-                self._fault(row, f"column {columns.split} is {text!r}, and no split: {allowed}")
-        return [SPLITS.get(text, "train") for text in found]
+        ).tolist()
 
     def _truth(self, name: str) -> NDArray[np.float64]:
         """Numbers to learn, (rows,), NaN where unknown; a row of anything else is a fault."""
         columns = self._columns
-        values, others = numbers(columns.table[name])
-        said = columns.texts(name)
-        if not np.isfinite(values).any():
-            first = next(filter(None, said), "")
-            what = f"but values such as {first!r}{about_comma(first)}" if first else "it is empty"
-            raise columns.refused(f"--truth: {name} holds no numbers, {what}")
-        for row in np.flatnonzero(others | np.isinf(values)).tolist():
-            hint = about_comma(said[row])
-            self._fault(row, f"{name} is {said[row]!r}, and networks learn numbers{hint}")
-        if unknown := int((np.isnan(values) & ~others).sum()):
-            of = f"{unknown} of {len(values)} rows"
-            columns.notes.append(f"{name} is unknown in {of}: NaN there")
-        return values
+        return self._noted(numbers_to_learn(name, columns.table[name], columns.refused))
+
+    def _noted(self, said: Meaning) -> NDArray:
+        """The values of a column, of which faults and notes are noted."""
+        for row, why in said.faults.items():
+            self._fault(row, why)
+        self._columns.notes += said.notes
+        return said.values
 
     def _kept(self, files: list[list[str]]) -> dict[str, Array]:
         """What is kept beside the images, by name, but for their positions."""

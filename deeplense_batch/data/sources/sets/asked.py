@@ -1,6 +1,6 @@
 """What the arrays that a user names say of the images of sets: truth, split, group and columns.
 
-They mean what the columns of a catalogue of the same flags mean (`catalogues.catalogue`).
+They mean what the columns of a catalogue of the same flags mean (`catalogues.values`).
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from deeplense_batch.data.catalogues.table import numbers, texts
+from deeplense_batch.data.catalogues.values import Meaning, numbers_to_learn, splits_of
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.reading import Reading
-from deeplense_batch.data.listing.layouts import SPLITS
 from deeplense_batch.data.listing.listing import Listing, Skipped
 from deeplense_batch.data.shards import ShardError
 
@@ -51,9 +50,26 @@ def say_as_asked(
                     f"there are {', '.join(columns) or 'none'}"
                 )
     faults: dict[int, list[str]] = {}
+
+    def noted(said: Meaning) -> NDArray:
+        for row, why in said.faults.items():
+            faults.setdefault(row, []).append(why)
+        listing.notes += said.notes
+        return said.values
+
+    def refused(why: str) -> ShardError:
+        return ShardError(f"{root}: {why}")
+
     if asked.split in columns:
-        _say_splits(root, listing, columns[asked.split], asked.split, faults)
-    listing.truth = {name: _truth(root, columns[name], name, faults) for name in asked.truth}
+        splits = noted(splits_of(asked.split, pd.Series(columns[asked.split]), refused))
+        listing.samples = [
+            replace(sample, split=split)
+            for sample, split in zip(listing.samples, splits.tolist(), strict=True)
+        ]
+    listing.truth = {
+        name: noted(numbers_to_learn(name, pd.Series(columns[name]), refused))
+        for name in asked.truth
+    }
     names = [*asked.keep, *_POSITION] if asked.keep else [*listing.columns]
     names = [*names, asked.group] if asked.group else names
     listing.columns = {name: columns[name] for name in dict.fromkeys(names) if name in columns}
@@ -62,36 +78,3 @@ def say_as_asked(
         Skipped(listing.samples[row].id, "; ".join(why)) for row, why in sorted(faults.items())
     ]
     listing.samples = [s for row, s in enumerate(listing.samples) if row not in faults]
-
-
-def _say_splits(
-    root: object, listing: Listing, column: Array, name: str, faults: dict[int, list[str]]
-) -> None:
-    found = [text.lower() for text in texts(pd.Series(column))]
-    allowed = ", ".join(SPLITS)
-    if not any(text in SPLITS for text in found):
-        raise ShardError(
-            f"{root}: --split: {name} is {found[0]!r} for the first image, and for none one of "
-            f"{allowed}"
-        )
-    for row, text in enumerate(found):
-        if text not in SPLITS:
-            faults.setdefault(row, []).append(f"{name} is {text!r}, and no split: {allowed}")
-    listing.samples = [
-        replace(sample, split=SPLITS.get(text, "train"))
-        for sample, text in zip(listing.samples, found, strict=True)
-    ]
-
-
-def _truth(root: object, column: Array, name: str, faults: dict[int, list[str]]) -> Array:
-    """Numbers to learn, (N,) float64; an image that has none is a fault."""
-    values, _ = numbers(pd.Series(column))
-    lost = np.flatnonzero(~np.isfinite(values))
-    if len(lost) == len(values):
-        raise ShardError(
-            f"{root}: --truth: {name} holds no numbers, but values such as {str(column[0])!r}"
-        )
-    for row in lost.tolist():
-        why = f"{name} is {str(column[row])!r}, and networks learn numbers"
-        faults.setdefault(row, []).append(why)
-    return values

@@ -65,15 +65,17 @@ def test_an_array_that_is_asked_for_is_not_taken_for_the_labels(packed):
 
 def test_what_is_no_truth_or_no_split_is_named_or_left_out(packed):
     z, part = COLUMNS["z"].copy(), COLUMNS["part"].copy()
-    z[3], part[4] = np.nan, b"other"
+    z[2:4], part[4] = (np.nan, np.inf), b"other"
     changes = {"z": z, "part": part}
     with pytest.raises(ShardError, match="2 of 20 objects cannot be packed") as error:
         packed(changes=changes, truth="z", split="part")
-    assert "set.h5[3]: z is 'nan', and networks learn numbers" in str(error.value)
-    assert "set.h5[4]: part is 'other', and no split: train" in str(error.value)
+    assert "set.h5[3]: z is 'inf', and networks learn numbers" in str(error.value)
+    assert "set.h5[4]: column part is 'other', and no split: train" in str(error.value)
     splits, report = packed(skip_bad=True, changes=changes, truth="z", split="part")
     assert [one.id for one in report.skipped] == ["set.h5[3]", "set.h5[4]"]
     assert sum(map(len, splits.values())) == N - 2
+    truth = np.concatenate([split.truth("z") for split in splits.values()])
+    assert np.isnan(truth).sum() == 1 and "z is unknown in 1 of 20 rows: NaN there" in report.notes
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ def test_what_is_no_truth_or_no_split_is_named_or_left_out(packed):
         ),
         ({"truth": "z,w"}, r"set.h5: --truth: there is no array 'w' with a value for each image"),
         ({"truth": "part"}, r"--truth: part holds no numbers, but values such as 'training'"),
-        ({"split": "z"}, r"--split: z is '0' for the first image, and for none one of train"),
+        ({"split": "z"}, r"--split: z is '0' in the first row, and no row of it is one of train"),
         ({"label": "z"}, r"--label names columns or files of a catalogue"),
-        ({"group": "part", "split": "tile"}, r"--split: tile is '0' for the first image"),
+        ({"group": "part", "split": "tile"}, r"--split: tile is '0' in the first row"),
     ],
 )
 def test_bad_names_are_one_sentence(packed, flags, message):
