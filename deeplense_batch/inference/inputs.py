@@ -341,6 +341,7 @@ class _Files(Inputs):
                 block[i] = image.pixels
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
+                headers[i] = self.source.header(sample)  # it is somewhere all the same
         return problems, headers if self.columns.of_headers else []
 
     def _samples(self, piece: Piece) -> tuple[Sample, ...]:
@@ -383,9 +384,7 @@ def _says_split(sample: Sample) -> bool:
 
 
 def _listing(source: Source) -> str:
-    """A hash of a source: which files and which label an id has, and sizes and times of change of
-    the files, without reading them.
-    """
+    """A hash of the files and the label of each id, and of sizes and times of the files."""
     digest = hashlib.sha256()
     for samples in source.splits.values():
         for sample in samples:

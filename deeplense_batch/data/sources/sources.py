@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -47,6 +48,7 @@ from deeplense_batch.data.formats.images import (
     read_array,
 )
 from deeplense_batch.data.formats.natural import natural
+from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.listing.archive import Tree, alike, open_tree
 from deeplense_batch.data.listing.layouts import short_ids
@@ -119,6 +121,13 @@ class Source:
             raise
         except Exception as error:  # a broken file makes its reader raise anything at all
             raise _unreadable(error) from error
+
+    def header(self, sample: Sample) -> Header:
+        """What the header of an image says, even if the image cannot be packed; or nothing."""
+        with suppress(Exception):  # a broken file makes its reader raise anything at all
+            headers = [part.header for part in self._parts(sample)]
+            return next((header for header in headers if not isnan(header.ra)), headers[0])
+        return NO_HEADER
 
     def paths(self) -> list[Path]:
         """All files that images are read from, on disk; the archive itself, if it is one."""
