@@ -101,7 +101,9 @@ def test_what_is_no_file_is_no_image(tmp_path, kind, linked):
     ODD[kind](tmp_path / "odd.npy" if linked else root / "train/a/9.npy")
     if linked:
         (root / "train/a/9.npy").symlink_to(tmp_path / "odd.npy")
-    with pytest.raises(ShardError, match=rf"9.npy: .*{kind}"):
+    link = "is a link to .*, which (is not there|leads back)"
+    why = {"No such file": link, "Too many levels": link}.get(kind, kind)
+    with pytest.raises(ShardError, match=rf"9.npy: .*{why}"):
         pack(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert pack(root, tmp_path / "out", skip_bad=True).skipped[0].id == "train/a/9.npy"
