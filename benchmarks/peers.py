@@ -37,7 +37,7 @@ from benchmarks.steps import AS_THE_JOB, classification, loader, step, stepper
 from deeplense_batch import models
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.machine import cores
-from deeplense_batch.data.sampling import order, shuffled
+from deeplense_batch.data.batches.sampling import order, shuffled
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.tasks.task import Batch

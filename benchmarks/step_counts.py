@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Augment, Job
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.simulation.simulate import simulate

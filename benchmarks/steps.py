@@ -12,7 +12,7 @@ from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Augment, Job
 from deeplense_batch.core.sections.data import DataSection
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.tasks import build_task

@@ -191,6 +191,8 @@ def _rows(model: type[BaseModel], prefix: str = "", defaults: Any = None) -> Ite
             yield from _rows(section, dotted, default)
         else:
             yield _row(dotted, field, meanings[name], default)
+            if section := _listed(field):
+                yield from _rows(section, f"{dotted}[]")
 
 
 def _row(name: str, field: FieldInfo, meaning: str, default: Any) -> Row:
@@ -209,6 +211,12 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def _listed(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a field is a list of."""
+    item = next(iter(get_args(field.annotation)), None)
+    return item if isinstance(item, type) and issubclass(item, BaseModel) else None
+
+
 def _without_none(annotation: Any) -> tuple[Any, bool]:
     """What a field may be, besides null, and whether it may be null."""
     if get_origin(annotation) in (Union, UnionType):
@@ -221,7 +229,7 @@ def _type(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "word"
     if get_origin(kind) is tuple:
-        items = [_TYPES[item] for item in get_args(kind) if item is not Ellipsis]
+        items = [_TYPES.get(item, "mappings") for item in get_args(kind) if item is not Ellipsis]
         return f"list of {items[0]}" if Ellipsis in get_args(kind) else "two numbers"
     return _TYPES.get(get_origin(kind) or kind, "text")
 

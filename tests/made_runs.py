@@ -18,7 +18,7 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.plan import PlannedRun, plan
+from deeplense_batch.runs.planning.plan import PlannedRun, plan
 from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import BEST
 

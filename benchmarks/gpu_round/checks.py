@@ -31,7 +31,7 @@ from benchmarks.steps import (
 from deeplense_batch import models
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World
-from deeplense_batch.data.sampling import order, shuffled
+from deeplense_batch.data.batches.sampling import order, shuffled
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch, Frame
 from deeplense_batch.training.step import Stepper

@@ -22,8 +22,8 @@ from benchmarks.gpu_round.record import NotTested, Round
 from benchmarks.gpu_round.sets import main_set
 from benchmarks.steps import AS_THE_JOB, batch_of, classification, loader, step, stepper
 from deeplense_batch import models
-from deeplense_batch.data.loader import Loader
-from deeplense_batch.data.sampling import order, shuffled
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.sampling import order, shuffled
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.precision import choose_kernels
 

@@ -142,7 +142,7 @@ def evaluate(
     from deeplense_batch.core.distributed import device_of
     from deeplense_batch.core.result import outcome, read_metrics
     from deeplense_batch.runs.launch import execute
-    from deeplense_batch.runs.plan import plan
+    from deeplense_batch.runs.planning.plan import plan
 
     kind = device or device_of(None).type
     for planned in plan([job], runs_folder(out)):
@@ -208,7 +208,7 @@ def fetch(
     Example: fetch jobs/model_comparison.yaml
     """
     from deeplense_batch.models.weights import fetch
-    from deeplense_batch.runs.validate import published_weights
+    from deeplense_batch.runs.planning.validate import published_weights
 
     names = {name for path in jobs for job in load_jobs(path) for name in published_weights(job)}
     if not names:

@@ -14,8 +14,8 @@ from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.report.run_table import CollectError, read_rows
-from deeplense_batch.runs.plan import PlannedRun
-from deeplense_batch.runs.validate import Memo
+from deeplense_batch.runs.planning.plan import PlannedRun
+from deeplense_batch.runs.planning.validate import Memo
 
 __all__ = ["forecast"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from deeplense_batch.core.job import JobError, OverrideError, nearest
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["EXECUTORS", "Executor", "Options", "make_executor"]
 

@@ -33,7 +33,7 @@ from deeplense_batch.core.processes import StoppedError, forget, handled_by
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, Status
 from deeplense_batch.runs.launch import execute, needs, report_not_begun
-from deeplense_batch.runs.plan import PlannedRun, reopen
+from deeplense_batch.runs.planning.plan import PlannedRun, reopen
 
 __all__ = ["Debug", "Local", "Worker", "run_queue"]
 

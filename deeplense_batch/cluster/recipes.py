@@ -23,7 +23,7 @@ from deeplense_batch.core.job import (
 from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
 
 if TYPE_CHECKING:
-    from deeplense_batch.runs.plan import PlannedRun
+    from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["Recipes", "one_of_several", "plan_run", "runs_folder"]
 
@@ -47,7 +47,7 @@ def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> Planne
         OverrideError: It is several runs; or `fields` or `out` came with a run directory.
         JobError, ModelError, WeightsError, ShardError: As `plan` and `reopen`.
     """
-    from deeplense_batch.runs.plan import plan, reopen
+    from deeplense_batch.runs.planning.plan import plan, reopen
 
     if named.is_dir():
         if fields or out:
@@ -163,7 +163,7 @@ class Recipes:
         """
         from deeplense_batch.data.shards import ShardError
         from deeplense_batch.models.weights import WeightsError
-        from deeplense_batch.runs.plan import plan
+        from deeplense_batch.runs.planning.plan import plan
 
         if not self.all_of_jobs:  # at once: recipes may have a run or a set in common
             return plan([job for jobs in self.jobs.values() for job in jobs], folder)

@@ -29,7 +29,7 @@ from deeplense_batch.cluster.slurm_queue import SlurmError, largest_array
 from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.rundir import ELEMENT
 from deeplense_batch.runs.launch import needs
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["Array", "Script", "check", "collect_script", "grouped", "script"]
 

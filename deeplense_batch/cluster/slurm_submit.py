@@ -24,7 +24,7 @@ from deeplense_batch.cluster.record import open_record, write_record
 from deeplense_batch.cluster.site import Profile, load_profile
 from deeplense_batch.cluster.slurm_script import Array, Script
 from deeplense_batch.core.rundir import Status
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["Slurm", "write_scripts"]
 

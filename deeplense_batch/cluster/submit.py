@@ -13,7 +13,7 @@ from deeplense_batch.core.job import AnyJob, JobError
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["Entry", "Submission", "submit"]
 

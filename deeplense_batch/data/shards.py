@@ -65,21 +65,17 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-from deeplense_batch.core.job import Job, JobError
-from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
-from deeplense_batch.data.shard_file import describe_file, open_shard, reading, refuse_half_named
-from deeplense_batch.data.slices.edges import Groups, groups_of, slice_name
+from deeplense_batch.data.shard_file import describe_file, open_shard, refuse_half_named
+from deeplense_batch.data.slices.edges import slice_name
+from deeplense_batch.data.split import Split, SplitInfo
 
 __all__ = [
     "FORMAT",
@@ -90,142 +86,12 @@ __all__ = [
     "SplitInfo",
     "data_digest",
     "open_shard",
-    "open_slices",
     "open_split",
     "read_splits",
 ]
 
 NAME = re.compile(r"^(?P<split>\w+)-(?P<shard>\d{5})-of-(?P<shards>\d{5})\.h5$")
 TEXT = h5py.string_dtype()
-_USES = ("train", "valid", "test")
-
-
-@dataclass(frozen=True)
-class SplitInfo:
-    """One split, as the attributes of its shards describe it; no image is read for it."""
-
-    name: str
-    files: tuple[Path, ...]
-    counts: tuple[int, ...]  # samples in each file
-    shape: tuple[int, int, int]  # C, H, W
-    stored: np.dtype
-    dtype: np.dtype
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    pixel_scale: float
-    source: str
-    seed: int
-    digests: tuple[str, ...]
-    content: str
-    bands: tuple[str, ...] = ()  # of the channels; empty where unknown
-    group: str = ""  # column of the catalogue that names groups; empty where none does
-
-    def __len__(self) -> int:
-        return sum(self.counts)
-
-    def groups(self) -> Groups | None:
-        """Its groups, in packed order; None where it has none."""
-        return groups_of(self.files, self.group) if self.group else None
-
-
-@dataclass(frozen=True)
-class Split:
-    """A slice of one split: samples `start` to `stop` in packed order."""
-
-    info: SplitInfo
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def ids(self) -> list[str]:
-        """Names of the samples."""
-        with reading(self.info.files[0].parent):
-            return [name.decode() for name in self._read("ids").tolist()]
-
-    def targets(self) -> NDArray[np.int64]:
-        """Class numbers, (N,) int64; -1 where there is no label.
-
-        Raises:
-            ShardError: There are numbers of no class.
-        """
-        targets: NDArray[np.int64] = self._read("targets").astype(np.int64, copy=False)
-        if ((targets < -1) | (targets >= len(self.info.classes))).any():
-            raise ShardError(
-                f"{self.info.files[0].parent}: split {self.info.name} has class numbers from "
-                f"{targets.min()} to {targets.max()}, of {len(self.info.classes)} classes"
-            )
-        return targets
-
-    def truth(self, name: str) -> NDArray[np.float64]:
-        """One truth array, (N, ...) float64.
-
-        Raises:
-            ShardError: The split has no such truth.
-        """
-        return self._read(f"truth/{name}").astype(np.float64, copy=False)
-
-    def truths(self) -> list[str]:
-        """Names of the truth arrays."""
-        with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
-            return list(file.get("truth", ()))
-
-    def columns(self) -> list[str]:
-        """Names of the columns of the catalogue, in their order."""
-        with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
-            return list(file.get("catalogue", ()))
-
-    def catalogue(self, name: str) -> Array:
-        """One column of the catalogue, (N,) int64, float64, or objects that are texts.
-
-        Raises:
-            ShardError: The split has no such column.
-        """
-        values = self._read(f"catalogue/{name}")
-        if values.dtype == object:
-            return np.array([text.decode() for text in values.tolist()], object)
-        return values
-
-    def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
-        """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
-        return self._read("images"), self.scale()
-
-    def scale(self) -> NDArray[np.float64] | None:
-        """Counts of value 1, (N, C) float64; None where no counts are stored."""
-        if self.info.stored != COUNTS:
-            return None
-        scale: NDArray[np.float64] = self._read("scale").astype(np.float64, copy=False)
-        if not ((scale > 0) & np.isfinite(scale)).all():
-            raise ShardError(f"{self.info.files[0].parent}: 'scale' must be numbers above 0")
-        return scale
-
-    def images(self) -> Array:
-        """Images with the values they had before packing, (N, C, H, W) of `info.dtype`."""
-        return decode(*self.stored(), self.info.dtype)
-
-    def parts(self) -> Iterator[tuple[Path, int, int]]:
-        """The files that hold this slice, in order, and from where to where in each it lies."""
-        first = 0
-        for path, count in zip(self.info.files, self.info.counts, strict=True):
-            lo, hi = max(self.start - first, 0), min(self.stop - first, count)
-            first += count
-            if lo < hi:
-                yield path, lo, hi
-
-    def _read(self, name: str) -> Array:
-        values, done = np.empty(0), 0
-        for path, lo, hi in self.parts():
-            with open_shard(path) as file, reading(path):
-                if name not in file:
-                    raise ShardError(f"{path}: has no '{name}'")
-                if not done:  # all at once: to join the parts would take twice the memory
-                    values = np.empty((len(self), *file[name].shape[1:]), file[name].dtype)
-                file[name].read_direct(values, np.s_[lo:hi], np.s_[done : done + hi - lo])
-                done += hi - lo
-        return values
 
 
 def read_splits(root: Path | str) -> dict[str, SplitInfo]:
@@ -306,55 +172,6 @@ def data_digest(root: Path | str) -> str:
         group = f":{info.group}" if info.group else ""  # which moves slices
         digest.update(f"{name}:{info.content}{group}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def open_slices(job: Job, splits: Mapping[str, SplitInfo] | None = None) -> dict[str, Split]:
-    """Open the slices ``train``, ``valid`` and ``test`` of a job.
-
-    Arguments:
-        job: The job.
-        splits: Those of its data, if they have been read already.
-
-    Raises:
-        ShardError: The data or a slice are not there, or the crop is larger than the images.
-        JobError: Two slices share samples, or images of one group.
-    """
-    root = job.data.root
-    splits = read_splits(root) if splits is None else splits
-    slices = {use: open_split(root, getattr(job.data, use), splits) for use in _USES}
-    for use, other in combinations(_USES, 2):
-        if shared := _shared_by(slices[use], slices[other]):
-            raise JobError(
-                f"{job.name}: data.{use} '{getattr(job.data, use)}' and data.{other} "
-                f"'{getattr(job.data, other)}' share {shared}"
-            )
-    shape = slices["train"].info.shape
-    for split in slices.values():
-        if split.info.shape != shape or split.info.classes != slices["train"].info.classes:
-            raise ShardError(
-                f"{job.data.root}: splits {slices['train'].info.name} and {split.info.name} "
-                "differ in shape or classes"
-            )
-    if job.data.crop is not None and job.data.crop > min(shape[1:]):
-        raise ShardError(
-            f"{job.data.root}: data.crop asks for {job.data.crop} pixels, "
-            f"the images have {shape[1]} x {shape[2]}"
-        )
-    return slices
-
-
-def _shared_by(one: Split, other: Split) -> str:
-    """What two slices share that they must not: samples, or a group; nothing if all is well."""
-    first, second = sorted((one, other), key=lambda split: split.start)
-    if one.info.name != other.info.name:
-        return ""
-    if second.start < first.stop:
-        return "samples; no image may be in two of them"
-    groups = first.info.groups()
-    if groups is None or groups.at(first.stop - 1) != (cut := groups.at(second.start)):
-        return ""
-    name = f"group '{groups.names[cut]}' (column {groups.column})"
-    return f"{name}; a percentage, such as train[:70%], ends where a group does"
 
 
 def _describe(split: str, files: Sequence[Path]) -> SplitInfo:

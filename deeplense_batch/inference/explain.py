@@ -26,10 +26,10 @@ from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import map_sheet
 from deeplense_batch.data.augment import central_crop
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.filters import colour_channels
-from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.inference.suitable import check_bands
+from deeplense_batch.inference.images.suitable import check_bands
 from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]

@@ -21,8 +21,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from deeplense_batch.data.augment import central_crop
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.inference.model_card import card

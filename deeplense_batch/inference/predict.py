@@ -30,10 +30,11 @@ from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
 from deeplense_batch.inference.candidates import Candidates, candidates_of
-from deeplense_batch.inference.catalogue import ALL
-from deeplense_batch.inference.inputs import Inputs, Names, Piece, open_inputs
+from deeplense_batch.inference.images.catalogue import ALL
+from deeplense_batch.inference.images.inputs import open_inputs
+from deeplense_batch.inference.images.piecewise import Inputs, Names, Piece
+from deeplense_batch.inference.images.suitable import check_bands
 from deeplense_batch.inference.predictor import Predictor
-from deeplense_batch.inference.suitable import check_bands
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.report.catalogue import position

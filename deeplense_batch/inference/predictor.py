@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.scoring import metrics
+from deeplense_batch.data.batches.reader import ahead
 from deeplense_batch.data.formats.parts import Header
-from deeplense_batch.data.reader import ahead
 from deeplense_batch.inference.candidates import Candidates
-from deeplense_batch.inference.inputs import InputBatch, Inputs, Piece
+from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.report.catalogue import without_clashes
 from deeplense_batch.tasks.classification import Classification

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # they take a second to load
 
     from deeplense_batch.report.compare import ModelRuns
     from deeplense_batch.report.plots.pictures import Picture
+    from deeplense_batch.report.studies.block import Block
 
 __all__ = ["CollectError", "Report", "collect"]
 
@@ -138,6 +139,7 @@ def _content(
         comparison, own = _comparison(number, models, notes, root, rgb)
         comparisons.append(comparison)
         pictures += own
+    blocks: list[Block] = []  # of the whole page
     missing = missing_runs(rows)
     content = {
         "schema": _SCHEMA,
@@ -147,9 +149,10 @@ def _content(
         "counts": state_counts(rows),
         "rows": rows,
         "comparisons": comparisons,
+        "blocks": [block.content() for block in blocks],
         "copies": copies,
     }
-    return content, pictures
+    return content, [*pictures, *(picture for block in blocks for picture in block.pictures)]
 
 
 def _comparison(
@@ -195,7 +198,9 @@ def _comparison(
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
-    return comparison, pictures
+    blocks: list[Block] = []  # of this comparison
+    comparison["blocks"] = [block.content() for block in blocks]
+    return comparison, [*pictures, *(picture for block in blocks for picture in block.pictures)]
 
 
 def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:

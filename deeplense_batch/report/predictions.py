@@ -25,6 +25,7 @@ __all__ = [
     "Predictions",
     "PredictionsError",
     "prediction_rows",
+    "predictions_of",
     "published_rows",
     "read_predictions",
 ]
@@ -52,6 +53,15 @@ class Predictions:
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
     positive: int = 1  # number of the class that a detection searches for, of two
     grouping: Grouping | None = None  # of the samples, where the data have groups
+
+
+def predictions_of(row: Row) -> Predictions:
+    """What the run of a row predicted.
+
+    Raises:
+        PredictionsError: As `read_predictions`.
+    """
+    return read_predictions(Path(row["run"]))
 
 
 def read_predictions(folder: Path | str) -> Predictions:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from scipy.stats import ttest_ind
 
 from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import Predictions, PredictionsError, read_predictions
+from deeplense_batch.report.predictions import Predictions, PredictionsError, predictions_of
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.variance import (
@@ -116,7 +115,7 @@ def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], l
         own = {}
         try:
             for run in model.runs:
-                samples = read_predictions(Path(run["run"]))
+                samples = predictions_of(run)
                 if run["learns"] in samples.classes:
                     samples = replace(samples, positive=samples.classes.index(run["learns"]))
                 first = first or samples

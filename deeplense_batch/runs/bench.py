@@ -23,9 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.core.job import Augment, Job, JobError
+from deeplense_batch.data.batches.sampling import order, shuffled
+from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.packing.pack import pack
-from deeplense_batch.data.sampling import order, shuffled
-from deeplense_batch.data.shards import Split, open_slices
+from deeplense_batch.data.shards import Split
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.setup import frame_of, gflops_of, model_of, open_loaders

@@ -33,9 +33,9 @@ from deeplense_batch.core.result import (
     write_metrics,
 )
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError, Split, open_split
 from deeplense_batch.inference.generation.features import Critic
 from deeplense_batch.inference.generation.measure import (
@@ -47,12 +47,13 @@ from deeplense_batch.inference.generation.measure import (
 )
 from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import too_few
-from deeplense_batch.inference.suitable import check_bands
+from deeplense_batch.inference.images.suitable import check_bands
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
-from deeplense_batch.runs.plan import PlannedRun, find_classifier
+from deeplense_batch.runs.planning.earlier import find_classifier
+from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.task import Scores
 from deeplense_batch.training.evaluation import evaluate

@@ -32,7 +32,7 @@ from deeplense_batch.core.processes import (
 )
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError
 from deeplense_batch.runs.attempts import close_lost_attempt
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 
 __all__ = ["execute", "needs", "report_not_begun", "spawn_ranks"]
 

@@ -25,7 +25,8 @@ from deeplense_batch.core import files
 from deeplense_batch.core.distributed import World, nvidia_smi
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.machine import cores
-from deeplense_batch.data.shards import ShardError, open_slices, read_splits
+from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.shards import ShardError, read_splits
 
 __all__ = ["Finding", "UnfitError", "cannot_compile", "check_room", "examine", "preflight"]
 

@@ -12,7 +12,7 @@ from deeplense_batch.core.job import Simulation
 from deeplense_batch.core.result import Metrics, write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.runs.lifecycle import attempted, heart
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.simulation.simulate import simulate
 
 __all__ = ["simulate_part"]

@@ -24,12 +24,12 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import Split
-from deeplense_batch.inference.suitable import about_other_bands
+from deeplense_batch.inference.images.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
-from deeplense_batch.runs.plan import PlannedRun
+from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
 from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.task import Arrays, Scores

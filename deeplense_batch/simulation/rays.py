@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.data.room import Room
+from deeplense_batch.data.batches.room import Room
 from deeplense_batch.lensing.camera import blurred, camera_matrix, fine_grid, kernel_matrix
 from deeplense_batch.lensing.light import sersic
 from deeplense_batch.lensing.mesh import LIGHT, directly, on_grid, with_edges

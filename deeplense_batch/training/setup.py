@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_slices
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task

@@ -25,8 +25,14 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.loader import Loader
-from deeplense_batch.data.sampling import balanced, balancing_weights, order, share_of, shuffled
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.sampling import (
+    balanced,
+    balancing_weights,
+    order,
+    share_of,
+    shuffled,
+)
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
 from deeplense_batch.training.evaluation import evaluate

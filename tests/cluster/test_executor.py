@@ -11,7 +11,7 @@ from conftest import typed
 from deeplense_batch.cluster.executor import EXECUTORS, Options, make_executor
 from deeplense_batch.core.job import JobError, OverrideError
 from deeplense_batch.core.recipe import load_jobs
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 
 @pytest.mark.parametrize("cluster", EXECUTORS)

@@ -17,7 +17,7 @@ from deeplense_batch.cluster import local
 from deeplense_batch.cluster.executor import Options
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status, find_runs
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 
 def test_what_waited_is_as_it_was_when_the_queue_ends(recipe, monkeypatch):

@@ -20,7 +20,7 @@ from deeplense_batch.cluster.slurm_submit import write_scripts
 from deeplense_batch.cluster.submit import Submission, submit
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for
 
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status, find_runs
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 
 def files(folder: Path) -> dict[Path, int]:
@@ -100,7 +100,7 @@ def test_ctrl_c_leaves_runs_stopped_or_planned_and_they_go_on(recipe, gate):
 
 _TAKE = """
 import sys
-from deeplense_batch.runs.plan import reopen
+from deeplense_batch.runs.planning.plan import reopen
 sys.stdin.readline()
 print(sum(reopen(f).take() is not None for f in sys.argv[1:]), flush=True)
 sys.stdin.read()  # what it has taken is its own while it lives

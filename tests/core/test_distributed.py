@@ -25,7 +25,7 @@ from deeplense_batch.core import distributed
 from deeplense_batch.core.distributed import DeviceError, World, device_of, open_world, processor
 from deeplense_batch.models import build
 from deeplense_batch.runs.launch import execute
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -15,7 +15,7 @@ from conftest import make_job, typed
 
 from deeplense_batch.core import files, machine
 from deeplense_batch.runs import preflight
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 HERE = torch.device("cpu")

@@ -214,4 +214,4 @@ def test_the_docs_list_every_field_with_its_default():
     job = Job.model_validate(fields).model_dump(mode="json")
     expected = dict(flat_fields(job)) | {"name": "the file's name"}
     expected |= {"model.name": "needed", "data.root": "needed"}
-    assert listed == expected | {"task.options": {}, "model.options": {}}
+    assert listed == expected | {"task.options": {}, "model.options": {}, "data.classes": {}}

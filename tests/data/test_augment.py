@@ -8,7 +8,7 @@ import torch
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply, central_crop, resize, uniforms
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
 

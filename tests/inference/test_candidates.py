@@ -24,7 +24,7 @@ from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import TrainedError, open_trained
 from deeplense_batch.models import checkpoint
-from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.trainer import BEST
 

@@ -18,7 +18,7 @@ from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference import explain as module
 from deeplense_batch.inference.explain import explain, feature_layer
 from deeplense_batch.inference.trained import TrainedError, open_trained
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 

@@ -20,12 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_networks import UNET
 
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference import export as module
 from deeplense_batch.inference.export import ExtraError, export, read_json_weights
 from deeplense_batch.inference.trained import TrainedError, open_trained
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 

@@ -37,11 +37,11 @@ from deeplense_batch.data.packing.unpack import unpack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.inference import predict as module
-from deeplense_batch.inference.inputs import open_inputs
+from deeplense_batch.inference.images.inputs import open_inputs
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import TrainedError, open_trained
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.tasks.classification import Classification

@@ -14,7 +14,8 @@ from made_shards import write_shards
 from scipy.special import softmax
 
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.inference.inputs import Piece, open_inputs
+from deeplense_batch.inference.images.inputs import open_inputs
+from deeplense_batch.inference.images.piecewise import Piece
 from deeplense_batch.inference.predictor import Predictor
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.models import build

@@ -11,7 +11,7 @@ from conftest import make_job
 from safetensors.torch import save_file
 
 from deeplense_batch.models import MODELS, ModelError, WeightsError, build, check_name, weights
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 QUICK = [name for name, row in MODELS.items() if row.parameters_m < 6]
 # others: tests/tasks/test_physics.py, tests/models/test_unet.py

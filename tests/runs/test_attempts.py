@@ -11,7 +11,7 @@ from conftest import make_job
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.runs.attempts import close_lost_attempt, device_hours, put_aside
 from deeplense_batch.runs.launch import report_not_begun
-from deeplense_batch.runs.plan import PlannedRun, plan
+from deeplense_batch.runs.planning.plan import PlannedRun, plan
 
 
 def hours_ago(hours: float) -> str:

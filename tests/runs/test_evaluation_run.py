@@ -16,7 +16,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.launch import execute
-from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.simulation.truth.known import FILE

@@ -12,7 +12,7 @@ from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.processes import StartError
 from deeplense_batch.core.rundir import RunDir, Status
 from deeplense_batch.runs.launch import execute, needs, report_not_begun
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 pytestmark = pytest.mark.usefixtures("alone")
 

@@ -28,7 +28,7 @@ from deeplense_batch.data.shards import ShardError, open_shard
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs import lifecycle
 from deeplense_batch.runs import training_run as run_module
-from deeplense_batch.runs.plan import PlannedRun, plan
+from deeplense_batch.runs.planning.plan import PlannedRun, plan
 from deeplense_batch.runs.training_run import run
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from two_nodes import told_to_two
 
 from deeplense_batch.core.distributed import World, open_world
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.preflight import UnfitError, check_room, preflight
 from deeplense_batch.runs.training_run import run
 

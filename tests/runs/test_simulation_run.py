@@ -21,7 +21,7 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, find_runs
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.runs.launch import execute
-from deeplense_batch.runs.plan import plan, reopen
+from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.simulation_run import simulate_part
 from deeplense_batch.simulation.simulate import simulate
 

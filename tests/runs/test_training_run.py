@@ -29,7 +29,7 @@ from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.launch import execute
-from deeplense_batch.runs.plan import PlannedRun, plan, reopen
+from deeplense_batch.runs.planning.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.trainer import BEST, DivergedError
 

@@ -19,7 +19,7 @@ import yaml
 from conftest import PATIENCE, REPOSITORY, make_job, require_programs, wait_for
 
 from deeplense_batch.core.rundir import RunDir, find_runs
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 
 SCRIPT = str(REPOSITORY / "scripts" / "podman_run.sh")
 USER = 1000

@@ -24,7 +24,7 @@ from deeplense_batch.core.processes import StoppedError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.runs import scoring
-from deeplense_batch.runs.plan import PlannedRun, plan, reopen
+from deeplense_batch.runs.planning.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training import trainer
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from deeplense_batch.core.scoring.metrics import log_softmax, softmax
-from deeplense_batch.data.sampling import balancing_weights
+from deeplense_batch.data.batches.sampling import balancing_weights
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch

@@ -13,7 +13,7 @@ from tiny_networks import PHYSICS, physics_network
 from torch import Tensor, nn
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.lensing.camera import fine_grid
@@ -26,7 +26,7 @@ from deeplense_batch.lensing.macro import (
 )
 from deeplense_batch.lensing.source_plane import relens, splat
 from deeplense_batch.models import build
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.rays import render, source_light

@@ -12,7 +12,7 @@ from torch import nn
 from deeplense_batch.core.job import Evaluation
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Batch

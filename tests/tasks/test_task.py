@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from deeplense_batch.models import build, checkpoint
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import TASKS, build_task
 from deeplense_batch.tasks.task import Batch, Frame, Task

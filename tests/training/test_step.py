@@ -13,7 +13,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from deeplense_batch.core.distributed import World
-from deeplense_batch.data.sampling import balanced, balancing_weights, order, shuffled
+from deeplense_batch.data.batches.sampling import balanced, balancing_weights, order, shuffled
 from deeplense_batch.models import build
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Batch

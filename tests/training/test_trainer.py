@@ -11,7 +11,7 @@ from conftest import CLASSES, make_images, make_job, write_split
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.models import checkpoint
 from deeplense_batch.runs import scoring
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training import trainer
 

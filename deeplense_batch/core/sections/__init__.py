@@ -15,12 +15,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def list_of(what: str) -> BeforeValidator:
-    """Take a list of YAML, or null, as the tuple that a field holds; `what` is in it."""
+def list_of(what: str, or_: str = "") -> BeforeValidator:
+    """Take a list of YAML, or null, as the tuple that a field holds; `what` is in it.
+
+    Arguments:
+        what: In words.
+        or_: A word that is taken in place of a list.
+    """
 
     def read(value: Any) -> Any:
+        if or_ and value == or_:
+            return value
         if not isinstance(value, list | tuple | None):
-            raise ValueError(f"expected a list of {what}")
+            raise ValueError(f"expected a list of {what}" + f", or {or_}" * bool(or_))
         return tuple(value) if isinstance(value, list) else value
 
     return BeforeValidator(read)

@@ -8,10 +8,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from deeplense_batch.core.sections import Section, list_of
 
-__all__ = ["Augment", "DataSection"]
+__all__ = ["Augment", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
-_LATER = ("softening", "sky_sd", "per", "clip")
+_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels", "fold")
 
 
 class Augment(Section):
@@ -32,13 +32,41 @@ class Augment(Section):
         return self
 
 
+# Bands of the images, by name or by number from 0, or `mean`, the mean of all.
+Channels = Annotated[tuple[str | int, ...] | str | None, list_of("bands", or_="mean")]
+
+
+class TrainingSet(Section):
+    """One of several sets of shards that a job is trained on at once."""
+
+    root: str  # folder of the shards
+    train: str = "train"  # slice to train on
+    # how many of an epoch's images come of it, beside the weights of the other sets; left out of
+    # all sets: as many as it has
+    weight: float | None = Field(None, gt=0)
+    # in place of data.channels
+    channels: Channels = None
+    digest: str | None = None  # of its content; filled in when the run is planned
+
+
 class DataSection(Section):
     """What is learnt from: slices of the splits of a folder of shards."""
 
     root: str  # folder of the shards
+    # sets that are trained on together, in place of `train` of `root`; `valid` and `test` stay
+    # slices of `root`: [{root: data/a}, {root: data/b, train: "train[:10%]", weight: 0.2}]
+    roots: Annotated[tuple[TrainingSet, ...], list_of("sets")] = ()
+    # a part of a split for validation and another for testing, by the ids of its images, the rest
+    # for training: 3/5 is the third of five; a grid over 1/5 to 5/5 uses a small set whole
+    fold: str | None = None
     train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
     valid: str = "val[:50%]"  # slice that picks the best epoch
     test: str = "val[50%:]"  # slice that is scored once, at the end
+    # other names of classes, of all sets: {no: nonlens}; two that get one name become one
+    classes: dict[str, str] = Field({})
+    # bands that a network sees, by name or by number from 0, such as [g, r] or [0]; mean: the mean
+    # of all; null: all
+    channels: Channels = None
     crop: int | None = Field(None, ge=8)  # keep this many central pixels, before resizing
     size: int | None = Field(None, ge=8)  # resize to this many pixels; null keeps the stored size
     # of pixel values, before normalisation

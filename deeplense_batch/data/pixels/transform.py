@@ -46,7 +46,6 @@ from torch import Tensor
 
 from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.augment import resize
-from deeplense_batch.data.reader import Indices
 from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.data.slices.representative import representative
 
@@ -68,6 +67,7 @@ _LIFTED = 10  # softenings of most pixels above which a stretch lifts the sky an
 _log = logging.getLogger(__name__)
 
 Images = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

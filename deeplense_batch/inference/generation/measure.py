@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.augment import symmetries
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.filters import colour_channels
-from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.representative import representative
 from deeplense_batch.inference.generation import distances, figures, image_statistics

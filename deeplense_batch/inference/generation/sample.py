@@ -21,8 +21,8 @@ from torch import Tensor
 
 from deeplense_batch.core.distributed import device_of
 from deeplense_batch.core.job import nearest
+from deeplense_batch.data.batches.room import Room
 from deeplense_batch.data.generate import GeneratedBatch, GenerateReport, generate_dataset
-from deeplense_batch.data.room import Room
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, too_few
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained

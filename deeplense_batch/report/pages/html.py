@@ -71,6 +71,7 @@ def web_page(
     page = _template().render(
         content=content,
         sections=sections,
+        blocks=_blocks(folder, content),
         broken=[[*cells] for cells in table_cells(broken, _BROKEN_COLUMNS)],
         runs=_run_columns(rows),
         states=[row["state"] for row in rows],
@@ -113,7 +114,8 @@ def _section(
         "verdicts": _verdicts(models),
         "pareto": any(model["pareto"] for model in models),
         "devices": len({model["device"] for model in models if model["device"]}),
-        "figures": [(_figure(folder, f["name"]), f["caption"]) for f in comparison["figures"]],
+        "figures": _figures(folder, comparison),
+        "blocks": _blocks(folder, comparison),
         "columns": model_columns(comparison),
         "seeds": any(model.get("interval") == "samples and seeds" for model in models),
         "by_size": any(model.get("interval") == "Hanley-McNeil" for model in models),
@@ -171,6 +173,16 @@ def _opened(model: Model, known: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, int | float) and not isinstance(value, bool)
         ],
     }
+
+
+def _blocks(folder: Path, holder: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The blocks of a comparison or of the page (`studies.block`), their figures as data URIs."""
+    return [block | {"figures": _figures(folder, block)} for block in holder.get("blocks", ())]
+
+
+def _figures(folder: Path, holder: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each figure as a data URI, and its caption."""
+    return [(_figure(folder, f["name"]), f["caption"]) for f in holder["figures"]]
 
 
 def _figure(folder: Path, name: str) -> str:

@@ -38,10 +38,23 @@ def page(content: Mapping[str, Any]) -> str:
         parts += _tables(comparison)
         for figure in comparison["figures"]:
             parts.append(f"![{_escaped(figure['caption'])}]({figure['name']}.png)")
+        for block in comparison.get("blocks", ()):
+            parts += _block(block, "###")
+    for block in content.get("blocks", ()):
+        parts += _block(block, "##")
     unfinished = [row for row in content["rows"] if row["state"] != "done"]
     if unfinished:
         parts += ["## Runs that are not done", _table(table_cells(unfinished, _UNFINISHED))]
     return "\n\n".join([*parts, "## All runs", _table(table_cells(content["rows"], _ALL))]) + "\n"
+
+
+def _block(block: Mapping[str, Any], mark: str) -> list[str]:
+    """A block of the page (`studies.block`), below a title of that mark."""
+    parts = [f"{mark} {_escaped(block['title'])}", *map(_escaped, block["sentences"])]
+    if block["lines"]:
+        parts.append(_table([block["head"], *block["lines"]]))
+    figures = block["figures"]
+    return parts + [f"![{_escaped(f['caption'])}]({f['name']}.png)" for f in figures]
 
 
 def _tables(comparison: Mapping[str, Any]) -> list[str]:

@@ -10,8 +10,8 @@ import torch
 from made_shards import write_shards
 
 from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.masks import fill_masked, pad
-from deeplense_batch.data.loader import Loader
 from deeplense_batch.data.pixels import transform as module
 from deeplense_batch.data.pixels.transform import Transform, noise_of
 from deeplense_batch.data.shards import ShardError, open_split

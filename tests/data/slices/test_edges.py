@@ -4,39 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import CLASSES, make_job
-from made_shards import images_of
+from made_groups import SIZES, tiles, write_groups
 
-from deeplense_batch.core.job import JobError
-from deeplense_batch.data.encoding import COUNTS
-from deeplense_batch.data.shards import ShardError, data_digest, open_slices, open_split
+from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.data.slices.edges import group_numbers
-from deeplense_batch.data.writer import ShardWriter
-
-SIZES = (3, 1, 6, 2, 4, 4)  # of the groups, 20 samples
-
-
-def write_groups(root, values, *, group="tile", shard_size=7):
-    """A split train, whose column `tile` has these values."""
-    images = images_of(len(values))
-    with ShardWriter(
-        root, split="train", shape=(1, 4, 5), stored=COUNTS, dtype=np.dtype(np.float64),
-        classes=CLASSES, source="tests", seed=0, shard_size=shard_size, group=group,
-    ) as writer:  # fmt: skip
-        writer.append(
-            images,
-            targets=[i % 3 for i in range(len(values))],
-            ids=[f"{i}" for i in range(len(values))],
-            scale=np.full((len(values), 1), 899.0),
-            catalogue={"tile": np.asarray(values)},
-        )
-        writer.publish()
-    return root
-
-
-def tiles(kind=str):
-    names = np.repeat(np.arange(len(SIZES)), SIZES)
-    return names if kind is int else np.array([f"t{n}" for n in names], object)
 
 
 @pytest.mark.parametrize("kind", [int, str])
@@ -61,19 +32,6 @@ def test_percentages_end_where_a_group_does_and_partition_the_split(tmp_path, ki
 def test_without_groups_percentages_are_exact_whatever_the_catalogue(tmp_path):
     write_groups(tmp_path, tiles(), group="")
     assert [open_split(tmp_path, f"train[:{p}%]").stop for p in (7, 30, 99)] == [1, 6, 19]
-
-
-def test_slices_by_number_that_share_a_group_are_refused(tmp_path):
-    write_groups(tmp_path, tiles())
-    slices = {"train": "train[:6]", "valid": "train[6:12]", "test": "train[12:]"}
-    with pytest.raises(JobError, match=r"share group 't2' \(column tile\); a percentage, such as"):
-        open_slices(make_job(tmp_path, data=slices))
-    whole = {"train": "train[:4]", "valid": "train[4:12]", "test": "train[60%:]"}
-    lengths = {use: len(s) for use, s in open_slices(make_job(tmp_path, data=whole)).items()}
-    assert lengths == {"train": 4, "valid": 8, "test": 8}
-    # Of t2 the last four images are in no other slice, so that none is learnt from and scored.
-    cut = {"train": "train[:6]", "valid": "train[10:12]", "test": "train[12:]"}
-    assert len(open_slices(make_job(tmp_path, data=cut))["train"]) == 6
 
 
 def test_a_group_that_lies_apart_is_refused_by_name(tmp_path):

@@ -24,7 +24,7 @@ from deeplense_batch.core.job import DrawSection, Evaluation, JobError, NotYetEr
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.loader import Loader
+from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference.generation import distances
 from deeplense_batch.inference.generation.measure import GENERATED, HELD_OUT, TRAINING, measure
@@ -32,7 +32,7 @@ from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.runs.evaluation_run import draw_and_measure, evaluate_run, open_critic
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from deeplense_batch.inference.generation.sample import sample
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, sigmas
 from deeplense_batch.models import checkpoint
 from deeplense_batch.report.collect import collect
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.training.trainer import BEST

@@ -16,7 +16,7 @@ from deeplense_batch.inference.generation.samplers import (
     too_few,
     variance_kept,
 )
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deeplense_batch.data.batches.reader import Reader, Rows
 from deeplense_batch.data.encoding import Array, decode
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.formats.filters import same_bands
-from deeplense_batch.data.reader import Reader, Rows
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, read_splits
 from deeplense_batch.lensing.cosmology import angular_distances, einstein_radius_of_dispersion
 from deeplense_batch.simulation.survey.settings import Survey

@@ -77,6 +77,7 @@ class Rows:
         self.shape = self.whole if crop is None else (channels, crop, crop)
         self.window = central(height, self.shape[1]), central(width, self.shape[2])
         self.row_bytes = prod(self.shape) * self.dtype.itemsize
+        self._picked = split.picked
         self._pieces: list[_Piece] = []
         self._starts: list[int] = []
         start = 0
@@ -92,6 +93,8 @@ class Rows:
         Yields:
             The file, the number in it of the run's first sample, and the run's slice of `indices`.
         """
+        if self._picked is not None:
+            indices = self._picked[indices]
         piece = np.searchsorted(self._starts, indices, side="right") - 1
         cuts = np.flatnonzero((np.diff(indices) != 1) | (np.diff(piece) != 0)) + 1
         bounds = [0, *cuts.tolist(), len(indices)]

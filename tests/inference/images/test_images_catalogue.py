@@ -19,13 +19,13 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference import predict as module
-from deeplense_batch.inference.catalogue import columns_of_shards
+from deeplense_batch.inference.images.catalogue import columns_of_shards
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.table import TableError
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
-from deeplense_batch.runs.plan import plan
+from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
 RANDOM = np.random.default_rng(4)

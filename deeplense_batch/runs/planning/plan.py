@@ -1,34 +1,28 @@
-"""From jobs to run directories, and back; and the earlier runs that a job names.
-
-A training may start from the weights of another run, and an evaluation is of one.
-"""
+"""From jobs to run directories, and back."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from deeplense_batch.core.job import (
     AnyJob,
-    EvaluatedData,
     Evaluation,
     Job,
     JobError,
-    NotYetError,
     Resources,
     Simulation,
 )
 from deeplense_batch.core.recipe import load_jobs, run_path
-from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status, find_runs
-from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
+from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.runs.attempts import close_lost_attempt, put_aside
-from deeplense_batch.runs.validate import (
+from deeplense_batch.runs.planning.earlier import with_earlier
+from deeplense_batch.runs.planning.validate import (
     Memo,
     check_evaluation,
     check_simulation,
@@ -36,66 +30,9 @@ from deeplense_batch.runs.validate import (
     tell_other_thresholds,
 )
 
-__all__ = [
-    "PlannedRun",
-    "find_classifier",
-    "plan",
-    "reopen",
-    "with_earlier",
-]
+__all__ = ["PlannedRun", "plan", "reopen"]
 
 _log = logging.getLogger(__name__)
-
-
-def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
-    """The job with a run directory in place of each folder of a job that it names.
-
-    Arguments:
-        job: The job.
-        memo: Remembers the earlier runs that other jobs of the plan have asked for.
-
-    Returns:
-        The job; an evaluation of a job's folder is one for each run in it.
-
-    Raises:
-        NotYetError: A run that it names does not exist, or has not finished.
-        JobError: Several runs fit, or the run cannot be used for this.
-    """
-    if isinstance(job, Evaluation):
-        return [*_evaluations(job)]
-    return [_with_init(job, memo)]
-
-
-def find_classifier(folder: Path, field: str) -> Path:
-    """The run directory of a classifier that judges.
-
-    Only one judges, since features of two networks do not compare.
-
-    Arguments:
-        folder: Its run directory, or the folder of its job.
-        field: Of the recipe, that names it: begins the sentence of an error.
-
-    Raises:
-        NotYetError: There is none, or it is not done.
-        JobError: There are several, or it tells no classes apart.
-    """
-    runs = find_runs(folder)
-    if len(runs) > 1:
-        raise JobError(f"{field}: {folder} has {len(runs)} runs; name one, which judges all alike")
-    try:
-        done = bool(runs) and runs[0].status().state == "done"
-    except RunDirError as error:
-        raise JobError(f"{field}: {error}") from None
-    if not done:
-        raise NotYetError(
-            f"{field}: {folder}: no finished run there; expected that of a classifier", folder
-        )
-    (job,) = load_jobs(runs[0].path / "job.yaml")
-    if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
-        raise JobError(
-            f"{field}: {runs[0].path} tells no classes apart; expected a run of a classifier"
-        )
-    return runs[0].path
 
 
 @dataclass(frozen=True)
@@ -267,113 +204,6 @@ def _root_of(job: AnyJob) -> str | None:
     if isinstance(job, Simulation):
         return None
     return job.data.root if isinstance(job, Job) else job.evaluate.data.root
-
-
-def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
-    """The job with the run it starts from, where a job's folder was named: its counterpart.
-
-    Raises:
-        NotYetError: There is none, or it has no weights yet.
-        JobError: There are several.
-    """
-    if not isinstance(job, Job) or job.train.init is None:
-        return job
-    path = Path(job.train.init)
-    if path.is_dir() and not (path / "job.yaml").exists():
-        own = job.model_copy(update={"train": job.train.model_copy(update={"init": None})})
-        start = own.run_name("").rpartition("-")[0] + "-"
-        runs = memo.once(("beginnings", path), partial(_by_beginning, path)).get(start, [])
-        if len(runs) > 1:
-            raise JobError(
-                f"{job.name}: train.init: {path} has {len(runs)} runs {start}...; name one"
-            )
-        path = runs[0] if runs else path / f"{start}..."
-    if not (path / "best.pt" if path.is_dir() else path).is_file():
-        raise NotYetError(
-            f"{job.name}: train.init: {path}: no weights there; expected a run that has trained, "
-            "or a .pt or .safetensors file",
-            Path(job.train.init),
-        )
-    train = job.train.model_copy(update={"init": str(path.absolute())})
-    return job.model_copy(update={"train": train})
-
-
-def _by_beginning(folder: Path) -> dict[str, list[Path]]:
-    """What lies in a folder, by the beginnings of its names that end in a dash."""
-    paths: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        for dash in re.finditer("-", path.name):
-            paths.setdefault(path.name[: dash.end()], []).append(path)
-    return paths
-
-
-def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
-    """One evaluation for each run that a job names, with everything it leaves open filled in.
-
-    Raises:
-        NotYetError: A run is not there, or not done.
-        JobError: It has no network.
-    """
-    section, path = job.evaluate, Path(job.evaluate.run)
-    runs = [run for run in find_runs(path) if not _is_evaluation(run)]
-    if not runs:
-        raise NotYetError(
-            f"{job.name}: evaluate.run: {path}: no run there; one has to be done", path
-        )
-    update: dict[str, object] = {}
-    if section.classifier is not None:
-        field = f"{job.name}: evaluate.classifier"
-        update["classifier"] = str(find_classifier(Path(section.classifier), field).absolute())
-    for run in runs:
-        update["run"] = str(run.path.absolute())
-        update["data"] = _evaluated_data(job, _finished(job, run))
-        yield job.model_copy(update={"evaluate": section.model_copy(update=update)})
-
-
-def _is_evaluation(run: RunDir) -> bool:
-    """Whether a run of a job's folder is an evaluation itself; a damaged one is not."""
-    with contextlib.suppress(JobError):
-        return any(isinstance(job, Evaluation) for job in load_jobs(run.path / "job.yaml"))
-    return False
-
-
-def _finished(job: Evaluation, run: RunDir) -> Job:
-    """The job of a run that is evaluated."""
-    try:
-        state = run.status().state
-    except RunDirError as error:
-        raise JobError(f"{job.name}: evaluate.run: {error}") from None
-    if state != "done":
-        raise NotYetError(f"{job.name}: evaluate.run: {run.path} is {state}, not done", run.path)
-    (trained,) = load_jobs(run.path / "job.yaml")
-    if not isinstance(trained, Job):
-        raise JobError(
-            f"{job.name}: evaluate.run: {run.path} has no network; expected a run that has trained"
-        )
-    return trained
-
-
-def _evaluated_data(job: Evaluation, trained: Job) -> EvaluatedData:
-    """Root and slice, where a recipe leaves them open."""
-    given = job.evaluate.data
-    root = trained.data.root if given.root is None else str(Path(given.root).absolute())
-    if given.slice is not None:
-        return EvaluatedData(root=root, slice=given.slice)
-    splits = [*read_splits(root)]
-    if given.root is None or data_digest(root) == _digest_of(trained):
-        return EvaluatedData(root=root, slice=trained.data.test)
-    if "test" not in splits and len(splits) > 1:
-        raise JobError(
-            f"{job.name}: evaluate.data.slice: {root} has {', '.join(splits)}; name a slice"
-        )
-    return EvaluatedData(root=root, slice="test" if "test" in splits else splits[0])
-
-
-def _digest_of(trained: Job) -> str | None:
-    try:
-        return data_digest(trained.data.root)
-    except ShardError:  # the data of the training are gone
-        return None
 
 
 def _anchored(job: AnyJob) -> AnyJob:

@@ -28,13 +28,8 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.shards import (
-    ShardError,
-    data_digest,
-    open_slices,
-    open_split,
-    read_splits,
-)
+from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import weights_file
 from deeplense_batch.tasks import TASKS, build_task
@@ -83,7 +78,7 @@ def check_training(job: Job, memo: Memo) -> str:
     """Check a job that trains.
 
     Arguments:
-        job: With a run directory in place of each earlier run that it names (`plan.with_earlier`).
+        job: With a run directory in place of each earlier run that it names (`with_earlier`).
         memo: What is known of the data and the options of other jobs of the plan.
 
     Returns:
@@ -238,7 +233,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
     """Check an evaluation.
 
     Arguments:
-        job: With its run and data filled in (`plan.with_earlier`).
+        job: With its run and data filled in (`earlier.with_earlier`).
         memo: What is known of the data of other jobs of the plan.
 
     Returns:

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from deeplense_batch.data.room import Room
+from deeplense_batch.data.batches.room import Room
 
 
 def test_pieces_are_halved_until_they_have_room_and_stay_so(caplog):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplense_batch.data.sampling import order, share_of, shuffled
+from deeplense_batch.data.batches.sampling import order, share_of, shuffled
 
 
 @given(samples=st.integers(1, 500), batch=st.integers(1, 64), seed=st.integers(0, 2**31))

@@ -12,7 +12,7 @@ from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import open_source
-from deeplense_batch.inference.suitable import (
+from deeplense_batch.inference.images.suitable import (
     about_other_bands,
     check_bands,
     check_usual,

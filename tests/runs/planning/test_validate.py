@@ -10,8 +10,8 @@ from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.recipe import evaluation_of
-from deeplense_batch.runs.plan import plan
-from deeplense_batch.runs.validate import Memo
+from deeplense_batch.runs.planning.plan import plan
+from deeplense_batch.runs.planning.validate import Memo
 
 
 def test_what_is_asked_again_is_found_once_and_an_error_is_not_kept():

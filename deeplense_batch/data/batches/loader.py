@@ -19,9 +19,9 @@ from torch import Tensor
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply
+from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.pixels.transform import Transform, measure
-from deeplense_batch.data.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.shards import Split
 
 __all__ = ["Loader", "side_stream"]

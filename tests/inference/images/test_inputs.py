@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +11,9 @@ from made_catalogues import header as sky_header
 from made_catalogues import write as write_image
 
 from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.shards import ShardError, data_digest, open_split
-from deeplense_batch.inference.inputs import Piece, open_inputs
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.inference.images.inputs import open_inputs
+from deeplense_batch.inference.images.piecewise import Piece
 
 SHAPE = (1, 24, 24)
 AS_THEY_ARE = Transform(None, None, "linear", (0.0,), (1.0,))
@@ -36,22 +35,6 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_shards_are_cut_into_pieces_of_one_split(shards):
-    with open_inputs(shards, "", SHAPE) as inputs:
-        assert len(inputs) == 227 and inputs.digest == data_digest(shards)
-        pieces = inputs.pieces(50)
-        assert [piece.size for piece in pieces] == [50, 50, 20, 50, 50, 7]
-        names = inputs.names(pieces[3])
-        split = open_split(shards, "val[:50]")
-        assert names.ids == split.ids() and set(names.splits) == {"val"}
-        assert names.labels == [split.info.classes[k] for k in split.targets()]
-        (first, known), (second, _) = inputs.firsts([pieces[3], Piece("train", 7, 9)])
-        assert np.array_equal(first, split.images()[0]) and known.ids == split.ids()[:1]
-        assert np.array_equal(second, open_split(shards, "train[7:8]").images()[0])
-    with open_inputs(shards, "val[10:13]", SHAPE) as inputs:
-        assert inputs.pieces(2) == [Piece("val", 10, 12), Piece("val", 12, 13)]
-
-
 def test_batches_are_what_the_network_sees_in_order(shards):
     transform = Transform(20, None, "linear", (3.0,), (2.0,))
     with open_inputs(shards, "val[5:15]", SHAPE) as inputs:
@@ -62,52 +45,6 @@ def test_batches_are_what_the_network_sees_in_order(shards):
     packed = torch.from_numpy(open_split(shards, "val[5:15]").images()).float()
     assert torch.allclose(seen, (packed[:, :, 2:22, 2:22] - 3) / 2, atol=1e-5)
     assert all(batch.problems == {} and not batch.truth for batch in batches)
-
-
-def test_images_in_files_that_cannot_be_used_are_rows_like_others(folder):
-    with open_inputs(folder, "", SHAPE) as inputs:
-        (piece,) = inputs.pieces(50)
-        names = inputs.names(piece)
-        (batch,) = inputs.batches(piece, AS_THEY_ARE, CPU, size=64)
-    files = [id_.rpartition("/")[2] for id_ in names.ids]
-    assert files == ["0.npy", "2.npy", "4.npy", "6.npy", "1.npy", "3.npy", "5.npy"]
-    assert names.labels == ["no"] * 4 + ["vort"] * 3 and set(names.splits) == {"test"}
-    assert batch.problems[1] == "576 of 576 pixels are NaN or infinite"
-    assert batch.problems[6].startswith("has images of 1 x 24 x 20 (channels x height x width)")
-    assert batch.with_image == [0, 2, 3, 4, 5]
-    expected = make_images(7, seed=5)[0].astype(np.float32)
-    assert np.allclose(batch.images[batch.with_image], expected[[0, 4, 6, 1, 3]], atol=1e-5)
-    assert not batch.images[[1, 6]].any()
-
-
-def test_a_file_that_changes_is_another_source(folder):
-    def digest():
-        with open_inputs(folder, "", SHAPE) as inputs:
-            return inputs.digest
-
-    before = digest()
-    assert digest() == before
-    file = folder / "test" / "no" / "0.npy"
-    os.utime(file, ns=(1, 1))
-    changed = digest()
-    assert changed != before
-    file.rename(file.with_name("zero.npy"))
-    assert digest() not in (before, changed)
-
-
-def test_a_table_that_gives_an_id_another_file_or_label_is_another_source(tmp_path):
-    for i, image in enumerate(make_images(4, seed=5)[0].astype(np.float32)):
-        np.save(tmp_path / f"{i}.npy", image)
-
-    def digest(files="0123", labels="abab"):
-        both = zip(files, labels, strict=True)
-        rows = [f"J{i},{file}.npy,{label}\n" for i, (file, label) in enumerate(both)]
-        (tmp_path / "t.csv").write_text("".join(["id,path,label\n", *rows]))
-        with open_inputs(tmp_path / "t.csv", "", SHAPE) as inputs:
-            return inputs.digest
-
-    digests = [digest(), digest(files="1023"), digest(labels="baab"), digest(labels="cbcb")]
-    assert len(set(digests)) == 4 and digest() == digests[0]
 
 
 def test_images_of_another_shape_are_refused_and_so_is_a_slice_of_files(shards, folder, tmp_path):

@@ -15,9 +15,9 @@ from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, readers
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data import reader
-from deeplense_batch.data.loader import Loader, side_stream
+from deeplense_batch.data.batches.loader import Loader, side_stream
+from deeplense_batch.data.batches.sampling import order, share_of, shuffled
 from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.sampling import order, share_of, shuffled
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
 
@@ -225,7 +225,7 @@ _CHILD = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from deeplense_batch.data.loader import Loader, side_stream
+from deeplense_batch.data.batches.loader import Loader, side_stream
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.core.job import Augment

@@ -1,0 +1,4 @@
+"""Images that a trained network is given, and whether they suit it.
+
+Open `inputs` first.
+"""

@@ -1,0 +1,4 @@
+"""From jobs to runs: what each needs, whether it can be carried out, and its directory.
+
+Open `plan` first.
+"""

@@ -1,0 +1,61 @@
+"""A slice of a split: its arrays, across files, as they were written."""
+
+import numpy as np
+from made_shards import write
+
+from deeplense_batch.data.digest import verify
+from deeplense_batch.data.shards import open_split
+from deeplense_batch.data.writer import ShardWriter
+
+
+def test_a_slice_reads_what_it_names_across_files(tmp_path):
+    images = write(tmp_path, 11)
+    for slice_, samples in (
+        ("train[3:9]", range(3, 9)),
+        ("train[:50%]", range(5)),
+        ("train[50%:]", range(5, 11)),
+        ("train[8:]", range(8, 11)),
+        ("train[:]", range(11)),
+        ("train[5:1000]", range(5, 11)),
+    ):
+        split = open_split(tmp_path, slice_)
+        assert len(split) == len(samples)
+        assert split.ids() == [f"train/ü{i}.npy" for i in samples]
+        assert (split.stored()[0] == images[samples]).all()
+        assert split.truth("theta_e").tolist() == [i / 8 for i in samples]
+
+
+def test_bands_and_catalogue_come_back_as_they_were_written_and_change_no_content(
+    tmp_path,
+):
+    columns = {
+        "ra": np.array([1.5, np.nan, 3.0]),
+        "object": np.array(["a", "", "β"], object),
+        "tile": np.array([2**62, -1, 0]),
+    }
+    for folder, catalogue in (("with", columns), ("without", None)):
+        with ShardWriter(
+            tmp_path / folder,
+            split="train",
+            shape=(2, 4, 4),
+            stored=np.dtype(np.float32),
+            dtype=np.dtype(np.float32),
+            classes=(),
+            source="here",
+            seed=0,
+            shard_size=2,
+            bands=("g", "r") if catalogue else (),
+            group="tile" if catalogue else "",
+        ) as writer:
+            images = np.arange(96, dtype=np.float32).reshape(3, 2, 4, 4)
+            writer.append(images, targets=[-1] * 3, ids=["x", "y", "z"], catalogue=catalogue)
+            writer.publish()
+    split, plain = (open_split(tmp_path / folder, "train") for folder in ("with", "without"))
+    assert (split.info.bands, split.info.group, split.columns()) == (
+        ("g", "r"), "tile", ["ra", "object", "tile"],
+    )  # fmt: skip
+    for name, values in columns.items():
+        np.testing.assert_array_equal(split.catalogue(name), values)
+    verify(split.info)
+    assert (plain.info.bands, plain.columns(), plain.info.content) == ((), [], split.info.content)
+    assert plain.info.digests != split.info.digests

@@ -1,0 +1,31 @@
+"""All images are cut into pieces, each of one split."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from deeplense_batch.data.pixels.transform import Transform
+from deeplense_batch.data.shards import data_digest, open_split
+from deeplense_batch.inference.images.inputs import open_inputs
+from deeplense_batch.inference.images.piecewise import Piece
+
+SHAPE = (1, 24, 24)
+AS_THEY_ARE = Transform(None, None, "linear", (0.0,), (1.0,))
+CPU = torch.device("cpu")
+
+
+def test_shards_are_cut_into_pieces_of_one_split(shards):
+    with open_inputs(shards, "", SHAPE) as inputs:
+        assert len(inputs) == 227 and inputs.digest == data_digest(shards)
+        pieces = inputs.pieces(50)
+        assert [piece.size for piece in pieces] == [50, 50, 20, 50, 50, 7]
+        names = inputs.names(pieces[3])
+        split = open_split(shards, "val[:50]")
+        assert names.ids == split.ids() and set(names.splits) == {"val"}
+        assert names.labels == [split.info.classes[k] for k in split.targets()]
+        (first, known), (second, _) = inputs.firsts([pieces[3], Piece("train", 7, 9)])
+        assert np.array_equal(first, split.images()[0]) and known.ids == split.ids()[:1]
+        assert np.array_equal(second, open_split(shards, "train[7:8]").images()[0])
+    with open_inputs(shards, "val[10:13]", SHAPE) as inputs:
+        assert inputs.pieces(2) == [Piece("val", 10, 12), Piece("val", 12, 13)]
