@@ -111,6 +111,9 @@ def pack(
     classes: tuple[str, ...] = (),  # Class names in the order of their numbers.
     truth: tuple[str, ...] = (),  # Columns of numbers to be learnt by regression.
     split: str = "",  # Column of train, val or test.
+    # train, val or test: the split of all images that have none of their own, such as test for a
+    # small set to be scored on, or train for one that is used by folds; by default a fifth is val.
+    all_in: str = "",
     keep: tuple[str, ...] = (),  # Columns that go into the shards and into every table.
     group: str = "",  # Column whose equal values, such as a tile, stay in one split.
     images: str = "",  # Folder, zip or tar that file names are relative to, not the table's.
@@ -128,7 +131,8 @@ def pack(
         fill_nan=fill_nan, extensions=extensions, mask_extension=mask_extension, crop=crop,
         pad=pad, images_key=images_key, labels_key=labels_key,
         pattern=pattern, missing_band=missing_band, path=path, id=id_, label=label,
-        classes=classes, truth=truth, split=split, keep=keep, group=group, images=images,
+        classes=classes, truth=truth, split=split, all_in=all_in, keep=keep, group=group,
+        images=images,
     )  # fmt: skip
     print(report)
 

@@ -18,11 +18,13 @@ _TEXTS = (
     "id",
     "label",
     "split",
+    "all_in",
     "group",
     "images",
     "pattern",
 )
 _MISSING = ("refuse", "zero", "drop")
+_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Reading:
         classes: Class names in the order of their numbers.
         truth: Columns of numbers that networks are to learn.
         split: Column of train, val or test.
+        all_in: Split of all images that have none of their own; none: a fifth is val.
         keep: Columns that are kept beside the images.
         group: Column whose equal values name images that must be in one split.
         images: Folder or archive that file names are relative to; by default the table's folder.
@@ -82,6 +85,7 @@ class Reading:
     classes: tuple[str, ...] = ()
     truth: tuple[str, ...] = ()
     split: str = ""
+    all_in: str = ""
     keep: tuple[str, ...] = ()
     group: str = ""
     images: str = ""
@@ -109,6 +113,8 @@ class Reading:
             raise ShardError(
                 f"missing_band: got {self.missing_band!r}; it is one of {', '.join(_MISSING)}"
             )
+        if self.all_in and self.all_in not in _SPLITS:
+            raise ShardError(f"all_in: got {self.all_in!r}; it is one of {', '.join(_SPLITS)}")
         if self.pattern and self.path:
             raise ShardError("path and pattern both say where the files are; give one of them")
 

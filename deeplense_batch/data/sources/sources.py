@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path, PurePosixPath
 
@@ -203,7 +203,7 @@ def open_source(
         _refuse_names_of_arrays(root, reading, _KEYS, "is a catalogue")
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
-            listing = _split(root, catalogue.listing(tree), seed)
+            listing = _split(root, catalogue.listing(tree), seed, reading.all_in)
             del catalogue  # the whole table, while images are packed
             yield _source(root, tree, listing, reading, (), {})
         return
@@ -212,7 +212,7 @@ def open_source(
         images, others = _images_and_others(root, tree)
         ids = short_ids(images)
         listing, sets = _list_samples(root, tree, ids, reading)
-        listing = _split(root, listing, seed)
+        listing = _split(root, listing, seed, reading.all_in)
         listing.notes += about_hidden(tree.hidden)
         listing.warnings += [
             *_about_names(images, listing),
@@ -299,8 +299,10 @@ def _name(flags: Sequence[str]) -> str:
     return "names" if len(flags) == 1 else "name"
 
 
-def _split(root: Path, listing: Listing, seed: int) -> Listing:
-    """Give samples without a split one, groups whole."""
+def _split(root: Path, listing: Listing, seed: int, all_in: str) -> Listing:
+    """Give samples without a split one, groups whole; `all_in` one, if it is named."""
+    if all_in:
+        listing.samples = [s if s.split else replace(s, split=all_in) for s in listing.samples]
     if any(not sample.split for sample in listing.samples):
         groups = listing.groups(listing.samples)
         listing.samples = split_four_to_one(listing.samples, seed, groups)

@@ -144,6 +144,22 @@ def test_class_folders_and_their_zip_are_split_alike(tmp_path):
     assert "each class split 4:1 into train and val, seed 0" in str(report)
 
 
+def test_all_images_without_a_split_may_go_into_one(tmp_path):
+    for name in ("no", "vort"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(6):
+            np.save(tmp_path / "own" / name / f"{i}.npy", counts_image(i))
+    pack(tmp_path / "own", tmp_path / "test", all_in="test")
+    (info,) = read_splits(tmp_path / "test").values()
+    assert (info.name, info.class_counts) == ("test", (6, 6))
+    pack(tmp_path / "own", tmp_path / "fifths")
+    assert {n: len(i) for n, i in read_splits(tmp_path / "fifths").items()} == {
+        "train": 10, "val": 2,
+    }  # fmt: skip
+    with pytest.raises(ShardError, match=r"all_in: got 'all'; it is one of train, val, test"):
+        pack(tmp_path / "own", tmp_path / "none", all_in="all")
+
+
 def test_processes_and_chunks_change_nothing(tmp_path, monkeypatch):
     images = common_test(tmp_path / "source", per_class=30)
     archive = zipped(tmp_path / "source", tmp_path / "set.zip")
