@@ -86,8 +86,9 @@ def _workload(job: Job, device: str) -> Workload:
 
 def _images(job: Job, memo: Memo) -> int:
     """How many images an epoch has."""
-    split = job.data.root, job.data.train
-    return memo.once(split, lambda: len(open_split(*split)))
+    sets = [(each.root, each.train) for each in job.data.roots]
+    slices = sets or [(job.data.root, job.data.train)]
+    return sum(memo.once(each, lambda each=each: len(open_split(*each))) for each in slices)
 
 
 def _past(out: Path) -> dict[Workload, float]:

@@ -48,6 +48,8 @@ class SplitInfo:
     #: For each stored class its number in `classes`, -1 where it is none of them; None: as stored.
     numbers: tuple[int, ...] | None = None
     choice: Choice | None = None  # of the stored channels; None: all
+    #: As its shards have it, where classes or channels are seen in another way.
+    origin: SplitInfo | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -55,6 +57,11 @@ class SplitInfo:
     def groups(self) -> Groups | None:
         """Its groups, in packed order; None where it has none."""
         return groups_of(self.files, self.group) if self.group else None
+
+    @property
+    def as_stored(self) -> SplitInfo:
+        """The split with the classes and channels that its shards have."""
+        return self.origin or self
 
     def renamed(self, names: Mapping[str, str]) -> SplitInfo:
         """The split with other names of classes; those that get one name are one class."""
@@ -91,6 +98,7 @@ class SplitInfo:
             sd=tuple(sd),
             bands=choice.bands(self.bands),
             choice=choice,
+            origin=self.as_stored,
         )
 
     def _with_classes(self, classes: tuple[str, ...], new: Sequence[str]) -> SplitInfo:
@@ -102,7 +110,13 @@ class SplitInfo:
                 counts[number] += count
         stored = range(len(self.classes)) if self.numbers is None else self.numbers
         numbers = tuple(now[number] if number >= 0 else -1 for number in stored)
-        return replace(self, classes=classes, class_counts=tuple(counts), numbers=numbers)
+        return replace(
+            self,
+            classes=classes,
+            class_counts=tuple(counts),
+            numbers=numbers,
+            origin=self.as_stored,
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,11 @@ class Split:
     stop: int
     #: Of a fold: places from `start` of the samples that it holds, (N,), rising; None: all.
     picked: NDArray[np.int64] | None = field(default=None, compare=False)
+
+    @property
+    def as_stored(self) -> Split:
+        """The same samples with the classes and channels that the shards have."""
+        return replace(self, info=self.info.as_stored)
 
     def __len__(self) -> int:
         return self.stop - self.start if self.picked is None else len(self.picked)
