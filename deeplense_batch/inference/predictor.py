@@ -82,11 +82,13 @@ class Predictor:
         started = time.perf_counter()
         values, problems, usual_batch, headers = self._predict(piece, on_batch)
         names = self._inputs.names(piece, headers)
+        other_names = self._trained.job.data.classes
+        labels = [None if name is None else other_names.get(name, name) for name in names.labels]
         is_bad = np.isin(np.arange(len(values)), list(problems))
         ids = {"id": pa.array(names.ids, pa.string())}
         columns = {
             "split": pa.array(names.splits, pa.string()),
-            "label": pa.array(names.labels, pa.string()),
+            "label": pa.array(labels, pa.string()),
             **self._columns(values, is_bad),
             "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
         }

@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from deeplense_batch.core.result import (
     write_metrics,
 )
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.shards import Split
 from deeplense_batch.inference.images.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
@@ -31,7 +33,13 @@ from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
-from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
+from deeplense_batch.runs.scoring import (
+    data_notes,
+    mixture_notes,
+    score_outputs,
+    seen_notes,
+    summary_of,
+)
 from deeplense_batch.tasks.task import Arrays, Scores
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.precision import choose_kernels
@@ -174,7 +182,11 @@ class _Training:
 
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
-        notes = data_notes(self.job.data.root)
+        notes = [*setup.notes, *data_notes(self.job.data.root)]
+        for each in self.job.data.roots:
+            if each.digest != self.planned.digest:
+                notes += data_notes(each.root, f"data of {Path(each.root).name}")
+        notes += mixture_notes(self.job, setup.test.split, self.planned.digest)
         if (init := self.job.train.init) is not None:
             notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
             notes += filter(None, [self._unlike(setup)])
@@ -204,6 +216,7 @@ class _Training:
                 "valid": job.data.valid,
                 "test": job.data.test,
                 "samples": setup.samples,
+                **({"roots": self._roots(setup)} if job.data.roots else {}),
             },
             "valid": validated,
             "test": tested,
@@ -222,6 +235,20 @@ class _Training:
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
+
+    def _roots(self, setup: Setup) -> list[dict[str, Any]]:
+        """The sets that were trained on, each as `metrics.json` has it."""
+        assert isinstance(setup.train, Mixture)
+        return [
+            {
+                "name": Path(each.root).name,
+                "train": each.train,
+                "weight": each.weight,
+                "digest": each.digest,
+                "samples": samples,
+            }
+            for each, samples in zip(self.job.data.roots, setup.train.sizes, strict=True)
+        ]
 
     def _validated(self, trainer: Trainer) -> Validated:
         monitor = trainer.task.spec.monitor

@@ -314,15 +314,17 @@ class Trainer:
         )
 
     def _best(self) -> dict[str, Any]:
-        bands = self.train.info.bands
+        info = self.train.info
+        bands, choice = info.bands, info.choice
         return {
             "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
             **self.train.transform.stored(),
             "task": self.task.state_dict(),
-            "shape": list(self.train.info.shape),
-            "pixel_scale": self.train.info.pixel_scale,
+            "shape": list(info.shape),
+            "pixel_scale": info.pixel_scale,
             **({"bands": list(bands)} if bands else {}),
+            **(choice.stored(info.as_stored.shape[0]) if choice else {}),
         }
 
     def _save(self) -> None:

@@ -97,7 +97,7 @@ class Loader:
         chosen = representative(len(self), most, in_groups=bool(self.info.group))
         return np.array_split(chosen, math.ceil(len(chosen) / together))
 
-    def decoded(self, batches: Sequence[Indices]) -> Iterator[Tensor]:
+    def decoded(self, batches: Sequence[Indices]) -> Generator[Tensor, None, None]:
         """Values as packed, and cropped, of each batch: (B, C, H, W) float32, on the device."""
         for stored, index in self._gathered(batches):
             yield self._decode(stored, index)

@@ -62,7 +62,7 @@ class Mixture:
             name: torch.from_numpy(values).float().to(self.device)
             for name, values in self.truth.items()
         }
-        self._firsts = np.cumsum([0, *self.sizes])
+        self._firsts = np.cumsum([0, *self.sizes[:-1]])
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -120,7 +120,7 @@ class Mixture:
 
     def flat(self) -> NDArray[np.int64]:
         """Places of the images that are constant, as `Loader.flat`."""
-        found = zip(self.members, self._firsts, strict=False)
+        found = zip(self.members, self._firsts, strict=True)
         return np.concatenate([first + member.flat() for member, first in found])
 
     def batches(
@@ -150,7 +150,7 @@ class Mixture:
         )
         with contextlib.ExitStack() as stack:
             streams = []
-            for m, (member, first) in enumerate(zip(self.members, self._firsts, strict=False)):
+            for m, (member, first) in enumerate(zip(self.members, self._firsts, strict=True)):
                 own = [b[of == m] - first for b, of in zip(asked, members, strict=True)]
                 made = member.batches(
                     [part for part in own if len(part)], augment, seed=seed, epoch=epoch,

@@ -6,9 +6,9 @@ statistics to the first layer, knows the chosen channels alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.core.sections.data import Channels
 from deeplense_batch.data.formats.filters import band_as_written
@@ -45,6 +45,19 @@ class Choice:
     def keeps_order(self, stored: int) -> bool:
         """Whether `places` are all of so many stored channels, in their order."""
         return self.places == tuple(range(stored))
+
+    def stored(self, channels: int) -> dict[str, Any]:
+        """What the weights of a run keep of it, where images have so many channels."""
+        kept = {"of": channels, "places": list(self.places), "averaged": self.averaged}
+        return {"channels": kept}
+
+    @classmethod
+    def of(cls, best: Mapping[str, Any]) -> tuple[Choice | None, int | None]:
+        """The choice that the weights of a run keep, and of how many channels; or None, None."""
+        kept = best.get("channels")
+        if kept is None:
+            return None, None
+        return cls(tuple(kept["places"]), bool(kept["averaged"])), int(kept["of"])
 
     def bands(self, stored: Sequence[str]) -> tuple[str, ...]:
         """Names of the chosen channels; none where those of the stored ones are unknown."""

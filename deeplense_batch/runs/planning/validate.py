@@ -284,7 +284,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         )
     try:
         splits = memo.once(("splits", root), lambda: read_splits(root))
-        info = open_split(root, slice_, splits).info
+        info = open_split(root, slice_, splits).info.renamed(trained.data.classes)
         known = read_metrics(RunDir(section.run))["data"]["classes"]
         unknown = [name for name in info.classes if name not in known]
         if unknown and _uses_labels(_try_task(trained.task, known)):
