@@ -44,7 +44,7 @@ class DataUsed(TypedDict, total=False):
 
     digest: str | None  # 16 hex digits; null where a simulation is not complete
     classes: list[str]
-    train: str  # slices, such as val[:50%]
+    train: str  # slices, such as val[:50%]; T: this one, or `roots`
     valid: str
     test: str
     samples: dict[str, int]  # of each slice; of train over all `roots`

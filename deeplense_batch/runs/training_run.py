@@ -6,7 +6,6 @@ import logging
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.result import (
     Cost,
+    DataUsed,
     Metrics,
     Tested,
     Validated,
@@ -212,11 +212,10 @@ class _Training:
             "data": {
                 "digest": self.planned.digest,
                 "classes": list(task.classes),
-                "train": job.data.train,
+                **self._trained_on(setup),
                 "valid": job.data.valid,
                 "test": job.data.test,
                 "samples": setup.samples,
-                **({"roots": self._roots(setup)} if job.data.roots else {}),
             },
             "valid": validated,
             "test": tested,
@@ -236,10 +235,11 @@ class _Training:
             "commit": provenance.commit(),
         }
 
-    def _roots(self, setup: Setup) -> list[dict[str, Any]]:
-        """The sets that were trained on, each as `metrics.json` has it."""
-        assert isinstance(setup.train, Mixture)
-        return [
+    def _trained_on(self, setup: Setup) -> DataUsed:
+        """The slice that was trained on, or the several sets."""
+        if not isinstance(setup.train, Mixture):
+            return {"train": self.job.data.train}
+        sets = [
             {
                 "name": Path(each.root).name,
                 "train": each.train,
@@ -249,6 +249,7 @@ class _Training:
             }
             for each, samples in zip(self.job.data.roots, setup.train.sizes, strict=True)
         ]
+        return {"roots": sets}
 
     def _validated(self, trainer: Trainer) -> Validated:
         monitor = trainer.task.spec.monitor
