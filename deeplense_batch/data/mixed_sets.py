@@ -130,9 +130,9 @@ def _opened(
 def _check_classes(own: _Named, other: _Named) -> None:
     if set(own.info.classes) == set(other.info.classes):
         return
-    (has, wanted) = (f"has {', '.join(named.info.classes) or 'none'}" for named in (other, own))
+    has, wanted = (", ".join(named.info.classes) or "none" for named in (other, own))
     raise ShardError(
-        f"{other.root}: {has} for classes, and {own.root} {wanted}; sets that are trained on "
+        f"{other.root}: has the classes {has}; {own.root} has {wanted}; sets that are trained on "
         "together have the same, and data.classes gives some another name: {no: nonlens}"
     )
 

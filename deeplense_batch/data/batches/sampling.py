@@ -82,17 +82,12 @@ def shared_out(draws: int, weights: Sequence[float]) -> list[int]:
 
 
 def expected_draws(
-    sets: Sequence[Indices],
-    weights: Sequence[float],
-    samples: int,
-    targets: NDArray[np.int64] | None = None,
+    sets: Sequence[Indices], weights: Sequence[float], samples: int
 ) -> NDArray[np.float64]:
-    """How often `drawn` draws each sample of an epoch on average, (samples,); 0 of no set."""
+    """How often `drawn` draws each of all samples on average, (samples,); 0 of no set."""
     often = np.zeros(samples)
     for own, count in zip(sets, shared_out(sum(map(len, sets)), weights), strict=True):
-        groups, draws = ([own], [count]) if targets is None else _by_class(own, targets, count)
-        for group, of_group in zip(groups, draws, strict=True):
-            often[group] = of_group / len(group)
+        often[own] = count / len(own)
     return often
 
 
