@@ -35,6 +35,7 @@ from deeplense_batch.tasks.task import Frame, Task
 __all__ = [
     "Setup",
     "check_samples",
+    "check_truth_files",
     "frame_of",
     "gflops_of",
     "model_of",
@@ -130,7 +131,7 @@ def open_loaders(
     """
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
     task = task_of(job, info)
-    _check_truth(task.spec.truth_keys, slices, sets)
+    check_truth_files(task.spec.truth_keys, slices, sets)
     transform = Transform.of(job.data)
 
     def load(split: Split) -> Loader:
@@ -162,10 +163,15 @@ def open_loaders(
     return task, loaders
 
 
-def _check_truth(
+def check_truth_files(
     keys: Collection[str], slices: Mapping[str, Split], sets: Sequence[Split]
 ) -> None:
     """Make sure that what is known of some images that are read together is known of all.
+
+    Arguments:
+        keys: Truth that the task reads.
+        slices: Each is read as a whole.
+        sets: Read together.
 
     Raises:
         ShardError: A truth that the task reads is in some files of a slice, or of the sets that
