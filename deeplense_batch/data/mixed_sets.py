@@ -20,7 +20,7 @@ from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.job_slices import as_seen, check_names, shared_by
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
 
-__all__ = ["about_pixel_scales", "mixed_info", "open_training_sets", "seen_sides"]
+__all__ = ["about_pixel_scales", "mixed_info", "open_training_sets"]
 
 _RELATIVE = 1e-6  # by which two pixel scales may differ and be one
 
@@ -113,12 +113,6 @@ def about_pixel_scales(
     )
 
 
-def seen_sides(data: DataSection, info: SplitInfo) -> tuple[int, int]:
-    """Height and width of images after ``crop`` and ``size``, pixels."""
-    edge = data.size or data.crop
-    return (edge, edge) if edge else info.shape[1:]
-
-
 def _opened(
     data: DataSection, each: TrainingSet, read: Callable[[str], Mapping[str, SplitInfo]]
 ) -> Split:
@@ -151,7 +145,7 @@ def _check_bands(own: _Named, other: _Named) -> None:
 
 def _check_shapes(data: DataSection, sets: Sequence[_Named]) -> None:
     """Refuse images that are of several shapes after crop and size."""
-    shapes = {named: (named.info.shape[0], *seen_sides(data, named.info)) for named in sets}
+    shapes = {named: (named.info.shape[0], *_sides(data, named.info)) for named in sets}
     if len(set(shapes.values())) == 1:
         return
     listed = dict.fromkeys(
@@ -168,6 +162,12 @@ def _check_shapes(data: DataSection, sets: Sequence[_Named]) -> None:
         f"data.roots: the images differ in channels x height x width: {', '.join(listed)}; "
         + "; ".join(advice)
     )
+
+
+def _sides(data: DataSection, info: SplitInfo) -> tuple[int, int]:
+    """Height and width of images after ``crop`` and ``size``, pixels."""
+    edge = data.size or data.crop
+    return (edge, edge) if edge else info.shape[1:]
 
 
 def _refuse_overlaps(job: Job, slices: Mapping[str, Split], sets: Sequence[Split]) -> None:

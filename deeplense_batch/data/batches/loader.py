@@ -21,6 +21,7 @@ from torch import Tensor
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
+from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
@@ -28,7 +29,6 @@ from deeplense_batch.data.slices.representative import representative
 
 __all__ = ["Loader", "side_stream"]
 
-_EVALUATION_BATCH = 256
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
 _CACHED = 8  # samples a thread
 _TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
@@ -171,9 +171,7 @@ class Loader:
 
     def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
-        mine = np.arange(rank, len(self), world)
-        for first in range(0, len(mine), _EVALUATION_BATCH):
-            yield mine[first : first + _EVALUATION_BATCH]
+        return each_once(len(self), rank=rank, world=world)
 
     def _gathered(
         self, batches: Sequence[Indices]

@@ -19,13 +19,12 @@ from torch import Tensor
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.reader import Indices
-from deeplense_batch.data.batches.sampling import shared_out
+from deeplense_batch.data.batches.sampling import each_once, shared_out
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import SplitInfo
 
 __all__ = ["Mixture"]
 
-_EVALUATION_BATCH = 256
 _NOTHING = Augment()
 
 
@@ -168,9 +167,7 @@ class Mixture:
 
     def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
-        mine = np.arange(rank, len(self), world)
-        for first in range(0, len(mine), _EVALUATION_BATCH):
-            yield mine[first : first + _EVALUATION_BATCH]
+        return each_once(len(self), rank=rank, world=world)
 
     def _member_of(self, places: Indices) -> Indices:
         """Number of the set of each sample."""

@@ -8,7 +8,7 @@ one, so that none is drawn twice more often than another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,15 @@ __all__ = [
     "balanced",
     "balancing_weights",
     "drawn",
+    "each_once",
     "expected_draws",
     "order",
     "share_of",
     "shared_out",
     "shuffled",
 ]
+
+_EVALUATION_BATCH = 256
 
 Indices = NDArray[np.int64]
 
@@ -114,6 +117,13 @@ def balancing_weights(
 def order(indices: Indices, batch_size: int) -> list[Indices]:
     """Cut an epoch into global batches that differ by one sample at most."""
     return np.array_split(indices, math.ceil(len(indices) / batch_size))
+
+
+def each_once(samples: int, *, rank: int, world: int) -> Iterator[Indices]:
+    """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
+    mine = np.arange(rank, samples, world)
+    for first in range(0, len(mine), _EVALUATION_BATCH):
+        yield mine[first : first + _EVALUATION_BATCH]
 
 
 def share_of(batch: Indices, *, rank: int, world: int) -> Indices:

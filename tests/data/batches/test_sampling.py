@@ -11,6 +11,7 @@ from deeplense_batch.data.batches.sampling import (
     balanced,
     balancing_weights,
     drawn,
+    each_once,
     expected_draws,
     order,
     share_of,
@@ -41,6 +42,12 @@ def test_the_ranks_share_a_batch_without_loss(world):
     batch = np.arange(17)
     shares = [share_of(batch, rank=r, world=world) for r in range(world)]
     assert sorted(np.concatenate(shares)) == list(range(17))
+
+
+def test_what_is_evaluated_is_dealt_out_once_and_not_padded():
+    parts = [list(each_once(600, rank=rank, world=2)) for rank in range(2)]
+    assert [[len(batch) for batch in batches] for batches in parts] == [[256, 44]] * 2
+    assert sorted(np.concatenate([*parts[0], *parts[1]])) == list(range(600))
 
 
 @given(draws=st.integers(0, 1000), weights=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
