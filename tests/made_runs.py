@@ -127,8 +127,10 @@ def untrained(job: Job, root: Path) -> PlannedRun:
     best = {
         "model": ready.model.state_dict(), "epoch": 3, "task": ready.task.state_dict(),
         **transform.stored(),
-        "shape": list(info.shape), "pixel_scale": info.pixel_scale,
+        "shape": list(info.shape), "pixel_scale": info.pixel_scale, "bands": list(info.bands),
     }  # fmt: skip
+    if info.choice is not None:
+        best |= info.choice.stored(info.as_stored.shape[0])
     checkpoint.save(item.run.path / BEST, best)
     numbers = {"auc": 0.9, "valid": 0.91, "accuracy": 0.8, "seconds": 60.0, "notes": ["a note"],
                "digest": item.digest, "commit": "abc123", "device": "a processor"}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -86,8 +87,13 @@ def _workload(job: Job, device: str) -> Workload:
 
 def _images(job: Job, memo: Memo) -> int:
     """How many images an epoch has."""
-    split = job.data.root, job.data.train
-    return memo.once(split, lambda: len(open_split(*split)))
+    sets = [(each.root, each.train) for each in job.data.roots]
+    slices = sets or [(job.data.root, job.data.train)]
+    return sum(memo.once(each, partial(_samples, *each)) for each in slices)
+
+
+def _samples(root: str, slice_: str) -> int:
+    return len(open_split(root, slice_))
 
 
 def _past(out: Path) -> dict[Workload, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deeplense_batch.cluster.executor import Executor
@@ -168,6 +169,17 @@ def _settings(jobs: Sequence[AnyJob]) -> list[str]:
             if reference.get(name) != fields.get(name)
         )
     return [
-        ", ".join(f"{k}={v}" for k, v in fields.items() if k in differ[job.name] - _NOT_SETTINGS)
+        ", ".join(
+            f"{k}={_shown(k, v)}"
+            for k, v in fields.items()
+            if k in differ[job.name] - _NOT_SETTINGS
+        )
         for job, fields in zip(jobs, flat, strict=True)
     ]
+
+
+def _shown(field: str, value: Any) -> Any:
+    """A setting, short: of several sets their folders, as a+b."""
+    if field == "data.roots":
+        return "+".join(Path(each["root"]).name for each in value) or "none"
+    return value

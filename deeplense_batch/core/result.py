@@ -44,10 +44,13 @@ class DataUsed(TypedDict, total=False):
 
     digest: str | None  # 16 hex digits; null where a simulation is not complete
     classes: list[str]
-    train: str  # slices, such as val[:50%]
+    train: str  # slices, such as val[:50%]; T: this one, or `roots`
     valid: str
     test: str
-    samples: dict[str, int]  # of each slice
+    samples: dict[str, int]  # of each slice; of train over all `roots`
+    # T, of a training on several sets: name of the folder, train, weight, digest, samples of each;
+    # `digest` above is that of the data that it is tested on
+    roots: list[dict[str, Any]]
 
 
 class Validated(TypedDict):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.sections.data import Channels
 from deeplense_batch.data.encoding import COUNTS, Array, decode
 from deeplense_batch.data.header import ShardError
+from deeplense_batch.data.pixels.channels import Choice, choose
 from deeplense_batch.data.shard_file import open_shard, reading
 from deeplense_batch.data.slices.edges import Groups, groups_of
 
@@ -19,7 +22,11 @@ __all__ = ["Split", "SplitInfo"]
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """One split, as the attributes of its shards describe it; no image is read for it."""
+    """One split, as the attributes of its shards describe it; no image is read for it.
+
+    Classes and channels are those that are seen: all that are stored, unless some are renamed
+    (`renamed`, `numbered_as`) or chosen (`with_channels`).
+    """
 
     name: str
     files: tuple[Path, ...]
@@ -38,6 +45,11 @@ class SplitInfo:
     content: str
     bands: tuple[str, ...] = ()  # of the channels; empty where unknown
     group: str = ""  # column of the catalogue that names groups; empty where none does
+    #: For each stored class its number in `classes`, -1 where it is none of them; None: as stored.
+    numbers: tuple[int, ...] | None = None
+    choice: Choice | None = None  # of the stored channels; None: all
+    #: As its shards have it, where classes or channels are seen in another way.
+    origin: SplitInfo | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -45,6 +57,66 @@ class SplitInfo:
     def groups(self) -> Groups | None:
         """Its groups, in packed order; None where it has none."""
         return groups_of(self.files, self.group) if self.group else None
+
+    @property
+    def as_stored(self) -> SplitInfo:
+        """The split with the classes and channels that its shards have."""
+        return self.origin or self
+
+    def renamed(self, names: Mapping[str, str]) -> SplitInfo:
+        """The split with other names of classes; those that get one name are one class."""
+        if not names.keys() & set(self.classes):
+            return self
+        new = [names.get(name, name) for name in self.classes]
+        return self._with_classes(tuple(dict.fromkeys(new)), new)
+
+    def numbered_as(self, classes: Sequence[str]) -> SplitInfo:
+        """The split with the numbers of these classes; an image of another class has no label."""
+        same = tuple(classes) == self.classes
+        return self if same else self._with_classes(tuple(classes), self.classes)
+
+    def with_channels(self, channels: Channels) -> SplitInfo:
+        """The split with some of its channels, or their mean (`data.channels`).
+
+        Raises:
+            ShardError: A channel is not there.
+        """
+        return self.with_choice(choose(channels, self.shape[0], self.bands))
+
+    def with_choice(self, choice: Choice | None) -> SplitInfo:
+        """The split with chosen ones of the stored channels; None keeps it as it is."""
+        if choice is None:
+            return self
+        assert self.choice is None, "channels are chosen once, among those that are stored"
+        mean, sd = ([values[place] for place in choice.places] for values in (self.mean, self.sd))
+        if choice.averaged:
+            mean, sd = [sum(mean) / len(mean)], [math.nan]  # which the sds do not give
+        return replace(
+            self,
+            shape=(len(choice), *self.shape[1:]),
+            mean=tuple(mean),
+            sd=tuple(sd),
+            bands=choice.bands(self.bands),
+            choice=choice,
+            origin=self.as_stored,
+        )
+
+    def _with_classes(self, classes: tuple[str, ...], new: Sequence[str]) -> SplitInfo:
+        """The split with other classes, of which each present one has a new name."""
+        now = [classes.index(name) if name in classes else -1 for name in new]
+        counts = [0] * len(classes)
+        for number, count in zip(now, self.class_counts, strict=True):
+            if number >= 0:
+                counts[number] += count
+        stored = range(len(self.classes)) if self.numbers is None else self.numbers
+        numbers = tuple(now[number] if number >= 0 else -1 for number in stored)
+        return replace(
+            self,
+            classes=classes,
+            class_counts=tuple(counts),
+            numbers=numbers,
+            origin=self.as_stored,
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +129,11 @@ class Split:
     #: Of a fold: places from `start` of the samples that it holds, (N,), rising; None: all.
     picked: NDArray[np.int64] | None = field(default=None, compare=False)
 
+    @property
+    def as_stored(self) -> Split:
+        """The same samples with the classes and channels that the shards have."""
+        return replace(self, info=self.info.as_stored)
+
     def __len__(self) -> int:
         return self.stop - self.start if self.picked is None else len(self.picked)
 
@@ -66,18 +143,20 @@ class Split:
             return [name.decode() for name in self._read("ids").tolist()]
 
     def targets(self) -> NDArray[np.int64]:
-        """Class numbers, (N,) int64; -1 where there is no label.
+        """Class numbers, (N,) int64; -1 where there is no label, or none of `info.classes`.
 
         Raises:
             ShardError: There are numbers of no class.
         """
         targets: NDArray[np.int64] = self._read("targets").astype(np.int64, copy=False)
-        if ((targets < -1) | (targets >= len(self.info.classes))).any():
+        numbers = self.info.numbers
+        classes = len(self.info.classes if numbers is None else numbers)
+        if ((targets < -1) | (targets >= classes)).any():
             raise ShardError(
                 f"{self.info.files[0].parent}: split {self.info.name} has class numbers from "
-                f"{targets.min()} to {targets.max()}, of {len(self.info.classes)} classes"
+                f"{targets.min()} to {targets.max()}, of {classes} classes"
             )
-        return targets
+        return targets if numbers is None else np.array([*numbers, -1], np.int64)[targets]
 
     def truth(self, name: str) -> NDArray[np.float64]:
         """One truth array, (N, ...) float64.
@@ -109,21 +188,29 @@ class Split:
         return values
 
     def stored(self) -> tuple[Array, NDArray[np.float64] | None]:
-        """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None."""
-        return self._read("images"), self.scale()
+        """Images as they are stored, (N, C, H, W), and their scale, (N, C) float64 or None.
+
+        Of the chosen channels; of those that are averaged into one, all.
+        """
+        return self._chosen(self._read("images")), self.scale()
 
     def scale(self) -> NDArray[np.float64] | None:
-        """Counts of value 1, (N, C) float64; None where no counts are stored."""
+        """Counts of value 1, (N, C) float64, as `stored`; None where no counts are stored."""
         if self.info.stored != COUNTS:
             return None
         scale: NDArray[np.float64] = self._read("scale").astype(np.float64, copy=False)
         if not ((scale > 0) & np.isfinite(scale)).all():
             raise ShardError(f"{self.info.files[0].parent}: 'scale' must be numbers above 0")
-        return scale
+        return self._chosen(scale)
 
     def images(self) -> Array:
-        """Images with the values they had before packing, (N, C, H, W) of `info.dtype`."""
-        return decode(*self.stored(), self.info.dtype)
+        """Images with the values they had before packing, (N, C, H, W) of `info.dtype`.
+
+        Means of channels are floats.
+        """
+        images = decode(*self.stored(), self.info.dtype)
+        choice = self.info.choice
+        return images.mean(1, keepdims=True) if choice and choice.averaged else images
 
     def parts(self) -> Iterator[tuple[Path, int, int]]:
         """The files that hold this slice, in order, and from where to where in each it lies."""
@@ -133,6 +220,13 @@ class Split:
             first += count
             if lo < hi:
                 yield path, lo, hi
+
+    def _chosen(self, values: Array) -> Array:
+        """The chosen channels of values of all, (N, C, ...)."""
+        choice = self.info.choice
+        if choice is None or choice.keeps_order(values.shape[1]):
+            return values
+        return values[:, list(choice.places)]
 
     def _read(self, name: str) -> Array:
         values, done = np.empty(0), 0

@@ -29,7 +29,7 @@ from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
-from deeplense_batch.inference.images.suitable import check_bands
+from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Logits, Trained, open_trained
 
 __all__ = ["explain", "feature_layer"]
@@ -82,7 +82,7 @@ def explain(
     trained.check_class(of)
     if not data:
         trained.slice("test")  # raises where other data are in the place of its own
-    samples = _choose(Path(data or trained.job.data.root), trained.shape, ids, slice_)
+    samples = _choose(Path(data or trained.job.data.root), trained, ids, slice_)
     bands = samples[0].info.bands
     check_bands(data or trained.job.data.root, bands, trained.bands, run)
     channels = colour_channels(bands, rgb)
@@ -243,17 +243,15 @@ def _fields(outputs: Mapping[str, Tensor]) -> dict[str, Map]:
     return fields
 
 
-def _choose(
-    root: Path, shape: tuple[int, int, int], ids: Sequence[str], slice_: str
-) -> list[Split]:
-    """The samples asked for, each as a slice of one."""
+def _choose(root: Path, trained: Trained, ids: Sequence[str], slice_: str) -> list[Split]:
+    """The samples asked for, each as a slice of one, as the network sees it."""
     samples = _samples_of_slice(root, slice_) if slice_ else _samples_by_id(root, ids)
     if len(samples) > _MOST:
         raise ShardError(f"explain: {len(samples)} images; a sheet holds {_MOST} at most")
-    if samples[0].info.shape != shape:
-        came, allowed = (" x ".join(map(str, one)) for one in (samples[0].info.shape, shape))
-        raise ShardError(f"{root}: has images of {came}, this network takes {allowed}")
-    return samples
+    seen = [trained.as_seen(sample) for sample in samples]
+    if not trained.fits(came := seen[0].info.shape):
+        raise ShardError(f"{root}: {wrong_shape(came, trained.shape)}")
+    return seen
 
 
 def _samples_of_slice(root: Path, slice_: str) -> list[Split]:

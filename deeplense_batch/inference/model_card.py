@@ -96,6 +96,13 @@ def _preparation(trained: Trained) -> str:
     transform, (channels, height, width) = trained.transform, trained.shape
     start = f"Start from values as in the data: ({channels}, {height}, {width}) float32"
     steps = [f"{start}{trained.about_channels}."]
+    if (choice := trained.choice) is not None:
+        places = ", ".join(map(str, choice.places))
+        steps.insert(
+            0,
+            f"Of the {trained.stored_channels} channels in the data, numbered from 0, take "
+            + (f"the mean of {places}." if choice.averaged else f"{places}, in this order."),
+        )
     if transform.crop:
         steps.append(
             f"Keep the central {transform.crop} x {transform.crop} pixels; of an odd margin, the "
@@ -192,8 +199,19 @@ def _data(trained: Trained) -> str:
     width = f"{scale:g} arcsec" if scale == scale else "of unknown width"  # NaN is not itself
     return (
         f"Digest `{data['digest']}`; trained on {data['samples']['train']} images "
-        f"(`{data['train']}`), validated on `{data['valid']}`, tested on `{data['test']}`. "
+        f"({_trained_on(data)}), validated on `{data['valid']}`, tested on `{data['test']}`. "
         f"Pixels are {width}."
+    )
+
+
+def _trained_on(data: Mapping[str, Any]) -> str:
+    """The slice that was trained on, or that of each of several sets."""
+    if "roots" not in data:
+        return f"`{data['train']}`"
+    return "; ".join(
+        f"{each['samples']} are `{each['train']}` of {each['name']}, digest `{each['digest']}`"
+        + ("" if each["weight"] is None else f", drawn with weight {each['weight']:g}")
+        for each in data["roots"]
     )
 
 
@@ -203,6 +221,8 @@ def _recipe(trained: Trained) -> str:
     for section, name in (("data", "root"), ("train", "init")):  # no user's path
         if path := kept[section][name]:
             kept[section][name] = PurePath(path).name
+    for each in kept["data"]["roots"]:
+        each["root"] = PurePath(each["root"]).name
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 

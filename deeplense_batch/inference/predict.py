@@ -161,8 +161,9 @@ def predict(
     search = candidates_of(trained, purity, prevalence)
     reads = trained.task.spec.truth_keys
     with open_inputs(
-        Path(data), slice_, trained.shape, reads, columns=columns, reading=reading
-    ) as inputs:
+        Path(data), slice_, trained.shape, reads, columns=columns, reading=reading,
+        choose=partial(trained.choose, data), fits=trained.fits,
+    ) as inputs:  # fmt: skip
         check_bands(data, inputs.bands, trained.bands, run)
         channels = colour_channels(inputs.bands, rgb) if top else None
         pieces = inputs.pieces(_PIECE)

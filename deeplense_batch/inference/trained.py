@@ -5,21 +5,30 @@ The data it was trained on need not be there any more.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from deeplense_batch.core.job import Evaluation, Job, JobError, nearest
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.core.sections.data import Channels
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.mixed_sets import mixed_info, open_training_sets
+from deeplense_batch.data.pixels.channels import MEAN, Choice, choose
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
 from deeplense_batch.models import checkpoint
@@ -44,11 +53,13 @@ class Trained:
     task: Task
     model: nn.Module  # with the best weights, on the CPU, for evaluation
     transform: Transform
-    shape: tuple[int, int, int]  # C, H, W of the images that it takes, before cropping
+    shape: tuple[int, int, int]  # C, H, W of the images that it takes, before cropping; C chosen
     pixel_scale: float  # arcsec, NaN where unknown
     epoch: int  # of the best weights
     metrics: Metrics
     bands: tuple[str, ...] = ()  # of the channels; none where they are unknown
+    choice: Choice | None = None  # of the channels of `data.root`; None: all of them
+    stored_channels: int | None = None  # of those, where some are chosen
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,6 +74,8 @@ class Trained:
     @property
     def about_channels(self) -> str:
         """Which bands the channels are, as the end of a sentence; empty where it is unknown."""
+        if self.bands == (MEAN,):
+            return ", whose channel is the mean of the bands"
         if len(self.bands) == 1:
             return f", whose channel is the band {self.bands[0]}"
         return f", whose channels are the bands {', '.join(self.bands)}" if self.bands else ""
@@ -109,15 +122,93 @@ class Trained:
         return hashlib.sha256((self.run.path / BEST).read_bytes()).hexdigest()[:16]
 
     def slice(self, use: str) -> Split:
-        """Open the slice ``train``, ``valid`` or ``test`` of the run's own data.
+        """Open the slice ``valid`` or ``test``, or ``train`` of a run on one set, as it is seen.
 
         Raises:
             ShardError: They are gone, or other data are in their place.
+            JobError: A slice ``train`` of a run that was trained on several sets.
         """
         root = self.job.data.root
         if data_digest(root) != self.digest:
             raise ShardError(f"{root}: holds other data than those of {self.run.name}")
-        return open_split(root, getattr(self.job.data, use))
+        return open_slices(self.job)[use]
+
+    def training_images(self, transform: Transform, device: torch.device) -> Loader | Mixture:
+        """The images that it was trained on, of one set or several.
+
+        Arguments:
+            transform: In place of its own.
+            device: Where batches are made.
+
+        Raises:
+            ShardError: They are gone, or other data are in their place.
+        """
+        for each in self.job.data.roots:
+            if data_digest(each.root) != each.digest:
+                raise ShardError(f"{each.root}: holds other data than those of {self.run.name}")
+        if not self.job.data.roots:
+            return Loader(self.slice("train"), transform=transform, device=device)
+        slices = open_slices(self.job)
+        sets = open_training_sets(self.job, slices)
+        loaders = [Loader(split, transform=transform, device=device) for split in sets]
+        return Mixture(loaders, (), mixed_info(self.job.data, sets, slices.values()))
+
+    def fits(self, shape: tuple[int, int, int]) -> bool:
+        """Whether the network takes images of a shape (C, H, W), of the channels that it sees.
+
+        Images of another height and width do where they are cropped, or where it has learnt from
+        sets of several sizes and all are resized.
+        """
+        data, sides = self.job.data, shape[1:]
+        if shape[0] != self.shape[0]:
+            return False
+        if data.crop is not None:
+            return min(sides) >= data.crop
+        return sides == self.shape[1:] or (data.size is not None and bool(data.roots))
+
+    def choose(self, root: Path | str, stored: int, bands: Sequence[str]) -> Choice | None:
+        """Which channels of images it sees: those that the recipe names, by name or number.
+
+        Images whose bands have no names are taken to have those of its own data, if they have as
+        many. A set that it was trained on may have channels of its own (`data.roots`).
+
+        Arguments:
+            root: Of the images.
+            stored: Channels that they have.
+            bands: Their names; none where they are unknown.
+
+        Raises:
+            ShardError: A channel is not there.
+        """
+        channels = self._channels_of(root)
+        by_name = isinstance(channels, tuple) and any(isinstance(c, str) for c in channels)
+        if by_name and not bands and stored == self.stored_channels:
+            return self.choice
+        try:
+            return choose(channels, stored, bands)
+        except ShardError as error:
+            raise ShardError(f"{root}: {error}") from error
+
+    def as_seen(self, split: Split) -> Split:
+        """A slice with the class names of the recipe and the channels that the network sees.
+
+        Raises:
+            ShardError: A channel is not there.
+        """
+        info = split.info
+        choice = self.choose(info.files[0].parent, info.shape[0], info.bands)
+        seen = info.renamed(self.job.data.classes).with_choice(choice)
+        return dataclasses.replace(split, info=seen)
+
+    def _channels_of(self, root: Path | str) -> Channels:
+        own = [each for each in self.job.data.roots if each.channels is not None]
+        if own:
+            with contextlib.suppress(ShardError):  # images in files are none of these
+                digest = data_digest(root)
+                for each in own:
+                    if each.digest == digest:
+                        return each.channels
+        return self.job.data.channels
 
 
 class Logits(nn.Module):
@@ -171,7 +262,7 @@ def open_trained(path: Path | str) -> Trained:
         ) from error
     return Trained(
         run, job, task, model.eval(), transform, info.shape, info.pixel_scale, best["epoch"],
-        metrics, tuple(best.get("bands", ())),
+        metrics, tuple(best.get("bands", ())), *Choice.of(best),
     )  # fmt: skip
 
 
@@ -181,7 +272,7 @@ def _info(
     """The training data as far as network and task depend on them; no file of theirs is read."""
     if "shape" not in best:  # weights of an earlier version
         try:
-            return open_split(job.data.root, job.data.train).info
+            return open_split(job.data.root, job.data.train).info  # before there were roots
         except ShardError as error:
             raise TrainedError(
                 f"{path}: its weights do not say what images they are for, and its data cannot "

@@ -23,11 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.core.job import Augment, Job, JobError
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, shuffled
 from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.mixed_sets import open_training_sets
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import Split
-from deeplense_batch.tasks.task import Batch
+from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.setup import frame_of, gflops_of, model_of, open_loaders
 from deeplense_batch.training.step import Stepper
@@ -163,8 +166,8 @@ def _check_one_way(jobs: Sequence[Job]) -> None:
 
 
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:
-    task, loaders = open_loaders(job, world, {"train": open_slices(job)["train"]})
-    train, info = loaders["train"], loaders["train"].split.info
+    task, train = _training_images(job, world)
+    info = train.info
     cuda = world.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -204,10 +207,23 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
     )
 
 
+def _training_images(job: Job, world: World) -> tuple[Task, Loader | Mixture]:
+    """The task of a job, and what it trains on."""
+    slices = open_slices(job)
+    sets = open_training_sets(job, slices)
+    of_one = {} if sets else {"train": slices["train"]}
+    task, loaders = open_loaders(job, world, of_one, sets)
+    return task, loaders["train"]
+
+
 def _data_speed(job: Job, world: World, repeats: int) -> DataSpeed:
-    """The data plane on the first images of a job, against .npy files of the same."""
-    _, loaders = open_loaders(job, world, {"train": open_slices(job)["train"]})
-    loader, split = loaders["train"], loaders["train"].split
+    """The data plane on the first images of a job, against .npy files of the same.
+
+    Of a job that trains on several sets, on those of the first.
+    """
+    _, images = _training_images(job, world)
+    loader = images.members[0] if isinstance(images, Mixture) else images
+    split = loader.split
     count = min(len(split), _FILES)
     fetch = order(np.arange(count), job.train.batch_size)
     size = job.data.size or job.data.crop or split.info.shape[1]

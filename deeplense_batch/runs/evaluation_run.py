@@ -34,6 +34,7 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.shards import ShardError, Split, open_split
@@ -140,10 +141,9 @@ class _Evaluation:
         """
         root, slice_ = self.section.data.root, self.section.data.slice
         assert root is not None and slice_ is not None  # `plan` has filled them in
-        split = open_split(root, slice_)
-        shape, wanted = split.info.shape, self.trained.shape
-        if shape != wanted:
-            came, takes = (" x ".join(map(str, one)) for one in (shape, wanted))
+        split = self.trained.as_seen(open_split(root, slice_))
+        if not self.trained.fits(shape := split.info.shape):
+            came, takes = (" x ".join(map(str, one)) for one in (shape, self.trained.shape))
             raise ShardError(
                 f"{root}: has images of {came} (channels x height x width); {self.section.run} "
                 f"takes {takes}"
@@ -154,8 +154,8 @@ class _Evaluation:
                 f"{root}: {slice_} has {counted(len(split), 'image')}, less than one for each of "
                 f"{self.world.size} processes"
             )
-        verify(split.info)
-        return split
+        verify(split.info.as_stored)
+        return replace(split, info=split.info.numbered_as(self.trained.classes))
 
     def _score(self, split: Split) -> Tested | None:
         """Scores of the network on the images; None on every process but the first.
@@ -169,7 +169,6 @@ class _Evaluation:
         check_samples(task, loader, f"{self.section.data.root}: {self.section.data.slice}")
         if task.spec.fixed_geometry and loader.truth:
             self._check_scale(split.info.pixel_scale)
-        _number_as(trained.classes, loader)
         model, tta = trained.model.to(device), trained.job.data.tta
         outputs = evaluate(task, model, loader, self.world, tta=tta)
         if outputs is None:
@@ -285,12 +284,6 @@ class _Evaluation:
         }
 
 
-def _number_as(known: tuple[str, ...], loader: Loader) -> None:
-    """Give images the class numbers that a run gives the same names; -1 where it knows none."""
-    own = [known.index(name) if name in known else -1 for name in loader.split.info.classes]
-    loader.targets = torch.tensor([*own, -1], device=loader.device)[loader.targets]
-
-
 def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
     """The classifier that judges the images of a run; None unless the recipe names one.
 
@@ -366,16 +359,15 @@ def draw_and_measure(
 
 def _loaders(
     trained: Trained, samples: Path, held_out: Split, device: torch.device
-) -> dict[str, Loader]:
+) -> dict[str, Loader | Mixture]:
     """Loaders of the drawn, the held out and the training images, in the frame of the network."""
     frame = replace(trained.transform, mean=(), sd=())
-    loaders = {
+    loaders: dict[str, Loader | Mixture] = {
         GENERATED: Loader(
             open_split(samples, "train"), transform=replace(frame, crop=None, size=None),
             device=device,
         ),
         HELD_OUT: Loader(held_out, transform=frame, device=device),
-        TRAINING: Loader(trained.slice("train"), transform=frame, device=device),
+        TRAINING: trained.training_images(frame, device),
     }  # fmt: skip
-    _number_as(trained.classes, loaders[HELD_OUT])
     return loaders

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from deeplense_batch.report.columns import score_name
 from deeplense_batch.simulation.truth.known import known_delta_chi2
 from deeplense_batch.tasks.task import Arrays, Task
 
-__all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
+__all__ = ["data_notes", "mixture_notes", "score_outputs", "seen_notes", "summary_of"]
 
 _AT_ONCE = 1024  # images that are read together
 
@@ -115,8 +115,13 @@ def _by_delta_chi2(
     return by_detectability.score(targets, outputs["logits"], known), notes
 
 
-def data_notes(root: Path | str) -> list[str]:
-    """What packing found wrong with the data, which a reader of scores should know."""
+def data_notes(root: Path | str, called: str = "data") -> list[str]:
+    """What packing found wrong with the data, which a reader of scores should know.
+
+    Arguments:
+        root: Folder of the shards.
+        called: How a sentence begins.
+    """
     path = Path(root) / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -125,7 +130,7 @@ def data_notes(root: Path | str) -> list[str]:
         return []
     except (OSError, ValueError, AttributeError, TypeError):
         warnings = [f"{path.name} cannot be read, so that what packing warned of is not known"]
-    return [f"data: {warning}" for warning in warnings]
+    return [f"{called}: {warning}" for warning in warnings]
 
 
 def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
@@ -139,24 +144,64 @@ def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
         split: The images.
         digest: Of the data that they belong to.
     """
-    notes = []
+    notes: list[str] = []
     for job, known in _origins(run):
-        for slice_, done, use in (
-            (job.data.train, "was trained on", "training"),
-            (job.data.valid, "was picked by", "validation"),
-        ):
-            try:
-                count = _shared(open_split(job.data.root, slice_), known, split, digest)
-            except (ShardError, OSError):
-                notes.append(f"whether these images are among those that the network {done} "
-                             f"(slice {slice_} of {job.data.root}, its {use} data) is not known: "
-                             "they are not there any more")  # fmt: skip
-                continue
-            if count:
-                where = "" if known == digest else f" of {job.data.root}"
-                notes.append(f"the network {done} {count} of these {len(split)} images (slice "
-                             f"{slice_}{where}, its {use} data), which flatters it")  # fmt: skip
+        valid = _Learnt(job.data.root, job.data.valid, known, "was picked by", "validation")
+        for learnt in (*_trained_on(job, known), valid):
+            notes += filter(None, [_seen_note(learnt, split, digest)])
     return notes
+
+
+def mixture_notes(job: Job, split: Split, digest: str) -> list[str]:
+    """Say how many of its test images a training on several sets has in other sets than its own.
+
+    That it has none of its own set is seen to when it is planned.
+
+    Arguments:
+        job: The training.
+        split: Its test images.
+        digest: Of the data that they belong to.
+    """
+    others = [learnt for learnt in _trained_on(job, digest) if learnt.digest != digest]
+    return [*filter(None, [_seen_note(learnt, split, digest) for learnt in others])]
+
+
+class _Learnt(NamedTuple):
+    """A slice that a network has learnt from."""
+
+    root: str
+    slice_: str
+    digest: str  # of its data; empty where unknown
+    done: str  # what the network did with it
+    use: str
+
+
+def _trained_on(job: Job, known: str) -> list[_Learnt]:
+    """What a job trains on: several sets, or a slice of the data of which a digest is known."""
+    sets = [(each.root, each.train, each.digest or "") for each in job.data.roots]
+    return [
+        _Learnt(*of_set, "was trained on", "training")
+        for of_set in sets or [(job.data.root, job.data.train, known)]
+    ]
+
+
+def _seen_note(learnt: _Learnt, split: Split, digest: str) -> str | None:
+    """A sentence, where a network has learnt from some of the images, or where it is not known."""
+    root, slice_, known, done, use = learnt
+    try:
+        count = _shared(open_split(root, slice_), known, split.as_stored, digest)
+    except (ShardError, OSError):
+        return (
+            f"whether these images are among those that the network {done} (slice {slice_} of "
+            f"{root}, its {use} data) is not known: they are not there any more"
+        )
+    if not count:
+        return None
+    where = "" if known == digest else f" of {root}"
+    return (
+        f"the network {done} {count} of these {len(split)} images (slice {slice_}{where}, its "
+        f"{use} data), which flatters it"
+    )
 
 
 def _origins(run: RunDir) -> Iterator[tuple[Job, str]]:

@@ -15,6 +15,7 @@ from deeplense_batch.core.machine import cores
 from deeplense_batch.core.processes import Interrupt
 from deeplense_batch.core.result import (
     Cost,
+    DataUsed,
     Metrics,
     Tested,
     Validated,
@@ -23,6 +24,7 @@ from deeplense_batch.core.result import (
     write_metrics,
 )
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.shards import Split
 from deeplense_batch.inference.images.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
@@ -31,7 +33,13 @@ from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
-from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
+from deeplense_batch.runs.scoring import (
+    data_notes,
+    mixture_notes,
+    score_outputs,
+    seen_notes,
+    summary_of,
+)
 from deeplense_batch.tasks.task import Arrays, Scores
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.precision import choose_kernels
@@ -174,7 +182,11 @@ class _Training:
 
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
-        notes = data_notes(self.job.data.root)
+        notes = [*setup.notes, *data_notes(self.job.data.root)]
+        for each in self.job.data.roots:
+            if each.digest != self.planned.digest:
+                notes += data_notes(each.root, f"data of {Path(each.root).name}")
+        notes += mixture_notes(self.job, setup.test.split, self.planned.digest)
         if (init := self.job.train.init) is not None:
             notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
             notes += filter(None, [self._unlike(setup)])
@@ -200,7 +212,7 @@ class _Training:
             "data": {
                 "digest": self.planned.digest,
                 "classes": list(task.classes),
-                "train": job.data.train,
+                **self._trained_on(setup),
                 "valid": job.data.valid,
                 "test": job.data.test,
                 "samples": setup.samples,
@@ -222,6 +234,22 @@ class _Training:
             "versions": provenance.versions(),
             "commit": provenance.commit(),
         }
+
+    def _trained_on(self, setup: Setup) -> DataUsed:
+        """The slice that was trained on, or the several sets."""
+        if not isinstance(setup.train, Mixture):
+            return {"train": self.job.data.train}
+        sets = [
+            {
+                "name": Path(each.root).name,
+                "train": each.train,
+                "weight": each.weight,
+                "digest": each.digest,
+                "samples": samples,
+            }
+            for each, samples in zip(self.job.data.roots, setup.train.sizes, strict=True)
+        ]
+        return {"roots": sets}
 
     def _validated(self, trainer: Trainer) -> Validated:
         monitor = trainer.task.spec.monitor

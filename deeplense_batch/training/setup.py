@@ -6,9 +6,11 @@ Whoever trains, measures or opens a network puts task and network together here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,11 +20,14 @@ from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open_training_sets
 from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.shards import ShardError, Split, SplitInfo
+from deeplense_batch.data.pixels.unit import about_another_unit
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
 from deeplense_batch.models.weights import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
@@ -30,6 +35,7 @@ from deeplense_batch.tasks.task import Frame, Task
 __all__ = [
     "Setup",
     "check_samples",
+    "check_truth_files",
     "frame_of",
     "gflops_of",
     "model_of",
@@ -37,6 +43,8 @@ __all__ = [
     "set_up",
     "task_of",
 ]
+
+_LOOKED_AT = 64  # images that tell the unit of a set
 
 _log = logging.getLogger(__name__)
 
@@ -48,14 +56,15 @@ class Setup:
     job: Job
     task: Task
     model: nn.Module  # on the device, with the weights it starts from
-    train: Loader
+    train: Loader | Mixture
     valid: Loader
     test: Loader
+    notes: tuple[str, ...] = ()  # sentences about the images that a reader of scores should know
 
     @property
     def info(self) -> SplitInfo:
         """The images, as their shards describe them."""
-        return self.train.split.info
+        return self.train.info
 
     @property
     def frame(self) -> Frame:
@@ -80,53 +89,120 @@ def set_up(job: Job, world: World) -> Setup:
         ModelError, WeightsError, ValueError: The network or the task cannot be had.
     """
     slices = open_slices(job)
-    for info in {split.info.name: split.info for split in slices.values()}.values():
+    sets = open_training_sets(job, slices)
+    splits = [*slices.values(), *sets]
+    for info in {split.info.files: split.info.as_stored for split in splits}.values():
         verify(info)
-    for split in slices.values():
+    for split in splits:
         if len(split) < world.size:
             raise ShardError(
-                f"{job.data.root}: {counted(len(split), 'sample')} of {split.info.name}, less "
-                f"than one for each of {world.size} processes"
+                f"{split.info.files[0].parent}: {counted(len(split), 'sample')} of "
+                f"{split.info.name}, less than one for each of {world.size} processes"
             )
-    task, loaders = open_loaders(job, world, slices)
-    model = _start(job, loaders["train"].split.info, task)
-    return Setup(job, task, model.to(world.device), **loaders)
+    task, loaders = open_loaders(job, world, slices, sets)
+    train = loaders.pop("train")
+    notes = []
+    if isinstance(train, Mixture):
+        scales = about_pixel_scales(job.data, sets, [slices["test"]])
+        notes = [*filter(None, [scales, *_about_units(job, train)])]
+    for note in notes:
+        _log.warning("%s", note)
+    model = _start(job, train.info, task)
+    return Setup(job, task, model.to(world.device), train, **loaders, notes=tuple(notes))
 
 
 def open_loaders(
-    job: Job, world: World, slices: Mapping[str, Split]
-) -> tuple[Task, dict[str, Loader]]:
+    job: Job, world: World, slices: Mapping[str, Split], sets: Sequence[Split] = ()
+) -> tuple[Task, dict[str, Any]]:
     """The task of a job and the loaders of its slices, all normalised as ``train`` measures.
 
     Arguments:
         job: The recipe.
         world: Its processes.
-        slices: Slices by name, ``train`` among them.
+        slices: Slices by name, ``train`` among them unless there are `sets`.
+        sets: Of ``data.roots``, in place of ``train``.
+
+    Returns:
+        The task; and a `Loader` by name, a `Mixture` for ``train`` where there are `sets`.
 
     Raises:
         ShardError: The images lack the labels or the truth that is learnt.
         ValueError: The task cannot be had with those options or data.
     """
-    task = task_of(job, slices["train"].info)
+    info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
+    task = task_of(job, info)
+    check_truth_files(task.spec.truth_keys, slices, sets)
     transform = Transform.of(job.data)
-    loaders: dict[str, Loader] = {}
-    for use, split in slices.items():
-        loaders[use] = Loader(
+
+    def load(split: Split) -> Loader:
+        return Loader(
             split,
             transform=transform,
             device=world.device,
             resident=job.engine.resident,
             truths=task.spec.truth_keys,
         )
+
+    loaders: dict[str, Any] = {}
+    if sets:  # each takes its memory before the next one looks for room
+        weights = [each.weight for each in job.data.roots if each.weight is not None]
+        loaders["train"] = Mixture([load(split) for split in sets], weights, info)
+    loaders |= {use: load(split) for use, split in slices.items()}
     transform = loaders["train"].measured()
     for use, loader in loaders.items():
         loader.transform = transform
-        check_samples(task, loader, f"{job.data.root}: {getattr(job.data, use)}")
+        if not isinstance(loader, Mixture):
+            check_samples(task, loader, f"{job.data.root}: {getattr(job.data, use)}")
     train = loaders["train"]
+    if isinstance(train, Mixture):
+        for each, member in zip(job.data.roots, train.members, strict=True):
+            check_samples(task, member, f"{each.root}: {each.train}")
     task.fit_statistics(train.targets.cpu().numpy(), train.truth)
     if task.spec.target_name:
         _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, loaders
+
+
+def check_truth_files(
+    keys: Collection[str], slices: Mapping[str, Split], sets: Sequence[Split]
+) -> None:
+    """Make sure that what is known of some images that are read together is known of all.
+
+    Arguments:
+        keys: Truth that the task reads.
+        slices: Each is read as a whole.
+        sets: Read together.
+
+    Raises:
+        ShardError: A truth that the task reads is in some files of a slice, or of the sets that
+            are trained on together, and not in others.
+    """
+    for key, together in product(keys, [*([split] for split in slices.values()), sets]):
+        paths = [path for split in together for path, *_ in split.parts()]
+        has = {path: _has_truth(path, key) for path in paths}
+        if len(set(has.values())) > 1:
+            lacking, other = ([*has.values()].index(there) for there in (False, True))
+            raise ShardError(
+                f"{paths[lacking]}: has no truth/{key}, which {paths[other]} has and "
+                "the task reads; leave one of them out, or set task.options.truth: false for a "
+                "task that has it"
+            )
+
+
+def _has_truth(path: Path, key: str) -> bool:
+    with open_shard(path) as file:
+        return f"truth/{key}" in file
+
+
+def _about_units(job: Job, train: Mixture) -> Iterable[str]:
+    """Sentences about sets that seem to be in another unit than the mixture."""
+    if train.transform.per == "image":
+        return
+    for each, member in zip(job.data.roots, train.members, strict=True):
+        batches = member.representative(_LOOKED_AT, _LOOKED_AT)
+        (images,) = (images for images, *_ in member.batches(batches))
+        if sentence := about_another_unit(images, train.transform.stretch):
+            yield f"{each.root}: {sentence}"
 
 
 def check_samples(task: Task, loader: Loader, place: str) -> None:

@@ -25,14 +25,10 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
-from deeplense_batch.data.batches.sampling import (
-    balanced,
-    balancing_weights,
-    order,
-    share_of,
-    shuffled,
-)
+from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
 from deeplense_batch.training.evaluation import evaluate
@@ -56,7 +52,7 @@ class Trainer:
     world: World
     task: Task
     model: nn.Module  # bare, on the device
-    train: Loader
+    train: Loader | Mixture
     valid: Loader
     interrupt: Interrupt
     beat: Callable[[int], None]  # called often, with the number of finished epochs
@@ -70,9 +66,10 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
-        self._targets = self.train.targets.cpu().numpy()
-        self._trainable = self.task.trainable_mask(self._targets, self.train.truth)
-        samples = self._trainable.sum()
+        targets = self.train.targets.cpu().numpy()
+        trainable = self.task.trainable_mask(targets, self.train.truth)
+        self._draws = Draws(self.train, trainable, self.job.train.balance)
+        samples = len(self._draws)
         least = samples // math.ceil(samples / self.job.train.batch_size)
         if least < self.world.size:
             raise JobError(
@@ -82,7 +79,7 @@ class Trainer:
             )
         self._weights: Tensor | None = None
         if self.job.train.balance == "weights":
-            weights = torch.from_numpy(balancing_weights(self._targets))
+            weights = torch.from_numpy(self._draws.class_weights())
             self._weights = weights.to(self.world.device)
         self._sums: dict[str, Tensor] = {}  # of the losses of the epoch under way
         self._epoch_seconds = 0.0
@@ -173,13 +170,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         seed, epoch, train = self.job.seed, self.epoch, self.job.train
-        samples = (
-            balanced(self._targets, seed=seed, epoch=epoch)
-            if train.balance == "sampler"
-            else shuffled(len(self.train), seed=seed, epoch=epoch)
-        )
-        samples = samples[self._trainable[samples]]
-        steps = order(samples, train.batch_size)
+        steps = order(self._draws.order(seed=seed, epoch=epoch), train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
         for batch in self._batches(steps[self.step :]):
@@ -246,7 +237,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         loss = {
-            name: float(self.world.all_reduce_sum(value)) / int(self._trainable.sum())
+            name: float(self.world.all_reduce_sum(value)) / len(self._draws)
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
@@ -314,7 +305,7 @@ class Trainer:
         """A sentence, where the best epoch was not chosen by its score."""
         if not self.by_loss:
             return None
-        targets, classes = self.valid.targets.cpu().numpy(), self.valid.split.info.classes
+        targets, classes = self.valid.targets.cpu().numpy(), self.valid.info.classes
         lacking = [name for k, name in enumerate(classes) if not (targets == k).any()]
         why = f", which has no {' and no '.join(lacking)}" if lacking else ""
         return (
@@ -323,15 +314,17 @@ class Trainer:
         )
 
     def _best(self) -> dict[str, Any]:
-        bands = self.train.split.info.bands
+        info = self.train.info
+        bands, choice = info.bands, info.choice
         return {
             "model": dict(self.stepper.scored.state_dict()),
             "epoch": self.epoch,
             **self.train.transform.stored(),
             "task": self.task.state_dict(),
-            "shape": list(self.train.split.info.shape),
-            "pixel_scale": self.train.split.info.pixel_scale,
+            "shape": list(info.shape),
+            "pixel_scale": info.pixel_scale,
             **({"bands": list(bands)} if bands else {}),
+            **(choice.stored(info.as_stored.shape[0]) if choice else {}),
         }
 
     def _save(self) -> None:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for
+import yaml
+from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for, write_split
 
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status, find_runs
@@ -43,6 +44,20 @@ def test_a_dry_run_shows_all_and_writes_nothing(recipe, capsys):
     assert code == 0 and "2 runs, 2 to do; at most 2 CPU-hours asked for" in shown
     assert shown.count("planned") == 2
     assert not (recipe.parent / "runs").exists()
+
+
+def test_sets_that_are_trained_on_together_are_shown_by_their_folders(recipe, shards, capsys):
+    other = recipe.parent / "other"
+    write_split(other, "train", 30, seed=5)
+    sets = [{"root": str(shards)}, {"root": str(other)}]
+    content = yaml.safe_load(recipe.read_text()) | {
+        "grid": {"data.roots": [[], sets]},
+        "seeds": [0],
+    }
+    recipe.write_text(yaml.safe_dump(content))
+    code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
+    assert code == 0 and "data.roots=none" in shown
+    assert f"data.roots={shards.name}+other" in shown
 
 
 def test_a_grid_is_carried_out_once(recipe):

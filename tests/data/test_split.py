@@ -1,5 +1,7 @@
 """A slice of a split: its arrays, across files, as they were written."""
 
+from dataclasses import replace
+
 import numpy as np
 from made_shards import write
 
@@ -59,3 +61,21 @@ def test_bands_and_catalogue_come_back_as_they_were_written_and_change_no_conten
     verify(split.info)
     assert (plain.info.bands, plain.columns(), plain.info.content) == ((), [], split.info.content)
     assert plain.info.digests != split.info.digests
+
+
+def test_classes_get_other_names_and_those_of_one_name_are_one(tmp_path):
+    write(tmp_path, 11)  # no, sphere, vort in turn
+    split = open_split(tmp_path, "train[2:8]")
+    renamed = split.info.renamed({"sphere": "substructure", "vort": "substructure"})
+    assert renamed.classes == ("no", "substructure") and renamed.class_counts == (4, 7)
+    assert replace(split, info=renamed).targets().tolist() == [1, 0, 1, 1, 0, 1]
+    assert renamed.as_stored == split.info and split.info.renamed({"other": "x"}) is split.info
+    verify(renamed.as_stored)
+
+
+def test_classes_are_numbered_as_others_number_the_same_names(tmp_path):
+    write(tmp_path, 11)
+    split = open_split(tmp_path, "train[:6]")
+    numbered = split.info.renamed({"no": "none"}).numbered_as(("vort", "x", "none"))
+    assert numbered.classes == ("vort", "x", "none") and numbered.class_counts == (3, 0, 4)
+    assert replace(split, info=numbered).targets().tolist() == [2, -1, 0, 2, -1, 0]

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, make_job
 from made_runs import untrained, weights
+from made_sets import write_set
+from made_shards import write_shards
 from tiny_networks import physics_network
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Evaluation, Simulation
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.augment import central_crop
-from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.shards import ShardError, data_digest, open_split
+from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.trained import Logits, TrainedError, open_trained
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.setup import set_up
@@ -133,3 +139,81 @@ def test_of_a_network_with_physics_the_logits_are_given_alone():
         assert torch.equal(Logits(network)(images), network(images)["logits"])
         plain, seen = network.classifier, torch.randn(2, 3, 64, 64)
         assert torch.equal(Logits(plain)(seen), plain(seen))
+
+
+BANDS = ("g", "r", "i")
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory):
+    """A run that sees the band r of images in three bands, and their folder."""
+    folder = tmp_path_factory.mktemp("red")
+    root = write_set(folder / "gri", shape=(3, 24, 24), bands=BANDS)
+    return open_trained(untrained(make_job(root, data={"channels": ["r"]}), folder).run.path), root
+
+
+def test_a_run_knows_the_channels_that_it_sees(red):
+    opened, root = red
+    assert (opened.shape, opened.bands, opened.stored_channels) == ((1, 24, 24), ("r",), 3)
+    assert opened.about_channels == ", whose channel is the band r"
+    whole = open_split(root, "val[:50%]").images()
+    assert np.array_equal(opened.slice("valid").images(), whole[:, 1:2])
+    assert np.array_equal(opened.as_seen(open_split(root, "val")).images()[:9], whole[:, 1:2])
+
+
+def test_channels_of_other_images_are_chosen_by_name_or_by_place(red):
+    opened, root = red
+    assert opened.choose("set", 2, ("i", "HSC-R2")).places == (1,)
+    assert opened.choose("set", 3, ()).places == (1,)  # as those of its own data
+    with pytest.raises(
+        ShardError, match=r"set: data.channels: there is no band 'r'; .* 2 without"
+    ):
+        opened.choose("set", 2, ())
+    own = {"root": str(root), "channels": [0], "digest": data_digest(root)}
+    roots = make_job(root, data={"channels": ["r"], "roots": [own]})
+    assert replace(opened, job=roots).choose(root, 3, BANDS).places == (0,)
+
+
+def test_it_takes_other_sizes_where_they_are_cropped_or_were_trained_on(red):
+    opened, root = red
+    assert opened.fits((1, 24, 24)) and not opened.fits((3, 24, 24))
+    assert not opened.fits((1, 30, 30))
+    for data, takes in (
+        ({"crop": 20}, True), ({"size": 20}, False),
+        ({"size": 20, "roots": [{"root": str(root)}]}, True),
+    ):  # fmt: skip
+        assert replace(opened, job=make_job(root, data=data)).fits((1, 30, 30)) is takes
+    assert not replace(opened, job=make_job(root, data={"crop": 26})).fits((1, 25, 25))
+
+
+def test_predictions_are_of_the_chosen_channels_wherever_the_images_lie(red, tmp_path):
+    """In shards of three and of two bands, and in files whose bands have no names."""
+    opened, root = red
+    images = open_split(root, "val").images()
+    targets = np.arange(len(images)) % 3
+    write_shards(tmp_path / "ir", "val", images[:, [2, 1]], targets, bands=("i", "HSC-R"))
+    (tmp_path / "files").mkdir()
+    for i, image in enumerate(images):
+        np.save(tmp_path / "files" / f"{i:02}.npy", image)
+    scores = []
+    for data, slice_ in ((root, "val"), (tmp_path / "ir", "val"), (tmp_path / "files", "")):
+        out = tmp_path / f"{data.name}.parquet"
+        predict(opened.run.path, data, out, slice_=slice_, device="cpu")
+        scores.append(pd.read_parquet(out)[[f"score_{name}" for name in CLASSES]].to_numpy())
+    with torch.inference_mode():
+        seen = opened.transform(torch.from_numpy(images[:, 1:2]))
+        expected = opened.model(seen).softmax(1).numpy()
+    for found in scores:
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_images_of_a_training_on_several_sets_are_those_of_all(tmp_path):
+    a, b = (write_set(tmp_path / name, seed=seed) for seed, name in enumerate("ab"))
+    sets = [{"root": str(each), "digest": data_digest(each)} for each in (a, b)]
+    opened = open_trained(untrained(make_job(a, data={"roots": sets}), tmp_path / "r").run.path)
+    images = opened.training_images(opened.transform, torch.device("cpu"))
+    assert isinstance(images, Mixture) and images.sizes == (24, 24)
+    other = [sets[0], sets[1] | {"digest": "0" * 16}]
+    changed = replace(opened, job=make_job(a, data={"roots": other}))
+    with pytest.raises(ShardError, match=r"b: holds other data than those of small/test_resnet"):
+        changed.training_images(opened.transform, torch.device("cpu"))

@@ -46,6 +46,12 @@ def test_a_broken_device_is_named(job, tmp_path, monkeypatch):
         preflight(tmp_path, job, ALONE)
 
 
+def test_a_set_that_this_node_does_not_see_is_named(shards, tmp_path):
+    sets = [{"root": str(shards)}, {"root": str(tmp_path / "gone")}]
+    with pytest.raises(UnfitError, match=rf"^{NODE}: .*/gone: no such folder of shards"):
+        preflight(tmp_path, make_job(shards, data={"roots": sets}), ALONE)
+
+
 def test_a_disk_without_room_for_the_checkpoints_is_named(shards, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     model = nn.Linear(1000, 1000)  # 4 MB: checkpoints take 40

@@ -16,7 +16,7 @@ from deeplense_batch.core import yaml_text
 from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.shards import data_digest, open_split
-from deeplense_batch.runs.scoring import score_outputs, seen_notes, summary_of
+from deeplense_batch.runs.scoring import mixture_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Task, TaskSpec
 
@@ -202,3 +202,28 @@ def test_weights_that_learnt_from_the_images_are_told_by_content_in_other_data(t
     lost = seen_notes(tuned, split, digest)
     assert f"(slice val of {tmp_path / 'one'}, its validation data) is not known" in lost[1]
     assert len(lost) == 2 and "is not known: they are not there any more" in lost[0]
+
+
+def test_images_of_other_sets_that_a_network_learnt_from_are_counted(tmp_path, shards):
+    """The images of one set packed anew in another, which plans cannot see."""
+    for name, seed in (("again", 2), ("new", 77)):
+        write_split(tmp_path / name, "train", 107, seed, shard_size=20)
+    roots = [
+        {"root": str(root), "digest": data_digest(root)}
+        for root in (shards, tmp_path / "again", tmp_path / "new")
+    ]
+    job = make_job(shards, data={"roots": roots})
+    split, digest = open_split(shards, "val[50%:]"), data_digest(shards)
+    (note,) = mixture_notes(job, split, digest)
+    assert note == (
+        f"the network was trained on 54 of these 54 images (slice train of {tmp_path / 'again'}, "
+        "its training data), which flatters it"
+    )
+    run = RunDir.create(tmp_path / "runs" / "a", "")
+    run.write_text("job.yaml", yaml_text.dump(job.model_dump(mode="json")))
+    write_metrics(run, {"data": {"digest": digest}})
+    run.write_status(replace(run.status(), state="done"))
+    assert seen_notes(run, split, digest) == [note]
+    elsewhere = open_split(tmp_path / "new", "train[:10]")
+    (note,) = seen_notes(run, elsewhere, data_digest(tmp_path / "new"))
+    assert "was trained on 10 of these 10 images (slice train, its training data)" in note

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_images, make_job
 from made_runs import untrained, weights
+from made_sets import write_set
 from made_shards import write_shards
 from tiny_networks import UNET
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.tasks.task import Frame
-from deeplense_batch.training.setup import frame_of, gflops_of, set_up
+from deeplense_batch.training.setup import check_truth_files, frame_of, gflops_of, set_up
 from deeplense_batch.training.trainer import BEST
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -124,3 +125,39 @@ def test_a_slice_with_unlabelled_images_is_refused_where_labels_are_learnt(tmp_p
     generation = {"name": "generation", "options": {"conditions": ["class"]}}
     model = {"name": "unet", "options": UNET}
     assert set_up(make_job(tmp_path, task=generation, model=model), ALONE).samples["train"] == 36
+
+
+def mixed(root, *others, **data):
+    sets = [{"root": str(each)} for each in (root, *others)]
+    return make_job(root, data={"roots": sets} | data)
+
+
+def test_sets_of_another_unit_or_pixel_scale_are_noted(tmp_path, caplog):
+    a = write_set(tmp_path / "a", pixel_scale=0.1)
+    b = write_set(tmp_path / "b", seed=1, pixel_scale=0.1)
+    counts = write_set(tmp_path / "counts", seed=2, level=500, pixel_scale=0.2)
+    alike = set_up(mixed(a, b), ALONE)
+    assert alike.notes == () and alike.frame.pixel_scale == pytest.approx(0.1)
+    other = set_up(mixed(a, counts), ALONE)
+    scales, *units = other.notes
+    assert "0.1 arcsec in a, 0.2 arcsec in counts" in scales and np.isnan(other.frame.pixel_scale)
+    assert [note.partition(":")[0] for note in units] == [str(a), str(counts)]
+    assert all("are they in the same unit?" in note for note in units)
+    assert all(note in caplog.text for note in other.notes)
+    assert other.samples == {"train": 48, "valid": 9, "test": 9}
+
+
+def test_a_truth_that_only_some_files_have_is_refused_with_two_of_them(tmp_path):
+    a = open_split(write_set(tmp_path / "a", truth=("theta_e",)), "train")
+    b = open_split(write_set(tmp_path / "b", seed=1), "train")
+    joined = replace(a, info=replace(a.info, files=(a.info.files[0], b.info.files[1])))
+    for slices, sets, lacking in (
+        ({"train": joined}, (), b.info.files[1]),
+        ({"test": a}, (a, b), b.info.files[0]),
+    ):
+        with pytest.raises(ShardError) as refused:
+            check_truth_files(("theta_e",), slices, sets)
+        assert str(refused.value).startswith(
+            f"{lacking}: has no truth/theta_e, which {a.info.files[0]} has and the task reads"
+        )
+    check_truth_files(("theta_e",), {"train": a, "test": b}, (a,))  # each by itself

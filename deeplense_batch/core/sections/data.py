@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from deeplense_batch.core.sections import Section, list_of
 
-__all__ = ["Augment", "DataSection", "TrainingSet"]
+__all__ = ["Augment", "Channels", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
 _LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels", "fold")
@@ -32,8 +32,21 @@ class Augment(Section):
         return self
 
 
+def _named_once(value: tuple[str | int, ...] | str | None) -> tuple[str | int, ...] | str | None:
+    if isinstance(value, tuple):
+        if not value or len(set(value)) < len(value):
+            raise ValueError("expected each band once, and at least one; null is all")
+        if any(isinstance(band, int) and band < 0 for band in value):
+            raise ValueError("expected numbers of bands from 0 on")
+    return value
+
+
 # Bands of the images, by name or by number from 0, or `mean`, the mean of all.
-Channels = Annotated[tuple[str | int, ...] | str | None, list_of("bands", or_="mean")]
+Channels = Annotated[
+    tuple[str | int, ...] | str | None,
+    list_of("bands", or_="mean"),
+    AfterValidator(_named_once),
+]
 
 
 class TrainingSet(Section):
@@ -110,10 +123,34 @@ class DataSection(Section):
             raise ValueError("expected two percentiles that rise, from 0 to 100")
         return value
 
+    @model_validator(mode="after")
+    def _of_several_sets(self) -> Self:
+        if not self.roots:
+            return self
+        if self.train != _default("train"):
+            raise ValueError(
+                f"train: got {self.train} beside roots, which say what is trained on; leave it "
+                "out, or give it to one of roots"
+            )
+        if self.fold is not None:
+            raise ValueError(
+                f"fold: got {self.fold} beside roots; a fold is of one set, expected one of both"
+            )
+        weighted = sum(each.weight is not None for each in self.roots)
+        if 0 < weighted < len(self.roots):
+            raise ValueError(
+                f"roots: {weighted} of {len(self.roots)} sets have a weight; expected one for "
+                "each, or none at all"
+            )
+        return self
+
     def identifying(self) -> dict[str, Any]:
-        """The fields that change the result of a run, as JSON: all but the folder."""
+        """The fields that change the result of a run, as JSON: all but the folders."""
         later = {name for name in _LATER if getattr(self, name) == _default(name)}
-        return self.model_dump(mode="json", exclude={"root"} | later)
+        fields = self.model_dump(mode="json", exclude={"root"} | later)
+        for each in fields.get("roots", ()):
+            del each["root"]
+        return fields
 
     @property
     def cannot_undo(self) -> str | None:

@@ -9,6 +9,7 @@ files by a thread, a batch ahead. Wherever the images are kept, the batches are 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import apply
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
+from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
+from deeplense_batch.data.slices.representative import representative
 
 __all__ = ["Loader", "side_stream"]
 
-_EVALUATION_BATCH = 256
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
 _CACHED = 8  # samples a thread
 _TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
@@ -54,7 +56,7 @@ class Loader:
         resident: str = "auto",
         truths: Collection[str] = (),
     ) -> None:
-        self.split = split
+        self.split, self.info = split, split.info
         self.transform = transform
         self.device = device
         self.targets = torch.from_numpy(split.targets()).to(device)
@@ -90,7 +92,12 @@ class Loader:
         """
         return measure(self.transform, self)
 
-    def decoded(self, batches: Sequence[Indices]) -> Iterator[Tensor]:
+    def representative(self, most: int, together: int) -> list[Indices]:
+        """Batches of about so many images, `most` in all, that stand for the slice."""
+        chosen = representative(len(self), most, in_groups=bool(self.info.group))
+        return np.array_split(chosen, math.ceil(len(chosen) / together))
+
+    def decoded(self, batches: Sequence[Indices]) -> Generator[Tensor, None, None]:
         """Values as packed, and cropped, of each batch: (B, C, H, W) float32, on the device."""
         for stored, index in self._gathered(batches):
             yield self._decode(stored, index)
@@ -114,14 +121,16 @@ class Loader:
         *,
         seed: int = 0,
         epoch: int = 0,
+        first: int = 0,
     ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Make batches; what has to be fetched for the next one is, while this one is used.
 
         Arguments:
             batches: Indices of the samples of each batch, (B,) int64.
-            augment: Random changes, a function of (seed, epoch, sample).
+            augment: Random changes, a function of (seed, epoch, first + sample).
             seed: Seed of the run.
             epoch: Number of the epoch.
+            first: Place of the slice's first sample among those of a mixture.
 
         Yields:
             Images (B, C, H, W) float32, targets (B,) int64, and their indices (B,) int64.
@@ -130,7 +139,7 @@ class Loader:
             ShardError: A file cannot be read.
         """
         groups = self._groups(list(batches))
-        change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
+        change = partial(self._made, augment=augment, seed=seed, epoch=epoch, first=first)
         with contextlib.closing(self._gathered([np.concatenate(g) for g in groups])) as gathered:
             for group, (stored, index) in zip(groups, gathered, strict=True):
                 if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
@@ -162,9 +171,7 @@ class Loader:
 
     def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
-        mine = np.arange(rank, len(self), world)
-        for first in range(0, len(mine), _EVALUATION_BATCH):
-            yield mine[first : first + _EVALUATION_BATCH]
+        return each_once(len(self), rank=rank, world=world)
 
     def _gathered(
         self, batches: Sequence[Indices]
@@ -221,14 +228,27 @@ class Loader:
         return stored
 
     def _made(
-        self, stored: Tensor, index: Tensor, augment: Augment, *, seed: int, epoch: int
+        self,
+        stored: Tensor,
+        index: Tensor,
+        augment: Augment,
+        *,
+        seed: int,
+        epoch: int,
+        first: int,
     ) -> Tensor:
         """What a network sees, (B, C, H, W) float32, of stored images."""
         images = self.transform.normalised(self._decode(stored, index))
         size = self.transform.size
-        return apply(images, augment, seed=seed, epoch=epoch, index=index, size=size)
+        place = index + first if first else index
+        return apply(images, augment, seed=seed, epoch=epoch, index=place, size=size)
 
     def _decode(self, stored: Tensor, index: Tensor) -> Tensor:
+        choice = self.info.choice
+        values = self._values(stored, index)
+        return values if choice is None else choice.joined(values)
+
+    def _values(self, stored: Tensor, index: Tensor) -> Tensor:
         if self._scale is None:
             return stored.to(torch.float32)
         counts = stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)

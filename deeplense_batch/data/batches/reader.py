@@ -73,9 +73,10 @@ class Rows:
         if crop is not None and crop > min(height, width):
             raise ShardError(f"data.crop: {crop} pixels asked, the images have {height} x {width}")
         self.dtype = split.info.stored
-        self.whole = split.info.shape
-        self.shape = self.whole if crop is None else (channels, crop, crop)
-        self.window = central(height, self.shape[1]), central(width, self.shape[2])
+        choice = split.info.choice
+        kept = (height, width) if crop is None else (crop, crop)
+        self.shape = (channels if choice is None else len(choice.places), *kept)
+        self.window = central(height, kept[0]), central(width, kept[1])
         self.row_bytes = prod(self.shape) * self.dtype.itemsize
         self._picked = split.picked
         self._pieces: list[_Piece] = []
@@ -84,8 +85,12 @@ class Rows:
         for path, first, last in split.parts():
             with open_shard(path) as file:
                 self._pieces.append(_Piece(path, first, file["images"].id.get_offset()))
+                stored = file["images"].shape[1]
             self._starts.append(start)
             start += last - first
+        self.whole = (stored, height, width)  # as stored
+        #: Stored channels that are kept; None: all, in their order.
+        self.places = None if choice is None or choice.keeps_order(stored) else [*choice.places]
 
     def runs(self, indices: Indices) -> Iterator[tuple[_Piece, int, slice]]:
         """Cut indices into runs that lie one after another in one file.
@@ -129,7 +134,8 @@ class Reader:
 
         Arguments:
             indices: Of the samples in the slice, (B,) int64, in any order.
-            out: What is filled: (B, C, H, W) after cropping, of the stored type.
+            out: What is filled: (B, C, H, W) of the chosen channels, after cropping, of the
+                stored type.
 
         Raises:
             ShardError: A file cannot be read, or has become shorter.
@@ -137,12 +143,13 @@ class Reader:
         rows = self._rows
         for piece, first, run in rows.runs(indices):
             part = out[run]
-            if rows.shape == rows.whole:
+            if rows.shape == rows.whole and rows.places is None:
                 self._file(piece).read(first, part)
             else:
                 whole = np.empty((len(part), *rows.whole), rows.dtype)
                 self._file(piece).read(first, whole)
-                part[...] = whole[:, :, *rows.window]
+                cropped = whole[:, :, *rows.window]
+                part[...] = cropped if rows.places is None else cropped[:, rows.places]
 
     def _file(self, piece: _Piece) -> _Contiguous | _Compressed:
         if piece.path not in self._files:

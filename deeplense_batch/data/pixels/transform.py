@@ -11,8 +11,11 @@ All are odd and rise everywhere, so that the noise of a sky about zero stays sym
 softening, asinh and log are those for images from 0 to 1, with s = 0.05, of value 1 at 1, and a
 log of 0 for negative values; sqrt is sign(x) sqrt(|x|).
 
-**What is measured** is so on 2,048 images of the training slice at most, cropped as a network sees
-them, which stand for all (`slices.representative`).
+**What is measured** is so on 2,048 images of the training slice at most, of the channels and
+cropped as a network sees them, which stand for all (`slices.representative`). Of several sets that
+are trained on together there are as many of each as an epoch draws of it, in proportion: the
+statistics are those of the mixture that the network sees, and one set of large pictures counts no
+more than one of small ones, but for the percentiles of ``clip``, which count pixels.
 
 **The sky's sd** is stated or measured: of each image and band 1.4826 / sqrt(6) times the median of
 |2 x(i) - x(i - 2) - x(i + 2)| along rows and columns (DER_SNR, Stoehr et al. 2008, ASPC 394, 505),
@@ -46,8 +49,7 @@ from torch import Tensor
 
 from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.augment import resize
-from deeplense_batch.data.shards import ShardError, Split
-from deeplense_batch.data.slices.representative import representative
+from deeplense_batch.data.shards import ShardError, SplitInfo
 
 __all__ = ["Transform", "measure", "noise_of"]
 
@@ -159,10 +161,13 @@ class Transform:
 
 
 class Packed(Protocol):
-    """The images of a slice, as a `Loader` has them."""
+    """The images that are trained on, as a `Loader` or a `Mixture` of several has them."""
 
-    split: Split
+    info: SplitInfo
     device: torch.device
+
+    def representative(self, most: int, together: int) -> list[Indices]:
+        """Batches of about so many images, `most` in all, that stand for all that are drawn."""
 
     def decoded(self, batches: Sequence[Indices]) -> Iterator[Tensor]:
         """Values as packed, and cropped, of each batch: (B, C, H, W) float32, on the device."""
@@ -193,34 +198,27 @@ def measure(transform: Transform, images: Packed) -> Transform:
         mean = whole
     sd = variance.sqrt()
     if not bool((sd > _LEAST_CONTRAST * mean.abs()).all()):
-        raise ShardError(f"{images.split.info.name}: a channel of the images is constant")
+        raise ShardError(f"{images.info.name}: a channel of the images is constant")
     return replace(transform, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
-
-
-def _measured(images: Packed, most: int) -> list[Indices]:
-    """Batches of the images that are measured."""
-    split = images.split
-    chosen = representative(len(split), most, in_groups=bool(split.info.group))
-    return np.array_split(chosen, math.ceil(len(chosen) / _BATCH))
 
 
 def _warn_of_unit(stretch: str, images: Packed) -> None:
     """Say so where a stretch for images from 0 to 1 has others: it is linear, or lifts the sky."""
-    batches = _measured(images, _IMAGES)
+    batches = images.representative(_IMAGES, _BATCH)
     peaks = [packed.abs().amax((1, 2, 3)).cpu() for packed in images.decoded(batches)]
     peak = float(torch.cat(peaks).median())
     if not _UNIT_SOFTENING <= peak <= _UNIT_PEAK:
         _log.warning(
             "%s: data.stretch %s without a softening is for images from 0 to 1, and the largest "
             "value of most of these is near %.3g: softening: 3 stretches in units of their sky",
-            images.split.info.name, stretch, peak,
+            images.info.name, stretch, peak,
         )  # fmt: skip
 
 
 def _moments(transform: Transform, images: Packed) -> tuple[Tensor, Tensor]:
     """Mean and variance of the values of each band, stretched and clipped, (C,) float64."""
-    batches = _measured(images, _IMAGES)
-    shape, device = (len(batches), images.split.info.shape[0]), images.device
+    batches = images.representative(_IMAGES, _BATCH)
+    shape, device = (len(batches), images.info.shape[0]), images.device
     # Taken before the loop: small tensors that outlive large ones keep glibc from using the
     # memory of those again.
     means, variances = torch.empty(2, *shape, dtype=torch.float64, device=device)
@@ -237,9 +235,10 @@ def _limits(
     transform: Transform, clip: tuple[float, float], images: Packed
 ) -> tuple[tuple[float, float], ...]:
     """The percentiles of stretched values of each band, or of all bands at once, (C, 2)."""
-    channels, height, width = images.split.info.shape
+    channels, height, width = images.info.shape
     pixels = transform.crop**2 if transform.crop else height * width
-    batches = _measured(images, min(max(_CLIPPED // (channels * pixels), 1), _IMAGES))
+    most = min(max(_CLIPPED // (channels * pixels), 1), _IMAGES)
+    batches = images.representative(most, _BATCH)
     values = np.concatenate(
         [
             transform.stretched(packed).movedim(1, 0).flatten(1).cpu().numpy()
@@ -260,7 +259,7 @@ def _sky_sd(transform: Transform, images: Packed) -> tuple[float, ...]:
     Raises:
         ShardError: It is 0 in a band.
     """
-    info, batches = images.split.info, _measured(images, _IMAGES)
+    info, batches = images.info, images.representative(_IMAGES, _BATCH)
     arrays = (packed.cpu().numpy() for packed in images.decoded(batches))
     measured = [(noise_of(values), np.median(values, axis=(2, 3))) for values in arrays]
     noise, middle = (np.concatenate(of_images) for of_images in zip(*measured, strict=True))

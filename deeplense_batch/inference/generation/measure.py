@@ -21,6 +21,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.slices.representative import representative
@@ -74,7 +75,7 @@ class Judgement:
 def measure(
     trained: Trained,
     critic: Critic | None,
-    loaders: Mapping[str, Loader],
+    loaders: Mapping[str, Loader | Mixture],
     on_batch: Callable[[], None],
 ) -> Judgement:
     """Measure the images of a generator.
@@ -119,7 +120,7 @@ class _Measuring:
         trained: Trained,
         critic: Critic | None,
         sets: _Sets,
-        pool: Loader,
+        pool: Loader | Mixture,
         on_batch: Callable[[], None],
     ) -> None:
         self._trained, self._critic, self._sets, self._pool = trained, critic, sets, pool
@@ -308,7 +309,7 @@ class _Measuring:
         )
 
 
-def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
+def _equal_sets(trained: Trained, loaders: Mapping[str, Loader | Mixture]) -> _Sets:
     """Equally many images of all sets, and of each class where images were drawn by class.
 
     Raises:
@@ -318,7 +319,11 @@ def _equal_sets(trained: Trained, loaders: Mapping[str, Loader]) -> _Sets:
     assert isinstance(trained.task, Generation)
     classes = trained.classes if "class" in trained.task.conditions else ()
     targets = {name: loader.targets.cpu().numpy() for name, loader in loaders.items()}
-    grouped = {name for name, loader in loaders.items() if loader.split.info.group}
+    grouped = {
+        name
+        for name, loader in loaders.items()
+        if loader.info.group or isinstance(loader, Mixture)  # whose sets lie one after another
+    }
     chosen = _equally_many(targets, len(classes), grouped)
     count = len(chosen[GENERATED])
     if count < _LEAST:
@@ -353,7 +358,7 @@ def _equally_many(
     return {name: np.sort(np.concatenate(indices)) for name, indices in chosen.items()}
 
 
-def _images(loader: Loader, indices: NDArray[np.int64]) -> Images:
+def _images(loader: Loader | Mixture, indices: NDArray[np.int64]) -> Images:
     """Some images of a loader, (N, C, H, W)."""
     parts = np.array_split(indices, -(-len(indices) // 256))
     return np.concatenate([images.cpu().numpy() for images, _, _ in loader.batches(parts)])

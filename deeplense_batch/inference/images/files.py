@@ -23,6 +23,7 @@ from deeplense_batch.data.listing.archive import path_parts
 from deeplense_batch.data.listing.layouts import meaning
 from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.parallel import map_in_order
+from deeplense_batch.data.pixels.channels import Choice
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Names, Piece
@@ -45,13 +46,17 @@ class InputFiles(Inputs):
 
     Arguments:
         source: The files.
-        shape: C, H, W that the images must have.
+        shape: C, H, W that the images must have in their files.
         lacking: Objects without an image, and why.
+        stored_bands: Of the channels in files; none where they are unknown.
+        choice: Which of these channels a network sees; None: all.
     """
 
     source: Source
     shape: Shape
     lacking: Mapping[Sample, str]
+    stored_bands: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         samples, classes = self._samples(piece), self.source.classes
@@ -84,7 +89,7 @@ class InputFiles(Inputs):
         images: list[Tensor] = []  # of the batch so far, a chunk each
         problems: dict[int, str] = {}
         headers: list[Header] = []
-        bring = _Bringer(transform, device)
+        bring = _Bringer(transform, device, self.choice)
         with closing(chunks):
             for (problems_of_chunk, headers_of_chunk), block in chunks:
                 held = sum(map(len, images))
@@ -104,7 +109,7 @@ class InputFiles(Inputs):
                 if piece.split == split:
                     first = piece._replace(stop=piece.start + 1)
                     image = self.source.read(self._samples(first)[0])
-                    firsts[piece] = image.pixels, self.names(first, [image.header])
+                    firsts[piece] = self._seen(image.pixels), self.names(first, [image.header])
         return [firsts[piece] for piece in pieces]
 
     def _read(
@@ -124,14 +129,20 @@ class InputFiles(Inputs):
                 headers[i] = image.header
                 if image.pixels.shape != self.shape:
                     raise ImageError(wrong_shape(image.pixels.shape, self.shape))
-                if not suitable_bands(image.bands, self.bands):
-                    came, usual = ", ".join(image.bands), ", ".join(self.bands)
+                if not suitable_bands(image.bands, self.stored_bands):
+                    came, usual = ", ".join(image.bands), ", ".join(self.stored_bands)
                     raise ImageError(f"has the bands {came}; the other images have {usual}")
                 block[i] = image.pixels
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
                 headers[i] = self.source.header(sample)  # it is somewhere all the same
         return problems, headers if self.columns.of_headers else []
+
+    def _seen(self, pixels: Array) -> Array:
+        """The chosen channels of an image, (C, H, W)."""
+        if self.choice is None:
+            return pixels
+        return self.choice(torch.from_numpy(np.asarray(pixels, np.float32))[None])[0].numpy()
 
     def _samples(self, piece: Piece) -> tuple[Sample, ...]:
         return self.source.splits[piece.split][piece.start : piece.stop]
@@ -140,13 +151,15 @@ class InputFiles(Inputs):
 class _Bringer:
     """Brings images from their files to the device, beside what the network computes there."""
 
-    def __init__(self, transform: Transform, device: torch.device) -> None:
-        self._transform, self._device = transform, device
+    def __init__(self, transform: Transform, device: torch.device, choice: Choice | None) -> None:
+        self._transform, self._device, self._choice = transform, device, choice
         self._side = side_stream(device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """A copy of images as packed, (B, C, H, W) float32: on a CPU what a network sees."""
         images = central_crop(images, self._transform.crop)
+        if self._choice is not None:
+            images = self._choice(images)
         if self._device.type == "cpu":
             few = _CACHED * torch.get_num_threads()
             return torch.cat([self._transform(part) for part in images.clone().split(few)])

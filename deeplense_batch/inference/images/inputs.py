@@ -8,7 +8,7 @@ add up to the whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +39,10 @@ from deeplense_batch.inference.images.catalogue import (
 from deeplense_batch.inference.images.files import InputFiles, listing_digest
 from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Names, Piece
 from deeplense_batch.inference.images.suitable import (
+    Choosing,
     Shape,
+    Takes,
+    all_channels,
     check_usual,
     with_refused,
     wrong_shape,
@@ -59,25 +62,30 @@ def open_inputs(
     *,
     columns: Collection[str] = ALL,
     reading: Reading | None = None,
+    choose: Choosing = all_channels,
+    fits: Callable[[Shape], bool] | None = None,
 ) -> Iterator[Inputs]:
     """Open images for a network.
 
     Arguments:
         root: Folder of shards, or folder, zip or .npz in a layout of `sources`.
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
-        shape: C, H, W that the images must have.
+        shape: C, H, W that the images must have, of the channels that are seen.
         reads: Truth arrays that the task uses, where the shards have them.
         columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read; None as they say themselves.
+        choose: Which of so many channels, of such bands, the network sees.
+        fits: Whether it takes images of a shape, where that is not `shape` alone.
 
     Raises:
         ShardError: There are no images, or most have another shape; or `slice_` is none, or a
             column; or `reading` is given for shards.
     """
+    takes = Takes(shape, choose, fits or shape.__eq__)
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
         if reading is not None:
             raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
-        yield _open_shards(root, slice_, shape, reads, columns)
+        yield _open_shards(root, slice_, takes, reads, columns)
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
@@ -85,15 +93,17 @@ def open_inputs(
         for warning in source.warnings:
             _log.warning("%s: %s", root, _with_reading(warning))
         source, lacking = with_refused(source)
-        looked = check_usual(source, shape)
+        looked = check_usual(source, takes)
         source = replace(source, splits=source.splits | {"lacking": tuple(lacking)})
         if bands := looked.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(bands))
         sizes = {name: len(split) for name, split in source.splits.items() if split}
         splits = tuple(Piece(name, 0, size) for name, size in sizes.items())
         wanted = columns_of_files(source, columns, looked.columns)
-        about = (splits, listing_digest(source), source.ignored, bands, wanted)
-        yield InputFiles(*about, source, shape, lacking)
+        choice = choose(looked.shape[0], bands)
+        seen = bands if choice is None else choice.bands(bands)
+        about = (splits, listing_digest(source), source.ignored, seen, wanted)
+        yield InputFiles(*about, source, looked.shape, lacking, bands, choice)
 
 
 @contextmanager
@@ -115,13 +125,17 @@ def _with_reading(sentence: str) -> str:
 
 
 def _open_shards(
-    root: Path, slice_: str, shape: Shape, reads: Collection[str], columns: Collection[str]
+    root: Path, slice_: str, takes: Takes, reads: Collection[str], columns: Collection[str]
 ) -> Inputs:
-    infos = read_splits(root)
-    slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
+    stored = read_splits(root)
+    infos = {
+        name: info.with_choice(takes.choose(info.shape[0], info.bands))
+        for name, info in stored.items()
+    }
+    slices = [open_split(root, name, infos) for name in ([slice_] if slice_ else infos)]
     for split in slices:
-        if split.info.shape != shape:
-            raise ShardError(f"{root}: {wrong_shape(split.info.shape, shape)}")
+        if not takes.fits(split.info.shape):
+            raise ShardError(f"{root}: {wrong_shape(split.info.shape, takes.shape)}")
     bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
     return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))

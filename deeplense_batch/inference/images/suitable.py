@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
@@ -20,15 +20,19 @@ from deeplense_batch.data.formats.images import ImageError
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.sky import known_columns
+from deeplense_batch.data.pixels.channels import Choice
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.models import checkpoint
 from deeplense_batch.training.trainer import BEST
 
 __all__ = [
+    "Choosing",
     "Looked",
     "Shape",
+    "Takes",
     "about_other_bands",
+    "all_channels",
     "check_bands",
     "check_usual",
     "suitable_bands",
@@ -106,7 +110,32 @@ def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
     return f"has images of {images} (channels x height x width), this network takes {allowed}"
 
 
-def check_usual(source: Source, shape: Shape) -> Looked:
+class Choosing(Protocol):
+    """Says which channels of images a network sees."""
+
+    def __call__(self, stored: int, bands: Bands) -> Choice | None:
+        """The choice among so many channels, of such bands; None: all."""
+
+
+def all_channels(stored: int, bands: Bands) -> Choice | None:
+    """The choice of a network that sees every channel."""
+    return None
+
+
+class Takes(NamedTuple):
+    """Images that a network takes."""
+
+    shape: Shape  # of those that it was trained on, of the channels that it sees
+    choose: Choosing
+    fits: Callable[[Shape], bool]  # whether it takes a shape, of the channels that it sees
+
+    def seen(self, stored: Shape, bands: Bands) -> Shape:
+        """The shape of images with such channels, of those that the network sees."""
+        choice = self.choose(stored[0], bands)
+        return stored if choice is None else (len(choice), *stored[1:])
+
+
+def check_usual(source: Source, takes: Takes) -> Looked:
     """Refuse a source if most of its images have another shape than the network takes.
 
     A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
@@ -124,11 +153,15 @@ def check_usual(source: Source, shape: Shape) -> Looked:
     if not shapes:
         raise ShardError(f"{source.root}: no image can be read ({looked.reason})")
     usual, count = Counter(shapes.values()).most_common(1)[0]
-    if usual != shape and 2 * count > len(shapes):
+    seen = takes.seen(usual, looked.bands)
+    if takes.fits(seen):
+        return looked._replace(shape=usual)
+    if 2 * count > len(shapes):
         first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape)}{others}")
-    return looked
+        raise ShardError(f"{source.root}: {first} {wrong_shape(seen, takes.shape)}{others}")
+    stored = usual[0] if takes.choose(usual[0], looked.bands) else takes.shape[0]
+    return looked._replace(shape=(stored, *takes.shape[1:]))
 
 
 def with_refused(source: Source) -> tuple[Source, dict[Sample, str]]:
@@ -156,15 +189,16 @@ def with_refused(source: Source) -> tuple[Source, dict[Sample, str]]:
 class Looked(NamedTuple):
     """What some images of a source look like."""
 
-    shapes: dict[str, tuple[int, ...]]  # by their ids
+    shapes: dict[str, Shape]  # by their ids
     bands: tuple[str, ...]  # of the first that names some
     columns: frozenset[str]  # that headers fill: of ra, dec, object those the catalogue lacks
     reason: str  # why the last one that failed did
+    shape: Shape = (0, 0, 0)  # that images must have in their files to be taken
 
 
 def _look(source: Source, most: int) -> Looked:
     """Look at so many images at most."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, Shape] = {}
     bands: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     reason = "no image"
@@ -176,6 +210,8 @@ def _look(source: Source, most: int) -> Looked:
             except ImageError as error:
                 reason = f"{sample.id}: {error}"
                 continue
-            shapes[sample.id], bands = image.pixels.shape, bands or image.bands
+            channels, height, width = image.pixels.shape
+            shapes[sample.id] = channels, height, width
+            bands = bands or image.bands
             columns |= known_columns(image.header, source.columns)
     return Looked(shapes, bands, columns, reason)

@@ -27,6 +27,7 @@ from deeplense_batch.runs.planning.validate import (
     check_evaluation,
     check_simulation,
     check_training,
+    digest_of,
     tell_other_thresholds,
 )
 
@@ -148,7 +149,7 @@ def plan(jobs: Iterable[AnyJob], out: Path | str) -> list[PlannedRun]:
             digest = check_evaluation(given, memo)
         else:
             digest = check_training(given, memo)
-        job = _anchored(given)
+        job = _anchored(given, memo)
         path = run_path(Path(out) / job.name, job, digest)
         if isinstance(job, Simulation):
             whole = job.model_copy(update={"part": 0, "name": "", "resources": Resources()})
@@ -182,8 +183,9 @@ def reopen(path: Path | str) -> PlannedRun:
     if root is not None:
         try:
             digest = data_digest(root)
+            _check_sets(job, path)
         except ShardError:
-            return PlannedRun(job, run, digest)
+            return PlannedRun(job, run, "")
     try:
         name = job.run_name(digest)
         if isinstance(job, Job) and run.path.name == job.run_name(digest, earlier=True):
@@ -199,6 +201,21 @@ def reopen(path: Path | str) -> PlannedRun:
     return PlannedRun(job, run, digest)
 
 
+def _check_sets(job: AnyJob, path: Path | str) -> None:
+    """Make sure that the sets that a run is trained on are what they were when it was planned.
+
+    Raises:
+        JobError: One is not.
+        ShardError: One cannot be read.
+    """
+    for each in job.data.roots if isinstance(job, Job) else ():
+        if (now := data_digest(each.root)) != each.digest:
+            raise JobError(
+                f"{path}: data.roots: {each.root} holds other data, {now}, than when the run was "
+                f"planned, {each.digest}"
+            )
+
+
 def _root_of(job: AnyJob) -> str | None:
     """The data that a job reads."""
     if isinstance(job, Simulation):
@@ -206,12 +223,21 @@ def _root_of(job: AnyJob) -> str | None:
     return job.data.root if isinstance(job, Job) else job.evaluate.data.root
 
 
-def _anchored(job: AnyJob) -> AnyJob:
-    """The job with its data by absolute path: its run directory is read from anywhere."""
+def _anchored(job: AnyJob, memo: Memo) -> AnyJob:
+    """The job with its data by absolute path: its run directory is read from anywhere.
+
+    Several sets that it trains on are named by their digests too, which its identity holds.
+    """
     if isinstance(job, Evaluation):
         return job  # `with_earlier` has done it
     if isinstance(job, Simulation):
         out = str(Path(job.simulate.out).absolute())
         return job.model_copy(update={"simulate": job.simulate.model_copy(update={"out": out})})
-    root = str(Path(job.data.root).absolute())
-    return job.model_copy(update={"data": job.data.model_copy(update={"root": root})})
+    roots = [
+        each.model_copy(
+            update={"root": str(Path(each.root).absolute()), "digest": digest_of(each.root, memo)}
+        )
+        for each in job.data.roots
+    ]
+    update = {"root": str(Path(job.data.root).absolute()), "roots": tuple(roots)}
+    return job.model_copy(update={"data": job.data.model_copy(update=update)})

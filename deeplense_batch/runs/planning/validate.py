@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from deeplense_batch.core.job import (
     AnyJob,
-    Augment,
     DrawSection,
     Evaluation,
     Job,
@@ -29,9 +28,21 @@ from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.job_slices import open_slices
-from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
+from deeplense_batch.data.mixed_sets import (
+    about_pixel_scales,
+    mixed_info,
+    open_training_sets,
+)
+from deeplense_batch.data.shards import (
+    ShardError,
+    SplitInfo,
+    data_digest,
+    open_split,
+    read_splits,
+)
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import weights_file
+from deeplense_batch.runs.planning.truth import check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ __all__ = [
     "check_evaluation",
     "check_simulation",
     "check_training",
+    "digest_of",
     "published_weights",
     "tell_other_thresholds",
 ]
@@ -49,8 +61,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
-# Fields of `Augment` that move the pixels of an image.
-_MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
 
 
 class Memo:
@@ -211,9 +221,16 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         JobError: An option of the task or of the data does not go with them.
     """
     root = job.data.root
-    digest = memo.once(("digest", root), lambda: data_digest(root))
-    slices = open_slices(job, memo.once(("splits", root), lambda: read_splits(root)))
-    info, sky = slices["train"].info, job.data.sky_sd
+    digest = digest_of(root, memo)
+
+    def read(folder: str) -> dict[str, SplitInfo]:
+        return memo.once(("splits", folder), lambda: read_splits(folder))
+
+    slices = open_slices(job, read(root))
+    sets = open_training_sets(job, slices, read)
+    trained_on = sets or (slices["train"],)
+    info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
+    sky = job.data.sky_sd
     if sky is not None and len(sky) != info.shape[0]:
         raise JobError(
             f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
@@ -223,10 +240,16 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         raise ShardError(f"{root}: the images have no labels to learn")
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
-    if task is not None and task.spec.fixed_geometry:
-        truths = memo.once(("truths", info.files[0]), slices["train"].truths)
-        _check_fixed(job, set(task.spec.truth_keys) & set(truths), info.shape[1:])
+    if task is not None and task.spec.truth_keys:
+        known = [memo.once(("truths", split.info.files[0]), split.truths) for split in trained_on]
+        scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
+        check_truth(job, task.spec, trained_on, known, scales)
     return digest
+
+
+def digest_of(root: str, memo: Memo) -> str:
+    """The digest of a set, which a plan computes once."""
+    return memo.once(("digest", root), lambda: data_digest(root))
 
 
 def check_evaluation(job: Evaluation, memo: Memo) -> str:
@@ -261,7 +284,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         )
     try:
         splits = memo.once(("splits", root), lambda: read_splits(root))
-        info = open_split(root, slice_, splits).info
+        info = open_split(root, slice_, splits).info.renamed(trained.data.classes)
         known = read_metrics(RunDir(section.run))["data"]["classes"]
         unknown = [name for name in info.classes if name not in known]
         if unknown and _uses_labels(_try_task(trained.task, known)):
@@ -269,7 +292,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
                 f"{root}: has the class '{unknown[0]}', which {section.run} has not learnt; it "
                 f"knows {', '.join(known) or 'none'}"
             )
-        return memo.once(("digest", root), lambda: data_digest(root))
+        return digest_of(root, memo)
     except (ShardError, RunDirError) as error:
         raise JobError(f"{job.name}: {error}") from error
 
@@ -345,32 +368,3 @@ def _try_model(job: Job, size: int) -> None:
 
     with torch.device("meta"):
         build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
-
-
-def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
-    """Make sure that nothing moves images against the truth of their pixels.
-
-    Arguments:
-        job: The job.
-        truth: Names of the truth that the task compares with pixels and that the data have.
-        sides: Height and width of the images, pixels.
-
-    Raises:
-        JobError: A crop, an augmentation or an averaging of views would move them.
-    """
-    augment, none = job.data.augment, Augment()
-    moving = [f"data.augment.{name}" for name in _MOVING
-              if getattr(augment, name) != getattr(none, name)]  # fmt: skip
-    moving += ["data.tta"] * job.data.tta + ["train.mixup"] * bool(job.train.mixup)
-    if truth and job.data.crop and any((side - job.data.crop) % 2 for side in sides):
-        raise JobError(
-            f"{job.name}: data.crop: {job.data.crop} of {' x '.join(map(str, sides))} pixels lie "
-            f"half a pixel off the middle, from which truth/{min(truth)} is measured; take one "
-            "more or less"
-        )
-    if truth and moving:
-        raise JobError(
-            f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
-            f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
-            "task.options.truth"
-        )

@@ -71,3 +71,33 @@ def test_what_cannot_be_undone_is_named():
     assert cause(stretch="sqrt") == "data.stretch sqrt, expected linear"
     assert cause(per="image") == "data.per image, expected band or set"
     assert cause(clip=[0.5, 99]) == "data.clip [0.5, 99.0], expected null"
+
+
+SETS = [{"root": "a"}, {"root": "b", "train": "train[:10%]", "weight": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"roots": SETS}, "roots: 1 of 2 sets have a weight; expected one for each, or none"),
+        ({"roots": SETS[:1], "train": "train[:5]"}, "train: got train.:5. beside roots, which"),
+        ({"roots": SETS[:1], "fold": "1/5"}, "fold: got 1/5 beside roots; a fold is of one set"),
+        ({"roots": [{"root": "a", "weight": 0}]}, "greater than 0"),
+    ],
+)
+def test_sets_that_are_trained_on_together_are_told_apart_from_what_one_set_has(data, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DataSection.model_validate({"root": "a"} | data)
+
+
+def test_an_identity_has_the_content_of_each_set_and_not_its_folder(shards):
+    def identity(**changes):
+        first = {"root": "x", "digest": "1", "weight": 1.0}
+        second = {"root": "y", "digest": "2", "weight": 1.0}
+        return make_job(shards, data={"roots": [first, second | changes]}).identity("digest")
+
+    assert identity(root="z") == identity()
+    changes = ({}, {"digest": "3"}, {"weight": 2.0}, {"train": "train[:5]"}, {"channels": [0]})
+    assert len({identity(**change) for change in changes}) == len(changes)
+    renamed = make_job(shards, data={"classes": {"no": "none"}, "channels": "mean"})
+    assert renamed.identity("digest") != make_job(shards).identity("digest")

@@ -14,7 +14,7 @@ import torch
 from conftest import CLASSES, PATIENCE, REPOSITORY, make_images, readers
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data import reader
+from deeplense_batch.data.batches import reader
 from deeplense_batch.data.batches.loader import Loader, side_stream
 from deeplense_batch.data.batches.sampling import order, share_of, shuffled
 from deeplense_batch.data.pixels.transform import Transform

@@ -13,7 +13,9 @@ from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.data.sources.sources import open_source
 from deeplense_batch.inference.images.suitable import (
+    Takes,
     about_other_bands,
+    all_channels,
     check_bands,
     check_usual,
     with_refused,
@@ -91,14 +93,20 @@ def test_what_pack_refuses_is_taken_but_for_what_has_no_image(tmp_path, caplog):
         assert why["4"] == "there is no such file"
 
 
+def takes(channels):
+    """A network for images of one shape, which sees all channels."""
+    shape = (channels, N, N)
+    return Takes(shape, all_channels, shape.__eq__)
+
+
 def test_columns_of_headers_are_those_of_any_image_that_is_looked_at(tmp_path):
     write(tmp_path / "a/0.fits", pixels(0))
     write(tmp_path / "a/1.fits", pixels(1), cards=header(1, 2))
     write(tmp_path / "a/2.fits", np.zeros((N, N)), cards=header(1, 2, name="broken"))
     with open_source(tmp_path / "a") as source:
-        looked = check_usual(source, (1, N, N))
+        looked = check_usual(source, takes(1))
         assert looked.columns == {"ra", "dec"} and list(looked.shapes) == ["0.fits", "1.fits"]
         source.columns = {"ra": np.zeros(3)}
-        assert check_usual(source, (1, N, N)).columns == {"dec"}
+        assert check_usual(source, takes(1)).columns == {"dec"}
         with pytest.raises(ShardError, match=r"0.fits has images of 1 x 12 x 12 .*2 of 2 looked"):
-            check_usual(source, (3, N, N))
+            check_usual(source, takes(3))

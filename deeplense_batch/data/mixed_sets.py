@@ -1,0 +1,216 @@
+"""The sets that a job is trained on at once (`data.roots`): opened, and made alike or refused.
+
+Classes are matched by name, channels are chosen, and what comes out has to be of one size; nothing
+is made equal that the recipe does not say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.sections.data import DataSection, TrainingSet
+from deeplense_batch.data.batches.sampling import shared_out
+from deeplense_batch.data.formats.filters import same_bands
+from deeplense_batch.data.job_slices import as_seen, check_names, shared_by
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
+
+__all__ = ["about_pixel_scales", "mixed_info", "open_training_sets"]
+
+_RELATIVE = 1e-6  # by which two pixel scales may differ and be one
+
+
+class _Named(NamedTuple):
+    """Images, and the folder that a sentence calls them by."""
+
+    root: str
+    info: SplitInfo
+
+
+def open_training_sets(
+    job: Job,
+    slices: Mapping[str, Split],
+    read: Callable[[str], Mapping[str, SplitInfo]] = read_splits,
+) -> tuple[Split, ...]:
+    """Open the sets of ``data.roots``, numbered and chosen as those of ``data.root``.
+
+    Arguments:
+        job: The job.
+        slices: Its slices of ``data.root`` (`job_slices.open_slices`).
+        read: Gives the splits of a folder.
+
+    Returns:
+        One for each of ``data.roots``; none without.
+
+    Raises:
+        ShardError: A set or a slice is not there, or two do not go together.
+        JobError: Two share samples, or images of one group.
+    """
+    data = job.data
+    if not data.roots:
+        return ()
+    sets = [_opened(data, each, read) for each in data.roots]
+    own = [_Named(data.root, split.info) for split in slices.values()]
+    check_names(job, [*(split.info for split in sets), *(named.info for named in own)])
+    _refuse_overlaps(job, slices, sets)
+    named = [_Named(e.root, s.info) for e, s in zip(data.roots, sets, strict=True)]
+    for each, other in zip(data.roots, named, strict=True):
+        _check_classes(own[0], other)
+        if each.channels is None:
+            _check_bands(own[0], other)
+    _check_shapes(data, [*own, *named])
+    _check_drawn(data, sets)
+    classes = own[0].info.classes
+    return tuple(replace(split, info=split.info.numbered_as(classes)) for split in sets)
+
+
+def mixed_info(data: DataSection, sets: Sequence[Split], own: Iterable[Split]) -> SplitInfo:
+    """What a mixture of sets is, as a network sees it.
+
+    The pixel scale is that of all, after cropping and resizing; NaN where two differ.
+
+    Arguments:
+        data: Of the job.
+        sets: That are trained on.
+        own: Slices of ``data.root``, if they are at hand, whose shape is that of the mixture.
+    """
+    infos = [split.info for split in (*own, *sets)]
+    is_one = len(_scales(data, infos)) == 1
+    return replace(
+        infos[0],
+        name=" + ".join(Path(each.root).name for each in data.roots),
+        pixel_scale=infos[0].pixel_scale if is_one else math.nan,
+    )
+
+
+def about_pixel_scales(
+    data: DataSection, sets: Sequence[Split], own: Sequence[Split]
+) -> str | None:
+    """Say that a network sees pixels of several widths; None where it does not.
+
+    Arguments:
+        data: Of the job.
+        sets: That are trained on.
+        own: Slices of ``data.root``.
+    """
+    roots = [*(data.root for _ in own), *(each.root for each in data.roots)]
+    infos = [split.info for split in (*own, *sets)]
+    if len(_scales(data, infos)) == 1:
+        return None
+    widths = {
+        root: "unknown width" if math.isnan(width) else f"{width:.4g} arcsec"
+        for root, width in zip(roots, (_scale(data, info) for info in infos), strict=True)
+    }
+    listed = ", ".join(f"{width} in {Path(root).name}" for root, width in widths.items())
+    return (
+        f"data.roots: a network sees pixels of {listed}, so that one lens has several sizes; its "
+        "pixel scale is taken as unknown"
+    )
+
+
+def _opened(
+    data: DataSection, each: TrainingSet, read: Callable[[str], Mapping[str, SplitInfo]]
+) -> Split:
+    split = open_split(each.root, each.train, read(each.root))
+    channels = data.channels if each.channels is None else each.channels
+    return as_seen(split, data, channels)
+
+
+def _check_classes(own: _Named, other: _Named) -> None:
+    if set(own.info.classes) == set(other.info.classes):
+        return
+    has, wanted = (", ".join(named.info.classes) or "none" for named in (other, own))
+    raise ShardError(
+        f"{other.root}: has the classes {has}; {own.root} has {wanted}; sets that are trained on "
+        "together have the same, and data.classes gives some another name: {no: nonlens}"
+    )
+
+
+def _check_bands(own: _Named, other: _Named) -> None:
+    """Refuse other filters than those of ``data.root``, where both have names."""
+    has, wanted = other.info.bands, own.info.bands
+    if not has or not wanted or len(has) != len(wanted) or same_bands(has, wanted):
+        return
+    raise ShardError(
+        f"{other.root}: the channels are the bands {', '.join(has)}, those of {own.root} "
+        f"{', '.join(wanted)}; choose with data.channels, or give this one of data.roots channels "
+        "of its own to take one for the other"
+    )
+
+
+def _check_shapes(data: DataSection, sets: Sequence[_Named]) -> None:
+    """Refuse images that are of several shapes after crop and size."""
+    shapes = {named: (named.info.shape[0], *_sides(data, named.info)) for named in sets}
+    if len(set(shapes.values())) == 1:
+        return
+    listed = dict.fromkeys(
+        f"{named.root} {' x '.join(map(str, shape))}" for named, shape in shapes.items()
+    )
+    channels = {shape[0] for shape in shapes.values()}
+    advice = []
+    if len(channels) > 1:
+        advice.append("data.channels chooses the same number: [0], or mean")
+    if len({shape[1:] for shape in shapes.values()}) > 1:
+        least = min(min(named.info.shape[1:]) for named in sets)
+        advice.append(f"data.crop keeps {least} pixels or less, data.size resizes to one size")
+    raise ShardError(
+        f"data.roots: the images differ in channels x height x width: {', '.join(listed)}; "
+        + "; ".join(advice)
+    )
+
+
+def _sides(data: DataSection, info: SplitInfo) -> tuple[int, int]:
+    """Height and width of images after ``crop`` and ``size``, pixels."""
+    edge = data.size or data.crop
+    return (edge, edge) if edge else info.shape[1:]
+
+
+def _refuse_overlaps(job: Job, slices: Mapping[str, Split], sets: Sequence[Split]) -> None:
+    """No image may be trained on twice, but by its weight, nor trained on and scored."""
+    named = [
+        (f"data.roots '{Path(each.root).name}' {each.train}", split)
+        for each, split in zip(job.data.roots, sets, strict=True)
+    ]
+    scored = [(f"data.{use} '{getattr(job.data, use)}'", split) for use, split in slices.items()]
+    pairs = [*combinations(named, 2), *((one, other) for one in named for other in scored)]
+    for (one, split), (other, other_split) in pairs:
+        if shared := shared_by(split, other_split):
+            raise JobError(f"{job.name}: {one} and {other} share {shared}")
+
+
+def _check_drawn(data: DataSection, sets: Sequence[Split]) -> None:
+    """Refuse a weight so small that an epoch draws nothing of its set."""
+    weights = [each.weight or len(split) for each, split in zip(data.roots, sets, strict=True)]
+    draws = sum(map(len, sets))
+    for each, count in zip(data.roots, shared_out(draws, weights), strict=True):
+        if not count:
+            raise ShardError(
+                f"{each.root}: its weight {each.weight:g} is none of the {draws} images that an "
+                "epoch draws of data.roots; expected more, or the set left out"
+            )
+
+
+def _scales(data: DataSection, infos: Iterable[SplitInfo]) -> list[float]:
+    """The pixel scales that differ."""
+    found: list[float] = []
+    for scale in (_scale(data, info) for info in infos):
+        if not any(_is_one(scale, known) for known in found):
+            found.append(scale)
+    return found
+
+
+def _scale(data: DataSection, info: SplitInfo) -> float:
+    """Width of a pixel that a network sees, arcsec; NaN where unknown."""
+    kept = data.crop or info.shape[1]
+    return info.pixel_scale * kept / (data.size or kept)
+
+
+def _is_one(one: float, other: float) -> bool:
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
+    return math.isclose(one, other, rel_tol=_RELATIVE)
