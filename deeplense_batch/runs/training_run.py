@@ -177,7 +177,7 @@ class _Training:
         notes = data_notes(self.job.data.root)
         if (init := self.job.train.init) is not None:
             notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
-            notes += filter(None, [self._unlike(setup)])
+            notes += filter(None, [self._unlike(setup), *setup.notes])
         if pieces := of_pieces(self.job, self.world, trainer.stepper):
             _log.warning("%s", pieces)
             notes.append(pieces)

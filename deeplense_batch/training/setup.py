@@ -23,7 +23,7 @@ from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo
-from deeplense_batch.models.weights import start_from
+from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
 
@@ -51,6 +51,7 @@ class Setup:
     train: Loader
     valid: Loader
     test: Loader
+    notes: tuple[str, ...] = ()  # what was changed or left out of the weights that it starts from
 
     @property
     def info(self) -> SplitInfo:
@@ -89,8 +90,8 @@ def set_up(job: Job, world: World) -> Setup:
                 f"than one for each of {world.size} processes"
             )
     task, loaders = open_loaders(job, world, slices)
-    model = _start(job, loaders["train"].split.info, task)
-    return Setup(job, task, model.to(world.device), **loaders)
+    model, notes = _start(job, loaders["train"].split.info, task)
+    return Setup(job, task, model.to(world.device), **loaders, notes=notes)
 
 
 def open_loaders(
@@ -214,11 +215,18 @@ def gflops_of(model: nn.Module, frame: Frame) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def _start(job: Job, info: SplitInfo, task: Task) -> nn.Module:
-    """The network with the weights it starts from: published, of another run, or at random."""
+def _start(job: Job, info: SplitInfo, task: Task) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with the weights it starts from: published, of another run, or at random.
+
+    Returns:
+        The network, and what was changed or left out of another's weights.
+    """
     torch.manual_seed(job.seed)
     model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
-    if job.train.init:
-        left = start_from(model, Path(job.train.init))
-        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
-    return model
+    if not job.train.init:
+        return model, ()
+    channels = frame_of(job, info).channels
+    start = start_from(model, Path(job.train.init), channels=channels, adapt=job.model.adapt)
+    but = ", but for the head" * bool(start.left)
+    _log.info("from the weights of %s%s", job.train.init, but)
+    return model, tuple(start.notes)

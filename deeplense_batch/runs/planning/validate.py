@@ -31,10 +31,12 @@ from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.shards import ShardError, data_digest, open_split, read_splits
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
-from deeplense_batch.models.weights import weights_file
+from deeplense_batch.models.weights import is_hub_name, weights_file
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from deeplense_batch.tasks.task import Task
 
 __all__ = [
@@ -106,10 +108,13 @@ def check_training(job: Job, memo: Memo) -> str:
 
 
 def published_weights(job: AnyJob) -> list[str]:
-    """Names of the networks whose published weights a job starts or measures with."""
+    """Names of the networks whose published weights a job starts or measures with.
+
+    Those of the hub too, which a job may use without their weights: what they are is fetched.
+    """
     if isinstance(job, Evaluation):
         return [INCEPTION]
-    if isinstance(job, Job) and job.model.pretrained:
+    if isinstance(job, Job) and (job.model.pretrained or is_hub_name(job.model.name)):
         return published(job.model.name, job.model.options)
     return []
 
@@ -323,9 +328,8 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
-        size = job.data.size or job.data.crop or 224
-        key = ("model", job.model.name, repr(job.model.options), size)
-        memo.once(key, lambda: _try_model(job, size))
+        key = ("model", job.model.name, repr(job.model.options), _side(job))
+        memo.once(key, lambda: _try_model(job))
     return task
 
 
@@ -340,11 +344,17 @@ def _uses_labels(task: Task | None) -> bool:
     return task is None or task.spec.needs_labels
 
 
-def _try_model(job: Job, size: int) -> None:
+def _side(job: Job) -> int:
+    """Pixels along a side of the images that a network is tried for."""
+    return job.data.size or job.data.crop or 224
+
+
+def _try_model(job: Job) -> nn.Module:
+    """The network of a job without its weights."""
     import torch
 
     with torch.device("meta"):
-        build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
+        return build(job.model.name, channels=1, classes=2, size=_side(job), **job.model.options)
 
 
 def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
