@@ -75,6 +75,7 @@ class Stepper:
             weight_decay=train.weight_decay,
             head_lr=train.head_lr,
             head=None if train.head_lr is None else _head(model),
+            layer_decay=train.layer_decay,
         )
         self._shared = world.wrap(model, sync_bn=train.sync_bn)
         self._called: Callable[..., Any] = self._shared

@@ -98,6 +98,11 @@ def check_training(job: Job, memo: Memo) -> str:
     _check_generation(job)
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
+    if job.train.layer_decay is not None:
+        from deeplense_batch.training.optim import layer_scales  # loads torch
+
+        key = ("layers", job.model.name, repr(job.model.options), _side(job))
+        memo.once(key, lambda: layer_scales(_try_model(job), 0.5))
     task = _check_options(job, memo)
     if task is not None and not task.spec.mixes_labels:
         _check_unmixed(job)
