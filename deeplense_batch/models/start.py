@@ -298,11 +298,14 @@ class _Network:
         """What timm's conversion has changed, in words."""
         kind = type(self.model).__name__
         if gone := [name for name in before if name not in after]:
-            yield f"{len(gone)} names are converted by timm's rule for {kind} ({some(gone)})"
-        for name, value in after.items():
-            if name in before and before[name].shape != value.shape:
-                came, made = tuple(before[name].shape), tuple(value.shape)
-                yield f"{name} of {came} is made {made} by timm's rule for {kind}"
+            yield f"renamed by timm's rule for {kind}, {len(gone)} in all: {some(gone)}"
+        resized = [
+            f"{name} of {tuple(before[name].shape)} to {tuple(value.shape)}"
+            for name, value in after.items()
+            if name in before and before[name].shape != value.shape
+        ]
+        if resized:
+            yield f"resized by timm's rule for {kind}, {len(resized)} in all: {some(resized)}"
 
 
 def _first(model: nn.Module) -> Iterator[str]:

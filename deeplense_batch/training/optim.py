@@ -106,8 +106,8 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     matcher = getattr(model, "group_matcher", None)
     if not callable(matcher):
         raise ModelError(
-            f"train.layer_decay: {type(model).__name__} does not tell its layers, as networks of "
-            "timm do by group_matcher; leave it out"
+            f"train.layer_decay: this network, {type(model).__name__}, does not tell its layers, "
+            "as those of timm do by group_matcher; leave it out"
         )
     layers = group_parameters(model, matcher(coarse=False), reverse=True)
     top = max(layers.values())

@@ -306,8 +306,24 @@ def test_positions_of_a_transformer_are_resampled_as_timm_does(tmp_path):
     torch.testing.assert_close(network.pos_embed, expected, atol=0, rtol=0)
     assert torch.equal(network.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
     assert started.left == ["head.bias", "head.weight"]
-    said = "pos_embed of (1, 17, 192) is made (1, 37, 192) by timm's rule for VisionTransformer"
-    assert f"w.pt: {said}" in started.notes
+    said = "for VisionTransformer, 1 in all: pos_embed of (1, 17, 192) to (1, 37, 192)"
+    assert f"w.pt: resized by timm's rule {said}" in started.notes
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "lcnet_050"])
+def test_other_channels_classes_and_sizes_are_what_timm_itself_makes_of_them(name, tmp_path):
+    given = ours(channels=3, classes=7, name=name, size=64).state_dict()
+    torch.save(before("module.", given), tmp_path / "w.pt")
+    network = ours(name=name, size=96)
+    left = start_from(network, tmp_path / "w.pt", channels=1).left
+    overlay = {"state_dict": dict(given), "num_classes": 7, "hf_hub_id": None, "url": ""}
+    size = {"img_size": 96} if network.pretrained_cfg["fixed_input_size"] else {}
+    theirs = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=1, num_classes=3, **size
+    )
+    mine = network.state_dict()
+    same = {n for n, value in theirs.state_dict().items() if torch.equal(mine[n], value)}
+    assert set(mine) - same <= set(left) and len(left) == 2
 
 
 def test_names_of_another_program_are_converted_as_timm_does(tmp_path):
@@ -329,7 +345,7 @@ def test_names_of_another_program_are_converted_as_timm_does(tmp_path):
     started = start_from(fresh, tmp_path / "convnextv2.pt", channels=1)
     torch.testing.assert_close(fresh(images), network(images), atol=0, rtol=0)
     assert started.left == []
-    assert "names are converted by timm's rule for ConvNeXt" in " ".join(started.notes)
+    assert "renamed by timm's rule for ConvNeXt" in " ".join(started.notes)
 
 
 def test_a_network_with_two_classifiers_keeps_both(tmp_path):

@@ -103,7 +103,7 @@ def test_a_resumed_optimiser_of_layers_goes_on_to_the_bit():
 
 def test_a_network_that_does_not_tell_its_layers_is_a_sentence():
     model = build("resnet20", channels=1, classes=3, size=32)
-    with pytest.raises(ModelError, match=r"train\.layer_decay: SmallResNet does not tell its lay"):
+    with pytest.raises(ModelError, match=r"train\.layer_decay: this network, SmallResNet, does"):
         build_optimizer("sgd", model, lr=0.1, weight_decay=0.0, layer_decay=0.5)
 
 

@@ -70,7 +70,7 @@ def test_a_sky_is_stated_for_each_band(shards):
 
 def test_layers_learn_at_their_rates_where_a_network_tells_them(shards):
     train = {"layer_decay": 0.75}
-    with pytest.raises(ModelError, match=r"train\.layer_decay: SmallResNet does not tell its lay"):
+    with pytest.raises(ModelError, match=r"train\.layer_decay: this network, SmallResNet, does"):
         plan([make_job(shards, model={"name": "resnet20"}, train=train)], "runs")
     (item,) = plan([make_job(shards, model={"name": "test_resnet"}, train=train)], "runs")
     (plain,) = plan([make_job(shards, model={"name": "test_resnet"})], "runs")
