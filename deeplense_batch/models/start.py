@@ -150,10 +150,12 @@ class _Match:
         notes = [*self.changes]
         if left := sorted(network.head - set(self.fits)):
             theirs = some([f"{name} {shape}" for name, shape in self.head.items()])
-            why = f"that of the file has other shapes ({theirs})" if theirs else "it has none"
+            why = f"its shapes in the file are {theirs}" if theirs else "the file has none"
             notes.append(f"the classifier ({some(left)}) starts at random: {why}")
         if self.beside:
-            notes.append(f"what lies beside the network is not used: {some(self.beside)}")
+            several = f" ({len(self.beside)} tensors)" * (len(self.beside) > 1)
+            notes.append(f"what lies beside the network{several} is not used: "
+                         f"{some(self.beside)}")  # fmt: skip
         return notes
 
 
@@ -189,7 +191,7 @@ class _Network:
                 match = replace(other, changes=[*self._conversion(within, converted),
                                                 *other.changes])  # fmt: skip
         if rivals:
-            said = f"{' and '.join([prefix, *rivals])} fit alike: {prefix} is taken"
+            said = f"what begins with {' or '.join([prefix, *rivals])} fits: {prefix} is taken"
             match = replace(match, changes=[said, *match.changes])
         return match
 
@@ -231,9 +233,9 @@ class _Network:
                 )
                 named[name] = weight
         theirs = {n: v for n, v in named.items() if n.startswith(self._below_head)}
-        if not theirs and self.head:
+        if self.head and not self.head & named.keys():
             others = {n: v for n, v in named.items() if n not in self.own}
-            theirs = {n: v for n, v in others.items() if _names_classifier(n, "")}
+            theirs |= {n: v for n, v in others.items() if _names_classifier(n, "")}
             theirs |= {n: v for n, v in beside.items() if _names_classifier(n, prefix)}
             if moved := self._as_head(theirs):
                 changes.append(f"its classifier {_stem(theirs)} is taken as {_stem(moved)}")
@@ -298,7 +300,9 @@ class _Network:
         """What timm's conversion has changed, in words."""
         kind = type(self.model).__name__
         if gone := [name for name in before if name not in after]:
-            yield f"renamed by timm's rule for {kind}, {len(gone)} in all: {some(gone)}"
+            yield (
+                f"renamed or left out by timm's rule for {kind}, {len(gone)} in all: {some(gone)}"
+            )
         resized = [
             f"{name} of {tuple(before[name].shape)} to {tuple(value.shape)}"
             for name, value in after.items()

@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from deeplense_batch.models import build
-from deeplense_batch.models.start import start_from
+from deeplense_batch.models.start import Start, start_from
 from deeplense_batch.models.weights import WeightsError
 
 
@@ -105,8 +105,8 @@ def test_a_classifier_of_other_classes_keeps_its_own(prefix, tmp_path):
     started = start_from(network, tmp_path / "w.pt")
     assert started.left == ["fc.bias", "fc.weight"]
     assert started.notes == [
-        "w.pt: the classifier (fc.bias, fc.weight) starts at random: that of the file has other "
-        "shapes (fc.weight (10, 4), fc.bias (10,))"
+        "w.pt: the classifier (fc.bias, fc.weight) starts at random: its shapes in the file "
+        "are fc.weight (10, 4), fc.bias (10,)"
     ]
     assert torch.equal(network.fc.weight, mine)
     assert torch.equal(network.stem[0].weight, GIVEN["stem.0.weight"])
@@ -148,7 +148,10 @@ def test_of_two_networks_in_one_dictionary_the_one_that_is_taken_is_told(tmp_pat
     torch.save(both, tmp_path / "moco.pth.tar")
     network = Network()
     said = " ".join(start_from(network, tmp_path / "moco.pth.tar").notes)
-    assert "module.encoder_q. and module.encoder_k. fit alike: module.encoder_q. is taken" in said
+    assert (
+        "begins with module.encoder_q. or module.encoder_k. fits: module.encoder_q. is taken"
+        in said
+    )
     assert torch.equal(network.fc.weight, GIVEN["fc.weight"])
 
 
@@ -240,6 +243,37 @@ def test_a_backbone_with_another_classifier_gives_the_same_logits(tmp_path):
     assert started.notes == ["w.safetensors: its classifier classifier.1 is taken as fc"]
 
 
+@pytest.mark.parametrize(
+    ("model", "theirs"),
+    [
+        ("test_resnet", "fc.1"), ("test_resnet", "head.fc"), ("test_resnet", "classifier"),
+        ("test_vit", "head.fc"), ("test_convnext", "head"), ("test_convnext", "fc"),
+    ],
+)  # fmt: skip
+def test_a_classifier_of_the_same_shapes_is_taken_whatever_it_is_called(model, theirs, tmp_path):
+    source, images = ours(name=model), torch.randn(2, 1, 32, 32)
+    (last,) = {n.rpartition(".")[0] for n, p in source.named_parameters() if p.shape[:1] == (3,)}
+    state = {
+        f"model.{n.replace(last, theirs) if n.startswith(last) else n}": value
+        for n, value in source.state_dict().items()
+    }
+    torch.save(state, tmp_path / "w.pt")
+    torch.manual_seed(5)
+    network = build(model, channels=1, classes=3, size=32).eval()
+    started = start_from(network, tmp_path / "w.pt")
+    torch.testing.assert_close(network(images), source(images), atol=0, rtol=0)
+    assert started == Start([], [f"w.pt: its classifier {theirs} is taken as {last}"])
+
+
+def test_a_classifier_of_several_layers_is_left(tmp_path):
+    layers = {f"fc.{place}.weight": torch.ones(4, 4) for place in (0, 3)}
+    body = {n: v for n, v in GIVEN.items() if not n.startswith("fc.")}
+    torch.save(body | layers, tmp_path / "w.pt")
+    started = start_from(Network(), tmp_path / "w.pt")
+    assert started.left == ["fc.bias", "fc.weight"]
+    assert "are fc.0.weight (4, 4), fc.3.weight (4, 4)" in started.notes[0]
+
+
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_a_classifier_of_other_classes_is_left_and_features_are_the_same(wrapped, tmp_path):
     source = lived(Wrapped(7)) if wrapped else lived(ours(classes=7))
@@ -252,7 +286,7 @@ def test_a_classifier_of_other_classes_is_left_and_features_are_the_same(wrapped
     features = body.forward_features(images)
     torch.testing.assert_close(network.forward_features(images), features, atol=0, rtol=0)
     (note,) = started.notes
-    assert "the classifier (fc.bias, fc.weight) starts at random: that of the file" in note
+    assert "the classifier (fc.bias, fc.weight) starts at random: its shapes in the file" in note
 
 
 def test_weights_of_a_loss_are_not_used_and_said(tmp_path):
@@ -345,7 +379,7 @@ def test_names_of_another_program_are_converted_as_timm_does(tmp_path):
     started = start_from(fresh, tmp_path / "convnextv2.pt", channels=1)
     torch.testing.assert_close(fresh(images), network(images), atol=0, rtol=0)
     assert started.left == []
-    assert "renamed by timm's rule for ConvNeXt" in " ".join(started.notes)
+    assert "renamed or left out by timm's rule for ConvNeXt" in " ".join(started.notes)
 
 
 def test_a_network_with_two_classifiers_keeps_both(tmp_path):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 
 import pytest
 import timm
 import torch
-from timm.models import save_for_hf
+from made_hub import HUB_NAME, shelf
 
 from deeplense_batch.models import ModelError, WeightsError, build, check_name, weights
 
@@ -68,24 +67,6 @@ def test_weights_that_were_changed_are_refused(fetched):
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="is not the file that was fetched"):
         build("lcnet_050", channels=1, classes=3, size=64, pretrained=True)
-
-
-HUB_NAME = "hf_hub:mwalmsley/zoobot-encoder-tiny"
-
-
-def shelf(folder, monkeypatch, model):
-    """Files of a model as timm pushes them to the hub, and a download that finds only those."""
-    save_for_hf(model, folder / "hub", safe_serialization=True)
-    asked = []
-
-    def download(repo_id=None, filename="", revision=None, **_):
-        asked.append((repo_id, revision))
-        return shutil.copy(folder / "hub" / filename, folder)
-
-    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *names, **options: download(
-        **dict(zip(("repo_id", "filename"), names, strict=False)), **options
-    ))  # fmt: skip
-    return asked
 
 
 @pytest.fixture

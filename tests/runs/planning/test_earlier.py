@@ -62,8 +62,8 @@ def test_what_is_taken_and_left_of_anothers_weights_is_noted_beside_the_scores(s
     assert notes[:3] == [
         "it starts from z.ckpt; which images these weights have seen is not known",
         "z.ckpt: conv1.0.weight was for 3 channels, and is made for 1 (their sum)",
-        "z.ckpt: the classifier (fc.bias, fc.weight) starts at random: that of the file has other "
-        "shapes (fc.weight (10, 96), fc.bias (10,))",
+        "z.ckpt: the classifier (fc.bias, fc.weight) starts at random: its shapes in the "
+        "file are fc.weight (10, 96), fc.bias (10,)",
     ]
     log = (item.run.path / "log.txt").read_text()
     assert all(note in log for note in notes[1:3])
