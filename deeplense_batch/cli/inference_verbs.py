@@ -199,7 +199,9 @@ def explain(
 
 
 def fetch(
-    *jobs: Path,  # Recipes; those without model.pretrained: true or a section evaluate need none.
+    # Recipes, or models of timm on the Hugging Face hub, hf_hub:owner/name. Recipes without
+    # model.pretrained: true, such a model or a section evaluate need none.
+    *jobs: Path,
 ) -> None:
     """Download the published weights that jobs start from, or are measured with; needs a network.
 
@@ -207,10 +209,13 @@ def fetch(
 
     Example: fetch jobs/model_comparison.yaml
     """
-    from deeplense_batch.models.weights import fetch
+    from deeplense_batch.models.weights import fetch, is_hub_name
     from deeplense_batch.runs.planning.validate import published_weights
 
-    names = {name for path in jobs for job in load_jobs(path) for name in published_weights(job)}
+    names = {str(word) for word in jobs if is_hub_name(str(word))}
+    for path in jobs:
+        if str(path) not in names:
+            names.update(name for job in load_jobs(path) for name in published_weights(job))
     if not names:
         raise UsageError("fetch: no job given has model.pretrained: true, or evaluates")
     for name in sorted(names):

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from deeplense_batch.core import files, yaml_text
-from deeplense_batch.core.sections import Section, list_of
+from deeplense_batch.core.sections import Section
 from deeplense_batch.core.sections.data import Augment, DataSection
+from deeplense_batch.core.sections.train import TrainSection
 
 __all__ = [
     "SCHEMA",
@@ -77,44 +78,13 @@ class TaskSection(Section):
 class ModelSection(Section):
     """What learns."""
 
-    name: str  # a name that `models` lists, or any other that timm knows
+    # a name that `models` lists, any other that timm knows, or hf_hub:owner/name, a model of timm
+    # on the Hugging Face hub that `fetch` has brought
+    name: str
     pretrained: bool = False  # start from published weights, which `fetch` has brought
     # what one-channel images get of pretrained weights of the three colours
     adapt: Literal["sum", "mean"] = "sum"
     options: dict[str, Any] = Field({})  # keyword arguments of the model, such as drop_rate: 0.1
-
-
-class TrainSection(Section):
-    """How it is learnt."""
-
-    # start from the weights of a run directory, of the run of the same model and seed in
-    # runs/JOB, or of a .pt or .safetensors file
-    init: str | None = None
-    epochs: int = Field(15, ge=1)  # passes over the training slice
-    batch_size: int = Field(64, ge=1)  # images a step, over all processes and micro-batches
-    # images at once on a process; null: all of its batch, halved when memory runs out
-    micro_batch: int | None = Field(None, ge=1)
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # adam has L2 decay, adamw decoupled
-    lr: float = Field(3e-4, gt=0)  # learning rate
-    head_lr: float | None = Field(None, gt=0)  # learning rate of the classifier; null: lr
-    # parameters that are not trained, by the start of their names: [conv1, layer1]
-    freeze: Annotated[tuple[str, ...], list_of("texts")] = ()
-    weight_decay: float = Field(0.01, ge=0)  # not applied to biases and norms
-    # of the learning rate; plateau multiplies it by 0.2 after 3 epochs without a better score
-    schedule: Literal["constant", "cosine", "onecycle", "plateau"] = "plateau"
-    warmup: float = Field(0.0, ge=0)  # epochs of linear warm-up
-    patience: int | None = Field(None, ge=1)  # stop after this many epochs without a better score
-    clip: float | None = Field(None, gt=0)  # largest norm of the gradient
-    # alpha of mixup's Beta distribution; 0 is off. For tasks that learn classes, as `weights` is
-    mixup: float = Field(0.0, ge=0)
-    # of rare classes: weigh their loss, or draw them more often
-    balance: Literal["none", "weights", "sampler"] = "none"
-    # decay of an exponential average of the weights, which is then what is scored: 0.999
-    ema: float | None = Field(None, gt=0, lt=1)
-    # precision of training, scores are always made in float32; auto takes bf16 where the GPU
-    # has it, else fp16
-    amp: Literal["off", "bf16", "fp16", "auto"] = "off"
-    sync_bn: bool = False  # batch-norm statistics over all processes; on GPUs
 
 
 class DrawSection(Section):
@@ -211,7 +181,7 @@ class Job(_Run):
             JobError: What it starts from is gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
-        fields["data"] = self.data.identifying()
+        fields["data"], fields["train"] = self.data.identifying(), self.train.identifying()
         if self.task.name == "detection" and not earlier:
             for option in ("purity", "prevalence"):  # others can be had of the same run
                 fields["task"]["options"].pop(option, None)

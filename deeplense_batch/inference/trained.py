@@ -31,7 +31,7 @@ from deeplense_batch.data.mixed_sets import mixed_info, open_training_sets
 from deeplense_batch.data.pixels.channels import MEAN, Choice, choose
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
-from deeplense_batch.models import checkpoint
+from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.tasks.classification import logits_of
 from deeplense_batch.tasks.task import Task
 from deeplense_batch.training.setup import model_of, task_of
@@ -255,6 +255,8 @@ def open_trained(path: Path | str) -> Trained:
         model = model_of(job, info, task, pretrained=False)
         model.load_state_dict(best["model"])
         transform = Transform.of(job.data, best)
+    except WeightsError:  # of the hub: what network it is was not fetched here
+        raise
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise TrainedError(

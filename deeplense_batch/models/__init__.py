@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.core.job import nearest
-from deeplense_batch.models.weights import WeightsError, adapt_mean, backbone
+from deeplense_batch.models.weights import (
+    WeightsError,
+    adapt_mean,
+    architecture,
+    backbone,
+    is_hub_name,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,12 +126,18 @@ def check_name(name: str) -> None:
 
     Raises:
         ModelError: Neither the table nor timm has it.
+        WeightsError: It is on the hub, and was not fetched.
     """
     if name in MODELS:
         return
     import timm  # slow to load, so only for names outside the table
 
-    if not timm.is_model(name):
+    if is_hub_name(name):
+        if not timm.is_model(known := architecture(name).name):
+            raise ModelError(f"model.name: '{name}' is a {known}, which this timm does not have")
+    elif ":" in name or "/" in name:
+        raise ModelError(f"model.name: got '{name}'; of the hub expected hf_hub:owner/name")
+    elif not timm.is_model(name):
         close = nearest(name, MODELS)
         raise ModelError(f"model.name: there is no model '{name}', here or in timm; {close}")
 
@@ -172,7 +184,7 @@ def build(
     one that denoises maps images to images, and `classes` are those that it can be given.
 
     Arguments:
-        name: A key of `MODELS`, or any name timm knows.
+        name: A key of `MODELS`, any name timm knows, or ``hf_hub:owner/name`` that was fetched.
         channels: Channels of the images; timm adapts the first layer's weights.
         classes: Number of logits.
         size: Pixels of the images; transformers are built for it.
@@ -191,9 +203,10 @@ def build(
         importlib.import_module(f"deeplense_batch.models.{module}")
 
     check_name(name)
-    cfg = timm.get_pretrained_cfg(name)
+    known = architecture(name)
+    cfg = known.published
     native = cfg.input_size[-1] if cfg is not None and cfg.fixed_input_size else None
-    if native or (name in MODELS and MODELS[name].sized):
+    if native or "img_size" in known.options or (name in MODELS and MODELS[name].sized):
         options = {"img_size": size} | options
     if native and size != native:
         _check_size(name, native, (channels, size, size), options)
@@ -218,12 +231,12 @@ def _check_size(
     name: str, native: int, shape: tuple[int, int, int], options: dict[str, Any]
 ) -> None:
     """Make sure that a network made for one size takes another, by shapes alone."""
-    import timm
     import torch
 
     try:
         with torch.device("meta"), torch.inference_mode():
-            timm.create_model(name, in_chans=shape[0], **options).eval()(torch.empty(1, *shape))
+            network = backbone(name, pretrained=False, in_chans=shape[0], **options)
+            network.eval()(torch.empty(1, *shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ModelError(
             f"model: '{name}' is made for {native} pixels and cannot take {shape[-1]}; "

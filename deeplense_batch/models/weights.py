@@ -1,50 +1,42 @@
-"""Weights that a network starts from: published ones, fetched once; or those of an earlier run.
+"""Published weights, fetched once into a folder.
 
 A run never goes to the network. ``fetch`` brings published weights, on a machine that has one,
 into a folder, ``$DEEPLENSE_WEIGHTS`` or ``weights``: a file ``<name>.safetensors`` for each model,
-as timm has it, and ``SHA256SUMS``, which ``sha256sum -c`` reads.
+as timm has it, and ``SHA256SUMS``, which ``sha256sum -c`` reads. Of a model on the Hugging Face
+hub, ``hf_hub:owner/name``, they are ``owner--name.safetensors`` and ``owner--name.json``, which
+says what network that is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = [
+    "Architecture",
     "WeightsError",
     "adapt_mean",
+    "architecture",
     "backbone",
     "fetch",
     "folder",
-    "read",
-    "start_from",
+    "is_hub_name",
     "weights_file",
 ]
 
-_log = logging.getLogger(__name__)
-
 _SUMS = "SHA256SUMS"
-_USUAL_NAMES = (
-    "model",
-    "model_state_dict",
-    "state_dict",
-    "net",
-    "network",
-    "params",
-    "weights",
-    "ema",
-)
-_DEEPEST = 8  # levels of dictionaries
-_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# What timm's description says of the file on the hub, and not of the one that is made of it.
+_OF_THE_SOURCE = ("source", "hf_hub_id", "hf_hub_filename", "custom_load", "label_offset")
+_HUB_NAME = re.compile(r"hf[_-]hub:([\w.-]+)/([\w.-]+)(?:@([\w.-]+))?", re.ASCII)
 
 
 class WeightsError(RuntimeError):
@@ -53,9 +45,23 @@ class WeightsError(RuntimeError):
     exit_code = 4
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """What timm builds under the name of a model."""
+
+    name: str  # timm's
+    options: Mapping[str, Any]  # keyword arguments that it was published with
+    published: Any  # timm's description of the published weights, where it has one
+
+
 def folder() -> Path:
     """Where published weights are kept."""
     return Path(os.environ.get("DEEPLENSE_WEIGHTS") or "weights")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model is named as on the hub, ``hf_hub:owner/name`` or ``...@revision``."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def weights_file(name: str, *, verify: bool = False) -> Path:
@@ -68,18 +74,24 @@ def weights_file(name: str, *, verify: bool = False) -> Path:
     Raises:
         WeightsError: They were not fetched, or the file was changed.
     """
-    path = folder() / f"{name}.safetensors"
-    known = _sums().get(path.name)
-    if known is None or not path.is_file():
-        raise WeightsError(
-            f"model.pretrained: no weights of '{name}' in {folder()}; 'fetch' brings them where "
-            "there is a network, and DEEPLENSE_WEIGHTS names another folder"
-        )
-    if verify and _sha256(path) != known:
-        raise WeightsError(
-            f"{path}: is not the file that was fetched (its sha256 is another); fetch it anew"
-        )
-    return path
+    return _fetched(name, ".safetensors", "model.pretrained: no weights of", verify=verify)
+
+
+def architecture(name: str) -> Architecture:
+    """What network a name stands for: one that timm knows, or one on the hub that was fetched.
+
+    Raises:
+        WeightsError: It is on the hub and was not fetched, or its file was changed.
+    """
+    import timm
+    from timm.models import PretrainedCfg
+
+    if not is_hub_name(name):
+        return Architecture(name, {}, timm.get_pretrained_cfg(name))
+    path = _fetched(name, ".json", "model.name: nothing is known of", verify=True)
+    known = json.loads(path.read_text(encoding="utf-8"))
+    published = PretrainedCfg(**known["pretrained_cfg"])
+    return Architecture(known["architecture"], known["model_args"], published)
 
 
 def backbone(name: str, *, pretrained: bool, **options: Any) -> Any:
@@ -90,10 +102,13 @@ def backbone(name: str, *, pretrained: bool, **options: Any) -> Any:
     """
     import timm
 
+    built = architecture(name)
+    if is_hub_name(name):
+        options = {**built.options, **options, "pretrained_cfg": built.published}
     if pretrained:
         file = str(weights_file(name, verify=True))
         options["pretrained_cfg_overlay"] = {"file": file, "hf_hub_id": None, "url": ""}
-    return timm.create_model(name, pretrained=pretrained, **options)
+    return timm.create_model(built.name, pretrained=pretrained, **options)
 
 
 def fetch(name: str) -> Path:
@@ -102,220 +117,84 @@ def fetch(name: str) -> Path:
     Raises:
         WeightsError: None are published, or they cannot be downloaded from here.
     """
-    path = folder() / f"{name}.safetensors"
-    if path.is_file() and _sums().get(path.name) == _sha256(path):
-        return path
-    import timm
-    from safetensors.torch import save
-
+    suffixes = (".safetensors", ".json") if is_hub_name(name) else (".safetensors",)
+    paths = [folder() / (_stem(name) + suffix) for suffix in suffixes]
+    if all(path.is_file() and _sums().get(path.name) == _sha256(path) for path in paths):
+        return paths[0]
     try:
-        model = timm.create_model(name, pretrained=True)
+        contents = _downloaded(name)
     except Exception as error:  # whatever a download can meet
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"fetch: weights of '{name}' cannot be downloaded from here ({reason})"
         ) from error
     folder().mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    for path, content in zip(paths, contents, strict=True):
+        _write(path, content)
+    return paths[0]
+
+
+def _downloaded(name: str) -> list[bytes]:
+    """A model's weights as a file, and of one on the hub what network it is."""
+    import timm
+    from safetensors.torch import save
+    from timm.models import load_model_config_from_hf
+
+    known: dict[str, Any] = {}
+    if is_hub_name(name):
+        name = name.replace("hf_hub:", "hf-hub:")  # as every version of timm has it
+        try:
+            published, of_timm, options = load_model_config_from_hf(name.partition(":")[2])
+        except KeyError as error:
+            raise ValueError(f"its config.json is not timm's, it has no {error}") from error
+        published = {k: v for k, v in published.items() if k not in _OF_THE_SOURCE}
+        known = {"architecture": of_timm, "model_args": options, "pretrained_cfg": published}
+    model = timm.create_model(name, pretrained=True)
     # Not `save_file`, which makes a file that nobody else may read.
-    temporary.write_bytes(save({k: v.contiguous() for k, v in model.state_dict().items()}))
+    weights = save({k: v.contiguous() for k, v in model.state_dict().items()})
+    return [weights, json.dumps(known, indent=1).encode()] if known else [weights]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file into the folder, and its sha256 into the list."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
     sums = _sums() | {path.name: _sha256(temporary)}
     temporary.replace(path)
     lines = "".join(f"{digest}  {file}\n" for file, digest in sorted(sums.items()))
     temporary.write_text(lines)
     temporary.replace(folder() / _SUMS)
+
+
+def _fetched(name: str, suffix: str, lacking: str, *, verify: bool) -> Path:
+    """A file of a model in the folder.
+
+    Arguments:
+        name: The model.
+        suffix: Of the file.
+        lacking: Begins the sentence where it was not fetched.
+        verify: Read the file and hold it against its sha256.
+    """
+    path = folder() / (_stem(name) + suffix)
+    known = _sums().get(path.name)
+    if known is None or not path.is_file():
+        raise WeightsError(
+            f"{lacking} '{name}' in {folder()}; 'fetch' brings what is published where there is "
+            "a network, and DEEPLENSE_WEIGHTS names another folder"
+        )
+    if verify and _sha256(path) != known:
+        raise WeightsError(
+            f"{path}: is not the file that was fetched (its sha256 is another); fetch it anew"
+        )
     return path
 
 
-def read(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Read the state dictionaries in a file: no code in it is run.
-
-    Arguments:
-        path: A run directory (its best weights), a ``.safetensors``, or what `torch.save` wrote: a
-            state dictionary, or any nest of dictionaries that holds some.
-
-    Returns:
-        Each by where it lies (``model``, ``state_dict``, ``checkpoint.ema``), those that are most
-        likely meant first.
-
-    Raises:
-        WeightsError: There are none.
-    """
-    try:
-        content = _read(path)
-    except Exception as error:  # a foreign file makes its reader raise anything at all
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "weights_only" in reason or "Unsupported" in reason:
-            reason = (
-                "it holds other Python objects than tensors, which could run code; save its "
-                "state_dict() alone"
-            )
-        raise WeightsError(
-            f"train.init: {path}: no weights can be read ({reason[:200]})"
-        ) from error
-    states = dict(sorted(_states(content), key=lambda pair: _likeliness(pair[0])))
-    if not states:
-        raise WeightsError(f"train.init: {path}: holds no state dictionary of a network")
-    return states
-
-
-def _read(path: Path) -> Any:
-    """What a run directory or a file holds."""
-    file = path / "best.pt" if path.is_dir() else path
-    _check_start(file)
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    if path.is_dir():
-        from deeplense_batch.models import checkpoint
-
-        return checkpoint.load(file)  # what this program wrote has checksums
-    import torch
-
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _check_start(file: Path) -> None:
-    """Refuse what neither `torch.save` nor safetensors wrote, such as the page of an error."""
-    with file.open("rb") as stream:
-        start = stream.read(64)
-    if not start:
-        raise ValueError("is an empty file")
-    if start.startswith(b"\x89HDF"):
-        raise ValueError("is HDF5, as Keras writes it")
-    if start.isascii() and start.decode().replace("\n", " ").isprintable():
-        raise ValueError(f"is a text, not weights: {start[:24].decode()!r}...")
-
-
-def start_from(model: nn.Module, path: Path) -> list[str]:
-    """Give a network the weights in a file; a classifier of another size keeps its own.
-
-    Prefixes of the names (``module.``, ``_orig_mod.``, ``model.backbone.``) are recognised.
-
-    Arguments:
-        model: Is changed.
-        path: As `read`.
-
-    Returns:
-        Names of the parameters that were left as they are.
-
-    Raises:
-        WeightsError: There are none, or they are of another network.
-    """
-    own = model.state_dict()
-    get = getattr(model, "get_classifier", None)
-    last = {id(p) for p in get().parameters()} if callable(get) else set()
-    head = {name for name, p in model.named_parameters() if id(p) in last}
-    matches = {name: _match(state, own, head) for name, state in read(path).items()}
-    best = min(matches.values(), key=lambda match: len(match.wrong))
-    fitting = [name for name, match in matches.items() if not match.wrong]
-    if len(fitting) > 1:
-        _log.warning(
-            "%s holds %s, which all fit: %s is taken", path, ", ".join(fitting), fitting[0]
-        )
-    if best.wrong:
-        raise WeightsError(
-            f"train.init: {path}: are weights of another network; {best.faults(own)}"
-        )
-    model.load_state_dict(best.fits, strict=False)
-    return sorted(head - set(best.fits))
-
-
-@dataclass(frozen=True)
-class _Match:
-    """A state dictionary beside that of a network, by the network's names."""
-
-    fits: dict[str, Tensor]
-    missing: list[str]
-    reshaped: dict[str, tuple[int, ...]]  # what came
-    unknown: list[str]
-
-    @property
-    def wrong(self) -> list[str]:
-        return [*self.missing, *self.reshaped, *self.unknown]
-
-    def faults(self, own: Mapping[str, Tensor]) -> str:
-        """What does not fit, in words."""
-        parts = []
-        if self.missing:
-            parts.append(f"{len(self.missing)} of its {len(own)} tensors are missing"
-                         f" ({_some(self.missing)})")  # fmt: skip
-        if self.reshaped:
-            name, shape = next(iter(self.reshaped.items()))
-            parts.append(
-                f"{len(self.reshaped)} have another shape ({name}: {tuple(shape)}, expected "
-                f"{tuple(own[name].shape)})"
-            )
-        if self.unknown:
-            parts.append(f"{len(self.unknown)} are unknown to it ({_some(self.unknown)})")
-        return "; ".join(parts)
-
-
-def _match(given: Mapping[str, Tensor], own: Mapping[str, Tensor], head: set[str]) -> _Match:
-    """Put weights beside those of a network, under the prefix by which most names are alike."""
-    plain = {_unwrapped(name, own): value for name, value in given.items()}
-    votes = Counter(
-        prefix for name in plain for prefix in _prefixes(name) if name[len(prefix) :] in own
-    )
-    added = Counter(
-        mine[: -len(name)] for name in plain for mine in own if mine.endswith(f".{name}")
-    ) if not votes else Counter()  # fmt: skip
-    prefix = max(votes, key=lambda p: (votes[p], -len(p)), default="")
-    add = max(added, key=lambda p: (added[p], -len(p)), default="")
-    # What lies beside the network, such as a loss with weights of its own, is left alone.
-    named = {add + n.removeprefix(prefix): v for n, v in plain.items() if n.startswith(prefix)}
-    parts = {name.rpartition(".")[0] + "." for name in head}
-    fits = {n: v for n, v in named.items() if n in own and v.shape == own[n].shape}
-    reshaped = {
-        n: tuple(v.shape) for n, v in named.items()
-        if n in own and n not in fits and n not in head
-    }  # fmt: skip
-    optional = ("num_batches_tracked",)  # which files of old versions lack
-    missing = [n for n in own if n not in named and n not in head and not n.endswith(optional)]
-    unknown = [n for n in named if n not in own and not n.startswith(tuple(parts))]
-    return _Match(fits, missing, reshaped, unknown)
-
-
-def _unwrapped(name: str, own: Mapping[str, Tensor]) -> str:
-    """A name without what compiling and sharding put into the middle of it."""
-    if name in own:
-        return name
-    parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    return ".".join([*parts[:1], *(part for part in parts[1:] if part != "module")])
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """Every start of a dotted name, the empty one too."""
-    yield ""
-    for index, letter in enumerate(name):
-        if letter == ".":
-            yield name[: index + 1]
-
-
-def _states(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every dictionary of named tensors in a nest of dictionaries, with its dotted path."""
-    import torch
-
-    if not isinstance(content, dict) or path.count(".") > _DEEPEST:
-        return
-    tensors = {n: v for n, v in content.items() if isinstance(n, str) and torch.is_tensor(v)}
-    if tensors and any(value.ndim for value in tensors.values()):
-        yield path, tensors
-    for name, inner in content.items():
-        if isinstance(name, str):
-            yield from _states(inner, f"{path}.{name}".lstrip("."))
-
-
-def _likeliness(path: str) -> int:
-    """How likely a path is meant, low first: the trained network before its moving average."""
-    return next(
-        (i for i, name in enumerate(_USUAL_NAMES) if name in path.split(".")), len(_USUAL_NAMES)
-    )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+def _stem(name: str) -> str:
+    """The name of a model's files, but for the ending."""
+    if found := _HUB_NAME.fullmatch(name):
+        owner, model, revision = found.groups()
+        return f"{owner}--{model}" + (f"@{revision}" if revision else "")
+    return name
 
 
 def adapt_mean(model: nn.Module, cfg: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Ema", "Schedule", "build_optimizer", "copy_buffers", "freeze", "load_optimizer"]
+from deeplense_batch.models import ModelError
+
+__all__ = [
+    "Ema",
+    "Schedule",
+    "build_optimizer",
+    "copy_buffers",
+    "freeze",
+    "layer_scales",
+    "load_optimizer",
+]
 
 _PLATEAU_FACTOR = 0.2  # reference 001: ReduceLROnPlateau(max, factor 0.2, patience 3)
 _PLATEAU_PATIENCE = 3
@@ -27,10 +38,12 @@ def build_optimizer(
     weight_decay: float,
     head_lr: float | None = None,
     head: nn.Module | None = None,
+    layer_decay: float | None = None,
 ) -> torch.optim.Optimizer:
     """Make the optimiser; norms and biases (parameters of one axis) do not decay.
 
-    Each group carries ``top_lr``, its rate at the top of the schedule.
+    Each group carries ``top_lr``, its rate at the top of the schedule, and with `layer_decay`
+    ``lr_scale``, what of it is that of the top layer.
 
     Arguments:
         name: ``adamw``, ``adam`` (L2 decay in the gradient) or ``sgd`` (momentum 0.9, Nesterov).
@@ -39,26 +52,66 @@ def build_optimizer(
         weight_decay: Decay of the parameters with two axes or more.
         head_lr: Rate of the parameters of `head`, where it is another.
         head: The classifier of the model.
+        layer_decay: Every rate is multiplied by this for each layer above (`layer_scales`).
     """
+    scales = {} if layer_decay is None else layer_scales(model, layer_decay)
     of_head = set() if head_lr is None or head is None else {id(p) for p in head.parameters()}
     # One kernel for all weights; on a CPU the loop over them is kept, whose bits runs there have.
     fused = all(p.device.type != "cpu" for p in model.parameters())
     groups = []
-    for rate, mine in ((lr, False), (head_lr or lr, True)):
+    tops = ((lr, False), (head_lr or lr, True))
+    for (top, mine), scale in itertools.product(tops, sorted({1.0, *scales.values()})):
         parameters = [
-            p for p in model.parameters() if p.requires_grad and (id(p) in of_head) == mine
+            p
+            for name, p in model.named_parameters()
+            if p.requires_grad and (id(p) in of_head) == mine and scales.get(name, 1.0) == scale
         ]
+        rate = top * scale
+        of_layer = {} if layer_decay is None else {"lr_scale": scale}
         for decay, some in (
             (weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),
         ):
             if some:
-                groups.append({"params": some, "weight_decay": decay, "lr": rate, "top_lr": rate})
+                group = {"params": some, "weight_decay": decay, "lr": rate, "top_lr": rate}
+                groups.append(group | of_layer)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=fused)
     if name == "adam":
         return torch.optim.Adam(groups, lr=lr, fused=fused)
     return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
+    """What multiplies the learning rate of each parameter: decay^(layers above its own).
+
+    The layers are timm's (`group_matcher`), the classifier with what is behind the last block
+    being the top one, as in its `param_groups_layer_decay`.
+
+    Arguments:
+        model: The network.
+        decay: From 0 to 1.
+
+    Returns:
+        By names of parameters.
+
+    Raises:
+        ModelError: The network does not tell its layers.
+
+    References:
+        Clark et al. 2020, arXiv:2003.10555; Bao et al. 2021, arXiv:2106.08254.
+    """
+    from timm.models import group_parameters
+
+    matcher = getattr(model, "group_matcher", None)
+    if not callable(matcher):
+        raise ModelError(
+            f"train.layer_decay: this network, {type(model).__name__}, does not tell its layers, "
+            "as those of timm do by group_matcher; leave it out"
+        )
+    layers = group_parameters(model, matcher(coarse=False), reverse=True)
+    top = max(layers.values())
+    return {name: decay ** (top - layer) for name, layer in layers.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

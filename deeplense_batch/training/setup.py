@@ -28,7 +28,7 @@ from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
-from deeplense_batch.models.weights import start_from
+from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.task import Frame, Task
 
@@ -59,7 +59,8 @@ class Setup:
     train: Loader | Mixture
     valid: Loader
     test: Loader
-    notes: tuple[str, ...] = ()  # sentences about the images that a reader of scores should know
+    # sentences on the images, and on the weights that it starts from, for a reader of scores
+    notes: tuple[str, ...] = ()
 
     @property
     def info(self) -> SplitInfo:
@@ -107,7 +108,8 @@ def set_up(job: Job, world: World) -> Setup:
         notes = [*filter(None, [scales, *_about_units(job, train)])]
     for note in notes:
         _log.warning("%s", note)
-    model = _start(job, train.info, task)
+    model, about_start = _start(job, train.info, task)
+    notes += about_start
     return Setup(job, task, model.to(world.device), train, **loaders, notes=tuple(notes))
 
 
@@ -290,11 +292,18 @@ def gflops_of(model: nn.Module, frame: Frame) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def _start(job: Job, info: SplitInfo, task: Task) -> nn.Module:
-    """The network with the weights it starts from: published, of another run, or at random."""
+def _start(job: Job, info: SplitInfo, task: Task) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with the weights it starts from: published, of another run, or at random.
+
+    Returns:
+        The network, and what was changed or left out of another's weights.
+    """
     torch.manual_seed(job.seed)
     model = model_of(job, info, task, pretrained=job.model.pretrained and not job.train.init)
-    if job.train.init:
-        left = start_from(model, Path(job.train.init))
-        _log.info("from the weights of %s%s", job.train.init, ", but for the head" * bool(left))
-    return model
+    if not job.train.init:
+        return model, ()
+    channels = frame_of(job, info).channels
+    start = start_from(model, Path(job.train.init), channels=channels, adapt=job.model.adapt)
+    but = ", but for the head" * bool(start.left)
+    _log.info("from the weights of %s%s", job.train.init, but)
+    return model, tuple(start.notes)

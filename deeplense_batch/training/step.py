@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.models import ModelError
+from deeplense_batch.models.start import classifier_of
 from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.graph import CudaRecorder, GradientGraph, Recorder
 from deeplense_batch.training.optim import (
@@ -74,6 +75,7 @@ class Stepper:
             weight_decay=train.weight_decay,
             head_lr=train.head_lr,
             head=None if train.head_lr is None else _head(model),
+            layer_decay=train.layer_decay,
         )
         self._shared = world.wrap(model, sync_bn=train.sync_bn)
         self._called: Callable[..., Any] = self._shared
@@ -376,7 +378,6 @@ def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_form
 
 def _head(model: nn.Module) -> nn.Module:
     """The classifier of a model, as timm's models tell it."""
-    get = getattr(model, "get_classifier", None)
-    if not callable(get):
+    if (head := classifier_of(model)) is None:
         raise ModelError("train.head_lr: this model does not tell which part is its classifier")
-    return get()
+    return head

@@ -282,7 +282,8 @@ class Trainer:
 
     def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
         rate = len(self.train) / max(seconds["train"], 1e-9)
-        lr = self.stepper.optimizer.param_groups[0]["lr"]
+        group = self.stepper.optimizer.param_groups[0]
+        lr = group["lr"] / group.get("lr_scale", 1.0)  # of the top layer
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}
         self._saver.append("history.jsonl", line | {"seconds": seconds, "images_per_s": rate})
         shown = scores.get(self.task.spec.monitor)

@@ -105,3 +105,17 @@ def test_published_weights_of_all_jobs_are_fetched_once_each(tmp_path, capsys, m
     assert code == 0, error
     assert fetched == sorted(set(fetched)) and len(fetched) == 3
     assert shown.splitlines() == [f"{tmp_path / name}: 2.0 MB" for name in fetched]
+
+
+def test_models_of_the_hub_are_fetched_by_name_or_of_recipes(tmp_path, capsys, monkeypatch):
+    """What network it is is fetched with it, so a job that starts at random needs it too."""
+    fetched = []
+
+    def fetch(name):
+        fetched.append(name)
+        return tmp_path / "one.yaml"
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    (tmp_path / "one.yaml").write_text("model: {name: 'hf_hub:a/b'}\ndata: {root: d}\n")
+    assert typed(capsys, "fetch", tmp_path / "one.yaml", "hf_hub:c/d.e@v1")[0] == 0
+    assert fetched == ["hf_hub:a/b", "hf_hub:c/d.e@v1"]

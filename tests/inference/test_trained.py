@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from conftest import CLASSES, make_job
+from made_hub import HUB_NAME, shelf
 from made_runs import untrained, weights
 from made_sets import write_set
 from made_shards import write_shards
@@ -23,7 +25,8 @@ from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.trained import Logits, TrainedError, open_trained
-from deeplense_batch.models import checkpoint
+from deeplense_batch.models import WeightsError, checkpoint
+from deeplense_batch.models.weights import fetch
 from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import BEST
 
@@ -100,6 +103,19 @@ def test_its_network_needs_no_data(item, shards):
     assert opened.model(torch.zeros(2, *opened.input_shape)).shape == (2, 3)
     with pytest.raises(ShardError):
         opened.slice("valid")
+
+
+def test_a_network_of_the_hub_is_built_where_it_was_fetched(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPLENSE_WEIGHTS", str(tmp_path / "weights"))
+    shelf(tmp_path, monkeypatch, timm.create_model("test_convnext", num_classes=0))
+    fetch(HUB_NAME)
+    model = {"name": HUB_NAME, "pretrained": True}
+    item = untrained(make_job(shards, model=model), tmp_path / "runs")
+    assert item.run.path.name.startswith("hf_hub_mwalmsley_zoobot_encoder_tiny-s0-")
+    assert type(open_trained(item.run.path).model).__name__ == "ConvNeXt"
+    monkeypatch.setenv("DEEPLENSE_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsError, match=f"model.name: nothing is known of '{HUB_NAME}' in"):
+        open_trained(item.run.path)
 
 
 def test_a_class_that_it_does_not_know_is_told_beside_one_that_it_does(item):

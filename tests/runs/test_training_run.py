@@ -271,8 +271,25 @@ def test_a_checkpoint_cut_short_costs_an_interval_and_not_the_run(
     same_result(item, uninterrupted)
 
 
+def test_layers_that_learn_at_their_rates_are_resumed_to_the_bit(shards, tmp_path, gate):
+    train = LONGER | {"layer_decay": 0.6, "head_lr": 0.01, "schedule": "cosine", "warmup": 1}
+    job = make_job(shards, model={"name": "test_resnet"}, train=train)
+    whole, cut = (planned(job, tmp_path / name) for name in ("whole", "cut"))
+    run(whole, device="cpu")
+    process = start(cut, **gate.after(2))
+    wait_for(lambda: len(cut.run.read_lines("history.jsonl")) >= 2)
+    process.kill()
+    process.wait()
+    run(cut, device="cpu")
+    assert cut.run.status().attempt == 2
+    same_result(cut, whole)
+    rates = [line["lr"] for line in whole.run.read_lines("history.jsonl")]
+    assert max(rates) > 0.9 * whole.training.train.lr  # of the top layer, not of the lowest
+
+
 EVERYTHING = {
-    "epochs": 6, "batch_size": 8, "lr": 2e-3, "head_lr": 4e-3, "schedule": "onecycle",
+    "epochs": 6, "batch_size": 8, "lr": 2e-3, "head_lr": 4e-3, "layer_decay": 0.8,
+    "schedule": "onecycle",
     "clip": 1.0, "mixup": 0.3, "balance": "sampler", "ema": 0.9, "micro_batch": 3, "amp": "bf16",
 }  # fmt: skip
 

@@ -90,7 +90,10 @@ def about_other_bands(init: Path, bands: Bands) -> str:
     best = init / BEST if init.is_dir() else init
     if best.name != BEST or not best.is_file():
         return ""
-    learnt = checkpoint.load(best).get("bands", ())
+    try:
+        learnt = checkpoint.load(best).get("bands", ())
+    except checkpoint.CheckpointError:  # of another program, which has the same name for it
+        return ""
     if suitable_bands(bands, learnt):
         return ""
     return (

@@ -97,7 +97,7 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     if not (path / "best.pt" if path.is_dir() else path).is_file():
         raise NotYetError(
             f"{job.name}: train.init: {path}: no weights there; expected a run that has trained, "
-            "or a .pt or .safetensors file",
+            "or a .pt, .pth, .ckpt or .safetensors file",
             Path(job.train.init),
         )
     train = job.train.model_copy(update={"init": str(path.absolute())})

@@ -41,11 +41,13 @@ from deeplense_batch.data.shards import (
     read_splits,
 )
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
-from deeplense_batch.models.weights import weights_file
+from deeplense_batch.models.weights import is_hub_name, weights_file
 from deeplense_batch.runs.planning.truth import check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from deeplense_batch.tasks.task import Task
 
 __all__ = [
@@ -106,6 +108,11 @@ def check_training(job: Job, memo: Memo) -> str:
     _check_generation(job)
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
+    if job.train.layer_decay is not None:
+        from deeplense_batch.training.optim import layer_scales  # loads torch
+
+        key = ("layers", job.model.name, repr(job.model.options), _side(job))
+        memo.once(key, lambda: layer_scales(_try_model(job), 0.5))
     task = _check_options(job, memo)
     if task is not None and not task.spec.mixes_labels:
         _check_unmixed(job)
@@ -116,10 +123,13 @@ def check_training(job: Job, memo: Memo) -> str:
 
 
 def published_weights(job: AnyJob) -> list[str]:
-    """Names of the networks whose published weights a job starts or measures with."""
+    """Names of the networks whose published weights a job starts or measures with.
+
+    Those of the hub too, which a job may use without their weights: what they are is fetched.
+    """
     if isinstance(job, Evaluation):
         return [INCEPTION]
-    if isinstance(job, Job) and job.model.pretrained:
+    if isinstance(job, Job) and (job.model.pretrained or is_hub_name(job.model.name)):
         return published(job.model.name, job.model.options)
     return []
 
@@ -346,9 +356,8 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     if job.model.options:
-        size = job.data.size or job.data.crop or 224
-        key = ("model", job.model.name, repr(job.model.options), size)
-        memo.once(key, lambda: _try_model(job, size))
+        key = ("model", job.model.name, repr(job.model.options), _side(job))
+        memo.once(key, lambda: _try_model(job))
     return task
 
 
@@ -363,8 +372,14 @@ def _uses_labels(task: Task | None) -> bool:
     return task is None or task.spec.needs_labels
 
 
-def _try_model(job: Job, size: int) -> None:
+def _side(job: Job) -> int:
+    """Pixels along a side of the images that a network is tried for."""
+    return job.data.size or job.data.crop or 224
+
+
+def _try_model(job: Job) -> nn.Module:
+    """The network of a job without its weights."""
     import torch
 
     with torch.device("meta"):
-        build(job.model.name, channels=1, classes=2, size=size, **job.model.options)
+        return build(job.model.name, channels=1, classes=2, size=_side(job), **job.model.options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,8 @@ def test_a_training_that_starts_from_other_bands_is_told(tmp_path):
         assert not about_other_bands(init, ("g", "r"))
         assert not about_other_bands(init, ())
     assert not about_other_bands(tmp_path / "published.pth", ("i", "z"))
+    torch.save({"model": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "best.pt")
+    assert not about_other_bands(tmp_path / "best.pt", ("i", "z"))  # of another program
 
 
 def test_what_pack_refuses_is_taken_but_for_what_has_no_image(tmp_path, caplog):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from conftest import make_job
 
 from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.result import read_metrics
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
@@ -41,6 +44,29 @@ def test_a_run_starts_from_another(first, shards, tmp_path, named):
     weights = [n for n, v in before.items() if v.is_floating_point() and "running" not in n]
     assert all(torch.allclose(before[n], after[n], atol=1e-6) for n in weights)
     assert reopen(item.run.path).job.train.init.startswith("/")
+
+
+def test_what_is_taken_and_left_of_anothers_weights_is_noted_beside_the_scores(shards, tmp_path):
+    """A checkpoint of Lightning, for three colours and ten classes."""
+    torch.manual_seed(1)
+    other = timm.create_model("test_resnet", num_classes=10)
+    state = {f"model.{name}": value for name, value in other.state_dict().items()}
+    options = argparse.Namespace(lr=0.1)
+    torch.save({"state_dict": state, "hyper_parameters": {"args": options}}, tmp_path / "z.ckpt")
+    job = short(shards, init=str(tmp_path / "z.ckpt"), lr=1e-12, weight_decay=0.0)
+    (item,) = plan([job], tmp_path / "runs")
+    run(item)
+    colours = other.conv1[0].weight
+    assert torch.allclose(best(item.run.path)["conv1.0.weight"], colours.sum(1, keepdim=True))
+    notes = read_metrics(item.run)["test"]["notes"]
+    assert notes[:3] == [
+        "it starts from z.ckpt; which images these weights have seen is not known",
+        "z.ckpt: conv1.0.weight was for 3 channels, and is made for 1 (their sum)",
+        "z.ckpt: the classifier (fc.bias, fc.weight) starts at random: its shapes in the "
+        "file are fc.weight (10, 96), fc.bias (10,)",
+    ]
+    log = (item.run.path / "log.txt").read_text()
+    assert all(note in log for note in notes[1:3])
 
 
 def test_other_weights_are_another_run(first, shards, tmp_path):

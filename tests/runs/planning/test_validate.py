@@ -10,6 +10,7 @@ from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.recipe import evaluation_of
+from deeplense_batch.models import ModelError
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.planning.validate import Memo
 
@@ -65,6 +66,15 @@ def test_a_sky_is_stated_for_each_band(shards):
     with pytest.raises(JobError, match=sentence):
         plan([make_job(shards, data=data | {"sky_sd": [0.1, 0.2, 0.3]})], "runs")
     assert plan([make_job(shards, data=data | {"sky_sd": [0.1]})], "runs")
+
+
+def test_layers_learn_at_their_rates_where_a_network_tells_them(shards):
+    train = {"layer_decay": 0.75}
+    with pytest.raises(ModelError, match=r"train\.layer_decay: this network, SmallResNet, does"):
+        plan([make_job(shards, model={"name": "resnet20"}, train=train)], "runs")
+    (item,) = plan([make_job(shards, model={"name": "test_resnet"}, train=train)], "runs")
+    (plain,) = plan([make_job(shards, model={"name": "test_resnet"})], "runs")
+    assert item.run.name != plain.run.name
 
 
 def test_drawn_images_are_measured_where_they_can_be_given_back(shards, tmp_path):
