@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
+import numpy as np
+
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
 
@@ -53,9 +55,12 @@ def _shared_by(one: Split, other: Split) -> str:
     first, second = sorted((one, other), key=lambda split: split.start)
     if one.info.name != other.info.name:
         return ""
-    if second.start < first.stop:
+    of_folds = one.picked is not None or other.picked is not None
+    if second.start < first.stop and (
+        not of_folds or len(np.intersect1d(one.places, other.places))
+    ):
         return "samples; no image may be in two of them"
-    groups = first.info.groups()
+    groups = None if of_folds else first.info.groups()  # of which folds hold all or nothing
     if groups is None or groups.at(first.stop - 1) != (cut := groups.at(second.start)):
         return ""
     name = f"group '{groups.names[cut]}' (column {groups.column})"

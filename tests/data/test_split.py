@@ -1,6 +1,7 @@
 """A slice of a split: its arrays, across files, as they were written."""
 
 import numpy as np
+import pytest
 from made_shards import write
 
 from deeplense_batch.data.digest import verify
@@ -59,3 +60,17 @@ def test_bands_and_catalogue_come_back_as_they_were_written_and_change_no_conten
     verify(split.info)
     assert (plain.info.bands, plain.columns(), plain.info.content) == ((), [], split.info.content)
     assert plain.info.digests != split.info.digests
+
+
+@pytest.mark.parametrize("slice_", ["train", "train[3:9]", "train[folds 1,3/3]"])
+def test_parts_of_a_slice_are_its_samples_one_after_another(tmp_path, slice_):
+    images = write(tmp_path, 11)
+    split = open_split(tmp_path, slice_)
+    assert (images[split.places] == split.stored()[0]).all()
+    parts = [split.part(first, first + 2) for first in range(0, len(split), 2)]
+    assert [len(part) for part in parts[:-1]] == [2] * (len(parts) - 1)
+    assert [id_ for part in parts for id_ in part.ids()] == split.ids()
+    assert np.concatenate([part.places for part in parts]).tolist() == split.places.tolist()
+    assert (np.concatenate([part.stored()[0] for part in parts]) == images[split.places]).all()
+    within = split.part(1, 4).part(1, 2)
+    assert within.ids() == split.ids()[2:3]
