@@ -8,9 +8,10 @@ which fold `data.slices.folds` says.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-__all__ = ["FoldName", "Folded", "fold_of"]
+__all__ = ["FoldName", "Folded", "as_given", "fold_of"]
 
 _FEWEST, _MOST = 3, 100  # folds: one for testing, one for validation, and some for training
 _FOLD = re.compile(r"(\d{1,3})/(\d{1,3})")
@@ -81,3 +82,12 @@ def fold_of(text: str) -> tuple[int, int]:
             f"expected K/N, the K-th of N folds, such as 3/5; N is from {_FEWEST} to {_MOST}"
         )
     return fold, folds
+
+
+def as_given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a job by dotted name, with the split in place of the slices of ``data.fold``."""
+    name = FoldName.parse(str(fields.get("data.train"))) if fields.get("data.fold") else None
+    if name is None:
+        return dict(fields)
+    own = {n: value for n, value in fields.items() if n not in ("data.valid", "data.test")}
+    return own | {"data.train": name.split}
