@@ -112,7 +112,7 @@ def test_every_command_line_can_be_typed(page):
 
 def test_the_recipes_that_are_shown_can_be_loaded(tmp_path):
     shown = re.findall(r"```yaml\n(.*?)```", (DOCS / "jobs.md").read_text(), re.S)
-    assert len(shown) == 3
+    assert len(shown) == 4
     runs = []
     for text in shown:
         (tmp_path / "mine.yaml").write_text(text)

@@ -63,7 +63,9 @@ class DataSection(Section):
     # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
     # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image
     fold: str | None = None
-    train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
+    # slice to train on, such as train[:10%], train[100:200] or train[folds 1,2/5]; beside fold a
+    # whole split
+    train: str = "train"
     valid: str = "val[:50%]"  # slice that picks the best epoch
     test: str = "val[50%:]"  # slice that is scored once, at the end
     # other names of classes, of all sets: {no: nonlens}; two that get one name become one
