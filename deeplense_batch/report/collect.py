@@ -133,10 +133,11 @@ def _content(
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
     from deeplense_batch.report.studies.block import Block
-    from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, pool
+    from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
 
     pooled = pool(rows)
     name_variants([*rows, *pooled])
+    name_folds(pooled)
     comparisons: list[Row] = []
     pictures: list[Picture] = []
     for number, models in enumerate(compare(compared(rows, pooled)), start=1):

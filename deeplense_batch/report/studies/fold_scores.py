@@ -146,8 +146,8 @@ def _search(arrays: Arrays, positive: int, recipe: Mapping[str, Any]) -> tuple[S
 
 def _about(folds: int, scores: Scores) -> str:
     text = (
-        f"each image is scored by that of {folds} networks which has neither learnt from it nor "
-        "was picked by it, and their outputs are pooled as they are"
+        f"each image is scored by one of {folds} networks, that which neither learnt from it nor "
+        "was picked by it; their outputs are pooled as they are"
     )
     mixed = ", so that an AUC compares outputs of different networks"
     return text + mixed * (scores.get("auc") is not None)

@@ -18,7 +18,7 @@ from deeplense_batch.report.predictions import PredictionsError
 from deeplense_batch.report.run_table import COLUMNS, Row, members_of, score_columns
 from deeplense_batch.report.studies.fold_scores import fold_scores
 
-__all__ = ["UNPOOLED", "compared", "lacking", "pool"]
+__all__ = ["UNPOOLED", "compared", "lacking", "name_folds", "pool"]
 
 UNPOOLED = "Folds without a pooled score"  # the title of what `lacking` says
 
@@ -68,6 +68,14 @@ def pool(rows: Sequence[Row]) -> list[Row]:
             if own.get(name.numbers[0], {}).get("state") != "done":
                 own[name.numbers[0]] = row
     return [_pooled(folds, by_number) for folds, by_number in groups.items()]
+
+
+def name_folds(pooled: Sequence[Row]) -> None:
+    """Say in the ``variant`` of each run that is pooled which fold it is of."""
+    for row in (row for row in pooled if row["state"] == "done"):
+        for number, run in enumerate(members := members_of(row), start=1):
+            fold = f"data.fold={number}/{len(members)}"
+            run["variant"] = ", ".join(filter(None, (fold, run["variant"])))
 
 
 def compared(rows: Sequence[Row], pooled: Sequence[Row]) -> list[Row]:

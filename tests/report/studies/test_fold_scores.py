@@ -49,7 +49,7 @@ def test_notes_of_all_folds_are_said_once_and_those_of_one_with_its_number(tmp_p
     for fold in (1, 2, 3):
         fold_run(tmp_path, fold, notes=["data: odd", *["slow"] * (fold == 2)])
     notes = fold_scores(by_fold(tmp_path)).notes
-    assert notes[0].startswith("each image is scored by that of 3 networks which has neither")
+    assert notes[0].startswith("each image is scored by one of 3 networks, that which neither")
     assert notes.count("data: odd") == 1 and "fold 2: slow" in notes
 
 

@@ -127,6 +127,8 @@ def test_the_report_has_the_pooled_row_and_all_runs(tmp_path):
     cross(tmp_path / "runs", (1,), seed=1)
     report = collect(tmp_path / "runs", tmp_path / "report")
     assert len(report.table) == 7 and list(report.models["test"]) == ["train, 3 folds"] * 2
+    pooled = report.table[report.table["seed"] == 0]
+    assert sorted(pooled["variant"]) == [f"data.fold={k}/3" for k in (1, 1, 2, 2, 3, 3)]
     content = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [len(model["folds"]) for model in content["comparisons"][0]["models"]] == [3, 3]
     assert "No pooled score of resnet18, seed 1 (job cross)" in report.summary
@@ -134,3 +136,4 @@ def test_the_report_has_the_pooled_row_and_all_runs(tmp_path):
         text = (tmp_path / "report" / page).read_text()
         assert "Folds without a pooled score" in text and "2, 3 (missing)" in text
         assert "their outputs are pooled as they are" in text
+    assert ": the first of 3 folds." in text
