@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of
+from deeplense_batch.core.sections.fold_names import Folded, FoldName, as_given, fold_of
 
 
 def test_a_name_says_split_numbers_and_how_many_and_reads_back():
@@ -42,6 +42,15 @@ def test_the_next_fold_validates_and_the_others_train():
             names = [FoldName.parse(name) for name in Folded.of("t", fold, folds)]
             numbers = [number for name in names for number in name.numbers]
             assert sorted(numbers) == [*range(1, folds + 1)]
+
+
+def test_slices_that_a_fold_stands_for_are_not_named_beside_it():
+    slices = {"data.train": "real[folds 1,4/4]", "data.valid": "real[fold 3/4]",
+              "data.test": "real[fold 2/4]"}  # fmt: skip
+    given = {"seed": 1, "data.fold": "2/4"} | slices
+    assert as_given(given) == {"seed": 1, "data.fold": "2/4", "data.train": "real"}
+    for other in (slices, {"data.fold": None} | slices, {"data.train": "train"}):
+        assert as_given(other) == other
 
 
 def test_a_fold_is_a_number_of_several():

@@ -10,7 +10,7 @@ import torch
 from conftest import readers, wait_for
 from made_shards import write
 
-from deeplense_batch.data import reader
+from deeplense_batch.data.batches import reader
 from deeplense_batch.data.batches.reader import Reader, Rows, ahead, choose, free_memory
 from deeplense_batch.data.shards import ShardError, open_split
 
