@@ -118,7 +118,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         raise PredictionsError("its folds were tested on different classes")
     ids, order = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
     if len(ids) < sum(len(part.ids) for part in parts):
-        raise PredictionsError("its folds share test samples")
+        raise PredictionsError("two of its test samples have one id")
     return replace(
         first,
         ids=ids,

@@ -94,7 +94,7 @@ def _together(parts: Sequence[Arrays]) -> Arrays:
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in sorted(shared)}
     ids, order = np.unique(arrays["ids"], return_index=True)
     if len(ids) < len(arrays["ids"]):
-        raise PredictionsError("its folds share test samples")
+        raise PredictionsError("two of its test samples have one id")
     return {name: values[order] for name, values in arrays.items()}
 
 

@@ -90,7 +90,7 @@ def test_numbers_are_pooled_where_the_true_one_is_known(tmp_path):
 def test_folds_that_do_not_go_together_are_refused(tmp_path):
     runs = [fold_run(tmp_path, fold) for fold in (1, 2, 3)]
     rows = by_fold(tmp_path)
-    with pytest.raises(PredictionsError, match="its folds share test samples"):
+    with pytest.raises(PredictionsError, match="two of its test samples have one id"):
         fold_scores([rows[0], rows[1], rows[1]])
     (runs[1].path / "outputs.npz").unlink()
     with pytest.raises(PredictionsError, match=r"of fold 2 of 3 outputs.npz is missing"):
