@@ -12,6 +12,7 @@ from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.status import read_states
 from deeplense_batch.core.job import AnyJob, JobError
 from deeplense_batch.core.recipe import flat_fields
+from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
 from deeplense_batch.runs.planning.plan import PlannedRun
@@ -158,7 +159,7 @@ def submit(submission: Submission, executor: Executor) -> None:
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
     """For each job the fields that differ between jobs of its name, but for model and seed."""
-    flat = [dict(flat_fields(job.model_dump(mode="json"))) for job in jobs]
+    flat = [as_given(dict(flat_fields(job.model_dump(mode="json")))) for job in jobs]
     first: dict[str, dict[str, Any]] = {}
     differ: dict[str, set[str]] = {}
     for job, fields in zip(jobs, flat, strict=True):

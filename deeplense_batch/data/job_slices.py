@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
+
 from deeplense_batch.core.job import Job, JobError, nearest
 from deeplense_batch.core.sections.data import Channels, DataSection
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
@@ -96,9 +98,12 @@ def shared_by(one: Split, other: Split) -> str:
     first, second = sorted((one, other), key=lambda split: split.start)
     if not _same_split(one.info, other.info):
         return ""
-    if second.start < first.stop:
+    of_folds = one.picked is not None or other.picked is not None
+    if second.start < first.stop and (
+        not of_folds or len(np.intersect1d(one.places, other.places))
+    ):
         return "samples; no image may be in two of them"
-    groups = first.info.groups()
+    groups = None if of_folds else first.info.groups()  # of which folds hold all or nothing
     if groups is None or groups.at(first.stop - 1) != (cut := groups.at(second.start)):
         return ""
     name = f"group '{groups.names[cut]}' (column {groups.column})"

@@ -72,9 +72,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deeplense_batch.core.sections.fold_names import FoldName
 from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
 from deeplense_batch.data.shard_file import describe_file, open_shard, refuse_half_named
 from deeplense_batch.data.slices.edges import slice_name
+from deeplense_batch.data.slices.folds import samples_of
 from deeplense_batch.data.split import Split, SplitInfo
 
 __all__ = [
@@ -142,13 +144,15 @@ def open_split(
 
     Arguments:
         root: Folder of shards.
-        slice_: ``train``, ``train[:10%]``, ``val[50%:]`` or ``train[100:200]``.
+        slice_: ``train``, ``train[:10%]``, ``val[50%:]``, ``train[100:200]``, or folds
+            (`slices.folds`): ``train[fold 3/5]``, ``train[folds 1,2,5/5]``.
         splits: Those of the folder, if they have been read already.
 
     Raises:
-        ShardError: As `read_splits`; or no such split, a malformed or an empty slice.
+        ShardError: As `read_splits`; or no such split, a malformed or an empty slice, or folds
+            without a sample of some class.
     """
-    name = slice_name(root, slice_)
+    name = _folds(root, slice_) or slice_name(root, slice_)
     splits = read_splits(root) if splits is None else splits
     if name.split not in splits:
         raise ShardError(
@@ -156,6 +160,8 @@ def open_split(
             f"it has {', '.join(splits)}"
         )
     info = splits[name.split]
+    if isinstance(name, FoldName):
+        return Split(info, 0, len(info), picked=samples_of(info, name))
     start, stop = name.edges(len(info), info.groups)
     if start >= stop:
         raise ShardError(f"{root}: '{slice_}' holds none of the {len(info)} samples of the split")
@@ -172,6 +178,18 @@ def data_digest(root: Path | str) -> str:
         group = f":{info.group}" if info.group else ""  # which moves slices
         digest.update(f"{name}:{info.content}{group}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _folds(root: Path | str, slice_: str) -> FoldName | None:
+    """The folds that a slice names; None where it names none.
+
+    Raises:
+        ShardError: There cannot be such folds.
+    """
+    try:
+        return FoldName.parse(slice_)
+    except ValueError as error:
+        raise ShardError(f"{root}: {error}") from None
 
 
 def _describe(split: str, files: Sequence[Path]) -> SplitInfo:

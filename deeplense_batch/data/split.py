@@ -137,6 +137,21 @@ class Split:
     def __len__(self) -> int:
         return self.stop - self.start if self.picked is None else len(self.picked)
 
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Where its samples are in the packed order of the split, (N,), rising."""
+        if self.picked is None:
+            return np.arange(self.start, self.stop)
+        return self.start + self.picked
+
+    def part(self, first: int, stop: int) -> Split:
+        """Some samples of it, from the first to that before `stop`; fewer where it has fewer."""
+        if self.picked is None:
+            return replace(self, start=self.start + first, stop=min(self.start + stop, self.stop))
+        some = self.places[first:stop]
+        start = int(some[0])  # so that no more of the files is read than these need
+        return Split(self.info, start, int(some[-1]) + 1, picked=some - start)
+
     def ids(self) -> list[str]:
         """Names of the samples."""
         with reading(self.info.files[0].parent):

@@ -256,7 +256,7 @@ def _choose(root: Path, trained: Trained, ids: Sequence[str], slice_: str) -> li
 
 def _samples_of_slice(root: Path, slice_: str) -> list[Split]:
     split = open_split(root, slice_)
-    return [Split(split.info, i, i + 1) for i in range(split.start, split.stop)]
+    return [split.part(i, i + 1) for i in range(len(split))]
 
 
 def _samples_by_id(root: Path, ids: Sequence[str]) -> list[Split]:

@@ -24,7 +24,7 @@ from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
@@ -244,8 +244,7 @@ def _difference(network: nn.Module, path: Path, images: Tensor) -> float:
 def _samples(trained: Trained, *, prepared: bool) -> tuple[Tensor, str]:
     """Images to try a network on: of the validation slice if it is here, else random."""
     try:
-        split = trained.slice("valid")
-        few = Split(split.info, split.start, min(split.start + _CHECKED, split.stop))
+        few = trained.slice("valid").part(0, _CHECKED)
         if len(few) < _CHECKED:
             raise ShardError(counted(len(few), "image"))
         if not prepared:

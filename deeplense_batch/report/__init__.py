@@ -12,6 +12,7 @@ null::
     missing      a sentence where they are not, else empty
     counts       a sentence: how many runs are in each state
     copies       sentences: directories that hold a run which counts once (`copies`)
+    unpooled     sentences: models whose folds make no pooled score, and why (`studies.folds`)
     rows         one a run, done or not: the columns of `run_table.COLUMNS`, auc_<class>, and
                  under "more" the scores that only its task has
     comparisons  one for each data digest, test slice, task, target and validation slice:
@@ -21,6 +22,7 @@ null::
       more       names of the scores that only its task has
       models     the best by validation first:
         place, label, job, model, variant, runs (of how many seeds), run (that validation picks)
+        folds (run of each, of a cross-validation whose folds are pooled)
         valid_score, <score>_mean, _sd (n - 1), _min, _max     over the seeds
         <score>_low, _high, interval                           95%, and what it covers
         difference, _low, _high, p_value, resolved, visible,   to the best (`significance.infer`)

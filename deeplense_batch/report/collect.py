@@ -19,7 +19,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.columns import missing_runs, state_counts
 from deeplense_batch.report.copies import one_of_each
 from deeplense_batch.report.csv_text import safe_text
-from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, read_rows
+from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of, read_rows
 
 if TYPE_CHECKING:  # they take a second to load
     import pandas as pd
@@ -89,7 +89,8 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
     paths = _write(folder, content, pictures, table, models)
-    lines = [content["missing"], content["counts"], *copies, *_best(content)]
+    lines = [content["missing"], content["counts"], *copies, *content["unpooled"]]
+    lines += _best(content)
     lines.append(f"report: {paths[0]}")
     return Report(table, models, paths, content["complete"], "\n".join(filter(None, lines)))
 
@@ -131,15 +132,21 @@ def _content(
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
+    from deeplense_batch.report.studies.block import Block
+    from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
 
-    name_variants(rows)
+    pooled = pool(rows)
+    name_variants([*rows, *pooled])
+    name_folds(pooled)
     comparisons: list[Row] = []
     pictures: list[Picture] = []
-    for number, models in enumerate(compare(rows), start=1):
+    for number, models in enumerate(compare(compared(rows, pooled)), start=1):
         comparison, own = _comparison(number, models, notes, root, rgb)
         comparisons.append(comparison)
         pictures += own
+    unpooled = lacking(pooled)
     blocks: list[Block] = []  # of the whole page
+    blocks += [Block(UNPOOLED, unpooled)] if unpooled else []
     missing = missing_runs(rows)
     content = {
         "schema": _SCHEMA,
@@ -151,6 +158,7 @@ def _content(
         "comparisons": comparisons,
         "blocks": [block.content() for block in blocks],
         "copies": copies,
+        "unpooled": unpooled,
     }
     return content, [*pictures, *(picture for block in blocks for picture in block.pictures)]
 
@@ -172,12 +180,19 @@ def _comparison(
     data, digest, test = first["data_root"], first["data_digest"], first["test"]
     hardest, faults = (
         compose_hardest(
-            number, [*predictions.values()], data, digest, test, run=Path(first["run"]), rgb=rgb
+            number,
+            [*predictions.values()],
+            data,
+            digest,
+            first.get("split") or test,
+            runs=[Path(run["run"]) for run in members_of(first)],
+            rgb=rgb,
         )
         if data
         else ([], [])
     )
-    scored = 0 if root is None else scored_recipes(root, digest, test)
+    tests = {run["test"] for run in members_of(first)} if root is not None else ()
+    scored = max((scored_recipes(Path(root or ""), digest, one) for one in tests), default=0)
     comparison = {
         "number": number,
         "heading": heading(models),
@@ -218,7 +233,10 @@ def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, An
     ]
     for number, model in models[:OPENED]:
         run, below = RunDir(model["run"]), f"{_MODELS}/{number}-{model['place']}"
-        shown: dict[str, Any] = {"figures": _copy_figures(run.figures, folder, below)}
+        figures = _copy_figures(run.figures, folder, below)
+        if "folds" in model:  # of the first
+            figures = {f"{name}, fold 1": address for name, address in figures.items()}
+        shown: dict[str, Any] = {"figures": figures}
         with contextlib.suppress(OSError, UnicodeDecodeError):
             shown["recipe"] = (run.path / "job.yaml").read_text(encoding="utf-8")
         if (run.path / "log.txt").exists():
@@ -294,7 +312,8 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def _flat(model: Row) -> Row:
-    """A model without what is nested in it: DeLong's test becomes columns of each class."""
+    """A model without lists in it: DeLong's test becomes columns of each class."""
     tests = model.get("delong") or {}
     named = {f"delong_{n}_{c}": v for c, test in tests.items() for n, v in test.items()}
-    return {name: value for name, value in model.items() if name != "delong"} | named
+    own = {name: value for name, value in model.items() if name not in ("delong", "folds")}
+    return own | named

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-from deeplense_batch.report.run_table import CollectError, Row, score_of
+from deeplense_batch.report.run_table import CollectError, Row, members_of, score_of
 from deeplense_batch.report.trained_on import training_names
 
 __all__ = [
@@ -89,6 +89,11 @@ class ModelRuns:
         names = dict.fromkeys(name for run in self.runs for name in run)
         return [n.removeprefix("auc_") for n in names if n.startswith("auc_")]
 
+    @property
+    def members(self) -> list[Row]:
+        """Its runs; of pooled folds, the runs of each."""
+        return [member for run in self.runs for member in members_of(run)]
+
     def row(self) -> Row:
         """Sum up the runs: mean, sd (of two or more), least and largest; None where unknown."""
         row: Row = {"label": self.label} | {name: self.runs[0].get(name) for name in _SHARED}
@@ -102,7 +107,9 @@ class ModelRuns:
             row[f"{name}_max"] = max(values, default=None)
         row |= {f"auc_{c}_mean": self.mean(f"auc_{c}") for c in self.classes}
         row |= {name: self.mean(name) for name in _MEANS}
-        devices = sorted({run["device"] for run in self.runs if run["device"]})
+        if "members" in self.picked:
+            row["folds"] = [member["run"] for member in members_of(self.picked)]
+        devices = sorted({run["device"] for run in self.members if run["device"]})
         if len(devices) > 1:
             row["train_seconds"] = None  # no mean over devices
         row |= {"device": "; ".join(devices) or None, "more": self.more}

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
 from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, kept_grouping
-from deeplense_batch.report.run_table import COLUMNS, CollectError, Row
+from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of
 
 __all__ = [
     "Predictions",
@@ -27,6 +27,7 @@ __all__ = [
     "prediction_rows",
     "predictions_of",
     "published_rows",
+    "read_outputs",
     "read_predictions",
 ]
 
@@ -56,12 +57,22 @@ class Predictions:
 
 
 def predictions_of(row: Row) -> Predictions:
-    """What the run of a row predicted.
+    """What the run of a row predicted; of pooled folds what all runs did, ordered by id.
 
     Raises:
-        PredictionsError: As `read_predictions`.
+        PredictionsError: As `read_predictions`; or folds do not go together.
     """
-    return read_predictions(Path(row["run"]))
+    parts = [read_predictions(Path(run["run"])) for run in members_of(row)]
+    return _joined(parts) if len(parts) > 1 else parts[0]
+
+
+def read_outputs(folder: Path) -> dict[str, NDArray]:
+    """The arrays of `outputs.npz` of a run.
+
+    Raises:
+        PredictionsError: The file is missing, damaged or foreign; the message names it.
+    """
+    return _load(folder / "outputs.npz", _unzip)
 
 
 def read_predictions(folder: Path | str) -> Predictions:
@@ -82,7 +93,7 @@ def read_predictions(folder: Path | str) -> Predictions:
     path = folder / "outputs.npz"
     if not path.exists() and (folder / "judged.npz").exists():  # an evaluation of drawn images
         raise PredictionsError(_GENERATOR)
-    arrays = _load(path, _unzip)
+    arrays = read_outputs(folder)
     try:
         ids, targets = np.asarray(arrays["ids"], str), np.asarray(arrays["targets"], np.int64)
         grouping = kept_grouping(folder, ids)
@@ -98,6 +109,44 @@ def read_predictions(folder: Path | str) -> Predictions:
         raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
     except DamagedCatalogueError as error:
         raise PredictionsError(str(error)) from None
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions on the parts of a split as those on all of it, ordered by id."""
+    first = parts[0]
+    if any(part.classes != first.classes for part in parts):
+        raise PredictionsError("its folds were tested on different classes")
+    ids, order = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
+    if len(ids) < sum(len(part.ids) for part in parts):
+        raise PredictionsError("two of its test samples have one id")
+    return replace(
+        first,
+        ids=ids,
+        targets=np.concatenate([part.targets for part in parts])[order],
+        probabilities=_end_to_end([part.probabilities for part in parts], order),
+        numbers=_end_to_end([part.numbers for part in parts], order),
+        grouping=_regrouped([part.grouping for part in parts], order),
+    )
+
+
+def _end_to_end(
+    arrays: Sequence[NDArray[np.float64] | None], order: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Arrays one after another, ordered; None where there are none."""
+    known = [array for array in arrays if array is not None]
+    return np.concatenate(known)[order] if known else None
+
+
+def _regrouped(parts: Sequence[Grouping | None], order: NDArray[np.int64]) -> Grouping | None:
+    """Groups of the parts of a split, which cut none; ordered."""
+    known = [part for part in parts if part is not None]
+    if len(known) not in (0, len(parts)):
+        raise PredictionsError("some of its folds have lost catalogue.parquet, others have not")
+    if not known:
+        return None
+    sizes = np.cumsum([0, *(int(part.values.max()) + 1 for part in known)])
+    numbered = [part.values + size for part, size in zip(known, sizes, strict=False)]
+    return Grouping(known[0].column, np.concatenate(numbered)[order])
 
 
 def _read_numbered(folder: Path) -> Predictions:

@@ -18,9 +18,20 @@ from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.trained_on import trained_on
 
-__all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row", "score_of"]
+__all__ = [
+    "COLUMNS",
+    "STATES",
+    "CollectError",
+    "Row",
+    "members_of",
+    "read_rows",
+    "run_row",
+    "score_columns",
+    "score_of",
+]
 
 Row = dict[str, Any]
 
@@ -83,6 +94,17 @@ def score_of(row: Row, name: str) -> float | None:
     """A test score of a run by its name in `metrics.json`; None where it has none."""
     more: Row = row.get("more") or {}
     return row.get(name, more.get(name))
+
+
+def members_of(row: Row) -> list[Row]:
+    """The runs that a row is of: those of all folds of one that is pooled, else the run itself."""
+    return row.get("members") or [row]
+
+
+def score_columns(scores: Mapping[str, Any]) -> Row:
+    """Scores by their names in `metrics.json` as a row has them: some as columns, ``more``."""
+    row: Row = {name: scores[name] for name in scores if re.fullmatch(_COMMON_SCORES, name)}
+    return row | {"more": {n: v for n, v in scores.items() if n not in row and n != "loss"}}
 
 
 def _read(run: RunDir) -> Row:
@@ -184,8 +206,7 @@ def _read_metrics(run: RunDir) -> Row:
         return {"images_per_s": _number(cost["images_per_s"]), "epochs": 1}
     valid, test = metrics["valid"], metrics["test"]
     scores = {name: _number(value) for name, value in test["scores"].items()}
-    row: Row = {name: scores[name] for name in scores if re.fullmatch(_COMMON_SCORES, name)}
-    row["more"] = {n: v for n, v in scores.items() if n not in row and n != "loss"}
+    row = score_columns(scores)
     if counts := test.get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
@@ -247,7 +268,7 @@ def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
     """What may tell one variant of a model from another, by dotted field."""
     return {
         field: value
-        for field, value in flat_fields(job)
+        for field, value in as_given(dict(flat_fields(job))).items()
         if field not in _NO_VARIANT and not field.startswith(_NO_VARIANT_SECTIONS)
     }
 

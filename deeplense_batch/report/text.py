@@ -243,7 +243,7 @@ def _run_notes(models: Sequence[ModelRuns]) -> list[str]:
 def _unlike(models: Sequence[ModelRuns]) -> list[str]:
     """Say where runs of one model ran under different conditions (`training.resolved`)."""
     groups: dict[tuple[str, ...], list[Row]] = {}
-    for run in [run for model in models for run in model.runs if run.get("resolved")]:
+    for run in [run for model in models for run in model.members if run.get("resolved")]:
         groups.setdefault((run["model"], run["variant"] or ""), []).append(run)
     notes = []
     for names, runs in groups.items():
@@ -273,7 +273,7 @@ def _whose(labels: Collection[str], models: Sequence[ModelRuns]) -> str:
 
 def _provenance(models: Sequence[ModelRuns]) -> str:
     """Which code made the runs, and when."""
-    runs = [run for model in models for run in model.runs]
+    runs = [run for model in models for run in model.members]
     commits = ", ".join(sorted({run["commit"] or "of unknown commit" for run in runs}))
     days = sorted({str(run["updated"])[:10] for run in runs if run["updated"]})
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "at an unknown time"

@@ -228,7 +228,7 @@ def _data_speed(job: Job, world: World, repeats: int) -> DataSpeed:
     fetch = order(np.arange(count), job.train.batch_size)
     size = job.data.size or job.data.crop or split.info.shape[1]
     with tempfile.TemporaryDirectory() as folder:
-        files = _export(Split(split.info, split.start, split.start + count), Path(folder) / "x")
+        files = _export(split.part(0, count), Path(folder) / "x")
         theirs = DataLoader(
             _Files(files, size, job.data.augment),
             job.train.batch_size,

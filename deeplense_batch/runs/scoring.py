@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,7 +222,7 @@ def _shared(learnt: Split, known: str, split: Split, digest: str) -> int:
     if known == digest:
         if learnt.info.name != split.info.name:
             return 0
-        return max(0, min(learnt.stop, split.stop) - max(learnt.start, split.start))
+        return len(np.intersect1d(learnt.places, split.places))
     if known and data_digest(learnt.info.files[0].parent) != known:
         raise ShardError(f"{learnt.info.files[0].parent}: holds other data now")
     if learnt.info.shape != split.info.shape:
@@ -234,7 +233,6 @@ def _shared(learnt: Split, known: str, split: Split, digest: str) -> int:
 
 def _contents(split: Split) -> Iterator[bytes]:
     """A digest of every image, the same however it is stored."""
-    for first in range(split.start, split.stop, _AT_ONCE):
-        piece = replace(split, start=first, stop=min(first + _AT_ONCE, split.stop))
-        for image in piece.images():
+    for first in range(0, len(split), _AT_ONCE):
+        for image in split.part(first, first + _AT_ONCE).images():
             yield sha256(np.ascontiguousarray(image, np.float32))

@@ -51,7 +51,7 @@ class Detection(Classification):
         focal: float = 0.0,
         positive: str | None = None,
         purity: float = 0.5,
-        prevalence: float = 0.01,
+        prevalence: float = detection.PREVALENCE,
     ) -> None:
         super().__init__(classes=classes, label_smoothing=label_smoothing, focal=focal)
         if classes is not None and len(classes) != 2:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from made_shards import write
 
 from deeplense_batch.data.digest import verify
@@ -79,3 +80,17 @@ def test_classes_are_numbered_as_others_number_the_same_names(tmp_path):
     numbered = split.info.renamed({"no": "none"}).numbered_as(("vort", "x", "none"))
     assert numbered.classes == ("vort", "x", "none") and numbered.class_counts == (3, 0, 4)
     assert replace(split, info=numbered).targets().tolist() == [2, -1, 0, 2, -1, 0]
+
+
+@pytest.mark.parametrize("slice_", ["train", "train[3:9]", "train[folds 1,3/3]"])
+def test_parts_of_a_slice_are_its_samples_one_after_another(tmp_path, slice_):
+    images = write(tmp_path, 11)
+    split = open_split(tmp_path, slice_)
+    assert (images[split.places] == split.stored()[0]).all()
+    parts = [split.part(first, first + 2) for first in range(0, len(split), 2)]
+    assert [len(part) for part in parts[:-1]] == [2] * (len(parts) - 1)
+    assert [id_ for part in parts for id_ in part.ids()] == split.ids()
+    assert np.concatenate([part.places for part in parts]).tolist() == split.places.tolist()
+    assert (np.concatenate([part.stored()[0] for part in parts]) == images[split.places]).all()
+    within = split.part(1, 4).part(1, 2)
+    assert within.ids() == split.ids()[2:3]

@@ -180,6 +180,19 @@ def test_weights_that_learnt_from_the_images_are_told_by_place_in_the_same_data(
     assert "was picked by" in note and "(slice val[:50%], its validation data)" in note
 
 
+def test_weights_that_learnt_from_a_fold_are_told_by_its_samples(tmp_path, shards):
+    run, digest = trained_on(tmp_path, shards, "a", fold="3/5"), data_digest(shards)
+    assert seen_notes(run, open_split(shards, "train[fold 3/5]"), digest) == []
+    split = open_split(shards, "train[:40]")
+    seen = [
+        len({*split.ids()} & {*open_split(shards, name).ids()})
+        for name in ("train[folds 1,2,5/5]", "train[fold 4/5]")
+    ]
+    trained, picked = seen_notes(run, split, digest)
+    assert f"was trained on {seen[0]} of these 40 images" in trained
+    assert f"was picked by {seen[1]} of these 40" in picked and min(seen) > 0
+
+
 def test_weights_that_learnt_from_the_images_are_told_by_content_in_other_data(tmp_path):
     """Packed again, in other shards; and through the weights that a network started from."""
     for name, seed, samples in (("one", 1, 30), ("two", 1, 18), ("three", 9, 18)):

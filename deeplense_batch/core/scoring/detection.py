@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_curve
 from deeplense_batch.core.scoring.proportions import ratio_interval, wilson
 
 __all__ = [
+    "PREVALENCE",
     "Found",
     "OperatingCurve",
     "detection_scores",
@@ -18,6 +19,8 @@ __all__ = [
     "shortfall_note",
     "support_note",
 ]
+
+PREVALENCE = 0.01  # share of lenses among all galaxies, unless another is given
 
 _AT_THRESHOLD = (
     *("completeness", "completeness_low", "completeness_high"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from deeplense_batch.core.sections import Section, list_of
+from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of
 
 __all__ = ["Augment", "Channels", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
-_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels", "fold")
+_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels")
 
 
 class Augment(Section):
@@ -69,10 +73,12 @@ class DataSection(Section):
     # sets that are trained on together, in place of `train` of `root`; `valid` and `test` stay
     # slices of `root`: [{root: data/a}, {root: data/b, train: "train[:10%]", weight: 0.2}]
     roots: Annotated[tuple[TrainingSet, ...], list_of("sets")] = ()
-    # a part of a split for validation and another for testing, by the ids of its images, the rest
-    # for training: 3/5 is the third of five; a grid over 1/5 to 5/5 uses a small set whole
+    # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
+    # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image
     fold: str | None = None
-    train: str = "train"  # slice to train on, such as train[:10%] or train[100:200]
+    # slice to train on, such as train[:10%], train[100:200] or train[folds 1,2/5]; beside fold a
+    # whole split
+    train: str = "train"
     valid: str = "val[:50%]"  # slice that picks the best epoch
     test: str = "val[50%:]"  # slice that is scored once, at the end
     # other names of classes, of all sets: {no: nonlens}; two that get one name become one
@@ -97,6 +103,41 @@ class DataSection(Section):
     clip: Annotated[tuple[float, float] | None, list_of("two numbers")] = None
     augment: Augment = Augment()
     tta: bool = False  # score the mean prediction over the 8 symmetries of the square
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_folds(cls, fields: Any) -> Any:
+        """Name the slices that `fold` stands for, so that a job says plainly what it uses."""
+        if not isinstance(fields, Mapping) or not isinstance(fields.get("fold"), str):
+            return fields
+        split = fields.get("train", _default("train"))
+        with contextlib.suppress(ValueError):  # which the validator of `fold` raises again
+            if isinstance(split, str) and re.fullmatch(r"\w+", split):
+                folded = Folded.of(split, *fold_of(fields["fold"]))
+                return folded._asdict() | dict(fields) | {"train": folded.train}
+        return fields
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_several(cls, value: str | None) -> str | None:
+        if value is not None:
+            fold_of(value)
+        return value
+
+    @field_validator("train", "valid", "test")
+    @classmethod
+    def _of_the_fold(cls, value: str, others: ValidationInfo) -> str:
+        fold, use = others.data.get("fold"), others.field_name or ""
+        train = value if use == "train" else others.data.get("train")
+        if fold is None or train is None:  # none is given, or it is wrong itself
+            return value
+        name = FoldName.parse(train)
+        allowed = Folded.of(name.split if name else "", *fold_of(fold))._asdict()[use]
+        if value != allowed and use == "train":
+            raise ValueError(f"expected a whole split, such as train, beside data.fold {fold}")
+        if value != allowed:
+            raise ValueError(f"data.fold {fold} makes it {allowed}; leave it out")
+        return value
 
     @field_validator("softening")
     @classmethod
@@ -127,14 +168,14 @@ class DataSection(Section):
     def _of_several_sets(self) -> Self:
         if not self.roots:
             return self
+        if self.fold is not None:
+            raise ValueError(
+                f"fold: got {self.fold} beside roots; a fold is of one set, expected one of both"
+            )
         if self.train != _default("train"):
             raise ValueError(
                 f"train: got {self.train} beside roots, which say what is trained on; leave it "
                 "out, or give it to one of roots"
-            )
-        if self.fold is not None:
-            raise ValueError(
-                f"fold: got {self.fold} beside roots; a fold is of one set, expected one of both"
             )
         weighted = sum(each.weight is not None for each in self.roots)
         if 0 < weighted < len(self.roots):
@@ -145,9 +186,12 @@ class DataSection(Section):
         return self
 
     def identifying(self) -> dict[str, Any]:
-        """The fields that change the result of a run, as JSON: all but the folders."""
+        """The fields that change the result of a run, as JSON.
+
+        All but the folders, and `fold`, which the slices say.
+        """
         later = {name for name in _LATER if getattr(self, name) == _default(name)}
-        fields = self.model_dump(mode="json", exclude={"root"} | later)
+        fields = self.model_dump(mode="json", exclude={"root", "fold"} | later)
         for each in fields.get("roots", ()):
             del each["root"]
         return fields

@@ -66,8 +66,8 @@ def slice_name(root: Path | str, text: str) -> SliceName:
     match = _SLICE.match(text)
     if not match:
         raise ShardError(
-            f"{root}: '{text}' is not a split or a slice of one, such as train, val[:50%] "
-            "or train[0:1000]"
+            f"{root}: '{text}' is not a split or a slice of one, such as train, val[:50%], "
+            "train[0:1000] or train[fold 3/5]"
         )
     name = SliceName(match["split"], match["start"] or "0", match["stop"] or "100%")
     for edge in name[1:]:

@@ -78,7 +78,7 @@ def columns_of_shards(
     """
     found: dict[str, set[pa.DataType]] = {}
     for split in slices:
-        first = Split(split.info, split.start, split.start + 1)
+        first = split.part(0, 1)
         for name, column in arrow_columns(first, first.columns()).items():
             found.setdefault(name, set()).add(column.type)
     names = _chosen(place, list(found), asked)

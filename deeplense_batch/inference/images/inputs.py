@@ -25,7 +25,6 @@ from deeplense_batch.data.shards import (
     NAME,
     ShardError,
     Split,
-    SplitInfo,
     data_digest,
     open_split,
     read_splits,
@@ -137,13 +136,14 @@ def _open_shards(
         if not takes.fits(split.info.shape):
             raise ShardError(f"{root}: {wrong_shape(split.info.shape, takes.shape)}")
     bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
-    splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
-    return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))
+    splits = tuple(Piece(split.info.name, 0, len(split)) for split in slices)
+    by_name = {split.info.name: split for split in slices}
+    return _Shards(splits, data_digest(root), (), bands, wanted, by_name, tuple(reads))
 
 
 @dataclass(frozen=True)
 class _Shards(Inputs):
-    infos: dict[str, SplitInfo]
+    slices: dict[str, Split]  # by the name of the split
     reads: tuple[str, ...]
 
     def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
@@ -173,4 +173,4 @@ class _Shards(Inputs):
         return [(self._split(first).images()[0], self.names(first)) for first in firsts]
 
     def _split(self, piece: Piece) -> Split:
-        return Split(self.infos[piece.split], piece.start, piece.stop)
+        return self.slices[piece.split].part(piece.start, piece.stop)

@@ -22,7 +22,7 @@ __all__ = ["InputBatch", "Inputs", "Names", "Piece"]
 
 
 class Piece(NamedTuple):
-    """Samples one after another in one split."""
+    """Samples one after another in one split, or in a slice of one."""
 
     split: str
     start: int

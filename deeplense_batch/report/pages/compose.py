@@ -131,7 +131,7 @@ def compose_hardest(
     digest: str,
     test: str,
     *,
-    run: Path | None = None,
+    runs: Sequence[Path] = (),
     rgb: Sequence[str] = (),
 ) -> tuple[list[Picture], list[str]]:
     """Show the test images that the most models of a comparison get wrong.
@@ -142,7 +142,7 @@ def compose_hardest(
         root: Folder of shards.
         digest: Of the data that the models were tested on.
         test: The slice.
-        run: One that may have kept the catalogue of the test images.
+        runs: That may have kept the catalogue of the test images.
         rgb: Bands that are red, green and blue; by default those of the longest waves.
 
     Returns:
@@ -156,7 +156,7 @@ def compose_hardest(
             ids = [sample["id"] for sample in samples]
             images = find_images(root, digest, test, ids)
             check_colours(images[0].info.bands, rgb)
-            known = kept_rows(run, ids) if run else {}
+            known = {id_: row for run in runs for id_, row in kept_rows(run, ids).items()}
             samples = [
                 one | ({"catalogue": known[one["id"]]} if one["id"] in known else {})
                 for one in samples

@@ -79,8 +79,8 @@ def find_images(root: str, digest: str, test: str, ids: Sequence[str]) -> list[S
         if data_digest(root) != digest:
             raise ShardError(f"{root} holds other data now")
         slice_ = open_split(root, test)
-        indices = {name: index for index, name in enumerate(slice_.ids(), start=slice_.start)}
-        return [Split(slice_.info, indices[id_], indices[id_] + 1) for id_ in ids]
+        indices = {name: index for index, name in enumerate(slice_.ids())}
+        return [slice_.part(indices[id_], indices[id_] + 1) for id_ in ids]
     except KeyError as error:
         raise CollectError(f"{NOT_SHOWN}: {root} has no {error}") from error
     except (OSError, ValueError) as error:

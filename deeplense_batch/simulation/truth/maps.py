@@ -7,7 +7,6 @@ are separate; their sum deflects the light.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -140,8 +139,7 @@ class Truth:
         within = index % _AT_ONCE
         if index - within != self._first:
             self._first = index - within
-            start = self.split.start + self._first
-            split = replace(self.split, start=start, stop=min(start + _AT_ONCE, self.split.stop))
+            split = self.split.part(self._first, self._first + _AT_ONCE)
             self._piece = {name: torch.from_numpy(split.truth(name)) for name in self._names}
         return {name: values[within : within + 1] for name, values in self._piece.items()}
 

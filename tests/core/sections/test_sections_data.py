@@ -101,3 +101,47 @@ def test_an_identity_has_the_content_of_each_set_and_not_its_folder(shards):
     assert len({identity(**change) for change in changes}) == len(changes)
     renamed = make_job(shards, data={"classes": {"no": "none"}, "channels": "mean"})
     assert renamed.identity("digest") != make_job(shards).identity("digest")
+
+
+def test_a_fold_names_its_slices_and_a_job_that_was_written_reads_back_alike(shards, tmp_path):
+    job = make_job(shards, data={"fold": "3/5"})
+    own = {"train": "train[folds 1,2,5/5]", "valid": "train[fold 4/5]", "test": "train[fold 3/5]"}
+    assert {use: getattr(job.data, use) for use in own} == own
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    assert load_jobs(tmp_path / "job.yaml") == [job]
+    by_hand = make_job(shards, data=own)
+    assert by_hand.identity("digest") == job.identity("digest")  # the slices count, not the field
+    folds = {make_job(shards, data={"fold": f"{k}/5"}).identity("digest") for k in range(1, 6)}
+    assert len(folds) == 5 and job.identity("digest") in folds
+    assert make_job(shards, data={"fold": "1/3", "train": "val"}).data.test == "val[fold 1/3]"
+
+
+def test_folds_and_seeds_make_a_grid_of_jobs(shards, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {{name: test_resnet}}\ndata: {{root: {shards}}}\nseeds: [0, 1]\n"
+                      "grid: {data.fold: [1/4, 2/4, 3/4, 4/4]}\n")  # fmt: skip
+    found = [(job.seed, job.data.test) for job in load_jobs(recipe)]
+    assert sorted(found) == [(s, f"train[fold {k}/4]") for s in (0, 1) for k in (1, 2, 3, 4)]
+    (one, other) = load_jobs(recipe, {"data.fold": "2/3"})
+    assert one.data.test == other.data.test == "train[fold 2/3]"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("fold: 7/5", "data.fold: expected K/N, the K-th of N folds, such as 3/5; N is from 3 to "
+                      "100, got '7/5'"),
+        ("fold: 0.6", "data.fold: expected text, got 0.6"),
+        ("fold: 1/5\n  valid: val", r"data.valid: data.fold 1/5 makes it train\[fold 2/5\]; leave "
+                                    "it out, got 'val'"),
+        ("fold: 1/5\n  test: val", r"data.test: data.fold 1/5 makes it train\[fold 1/5\]; leave"),
+        ("fold: 1/5\n  train: train[:50%]", "data.train: expected a whole split, such as train, "
+                                            r"beside data.fold 1/5, got 'train\[:50%\]'"),
+        ("fold: 1/5\n  train: train[folds 1,2,5/5]", "data.train: expected a whole split"),
+    ],
+)  # fmt: skip
+def test_what_a_fold_does_not_go_with_is_said_in_one_sentence(tmp_path, lines, sentence):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {{name: resnet18}}\ndata:\n  root: data\n  {lines}\n")
+    with pytest.raises(JobError, match=sentence):
+        load_jobs(path)

@@ -65,7 +65,10 @@ def open_files(root: Path) -> int:
     return sum(file.startswith(str(root)) for file in there)
 
 
-@pytest.mark.parametrize(("slice_", "crop"), [("train", None), ("train[7:61]", 15)])
+@pytest.mark.parametrize(
+    ("slice_", "crop"),
+    [("train", None), ("train[7:61]", 15), ("train[folds 1,2,4,5/5]", 15)],
+)
 def test_all_kinds_give_the_same_bits(root, slice_, crop):
     places = [*order(shuffled(54, seed=1, epoch=0), 13), np.array([3, 3, 4, 5, 40, 2])]
     given = []

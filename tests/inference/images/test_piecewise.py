@@ -28,4 +28,16 @@ def test_shards_are_cut_into_pieces_of_one_split(shards):
         assert np.array_equal(first, split.images()[0]) and known.ids == split.ids()[:1]
         assert np.array_equal(second, open_split(shards, "train[7:8]").images()[0])
     with open_inputs(shards, "val[10:13]", SHAPE) as inputs:
-        assert inputs.pieces(2) == [Piece("val", 10, 12), Piece("val", 12, 13)]
+        pieces = inputs.pieces(2)
+        assert pieces == [Piece("val", 0, 2), Piece("val", 2, 3)]  # of the slice
+        own = [id_ for piece in pieces for id_ in inputs.names(piece).ids]
+        assert own == open_split(shards, "val[10:13]").ids()
+
+
+def test_pieces_of_folds_are_their_samples(shards):
+    with open_inputs(shards, "val[folds 1,3/5]", SHAPE) as inputs:
+        ids = [id_ for piece in inputs.pieces(20) for id_ in inputs.names(piece).ids]
+        split = open_split(shards, "val[folds 1,3/5]")
+        assert len(inputs) == len(split) and ids == split.ids()
+        (image, known), *_ = inputs.firsts([inputs.pieces(20)[1]])
+        assert known.ids == split.ids()[20:21] and np.array_equal(image, split.images()[20])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_galaxies import galaxies, write_galaxies
 from pictures import drawn
@@ -82,6 +84,23 @@ def test_the_hardest_images_are_shown_with_what_they_are(shards, tmp_path):
     assert compose_hardest(1, [models[1]], *place) == ([], [])
     numbers = replace(models[0], probabilities=None, numbers=np.zeros((len(ids), 2)))
     assert compose_hardest(1, [numbers], *place) == ([], [])
+
+
+def test_what_catalogues_of_several_runs_know_of_the_images_is_shown(shards, tmp_path):
+    split = open_split(shards, "val")
+    ids, targets = np.array(split.ids()), split.targets()
+    wrong = Predictions(ids, targets, split.info.classes, np.eye(3)[(targets + 1) % 3])
+    for fold in (1, 2):  # each knows its half
+        (tmp_path / f"{fold}").mkdir()
+        table = pa.table({"id": ids[fold - 1 :: 2], "ra": np.full(len(ids[fold - 1 :: 2]), fold)})
+        pq.write_table(table, tmp_path / f"{fold}" / "catalogue.parquet")
+    runs = [tmp_path / "1", tmp_path / "2"]
+    place = (str(shards), data_digest(shards), "val")
+    (picture,), notes = compose_hardest(1, [wrong], *place, runs=runs)
+    fold_of = dict(zip(ids.tolist(), [1, 2] * len(ids), strict=False))
+    shown = {one["id"]: one["catalogue"]["ra"] for one in picture.arguments["samples"]}
+    assert len(shown) == 24 and not notes
+    assert shown == {id_: fold_of[id_] for id_ in shown} and {*shown.values()} == {1, 2}
 
 
 def test_bands_that_are_not_there_are_a_note_and_a_warning(tmp_path, caplog):

@@ -1,0 +1,93 @@
+"""Names of the folds of a split: ``train[fold 3/5]`` is the third of five parts of ``train``.
+
+In k-fold cross-validation a set is cut into k parts, and k networks are trained, each tested on a
+part that it has not seen. ``train[folds 1,2,5/5]`` is several of them together. Which image is in
+which fold `data.slices.folds` says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["FoldName", "Folded", "as_given", "fold_of"]
+
+_FEWEST, _MOST = 3, 100  # folds: one for testing, one for validation, and some for training
+_FOLD = re.compile(r"(\d{1,3})/(\d{1,3})")
+_NAME = re.compile(r"(\w+)\[folds? (\d{1,3}(?:,\d{1,3})*)/(\d{1,3})\]")
+
+
+class FoldName(NamedTuple):
+    """Some folds of a split: numbers 1, 2 and 5 of 5 in ``train[folds 1,2,5/5]``."""
+
+    split: str
+    numbers: tuple[int, ...]  # rising, from 1
+    of: int
+
+    def __str__(self) -> str:
+        word = "fold" if len(self.numbers) == 1 else "folds"
+        return f"{self.split}[{word} {','.join(map(str, self.numbers))}/{self.of}]"
+
+    @classmethod
+    def parse(cls, text: str) -> FoldName | None:
+        """Read such a name; None where it is none, which may be another slice.
+
+        Raises:
+            ValueError: It names folds that there cannot be.
+        """
+        match = _NAME.fullmatch(text)
+        if not match:
+            return None
+        numbers, of = tuple(map(int, match[2].split(","))), int(match[3])
+        if not _FEWEST <= of <= _MOST:
+            raise ValueError(f"'{text}' has {of} folds; allowed are {_FEWEST} to {_MOST}")
+        if sorted({*numbers}) != [*numbers] or not 1 <= numbers[0] <= numbers[-1] <= of:
+            raise ValueError(f"'{text}': expected numbers of folds from 1 to {of} that rise")
+        return cls(match[1], numbers, of)
+
+
+class Folded(NamedTuple):
+    """The slices of a training by folds."""
+
+    train: str
+    valid: str
+    test: str
+
+    @classmethod
+    def of(cls, split: str, fold: int, folds: int) -> Folded:
+        """Test on a fold, validate on the next one, train on the others.
+
+        Arguments:
+            split: That is cut into folds.
+            fold: The one for testing, from 1.
+            folds: How many there are.
+        """
+        following = fold % folds + 1
+        others = tuple(k for k in range(1, folds + 1) if k not in (fold, following))
+        names = (FoldName(split, some, folds) for some in (others, (following,), (fold,)))
+        return cls(*map(str, names))
+
+
+def fold_of(text: str) -> tuple[int, int]:
+    """Read ``3/5``, the third of five folds.
+
+    Raises:
+        ValueError: It is something else, or there cannot be such a fold.
+    """
+    match = _FOLD.fullmatch(text)
+    fold, folds = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (_FEWEST <= folds <= _MOST and 1 <= fold <= folds):
+        raise ValueError(
+            f"expected K/N, the K-th of N folds, such as 3/5; N is from {_FEWEST} to {_MOST}"
+        )
+    return fold, folds
+
+
+def as_given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a job by dotted name, with the split in place of the slices of ``data.fold``."""
+    name = FoldName.parse(str(fields.get("data.train"))) if fields.get("data.fold") else None
+    if name is None:
+        return dict(fields)
+    own = {n: value for n, value in fields.items() if n not in ("data.valid", "data.test")}
+    return own | {"data.train": name.split}
