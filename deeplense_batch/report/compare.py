@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from deeplense_batch.report.run_table import CollectError, Row, score_of
+from deeplense_batch.report.trained_on import training_names
 
 __all__ = [
     "ModelRuns",
@@ -111,7 +112,8 @@ class ModelRuns:
 def name_variants(rows: Sequence[Row]) -> None:
     """Fill in ``variant``: the fields in which runs of one job and model differ, but for the seed.
 
-    A finished run is named by what differs among the runs that it is compared with.
+    Runs that were trained on several sets are told apart by these too (`trained_on`). A finished
+    run is named by what differs among the runs that it is compared with.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -124,8 +126,12 @@ def name_variants(rows: Sequence[Row]) -> None:
         recipes = [row["recipe"] for row in groups[key] if row["recipe"]]
         fields = dict.fromkeys(field for recipe in recipes for field in recipe)
         differ = [f for f in fields if len({str(recipe.get(f)) for recipe in recipes}) > 1]
-        for row in groups[key]:
-            named = (f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"])
+        trained = training_names(groups[key])
+        if any(trained):  # which names the slice as well
+            differ = [field for field in differ if field != "data.train"]
+        for row, training in zip(groups[key], trained, strict=True):
+            named = [f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"]]
+            named += [f"trained on {training}"] if training else []
             row["variant"] = ", ".join(named) or None
     for row in rows:
         del row["recipe"]

@@ -18,6 +18,7 @@ from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.report.trained_on import trained_on
 
 __all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row", "score_of"]
 
@@ -40,7 +41,8 @@ _KINDS = {
     "history.jsonl": "history",
     "metrics.json": "result",
 }
-_NO_VARIANT = ("name", "seed", "data.root", "judge")  # fields that tell no variant from another
+# Fields that tell no variant from another; what a run was trained on does (`training`).
+_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "judge")
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
 _DRAWN = tuple(f"evaluate.{name}" for name in ("seed", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
@@ -98,8 +100,12 @@ def _read(run: RunDir) -> Row:
             own = {f: v for f, v in row["recipe"].items() if f.startswith(_DRAWN)}
             row |= read(run)
             row["recipe"] = row["recipe"] | own  # that of an evaluated run, and how it was
+            if "learnt" in row:
+                row["training"] = trained_on(row["learnt"], row.get("learnt_digest"))
         except Exception as error:  # a foreign file may hold, and so raise, anything
             faults.append(f"{name}: {_fault(run.path / name, error)}")
+    for used in ("learnt", "learnt_digest"):
+        row.pop(used, None)
     return row | {"state": "unreadable", "reason": "; ".join(faults)} if faults else row
 
 
@@ -144,6 +150,7 @@ def _read_job(run: RunDir) -> Row:
     return row | {
         "task": str(job["task"]["name"]),
         "model": str(job["model"]["name"]),
+        "learnt": job["data"],
         "data_root": str(job["data"]["root"]),
         "test": str(job["data"]["test"]),
         "planned_epochs": int(job["train"]["epochs"]),
@@ -187,13 +194,16 @@ def _read_metrics(run: RunDir) -> Row:
         row |= {"task": str(evaluated["task"])}
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
+        digest = evaluated.get("data_digest")  # which earlier versions did not write
+        if "data.root" in learnt:
+            row["learnt"] = {f.removeprefix("data."): value for f, value in learnt.items()}
         if "data.valid" in learnt:
-            digest = evaluated.get("data_digest")  # which earlier versions did not write
             row["valid"] = str(learnt["data.valid"])
             if digest != data["digest"]:
                 row["valid"] += f" of {Path(learnt['data.root']).name}, {digest or 'unknown'}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
+        "learnt_digest": evaluated.get("data_digest") if evaluated else str(data["digest"]),
         "train_samples": int(data["samples"].get("train", 0)) or None,
         "learns": metrics.get("learns"),
         "monitor": monitor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import yaml
 from made_runs import make_run
 
 from deeplense_batch.report.collect import collect
@@ -50,6 +51,24 @@ def test_models_that_were_validated_elsewhere_are_not_ranked_together(tmp_path):
     assert compared == [{"a", "b", "old"}, {"c"}] or compared == [{"a", "b"}, {"c", "old"}]
     page = collect(tmp_path, tmp_path / "report") and (tmp_path / "report/report.md").read_text()
     assert r"validated on val\[:50%\]" in page and r"validated on train\[95%:\]" in page
+
+
+def test_runs_on_several_sets_are_no_seeds_of_those_on_one(tmp_path):
+    """Tested and validated on the same slices, one trained on `a` and two on `a` and `b`."""
+    for seed in range(3):
+        run = make_run(tmp_path, seed=seed, place="/data/a")
+        job = yaml.safe_load((run.path / "job.yaml").read_text())
+        if seed:
+            sets = [{"root": f"/data/{name}", "digest": name * 16} for name in "ab"]
+            job["data"]["roots"] = sets
+            (run.path / "job.yaml").write_text(yaml.safe_dump(job))
+    rows = read_rows(tmp_path)
+    name_variants(rows)
+    (models,) = compare(rows)
+    assert {model.label: len(model.runs) for model in models} == {
+        "resnet18 trained on a": 1,
+        "resnet18 trained on a + b": 2,
+    }
 
 
 def test_pareto_front():

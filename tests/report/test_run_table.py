@@ -29,6 +29,7 @@ def test_a_finished_run_is_a_row(tmp_path):
     run = make_run(tmp_path)
     row = run_row(run)
     assert row == {
+        "training": {"name": "data", "digest": "a" * 16 + ":train", "sets": 0},
         "job": "demo", "task": "classification", "model": "resnet18", "variant": None, "more": {},
         "learns": None, "monitor": "auc", "valid_score": 0.91, "train_samples": None,
         "seed": 0, "state": "done",

@@ -1,0 +1,78 @@
+"""What a run was trained on, as a reader names it and as programs tell it from other data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["trained_on", "training_names"]
+
+
+def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+    """The training data of a run.
+
+    Arguments:
+        data: Section ``data`` of its recipe, with ``root``, ``train`` and perhaps ``roots``.
+        digest: Of the content of ``root``; None where it is not known.
+
+    Returns:
+        ``name``, such as ``a + 0.2 b train[:10%]``; ``digest``, a text that names the content
+        that was trained on, None where it is not known; and ``sets``, how many sets the recipe
+        lists beside ``root``.
+    """
+    if roots := data.get("roots"):
+        parts = [_identity(each, each.get("digest")) for each in roots]
+        known = " + ".join(part for part in parts if part) if all(parts) else None
+        return {"name": " + ".join(map(_name, roots)), "digest": known, "sets": len(roots)}
+    only = {"root": data["root"], "train": data.get("train", "train")}
+    return {"name": _name(only), "digest": _identity(only, digest), "sets": 0}
+
+
+def training_names(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Names that tell runs apart by what they were trained on; None of all where nothing does.
+
+    That is so unless one of them was trained on several sets: runs on one set each are told apart
+    by the digests of the sets. Two that have one name though other content are numbered by it.
+
+    Arguments:
+        rows: Of the table, with ``training`` where it is known.
+    """
+    trainings = [row.get("training") or {} for row in rows]
+    names: dict[str, set[str]] = {}
+    for training in trainings:
+        if training:
+            names.setdefault(training["name"], set()).add(training["digest"] or "")
+    if not any(t.get("sets") for t in trainings) or sum(map(len, names.values())) < 2:
+        return [None] * len(rows)
+    return [_told_apart(t, names[t["name"]]) if t else None for t in trainings]
+
+
+def _told_apart(training: Mapping[str, Any], digests: set[str]) -> str:
+    name, digest = str(training["name"]), training["digest"]
+    if not digest or len(digests - {""}) < 2:
+        return name
+    return f"{name} ({hashlib.sha256(digest.encode()).hexdigest()[:6]})"
+
+
+def _name(part: Mapping[str, Any]) -> str:
+    """A set: its folder, after its weight and before its slice and channels where they are set."""
+    weight, slice_, channels = part.get("weight"), part.get("train", "train"), part.get("channels")
+    if channels is not None:
+        listed = [channels] if isinstance(channels, str) else channels
+        channels = f"({' '.join(map(str, listed))})"
+    named = [
+        None if weight is None else f"{weight:g}",
+        Path(part["root"]).name,
+        None if slice_ == "train" else slice_,
+        channels,
+    ]
+    return " ".join(filter(None, named))
+
+
+def _identity(part: Mapping[str, Any], digest: str | None) -> str | None:
+    if digest is None:
+        return None
+    details = (part.get("weight"), part.get("channels"))
+    return ":".join([digest, part.get("train", "train"), *(str(d) for d in details if d)])

@@ -1,0 +1,56 @@
+"""What a run was trained on, as a reader names it and as programs tell it from other data."""
+
+from __future__ import annotations
+
+import pytest
+
+from deeplense_batch.report.trained_on import trained_on, training_names
+
+A = {"root": "/data/a", "digest": "a" * 16}
+B = {"root": "/data/b", "train": "train[:10%]", "weight": 0.2, "channels": ["g", 1]}
+
+
+def test_one_set_is_named_by_its_folder_and_slice():
+    data = {"root": "/data/a", "train": "train[:10%]", "roots": []}
+    named = trained_on(data, "a" * 16)
+    assert named == {"name": "a train[:10%]", "digest": f"{'a' * 16}:train[:10%]", "sets": 0}
+    assert trained_on({"root": "/data/a"}, None) == {"name": "a", "digest": None, "sets": 0}
+
+
+def test_several_sets_are_named_with_what_is_set_of_each():
+    mixture = trained_on({"root": "/data/a", "roots": [A, B | {"digest": "b" * 16}]}, "a" * 16)
+    assert mixture["name"] == "a + 0.2 b train[:10%] (g 1)"
+    assert mixture["digest"] == f"{'a' * 16}:train + {'b' * 16}:train[:10%]:0.2:['g', 1]"
+    assert trained_on({"root": "/data/a", "roots": [A, B]}, "a" * 16)["digest"] is None
+
+
+def rows(*trainings):
+    return [{"training": training} for training in trainings]
+
+
+def test_names_tell_a_mixture_from_what_else_was_trained():
+    plain = trained_on({"root": "/data/a"}, "a" * 16)
+    mixture = trained_on({"root": "/data/a", "roots": [A, B | {"digest": "b" * 16}]}, "a" * 16)
+    assert training_names(rows(plain, mixture, mixture, None)) == [
+        "a", mixture["name"], mixture["name"], None,
+    ]  # fmt: skip
+    assert training_names(rows(mixture, mixture)) == [None, None]  # nothing to be told apart
+
+
+def test_runs_on_one_set_each_have_no_such_name():
+    trainings = [trained_on({"root": f"/data/{c}"}, c * 16) for c in "ab"]
+    assert training_names(rows(*trainings)) == [None, None]
+
+
+def test_folders_of_one_name_and_other_content_have_two_names():
+    mixtures = [
+        trained_on({"root": "/a", "roots": [A | {"digest": c * 16}]}, "a" * 16) for c in "ab"
+    ]
+    first, second = training_names(rows(*mixtures))
+    assert first != second and first.startswith("a (") and second.startswith("a (")
+
+
+@pytest.mark.parametrize("channels", ["mean", ["mean"]])
+def test_the_mean_of_the_bands_is_named(channels):
+    data = {"root": "/data/a", "roots": [A | {"channels": channels}]}
+    assert trained_on(data, None)["name"] == "a (mean)"
