@@ -195,6 +195,7 @@ def _read_metrics(run: RunDir) -> Row:
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
         digest = evaluated.get("data_digest")  # which earlier versions did not write
+        row["evaluated"] = _evaluated_network(evaluated)
         if "data.root" in learnt:
             row["learnt"] = {f.removeprefix("data."): value for f, value in learnt.items()}
         if "data.valid" in learnt:
@@ -203,6 +204,7 @@ def _read_metrics(run: RunDir) -> Row:
                 row["valid"] += f" of {Path(learnt['data.root']).name}, {digest or 'unknown'}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
+        "tta": test.get("tta"),
         "learnt_digest": evaluated.get("data_digest") if evaluated else str(data["digest"]),
         "train_samples": int(data["samples"].get("train", 0)) or None,
         "learns": metrics.get("learns"),
@@ -225,6 +227,15 @@ def _read_metrics(run: RunDir) -> Row:
         "notes": [str(note) for note in test.get("notes") or ()] or None,
         "commit": metrics.get("commit"),
     }
+
+
+def _evaluated_network(evaluated: Mapping[str, Any]) -> Row:
+    """Which network an evaluation scored: the job and identity of its training, its own test."""
+    members = evaluated.get("members") or ()  # of an ensemble
+    identity = evaluated.get("identity") or " ".join(sorted(m["identity"] for m in members))
+    recipe = evaluated["recipe"]
+    network: Row = {"job": recipe.get("name"), "identity": identity or evaluated.get("run")}
+    return network | {"digest": evaluated.get("data_digest"), "test": recipe.get("data.test")}
 
 
 def _other_seconds(cost: Mapping[str, Any], devices: int) -> float | None:
