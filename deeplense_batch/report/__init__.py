@@ -41,7 +41,7 @@ null::
         loss, _low, _high, _p, _resolved,    from the own test set to this one, of the same
         _covers, _runs                       networks
       missing      training, test, runs, of: cells with fewer runs than their training set has
-      repeated     how many runs score a network on images that another run scores it on
+      repeated     folders of runs that score a network on images that another run scores it on
       notes        sentences: what could not be computed
       run_notes    note, cells: what evaluations say of their scores
 """

@@ -68,14 +68,20 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
 
 def ranked(
     comparisons: Sequence[Sequence[ModelRuns]], found: Sequence[Matrix]
-) -> list[Sequence[ModelRuns]]:
-    """Comparisons without those that say no more than a matrix: of evaluations of one model."""
+) -> list[list[ModelRuns]]:
+    """Comparisons without what a matrix says already.
+
+    That is the evaluations of one model alone, which rank nothing, and a network that was scored
+    once more on the same images, which would be ranked with itself.
+    """
     shown = {run for matrix in found for cell in matrix["cells"] for run in cell["evaluations"]}
-    return [
-        models
-        for models in comparisons
-        if len(models) > 1 or any(row["run"] not in shown for row in models[0].runs)
-    ]
+    again = {run for matrix in found for run in matrix["repeated"]}
+    left = []
+    for models in comparisons:
+        own = [m for m in models if any(row["run"] not in again for row in m.runs)]
+        if len(own) > 1 or any(row["run"] not in shown for model in own for row in model.runs):
+            left.append(own)
+    return left
 
 
 class _Matrix:
@@ -115,7 +121,7 @@ class _Matrix:
                 for place in self._places()
             ],
             "missing": self._missing(),
-            "repeated": len(self.scored) - sum(map(len, self.cells.values())),
+            "repeated": self._repeated(),
             "notes": self.notes,
             "run_notes": self._run_notes(),
         }
@@ -275,6 +281,11 @@ class _Matrix:
                         {"training": name, "test": its_name, "runs": there, "of": known}
                     )
         return missing
+
+    def _repeated(self) -> list[str]:
+        """Folders of runs that score a network on images on which another run scores it too."""
+        counted = {one.row["run"] for some in self.cells.values() for one in some}
+        return [run for one in self.scored if (run := one.row["run"]) not in counted]
 
     def _run_notes(self) -> list[Row]:
         """What evaluations say of their scores, and of which cells."""

@@ -70,16 +70,12 @@ def _scores(matrix: Matrix, picture: str) -> Block:
             cell = _find(matrix, line[0], test)
             line.append("-" if cell is None else _value(cell, matrix["score"], mark=True))
     worst = _worst(matrix)
-    few = [t for t in matrix["tests"] if t["images"] and t["images"] < _FEW]
     sentences = [
         f"Rows are training sets, columns test sets: test {score}, {_over(matrix)}.",
         f"{worst[0].upper()}{worst[1:]}.",
         *_verdicts(matrix),
         *_test_sets(matrix),
-        *(
-            f"{test['name']} has {test['images']} images: the interval says how little that is."
-            for test in few
-        ),
+        *_few(matrix),
         *_missing(matrix),
         _ELSEWHERE,
         *(f"Note: {note}." for note in matrix["notes"]),
@@ -253,6 +249,14 @@ def _test_sets(matrix: Matrix) -> list[str]:
     return [f"Test sets: {'; '.join(named)}."]
 
 
+def _few(matrix: Matrix) -> list[str]:
+    """Say which test sets are small."""
+    few = [test for test in matrix["tests"] if test["images"] < _FEW]
+    named = "; ".join(f"{test['name']} has {test['images']} images" for test in few)
+    intervals = "interval says" if len(few) == 1 else "intervals say"
+    return [f"{named}: the {intervals} how little that is."] if few else []
+
+
 def _missing(matrix: Matrix) -> list[str]:
     """Say which cells lack runs."""
     empty = [c for c in matrix["missing"] if not c["runs"]]
@@ -266,9 +270,11 @@ def _missing(matrix: Matrix) -> list[str]:
             f"{c['training']} on {c['test']}, {c['runs']} of {c['of']} runs" for c in fewer
         )
         said.append(f"Not all runs are there: {named}.")
-    if repeated := matrix["repeated"]:
+    if repeated := len(matrix["repeated"]):
+        runs = "1 run scores" if repeated == 1 else f"{repeated} runs score"
         said.append(
-            f"{repeated} runs score a network once more on the same images; it counts once."
+            f"{runs} a network once more on the same images, which counts once; see the table of "
+            "all runs."
         )
     return said
 

@@ -142,11 +142,15 @@ def test_a_network_counts_once_however_often_it_was_scored(tmp_path):
     networks = Networks(tmp_path, {"a": 90, "b": 60})
     run = networks.train("a", 0, 2.0)
     networks.evaluate(run, "b", 1.0)
-    networks.evaluate(run, "a", 2.0)  # once more on its own test slice
+    again = networks.evaluate(run, "a", 2.0)  # once more on its own test slice
     matrix = only(tmp_path)
-    assert matrix["repeated"] == 1
+    assert matrix["repeated"] == [str(again.path)]
     found = cell(matrix, "a", "a")
     assert found["runs"] == [str(run.path)] and found["evaluations"] == []
+    rows = read_rows(tmp_path)
+    name_variants(rows)
+    (models,) = ranked(compare(rows), [matrix])  # nor is it ranked with itself
+    assert [[row["run"] for row in model.runs] for model in models] == [[str(run.path)]]
 
 
 def test_sets_of_one_name_are_told_apart(tmp_path):
