@@ -136,15 +136,14 @@ def _content(
     rgb: Sequence[str],
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
-    from deeplense_batch.report.compare import compare, name_variants
+    from deeplense_batch.report.compare import name_variants
     from deeplense_batch.report.studies import transfer, transfer_page
 
     matrices = transfer.matrices(rows)  # by their recipes, which `name_variants` takes away
     name_variants(rows)
     comparisons: list[Row] = []
     pictures: list[Picture] = []
-    compared = transfer.ranked(compare(rows), matrices)
-    for number, models in enumerate(compared, start=1):
+    for number, models in enumerate(transfer.ranked(rows, matrices), start=1):
         comparison, own = _comparison(number, models, notes, root, rgb)
         comparisons.append(comparison)
         pictures += own

@@ -186,6 +186,8 @@ def _read_metrics(run: RunDir) -> Row:
     scores = {name: _number(value) for name, value in test["scores"].items()}
     row: Row = {name: scores[name] for name in scores if re.fullmatch(_COMMON_SCORES, name)}
     row["more"] = {n: v for n, v in scores.items() if n not in row and n != "loss"}
+    if test.get("tta") is not None:
+        row["tta"] = bool(test["tta"])
     if counts := test.get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
@@ -204,7 +206,6 @@ def _read_metrics(run: RunDir) -> Row:
                 row["valid"] += f" of {Path(learnt['data.root']).name}, {digest or 'unknown'}"
     monitor, device = str(valid.get("monitor", "auc")), metrics["device"]
     return row | {
-        "tta": test.get("tta"),
         "learnt_digest": evaluated.get("data_digest") if evaluated else str(data["digest"]),
         "train_samples": int(data["samples"].get("train", 0)) or None,
         "learns": metrics.get("learns"),

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.auc import auc_interval
-from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.compare import ModelRuns, compare
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.significance import infer, resampled_score, room_of
 from deeplense_batch.report.statistics.variance import LEVEL, holm
@@ -66,22 +66,19 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
     return found
 
 
-def ranked(
-    comparisons: Sequence[Sequence[ModelRuns]], found: Sequence[Matrix]
-) -> list[list[ModelRuns]]:
-    """Comparisons without what a matrix says already.
+def ranked(rows: Sequence[Row], found: Sequence[Matrix]) -> list[list[ModelRuns]]:
+    """Compare runs (`compare`), but for what a matrix says already.
 
-    That is the evaluations of one model alone, which rank nothing, and a network that was scored
-    once more on the same images, which would be ranked with itself.
+    That is a network that was scored once more on the same images, which would be ranked with
+    itself; and the evaluations of one model alone, which rank nothing.
     """
     shown = {run for matrix in found for cell in matrix["cells"] for run in cell["evaluations"]}
     again = {run for matrix in found for run in matrix["repeated"]}
-    left = []
-    for models in comparisons:
-        own = [m for m in models if any(row["run"] not in again for row in m.runs)]
-        if len(own) > 1 or any(row["run"] not in shown for model in own for row in model.runs):
-            left.append(own)
-    return left
+    return [
+        models
+        for models in compare([row for row in rows if row["run"] not in again])
+        if len(models) > 1 or any(row["run"] not in shown for row in models[0].runs)
+    ]
 
 
 class _Matrix:

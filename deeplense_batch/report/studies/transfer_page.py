@@ -16,8 +16,8 @@ _FEW = 100  # images, of which an interval is wide
 _OWN = " (own)"
 _MORE = {  # scores of a cell beside that which picks weights, by their heads
     "accuracy": "accuracy",
-    "completeness": "completeness at the threshold",
-    "purity": "purity at the threshold",
+    "completeness": "completeness at threshold",
+    "purity": "purity at threshold",
     "mae": "MAE",
     "bias": "bias",
 }
@@ -91,24 +91,23 @@ def _numbers(matrix: Matrix) -> Block:
     cells, score = matrix["cells"], matrix["score"]
     more = [name for name in _MORE if any(name in cell for cell in cells)]
     calibrated = any("ece_calibrated" in cell for cell in cells)
-    head = ["trained on", "tested on", "runs", "images", *(_MORE[name] for name in more)]
+    head = ["trained on", "tested on", "runs", *(_MORE[name] for name in more)]
     head += ["ECE (floor)"] * calibrated
     head += ["compared with", f"difference in {score_name(score)}", "verdict"]
-    head += [f"loss of {score_name(score)} from the own test set", "verdict"]
-    images = {test["name"]: test["images"] for test in matrix["tests"]}
+    head += [f"loss of {score_name(score)}", "verdict"]
     lines = []
     for cell in cells:
         line = [cell["training"], cell["test"] + _OWN * cell["own"], str(len(cell["runs"]))]
-        line += [f"{images[cell['test']]:,}", *(_value(cell, name) for name in more)]
+        line += [_value(cell, name) for name in more]
         line += [_calibration(cell)] * calibrated
         line += [cell["reference"] or "-", *_judged(cell, "difference")]
         lines.append([*line, *_judged(cell, "loss")])
     sentences = [
         "Differences compare training sets on the same images, in pairs, with the one whose own "
         "test set that is, or else the first; p-values are adjusted for the number of training "
-        "sets of a test set (Holm). Losses are of the same networks on "
-        "two samples of images, whose noise is independent; their p-values are adjusted for the "
-        f"number of losses in this matrix. {_covered(cells)}",
+        "sets of a test set (Holm). A loss is the score on the own test set less that on "
+        "another, of the same networks; the two samples of images are independent, and p-values "
+        f"are adjusted for the number of losses in this matrix. {_covered(cells)}",
         *([_CARRIED] if "completeness" in more else []),
         *([f"{_LEARNT}; 95 % of perfectly calibrated networks are below its floor."] * calibrated),
     ]

@@ -106,7 +106,7 @@ def test_shares_at_the_carried_threshold_and_notes_have_their_place(tmp_path):
     run.write_json("metrics.json", metrics)
     (matrix,) = matrices(read_rows(tmp_path))
     _, numbers, notes = transfer_page.blocks([matrix])
-    column = numbers.head.index("completeness at the threshold")
+    column = numbers.head.index("completeness at threshold")
     assert [line[column] for line in numbers.lines] == ["-", "0.5000 [0.400, 0.600]"]
     assert numbers.lines[1][column + 1] == "0.3100"
     assert any("carried over" in sentence for sentence in numbers.sentences)
