@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from deeplense_batch.report.run_table import COLUMNS, CollectError, Row
 __all__ = [
     "Predictions",
     "PredictionsError",
+    "in_order",
     "prediction_rows",
     "predictions_of",
     "published_rows",
@@ -62,6 +63,22 @@ def predictions_of(row: Row) -> Predictions:
         PredictionsError: As `read_predictions`.
     """
     return read_predictions(Path(row["run"]))
+
+
+def in_order(samples: Predictions, classes: Sequence[str]) -> Predictions:
+    """The same answers with the classes in another order; unchanged where the names are others."""
+    if samples.classes == tuple(classes) or sorted(samples.classes) != sorted(classes):
+        return samples
+    order = [samples.classes.index(name) for name in classes]
+    numbers = np.argsort(order)  # that the classes get
+    known, probabilities = samples.targets >= 0, samples.probabilities
+    return replace(
+        samples,
+        classes=tuple(classes),
+        targets=np.where(known, numbers[samples.targets], samples.targets),
+        probabilities=None if probabilities is None else probabilities[:, order],
+        positive=int(numbers[samples.positive]),
+    )
 
 
 def read_predictions(folder: Path | str) -> Predictions:

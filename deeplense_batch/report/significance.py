@@ -25,7 +25,12 @@ from scipy.stats import ttest_ind
 
 from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import Predictions, PredictionsError, predictions_of
+from deeplense_batch.report.predictions import (
+    Predictions,
+    PredictionsError,
+    in_order,
+    predictions_of,
+)
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.variance import (
@@ -99,7 +104,8 @@ def infer(
     best = models[0].picked["run"]
     for model, row in zip(models[1:], inferred[1:], strict=True):
         if best in predictions and (run := model.picked["run"]) in predictions:
-            row["delong"] = _delong(predictions[run], predictions[best], model.classes)
+            names = first.classes if {*first.classes} == {*model.classes} else model.classes
+            row["delong"] = _delong(predictions[run], predictions[best], names)
     picked = {model.label: model.picked["run"] for model in models}
     changed = [replace(m, inferred=row) for m, row in zip(models, inferred, strict=True)]
     kept = {label: predictions[run] for label, run in picked.items() if run in predictions}
@@ -136,6 +142,7 @@ def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], l
                 if run["learns"] in samples.classes:
                     samples = replace(samples, positive=samples.classes.index(run["learns"]))
                 first = first or samples
+                samples = in_order(samples, first.classes)
                 _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
         except PredictionsError as error:

@@ -223,3 +223,17 @@ def test_a_score_has_room_up_to_where_it_cannot_vary():
     assert room_of("auc", [[0.9, 0.7], [1.0]]) == pytest.approx([0.16, 0.0])
     assert room_of("r2", [[0.9, 0.7]]) == pytest.approx([0.2])
     assert room_of("mae", [[0.3]]) == pytest.approx([0.3])
+
+
+def test_classes_in_another_order_are_the_same_classes(tmp_path):
+    """A set whose folders sort otherwise numbers the same classes otherwise."""
+    logits, other = answers(2.0), answers(1.7, own=0.2)
+    for root, order in ((tmp_path / "one", [0, 1, 2]), (tmp_path / "two", [2, 0, 1])):
+        model_run(root, "best", logits, valid=0.95)
+        run = make_run(root, "other", valid=0.94)
+        write_outputs(run, other[:, order], targets=np.argsort(order)[TARGETS],
+                      classes=[CLASSES[k] for k in order])  # fmt: skip
+    one, two = (inferred(tmp_path / name) for name in ("one", "two"))
+    assert two[2] == [] and len(two[1]) == 2
+    assert one[0][1].inferred == two[0][1].inferred
+    assert set(two[0][1].inferred["delong"]) == set(CLASSES)
