@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_transfer import Networks, answers, digest_of, targets_of, three_by_three
+from numpy.typing import NDArray
 from scipy.stats import t
 
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.run_table import read_rows
@@ -200,3 +202,35 @@ def test_only_evaluations_of_one_model_lose_their_section(root):
     assert [len(models) for models in left_out] == [1, 1]  # of b, tested on a and on real
     assert all("evaluated" in run for models in left_out for run in models[0].runs)
     assert ranked(rows, []) == every
+
+
+def regress(run: RunDir, data: str, images: int, error: float) -> NDArray:
+    """Let a run have predicted a number, with an error; the squares of it."""
+    true = np.random.default_rng(int(digest_of(data), 16) % 2**32).normal(size=images)
+    predicted = true + error * np.random.default_rng(images).normal(size=images)
+    ids = [f"{data}/{i}" for i in range(images)]
+    np.savez(run.path / "outputs.npz", classes=["no"], ids=ids, targets=np.zeros(images, int),
+             true=true, predicted=predicted)  # fmt: skip
+    metrics = run.read_json("metrics.json")
+    squares = (predicted - true) ** 2
+    scores = {"r2": 1 - squares.mean() / true.var(), "mae": np.abs(predicted - true).mean()}
+    metrics["valid"] |= {"monitor": "r2", "scores": {"r2": 0.9}}
+    metrics["test"]["scores"] = scores | {"bias": (predicted - true).mean()}
+    run.write_json("metrics.json", metrics)
+    return squares / true.var()
+
+
+def test_a_regression_has_its_own_scores(tmp_path):
+    networks = Networks(tmp_path, {"a": 400, "b": 300})
+    run = networks.train("a", 0, 2.0)
+    there = regress(networks.evaluate(run, "b", 1.0), "b", 300, 0.6)
+    here = regress(run, "a", 400, 0.2)
+    matrix = only(tmp_path)
+    found = cell(matrix, "a", "b")
+    assert matrix["score"] == "r2" and "auc" not in found
+    assert found["r2"] == pytest.approx(1 - there.mean())
+    assert found["r2_low"] < found["r2"] < found["r2_high"] and found["mae_low"] < found["mae"]
+    assert found["loss"] == pytest.approx(there.mean() - here.mean())
+    error = np.hypot(here.std() / 20, there.std() / np.sqrt(300))  # the truth's spread adds some
+    half = (found["loss_high"] - found["loss_low"]) / 2
+    assert 0.8 < half / (1.97 * error) < 1.5 and found["loss_resolved"]
