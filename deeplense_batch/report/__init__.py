@@ -31,4 +31,19 @@ null::
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
       figures    name (of the files), caption
+    transfer     one for each model that was tested on other data than its own:
+      model, task, score
+      trainings    name, digest (names the content), own (name of the own test set, or null)
+      tests        name, digest, slice, images, class_counts
+      cells        one for each training set and test set with runs that are done:
+        training, test, own, runs (folders), evaluations (those of them that are evaluations)
+        <score>, _low, _high, interval       means over the seeds, 95%, and what that covers
+        reference, difference, _low, _high,  on the same images, to the training set `reference`
+        _p (after Holm), _resolved
+        loss, _low, _high, _p, _resolved,    from the own test set to this one, of the same
+        _covers, _runs                       networks
+      missing      training, test, runs, of: cells with fewer runs than their training set has
+      repeated     folders of runs that score a network on images that another run scores it on
+      notes        sentences: what could not be computed
+      run_notes    note, cells: what evaluations say of their scores
 """

@@ -58,8 +58,10 @@ def collect(
     """Compare the runs below a folder, and results of other programs.
 
     Writes `results.csv` (a row for each run), `models.csv` and `models.tex` (a row for each model,
-    over its seeds), `results.json` (all of it), `report.html` and `report.md`, and the figures
-    with the numbers to draw them again, `figures.json`; each is replaced whole.
+    over its seeds), `transfer.csv` (a row for each training set on each test set, where networks
+    were tested on other data than their own), `results.json` (all of it), `report.html` and
+    `report.md`, and the figures with the numbers to draw them again, `figures.json`; each is
+    replaced whole.
 
     Arguments:
         root: Folder of the runs, or None for the results of other programs alone.
@@ -117,6 +119,10 @@ def _write(
         "models.csv": _csv(models),
         "models.tex": latex_table(content),
     }
+    if content["transfer"]:
+        texts["transfer.csv"] = _csv(_cells(content["transfer"]))
+    else:
+        (folder / "transfer.csv").unlink(missing_ok=True)  # of other runs
     for name, text in texts.items():
         files.write_text(name, text)
     files.write_json("results.json", content)
@@ -131,21 +137,23 @@ def _content(
     rgb: Sequence[str],
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
-    from deeplense_batch.report.compare import compare, name_variants
+    from deeplense_batch.report.compare import name_variants
+    from deeplense_batch.report.studies import transfer, transfer_page
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
 
+    matrices = transfer.matrices(rows)  # by their recipes, which `name_variants` takes away
     pooled = pool(rows)
     name_variants([*rows, *pooled])
     name_folds(pooled)
     comparisons: list[Row] = []
     pictures: list[Picture] = []
-    for number, models in enumerate(compare(compared(rows, pooled)), start=1):
+    for number, models in enumerate(transfer.ranked(compared(rows, pooled), matrices), start=1):
         comparison, own = _comparison(number, models, notes, root, rgb)
         comparisons.append(comparison)
         pictures += own
     unpooled = lacking(pooled)
-    blocks: list[Block] = []  # of the whole page
+    blocks = transfer_page.blocks(matrices)  # of the whole page
     blocks += [Block(UNPOOLED, unpooled)] if unpooled else []
     missing = missing_runs(rows)
     content = {
@@ -156,6 +164,7 @@ def _content(
         "counts": state_counts(rows),
         "rows": rows,
         "comparisons": comparisons,
+        "transfer": matrices,
         "blocks": [block.content() for block in blocks],
         "copies": copies,
         "unpooled": unpooled,
@@ -271,13 +280,15 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 
 
 def _best(content: Mapping[str, Any]) -> list[str]:
-    """The best model of each comparison, and the data and slices where there are several."""
+    """The best model of each comparison, with its data where there are several; worst losses."""
+    from deeplense_batch.report.studies.transfer_page import summaries
+
     several = len(content["comparisons"]) > 1
     return [
         comparison["sentences"][0].removesuffix(".")
         + (f" ({comparison['heading']}, folder {comparison['data']})" if several else "")
         for comparison in content["comparisons"]
-    ]
+    ] + summaries(content["transfer"])
 
 
 def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -300,6 +311,19 @@ def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     ]
     runs = pd.DataFrame(flat, columns=[*names, *COLUMNS[after_nll:]])
     return runs, pd.DataFrame(models)
+
+
+def _cells(matrices: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The cells of all matrices, a row each."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"model": matrix["model"], "score": matrix["score"]}
+        | {name: value for name, value in cell.items() if name != "evaluations"}
+        | {"runs": len(cell["runs"])}
+        for matrix in matrices
+        for cell in matrix["cells"]
+    )
 
 
 def _csv(table: pd.DataFrame) -> str:

@@ -24,6 +24,7 @@ from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members
 __all__ = [
     "Predictions",
     "PredictionsError",
+    "in_order",
     "prediction_rows",
     "predictions_of",
     "published_rows",
@@ -73,6 +74,22 @@ def read_outputs(folder: Path) -> dict[str, NDArray]:
         PredictionsError: The file is missing, damaged or foreign; the message names it.
     """
     return _load(folder / "outputs.npz", _unzip)
+
+
+def in_order(samples: Predictions, classes: Sequence[str]) -> Predictions:
+    """The same answers with the classes in another order; unchanged where the names are others."""
+    if samples.classes == tuple(classes) or sorted(samples.classes) != sorted(classes):
+        return samples
+    order = [samples.classes.index(name) for name in classes]
+    numbers = np.argsort(order)  # that the classes get
+    known, probabilities = samples.targets >= 0, samples.probabilities
+    return replace(
+        samples,
+        classes=tuple(classes),
+        targets=np.where(known, numbers[samples.targets], samples.targets),
+        probabilities=None if probabilities is None else probabilities[:, order],
+        positive=int(numbers[samples.positive]),
+    )
 
 
 def read_predictions(folder: Path | str) -> Predictions:

@@ -207,6 +207,8 @@ def _read_metrics(run: RunDir) -> Row:
     valid, test = metrics["valid"], metrics["test"]
     scores = {name: _number(value) for name, value in test["scores"].items()}
     row = score_columns(scores)
+    if test.get("tta") is not None:
+        row["tta"] = bool(test["tta"])
     if counts := test.get("class_counts"):
         row["class_counts"] = {str(name): int(count) for name, count in counts.items()}
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
@@ -216,6 +218,7 @@ def _read_metrics(run: RunDir) -> Row:
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
         digest = evaluated.get("data_digest")  # which earlier versions did not write
+        row["evaluated"] = _evaluated_network(evaluated)
         if "data.root" in learnt:
             row["learnt"] = {f.removeprefix("data."): value for f, value in learnt.items()}
         if "data.valid" in learnt:
@@ -246,6 +249,15 @@ def _read_metrics(run: RunDir) -> Row:
         "notes": [str(note) for note in test.get("notes") or ()] or None,
         "commit": metrics.get("commit"),
     }
+
+
+def _evaluated_network(evaluated: Mapping[str, Any]) -> Row:
+    """Which network an evaluation scored: the job and identity of its training, its own test."""
+    members = evaluated.get("members") or ()  # of an ensemble
+    identity = evaluated.get("identity") or " ".join(sorted(m["identity"] for m in members))
+    recipe = evaluated["recipe"]
+    network: Row = {"job": recipe.get("name"), "identity": identity or evaluated.get("run")}
+    return network | {"digest": evaluated.get("data_digest"), "test": recipe.get("data.test")}
 
 
 def _other_seconds(cost: Mapping[str, Any], devices: int) -> float | None:

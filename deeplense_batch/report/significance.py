@@ -20,12 +20,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ttest_ind
 
 from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import Predictions, PredictionsError, predictions_of
+from deeplense_batch.report.predictions import (
+    Predictions,
+    PredictionsError,
+    in_order,
+    predictions_of,
+)
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.variance import (
@@ -38,7 +43,7 @@ from deeplense_batch.report.statistics.variance import (
     seeds_for,
 )
 
-__all__ = ["infer"]
+__all__ = ["infer", "resampled_score", "room_of"]
 
 Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
 _NAMED = 5  # of models with one fault
@@ -90,7 +95,7 @@ def infer(
             rows = [inferred[i] for i in having]
             noise = SampleNoise.of([_of_runs(resampled, model, name) for model in some])
             scores = [model.values(name) for model in some]
-            components = Components(scores, noise, freedom, _room(name, scores))
+            components = Components(scores, noise, freedom, room_of(name, scores))
             _intervals(
                 name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some]
             )
@@ -99,11 +104,29 @@ def infer(
     best = models[0].picked["run"]
     for model, row in zip(models[1:], inferred[1:], strict=True):
         if best in predictions and (run := model.picked["run"]) in predictions:
-            row["delong"] = _delong(predictions[run], predictions[best], model.classes)
+            names = first.classes if {*first.classes} == {*model.classes} else model.classes
+            row["delong"] = _delong(predictions[run], predictions[best], names)
     picked = {model.label: model.picked["run"] for model in models}
     changed = [replace(m, inferred=row) for m, row in zip(models, inferred, strict=True)]
     kept = {label: predictions[run] for label, run in picked.items() if run in predictions}
     return changed, kept, notes
+
+
+def resampled_score(
+    models: Sequence[ModelRuns], name: str, seed: int
+) -> tuple[dict[str, NDArray[np.float64]], int]:
+    """One score of every run on resamples of the test slice that all models share.
+
+    Returns:
+        The score, (B,), by the folder of each run, of models whose predictions are all there; and
+        the degrees of freedom of its noise. Slices are drawn apart by another `seed` for each.
+    """
+    predictions, _ = _predictions(models)
+    if not predictions:
+        return {}, 1
+    first = _first(predictions)
+    resampled = _resampled(predictions, first, seed, name)
+    return {run: own[name] for run, own in resampled.items() if name in own}, _freedom(first)
 
 
 def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], list[str]]:
@@ -119,6 +142,7 @@ def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], l
                 if run["learns"] in samples.classes:
                     samples = replace(samples, positive=samples.classes.index(run["learns"]))
                 first = first or samples
+                samples = in_order(samples, first.classes)
                 _check_same(samples, first)
                 own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
         except PredictionsError as error:
@@ -159,11 +183,15 @@ def _about_groups(samples: Predictions) -> list[str]:
     ]
 
 
-def _resampled(predictions: Mapping[str, Predictions], first: Predictions) -> Resampled:
+def _resampled(
+    predictions: Mapping[str, Predictions], first: Predictions, seed: int = 0, only: str = ""
+) -> Resampled:
     """Scores on the same resamples, (B,), by run and name; `first` has the samples."""
     wanted = [(run, *one) for run, samples in predictions.items() for one in _statistics(samples)]
+    wanted = [one for one in wanted if only in ("", one[1])]
     strata, groups = _drawn_from(first)
-    values = bootstrap.bootstrap([one for _, _, one in wanted], strata, groups=groups)
+    statistics = [statistic for _, _, statistic in wanted]
+    values = bootstrap.bootstrap(statistics, strata, groups=groups, seed=seed)
     resampled: Resampled = {run: {} for run in predictions}
     for (run, name, _), row in zip(wanted, values, strict=True):
         resampled[run][name] = row
@@ -275,9 +303,9 @@ def _by_size(model: ModelRuns) -> Row:
     return {"auc_low": low, "auc_high": high, "interval": "Hanley-McNeil"}
 
 
-def _room(name: str, scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+def room_of(name: str, scores: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """How far mean scores are from where they cannot vary."""
-    means = np.array([np.mean(own) for own in scores])
+    means = np.array([np.asarray(own, np.float64).mean() for own in scores])
     return {"r2": 1 - means, "mae": means}.get(name, means * (1 - means))
 
 

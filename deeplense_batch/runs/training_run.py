@@ -182,7 +182,7 @@ class _Training:
 
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
-        notes = [*setup.notes, *data_notes(self.job.data.root)]
+        notes = data_notes(self.job.data.root)
         for each in self.job.data.roots:
             if each.digest != self.planned.digest:
                 notes += data_notes(each.root, f"data of {Path(each.root).name}")
@@ -190,6 +190,7 @@ class _Training:
         if (init := self.job.train.init) is not None:
             notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
             notes += filter(None, [self._unlike(setup)])
+        notes += setup.notes
         if pieces := of_pieces(self.job, self.world, trainer.stepper):
             _log.warning("%s", pieces)
             notes.append(pieces)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 from made_runs import lose, make_run, read_csv
+from made_transfer import Networks
 
 from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.data.shards import data_digest
@@ -263,3 +266,38 @@ print(sorted({absent!r} & {{*sys.modules}}))
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_trained_here_and_tested_there_is_a_matrix(tmp_path):
+    networks = Networks(tmp_path / "runs", {"a": 60, "b": 60})
+    for data, other in (("a", "b"), ("b", "a")):
+        networks.evaluate(networks.train(data, 0, 2.0), other, 1.0)
+    out = tmp_path / "report"
+    report = collect(tmp_path / "runs", out)
+    assert "Trained here, tested there: resnet18: the greatest loss of AUC" in report.summary
+    cells = read_csv(out / "transfer.csv")
+    assert [(cell["training"], cell["test"]) for cell in cells] == [*product("ab", "ab")]
+    content = json.loads((out / "results.json").read_text())
+    (matrix,) = content["transfer"]
+    assert float(cells[1]["loss"]) == pytest.approx(matrix["cells"][1]["loss"])
+    # evaluations of one model have no section; nothing else is left out, and every run has a row
+    assert len(content["comparisons"]) == 2 and len(content["rows"]) == 4
+    page = (out / "report.md").read_text()
+    assert "## Trained here, tested there: resnet18" in page and "(transfer.png)" in page
+    web = (out / "report.html").read_text()
+    assert '<a href="#block-1">Trained here, tested there: resnet18</a>' in web
+    shutil.rmtree(tmp_path / "runs" / "evaluated_demo")
+    collect(tmp_path / "runs", out)
+    assert not (out / "transfer.csv").exists() and not (out / "transfer.png").exists()
+
+
+def test_a_page_of_evaluations_alone_has_its_matrix(tmp_path):
+    networks = Networks(tmp_path / "runs", {"a": 60, "b": 60, "c": 60})
+    run = networks.train("a", 0, 2.0)
+    for data in ("b", "c"):
+        networks.evaluate(run, data, 1.0)
+    shutil.rmtree(run.path)
+    collect(tmp_path / "runs", tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "there is nothing to compare" not in page and "Trained here, tested there" in page
+    assert "No loss of AUC is known, since no network was tested on its own test set too" in page

@@ -12,7 +12,13 @@ from conftest import typed
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.scoring.metrics import softmax
-from deeplense_batch.report.predictions import PredictionsError, published_rows, read_predictions
+from deeplense_batch.report.predictions import (
+    Predictions,
+    PredictionsError,
+    in_order,
+    published_rows,
+    read_predictions,
+)
 
 CLASSES = ("no", "sphere", "vort")
 REPORT = """              precision    recall  f1-score   support
@@ -191,3 +197,13 @@ def test_real_predictions_give_the_published_scores(real_data, model, auc, accur
     assert round(float(np.mean(areas)), 5) == auc
     right = (samples.probabilities.argmax(1) == samples.targets).mean()
     assert round(float(right), 5) == accuracy
+
+
+def test_answers_in_another_order_of_classes_are_the_same_answers():
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+    samples = Predictions(np.array(["x", "y"]), np.array([0, -1]), ("b", "c", "a"), probabilities)
+    found = in_order(samples, ("a", "b", "c"))
+    assert found.classes == ("a", "b", "c") and found.targets.tolist() == [1, -1]
+    assert found.probabilities.tolist() == [[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]
+    assert samples.positive == 1 and found.positive == 2  # of c
+    assert in_order(samples, ("a", "b", "d")) is samples

@@ -158,3 +158,18 @@ def test_an_evaluation_was_validated_where_its_run_was(tmp_path, digest, valid):
     metrics["evaluated"] |= {"recipe": recipe, "data_digest": digest}
     run.write_json("metrics.json", metrics)
     assert run_row(run)["valid"] == valid
+
+
+def test_an_evaluation_says_which_network_it_scored(tmp_path):
+    run = make_evaluation(tmp_path, 0)
+    metrics = run.read_json("metrics.json")
+    recipe = {"name": "demo", "data.root": "/data", "data.test": "val[50%:]"}
+    metrics["evaluated"] |= {"recipe": recipe, "data_digest": "b" * 16, "identity": "0123456789"}
+    run.write_json("metrics.json", metrics)
+    expected = {"job": "demo", "identity": "0123456789", "digest": "b" * 16, "test": "val[50%:]"}
+    assert run_row(run)["evaluated"] == expected
+    del metrics["evaluated"]["identity"]  # an ensemble, in whatever order
+    metrics["evaluated"]["members"] = [{"identity": "b"}, {"identity": "a"}]
+    run.write_json("metrics.json", metrics)
+    assert run_row(run)["evaluated"]["identity"] == "a b"
+    assert "evaluated" not in run_row(make_run(tmp_path, "resnet18"))

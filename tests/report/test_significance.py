@@ -16,7 +16,8 @@ from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.run_table import read_rows
-from deeplense_batch.report.significance import infer
+from deeplense_batch.report.significance import infer, resampled_score, room_of
+from deeplense_batch.report.statistics.bootstrap import bootstrap, macro_auc
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.repeat([0, 1, 2], 200)
@@ -196,3 +197,43 @@ def test_groups_of_other_samples_are_told_and_no_interval_is_made_of_them(tmp_pa
     assert any("catalogue.parquet is not of the samples of outputs.npz" in n for n in notes)
     (run.path / "catalogue.parquet").write_bytes(b"PAR1")
     assert any("catalogue.parquet is damaged" in note for note in inferred(tmp_path)[2])
+
+
+def test_one_score_of_every_run_is_resampled_as_its_interval_is(tmp_path):
+    logits = answers(2.0), answers(1.7, own=0.2)
+    for name, one in zip(("best", "other"), logits, strict=True):
+        model_run(tmp_path, name, one, valid=0.9)
+    rows = read_rows(tmp_path)
+    name_variants(rows)
+    (models,) = compare(rows)
+    scores, freedom = resampled_score(models, "auc", 3)
+    assert freedom == 597 and len(scores) == 2
+    statistics = [macro_auc(TARGETS, softmax(one)) for one in logits]
+    expected = bootstrap(statistics, TARGETS, seed=3)
+    by_label = {model.label: scores[model.runs[0]["run"]] for model in models}
+    assert np.array_equal(by_label["best"], expected[0])
+    assert np.array_equal(by_label["other"], expected[1])
+    assert not np.array_equal(resampled_score(models, "auc", 4)[0][models[0].picked["run"]],
+                              scores[models[0].picked["run"]])  # fmt: skip
+    (tmp_path / "demo").rename(tmp_path / "gone")
+    assert resampled_score(models, "auc", 3) == ({}, 1)
+
+
+def test_a_score_has_room_up_to_where_it_cannot_vary():
+    assert room_of("auc", [[0.9, 0.7], [1.0]]) == pytest.approx([0.16, 0.0])
+    assert room_of("r2", [[0.9, 0.7]]) == pytest.approx([0.2])
+    assert room_of("mae", [[0.3]]) == pytest.approx([0.3])
+
+
+def test_classes_in_another_order_are_the_same_classes(tmp_path):
+    """A set whose folders sort otherwise numbers the same classes otherwise."""
+    logits, other = answers(2.0), answers(1.7, own=0.2)
+    for root, order in ((tmp_path / "one", [0, 1, 2]), (tmp_path / "two", [2, 0, 1])):
+        model_run(root, "best", logits, valid=0.95)
+        run = make_run(root, "other", valid=0.94)
+        write_outputs(run, other[:, order], targets=np.argsort(order)[TARGETS],
+                      classes=[CLASSES[k] for k in order])  # fmt: skip
+    one, two = (inferred(tmp_path / name) for name in ("one", "two"))
+    assert two[2] == [] and len(two[1]) == 2
+    assert one[0][1].inferred == two[0][1].inferred
+    assert set(two[0][1].inferred["delong"]) == set(CLASSES)

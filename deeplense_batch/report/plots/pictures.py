@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.core.scoring import figures
-from deeplense_batch.report.plots import charts, costs, hardest, lines
+from deeplense_batch.report.plots import charts, costs, hardest, heat_map, lines
 from deeplense_batch.report.run_table import CollectError
 
 __all__ = ["FUNCTIONS", "Picture", "draw", "redraw", "write"]
@@ -32,6 +32,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "beside_real": charts.beside_real,
     "differences": charts.differences,
     "hardest": hardest.sheet,
+    "heat_map": heat_map.heat_map,
     "precision_recall": lines.precision_recall,
     "roc_low_fpr": lines.roc_low_fpr,
     "score_dots": charts.score_dots,

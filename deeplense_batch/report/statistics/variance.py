@@ -129,7 +129,8 @@ class Components:
     Arguments:
         scores: One for each run, of each of M models.
         noise: Of the test sample.
-        freedom: Degrees of freedom of that noise: about the number of test samples.
+        freedom: Degrees of freedom of that noise, about the number of test samples: of all
+            models, or of each, (M,).
         room: How far each mean score is from where it cannot vary, (M,); by default 1.
     """
 
@@ -137,7 +138,7 @@ class Components:
         self,
         scores: Sequence[ArrayLike],
         noise: SampleNoise,
-        freedom: float = math.inf,
+        freedom: ArrayLike = math.inf,
         room: ArrayLike | None = None,
     ) -> None:
         values = [np.asarray(own, np.float64) for own in scores]
@@ -145,7 +146,7 @@ class Components:
         self._means = np.array([own.mean() for own in values])
         self._room = np.ones(len(values)) if room is None else np.asarray(room, np.float64)
         self._training = _training(values, noise.private, self._room)
-        self._noise, self._freedom = noise, freedom
+        self._noise, self._freedom = noise, np.asarray(freedom, np.float64)
 
     @property
     def training_variance(self) -> Array:

@@ -241,3 +241,12 @@ def test_coverage_of_a_single_auc_near_1(auc, least):
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_the_noise_of_each_model_may_have_its_own_degrees_of_freedom():
+    noise = SampleNoise(np.diag([0.01, 0.01]), np.full(2, np.nan))
+    found = Components([[0.9], [0.8]], noise, [10.0, 40.0]).means()
+    assert found.freedom == pytest.approx([10, 40])
+    alone = [Components([[0.9]], SampleNoise(np.array([[0.01]]), np.array([np.nan])), f).means()
+             for f in (10.0, 40.0)]  # fmt: skip
+    assert found.half == pytest.approx([one.half[0] for one in alone])
