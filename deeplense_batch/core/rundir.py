@@ -13,6 +13,7 @@
       metrics.json        scores, cost, hardware, versions: with state "done", the result
       outputs.npz         ids, targets, logits of the test slice
       catalogue.parquet   columns of the data's catalogue for the same images, if it has one
+      truth.parquet       their truth, such as theta_e, of data that were simulated
       figures/*.png       confusion, roc, history; beside them log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
@@ -49,6 +50,7 @@ _SCHEMA = 1
 _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json", "log.txt"),
     *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet"),
+    "truth.parquet",
 )
 _BEAT_SECONDS = 30.0
 

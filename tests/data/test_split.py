@@ -1,6 +1,8 @@
 """A slice of a split: its arrays, across files, as they were written."""
 
+import h5py
 import numpy as np
+from format_1 import to_format_1
 from made_shards import write
 
 from deeplense_batch.data.digest import verify
@@ -59,3 +61,18 @@ def test_bands_and_catalogue_come_back_as_they_were_written_and_change_no_conten
     verify(split.info)
     assert (plain.info.bands, plain.columns(), plain.info.content) == ((), [], split.info.content)
     assert plain.info.digests != split.info.digests
+
+
+def test_truths_that_all_files_have_and_those_that_one_lacks(tmp_path):
+    write(tmp_path, 10)  # three files
+    to_format_1(tmp_path)  # which nothing keeps from being changed
+    split = open_split(tmp_path, "train")
+    assert split.shared_truths() == ({"theta_e": ()}, {})
+    _, second, _ = split.info.files
+    with h5py.File(second, "r+") as file:
+        del file["truth/theta_e"]
+    assert split.shared_truths() == ({}, {"theta_e": second})
+    assert open_split(tmp_path, "train[:4]", {"train": split.info}).shared_truths() == (
+        {"theta_e": ()},
+        {},
+    )
