@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # they take a second to load
     from deeplense_batch.report.compare import ModelRuns
     from deeplense_batch.report.plots.pictures import Picture
     from deeplense_batch.report.studies.block import Block
-    from deeplense_batch.report.studies.selection import Wanted
+    from deeplense_batch.report.studies.selection.study import Wanted
 
 __all__ = ["CollectError", "Report", "collect"]
 
@@ -81,7 +81,7 @@ def collect(
     """
     from deeplense_batch.report.compare import add_reference_hours
     from deeplense_batch.report.predictions import prediction_rows, published_rows
-    from deeplense_batch.report.studies.selection import read_wanted
+    from deeplense_batch.report.studies.selection.study import read_wanted
 
     wanted = read_wanted(by)
     folder = Path(out)
@@ -139,7 +139,7 @@ def _content(
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import compare, name_variants
-    from deeplense_batch.report.studies.selection import check_found
+    from deeplense_batch.report.studies.selection.study import check_found
 
     name_variants(rows)
     comparisons: list[Row] = []
@@ -176,8 +176,8 @@ def _comparison(
     """One comparison of `results.json`, and its figures; its runs are below `root`."""
     from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
     from deeplense_batch.report.significance import infer
-    from deeplense_batch.report.studies.selection import study
-    from deeplense_batch.report.studies.selection_block import selection_blocks
+    from deeplense_batch.report.studies.selection.page import selection_blocks
+    from deeplense_batch.report.studies.selection.study import study
     from deeplense_batch.report.text import heading, sentences
 
     models, predictions, gaps = infer(compared)

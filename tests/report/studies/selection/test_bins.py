@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deeplense_batch.core.scoring.selection import (
+from deeplense_batch.report.studies.selection.bins import (
     bins_between,
     bins_by_value,
     having,

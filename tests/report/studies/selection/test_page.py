@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deeplense_batch.report.plots.pictures import write
-from deeplense_batch.report.studies.selection_block import selection_blocks
+from deeplense_batch.report.studies.selection.page import selection_blocks
 
 
 def cell(value, low=None, high=None):
@@ -29,11 +29,27 @@ def test_numbers_and_counts_are_in_the_table():
     assert block.title == "By theta_e"
     assert block.head == ["theta_e", "lens", "completeness", "AUC"]
     assert block.lines == [
-        ["0.5 to 1", "40", "0.500 [0.25, 0.75]", "0.900"], ["1 to 2", "3", "-", "1.000"]
+        ["0.5 to 1", "40", "0.500 [0.250, 0.750]", "0.900"], ["1 to 2", "3", "-", "1.000"]
     ]  # fmt: skip
     text = " ".join(block.sentences)
     assert "theta_e is unknown or 0 in every image of class galaxy (500)" in text
     assert "equally many images of class lens" in text and "fewer than 5 images" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.00783, 0.00188, 0.0159), "0.0078 [0.0019, 0.0159]"),
+        ((-1.2158, -2.811, -0.328), "−1.22 [−2.81, −0.33]"),  # noqa: RUF001
+        ((1.0, 0.97, 1.0), "1.0000 [0.9700, 1.0000]"),
+        ((0.25, None, None), "0.250"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_interval_allows(numbers, text):
+    study = found()
+    study["models"][0]["numbers"]["auc"] = [cell(*numbers), None]
+    (block,) = selection_blocks(1, {"theta_e": study})
+    assert block.lines[0][-1] == text
 
 
 def test_the_share_of_the_searched_is_beside_the_purity():
@@ -43,7 +59,7 @@ def test_the_share_of_the_searched_is_beside_the_purity():
         models=[{"label": "a", "runs": 1, "numbers": numbers}],
     )})  # fmt: skip
     assert block.head == ["mag", "galaxy", "lens", "share of lens", "purity"]
-    assert block.lines[0] == ["0.5 to 1", "60", "40", "0.400", "0.500 [0.25, 0.75]"]
+    assert block.lines[0] == ["0.5 to 1", "60", "40", "0.400", "0.500 [0.250, 0.750]"]
 
 
 def test_images_of_no_bin_are_counted():

@@ -14,12 +14,12 @@ def cells(*values):
 
 
 def drawn(models=1, edges=(0.5, 1.0, 2.0), values=(0.5, 0.8), **changed):
+    numbers = dict.fromkeys(("completeness", "auc"), cells(*values))
     arguments = {
         "column": "theta_e", "labels": ["0.5 to 1", "1 to 2"], "edges": edges,
         "medians": edges and [0.8, 1.4], "panels": {"completeness": "completeness", "auc": "AUC"},
         "counts": {"lens": [40, 30]},
-        "models": [{"label": f"m{i}", "numbers": {n: cells(*values) for n in ("completeness", "auc")}}
-                   for i in range(models)],
+        "models": [{"label": f"m{i}", "numbers": numbers} for i in range(models)],
     }  # fmt: skip
     return by_quantity(**(arguments | changed))
 

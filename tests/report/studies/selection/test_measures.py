@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, r2_score, recall_score, roc_auc_score
 
-from deeplense_batch.core.scoring.selection import Bins, bins_between
 from deeplense_batch.report.predictions import Predictions
-from deeplense_batch.report.studies.measures import InBins, measures
+from deeplense_batch.report.studies.selection.bins import Bins, bins_between
+from deeplense_batch.report.studies.selection.measures import InBins, measures
 
 N = 300
 RANDOM = np.random.default_rng(5)
@@ -37,7 +37,7 @@ def values_of(found, name):
 
 
 def inside(bin_):
-    return (EDGES[bin_] <= THETA) & (THETA <= EDGES[bin_ + 1])
+    return (EDGES[bin_] <= THETA) & ~(EDGES[bin_ + 1] < THETA)
 
 
 def test_of_a_search_for_what_alone_has_the_quantity():

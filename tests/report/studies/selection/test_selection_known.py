@@ -14,7 +14,7 @@ from made_runs import make_run
 from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.report.catalogue import TRUTH, keep
 from deeplense_batch.report.run_table import CollectError, run_row
-from deeplense_batch.report.studies.known import known_columns
+from deeplense_batch.report.studies.selection.known import known_columns
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Selection functions: how well models do as a function of a quantity of the test images.
 
 ``collect --by theta_e`` asks for one: a column of the catalogue or of the truth that runs have
-kept of their test images. Images are sorted into bins (`core.scoring.selection`), and every model
+kept of their test images. Images are sorted into bins (`bins`), and every model
 is measured in each (`numbers`).
 """
 
@@ -15,14 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring.selection import Bins, bins_between, having, is_known, quantiles
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import Predictions, PredictionsError, predictions_of
 from deeplense_batch.report.run_table import CollectError, Row, score_of
-from deeplense_batch.report.studies.known import known_columns
-from deeplense_batch.report.studies.measures import InBins
-from deeplense_batch.report.studies.numbers import Answers, numbers
+from deeplense_batch.report.studies.selection.bins import (
+    Bins,
+    bins_between,
+    having,
+    is_known,
+    quantiles,
+)
+from deeplense_batch.report.studies.selection.known import known_columns
+from deeplense_batch.report.studies.selection.measures import InBins
+from deeplense_batch.report.studies.selection.numbers import Answers, numbers
 
 __all__ = ["Wanted", "check_found", "read_wanted", "study"]
 
@@ -260,7 +266,7 @@ def _about_thresholds(answers: Answers, searched: int | None) -> list[str]:
         without = sum(score_of(run, "threshold") is None for run, _ in runs)
         if without:
             notes.append(
-                f"Of the {counted(len(runs), 'run')} of {label}, {without} found no threshold; what "
-                "depends on one is that of the others"
+                f"Of the {counted(len(runs), 'run')} of {label}, {without} found no threshold; "
+                "what depends on one is that of the others"
             )
     return notes

@@ -8,10 +8,10 @@ from made_arrays import sample
 
 from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.core.scoring.proportions import wilson
-from deeplense_batch.core.scoring.selection import Bins
 from deeplense_batch.report.predictions import Predictions
-from deeplense_batch.report.studies.measures import InBins
-from deeplense_batch.report.studies.numbers import numbers
+from deeplense_batch.report.studies.selection.bins import Bins
+from deeplense_batch.report.studies.selection.measures import InBins
+from deeplense_batch.report.studies.selection.numbers import numbers
 
 N = 200
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
-from deeplense_batch.report.studies.measures import TITLES, InBins, Measured, measures
+from deeplense_batch.report.studies.selection.measures import TITLES, InBins, Measured, measures
 
 __all__ = ["Answers", "numbers"]
 

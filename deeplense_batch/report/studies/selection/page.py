@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from deeplense_batch.report.compare import short_label
 from deeplense_batch.report.plots.pictures import Picture
 from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.studies.block import Block
-from deeplense_batch.report.studies.measures import FEWEST, TITLES
+from deeplense_batch.report.studies.selection.measures import FEWEST, TITLES
 
 __all__ = ["selection_blocks"]
 
@@ -107,7 +108,7 @@ def _about_measures(found: Row) -> list[str]:
         "threshold which each run has chosen on its validation slice.",
         "recall": "Recall is the share that is given its own class.",
         "median_error": "The error is the predicted number less the true one; its scatter is half "
-        "of the range that holds 68 %. R2 is that within a bin, where the truth varies less.",
+        "of the range that holds 68 %. R2 is low where the truth varies little within a bin.",
     }
     return [text for name, text in said.items() if name in found["measures"]]
 
@@ -132,13 +133,14 @@ def _table(column: str, found: Row) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(cell: Row | None) -> str:
-    """A number with its interval."""
+    """A number with its interval, to the hundredth of the interval's width."""
     if cell is None:
         return "-"
-    value = f"{cell['value']:.3g}" if abs(cell["value"]) < 0.1 else number(cell["value"], 3)
-    if cell["low"] is None:
-        return value
-    return f"{value} [{cell['low']:.3g}, {cell['high']:.3g}]"
+    value, low, high = cell["value"], cell["low"], cell["high"]
+    if low is None:
+        return number(value, 3)
+    digits = max(0, 2 - math.floor(math.log10(high - low))) if high > low else 3
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
 def _pictures(slug: str, suffix: str, column: str, found: Row) -> list[Picture]:

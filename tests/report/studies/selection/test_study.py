@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -16,7 +17,7 @@ from deeplense_batch.data.shards import data_digest, open_split
 from deeplense_batch.report.catalogue import keep
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import CollectError
-from deeplense_batch.report.studies.selection import Wanted, read_wanted
+from deeplense_batch.report.studies.selection.study import Wanted, read_wanted
 
 N = 400
 LENS = np.arange(N) % 2 == 1
@@ -66,17 +67,15 @@ def studied(tmp_path, *by):
 def test_completeness_by_the_einstein_radius(data, tmp_path):
     search(tmp_path / "runs", data)
     found = studied(tmp_path, "theta_e")["theta_e"]
-    assert (
-        found["counts"] == {"lens": [33, 33, 33, 33, 34, 34]}
-        or sum(found["counts"]["lens"]) == 200
-    )
+    counts = found["counts"]["lens"]
+    assert sum(counts) == 200 and set(counts) <= {33, 34} and [*found["counts"]] == ["lens"]
     assert len(found["labels"]) == 6 and found["equal"] and found["without"] == {"galaxy": 200}
     assert (found["unknown"], found["outside"], found["searched"]) == (0, 0, "lens")
     (model,) = found["models"]
     score = softmax(LOGITS)[:, 1]
     edges = np.quantile(THETA[LENS], np.arange(7) / 6)
     assert found["edges"] == pytest.approx(edges)
-    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (low, high) in enumerate(itertools.pairwise(edges)):
         here = LENS & (low <= THETA) & ((high > THETA) | ((k == 5) & (high == THETA)))
         assert found["medians"][k] == pytest.approx(np.median(THETA[here]))
         cell = model["numbers"]["completeness"][k]
@@ -132,7 +131,7 @@ def test_a_model_without_predictions_is_left_out_and_said_to_be(data, tmp_path):
     ("by", "sentence"),
     [
         ("mass", "have no column 'mass'; there are dust, field, mag, name, theta_e"),
-        ("name", "200 different texts|400 different texts, at most 12 are shown"),
+        ("name", "it has 400 different texts, at most 12 are shown"),
         ("dust", "--by dust: it is unknown or 0 of every test image that is scored"),
         ("mag=3:4", "no image has a value from 3 to 4"),
         ("field=1:2", "it holds texts, which no edges part"),
@@ -150,7 +149,7 @@ def test_what_cannot_be_studied_is_one_sentence_and_nothing_is_written(
     words = ("collect", tmp_path / "runs", "--out", tmp_path / "report", "--by", by)
     code, _, err = typed(capsys, *words)
     assert code == 3 and not (tmp_path / "report").exists()
-    assert any(one in err for one in sentence.split("|")) and err.count("\n") == 1
+    assert sentence in err and err.count("\n") == 1
 
 
 def test_where_one_comparison_lacks_the_column_its_page_says_so(data, tmp_path):

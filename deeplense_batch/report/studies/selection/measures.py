@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.core.scoring.proportions import wilson
-from deeplense_batch.core.scoring.selection import Bins, log_odds
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.bootstrap import Statistic
+from deeplense_batch.report.studies.selection.bins import Bins, log_odds
 
 __all__ = ["FEWEST", "TITLES", "InBins", "Measured", "measures"]
 
@@ -41,7 +41,7 @@ TITLES = {
     "accuracy": "accuracy",
     "recall": "recall",
     "median_error": "median error",
-    "scatter": "68 % scatter of the error",
+    "scatter": "68 % scatter",
     "bias": "mean error (bias)",
     "mae": "MAE",
     "r2": "R2",
