@@ -48,11 +48,12 @@ def by_quantity(
     """
     height = 1.9 * len(panels) + 1.3 + 0.19 * len(models)
     figure, axes = panels_of(6.0, height, ratios=[1.9] * len(panels) + [0.8])
-    places = np.arange(len(labels)) if medians is None else np.asarray(medians, np.float64)
+    places = np.asarray(range(len(labels)) if medians is None else medians, np.float64)
     for panel, (name, title) in zip(axes, panels.items(), strict=False):
         for place, (model, style) in enumerate(zip(models, _styles(len(models)), strict=True)):
-            shift = 0.0 if edges else (place - (len(models) - 1) / 2) * 0.5 / len(models)
-            _draw(panel, places + shift, model["numbers"][name], style, bool(edges), len(models))
+            aside = 0.0 if edges else (place - (len(models) - 1) / 2) * 0.5 / len(models)
+            cells, alone = model["numbers"][name], len(models) == 1
+            _draw(panel, np.add(places, aside), cells, style, joined=bool(edges), alone=alone)
         _finish(panel, title)
     _draw_counts(axes[-1], counts, edges)
     for panel in axes:
@@ -74,8 +75,9 @@ def _draw(
     places: NDArray[np.float64],
     cells: Sequence[Mapping[str, Any] | None],
     style: Mapping[str, Any],
+    *,
     joined: bool,
-    models: int,
+    alone: bool,
 ) -> None:
     """One number of one model: marks with intervals, and a band where bins have an order."""
     value, low, high = (_column(cells, name) for name in ("value", "low", "high"))
@@ -85,9 +87,9 @@ def _draw(
         places, value, bars, ms=5, lw=1.4, elinewidth=0.9, capsize=2, label="model", **line
     )  # fmt: skip
     if joined:
-        alpha = 0.18 if models == 1 else 0.08
+        alpha = 0.18 if alone else 0.08
         panel.fill_between(places, low, high, color=style["color"], alpha=alpha, lw=0)
-    if models > 1:
+    if not alone:
         return
     runs = max((len(cell["runs"]) for cell in cells if cell), default=0)
     for number in range(runs if runs > 1 else 0):

@@ -28,6 +28,7 @@ from deeplense_batch.core.machine import cores
 
 __all__ = [
     "RESAMPLES",
+    "Statistic",
     "accuracy",
     "auc",
     "average_precision",
