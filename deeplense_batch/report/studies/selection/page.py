@@ -60,8 +60,9 @@ def _block(slug: str, comparison: int, column: str, found: Row) -> Block:
 def _sentences(column: str, found: Row) -> list[str]:
     counts, without = found["counts"], found["without"]
     if found["equal"]:
-        searched = found["searched"]
-        whose = f"images of class {searched}" if searched in counts else "images"
+        own = [found["searched"]] if found["searched"] in counts else [*counts]
+        named = found["searched"] in counts or without
+        whose = f"images of class {_and(own)}" if named else "images"
         bins = f"Bins of {column} hold about equally many {whose}."
     elif found["edges"] is None:
         bins = f"Each value of {column} is a bin."
@@ -69,10 +70,10 @@ def _sentences(column: str, found: Row) -> list[str]:
         bins = f"Bins of {column} lie between the edges that were asked for."
     sentences = [bins]
     if without:
-        names = ", ".join(f"{name} ({n})" for name, n in without.items())
+        names = _and([f"{name} ({n})" for name, n in without.items()])
         sentences.append(
-            f"{column} is unknown or 0 in every image of class {names}: it has none, and the AUC "
-            f"of a bin is that against all of these images."
+            f"{column} is unknown or 0 in every image of class {names}, which has none of it; the "
+            "AUC of a bin is that against all of these images."
         )
     sentences += _about_measures(found)
     for name, why in (("unknown", "is not known"), ("outside", "is outside of the edges")):
@@ -149,7 +150,8 @@ def _pictures(slug: str, suffix: str, column: str, found: Row) -> list[Picture]:
     panels = {name: TITLES[name] for name in found["measures"] if name in _DRAWN}
     if not panels:
         return []
-    words = _listed([*panels.values()])
+    words = _and([*panels.values()])
+    words = words[0].upper() + words[1:]
     labels = [short_label(model["label"], rank) for rank, model in enumerate(models, start=1)]
     shown = [
         {"label": label, "numbers": {name: model["numbers"][name] for name in panels}}
@@ -172,6 +174,5 @@ def _pictures(slug: str, suffix: str, column: str, found: Row) -> list[Picture]:
     return pictures
 
 
-def _listed(words: Sequence[str]) -> str:
-    text = ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]
-    return text[0].upper() + text[1:]
+def _and(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]

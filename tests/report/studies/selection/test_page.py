@@ -52,6 +52,15 @@ def test_a_number_has_the_digits_that_its_interval_allows(numbers, text):
     assert block.lines[0][-1] == text
 
 
+def test_of_several_classes_those_that_lack_it_are_named():
+    (block,) = selection_blocks(1, {"mass": found(
+        searched=None, counts={"vort": [40, 3]}, without={"no": 50, "sphere": 60}
+    )})  # fmt: skip
+    text = " ".join(block.sentences)
+    assert "about equally many images of class vort." in text
+    assert "in every image of class no (50) and sphere (60), which has none of it" in text
+
+
 def test_the_share_of_the_searched_is_beside_the_purity():
     numbers = {"purity": [cell(0.5, 0.25, 0.75), None]}
     (block,) = selection_blocks(1, {"mag": found(
