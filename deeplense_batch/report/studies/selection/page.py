@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deeplense_batch.data.formats.counted import counted
@@ -146,32 +146,42 @@ def _cell(cell: Row | None) -> str:
 
 def _pictures(slug: str, suffix: str, column: str, found: Row) -> list[Picture]:
     """The models of a comparison together, then one by one."""
-    models = found["models"]
-    panels = {name: TITLES[name] for name in found["measures"] if name in _DRAWN}
-    if not panels:
-        return []
-    words = _and([*panels.values()])
-    words = words[0].upper() + words[1:]
-    labels = [short_label(model["label"], rank) for rank, model in enumerate(models, start=1)]
-    shown = [
-        {"label": label, "numbers": {name: model["numbers"][name] for name in panels}}
-        for label, model in zip(labels, models, strict=True)
+    models = [
+        {"label": short_label(model["label"], rank), "numbers": model["numbers"]}
+        for rank, model in enumerate(found["models"], start=1)
     ]
-    shared: dict[str, Any] = {"column": column, "panels": panels}
-    shared |= {name: found[name] for name in ("labels", "edges", "medians", "counts")}
-    pictures = []
+    pictures: list[Picture] = []
     if len(models) > 1:
         more = len(models) - _OVERLAID
         left_out = f", the first {_OVERLAID} of {len(models)} models" if more > 0 else ""
-        caption = f"{words} by {column}{left_out}."
-        arguments = shared | {"models": shown[:_OVERLAID]}
-        pictures.append(Picture(f"by_{slug}{suffix}", "by_quantity", arguments, caption))
-    for rank, model in enumerate(shown[:_OWN], start=1):
-        own = f"_model_{rank}" if len(models) > 1 else ""
-        caption = f"{words} of {model['label']} by {column}."
-        arguments = shared | {"models": [model]}
-        pictures.append(Picture(f"by_{slug}{own}{suffix}", "by_quantity", arguments, caption))
+        name = f"by_{slug}{suffix}"
+        pictures += _picture(name, column, found, models[:_OVERLAID], left_out)
+    for rank, model in enumerate(models[:_OWN], start=1):
+        name = f"by_{slug}_model_{rank}{suffix}" if len(models) > 1 else f"by_{slug}{suffix}"
+        pictures += _picture(name, column, found, [model], f", {model['label']}")
     return pictures
+
+
+def _picture(
+    name: str, column: str, found: Row, models: Sequence[Row], of: str
+) -> Iterator[Picture]:
+    """Some models in one figure; none where they have no number in any bin."""
+    panels = {
+        number: TITLES[number]
+        for number in found["measures"]
+        if number in _DRAWN and any(any(model["numbers"][number]) for model in models)
+    }
+    if not panels:
+        return
+    arguments: dict[str, Any] = {"column": column, "panels": panels}
+    arguments |= {key: found[key] for key in ("labels", "edges", "medians", "counts")}
+    arguments["models"] = [
+        {"label": model["label"], "numbers": {one: model["numbers"][one] for one in panels}}
+        for model in models
+    ]
+    words = _and([*panels.values()])
+    caption = f"{words[0].upper()}{words[1:]} by {column}{of}."
+    yield Picture(name, "by_quantity", arguments, caption)
 
 
 def _and(words: Sequence[str]) -> str:

@@ -264,9 +264,11 @@ def _about_thresholds(answers: Answers, searched: int | None) -> list[str]:
     notes = []
     for label, runs in answers.items():
         without = sum(score_of(run, "threshold") is None for run, _ in runs)
-        if without:
+        if without == len(runs):
+            notes.append(f"No run of {label} found a threshold, so that it finds nothing")
+        elif without:
             notes.append(
-                f"Of the {counted(len(runs), 'run')} of {label}, {without} found no threshold; "
-                "what depends on one is that of the others"
+                f"{without} of {counted(len(runs), 'run')} of {label} found no threshold; what "
+                "depends on one is that of the others"
             )
     return notes

@@ -87,6 +87,19 @@ def test_each_model_has_a_figure_and_few_share_one(tmp_path):
     assert {path.suffix for path in write(tmp_path, block.pictures)} == {".json", ".png", ".svg"}
 
 
+def test_what_a_model_has_no_number_of_is_not_drawn():
+    study = found(2)
+    study["models"][1] = study["models"][1] | {"numbers": {"completeness": [None, None],
+                                                           "auc": [cell(0.9), None]}}  # fmt: skip
+    (block,) = selection_blocks(1, {"theta_e": study})
+    assert [[*p.arguments["panels"]] for p in block.pictures] == [
+        ["completeness", "auc"], ["completeness", "auc"], ["auc"]
+    ]  # fmt: skip
+    study["models"][1]["numbers"]["auc"] = [None, None]
+    (block,) = selection_blocks(1, {"theta_e": study})
+    assert [p.name for p in block.pictures] == ["by_theta_e", "by_theta_e_model_1"]
+
+
 def test_of_many_models_the_first_are_shown_and_the_others_named_as_missing():
     (block,) = selection_blocks(1, {"theta_e": found(11)})
     assert len(block.pictures[0].arguments["models"]) == 6

@@ -112,8 +112,12 @@ def test_runs_without_a_threshold_are_said_to_have_none(data, tmp_path):
     search(tmp_path / "runs", data, threshold=None)
     found = studied(tmp_path, "theta_e")["theta_e"]
     assert found["measures"] == ["auc"]
+    assert found["notes"] == ["No run of finder found a threshold, so that it finds nothing"]
+    search(tmp_path / "runs", data, seed=1)
+    found = studied(tmp_path, "theta_e")["theta_e"]
+    assert found["measures"] == ["completeness", "auc"]
     assert found["notes"] == [
-        "Of the 1 run of finder, 1 found no threshold; what depends on one is that of the others"
+        "1 of 2 runs of finder found no threshold; what depends on one is that of the others"
     ]
 
 
