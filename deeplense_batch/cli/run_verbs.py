@@ -59,6 +59,9 @@ def collect(
     # Bands that are red, green and blue where images are shown, such as i,r,g; by default the
     # three of the longest waves, where bands have names.
     rgb: tuple[str, ...] = (),
+    # Quantities of the test images, such as theta_e, to show the scores by, in bins of equally
+    # many images or between edges: theta_e=0.5:1:2,mag
+    by: tuple[str, ...] = (),
 ) -> int:
     """Compare runs: tables, figures and a report; exit 5 while runs are missing.
 
@@ -70,8 +73,9 @@ def collect(
 
     root = None if (import_ or predictions) and not runs else runs_folder(runs)
     report = collect(
-        root, out, import_=import_, predictions=predictions, classes=classes, bench=bench, rgb=rgb
-    )
+        root, out, import_=import_, predictions=predictions, classes=classes, bench=bench,
+        rgb=rgb, by=by,
+    )  # fmt: skip
     print(report.summary)
     return 0 if report.complete else 5
 

@@ -12,13 +12,12 @@
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
       outputs.npz         ids, targets, logits of the test slice
-      catalogue.parquet   columns of the data's catalogue for the same images, if it has one
+      catalogue.parquet   columns of the data's catalogue for the same images; truth.parquet: truth
       figures/*.png       confusion, roc, history; beside them log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone, or a run that was
-begun has no state any more; queued runs of a submit that is gone are ``planned`` again, unless
-they wait in an array of SLURM: `slurm_queue` asks it.
+begun has no state any more. Runs of a submit that is gone are ``planned``, unless SLURM has them.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.
@@ -48,7 +47,8 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 _SCHEMA = 1
 _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json", "log.txt"),
-    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet"),
+    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz"),
+    *("catalogue.parquet", "truth.parquet"),
 )
 _BEAT_SECONDS = 30.0
 

@@ -186,6 +186,26 @@ class Split:
         with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):
             return list(file.get("truth", ()))
 
+    def shared_truths(self) -> tuple[dict[str, tuple[int, ...]], dict[str, Path]]:
+        """The truths that all files of this slice have, and those that one of them lacks.
+
+        Returns:
+            Shape of the numbers of an image, by the name of a truth, such as () and (2,); and a
+            file that lacks it, by the name of a truth that another file has.
+        """
+        found: dict[Path, dict[str, tuple[int, ...]]] = {}
+        for path, _, _ in self.parts():
+            with open_shard(path) as file, reading(path):
+                found[path] = {
+                    name: file["truth"][name].shape[1:] for name in file.get("truth", ())
+                }
+        shapes = {name: shape for own in found.values() for name, shape in own.items()}
+        lacking = {
+            name: path for path, own in found.items() for name, shape in shapes.items()
+            if own.get(name) != shape
+        }  # fmt: skip
+        return {name: shape for name, shape in shapes.items() if name not in lacking}, lacking
+
     def columns(self) -> list[str]:
         """Names of the columns of the catalogue, in their order."""
         with open_shard(self.info.files[0]) as file, reading(self.info.files[0]):

@@ -30,6 +30,7 @@ null::
         bootstrap_p_value, seed_p_value                        other tests, of one noise alone
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
+      by         scores by a quantity, where that was asked for (`studies.selection.study`)
       figures    name (of the files), caption
     transfer     one for each model that was tested on other data than its own:
       model, task, score

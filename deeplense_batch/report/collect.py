@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # they take a second to load
     from deeplense_batch.report.compare import ModelRuns
     from deeplense_batch.report.plots.pictures import Picture
     from deeplense_batch.report.studies.block import Block
+    from deeplense_batch.report.studies.selection.study import Wanted
 
 __all__ = ["CollectError", "Report", "collect"]
 
@@ -54,6 +55,7 @@ def collect(
     classes: Sequence[str] = (),
     bench: Path | str | None = None,
     rgb: Sequence[str] = (),
+    by: Sequence[str] = (),
 ) -> Report:
     """Compare the runs below a folder, and results of other programs.
 
@@ -72,13 +74,18 @@ def collect(
         bench: What ``bench --out`` wrote, for hours on one device.
         rgb: Bands that are red, green and blue where images are shown; by default those of the
             longest waves.
+        by: Quantities of the test images, ``theta_e`` or ``theta_e=0.5:1:2``, to study the models
+            by (`studies.selection`).
 
     Raises:
-        CollectError: There is nothing to compare, or `out` is not a folder.
+        CollectError: There is nothing to compare, or `out` is not a folder; or a quantity is not
+            known of the test images of any comparison.
     """
     from deeplense_batch.report.compare import add_reference_hours
     from deeplense_batch.report.predictions import prediction_rows, published_rows
+    from deeplense_batch.report.studies.selection.study import read_wanted
 
+    wanted = read_wanted(by)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise CollectError(f"{out}: not a folder")
@@ -87,7 +94,7 @@ def collect(
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
     folder_of_runs = None if root is None else Path(root)
-    content, pictures = _content(rows, copies, notes, folder_of_runs, rgb)
+    content, pictures = _content(rows, copies, notes, folder_of_runs, rgb, wanted)
     folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
     paths = _write(folder, content, pictures, table, models)
@@ -135,12 +142,14 @@ def _content(
     notes: Sequence[str],
     root: Path | None,
     rgb: Sequence[str],
+    wanted: Sequence[Wanted],
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import name_variants
     from deeplense_batch.report.studies import transfer, transfer_page
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
+    from deeplense_batch.report.studies.selection.study import check_found
 
     matrices = transfer.matrices(rows)  # by their recipes, which `name_variants` takes away
     pooled = pool(rows)
@@ -149,9 +158,10 @@ def _content(
     comparisons: list[Row] = []
     pictures: list[Picture] = []
     for number, models in enumerate(transfer.ranked(compared(rows, pooled), matrices), start=1):
-        comparison, own = _comparison(number, models, notes, root, rgb)
+        comparison, own = _comparison(number, models, notes, root, rgb, wanted)
         comparisons.append(comparison)
         pictures += own
+    check_found(wanted, [comparison["by"] for comparison in comparisons])
     unpooled = lacking(pooled)
     blocks = transfer_page.blocks(matrices)  # of the whole page
     blocks += [Block(UNPOOLED, unpooled)] if unpooled else []
@@ -178,10 +188,13 @@ def _comparison(
     notes: Sequence[str],
     root: Path | None,
     rgb: Sequence[str],
+    wanted: Sequence[Wanted],
 ) -> tuple[Row, list[Picture]]:
     """One comparison of `results.json`, and its figures; its runs are below `root`."""
     from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
     from deeplense_batch.report.significance import infer
+    from deeplense_batch.report.studies.selection.page import selection_blocks
+    from deeplense_batch.report.studies.selection.study import study
     from deeplense_batch.report.text import heading, sentences
 
     models, predictions, gaps = infer(compared)
@@ -222,7 +235,8 @@ def _comparison(
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
-    blocks: list[Block] = []  # of this comparison
+    comparison["by"] = study(models, wanted) if wanted else {}
+    blocks: list[Block] = selection_blocks(number, comparison["by"])  # of this comparison
     comparison["blocks"] = [block.content() for block in blocks]
     return comparison, [*pictures, *(picture for block in blocks for picture in block.pictures)]
 

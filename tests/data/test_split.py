@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+from format_1 import to_format_1
 from made_shards import write
 
 from deeplense_batch.data.digest import verify
@@ -94,3 +96,18 @@ def test_parts_of_a_slice_are_its_samples_one_after_another(tmp_path, slice_):
     assert (np.concatenate([part.stored()[0] for part in parts]) == images[split.places]).all()
     within = split.part(1, 4).part(1, 2)
     assert within.ids() == split.ids()[2:3]
+
+
+def test_truths_that_all_files_have_and_those_that_one_lacks(tmp_path):
+    write(tmp_path, 10)  # three files
+    to_format_1(tmp_path)  # which nothing keeps from being changed
+    split = open_split(tmp_path, "train")
+    assert split.shared_truths() == ({"theta_e": ()}, {})
+    _, second, _ = split.info.files
+    with h5py.File(second, "r+") as file:
+        del file["truth/theta_e"]
+    assert split.shared_truths() == ({}, {"theta_e": second})
+    assert open_split(tmp_path, "train[:4]", {"train": split.info}).shared_truths() == (
+        {"theta_e": ()},
+        {},
+    )

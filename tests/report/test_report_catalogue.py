@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import h5py
+import made_shards
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from made_shards import write_catalogue
+from format_1 import to_format_1
+from made_shards import write_catalogue, write_shards
 
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.data.slices.edges import group_numbers
 from deeplense_batch.report.catalogue import (
     FILE,
+    TRUTH,
     DamagedCatalogueError,
+    Known,
     arrow_columns,
     keep,
+    kept,
     kept_grouping,
     kept_rows,
+    known_of,
     without_clashes,
 )
 
@@ -114,3 +121,63 @@ def test_a_damaged_file_is_named(tmp_path):
         kept_rows(tmp_path, ["val/0"])
     pa.parquet.write_table(pa.table({"id": ["a"]}), tmp_path / FILE)
     assert kept_grouping(tmp_path, np.array(["a"])) is None
+
+
+TRUTHS = {
+    "theta_e": np.array([1.5, np.nan, 0.0]),
+    "one": np.array([[1.0], [2.0], [3.0]]),
+    "shear": np.array([[0.1, 0.2], [0.3, 0.4], [0.5, np.nan]]),
+    "halos": np.zeros((3, 5, 3)),
+    "list": np.zeros((3, 9)),
+    "ra": np.array([7.0, 8.0, 9.0]),
+}
+
+
+@pytest.fixture
+def with_truth(tmp_path):
+    images = np.ones((3, 1, 4, 5), np.uint16)
+    write_shards(tmp_path / "set", "val", images, [0, 1, 2], truth=TRUTHS, catalogue=COLUMNS)
+    return open_split(tmp_path / "set", "val")
+
+
+def test_a_run_keeps_the_truth_of_its_test_slice_in_columns(with_truth, tmp_path):
+    keep(tmp_path, with_truth)
+    table = pd.read_parquet(tmp_path / TRUTH)
+    assert [*table] == ["id", "one", "truth_ra", "shear.0", "shear.1", "theta_e"]
+    assert table["id"].tolist() == with_truth.ids()
+    np.testing.assert_array_equal(table["theta_e"], TRUTHS["theta_e"])
+    np.testing.assert_array_equal(table["shear.1"], TRUTHS["shear"][:, 1])
+    assert table["one"].tolist() == [1, 2, 3]
+    known, complete = kept(tmp_path, np.array(with_truth.ids()))
+    assert complete and known.lacking == {}
+    assert set(known.columns) == {*COLUMNS, "truth_ra", "one", "shear.0", "shear.1", "theta_e"}
+    assert known.columns["tile"].tolist() == ["=t1", "", "t2"]
+    np.testing.assert_array_equal(known.columns["ra"], COLUMNS["ra"])
+    of_shards = known_of(with_truth)
+    assert of_shards.columns.keys() == known.columns.keys()
+    for name, values in known.columns.items():
+        np.testing.assert_array_equal(of_shards.columns[name], values)
+
+
+def test_what_a_run_kept_of_other_samples_is_refused(with_truth, tmp_path):
+    keep(tmp_path, with_truth)
+    ids = np.array(with_truth.ids())
+    with pytest.raises(DamagedCatalogueError, match=f"{FILE} is not of the samples"):
+        kept(tmp_path, ids[::-1])
+    (tmp_path / FILE).unlink()
+    with pytest.raises(DamagedCatalogueError, match=f"{TRUTH} is not of the samples"):
+        kept(tmp_path, ids[::-1])
+    (tmp_path / TRUTH).unlink()
+    assert kept(tmp_path, ids) == (Known({}, {}), False)  # as earlier versions left it
+
+
+def test_a_truth_that_one_file_lacks_is_not_kept_but_named(tmp_path):
+    made_shards.write(tmp_path / "set", 10)
+    to_format_1(tmp_path / "set")  # which nothing keeps from being changed
+    split = open_split(tmp_path / "set", "train")
+    lacks = split.info.files[1]
+    with h5py.File(lacks, "r+") as file:
+        del file["truth/theta_e"]
+    keep(tmp_path, split)
+    known, _ = kept(tmp_path, np.array(split.ids()))
+    assert known == Known({}, {"theta_e": str(lacks)})

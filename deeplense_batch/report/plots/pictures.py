@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.core.scoring import figures
-from deeplense_batch.report.plots import charts, costs, hardest, heat_map, lines
+from deeplense_batch.report.plots import charts, costs, hardest, heat_map, lines, selection
 from deeplense_batch.report.run_table import CollectError
 
 __all__ = ["FUNCTIONS", "Picture", "draw", "redraw", "write"]
@@ -30,6 +30,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "auc_against_labels": lines.auc_against_labels,
     "auc_against_time": costs.auc_against_time,
     "beside_real": charts.beside_real,
+    "by_quantity": selection.by_quantity,
     "differences": charts.differences,
     "hardest": hardest.sheet,
     "heat_map": heat_map.heat_map,

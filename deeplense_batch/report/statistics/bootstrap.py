@@ -28,16 +28,20 @@ from deeplense_batch.core.machine import cores
 
 __all__ = [
     "RESAMPLES",
+    "Statistic",
     "accuracy",
+    "auc",
     "average_precision",
     "bootstrap",
     "grouped",
     "interval",
     "macro_auc",
     "mean_of",
+    "quantile_of",
     "r2",
     "recall_at",
     "sign_p_value",
+    "within",
 ]
 
 RESAMPLES = 2000
@@ -45,6 +49,7 @@ RESAMPLES = 2000
 Counts = NDArray[np.unsignedinteger]  # (N, B): how often a resample holds a sample
 Statistic = Callable[[Counts], NDArray[np.float64]]  # (N, B) to (B,)
 
+_CLOSE = 1e-9  # of a place among samples to a whole number
 _SHARE = 32  # statistics that a thread computes in one go
 _CELLS = 1 << 20  # of counts at once, so that a block stays in the cache
 
@@ -112,15 +117,20 @@ def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
     """
     targets, scores = np.asarray(targets), np.asarray(scores)
     areas = [
-        _auc(targets == k, scores[:, k])
+        auc(targets == k, scores[:, k])
         for k in range(scores.shape[1])
         if 0 < (targets == k).sum() < len(targets)
     ]
     return lambda counts: np.mean([area(counts) for area in areas], axis=0)
 
 
-def _auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
-    """The share of pairs in which the positive has the higher score; a tie is one half."""
+def auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
+    """The area under the ROC curve: the share of pairs in which the positive has the higher score.
+
+    Arguments:
+        positive: Whether a sample is of the class, (N,) bool; some are and some are not.
+        scores: Higher means more likely of the class, (N,). A tie is one half of a pair.
+    """
     above, below = _sorted(positive, scores), _sorted(~positive, scores)
     less = np.searchsorted(scores[below], scores[above], "left")
     not_more = np.searchsorted(scores[below], scores[above], "right")
@@ -245,6 +255,36 @@ def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:
             return 1 - error(counts) / (square(counts) - mean(counts) ** 2)
 
     return score
+
+
+def quantile_of(values: ArrayLike, share: float) -> Statistic:
+    """A quantile of a number of every sample, (N,): 0.5 is the median, as numpy's.
+
+    Where the share falls between two samples it is their mean ("averaged_inverted_cdf").
+    """
+    values = np.asarray(values, np.float64)
+    rising = np.argsort(values, kind="stable")
+    ordered = values[rising]
+
+    def quantile(counts: Counts) -> NDArray[np.float64]:
+        up_to = np.cumsum(counts[rising], axis=0, dtype=np.int64)
+        place = share * up_to[-1]
+        ends = ((up_to < bound).sum(axis=0) for bound in (place - _CLOSE, place + _CLOSE))
+        low, high = (ordered[np.minimum(end, len(ordered) - 1)] for end in ends)
+        return np.where(up_to[-1] > 0, (low + high) / 2, np.nan)
+
+    return quantile
+
+
+def within(chosen: ArrayLike, statistic: Statistic) -> Statistic:
+    """A statistic of some samples alone, (N,) bool; NaN where a resample has none of a kind."""
+    rows = np.flatnonzero(np.asarray(chosen))
+
+    def of_chosen(counts: Counts) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return statistic(counts[rows])
+
+    return of_chosen
 
 
 def grouped(strata: ArrayLike, groups: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -200,3 +200,29 @@ def test_intervals_over_groups_hold_the_truth_where_those_over_images_do_not():
             low, high = interval(means)
             covered[kind] += low <= 0 <= high
     assert covered["groups"] >= 85 and covered["images"] <= 65
+
+
+@pytest.mark.parametrize("share", [0.16, 0.5, 0.84])
+@pytest.mark.parametrize("levels", [None, 5])
+def test_resampled_quantiles_are_those_of_numpy(share, levels):
+    values = np.random.default_rng(3).normal(size=50)
+    values = values if levels is None else np.round(values * levels) / levels
+    strata = np.zeros(50, int)
+    (found,) = b.bootstrap([b.quantile_of(values, share)], strata, resamples=50)
+    for value, places in zip(found, drawn(strata), strict=True):
+        expected = np.quantile(values[places], share, method="averaged_inverted_cdf")
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_statistic_of_some_samples_sees_no_other():
+    targets, scores = sample()
+    some = np.arange(len(targets)) % 3 > 0
+    (found,) = b.bootstrap([b.within(some, b.accuracy(targets[some], scores[some]))], targets,
+                           resamples=50)  # fmt: skip
+    for value, places in zip(found, drawn(targets), strict=True):
+        own = places[some[places]]
+        expected = accuracy_score(targets[own], scores[own].argmax(1))
+        assert value == pytest.approx(expected, abs=1e-12)
+    one = np.arange(len(targets)) == 0
+    (found,) = b.bootstrap([b.within(one, b.mean_of([2.0]))], np.zeros(len(targets)))
+    assert set(found[np.isfinite(found)]) == {2.0} and np.isnan(found).any()
