@@ -28,5 +28,11 @@ null::
         bootstrap_p_value, seed_p_value                        other tests, of one noise alone
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
+      ensembles  of the runs of each model (`studies.ensembles.ensembles`):
+        label, members, runs, best_run, calibrated, valid_score
+        <score>, _low, _high, ece_floor                        of auc, accuracy, ... on the test
+        member_scores, best_score, mean_score                  of its members
+        over_best, over_mean                                   gain, low, high, p_value, resolved
       figures    name (of the files), caption
+      blocks     title, sentences, head, lines, figures: what studies add to the page
 """

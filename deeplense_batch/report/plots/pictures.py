@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "auc_against_time": costs.auc_against_time,
     "beside_real": charts.beside_real,
     "differences": charts.differences,
+    "ensembles": charts.ensembles,
     "hardest": hardest.sheet,
     "precision_recall": lines.precision_recall,
     "roc_low_fpr": lines.roc_low_fpr,
