@@ -70,8 +70,11 @@ def validated_of(row: Row) -> Predictions:
     """What the network of a row answered on the validation slice of its training.
 
     Raises:
-        PredictionsError: As `read_predictions`; runs of earlier versions have not kept it.
+        PredictionsError: As `read_predictions`; runs of earlier versions have not kept it, and
+            runs on the folds of a split have no slice in common.
     """
+    if "members" in row:  # runs on the folds of a split, pooled
+        raise PredictionsError("its folds were validated on slices of their own")
     return _read_answers(Path(row.get("trained_in") or row["run"]) / "validated.npz")
 
 

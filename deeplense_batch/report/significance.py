@@ -44,7 +44,6 @@ Resampled = Mapping[str, Mapping[str, NDArray[np.float64]]]  # (B,) by run and s
 _NAMED = 5  # of models with one fault
 _FEW_GROUPS = 30  # with fewer, Cameron et al. 2008 (`bootstrap`) find too many differences
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
-_ROUNDING = 1e-9
 _TESTS = ("p_value", "bootstrap_p_value", "seed_p_value")  # each adjusted over the models
 
 
@@ -146,11 +145,8 @@ def _intervals(
     numbers = zip(means.value.tolist(), means.half.tolist(), strict=True)
     for model, row, (mean, half) in zip(models, rows, numbers, strict=True):
         drawn = _of_runs(resamples.scores, model, name).mean(axis=0)
-        bounds = resamples.limits(name, mean, half, drawn)
         row["interval"] = covers
-        if (
-            bounds[1] - bounds[0] > _ROUNDING
-        ):  # else all resamples are alike, and say nothing of the noise
+        if (bounds := resamples.limits(name, mean, half, drawn)) is not None:
             row[f"{name}_low"], row[f"{name}_high"] = bounds
 
 

@@ -115,9 +115,10 @@ def ensembles(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
         score: What it is, in words.
     """
     rows = sorted(models, key=lambda model: model["ensemble"])
-    kinds = ("ensemble", "mean", "best")
+    heads = {"ensemble": "ensemble", "mean": "members' mean", "best": "best member"}
     numbers = {
-        kind: ["-" if row[kind] is None else f"{row[kind]:.4f}" for row in rows] for kind in kinds
+        head: ["-" if row[kind] is None else f"{row[kind]:.4f}" for row in rows]
+        for kind, head in heads.items()
     }
     figure, (axes,) = panels_of(_width(rows, numbers), 0.32 * len(rows) + 1.9)
     marks = _whiskers(axes, [{**row, "interval": "samples"} for row in rows])

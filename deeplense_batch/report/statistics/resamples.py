@@ -23,6 +23,7 @@ __all__ = ["Resamples"]
 
 _ANY_SIZE = ("r2", "mae", "nll", "ece")  # scores that are no shares of samples or pairs
 _NOT_BELOW_0 = ("nll", "ece")
+_ROUNDING = 1e-9
 
 Array = NDArray[np.float64]
 
@@ -80,8 +81,10 @@ class Resamples:
             strata, _ = bootstrap.grouped(strata, groups)
         return max(len(strata) - len(np.unique(strata)), 1)
 
-    def limits(self, name: str, value: float, half: float, drawn: Array) -> tuple[float, float]:
-        """The 95% interval of a score.
+    def limits(
+        self, name: str, value: float, half: float, drawn: Array
+    ) -> tuple[float, float] | None:
+        """The 95% interval of a score; None where all resamples are alike, which say nothing.
 
         A score that is a share has it on the scale of the logit; at 0 and 1, where that has no
         place for one, an area has that of the number of samples, since all resamples of a sample
@@ -95,13 +98,15 @@ class Resamples:
         """
         if name in _ANY_SIZE:
             low = value - half
-            return (max(low, 0.0) if name in _NOT_BELOW_0 else low), value + half
-        if (bounds := bounded_interval(value, half)) is not None:
-            return bounds
-        if name != "auc":
-            return bootstrap.interval(drawn)
-        counts = np.unique(self.samples.targets, return_counts=True)[1].tolist()
-        return auc_interval(value, min(counts), sum(counts) - min(counts))
+            bounds = max(low, 0.0) if name in _NOT_BELOW_0 else low, value + half
+        elif (found := bounded_interval(value, half)) is not None:
+            bounds = found
+        elif name == "auc":
+            counts = np.unique(self.samples.targets, return_counts=True)[1].tolist()
+            bounds = auc_interval(value, min(counts), sum(counts) - min(counts))
+        else:
+            bounds = bootstrap.interval(drawn)
+        return bounds if bounds[1] - bounds[0] > _ROUNDING else None
 
     @cached_property
     def _drawn_from(self) -> tuple[NDArray, NDArray | None]:

@@ -64,11 +64,12 @@ def ensembles(
         Of each ensemble: ``label`` of the model; ``members``, how many, and ``runs``, their
         folders; ``best_run``, the one that validation picks (None where no run was validated);
         ``calibrated``, how many of the members were. ``valid_score`` (None where validation
-        answers were not kept). Of the test slice ``<score>``, ``<score>_low`` and ``_high`` (95%
-        intervals by the test sample) for auc, accuracy, nll and ece, or r2 and mae;
-        ``ece_floor``; and the score that picks models of each member, ``member_scores``, of the
-        best run, ``best_score``, and their mean, ``mean_score``. ``over_best`` and ``over_mean``:
-        ``gain``, ``low``, ``high``, ``p_value`` (after Holm, over the models) and ``resolved``.
+        answers were not kept). Of the test slice, for auc, accuracy, nll and ece, or r2 and mae:
+        ``<score>``, ``<score>_low`` and ``_high`` (95% intervals by the test sample; None where
+        that says nothing); ``ece_floor``; and the score that picks models of each member,
+        ``member_scores``, of the best run, ``best_score``, and their mean, ``mean_score``.
+        ``over_best`` and ``over_mean``: ``gain``, ``low``, ``high``, ``p_value`` (after Holm,
+        over the models) and ``resolved``.
         And notes, with no full stop at the end, on what could not be computed.
     """
     several = [model for model in models if _may_be_averaged(model, resamples)]
@@ -205,7 +206,7 @@ def _row(
     row["calibrated"] = sum(score_of(run, "temperature") is not None for run in runs)
     for name, value in _scores(answers).items():
         half = float(_of_sample([value], [drawn[name]], resamples).half[0])
-        low, high = resamples.limits(name, value, half, drawn[name])
+        low, high = resamples.limits(name, value, half, drawn[name]) or (None, None)
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}
     if answers.probabilities is not None:
         row["ece_floor"] = calibration_error_floor(answers.probabilities)[1]

@@ -13,6 +13,7 @@ from deeplense_batch.report.studies.block import Block
 __all__ = ["ensembles_block"]
 
 _MOST_ROWS = 40  # more cannot be read in a figure
+_MOST_NAMED = 12  # in a sentence
 _SCORES = ("accuracy", "mae", "nll", "ece")  # beside the one that picks models
 
 Row = Mapping[str, Any]
@@ -43,19 +44,19 @@ def _averaged(monitor: str) -> str:
     if monitor == "r2":
         return (
             "An ensemble predicts the mean of the numbers that the runs of one model predict. It "
-            "takes no new run: its members are those of the table above, and so are its samples."
+            "takes no new run: the runs have kept what they answered."
         )
     return (
         "An ensemble answers with the mean of the class probabilities that the runs of one model "
         "give, each calibrated by what its run fitted on its validation slice. It takes no new "
-        "run: its members are those of the table above, and so are its samples."
+        "run: the runs have kept what they answered."
     )
 
 
 def _gains(monitor: str) -> str:
     return (
         f"Its gain is its test {score_name(monitor)} minus that of its best member, the run that "
-        "validation picks, or minus the mean of its members, each as in the table above. "
+        "validation picks, or minus the mean of its members, as the table of models has them. "
         "Intervals (95%) and p-values (Holm, over the ensembles) are paired and cover the noise "
         "of the test sample, for these networks alone: other seeds would make other ensembles."
     )
@@ -68,13 +69,16 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
     groups = {
         "Better than its best member": [one for one in resolved if one[1]["gain"] > 0],
         "Worse than its best member": [one for one in resolved if one[1]["gain"] < 0],
-        "Not resolved from its best member": [one for one in known if not one[1]["resolved"]],
+        "Not resolved, compared with its best member": [
+            one for one in known if not one[1]["resolved"]
+        ],
     }
-    return [
-        f"{what}: {'; '.join(f'{label}, {_by(gain)}' for label, gain in some)}."
-        for what, some in groups.items()
-        if some
-    ]
+    return [f"{what}: {_named(some)}." for what, some in groups.items() if some]
+
+
+def _named(gains: Sequence[tuple[str, Row]]) -> str:
+    more = f"; and {len(gains) - _MOST_NAMED} more" if len(gains) > _MOST_NAMED else ""
+    return "; ".join(f"{label}, {_by(gain)}" for label, gain in gains[:_MOST_NAMED]) + more
 
 
 def _by(gain: Row) -> str:
