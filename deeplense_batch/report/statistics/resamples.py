@@ -35,29 +35,39 @@ class Resamples:
     predictions: Mapping[str, Predictions]  # by folder of the run; of a model all its, or none
     scores: Mapping[str, Mapping[str, Array]]  # (B,) by folder of the run and name
     faults: Mapping[str, Sequence[str]]  # why there are none, and of which models, by label
+    seed: int = 0  # of the resamples
 
     @classmethod
-    def of(cls, models: Sequence[ModelRuns]) -> Resamples:
+    def of(
+        cls, models: Sequence[ModelRuns], *, only: str | None = None, seed: int = 0
+    ) -> Resamples:
         """Read what every run predicted, and score it on resamples.
 
         Arguments:
             models: Of one comparison.
+            only: Name of the one score that is wanted; by default all that get an interval.
+            seed: Of the resamples: those of two test slices are independent with one for each.
         """
         predictions, faults = _predictions(models)
-        drawn = cls(predictions, {}, faults)
-        wanted = [(run, *one) for run, own in predictions.items() for one in _statistics(own)]
+        drawn = cls(predictions, {}, faults, seed)
+        wanted = [
+            (run, name, statistic)
+            for run, own in predictions.items()
+            for name, statistic in _statistics(own)
+            if only in (None, name)
+        ]
         scores: dict[str, dict[str, Array]] = {run: {} for run in predictions}
         values = drawn.draw([one for _, _, one in wanted])
         for (run, name, _), row in zip(wanted, values, strict=True):
             scores[run][name] = row
-        return cls(predictions, scores, faults)
+        return cls(predictions, scores, faults, seed)
 
     def draw(self, statistics: Sequence[bootstrap.Statistic]) -> Array:
         """Further statistics of the samples that are scored, on the same resamples, (S, B)."""
         if not statistics:
             return np.empty((0, bootstrap.RESAMPLES))
         strata, groups = self._drawn_from
-        return bootstrap.bootstrap(statistics, strata, groups=groups)
+        return bootstrap.bootstrap(statistics, strata, groups=groups, seed=self.seed)
 
     @cached_property
     def samples(self) -> Predictions:

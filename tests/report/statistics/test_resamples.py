@@ -27,6 +27,16 @@ def test_all_runs_and_what_is_drawn_later_share_the_resamples(tmp_path):
     assert np.array_equal(resamples.draw(statistics), expected)
 
 
+def test_one_score_alone_is_drawn_by_another_seed(tmp_path):
+    logits = answers(2.0, own=0.5)
+    run = model_run(tmp_path, "resnet18", logits)
+    scores = Resamples.of(compared(tmp_path), only="auc", seed=5).scores[str(run.path)]
+    statistics = [bootstrap.macro_auc(TARGETS, softmax(logits))]
+    expected = bootstrap.bootstrap(statistics, TARGETS, seed=5)[0]
+    assert set(scores) == {"auc"} and np.array_equal(scores["auc"], expected)
+    assert not np.array_equal(expected, bootstrap.bootstrap(statistics, TARGETS)[0])
+
+
 def test_models_without_answers_to_these_samples_have_none_and_the_reason(tmp_path):
     model_run(tmp_path, "whole", answers(2.0), valid=0.95)
     make_run(tmp_path, "bare")
