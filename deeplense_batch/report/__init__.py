@@ -31,7 +31,13 @@ null::
         delong                                                 by class: difference, error, p_value
         train_seconds, device, reference_hours, parameters_m, gflops, pareto
       by         scores by a quantity, where that was asked for (`studies.selection.study`)
+      ensembles  of the runs of each model (`studies.ensembles.ensembles`):
+        label, members, runs, best_run, calibrated, valid_score
+        <score>, _low, _high, ece_floor                        of auc, accuracy, ... on the test
+        member_scores, best_score, mean_score                  of its members
+        over_best, over_mean                                   gain, low, high, p_value, resolved
       figures    name (of the files), caption
+      blocks     title, sentences, head, lines, figures: what studies add to the page
     transfer     one for each model that was tested on other data than its own:
       model, task, score
       trainings    name, digest (names the content), own (name of the own test set, or null)

@@ -193,11 +193,15 @@ def _comparison(
     """One comparison of `results.json`, and its figures; its runs are below `root`."""
     from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
     from deeplense_batch.report.significance import infer
+    from deeplense_batch.report.statistics.resamples import Resamples
+    from deeplense_batch.report.studies.ensembles import ensembles
+    from deeplense_batch.report.studies.ensembles_block import ensembles_block
     from deeplense_batch.report.studies.selection.page import selection_blocks
     from deeplense_batch.report.studies.selection.study import study
     from deeplense_batch.report.text import heading, sentences
 
-    models, predictions, gaps = infer(compared)
+    resamples = Resamples.of(compared)
+    models, predictions, gaps = infer(compared, resamples)
     first = models[0].runs[0]
     data, digest, test = first["data_root"], first["data_digest"], first["test"]
     hardest, faults = (
@@ -235,8 +239,12 @@ def _comparison(
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
+    averaged, lacking = ensembles(models, resamples)
+    comparison["ensembles"] = averaged
     comparison["by"] = study(models, wanted) if wanted else {}
-    blocks: list[Block] = selection_blocks(number, comparison["by"])  # of this comparison
+    blocks: list[Block] = []  # of this comparison
+    blocks += ensembles_block(number, models[0].monitor, averaged, lacking)
+    blocks += selection_blocks(number, comparison["by"])
     comparison["blocks"] = [block.content() for block in blocks]
     return comparison, [*pictures, *(picture for block in blocks for picture in block.pictures)]
 

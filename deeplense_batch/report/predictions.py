@@ -22,6 +22,7 @@ from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, ke
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of
 
 __all__ = [
+    "GENERATOR",
     "Predictions",
     "PredictionsError",
     "in_order",
@@ -30,9 +31,10 @@ __all__ = [
     "published_rows",
     "read_outputs",
     "read_predictions",
+    "validated_of",
 ]
 
-_GENERATOR = "a generator makes no predictions of single samples"
+GENERATOR = "a generator makes no predictions of single samples"
 
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
@@ -92,6 +94,18 @@ def in_order(samples: Predictions, classes: Sequence[str]) -> Predictions:
     )
 
 
+def validated_of(row: Row) -> Predictions:
+    """What the network of a row answered on the validation slice of its training.
+
+    Raises:
+        PredictionsError: As `read_predictions`; runs of earlier versions have not kept it, and
+            runs on the folds of a split have no slice in common.
+    """
+    if "members" in row:  # runs on the folds of a split, pooled
+        raise PredictionsError("its folds were validated on slices of their own")
+    return _read_answers(Path(row.get("trained_in") or row["run"]) / "validated.npz")
+
+
 def read_predictions(folder: Path | str) -> Predictions:
     """Read `outputs.npz` of a run, or `all_labels.npy` and `all_preds.npy` of another program.
 
@@ -109,23 +123,29 @@ def read_predictions(folder: Path | str) -> Predictions:
         raise PredictionsError(f"{folder.name} holds no predictions of single samples")
     path = folder / "outputs.npz"
     if not path.exists() and (folder / "judged.npz").exists():  # an evaluation of drawn images
-        raise PredictionsError(_GENERATOR)
-    arrays = read_outputs(folder)
+        raise PredictionsError(GENERATOR)
+    samples = _read_answers(path)
+    try:
+        return replace(samples, grouping=kept_grouping(folder, samples.ids))
+    except DamagedCatalogueError as error:
+        raise PredictionsError(str(error)) from None
+
+
+def _read_answers(path: Path) -> Predictions:
+    """What a run wrote of one slice."""
+    arrays = _load(path, _unzip)
     try:
         ids, targets = np.asarray(arrays["ids"], str), np.asarray(arrays["targets"], np.int64)
-        grouping = kept_grouping(folder, ids)
         classes = tuple(np.asarray(arrays["classes"], str).tolist())
         if "logits" in arrays:
             scores = _scores(arrays["logits"], targets, path)
-            return Predictions(ids, targets, classes, _softmax(scores, path), grouping=grouping)
+            return Predictions(ids, targets, classes, _softmax(scores, path))
         if "errors" in arrays:  # of restored images, by level of noise
-            raise PredictionsError(_GENERATOR)
+            raise PredictionsError(GENERATOR)
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
-        return Predictions(ids, targets, classes, numbers=numbers, grouping=grouping)
+        return Predictions(ids, targets, classes, numbers=numbers)
     except (KeyError, TypeError) as error:
         raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
-    except DamagedCatalogueError as error:
-        raise PredictionsError(str(error)) from None
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:

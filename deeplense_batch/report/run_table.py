@@ -214,7 +214,9 @@ def _read_metrics(run: RunDir) -> Row:
     row |= {name: metrics[name] for name in ("identity", "resolved") if metrics.get(name)}
     if evaluated := metrics.get("evaluated"):  # what may tell its model from others is its recipe
         row |= {"model": str(metrics["model"]), "seed": int(metrics["seed"])}
-        row |= {"task": str(evaluated["task"])}
+        row |= {"task": str(evaluated["task"]), "trained_in": str(evaluated.get("run") or "")}
+        if members := evaluated.get("members"):
+            row["ensemble"] = len(members)  # networks whose answers it averages
         row["recipe"] = _settings(evaluated["recipe"])
         learnt = evaluated["recipe"]
         digest = evaluated.get("data_digest")  # which earlier versions did not write

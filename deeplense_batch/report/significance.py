@@ -25,42 +25,36 @@ from scipy.stats import ttest_ind
 
 from deeplense_batch.core.scoring.auc import auc_interval, delong_difference
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import (
-    Predictions,
-    PredictionsError,
-    in_order,
-    predictions_of,
-)
+from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
+from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.statistics.variance import (
     LEVEL,
     Components,
     Estimates,
     SampleNoise,
-    bounded_interval,
     holm,
     seeds_for,
 )
 
 __all__ = ["infer", "resampled_score", "room_of"]
 
-Resampled = dict[str, dict[str, NDArray[np.float64]]]  # (B,) by run and score
+Resampled = Mapping[str, Mapping[str, NDArray[np.float64]]]  # (B,) by run and score
 _NAMED = 5  # of models with one fault
 _FEW_GROUPS = 30  # with fewer, Cameron et al. 2008 (`bootstrap`) find too many differences
 _NO_SPREAD = 1e-9  # of a score over seeds: they were one and the same run
-_UNBOUNDED = ("r2", "mae")  # scores that are no shares
-_ROUNDING = 1e-9
 _TESTS = ("p_value", "bootstrap_p_value", "seed_p_value")  # each adjusted over the models
 
 
 def infer(
-    models: Sequence[ModelRuns],
+    models: Sequence[ModelRuns], resamples: Resamples | None = None
 ) -> tuple[list[ModelRuns], dict[str, Predictions], list[str]]:
     """Add intervals and differences to the scores of a comparison.
 
     Arguments:
         models: Of one comparison, the best first.
+        resamples: Of their runs, where they are at hand.
 
     Returns:
         The models with, under `ModelRuns.inferred`, of the mean score over a model's seeds:
@@ -77,14 +71,12 @@ def infer(
         its p-value, not adjusted. The predictions of each model's picked run, by label. And notes
         on what could not be computed.
     """
-    predictions, notes = _predictions(models)
+    resamples = Resamples.of(models) if resamples is None else resamples
+    predictions, resampled = resamples.predictions, resamples.scores
+    notes = [_fault(reason, whose, models) for reason, whose in resamples.faults.items()]
     if not predictions:
         return [replace(model, inferred=_by_size(model)) for model in models], {}, notes
-    first = _first(predictions)
-    resampled = _resampled(predictions, first)
-    notes += _about_groups(first)
-    strata = np.unique(first.targets, return_counts=True)[1].tolist()
-    freedom = _freedom(first)
+    notes += _about_groups(resamples.samples)
     inferred: list[Row] = [
         {} if model.runs[0]["run"] in predictions else _by_size(model) for model in models
     ]
@@ -95,15 +87,14 @@ def infer(
             rows = [inferred[i] for i in having]
             noise = SampleNoise.of([_of_runs(resampled, model, name) for model in some])
             scores = [model.values(name) for model in some]
-            components = Components(scores, noise, freedom, room_of(name, scores))
-            _intervals(
-                name, rows, components, [_by_resamples(resampled, m, name, strata) for m in some]
-            )
+            components = Components(scores, noise, resamples.freedom, room_of(name, scores))
+            _intervals(name, some, rows, components, resamples)
             if name == models[0].monitor:
                 notes += _compare_all(name, models, some, rows, components, resampled)
     best = models[0].picked["run"]
     for model, row in zip(models[1:], inferred[1:], strict=True):
         if best in predictions and (run := model.picked["run"]) in predictions:
+            first = resamples.samples
             names = first.classes if {*first.classes} == {*model.classes} else model.classes
             row["delong"] = _delong(predictions[run], predictions[best], names)
     picked = {model.label: model.picked["run"] for model in models}
@@ -114,42 +105,18 @@ def infer(
 
 def resampled_score(
     models: Sequence[ModelRuns], name: str, seed: int
-) -> tuple[dict[str, NDArray[np.float64]], int]:
+) -> tuple[Mapping[str, NDArray[np.float64]], int]:
     """One score of every run on resamples of the test slice that all models share.
 
     Returns:
         The score, (B,), by the folder of each run, of models whose predictions are all there; and
         the degrees of freedom of its noise. Slices are drawn apart by another `seed` for each.
     """
-    predictions, _ = _predictions(models)
-    if not predictions:
+    drawn = Resamples.of(models, only=name, seed=seed)
+    if not drawn.predictions:
         return {}, 1
-    first = _first(predictions)
-    resampled = _resampled(predictions, first, seed, name)
-    return {run: own[name] for run, own in resampled.items() if name in own}, _freedom(first)
-
-
-def _predictions(models: Sequence[ModelRuns]) -> tuple[dict[str, Predictions], list[str]]:
-    """The predictions of every run, by its folder; of a model with all its runs, or none."""
-    predictions: dict[str, Predictions] = {}
-    faults: dict[str, list[str]] = {}
-    first: Predictions | None = None
-    for model in models:
-        own = {}
-        try:
-            for run in model.runs:
-                samples = predictions_of(run)
-                if run["learns"] in samples.classes:
-                    samples = replace(samples, positive=samples.classes.index(run["learns"]))
-                first = first or samples
-                samples = in_order(samples, first.classes)
-                _check_same(samples, first)
-                own[run["run"]] = replace(samples, ids=first.ids, targets=first.targets)
-        except PredictionsError as error:
-            faults.setdefault(str(error), []).append(model.label)
-            continue
-        predictions |= own
-    return predictions, [_fault(reason, whose, models) for reason, whose in faults.items()]
+    scores = drawn.scores.items()
+    return {run: own[name] for run, own in scores if name in own}, drawn.freedom
 
 
 def _fault(reason: str, whose: Sequence[str], models: Sequence[ModelRuns]) -> str:
@@ -157,19 +124,6 @@ def _fault(reason: str, whose: Sequence[str], models: Sequence[ModelRuns]) -> st
         return f"no bootstrap interval: {reason} (all models)"
     more = f"; and {len(whose) - _NAMED} more" if len(whose) > _NAMED else ""
     return f"no bootstrap interval: {reason} ({'; '.join(whose[:_NAMED])}{more})"
-
-
-def _check_same(samples: Predictions, first: Predictions) -> None:
-    same = (samples.ids, first.ids), (samples.targets, first.targets)
-    if not all(np.array_equal(one, other) for one, other in same):
-        raise PredictionsError("its test samples are not those of the others")
-
-
-def _first(predictions: Mapping[str, Predictions]) -> Predictions:
-    """Those of the first run, with the groups of the samples if any run has kept them."""
-    first, *others = predictions.values()
-    kept = (one.grouping for one in (first, *others) if one.grouping is not None)
-    return replace(first, grouping=next(kept, None))
 
 
 def _about_groups(samples: Predictions) -> list[str]:
@@ -181,67 +135,6 @@ def _about_groups(samples: Predictions) -> list[str]:
         f"intervals resample {grouping.number} groups of images (column {grouping.column}), which "
         f"are not independent within one{few}"
     ]
-
-
-def _resampled(
-    predictions: Mapping[str, Predictions], first: Predictions, seed: int = 0, only: str = ""
-) -> Resampled:
-    """Scores on the same resamples, (B,), by run and name; `first` has the samples."""
-    wanted = [(run, *one) for run, samples in predictions.items() for one in _statistics(samples)]
-    wanted = [one for one in wanted if only in ("", one[1])]
-    strata, groups = _drawn_from(first)
-    statistics = [statistic for _, _, statistic in wanted]
-    values = bootstrap.bootstrap(statistics, strata, groups=groups, seed=seed)
-    resampled: Resampled = {run: {} for run in predictions}
-    for (run, name, _), row in zip(wanted, values, strict=True):
-        resampled[run][name] = row
-    return resampled
-
-
-def _drawn_from(samples: Predictions) -> tuple[NDArray, NDArray | None]:
-    """Stratum and, where there are groups, group of each sample that is scored."""
-    scored = np.ones(len(samples.ids), bool) if samples.numbers is None else _known(samples)
-    strata = samples.targets if samples.numbers is None else np.zeros(scored.sum())
-    return strata, None if samples.grouping is None else samples.grouping.values[scored]
-
-
-def _freedom(samples: Predictions) -> int:
-    """Degrees of freedom of the noise of the test sample: samples, or groups, less strata."""
-    strata, groups = _drawn_from(samples)
-    if groups is None:
-        return max(len(samples.targets) - len(np.unique(samples.targets)), 1)
-    strata, _ = bootstrap.grouped(strata, groups)
-    return max(len(strata) - len(np.unique(strata)), 1)
-
-
-def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
-    """The scores that get an interval, by name."""
-    targets, scores = samples.targets, samples.probabilities
-    if scores is None:
-        assert samples.numbers is not None
-        true, predicted = samples.numbers[_known(samples)].T
-        return [
-            ("r2", bootstrap.r2(true, predicted)),
-            ("mae", bootstrap.mean_of(np.abs(predicted - true))),
-        ]
-    statistics = [("accuracy", bootstrap.accuracy(targets, scores))]
-    if len(np.unique(targets)) > 1:
-        statistics.append(("auc", bootstrap.macro_auc(targets, scores)))
-    if scores.shape[1] == 2 and 0 < targets.sum() < len(targets):
-        positive, ranked = targets == samples.positive, scores[:, samples.positive]
-        area = bootstrap.average_precision(positive, ranked)
-        statistics.append(("average_precision", area))
-        tenth = 9 / (~positive).sum()  # of fewer than ten false positives
-        rates = {"tpr0": 0.0, "tpr10": tenth} | {f"recall_fpr_1e-{n}": 10.0**-n for n in (2, 3, 4)}
-        for name, rate in rates.items():
-            statistics.append((name, bootstrap.recall_at(positive, ranked, rate)))
-    return statistics
-
-
-def _known(samples: Predictions) -> NDArray[np.bool_]:
-    """Samples whose true number is known, (N,)."""
-    assert samples.numbers is not None
-    return np.isfinite(samples.numbers[:, 0])
 
 
 def _has(resampled: Resampled, model: ModelRuns, name: str) -> bool:
@@ -257,37 +150,21 @@ def _of_runs(resampled: Resampled, model: ModelRuns, name: str) -> NDArray[np.fl
     return np.stack([resampled[run["run"]][name] for run in model.runs])
 
 
-def _by_resamples(
-    resampled: Resampled, model: ModelRuns, name: str, strata: Sequence[int]
-) -> tuple[float, float]:
-    """The interval of a score that is 0 or 1: percentiles; of an area, by the number of samples.
-
-    All resamples of a sample without a fault are without one.
-    """
-    if name == "auc":
-        rarest = min(strata)
-        return auc_interval(model.mean(name) or 0.0, rarest, sum(strata) - rarest)
-    return bootstrap.interval(_of_runs(resampled, model, name).mean(axis=0))
-
-
 def _intervals(
     name: str,
+    models: Sequence[ModelRuns],
     rows: Sequence[Row],
     components: Components,
-    at_the_ends: Sequence[tuple[float, float]],
+    resamples: Resamples,
 ) -> None:
-    """Fill in the intervals of one score of every model; of 0 and 1 those `at_the_ends`."""
+    """Fill in the intervals of one score of every model."""
     means = components.means()
     covers = "samples" if np.isnan(means.training_sd).all() else "samples and seeds"
     numbers = zip(means.value.tolist(), means.half.tolist(), strict=True)
-    for row, (mean, half), other in zip(rows, numbers, at_the_ends, strict=True):
-        bounds = mean - half, mean + half
-        if name not in _UNBOUNDED:
-            bounds = bounded_interval(mean, half) or other
+    for model, row, (mean, half) in zip(models, rows, numbers, strict=True):
+        drawn = _of_runs(resamples.scores, model, name).mean(axis=0)
         row["interval"] = covers
-        if (
-            bounds[1] - bounds[0] > _ROUNDING
-        ):  # else all resamples are alike, and say nothing of the noise
+        if (bounds := resamples.limits(name, mean, half, drawn)) is not None:
             row[f"{name}_low"], row[f"{name}_high"] = bounds
 
 

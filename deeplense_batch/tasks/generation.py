@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures
-from deeplense_batch.core.scoring.similarity import WINDOW, ssim
 from deeplense_batch.tasks.diffusion import Process
+from deeplense_batch.tasks.similarity import WINDOW, ssim
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec
 
 __all__ = ["Generation"]
@@ -70,6 +70,7 @@ class Generation(Task):
             monitor="snr_db",
             num_outputs=len(classes or ()) if by_class else 0,  # classes that can be asked for
             primary_output="errors",
+            predicts=False,
             truth_keys=("theta_e",) if by_radius else (),
             needs_truth=by_radius,
             needs_labels=by_class,

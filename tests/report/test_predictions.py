@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.special
 from conftest import typed
 from sklearn.metrics import roc_auc_score
 
@@ -18,6 +19,7 @@ from deeplense_batch.report.predictions import (
     in_order,
     published_rows,
     read_predictions,
+    validated_of,
 )
 
 CLASSES = ("no", "sphere", "vort")
@@ -158,6 +160,24 @@ def answers(skill):
     """Logits, (600, 3), of some skill."""
     noise = np.random.default_rng(99).normal(size=(600, 3))
     return (skill * np.eye(3)[TARGETS] + noise).astype(np.float32)
+
+
+def test_validation_answers_are_those_of_the_training(tmp_path):
+    ids, targets = np.array(["a", "b"]), np.array([1, 0])
+    logits = np.array([[0.0, 1.0], [2.0, 0.0]])
+    np.savez(
+        tmp_path / "validated.npz", ids=ids, targets=targets, classes=["x", "y"], logits=logits
+    )
+    elsewhere = {"run": "gone", "trained_in": str(tmp_path)}  # an evaluation
+    for row in ({"run": str(tmp_path)}, elsewhere):
+        found = validated_of(row)
+        assert found.ids.tolist() == ["a", "b"] and found.classes == ("x", "y")
+        assert np.allclose(found.probabilities, scipy.special.softmax(logits, axis=1))
+        assert found.grouping is None
+    with pytest.raises(PredictionsError, match=r"validated\.npz is missing"):
+        validated_of({"run": str(tmp_path / "old")})
+    with pytest.raises(PredictionsError, match="slices of their own"):
+        validated_of({"run": str(tmp_path), "members": [elsewhere, elsewhere]})
 
 
 def test_predictions_of_another_program_are_read(tmp_path):

@@ -173,3 +173,15 @@ def test_an_evaluation_says_which_network_it_scored(tmp_path):
     run.write_json("metrics.json", metrics)
     assert run_row(run)["evaluated"]["identity"] == "a b"
     assert "evaluated" not in run_row(make_run(tmp_path, "resnet18"))
+
+
+def test_an_evaluation_says_where_its_network_was_trained_and_of_how_many_it_is(tmp_path):
+    run = make_evaluation(tmp_path, 0)
+    metrics = run.read_json("metrics.json")
+    metrics["evaluated"] |= {"run": "/runs/demo/unet-s3-0123456789"}
+    run.write_json("metrics.json", metrics)
+    row = run_row(run)
+    assert row["trained_in"] == "/runs/demo/unet-s3-0123456789" and "ensemble" not in row
+    metrics["evaluated"] |= {"members": [{"run": "a"}, {"run": "b"}]}
+    run.write_json("metrics.json", metrics)
+    assert run_row(run)["ensemble"] == 2

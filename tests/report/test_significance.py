@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_answers import CLASSES, TARGETS, answers, compared, model_run, write_outputs
 from made_runs import make_run
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score
 
 from deeplense_batch.core.scoring.auc import auc_interval
 from deeplense_batch.core.scoring.metrics import softmax
@@ -19,34 +20,9 @@ from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.significance import infer, resampled_score, room_of
 from deeplense_batch.report.statistics.bootstrap import bootstrap, macro_auc
 
-CLASSES = ("no", "sphere", "vort")
-TARGETS = np.repeat([0, 1, 2], 200)
-
-
-def answers(skill, *, seed=0, own=0.0):
-    """Logits, (600, 3): a shared difficulty, and noise of a model's own."""
-    shared = np.random.default_rng(99).normal(size=(600, 3))
-    noise = own * np.random.default_rng(seed + 1).normal(size=(600, 3))
-    return (skill * np.eye(3)[TARGETS] + shared + noise).astype(np.float32)
-
-
-def write_outputs(run, logits, **changed):
-    content = {"classes": CLASSES, "ids": np.arange(600).astype(str), "targets": TARGETS}
-    np.savez(run.path / "outputs.npz", **(content | {"logits": logits} | changed))
-
-
-def model_run(root, name, logits, **numbers):
-    auc = np.mean([roc_auc_score(k == TARGETS, softmax(logits)[:, k]) for k in range(3)])
-    run = make_run(root, name, auc=float(auc), **numbers)
-    write_outputs(run, logits)
-    return run
-
 
 def inferred(root):
-    rows = read_rows(root)
-    name_variants(rows)
-    (models,) = compare(rows)
-    return infer(models)
+    return infer(compared(root))
 
 
 def test_a_far_model_is_resolved_and_a_near_one_is_not(tmp_path):

@@ -71,6 +71,11 @@ def test_the_cases_cover_the_table():
     assert {case.name for case in CASES} == set(TASKS)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_all_but_a_generator_answer_for_single_images(case):
+    assert case.task().spec.predicts == (case.name != "generation")
+
+
 answering = pytest.mark.parametrize(
     "case", [case for case in CASES if case.name != "generation"], ids=str
 )

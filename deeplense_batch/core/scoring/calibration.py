@@ -14,6 +14,7 @@ from deeplense_batch.core.scoring.proportions import wilson
 
 __all__ = [
     "RareBins",
+    "bins_of",
     "calibration_error_floor",
     "expected_calibration_error",
     "log_odds_of",
@@ -139,7 +140,7 @@ def reliability(
         )
     right = values.argmax(axis=1) == class_numbers(targets, values.shape[1], "targets")
     confidence = values.max(axis=1)
-    bin_of = _bins_of(confidence, bins)
+    bin_of = bins_of(confidence, bins)
     count = np.bincount(bin_of, minlength=bins)
     share = np.where(count, 1.0, np.nan) / np.maximum(count, 1)
     sure = np.bincount(bin_of, confidence, minlength=bins) * share
@@ -180,7 +181,7 @@ def calibration_error_floor(
     """
     # In order, so that bins are stretches, and the order of the samples does not matter.
     confidence = np.sort(np.asarray(probabilities, np.float64).max(axis=1))
-    starts = np.unique(_bins_of(confidence, bins), return_index=True)[1]
+    starts = np.unique(bins_of(confidence, bins), return_index=True)[1]
     expected, random = np.add.reduceat(confidence, starts), np.random.default_rng(0)
     at_once = max(1, _NUMBERS_AT_ONCE // len(confidence))
     errors: list[float] = []
@@ -230,6 +231,9 @@ def rare_reliability(positive: ArrayLike, probability: ArrayLike) -> RareBins:
     return RareBins(mean, np.bincount(bin_of[is_one], minlength=size), count)
 
 
-def _bins_of(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """The bins of confidences, which hold their upper ends."""
+def bins_of(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """The numbers of the bins, of one width from 0 to 1, that hold confidences, (N,).
+
+    A bin holds its upper end.
+    """
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)

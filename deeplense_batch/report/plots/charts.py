@@ -28,6 +28,7 @@ __all__ = [
     "SEED",
     "beside_real",
     "differences",
+    "ensembles",
     "explain",
     "score_dots",
     "time_bars",
@@ -102,6 +103,43 @@ def differences(models: Sequence[Mapping[str, Any]], score: str, by: str) -> Fig
     axes.set_xlabel(f"{score} minus that of the best by {by}", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     explain(figure, marks | _whiskers(axes, rows))
+    return figure
+
+
+def ensembles(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
+    """Draw a score of every ensemble, and below it that of each member and their mean.
+
+    Arguments:
+        models: ``label``, ``ensemble`` with ``low`` and ``high``, ``members`` (a value each),
+            ``best`` of them (by validation; None where unknown) and ``mean`` of each.
+        score: What it is, in words.
+    """
+    rows = sorted(models, key=lambda model: model["ensemble"])
+    heads = {"ensemble": "ensemble", "mean": "members' mean", "best": "best member"}
+    numbers = {
+        head: ["-" if row[kind] is None else f"{row[kind]:.4f}" for row in rows]
+        for kind, head in heads.items()
+    }
+    figure, (axes,) = panels_of(_width(rows, numbers), 0.32 * len(rows) + 1.9)
+    marks = _whiskers(axes, [{**row, "interval": "samples"} for row in rows])
+    shown = {
+        "ensemble": ("ensemble", MEAN, 0.0),
+        "mean": (
+            "mean of its members",
+            {"marker": "|", "ls": "", "color": BLUE, "ms": 9},
+            -_BELOW,
+        ),
+        "best": ("its best member by validation", MARKS["best"][1] | {"ms": 9}, -_BELOW),
+    }
+    for kind, (meaning, style, shift) in shown.items():
+        known = [(row[kind], i + shift) for i, row in enumerate(rows) if row[kind] is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), **style)
+            marks[meaning] = Line2D([], [], **style)
+    _rows(axes, rows, [row["members"] for row in rows], numbers)
+    axes.set_xlabel(f"{score}\naxis does not start at 0", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    explain(figure, marks | {"one member": Line2D([], [], **SEED)})
     return figure
 
 

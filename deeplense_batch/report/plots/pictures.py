@@ -32,6 +32,7 @@ FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "beside_real": charts.beside_real,
     "by_quantity": selection.by_quantity,
     "differences": charts.differences,
+    "ensembles": charts.ensembles,
     "hardest": hardest.sheet,
     "heat_map": heat_map.heat_map,
     "precision_recall": lines.precision_recall,

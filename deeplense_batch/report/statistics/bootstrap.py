@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from deeplense_batch.core.machine import cores
+from deeplense_batch.core.scoring.calibration import bins_of
 
 __all__ = [
     "RESAMPLES",
@@ -33,6 +34,7 @@ __all__ = [
     "auc",
     "average_precision",
     "bootstrap",
+    "calibration_error",
     "grouped",
     "interval",
     "macro_auc",
@@ -240,6 +242,21 @@ def mean_of(values: ArrayLike) -> Statistic:
     """The mean of a number of every sample, (N,)."""
     row = csr_array(np.asarray(values, np.float64)[None])
     return lambda counts: (row @ counts)[0] / counts.sum(axis=0, dtype=np.int64)
+
+
+def calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Statistic:
+    """The expected calibration error, as `calibration.expected_calibration_error` has it.
+
+    Arguments:
+        targets: Class numbers, (N,).
+        probabilities: (N, K), rows of sum 1.
+        bins: Number of bins of equal width.
+    """
+    values = np.asarray(probabilities, np.float64)
+    confidence, right = values.max(axis=1), values.argmax(axis=1) == np.asarray(targets)
+    places = bins_of(confidence, bins), np.arange(len(values))
+    gaps = csr_array((right - confidence, places), shape=(bins, len(values)))
+    return lambda counts: np.abs(gaps @ counts).sum(axis=0) / counts.sum(axis=0, dtype=np.int64)
 
 
 def r2(true: ArrayLike, predicted: ArrayLike) -> Statistic:

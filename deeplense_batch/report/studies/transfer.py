@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ class _Matrix:
         ]
 
     def _on_one(
-        self, rows: Sequence[Row], resampled: dict[str, NDArray[np.float64]], freedom: int
+        self, rows: Sequence[Row], resampled: Mapping[str, NDArray[np.float64]], freedom: int
     ) -> OnOne:
         scores = _scores(rows, self.score)
         width, counts = 0.0, [n for n in (rows[0].get("class_counts") or {}).values() if n]

@@ -33,6 +33,31 @@ def test_scores_are_ordered_dots_on_an_axis_that_says_where_it_starts(count, see
         assert line.get_zorder() > means.get_zorder()
 
 
+def test_ensembles_are_above_their_members():
+    models = [
+        {"label": "low", "ensemble": 0.93, "low": 0.92, "high": 0.94, "members": [0.9, 0.91],
+         "best": 0.91, "mean": 0.905},
+        {"label": "high", "ensemble": 0.97, "low": None, "high": None,
+         "members": [0.95, 0.96, 0.94], "best": None, "mean": 0.95},
+    ]  # fmt: skip
+    figure = drawn(charts.ensembles(models, "test AUC"))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["low", "high"]
+    (ensembles,), (best,) = line_of(axes, "D"), line_of(axes, "*")
+    assert list(ensembles.get_xdata()) == [0.93, 0.97] and list(best.get_xdata()) == [0.91]
+    circles = {tuple(line.get_xdata()): set(line.get_ydata()) for line in line_of(axes, "o")}
+    assert set(circles) == {(0.9, 0.91), (0.95, 0.96, 0.94)}
+    heights = [max(circles[tuple(model["members"])]) for model in models]
+    assert all(low < high for low, high in zip(heights, ensembles.get_ydata(), strict=True))
+    (whiskers,) = axes.collections
+    assert [tuple(s[:, 0]) for s in whiskers.get_segments()] == [(0.92, 0.94)]
+    assert explained(figure) == {
+        "95%, test sample", "ensemble", "mean of its members", "its best member by validation",
+        "one member",
+    }  # fmt: skip
+    assert {"0.9300", "0.9050", "-"} <= set(texts(figure))
+
+
 @pytest.mark.parametrize("mark", ["resolved", "not resolved"])
 def test_the_legend_of_three_models_takes_no_more_room_than_their_plot(mark):
     models = [m | {"mark": mark, "label": "resnet18"} for m in scored(3, 2)]

@@ -13,6 +13,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from deeplense_batch.core.scoring.calibration import expected_calibration_error
+from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.statistics import bootstrap as b
 from deeplense_batch.report.statistics.bootstrap import interval, sign_p_value
 
@@ -45,6 +47,15 @@ def test_resampled_average_precision_is_that_of_scikit_learn(levels):
     (found,) = b.bootstrap([b.average_precision(positive, lens)], positive, resamples=50)
     for value, places in zip(found, drawn(positive), strict=True):
         expected = average_precision_score(positive[places], lens[places])
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_resampled_calibration_error_is_that_of_the_samples_drawn():
+    targets, scores = sample()
+    probabilities = softmax(scores)
+    (found,) = b.bootstrap([b.calibration_error(targets, probabilities)], targets, resamples=50)
+    for value, places in zip(found, drawn(targets), strict=True):
+        expected = expected_calibration_error(targets[places], probabilities[places])
         assert value == pytest.approx(expected, abs=1e-12)
 
 
