@@ -1,8 +1,8 @@
 """What learns: the table of networks, and one file for each network of our own.
 
 Knows lensing and core. A timm backbone is one row; any other timm name works too, it is only not
-listed. Networks of our own are named in `_OURS`. Nothing here loads torch before a model is built
-or an unlisted name is looked up.
+listed, and so does a model of the hub that was fetched. Networks of our own are named in
+`_OURS`. Nothing here loads torch before a model is built or an unlisted name is looked up.
 """
 
 from __future__ import annotations

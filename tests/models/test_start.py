@@ -83,13 +83,6 @@ def test_weights_of_a_run_are_found(named, tmp_path):
     assert torch.equal(network.fc.weight, GIVEN["fc.weight"])
 
 
-def test_safetensors(tmp_path):
-    save_file(before("model.", GIVEN), tmp_path / "w.safetensors")
-    network = Network()
-    assert start_from(network, tmp_path / "w.safetensors").left == []
-    assert torch.equal(network.fc.weight, GIVEN["fc.weight"])
-
-
 def test_a_network_of_ours_may_have_the_prefix(tmp_path):
     torch.save(GIVEN, tmp_path / "w.pt")
     network = nn.ModuleDict({"backbone": Network()})
