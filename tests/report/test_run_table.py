@@ -182,6 +182,6 @@ def test_an_evaluation_says_where_its_network_was_trained_and_of_how_many_it_is(
     run.write_json("metrics.json", metrics)
     row = run_row(run)
     assert row["trained_in"] == "/runs/demo/unet-s3-0123456789" and "ensemble" not in row
-    metrics["evaluated"] |= {"members": [{"run": "a"}, {"run": "b"}]}
+    metrics["evaluated"] |= {"members": [{"identity": "a"}, {"identity": "b"}]}
     run.write_json("metrics.json", metrics)
     assert run_row(run)["ensemble"] == 2
