@@ -162,7 +162,8 @@ def predict(
     reads = trained.task.spec.truth_keys
     with open_inputs(
         Path(data), slice_, trained.shape, reads, columns=columns, reading=reading,
-        choose=partial(trained.choose, data), fits=trained.fits,
+        choose=partial(trained.choose, data),
+        fits=trained.fits if trained.job.data.roots else None,  # else of one size, as in training
     ) as inputs:  # fmt: skip
         check_bands(data, inputs.bands, trained.bands, run)
         channels = colour_channels(inputs.bands, rgb) if top else None

@@ -163,7 +163,9 @@ class Trained:
         if shape[0] != self.shape[0]:
             return False
         if data.crop is not None:
-            return min(sides) >= data.crop
+            # Truth of pixels is measured from the middle, which a crop must not shift by half one.
+            parts = 2 if self.task.spec.fixed_geometry else 1
+            return all(side >= data.crop and (side - data.crop) % parts == 0 for side in sides)
         return sides == self.shape[1:] or (data.size is not None and bool(data.roots))
 
     def choose(self, root: Path | str, stored: int, bands: Sequence[str]) -> Choice | None:

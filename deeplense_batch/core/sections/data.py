@@ -139,6 +139,26 @@ class DataSection(Section):
             raise ValueError(f"data.fold {fold} makes it {allowed}; leave it out")
         return value
 
+    @field_validator("roots")
+    @classmethod
+    def _all_weighted(cls, value: tuple[TrainingSet, ...]) -> tuple[TrainingSet, ...]:
+        weighted = sum(each.weight is not None for each in value)
+        if 0 < weighted < len(value):
+            raise ValueError(
+                f"{weighted} of {len(value)} sets have a weight; expected one for each, or none"
+            )
+        return value
+
+    @field_validator("fold", "train")
+    @classmethod
+    def _of_one_set(cls, value: str | None, others: ValidationInfo) -> str | None:
+        assert others.field_name is not None
+        if others.data.get("roots") and value != _default(others.field_name):
+            raise ValueError(
+                "is of one set, and data.roots says what is trained on; leave out one of them"
+            )
+        return value
+
     @field_validator("softening")
     @classmethod
     def _of_a_stretch(cls, value: float | None, others: ValidationInfo) -> float | None:
@@ -163,27 +183,6 @@ class DataSection(Section):
         if value is not None and not 0 <= value[0] < value[1] <= 100:
             raise ValueError("expected two percentiles that rise, from 0 to 100")
         return value
-
-    @model_validator(mode="after")
-    def _of_several_sets(self) -> Self:
-        if not self.roots:
-            return self
-        if self.fold is not None:
-            raise ValueError(
-                f"fold: got {self.fold} beside roots; a fold is of one set, expected one of both"
-            )
-        if self.train != _default("train"):
-            raise ValueError(
-                f"train: got {self.train} beside roots, which say what is trained on; leave it "
-                "out, or give it to one of roots"
-            )
-        weighted = sum(each.weight is not None for each in self.roots)
-        if 0 < weighted < len(self.roots):
-            raise ValueError(
-                f"roots: {weighted} of {len(self.roots)} sets have a weight; expected one for "
-                "each, or none at all"
-            )
-        return self
 
     def identifying(self) -> dict[str, Any]:
         """The fields that change the result of a run, as JSON.

@@ -79,9 +79,12 @@ SETS = [{"root": "a"}, {"root": "b", "train": "train[:10%]", "weight": 0.5}]
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"roots": SETS}, "roots: 1 of 2 sets have a weight; expected one for each, or none"),
-        ({"roots": SETS[:1], "train": "train[:5]"}, "train: got train.:5. beside roots, which"),
-        ({"roots": SETS[:1], "fold": "1/5"}, "fold: got 1/5 beside roots; a fold is of one set"),
+        ({"roots": SETS}, "1 of 2 sets have a weight; expected one for each, or none"),
+        (
+            {"roots": SETS[:1], "train": "train[:5]"},
+            "is of one set, and data.roots says what is trained",
+        ),
+        ({"roots": SETS[:1], "fold": "1/5"}, "is of one set, and data.roots says what is trained"),
         ({"roots": [{"root": "a", "weight": 0}]}, "greater than 0"),
     ],
 )
