@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures
-from deeplense_batch.core.scoring.similarity import WINDOW, ssim
 from deeplense_batch.tasks.diffusion import Process
+from deeplense_batch.tasks.similarity import WINDOW, ssim
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec
 
 __all__ = ["Generation"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deeplense_batch.core.scoring.similarity import ssim
+from deeplense_batch.tasks.similarity import ssim
 
 
 def test_similarity_is_that_of_the_library_and_one_of_itself():
