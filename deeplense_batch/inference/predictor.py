@@ -17,6 +17,7 @@ from torch import Tensor
 from deeplense_batch.core.scoring import metrics
 from deeplense_batch.data.batches.reader import ahead
 from deeplense_batch.data.formats.parts import Header
+from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.inference.candidates import Candidates
 from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Piece
 from deeplense_batch.inference.trained import Trained
@@ -31,7 +32,6 @@ __all__ = ["Predictor"]
 
 _ALONE_SECONDS = 5.0  # for which the network alone is measured, at most
 _ALONE_SHARE = 0.1  # of the time of a piece, as long as that lasts
-_OTHER_UNIT = 10.0  # sd; no other sky or depth is as far from the training images as another unit
 
 _log = logging.getLogger(__name__)
 
@@ -154,14 +154,9 @@ class Predictor:
         if self._has_warned or own or not batch.with_image:
             return
         images = batch.images[batch.with_image]
-        mean, sd = float(images.mean()), float(images.std())
-        if not (1 / _OTHER_UNIT < sd < _OTHER_UNIT and abs(mean) < _OTHER_UNIT):
+        if sentence := about_another_unit(images, self._trained.transform.stretch):
             self._has_warned = True
-            _log.warning(
-                "stretched (%s) and normalised like the training images, these have mean %.3g and "
-                "sd %.3g where those had 0 and 1: are they in the same unit?",
-                self._trained.transform.stretch, mean, sd,
-            )  # fmt: skip
+            _log.warning("%s", sentence)
 
     def _columns(
         self, values: NDArray[np.float64], is_bad: NDArray[np.bool_]
