@@ -11,7 +11,8 @@
       checkpoint.pt       full state; checkpoint.prev.pt the one before
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
-      outputs.npz         ids, targets, logits of the test slice
+      outputs.npz         ids, targets, logits of the test slice; validated.npz those of the
+                          validation slice
       catalogue.parquet   columns of the data's catalogue for the same images, if it has one
       figures/*.png       confusion, roc, history; beside them log.txt
 
@@ -48,7 +49,8 @@ ELEMENT = "DEEPLENSE_ELEMENT"  # which element of an array of SLURM a process ca
 _SCHEMA = 1
 _FILES = (
     *("job.yaml", "status.json", "attempts.jsonl", "history.jsonl", "metrics.json", "log.txt"),
-    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "catalogue.parquet"),
+    *("checkpoint.pt", "checkpoint.prev.pt", "best.pt", "outputs.npz", "validated.npz"),
+    "catalogue.parquet",
 )
 _BEAT_SECONDS = 30.0
 

@@ -25,7 +25,7 @@ from deeplense_batch.report.columns import score_name
 from deeplense_batch.simulation.truth.known import known_delta_chi2
 from deeplense_batch.tasks.task import Arrays, Task
 
-__all__ = ["data_notes", "score_outputs", "seen_notes", "summary_of"]
+__all__ = ["data_notes", "keep_outputs", "score_outputs", "seen_notes", "summary_of"]
 
 _AT_ONCE = 1024  # images that are read together
 
@@ -52,10 +52,7 @@ def score_outputs(
         tta: Whether they are means over the symmetries of the square.
     """
     scores, notes = task.score(outputs)
-    temporary = directory.path / ".outputs.tmp.npz"
-    arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(directory.path / "outputs.npz")
+    keep_outputs(directory, "outputs.npz", task, outputs)
     by_delta_chi2, more_notes = _by_delta_chi2(task, outputs, root, digest)
     history = directory.read_lines("history.jsonl")
     figures = dict(task.draw(outputs, history))
@@ -78,6 +75,14 @@ def score_outputs(
     if by_delta_chi2 is not None:
         tested["by_delta_chi2"] = by_delta_chi2
     return tested
+
+
+def keep_outputs(directory: RunDir, name: str, task: Task, outputs: Arrays) -> None:
+    """Write outputs into a file of a run, with the names of the classes; it is replaced whole."""
+    temporary = directory.path / f".{name}.tmp.npz"
+    arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
+    np.savez_compressed(temporary, **arrays)
+    temporary.replace(directory.path / name)
 
 
 def summary_of(

@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,8 +32,14 @@ from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.preflight import check_room, preflight
-from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
-from deeplense_batch.tasks.task import Arrays, Scores
+from deeplense_batch.runs.scoring import (
+    data_notes,
+    keep_outputs,
+    score_outputs,
+    seen_notes,
+    summary_of,
+)
+from deeplense_batch.tasks.task import Arrays, Scores, Task
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.resolved import of_pieces, resolved
@@ -138,14 +145,20 @@ class _Training:
         task, model, tta = setup.task, setup.model, self.job.data.tta
         best = checkpoint.load(self.directory.path / BEST) if self.world.main else None
         model.load_state_dict(self.world.broadcast(best and best["model"]))
-        if task.spec.calibrates:
+        if task.spec.predicts:
             validated = evaluate(task, model, setup.valid, self.world, tta=tta)
             if best is not None and validated is not None:
-                task.calibrate(validated)
-                checkpoint.save(self.directory.path / BEST, best | {"task": task.state_dict()})
+                keep_outputs(self.directory, "validated.npz", task, validated)
+                self._calibrate(task, best, validated)
         outputs = evaluate(task, model, setup.test, self.world, tta=tta)
         self.seconds["test"] = time.perf_counter() - started
         return outputs
+
+    def _calibrate(self, task: Task, best: dict[str, Any], validated: Arrays) -> None:
+        """Fit what the validation slice is for, and keep it beside the best weights."""
+        if task.spec.calibrates:
+            task.calibrate(validated)
+            checkpoint.save(self.directory.path / BEST, best | {"task": task.state_dict()})
 
     def write(
         self, setup: Setup, trainer: Trainer, outputs: Arrays, joules: list[float | None]

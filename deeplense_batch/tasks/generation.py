@@ -70,6 +70,7 @@ class Generation(Task):
             monitor="snr_db",
             num_outputs=len(classes or ()) if by_class else 0,  # classes that can be asked for
             primary_output="errors",
+            predicts=False,
             truth_keys=("theta_e",) if by_radius else (),
             needs_truth=by_radius,
             needs_labels=by_class,

@@ -73,7 +73,8 @@ class TaskSpec:
     needs_labels: bool = True  # whether the images have to have classes
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
-    calibrates: bool = False  # whether `calibrate` is called
+    predicts: bool = True  # whether `predict` answers a question about each image
+    calibrates: bool = False  # whether `calibrate` is called; needs `predicts`
     #: Whether `losses` does the same with every batch of a shape, and never looks at a value:
     #: then a GPU may replay it.
     replayable: bool = False

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import h5py
@@ -20,10 +22,12 @@ import torch
 import yaml
 from conftest import CLASSES, PATIENCE, cli, make_images, make_job, wait_for
 from made_runs import same_result, start, weights
+from made_shards import write_shards
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.rundir import RunBusyError
+from deeplense_batch.core.scoring.calibration import temperature
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -31,6 +35,7 @@ from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.planning.plan import PlannedRun, plan, reopen
 from deeplense_batch.runs.training_run import run
+from deeplense_batch.tasks.regression import Regression
 from deeplense_batch.training.trainer import BEST, DivergedError
 
 
@@ -71,6 +76,45 @@ def test_scores_can_be_made_again_from_the_saved_outputs(done, shards):
     auc = roc_auc_score(outputs["targets"], probabilities, multi_class="ovr")
     stored = done.run.read_json("metrics.json")["test"]["scores"]["auc"]
     assert stored == pytest.approx(auc, abs=1e-12)
+
+
+def test_the_best_weights_answers_on_the_validation_slice_are_kept(done, shards):
+    with np.load(done.run.path / "validated.npz") as kept:
+        split = open_split(shards, "val[:50%]")
+        assert kept["ids"].tolist() == split.ids() and kept["classes"].tolist() == list(CLASSES)
+        assert np.array_equal(kept["targets"], split.targets())
+        auc = roc_auc_score(kept["targets"], softmax(kept["logits"]), multi_class="ovr")
+        fitted = temperature(kept["targets"], kept["logits"])
+    metrics = done.run.read_json("metrics.json")
+    assert metrics["valid"]["scores"]["auc"] == pytest.approx(auc, abs=1e-12)
+    assert metrics["test"]["scores"]["temperature"] == pytest.approx(fitted, abs=1e-12)
+
+
+def test_keeping_the_validation_answers_of_a_regression_changes_no_result(tmp_path, monkeypatch):
+    images, classes = make_images(60, seed=1)
+    for split in ("train", "val"):
+        truth = {"theta_e": 1.0 + classes / 10}
+        write_shards(tmp_path / "data", split, images, classes, truth=truth)
+    task = {"name": "regression", "options": {"target": "theta_e", "log10": False}}
+    job = make_job(tmp_path / "data", task=task, train={"epochs": 2})
+    kept, left = (planned(job, tmp_path / name) for name in ("kept", "left"))
+    run(kept, device="cpu")
+    with np.load(kept.run.path / "validated.npz") as answers:
+        squared = ((answers["true"] - answers["predicted"]) ** 2).mean()
+        r2 = 1 - squared / answers["true"].astype(float).var()
+    scores = kept.run.read_json("metrics.json")["valid"]["scores"]
+    assert scores["r2"] == pytest.approx(r2, abs=1e-5)
+    made = Regression.__init__
+
+    @wraps(made)  # whose signature says which options there are
+    def made_without(task, **options):
+        made(task, **options)
+        task.spec = replace(task.spec, predicts=False)
+
+    monkeypatch.setattr(Regression, "__init__", made_without)
+    run(left, device="cpu")
+    assert not (left.run.path / "validated.npz").exists()
+    same_result(kept, left)
 
 
 def test_training_stops_when_the_score_has_long_not_risen(shards, tmp_path):
