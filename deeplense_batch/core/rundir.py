@@ -11,15 +11,13 @@
       checkpoint.pt       full state; checkpoint.prev.pt the one before
       best.pt             weights of the best epoch
       metrics.json        scores, cost, hardware, versions: with state "done", the result
-      outputs.npz         ids, targets, logits of the test slice; validated.npz those of the
-                          validation slice
+      outputs.npz         ids, targets, logits of the test slice; validated.npz: of validation
       catalogue.parquet   columns of the data's catalogue for the same images, if it has one
       figures/*.png       confusion, roc, history; beside them log.txt
 
 Stored states: ``planned``, ``queued``, ``running``, ``stopped`` (can go on), ``failed``, ``done``.
 ``lost`` is derived when read: the files say running, but the process is gone, or a run that was
-begun has no state any more; queued runs of a submit that is gone are ``planned`` again, unless
-they wait in an array of SLURM: `slurm_queue` asks it.
+begun has no state any more. Runs of a submit that is gone are ``planned``, unless SLURM has them.
 
 JSON is written under a temporary name and renamed; numbers that JSON does not know (NaN, inf) are
 null. One process owns a run, by a `claim` file that only one can create.

@@ -29,6 +29,7 @@ from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Names
 from deeplense_batch.inference.images.suitable import (
     Shape,
     suitable_bands,
+    suitable_shape,
     wrong_shape,
 )
 
@@ -47,11 +48,13 @@ class InputFiles(Inputs):
         source: The files.
         shape: C, H, W that the images must have.
         lacking: Objects without an image, and why.
+        crop: Pixels in the middle that are read; then the images may be of any size that has them.
     """
 
     source: Source
     shape: Shape
     lacking: Mapping[Sample, str]
+    crop: int | None = None
 
     def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         samples, classes = self._samples(piece), self.source.classes
@@ -67,7 +70,8 @@ class InputFiles(Inputs):
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
     ) -> Generator[InputBatch, None, None]:
         samples = self._samples(piece)
-        chunk = min(_CHUNK, size)
+        chunk, (channels, *sides) = min(_CHUNK, size), self.shape
+        kept = sides if self.crop is None else (self.crop, self.crop)
 
         def read(task: int, block: Array) -> tuple[dict[int, str], list[Header]]:
             return self._read(samples[task * chunk : (task + 1) * chunk], block)
@@ -76,7 +80,7 @@ class InputFiles(Inputs):
             read,
             -(-len(samples) // chunk),
             processes=min(cores(), _MOST_PROCESSES),
-            shape=(chunk, *self.shape),
+            shape=(chunk, channels, *kept),
             dtype=np.dtype(np.float32),
             threads=device.type != "cpu",
         )
@@ -122,12 +126,12 @@ class InputFiles(Inputs):
                     raise ImageError(why)
                 image = self.source.read(sample)
                 headers[i] = image.header
-                if image.pixels.shape != self.shape:
-                    raise ImageError(wrong_shape(image.pixels.shape, self.shape))
+                if not suitable_shape(image.pixels.shape, self.shape, self.crop):
+                    raise ImageError(wrong_shape(image.pixels.shape, self.shape, self.crop))
                 if not suitable_bands(image.bands, self.bands):
                     came, usual = ", ".join(image.bands), ", ".join(self.bands)
                     raise ImageError(f"has the bands {came}; the other images have {usual}")
-                block[i] = image.pixels
+                block[i] = central_crop(image.pixels, self.crop)
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
                 headers[i] = self.source.header(sample)  # it is somewhere all the same

@@ -41,6 +41,7 @@ from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Names
 from deeplense_batch.inference.images.suitable import (
     Shape,
     check_usual,
+    suitable_shape,
     with_refused,
     wrong_shape,
 )
@@ -57,6 +58,7 @@ def open_inputs(
     shape: Shape,
     reads: Collection[str] = (),
     *,
+    crop: int | None = None,
     columns: Collection[str] = ALL,
     reading: Reading | None = None,
 ) -> Iterator[Inputs]:
@@ -66,6 +68,7 @@ def open_inputs(
         root: Folder of shards, or folder, zip or .npz in a layout of `sources`.
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         shape: C, H, W that the images must have.
+        crop: Pixels in the middle that the network sees; then any image that has them will do.
         reads: Truth arrays that the task uses, where the shards have them.
         columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read; None as they say themselves.
@@ -77,7 +80,7 @@ def open_inputs(
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
         if reading is not None:
             raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
-        yield _open_shards(root, slice_, shape, reads, columns)
+        yield _open_shards(root, slice_, shape, crop, reads, columns)
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
@@ -85,7 +88,7 @@ def open_inputs(
         for warning in source.warnings:
             _log.warning("%s: %s", root, _with_reading(warning))
         source, lacking = with_refused(source)
-        looked = check_usual(source, shape)
+        looked = check_usual(source, shape, crop)
         source = replace(source, splits=source.splits | {"lacking": tuple(lacking)})
         if bands := looked.bands:
             _log.info("the channels are the bands %s, in this order", ", ".join(bands))
@@ -93,7 +96,7 @@ def open_inputs(
         splits = tuple(Piece(name, 0, size) for name, size in sizes.items())
         wanted = columns_of_files(source, columns, looked.columns)
         about = (splits, listing_digest(source), source.ignored, bands, wanted)
-        yield InputFiles(*about, source, shape, lacking)
+        yield InputFiles(*about, source, shape, lacking, crop)
 
 
 @contextmanager
@@ -115,13 +118,18 @@ def _with_reading(sentence: str) -> str:
 
 
 def _open_shards(
-    root: Path, slice_: str, shape: Shape, reads: Collection[str], columns: Collection[str]
+    root: Path,
+    slice_: str,
+    shape: Shape,
+    crop: int | None,
+    reads: Collection[str],
+    columns: Collection[str],
 ) -> Inputs:
     infos = read_splits(root)
     slices = [open_split(root, name) for name in ([slice_] if slice_ else infos)]
     for split in slices:
-        if split.info.shape != shape:
-            raise ShardError(f"{root}: {wrong_shape(split.info.shape, shape)}")
+        if not suitable_shape(split.info.shape, shape, crop):
+            raise ShardError(f"{root}: {wrong_shape(split.info.shape, shape, crop)}")
     bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, split.start, split.stop) for split in slices)
     return _Shards(splits, data_digest(root), (), bands, wanted, infos, tuple(reads))

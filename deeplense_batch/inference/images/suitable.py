@@ -32,6 +32,7 @@ __all__ = [
     "check_bands",
     "check_usual",
     "suitable_bands",
+    "suitable_shape",
     "with_refused",
     "wrong_shape",
 ]
@@ -100,16 +101,37 @@ def suitable_bands(came: Bands, learnt: Bands) -> bool:
     return not came or not learnt or same_bands(came, learnt)
 
 
-def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
-    """Say that images have another shape than a network takes."""
+def suitable_shape(came: tuple[int, ...], shape: Shape, crop: int | None) -> bool:
+    """Whether a network takes images of a shape.
+
+    Arguments:
+        came: C, H, W of the images.
+        shape: Those that it was trained on.
+        crop: Pixels in the middle that it sees (`data.crop`): any image that has them will do.
+            None: it sees all of an image, which then has to be as wide as those.
+    """
+    if crop is None or len(came) != len(shape):
+        return came == shape
+    return came[0] == shape[0] and min(came[1:]) >= crop
+
+
+def wrong_shape(
+    came: tuple[int, ...], shape: Shape, crop: int | None = None, *, taker: object = "this network"
+) -> str:
+    """Say that images have another shape than a network takes: as `suitable_shape`."""
     images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
-    return f"has images of {images} (channels x height x width), this network takes {allowed}"
+    sizes = "" if crop is None else f", or any other size of {crop} x {crop} pixels or more"
+    return f"has images of {images} (channels x height x width), {taker} takes {allowed}{sizes}"
 
 
-def check_usual(source: Source, shape: Shape) -> Looked:
+def check_usual(source: Source, shape: Shape, crop: int | None = None) -> Looked:
     """Refuse a source if most of its images have another shape than the network takes.
 
     A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
+
+    Arguments:
+        source: The images.
+        shape, crop: As in `suitable_shape`.
 
     Returns:
         What they look like.
@@ -124,10 +146,10 @@ def check_usual(source: Source, shape: Shape) -> Looked:
     if not shapes:
         raise ShardError(f"{source.root}: no image can be read ({looked.reason})")
     usual, count = Counter(shapes.values()).most_common(1)[0]
-    if usual != shape and 2 * count > len(shapes):
+    if not suitable_shape(usual, shape, crop) and 2 * count > len(shapes):
         first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape)}{others}")
+        raise ShardError(f"{source.root}: {first} {wrong_shape(usual, shape, crop)}{others}")
     return looked
 
 
