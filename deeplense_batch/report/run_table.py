@@ -18,6 +18,7 @@ from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.core.sections.evaluate import ensemble_label, model_in
 
 __all__ = ["COLUMNS", "STATES", "CollectError", "Row", "read_rows", "run_row", "score_of"]
 
@@ -42,7 +43,7 @@ _KINDS = {
 }
 _NO_VARIANT = ("name", "seed", "data.root", "judge")  # fields that tell no variant from another
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
-_DRAWN = tuple(f"evaluate.{name}" for name in ("seed", *DrawSection.model_fields))
+_DRAWN = tuple(f"evaluate.{name}" for name in ("seed", "tta", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
 
 
@@ -129,8 +130,11 @@ def _read_job(run: RunDir) -> Row:
         return row | {"model": label, "simulates": True, "planned_epochs": 1}
     if "evaluate" in job:
         section = job["evaluate"]
-        evaluated = Path(section["run"]).name
-        named = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]{10}", evaluated)  # not one that was renamed
+        runs = [section["run"]] if isinstance(section["run"], str) else section["run"]
+        evaluated = " + ".join(Path(run).name for run in runs)
+        named = re.fullmatch(r"([^+]+)-s(\d+)-[0-9a-f]{10}", evaluated)  # not one that was renamed
+        if section.get("ensemble"):
+            evaluated = ensemble_label(model_in(Path(run).name) for run in runs)
         row["recipe"] |= {"evaluate.seed": row["seed"]}
         if judge := section.get("classifier"):
             row["recipe"] |= {"evaluate.classifier": Path(judge).name}
@@ -199,7 +203,7 @@ def _read_metrics(run: RunDir) -> Row:
         "monitor": monitor,
         "valid_score": _number(valid["scores"].get(monitor)),
         "valid_auc": _number(valid["scores"].get("auc")),
-        "best_epoch": int(valid["epoch"]),
+        "best_epoch": None if valid["epoch"] is None else int(valid["epoch"]),
         "epochs": 1 if evaluated else int(cost["epochs"]),
         "train_seconds": _number(cost["train_seconds"]),
         "checkpoint_seconds": _number(cost.get("checkpoint_seconds")),
