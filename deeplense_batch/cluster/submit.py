@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deeplense_batch.cluster.executor import Executor
@@ -168,6 +170,20 @@ def _settings(jobs: Sequence[AnyJob]) -> list[str]:
             if reference.get(name) != fields.get(name)
         )
     return [
-        ", ".join(f"{k}={v}" for k, v in fields.items() if k in differ[job.name] - _NOT_SETTINGS)
+        ", ".join(
+            f"{k}={_shown(k, v)}"
+            for k, v in fields.items()
+            if k in differ[job.name] - _NOT_SETTINGS
+        )
         for job, fields in zip(jobs, flat, strict=True)
     ]
+
+
+def _shown(field: str, value: Any) -> Any:
+    """A setting, short: of runs their hashes, as a+b, and of data the end of their path."""
+    if field == "evaluate.run":
+        names = [Path(run).name for run in ([value] if isinstance(value, str) else value)]
+        return "+".join(re.sub(r"^.+-s\d+-(?=[0-9a-f]{10}$)", "", name) for name in names)
+    if field == "evaluate.data.root" and value is not None:
+        return "/".join(Path(value).parts[-2:])
+    return value
