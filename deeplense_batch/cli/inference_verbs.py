@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from deeplense_batch.cli.reading import read_reading
-from deeplense_batch.cli.values import Device, Limit, Positive, UsageError
+from deeplense_batch.cli.values import Device, Limit, Positive, UsageError, several
 from deeplense_batch.cluster.recipes import runs_folder
 from deeplense_batch.core.recipe import evaluation_of, load_jobs
 
@@ -18,7 +18,9 @@ Amp = Literal["off", "bf16", "fp16", "auto"]
 
 
 def predict(
-    run: Path,  # Run directory of a finished run.
+    # Run directory of a finished run; or a job's folder, or several runs with commas between, for
+    # the mean of their calibrated scores.
+    run: Path,
     data: Path,  # Folder of shards, or images in any layout that pack reads.
     *,
     out: Table,  # The table that is made, .parquet or .csv.
@@ -63,7 +65,7 @@ def predict(
 
     with signals() as interrupt:
         report = predict(
-            run, data, out, slice_=slice_, device=device, part=part, parts=parts,
+            several(run), data, out, slice_=slice_, device=device, part=part, parts=parts,
             batch_size=batch_size, amp=amp, top=top, of=of, rgb=rgb, purity=purity,
             prevalence=prevalence, columns=columns, reading=how, on_batch=interrupt.check,
         )  # fmt: skip
@@ -110,10 +112,17 @@ def sample(
 
 
 def evaluate(
-    run: Path,  # Run directory of a finished run, or its job's folder for every run in it.
+    # Run directory of a finished run, or its job's folder for every run in it; or several with
+    # commas between.
+    run: Path,
     data: Path | None = None,  # Folder of shards, by default those that the run was trained on.
     *,
     slice_: str = "",  # Of the data; by default the run's own test slice, test, or the only split.
+    # The mean of the calibrated scores of several runs, as one: of a job's folder one ensemble for
+    # each recipe in it, of runs with commas one of all.
+    ensemble: bool = False,
+    # Score the mean over the 8 symmetries of the square; by default as the run was trained.
+    tta: bool | None = None,
     out: Path | None = None,  # Folder of the run directories, by default runs.
     # For generated images: a finished run of a classifier, or its job's folder, in whose features
     # they are compared with real ones.
@@ -127,6 +136,7 @@ def evaluate(
     guidance: float | None = None,
     seed: int = 0,  # Of all noise of the sampler.
     device: Device | None = None,  # cpu or cuda; by default a GPU if this machine has one.
+    processes: Positive = 1,  # Processes on this machine that share the images, a GPU each.
 ) -> int:
     """Score a finished run on labelled images, or measure the images that it generates.
 
@@ -136,8 +146,9 @@ def evaluate(
     Example: evaluate demo/runs/demo/test_resnet-s0-f890d82125 data/varied --slice val
     """
     job = evaluation_of(
-        run, data, slice_, seed=seed, classifier=classifier, images=images, sampler=sampler,
-        steps=steps, guidance=guidance,
+        several(run), data, slice_, seed=seed, processes=processes,
+        ensemble=ensemble or None, tta=tta,
+        classifier=classifier, images=images, sampler=sampler, steps=steps, guidance=guidance,
     )  # fmt: skip
     from deeplense_batch.core.distributed import device_of
     from deeplense_batch.core.result import outcome, read_metrics

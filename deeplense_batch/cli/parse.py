@@ -222,7 +222,7 @@ def _is_flag(word: str) -> bool:
 
 def _following(flag: str, parameter: Parameter | None, left: deque[str]) -> str:
     """The value of a flag that was typed without one: the next word, or true for a switch."""
-    if parameter and parameter.kind is bool:
+    if parameter and not parameter.value:
         return "true"
     if left and not _is_flag(left[0]):
         return left.popleft()

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from deeplense_batch.core.recipe import parse_value
 
-__all__ = ["Device", "Limit", "Positive", "UsageError", "look_of", "read_value"]
+__all__ = ["Device", "Limit", "Positive", "UsageError", "look_of", "read_value", "several"]
 
 
 class UsageError(ValueError):
@@ -70,6 +70,20 @@ def read_value(name: str, text: str, kind: Any) -> Any:
     if value is None:
         raise UsageError(f"{name}: expected {expected}, got '{text}'")
     return value
+
+
+def several(named: Path) -> list[Path]:
+    """The paths that were named with commas between; a path that is there is one, commas or not.
+
+    Raises:
+        UsageError: A name between commas is empty.
+    """
+    if named.exists() or "," not in str(named):
+        return [named]
+    parts = [part.strip() for part in str(named).split(",")]
+    if not all(parts):
+        raise UsageError(f"{named}: expected paths with commas between, and none is empty")
+    return [Path(part) for part in parts]
 
 
 def look_of(kind: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,7 +181,12 @@ def _settings(jobs: Sequence[AnyJob]) -> list[str]:
 
 
 def _shown(field: str, value: Any) -> Any:
-    """A setting, short: of several sets their folders, as a+b."""
+    """A setting, short: of sets their folders, as a+b; of runs their hashes; of data the end."""
     if field == "data.roots":
         return "+".join(Path(each["root"]).name for each in value) or "none"
+    if field == "evaluate.run":
+        names = [Path(run).name for run in ([value] if isinstance(value, str) else value)]
+        return "+".join(re.sub(r"^.+-s\d+-(?=[0-9a-f]{10}$)", "", name) for name in names)
+    if field == "evaluate.data.root" and value is not None:
+        return "/".join(Path(value).parts[-2:])
     return value

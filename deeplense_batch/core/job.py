@@ -19,6 +19,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from deeplense_batch.core import files, yaml_text
 from deeplense_batch.core.sections import Section
 from deeplense_batch.core.sections.data import Augment, DataSection
+from deeplense_batch.core.sections.evaluate import (
+    DrawSection,
+    EvaluatedData,
+    EvaluateSection,
+    ensemble_label,
+    model_in,
+)
 from deeplense_batch.core.sections.train import TrainSection
 
 __all__ = [
@@ -85,18 +92,6 @@ class ModelSection(Section):
     # what one-channel images get of pretrained weights of the three colours
     adapt: Literal["sum", "mean"] = "sum"
     options: dict[str, Any] = Field({})  # keyword arguments of the model, such as drop_rate: 0.1
-
-
-class DrawSection(Section):
-    """How images are drawn from a run that generates, and by which classifier compared."""
-
-    # run, or folder of the job, of a trained classifier whose features are compared; null
-    # measures only what needs no classifier
-    classifier: str | None = None
-    images: int | None = Field(None, ge=8)  # images to draw; null: as many as the test slice has
-    sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"  # how images are drawn
-    steps: int = Field(25, ge=1)  # of the sampler
-    guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
 
 
 class Engine(Section):
@@ -255,23 +250,8 @@ class Simulation(_Run):
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 
 
-class EvaluatedData(Section):
-    """The labelled images that a run is scored on."""
-
-    root: str | None = None  # folder of shards; null: the run's own data
-    # of these; null: the run's test slice on its own data; on others `test`, or the only split
-    slice: str | None = None
-
-
-class EvaluateSection(DrawSection):
-    """A finished run, scored on labelled images; of one that generates, its images measured."""
-
-    run: str  # a run directory; or its job's folder, for every run of it
-    data: EvaluatedData = EvaluatedData()
-
-
 class Evaluation(_Run):
-    """One evaluation of one finished run."""
+    """One evaluation of one finished run, or of an ensemble of several."""
 
     evaluate: EvaluateSection
     resources: Resources = Resources(gpus=0)
@@ -279,7 +259,10 @@ class Evaluation(_Run):
     @property
     def label(self) -> str:
         """What distinguishes it from the other runs of its job: the model and seed scored."""
-        return re.sub(r"-[0-9a-f]{10}$", "", Path(self.evaluate.run).name)
+        names = [Path(run).name for run in self.evaluate.runs]
+        if self.evaluate.ensemble:
+            return ensemble_label(map(model_in, names))
+        return " + ".join(re.sub(r"-[0-9a-f]{10}$", "", name) for name in names)
 
     @property
     def epochs(self) -> int:
@@ -289,23 +272,32 @@ class Evaluation(_Run):
     def identity(self, data_digest: str) -> str:
         """Hash what changes the result: 10 hex digits.
 
-        That is the run, by its own name, the data by their content, the slice, and how images are
-        drawn; where runs and data lie does not count.
+        That is the run, or the runs in any order, by their own names, the data by their content,
+        the slice, and how images are drawn; where runs and data lie does not count.
 
         Raises:
             JobError: The weights of a run that was renamed are gone.
         """
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
         section = fields["evaluate"]
-        for field in ("run", "classifier"):
-            if section[field] is not None:
-                section[field] = _weights_name(f"evaluate.{field}", Path(section[field]))
+        names = [_weights_name("evaluate.run", Path(run)) for run in self.evaluate.runs]
+        section["run"] = sorted(names) if self.evaluate.ensemble else names[0]
+        for later, default in (("ensemble", False), ("tta", None)):
+            if section[later] is default:  # as in recipes that are older than the field
+                del section[later]
+        if section["classifier"] is not None:
+            section["classifier"] = _weights_name(
+                "evaluate.classifier", Path(section["classifier"])
+            )
         del section["data"]["root"]
         return _hash({"data_digest": data_digest} | fields)
 
     def run_name(self, data_digest: str) -> str:
         """Name the folder of the run."""
-        return f"{self.label}-{self.identity(data_digest)}"
+        label = self.label
+        if self.evaluate.ensemble:
+            label = re.sub(r"[^A-Za-z0-9_.-]+", "_", label)
+        return f"{label}-{self.identity(data_digest)}"
 
 
 AnyJob = Job | Simulation | Evaluation

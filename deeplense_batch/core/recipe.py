@@ -146,26 +146,38 @@ def _parts(path: Path, simulation: Simulation, fields: Mapping[str, Any]) -> lis
 
 
 def evaluation_of(
-    run: Path, data: Path | None, slice_: str, *, seed: int, **drawing: Any
+    runs: Sequence[Path],
+    data: Path | None,
+    slice_: str,
+    *,
+    seed: int,
+    processes: int = 1,
+    **others: Any,
 ) -> Evaluation:
-    """The job that evaluates a run, without a recipe.
+    """The job that evaluates runs, without a recipe.
 
     Arguments:
-        run: A run directory, or its job's folder for every run in it.
+        runs: Run directories, or folders of jobs for every run in them.
         data: Folder of shards, by default those of the run.
         slice_: Of the data; empty for the default.
         seed: Of all noise of the sampler.
-        drawing: Fields of `job.DrawSection`; those that are None have their defaults.
+        processes: That share the images.
+        others: Fields of `job.EvaluateSection`; those that are None have their defaults.
 
     Raises:
         OverrideError: A field is wrong.
     """
-    fields = {name: value for name, value in drawing.items() if value is not None}
-    fields |= {"run": str(run), "data": {"root": data and str(data), "slice": slice_ or None}}
+    fields = {name: value for name, value in others.items() if value is not None}
+    named = [str(run) for run in runs]
+    fields |= {"run": named if len(named) > 1 else named[0]}
+    fields |= {"data": {"root": data and str(data), "slice": slice_ or None}}
     section = _validate(EvaluateSection, fields, "", set(fields))
-    folder = (run.parent if (run / "job.yaml").exists() else run).absolute().name
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{folder}")[:100]
-    return _validate(Evaluation, {"name": name, "seed": seed, "evaluate": section}, "", {"seed"})
+    folders = ((run.parent if (run / "job.yaml").exists() else run).absolute() for run in runs)
+    names = "_".join(dict.fromkeys(folder.name for folder in folders))
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"evaluated_{names}")[:100]
+    fields = {"name": name, "seed": seed, "evaluate": section}
+    fields["resources"] = {"gpus": 0, "processes": processes if processes > 1 else None}
+    return _validate(Evaluation, fields, "", {"seed", "resources.processes"})
 
 
 def run_path(folder: Path, job: AnyJob, data_digest: str) -> Path:

@@ -58,8 +58,8 @@ class Validated(TypedDict):
 
     monitor: str  # name of the score that picks it
     chosen_by: str  # that name, or ``loss`` where it was never defined
-    epoch: int
-    scores: Scores
+    epoch: int | None  # null of an ensemble
+    scores: Scores  # none of an ensemble whose members have other validation slices
 
 
 class Tested(TypedDict):
@@ -90,7 +90,7 @@ class Cost(TypedDict, total=False):
     peak_memory_gb: float  # of the GPU, images that are kept there included; or of this process
     parameters: int
     device_hours: float  # of every device over every attempt
-    gflops: float  # of a forward pass of one image
+    gflops: float | None  # of a forward pass of one image
     joules: float | None  # of the GPUs; null where not measured over the whole run
 
 
@@ -113,7 +113,8 @@ class Metrics(TypedDict, total=False):
     device: dict[str, Any]  # TE, on which it was trained
     judged: dict[str, Any]  # E, of generated images: each measure, and that of real ones
     # E, the run that was scored: path, identity, weights, task, digest of its data, recipe; and
-    # on which device.
+    # on which device. Of an ensemble `members`, path, identity and weights of each, and of their
+    # recipes what they have in common.
     evaluated: dict[str, Any]
     made: int  # S, images
     summary: str  # a sentence for a terminal

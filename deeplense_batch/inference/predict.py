@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +30,14 @@ from deeplense_batch.core.scoring.image_grid import contact_sheet
 from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.packing.manifest import about_ignored
-from deeplense_batch.inference.candidates import Candidates, candidates_of
+from deeplense_batch.inference.answering import Answering, answering
+from deeplense_batch.inference.candidates import Candidates
+from deeplense_batch.inference.ensembles.predictor import EnsemblePredictor
 from deeplense_batch.inference.images.catalogue import ALL
-from deeplense_batch.inference.images.inputs import open_inputs
 from deeplense_batch.inference.images.piecewise import Inputs, Names, Piece
-from deeplense_batch.inference.images.suitable import check_bands
 from deeplense_batch.inference.predictor import Predictor
 from deeplense_batch.inference.table import SUFFIXES, PiecewiseTable, TableError, read_tables
-from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
+from deeplense_batch.inference.trained import Trained
 from deeplense_batch.report.catalogue import position
 from deeplense_batch.training.precision import Precision
 
@@ -92,7 +93,7 @@ class Prediction:
 
 
 def predict(
-    run: Path | str,
+    runs: Path | str | Sequence[Path | str],
     data: Path | str,
     out: Path | str,
     *,
@@ -122,8 +123,12 @@ def predict(
     ``problem``, why there is no prediction. A run that learnt a number gives that by its name,
     such as ``theta_e`` or ``log10_theta_e``, float64, and no scores.
 
+    Of an ensemble ``score_<class>`` is the mean of its members' calibrated probabilities, and
+    ``score_<class>_sd`` their standard deviation over the members; of a number ``<name>`` and
+    ``<name>_sd``. There are no ``calibrated_<class>``.
+
     Arguments:
-        run: Run directory.
+        runs: Run directory; or several, or the folder of a job, for their ensemble.
         data: Folder of shards, or images in any layout that `pack` reads.
         out: The table, ``.parquet`` or ``.csv``.
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
@@ -156,29 +161,24 @@ def predict(
     """
     out, chosen = _checked_name(Path(out)), device_of(device)
     precision = Precision(amp, chosen, setting="--amp")
-    trained = _opened(run, chosen)
-    shown = _class_shown(trained, of) if top or of else ""
-    search = candidates_of(trained, purity, prevalence)
-    reads = trained.task.spec.truth_keys
-    with open_inputs(
-        Path(data), slice_, trained.shape, reads, columns=columns, reading=reading,
-        choose=partial(trained.choose, data),
-        fits=trained.fits if trained.job.data.roots else None,  # else of one size, as in training
-    ) as inputs:  # fmt: skip
-        check_bands(data, inputs.bands, trained.bands, run)
+    asked = answering([runs] if isinstance(runs, str | Path) else runs, purity, prevalence)
+    first, search = asked.networks[0], asked.search
+    shown = _class_shown(first, of) if top or of else ""
+    with ExitStack() as stack:
+        opened = asked.open_inputs(stack, Path(data), slice_, columns, reading)
+        inputs = opened[0]
         channels = colour_channels(inputs.bands, rgb) if top else None
         pieces = inputs.pieces(_PIECE)
-        question = _question(trained, inputs, slice_, precision)
-        question |= search.question if search else {}
+        question = _question(asked, inputs, slice_, precision)
         table = PiecewiseTable(out, question=question, pieces=len(pieces))
-        predictor = Predictor(trained, inputs, chosen, batch_size, precision, search)
+        predictor = asked.predictor(opened, chosen, batch_size, precision)
         if not table.is_complete():
-            table.start(lambda: _details(trained, data, chosen, search))
+            table.start(lambda: _details(asked, data, chosen))
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
             table.complete(range(part, len(pieces), parts), make, on_batch)
         missing = 0 if out.exists() else len(table.missing())
         drawn = top and not missing
-        draw = partial(_draw_top, out, trained, inputs, pieces)
+        draw = partial(_draw_top, out, asked.label, inputs, pieces)
         sheet = draw(top, shown, channels) if drawn else None
     return Prediction(
         file=out,
@@ -190,7 +190,7 @@ def predict(
         missing=missing,
         ignored=inputs.ignored,
         sheet=sheet,
-        candidates="" if missing or search is None else _told(out, search),
+        candidates=asked.why_none if missing or search is None else _told(out, search),
     )
 
 
@@ -198,14 +198,6 @@ def _checked_name(out: Path) -> Path:
     if out.suffix not in SUFFIXES:
         raise TableError(f"{out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     return out
-
-
-def _opened(run: Path | str, device: torch.device) -> Trained:
-    trained = open_trained(run)
-    if trained.job.task.name == "generation":
-        raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
-    trained.model.to(device)
-    return trained
 
 
 def _class_shown(trained: Trained, of: str) -> str:
@@ -219,38 +211,35 @@ def _class_shown(trained: Trained, of: str) -> str:
 
 
 def _question(
-    trained: Trained, inputs: Inputs, slice_: str, precision: Precision
+    asked: Answering, inputs: Inputs, slice_: str, precision: Precision
 ) -> dict[str, Any]:
     """What a table answers: another one is never gone on with."""
     return {
-        "run": trained.metrics["identity"],
-        "weights": trained.weights,
+        **asked.question,
         "data": inputs.digest,
         "catalogue": inputs.columns.question,
         "slice": slice_,
         "amp": None if precision.name == "off" else precision.name,
+        **(asked.search.question if asked.search else {}),
     }
 
 
-def _details(
-    trained: Trained, data: Path | str, device: torch.device, search: Candidates | None
-) -> dict[str, Any]:
+def _details(asked: Answering, data: Path | str, device: torch.device) -> dict[str, Any]:
     """What a reader of the table may want to know, found out once by whoever begins it."""
-    fitted = trained.task.state_dict()
+    first = asked.networks[0]
     return {
-        "run": str(trained.run.path.absolute()),
+        **asked.details,
         "data": str(Path(data).absolute()),
-        "classes": list(trained.classes),
-        **{name: fitted.get(name) for name in ("temperature", "slope_and_offset")},
-        **(search.details if search else {}),
+        "classes": list(first.classes),
+        **(asked.search.details if asked.search else {}),
         "device": device.type,
-        "versions": trained.metrics["versions"],
+        "versions": first.metrics["versions"],
     }
 
 
 def _make_pieces(
     table: PiecewiseTable,
-    predictor: Predictor,
+    predictor: Predictor | EnsemblePredictor,
     pieces: Sequence[Piece],
     on_batch: Callable[[], None],
     numbers: Sequence[int],
@@ -274,18 +263,17 @@ def _problems(file: Path) -> int:
 
 def _told(file: Path, search: Candidates) -> str:
     """The candidates of a table, in sentences."""
-    calibrated = f"calibrated_{search.name}"
     rows, count, expected = 0, 0, 0.0
-    for table in read_tables(file, {"candidate": pa.bool_(), calibrated: pa.float64()}):
+    for table in read_tables(file, {"candidate": pa.bool_(), search.honest: pa.float64()}):
         rows += len(table)
         count += pc.sum(table["candidate"]).as_py() or 0
-        expected += pc.sum(table[calibrated]).as_py() or 0.0
+        expected += pc.sum(table[search.honest]).as_py() or 0.0
     return search.told(count, rows, expected)
 
 
 def _draw_top(
     file: Path,
-    trained: Trained,
+    label: str,
     inputs: Inputs,
     pieces: Sequence[Piece],
     top: int,
@@ -303,10 +291,7 @@ def _draw_top(
         "\n".join(filter(None, (id_, f"{score:.4f}", _position(known))))
         for (score, _, id_), (_, known) in zip(best, firsts, strict=True)
     ]
-    title = (
-        f"{file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n"
-        f"{trained.run.name}"
-    )
+    title = f"{file.name}: the {len(best)} highest scores of class {shown}; asinh stretch\n{label}"
     images = [image for image, _ in firsts]
     figures.save(contact_sheet(images, names, title, rgb=channels), path)
     return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +29,54 @@ from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.evaluation import InPieces
 from deeplense_batch.training.precision import Precision
 
-__all__ = ["Predictor"]
+__all__ = ["Answers", "Predictor", "column_of_number", "rows_of"]
 
 _ALONE_SECONDS = 5.0  # for which the network alone is measured, at most
 _ALONE_SHARE = 0.1  # of the time of a piece, as long as that lasts
 
 _log = logging.getLogger(__name__)
+
+
+class Answers(NamedTuple):
+    """What a network says of a piece."""
+
+    values: NDArray[np.float64]  # outputs, (N, K)
+    problems: dict[int, str]  # why rows have none, by their numbers
+    headers: list[Header]  # of all rows, where columns of them are wanted
+
+    @property
+    def is_bad(self) -> NDArray[np.bool_]:
+        """Whether a row has none, (N,)."""
+        return np.isin(np.arange(len(self.values)), list(self.problems))
+
+
+def rows_of(
+    trained: Trained,
+    inputs: Inputs,
+    piece: Piece,
+    answers: Answers,
+    columns: Mapping[str, pa.Array],
+) -> pa.Table:
+    """The rows of a piece: what is known of its images, and what was said of them.
+
+    Arguments:
+        trained: The run, whose recipe may give classes other names.
+        inputs: The images.
+        piece: Of them.
+        answers: With the problems of its rows.
+        columns: What is said of the outputs.
+    """
+    names, rows = inputs.names(piece, answers.headers), range(len(answers.values))
+    other_names = trained.job.data.classes
+    labels = [None if name is None else other_names.get(name, name) for name in names.labels]
+    ids = {"id": pa.array(names.ids, pa.string())}
+    about = {
+        "split": pa.array(names.splits, pa.string()),
+        "label": pa.array(labels, pa.string()),
+        **columns,
+        "problem": pa.array([answers.problems.get(i) for i in rows], pa.string()),
+    }
+    return pa.table(ids | without_clashes(names.columns, {*ids, *about}) | about)
 
 
 class Predictor:
@@ -80,32 +123,30 @@ class Predictor:
             on_batch: Called after each batch with the number of its images.
         """
         started = time.perf_counter()
-        values, problems, usual_batch, headers = self._predict(piece, on_batch)
-        names = self._inputs.names(piece, headers)
-        other_names = self._trained.job.data.classes
-        labels = [None if name is None else other_names.get(name, name) for name in names.labels]
-        is_bad = np.isin(np.arange(len(values)), list(problems))
-        ids = {"id": pa.array(names.ids, pa.string())}
-        columns = {
-            "split": pa.array(names.splits, pa.string()),
-            "label": pa.array(labels, pa.string()),
-            **self._columns(values, is_bad),
-            "problem": pa.array([problems.get(i) for i in range(len(values))], pa.string()),
-        }
-        catalogue = without_clashes(names.columns, {*ids, *columns})
-        table, seconds = pa.table(ids | catalogue | columns), time.perf_counter() - started
-        self.seconds += seconds
-        self.problems += len(problems)
-        self._measure_alone(usual_batch, seconds)
-        self._warn_of_another_unit(usual_batch)
+        answers = self.answers(piece, on_batch)
+        columns = self._columns(answers.values, answers.is_bad)
+        table = rows_of(self._trained, self._inputs, piece, answers, columns)
+        self.seconds += time.perf_counter() - started
+        self.problems += len(answers.problems)
         return table
+
+    def answers(self, piece: Piece, on_batch: Callable[[int], None]) -> Answers:
+        """What the network says of a piece; and measure beside that how fast it is alone.
+
+        Arguments:
+            piece: The images.
+            on_batch: Called after each batch with the number of its images.
+        """
+        started = time.perf_counter()
+        answers, usual_batch = self._predict(piece, on_batch)
+        self._measure_alone(usual_batch, time.perf_counter() - started)
+        self._warn_of_another_unit(usual_batch)
+        return answers
 
     def _predict(
         self, piece: Piece, on_batch: Callable[[int], None]
-    ) -> tuple[NDArray[np.float64], dict[int, str], InputBatch, list[Header]]:
-        """Outputs, (N, K); why rows have none, by their numbers; a batch that has an image; and
-        the headers of all, where columns of them are wanted.
-        """
+    ) -> tuple[Answers, InputBatch]:
+        """The answers, and a batch that has an image."""
         outputs: list[Tensor] = []  # left on the device, which need not wait for the host
         problems: dict[int, str] = {}
         headers: list[Header] = []
@@ -129,7 +170,7 @@ class Predictor:
         values = torch.cat(outputs).cpu().numpy().astype(np.float64)
         for i in np.flatnonzero(~np.isfinite(values).all(1)).tolist():
             problems.setdefault(i, "the network's outputs are not finite")
-        return values, problems, usual_batch, headers
+        return Answers(values, problems, headers), usual_batch
 
     @torch.inference_mode()
     def _outputs(self, batch: InputBatch) -> Tensor:
@@ -165,8 +206,8 @@ class Predictor:
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
-            name = str(self._trained.task.spec.target_name).replace(" ", "_")
-            return {name: pa.array(values[:, 0], pa.float64(), mask=is_bad)}
+            number = pa.array(values[:, 0], pa.float64(), mask=is_bad)
+            return {column_of_number(self._trained): number}
         logits = np.where(is_bad[:, None], 0.0, values)
         best = np.asarray(self._classes, object)[logits.argmax(1)]
         columns = {"predicted": pa.array(best, pa.string(), mask=is_bad)}
@@ -175,8 +216,7 @@ class Predictor:
             for name, column in zip(self._classes, found.T, strict=True):
                 columns[f"{kind}_{name}"] = pa.array(column, pa.float64(), mask=is_bad)
         if (search := self._candidates) is not None:
-            least = np.inf if search.threshold is None else search.threshold
-            called = scores[:, self._classes.index(search.name)] >= least
+            called = search.called(scores[:, self._classes.index(search.name)])
             columns["candidate"] = pa.array(called, pa.bool_(), mask=is_bad)
         return columns
 
@@ -188,6 +228,11 @@ class Predictor:
             return metrics.softmax(task.calibrated_logits(logits, prior))
         assert isinstance(task, Classification)
         return metrics.softmax(task.calibrated_logits(logits))
+
+
+def column_of_number(trained: Trained) -> str:
+    """The column of a table that holds what a regression predicts."""
+    return str(trained.task.spec.target_name).replace(" ", "_")
 
 
 def _ahead(batches: Generator[InputBatch, None, None]) -> Iterator[InputBatch]:

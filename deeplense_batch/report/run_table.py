@@ -18,6 +18,7 @@ from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.core.sections.evaluate import ensemble_label, model_in
 from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.trained_on import trained_on
 
@@ -55,7 +56,7 @@ _KINDS = {
 # Fields that tell no variant from another; what a run was trained on does (`training`).
 _NO_VARIANT = ("name", "seed", "data.root", "data.roots", "judge")
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
-_DRAWN = tuple(f"evaluate.{name}" for name in ("seed", *DrawSection.model_fields))
+_DRAWN = tuple(f"evaluate.{name}" for name in ("seed", "tta", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
 
 
@@ -157,8 +158,11 @@ def _read_job(run: RunDir) -> Row:
         return row | {"model": label, "simulates": True, "planned_epochs": 1}
     if "evaluate" in job:
         section = job["evaluate"]
-        evaluated = Path(section["run"]).name
-        named = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]{10}", evaluated)  # not one that was renamed
+        runs = [section["run"]] if isinstance(section["run"], str) else section["run"]
+        evaluated = " + ".join(Path(run).name for run in runs)
+        named = re.fullmatch(r"([^+]+)-s(\d+)-[0-9a-f]{10}", evaluated)  # not one that was renamed
+        if section.get("ensemble"):
+            evaluated = ensemble_label(model_in(Path(run).name) for run in runs)
         row["recipe"] |= {"evaluate.seed": row["seed"]}
         if judge := section.get("classifier"):
             row["recipe"] |= {"evaluate.classifier": Path(judge).name}
@@ -235,7 +239,7 @@ def _read_metrics(run: RunDir) -> Row:
         "monitor": monitor,
         "valid_score": _number(valid["scores"].get(monitor)),
         "valid_auc": _number(valid["scores"].get("auc")),
-        "best_epoch": int(valid["epoch"]),
+        "best_epoch": None if valid["epoch"] is None else int(valid["epoch"]),
         "epochs": 1 if evaluated else int(cost["epochs"]),
         "train_seconds": _number(cost["train_seconds"]),
         "checkpoint_seconds": _number(cost.get("checkpoint_seconds")),

@@ -38,6 +38,8 @@ class Classification(Task):
 
     #: What the logits are divided by for honest probabilities; None until `calibrate`.
     temperature: float | None = None
+    #: What a figure calls the probabilities before that.
+    uncalibrated = "as trained"
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class Classification(Task):
     def _draw_calibration(self, outputs: Arrays) -> Figure:
         """How often answers are right, as trained and with the temperature."""
         targets, logits = outputs["targets"], outputs["logits"]
-        shown = {"as trained": metrics.softmax(logits)}
+        shown = {self.uncalibrated: metrics.softmax(logits)}
         if self.temperature is not None:
             name = f"temperature {self.temperature:.3f}"
             shown[name] = metrics.softmax(self.calibrated_logits(logits))

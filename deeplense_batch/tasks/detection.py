@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.scoring import calibration, curves, detection, figures, metrics
-from deeplense_batch.core.scoring.detection import OperatingCurve
+from deeplense_batch.core.scoring.detection import Found, OperatingCurve
 from deeplense_batch.data.listing.layouts import is_lens
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Arrays, Scores
@@ -136,6 +136,27 @@ class Detection(Classification):
             more.append(self._told(outputs, honest, lens))
         return scores | own, notes + more
 
+    def carried_notes(self, outputs: Arrays) -> list[str]:
+        """What the threshold is worth on images of another set than its own, in sentences.
+
+        Arguments:
+            outputs: As in `score`.
+        """
+        lens, probability = self._search(outputs)
+        if self.threshold is None or lens.all() or not lens.any():
+            return []
+        called = probability >= self.threshold
+        here = Found(
+            int((called & lens).sum()), int(lens.sum()),
+            int((called & ~lens).sum()), int((~lens).sum()),
+        )  # fmt: skip
+        there = self.curve.at(self.threshold) if self.curve is not None else None
+        return [
+            detection.carried_note(
+                self.threshold, there, here, purity=self.purity, prevalence=self.prevalence
+            )
+        ]
+
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         drawn = super().draw(outputs, history)
         lens, probability = self._search(outputs)
@@ -156,7 +177,7 @@ class Detection(Classification):
     def _draw_calibration(self, outputs: Arrays) -> Figure:
         """How often images are lenses, as trained and with slope and offset."""
         lens, probability = self._search(outputs)
-        shown = {"as trained": probability}
+        shown = {self.uncalibrated: probability}
         if self.slope_and_offset is not None:
             slope, offset = self.slope_and_offset
             shown[f"slope {slope:.3g}, offset {offset:.3g}"] = self._honest(outputs)
@@ -170,6 +191,8 @@ class Detection(Classification):
 
     def _threshold_notes(self) -> list[str]:
         """That there is no threshold, or that few galaxies stand behind it."""
+        if self.temperature is None:
+            return ["threshold: none, which a validation slice would have chosen"]
         if self.threshold is None:
             best = self.curve.purest() if self.curve is not None else None
             return [detection.shortfall_note(best, self.purity, self.prevalence)]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import typed
 
+from deeplense_batch.cli import inference_verbs
+from deeplense_batch.cli.values import UsageError
 from deeplense_batch.inference import explain, export, predict
 from deeplense_batch.inference.generation import sample
 from deeplense_batch.models import weights
@@ -55,7 +57,7 @@ def test_the_words_of_predict_reach_it(handed_on, capsys):
     line += " --purity=0.9 --prevalence=1e-3"
     typed(capsys, *line.split())
     ((words, flags),) = handed_on
-    assert words == (Path("RUN"), Path("DATA"), Path("a.csv")) and callable(flags["on_batch"])
+    assert words == ([Path("RUN")], Path("DATA"), Path("a.csv")) and callable(flags["on_batch"])
     assert (flags["slice_"], flags["part"], flags["parts"]) == ("val[:3]", 1, 2)
     assert (flags["top"], flags["of"], flags["batch_size"]) == (5, "lens", 256)
     assert (flags["purity"], flags["prevalence"]) == (0.9, 1e-3)
@@ -119,3 +121,21 @@ def test_models_of_the_hub_are_fetched_by_name_or_of_recipes(tmp_path, capsys, m
     (tmp_path / "one.yaml").write_text("model: {name: 'hf_hub:a/b'}\ndata: {root: d}\n")
     assert typed(capsys, "fetch", tmp_path / "one.yaml", "hf_hub:c/d.e@v1")[0] == 0
     assert fetched == ["hf_hub:a/b", "hf_hub:c/d.e@v1"]
+
+
+def test_the_words_of_evaluate_become_a_job(monkeypatch, capsys):
+    asked = []
+
+    def evaluation_of(runs, data, slice_, **fields):
+        asked.append((runs, data, slice_, fields))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(inference_verbs, "evaluation_of", evaluation_of)
+    line = "evaluate runs/a,runs/b DATA --slice=val --ensemble --tta --processes=2"
+    assert typed(capsys, *line.split())[0] == 2
+    assert typed(capsys, "evaluate", "runs/a", "--tta=false")[0] == 2
+    (runs, data, slice_, fields), (alone, own, _, plain) = asked
+    assert (runs, data, slice_) == ([Path("runs/a"), Path("runs/b")], Path("DATA"), "val")
+    assert (fields["ensemble"], fields["tta"], fields["processes"]) == (True, True, 2)
+    assert (alone, own) == ([Path("runs/a")], None)
+    assert (plain["ensemble"], plain["tta"], plain["processes"]) == (None, False, 1)

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from deeplense_batch.cli.values import Device, Limit, Positive, UsageError, look_of, read_value
+from deeplense_batch.cli.values import (
+    Device,
+    Limit,
+    Positive,
+    UsageError,
+    look_of,
+    read_value,
+    several,
+)
 
 Picture = Annotated[Path, Limit(endings=(".png", ".svg"))]
 
@@ -84,3 +92,12 @@ def test_a_value_of_another_kind_is_one_sentence_that_names_the_flag(text, kind,
 )
 def test_help_shows_what_a_value_looks_like(kind, look):
     assert look_of(kind) == look
+
+
+def test_several_paths_have_commas_between_unless_one_has_that_name(tmp_path):
+    assert several(Path("runs/a")) == [Path("runs/a")]
+    assert several(Path("runs/a, runs/b")) == [Path("runs/a"), Path("runs/b")]
+    (tmp_path / "a,b").mkdir()
+    assert several(tmp_path / "a,b") == [tmp_path / "a,b"]
+    with pytest.raises(UsageError, match=r"a,,b: expected paths with commas between, and none is"):
+        several(Path("a,,b"))

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from conftest import PATIENCE, cli, heed_interrupts, typed, wait_for, write_split
 
+from deeplense_batch.cluster.submit import _settings as settings
+from deeplense_batch.core.job import Evaluation
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import Status, find_runs
 from deeplense_batch.runs.planning.plan import plan
@@ -242,3 +244,23 @@ def test_a_process_that_cannot_start_says_why_in_its_run(recipe, tmp_path):
         assert (status["state"], status["reason"]) == ("failed", "environment")
         assert status["message"] == said
         assert "no memory left" in (path.parent / "log.txt").read_text()
+
+
+def test_the_table_of_evaluations_says_which_runs_and_data_each_scores():
+    """Short: hashes of runs, and the end of the path of data."""
+    runs = ["/r/j/resnet18-s0-0123456789", "/r/j/resnet18-s1-9876543210", "/r/j/my_best"]
+    jobs = [
+        Evaluation.model_validate(
+            {"name": "e", "evaluate": {"run": run, "ensemble": len(run) == 3, "data": data}}
+        )
+        for run in (runs[0], runs)
+        for data in (
+            {"root": "/data/real", "slice": "val"},
+            {"root": "/data/made", "slice": "val"},
+        )
+    ]
+    shown = settings(jobs)
+    assert shown[0].startswith("evaluate.run=0123456789, ")
+    assert shown[0].endswith("evaluate.data.root=data/real")
+    assert shown[3].startswith("evaluate.run=0123456789+9876543210+my_best, ")
+    assert shown[3].endswith("evaluate.data.root=data/made")

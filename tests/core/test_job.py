@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, typed
 
-from deeplense_batch.core.job import Simulation
+from deeplense_batch.core.job import Evaluation, Simulation
 
 JOBS = REPOSITORY / "jobs"
 OLD_SHARDS = REPOSITORY / "tests" / "fixtures" / "ad7dd9b" / "data"
@@ -83,3 +83,37 @@ def test_a_training_on_shards_that_are_packed_today(names, tmp_path, capsys):
     assert typed(capsys, "pack", *words)[0] == 0
     fields = ("--data.root=shards", "--seeds=[0]")
     assert names("resnet20.yaml", *fields) == PACKED_TODAY
+
+
+RUN = "runs/demo/resnet18-s0-0123456789"
+DRAWN = {"classifier": "runs/c/resnet18-s0-bbbbbbbbbb", "images": 64}
+DATA = {"root": "x", "slice": "test"}
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ({"run": RUN}, "resnet18-s0-37570839a6"),
+        ({"run": RUN, "data": {"root": "x", "slice": "val"}}, "resnet18-s0-32b3752167"),
+        ({"run": "unet-s1-aaaaaaaaaa", "data": DATA, **DRAWN}, "unet-s1-4d2a33b996"),
+    ],
+)
+def test_an_evaluation(section, name):
+    """As of commit e029d7c, which knew no ensembles and no `tta` of an evaluation."""
+    job = Evaluation.model_validate({"name": "e", "evaluate": section})
+    assert job.run_name("a" * 16) == name
+    other = {"tta": None, "ensemble": False} | section
+    assert Evaluation.model_validate({"name": "e", "evaluate": other}).run_name("a" * 16) == name
+
+
+def test_an_ensemble_is_its_members_in_any_order():
+    runs = [RUN, "elsewhere/resnet18-s1-9876543210", "densenet121-s0-0000000000"]
+
+    def name(runs, **fields):
+        section = {"run": runs, "ensemble": True, **fields}
+        return Evaluation.model_validate({"name": "e", "evaluate": section}).run_name("a" * 16)
+
+    assert name(runs).startswith("resnet18_x2_densenet121_x1-")
+    assert name(runs)[-10:] == name(runs[::-1])[-10:]
+    others = {name(runs[:2]), name(runs[1:]), name(runs, tta=True), name(runs, tta=False)}
+    assert len({one[-10:] for one in others} | {name(runs)[-10:]}) == 5

@@ -162,16 +162,16 @@ def test_a_run_that_was_renamed_is_known_by_its_weights(load, tmp_path):
         (folder / "best.pt").write_bytes(bytes(number))
     identities = [load(BASE, train__init=str(s))[0].identity("digest") for s in starts]
     assert len(set(identities)) == 3 and identities[2] == identities[3]
-    scored = [evaluation_of(s, None, "", seed=0).identity("digest") for s in starts]
+    scored = [evaluation_of([s], None, "", seed=0).identity("digest") for s in starts]
     assert len(set(scored)) == 3 and scored[2] == scored[3]
     (starts[0] / "best.pt").unlink()
     with pytest.raises(JobError, match=r"evaluate\.run: .*best\.pt: No such file"):
-        evaluation_of(starts[0], None, "", seed=0).identity("digest")
+        evaluation_of([starts[0]], None, "", seed=0).identity("digest")
 
 
 def test_a_seed_that_is_none_is_a_sentence():
     with pytest.raises(OverrideError, match=r"^--seed: .*, got 4294967296$"):
-        evaluation_of(Path("runs"), None, "", seed=2**32)
+        evaluation_of([Path("runs")], None, "", seed=2**32)
 
 
 def test_identity_is_pinned(load):

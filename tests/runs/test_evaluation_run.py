@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 from conftest import CLASSES, make_images, make_job
+from made_runs import untrained
 from made_shards import write_shards
 
-from deeplense_batch.core.job import Evaluation, JobError, NotYetError
+from deeplense_batch.core.job import Evaluation, JobError, NotYetError, Resources
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.collect import collect
@@ -139,7 +141,11 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(one, runs, others, 
     for section, error, sentence in (
         ({"run": str(tmp_path / "nothing")}, NotYetError, "no run there"),
         ({"data": {"root": str(other)}}, JobError, "has a, b; name a slice"),
-        ({"data": {"root": str(other), "slice": "a"}}, JobError, "has the class 'new'"),
+        (
+            {"data": {"root": str(other), "slice": "a"}},
+            JobError,
+            "classes no, sphere, new, and .* has learnt no, sphere, vort; it does not know",
+        ),
         ({"data": {"root": str(others[0]), "slice": "no"}}, JobError, "has no split 'no'"),
     ):
         with pytest.raises(error, match=sentence):
@@ -226,3 +232,139 @@ def test_training_and_evaluation_score_by_delta_chi2_where_it_is_known(tmp_path)
     tested = carried_out(evaluation(item.run.path), tmp_path / "other").read_json("metrics.json")
     assert "by_delta_chi2" not in tested["test"]
     assert any("truth.h5 beside the shards is of other" in n for n in tested["test"]["notes"])
+
+
+def honest(run, outputs):
+    """Probabilities of what a run answered, by its own temperature."""
+    scores = RunDir(run).read_json("metrics.json")["test"]["scores"]
+    odds = np.exp(outputs["logits"].astype(np.float64) / scores["temperature"])
+    return odds / odds.sum(1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def ensemble(runs, others, tmp_path_factory):
+    """Both seeds as one, on other images; and each alone."""
+    root, data = tmp_path_factory.mktemp("ensemble"), {"root": str(others[0])}
+    alone = [
+        carried_out(evaluation(path, data=data), root)
+        for path in sorted((runs / "small").iterdir())
+    ]
+    together = evaluation(runs / "small", data=data, ensemble=True)
+    return carried_out(together, root), alone, together
+
+
+def test_an_ensemble_is_the_mean_of_its_members_calibrated_scores(ensemble, runs):
+    together, alone, _ = ensemble
+    found = np.load(together.path / "outputs.npz")
+    members = [np.load(one.path / "outputs.npz") for one in alone]
+    each = [
+        honest(RunDir(one.path).read_json("metrics.json")["evaluated"]["run"], outputs)
+        for one, outputs in zip(alone, members, strict=True)
+    ]
+    mean = np.mean(each, 0)
+    assert np.exp(found["logits"]) == pytest.approx(mean, abs=1e-6)
+    assert found["spread"] == pytest.approx(np.std(each, 0, ddof=1), abs=1e-6)
+    for name in ("ids", "targets", "classes"):
+        assert found[name].tolist() == members[0][name].tolist()
+    scores = together.read_json("metrics.json")["test"]["scores"]
+    right = mean.argmax(1) == members[0]["targets"]
+    assert scores["accuracy"] == pytest.approx(right.mean())
+    truth = mean[np.arange(len(mean)), members[0]["targets"]]
+    assert scores["nll"] == pytest.approx(-np.log(truth).mean(), abs=1e-5)
+
+
+def test_the_result_of_an_ensemble_names_its_members(ensemble, runs):
+    together, alone, _ = ensemble
+    metrics = together.read_json("metrics.json")
+    members = [RunDir(path).read_json("metrics.json") for path in (runs / "small").iterdir()]
+    assert metrics["model"] == "test_resnet x2" and together.path.name.startswith("test_resnet_x2")
+    identities = {one["identity"] for one in members}
+    assert {one["identity"] for one in metrics["evaluated"]["members"]} == identities
+    assert {str(path) for path in (runs / "small").iterdir()} == {
+        one["run"] for one in metrics["evaluated"]["members"]
+    }
+    cost = [one["cost"] for one in members]
+    assert metrics["cost"]["train_seconds"] == pytest.approx(sum(c["train_seconds"] for c in cost))
+    assert metrics["cost"]["parameters"] == sum(c["parameters"] for c in cost)
+    # Its score on the validation slice is that of the mean of what the members answered there.
+    files = [np.load(path / "validated.npz") for path in sorted((runs / "small").iterdir())]
+    paths = sorted((runs / "small").iterdir())
+    mean = np.mean([honest(path, file) for path, file in zip(paths, files, strict=True)], 0)
+    right = (mean.argmax(1) == files[0]["targets"]).mean()
+    assert metrics["valid"]["scores"]["accuracy"] == pytest.approx(right)
+    assert metrics["valid"]["epoch"] is None
+    assert {p.name for p in together.figures.iterdir()} == {
+        p.name for p in alone[0].figures.iterdir()
+    }
+
+
+def test_two_processes_answer_as_one(ensemble, tmp_path):
+    together, _, job = ensemble
+    job = job.model_copy(update={"resources": Resources(gpus=0, processes=2)})
+    shared = carried_out(job, tmp_path)
+    assert shared.path.name == together.path.name
+    one, two = (np.load(run.path / "outputs.npz") for run in (together, shared))
+    assert one.files == two.files
+    for name in ("ids", "targets", "classes"):
+        assert np.array_equal(one[name], two[name]), name
+    for name in ("logits", "spread"):
+        assert two[name] == pytest.approx(one[name], abs=1e-6), name
+    a, b = (run.read_json("metrics.json")["test"] for run in (together, shared))
+    assert a["scores"].keys() == b["scores"].keys() and a["notes"] == b["notes"]
+
+
+def test_reports_read_an_ensemble_as_a_model_of_its_own(ensemble, tmp_path):
+    together = ensemble[0]
+    report = collect(together.path.parent, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    models = {model["model"] for c in results["comparisons"] for model in c["models"]}
+    assert models == {"test_resnet x2", "test_resnet"}
+    (row,) = (row for row in results["rows"] if row["run"] == str(together.path))
+    assert (row["task"], row["seed"], row["state"]) == ("classification", 0, "done")
+    assert row["best_epoch"] is None and report.complete
+
+
+def test_a_recipe_of_ensembles_and_data_has_a_grid(runs, others, tmp_path):
+    paths = sorted((runs / "small").iterdir())
+    recipe = tmp_path / "elsewhere.yaml"
+    recipe.write_text(
+        f"evaluate: {{run: x, ensemble: true}}\ngrid: {{evaluate.run: [{runs / 'small'}, "
+        f"[{paths[1]}, {paths[0]}]], evaluate.data.root: [null, {others[0]}]}}\n"
+    )
+    items = plan(load_jobs(recipe), tmp_path)
+    assert [item.job.evaluate.data.slice for item in items] == ["val[50%:]", "sky"]
+    assert {item.job.evaluate.run for item in items} == {tuple(map(str, paths))}
+    recipe.write_text(f"evaluate: {{run: [{paths[1]}, {paths[0]}]}}\n")
+    assert [item.job.evaluate.run for item in plan(load_jobs(recipe), tmp_path)] == [
+        str(paths[1]), str(paths[0]),
+    ]  # fmt: skip
+
+
+def test_a_run_alone_is_no_ensemble_before_anything_runs(one, runs, shards, tmp_path, caplog):
+    with pytest.raises(JobError, match=f"elsewhere: evaluate.run: {one} alone is no ensemble"):
+        plan([evaluation(one, ensemble=True)], tmp_path)
+    # In a folder of several recipes it is left out, and named.
+    shutil.copytree(runs / "small", tmp_path / "small")
+    lonely = untrained(make_job(shards, train={"epochs": 2}), tmp_path).run.path
+    items = plan([evaluation(tmp_path / "small", ensemble=True)], tmp_path / "runs")
+    assert [item.job.label for item in items] == ["test_resnet x2"]
+    assert f"left out {lonely}, which no other run differs from in its seed" in caplog.text
+
+
+def test_symmetries_are_averaged_where_it_is_asked_for(one, tmp_path):
+    items = {tta: plan([evaluation(one, tta=tta)], tmp_path)[0] for tta in (None, False, True)}
+    assert len({item.run.path for item in items.values()}) == 3
+    for item in items.values():
+        evaluate_run(item, device="cpu")
+    plain, off, on = (np.load(item.run.path / "outputs.npz")["logits"] for item in items.values())
+    assert np.array_equal(plain, off) and np.abs(on - plain).max() > 1e-3
+    assert items[True].run.read_json("metrics.json")["test"]["tta"] is True
+
+
+def test_the_images_of_another_unit_are_warned_of_and_noted(one, shards, tmp_path, caplog):
+    images, targets = make_images(30, 5)
+    write_shards(tmp_path / "counts", "sky", images.astype(np.float32) * 5000, targets)
+    directory = carried_out(evaluation(one, data={"root": str(tmp_path / "counts")}), tmp_path)
+    assert caplog.text.count("are they in the same unit?") == 1
+    notes = directory.read_json("metrics.json")["test"]["notes"]
+    assert [note for note in notes if note.startswith("unit: ") and "same unit?" in note]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from pictures import texts
@@ -180,3 +182,21 @@ def test_a_detection_knows_which_class_is_searched_for(classes, positive, search
     assert any("of 180 galaxies that are no lenses" in note for note in notes)
     curves = [text.get_text() for text in task.draw(outputs, [])["roc"].legends[0].get_texts()]
     assert curves == ["chance, 0.5", f"{searched}, AUC 1.0000"]
+
+
+def test_a_threshold_is_counted_on_other_images_one_by_one(calibrated):
+    """Between two of its lenses too, where the curve of another slice knows no score."""
+    task = copy.copy(calibrated[0])
+    task.threshold = 0.6
+    probability = np.array([0.95, 0.7, 0.65, 0.61, 0.5, 0.4, 0.3])
+    lens = np.array([1, 0, 1, 0, 1, 0, 0])
+    odds = np.log(probability / (1 - probability))
+    logits = np.zeros((7, 2))
+    logits[:, task.classes.index(task.spec.target_name)] = odds
+    target = task.classes.index(task.spec.target_name)
+    outputs = {"targets": np.where(lens == 1, target, 1 - target), "logits": logits}
+    (note,) = task.carried_notes(outputs)
+    assert "purity 50 % [" in note and "(2 of 4 called lenses)" in note
+    assert "completeness 66.7 % [" in note and "(2 of 3 lenses) here, where 42.9 % of" in note
+    task.threshold = None
+    assert task.carried_notes(outputs) == []

@@ -14,6 +14,7 @@ __all__ = [
     "PREVALENCE",
     "Found",
     "OperatingCurve",
+    "carried_note",
     "detection_scores",
     "purity_at",
     "shortfall_note",
@@ -215,6 +216,45 @@ def support_note(found: Found, purity: float, prevalence: float) -> str | None:
     )
 
 
+def carried_note(
+    threshold: float, there: Found | None, here: Found, *, purity: float, prevalence: float
+) -> str:
+    """What a threshold that was chosen on one set is worth on another, in a sentence.
+
+    Purity here is the share of lenses among all that is called one of these images, as many of
+    which are lenses as are; both shares have the 95 % interval of Wilson.
+
+    Arguments:
+        threshold: The score.
+        there: What it finds in the validation slice that chose it; None where that is not known.
+        here: What it finds in these images.
+        purity: That it was chosen for.
+        prevalence: Share of lenses among all galaxies, for which it was chosen.
+    """
+    called, images = here.found + here.false_positives, here.lenses + here.others
+    expected = ""
+    if there is not None:
+        numbers = there.numbers(prevalence)
+        low, high = numbers["purity_low"], numbers["purity_high"]
+        assert low is not None and high is not None
+        expected = (
+            f", and expected to be {_percent(there.purity(prevalence) or 0.0, low, high)} with a "
+            f"completeness of {_percent(there.completeness, *there.completeness_interval())}"
+        )
+    pure = "unknown, since nothing is called a lens"
+    if called:
+        pure = _percent(here.found / called, *map(float, wilson(here.found, called)))
+    return (
+        f"threshold: at the score {threshold:.3g}, chosen on the validation slice of the training "
+        f"for {100 * purity:.3g} % purity where {100 * prevalence:.3g} % of all galaxies are "
+        f"lenses{expected}: purity {pure} ({here.found:,} of {called:,} called lenses) and "
+        "completeness "
+        f"{_percent(here.completeness, *here.completeness_interval())} ({here.found:,} of "
+        f"{here.lenses:,} lenses) here, where {100 * here.lenses / images:.3g} % of the images "
+        "are lenses"
+    )
+
+
 def shortfall_note(best: Found | None, purity: float, prevalence: float) -> str:
     """Say that no threshold gives a purity, and which purity can be had.
 
@@ -243,6 +283,11 @@ def purity_at(recall: float, false_positive_rate: float, prevalence: float) -> f
     """
     called = prevalence * recall + (1 - prevalence) * false_positive_rate
     return prevalence * recall / called if called else None
+
+
+def _percent(share: float, low: float, high: float) -> str:
+    """A share with its interval."""
+    return f"{100 * share:.3g} % [{100 * low:.3g}, {100 * high:.3g}]"
 
 
 def _rounded(number: float) -> int:

@@ -30,6 +30,7 @@ from deeplense_batch.inference.images.piecewise import InputBatch, Inputs, Names
 from deeplense_batch.inference.images.suitable import (
     Shape,
     suitable_bands,
+    suitable_shape,
     wrong_shape,
 )
 
@@ -50,6 +51,7 @@ class InputFiles(Inputs):
         lacking: Objects without an image, and why.
         stored_bands: Of the channels in files; none where they are unknown.
         choice: Which of these channels a network sees; None: all.
+        crop: Pixels in the middle that are read; then the images may be of any size that has them.
     """
 
     source: Source
@@ -57,6 +59,7 @@ class InputFiles(Inputs):
     lacking: Mapping[Sample, str]
     stored_bands: tuple[str, ...] = ()
     choice: Choice | None = None
+    crop: int | None = None
 
     def names(self, piece: Piece, headers: Sequence[Header] = ()) -> Names:
         samples, classes = self._samples(piece), self.source.classes
@@ -72,7 +75,8 @@ class InputFiles(Inputs):
         self, piece: Piece, transform: Transform, device: torch.device, *, size: int
     ) -> Generator[InputBatch, None, None]:
         samples = self._samples(piece)
-        chunk = min(_CHUNK, size)
+        chunk, (channels, *sides) = min(_CHUNK, size), self.shape
+        kept = sides if self.crop is None else (self.crop, self.crop)
 
         def read(task: int, block: Array) -> tuple[dict[int, str], list[Header]]:
             return self._read(samples[task * chunk : (task + 1) * chunk], block)
@@ -81,7 +85,7 @@ class InputFiles(Inputs):
             read,
             -(-len(samples) // chunk),
             processes=min(cores(), _MOST_PROCESSES),
-            shape=(chunk, *self.shape),
+            shape=(chunk, channels, *kept),
             dtype=np.dtype(np.float32),
             threads=device.type != "cpu",
         )
@@ -127,12 +131,12 @@ class InputFiles(Inputs):
                     raise ImageError(why)
                 image = self.source.read(sample)
                 headers[i] = image.header
-                if image.pixels.shape != self.shape:
-                    raise ImageError(wrong_shape(image.pixels.shape, self.shape))
+                if not suitable_shape(image.pixels.shape, self.shape, self.crop):
+                    raise ImageError(wrong_shape(image.pixels.shape, self.shape, self.crop))
                 if not suitable_bands(image.bands, self.stored_bands):
                     came, usual = ", ".join(image.bands), ", ".join(self.stored_bands)
                     raise ImageError(f"has the bands {came}; the other images have {usual}")
-                block[i] = image.pixels
+                block[i] = central_crop(image.pixels, self.crop)
             except ImageError as error:
                 block[i], problems[i] = 0.0, str(error)
                 headers[i] = self.source.header(sample)  # it is somewhere all the same

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ from deeplense_batch.inference.images.suitable import (
     Takes,
     all_channels,
     check_usual,
+    suitable_shape,
     with_refused,
     wrong_shape,
 )
@@ -59,6 +61,7 @@ def open_inputs(
     shape: Shape,
     reads: Collection[str] = (),
     *,
+    crop: int | None = None,
     columns: Collection[str] = ALL,
     reading: Reading | None = None,
     choose: Choosing = all_channels,
@@ -70,6 +73,7 @@ def open_inputs(
         root: Folder of shards, or folder, zip or .npz in a layout of `sources`.
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         shape: C, H, W that the images must have, of the channels that are seen.
+        crop: Pixels in the middle that the network sees; then any image that has them will do.
         reads: Truth arrays that the task uses, where the shards have them.
         columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read; None as they say themselves.
@@ -80,7 +84,8 @@ def open_inputs(
         ShardError: There are no images, or most have another shape; or `slice_` is none, or a
             column; or `reading` is given for shards.
     """
-    takes = Takes(shape, choose, fits or shape.__eq__)
+    alike = partial(suitable_shape, shape=shape, crop=crop)
+    takes = Takes(shape, choose, fits or alike, crop)
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
         if reading is not None:
             raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
@@ -102,7 +107,7 @@ def open_inputs(
         choice = choose(looked.shape[0], bands)
         seen = bands if choice is None else choice.bands(bands)
         about = (splits, listing_digest(source), source.ignored, seen, wanted)
-        yield InputFiles(*about, source, looked.shape, lacking, bands, choice)
+        yield InputFiles(*about, source, looked.shape, lacking, bands, choice, crop)
 
 
 @contextmanager
@@ -134,7 +139,7 @@ def _open_shards(
     slices = [open_split(root, name, infos) for name in ([slice_] if slice_ else infos)]
     for split in slices:
         if not takes.fits(split.info.shape):
-            raise ShardError(f"{root}: {wrong_shape(split.info.shape, takes.shape)}")
+            raise ShardError(f"{root}: {wrong_shape(split.info.shape, takes.shape, takes.crop)}")
     bands, wanted = slices[0].info.bands, columns_of_shards(root, slices, columns)
     splits = tuple(Piece(split.info.name, 0, len(split)) for split in slices)
     by_name = {split.info.name: split for split in slices}

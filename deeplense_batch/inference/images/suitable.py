@@ -36,6 +36,7 @@ __all__ = [
     "check_bands",
     "check_usual",
     "suitable_bands",
+    "suitable_shape",
     "with_refused",
     "wrong_shape",
 ]
@@ -107,10 +108,27 @@ def suitable_bands(came: Bands, learnt: Bands) -> bool:
     return not came or not learnt or same_bands(came, learnt)
 
 
-def wrong_shape(came: tuple[int, ...], shape: Shape) -> str:
-    """Say that images have another shape than a network takes."""
+def suitable_shape(came: tuple[int, ...], shape: Shape, crop: int | None) -> bool:
+    """Whether a network takes images of a shape.
+
+    Arguments:
+        came: C, H, W of the images.
+        shape: Those that it was trained on.
+        crop: Pixels in the middle that it sees (`data.crop`): any image that has them will do.
+            None: it sees all of an image, which then has to be as wide as those.
+    """
+    if crop is None or len(came) != len(shape):
+        return came == shape
+    return came[0] == shape[0] and min(came[1:]) >= crop
+
+
+def wrong_shape(
+    came: tuple[int, ...], shape: Shape, crop: int | None = None, *, taker: object = "this network"
+) -> str:
+    """Say that images have another shape than a network takes: as `suitable_shape`."""
     images, allowed = (" x ".join(map(str, sizes)) for sizes in (came, shape))
-    return f"has images of {images} (channels x height x width), this network takes {allowed}"
+    sizes = "" if crop is None else f", or any other size of {crop} x {crop} pixels or more"
+    return f"has images of {images} (channels x height x width), {taker} takes {allowed}{sizes}"
 
 
 class Choosing(Protocol):
@@ -131,6 +149,7 @@ class Takes(NamedTuple):
     shape: Shape  # of those that it was trained on, of the channels that it sees
     choose: Choosing
     fits: Callable[[Shape], bool]  # whether it takes a shape, of the channels that it sees
+    crop: int | None = None  # pixels in the middle that it sees
 
     def seen(self, stored: Shape, bands: Bands) -> Shape:
         """The shape of images with such channels, of those that the network sees."""
@@ -142,6 +161,10 @@ def check_usual(source: Source, takes: Takes) -> Looked:
     """Refuse a source if most of its images have another shape than the network takes.
 
     A few images, evenly spread, are read to find out; if none of them can be read, all are tried.
+
+    Arguments:
+        source: The images.
+        shape, crop: As in `suitable_shape`.
 
     Returns:
         What they look like.
@@ -162,7 +185,9 @@ def check_usual(source: Source, takes: Takes) -> Looked:
     if 2 * count > len(shapes):
         first = next(id_ for id_, shape_of in shapes.items() if shape_of == usual)
         others = f"; so do {count} of {len(shapes)} looked at" if len(shapes) > 1 else ""
-        raise ShardError(f"{source.root}: {first} {wrong_shape(seen, takes.shape)}{others}")
+        raise ShardError(
+            f"{source.root}: {first} {wrong_shape(seen, takes.shape, takes.crop)}{others}"
+        )
     stored = usual[0] if takes.choose(usual[0], looked.bands) else takes.shape[0]
     return looked._replace(shape=(stored, *takes.shape[1:]))
 

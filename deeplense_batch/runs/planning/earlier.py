@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,17 @@ from deeplense_batch.core.job import (
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
+from deeplense_batch.inference.ensembles.members import (
+    Member,
+    by_recipe,
+    check_members,
+    trainings_in,
+)
 from deeplense_batch.runs.planning.validate import Memo
 
 __all__ = ["find_classifier", "with_earlier"]
+
+_log = logging.getLogger(__name__)
 
 
 def with_earlier(job: AnyJob, memo: Memo) -> list[AnyJob]:
@@ -114,37 +122,53 @@ def _by_beginning(folder: Path) -> dict[str, list[Path]]:
 
 
 def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
-    """One evaluation for each run that a job names, with everything it leaves open filled in.
+    """One evaluation for each run, or ensemble, of a job, with all it leaves open filled in.
 
     Raises:
         NotYetError: A run is not there, or not done.
-        JobError: It has no network.
+        JobError: It has no network, or runs are no ensemble.
     """
-    section, path = job.evaluate, Path(job.evaluate.run)
-    runs = [run for run in find_runs(path) if not _is_evaluation(run)]
-    if not runs:
-        raise NotYetError(
-            f"{job.name}: evaluate.run: {path}: no run there; one has to be done", path
-        )
+    section = job.evaluate
     update: dict[str, object] = {}
     if section.classifier is not None:
         field = f"{job.name}: evaluate.classifier"
         update["classifier"] = str(find_classifier(Path(section.classifier), field).absolute())
-    for run in runs:
-        update["run"] = str(run.path.absolute())
-        update["data"] = _evaluated_data(job, _finished(job, run))
+    found: list[Member] = []
+    for place in map(Path, section.runs):
+        runs = trainings_in(place)
+        if not runs:
+            raise NotYetError(
+                f"{job.name}: evaluate.run: {place}: no run there; one has to be done", place
+            )
+        found += [_finished(job, run) for run in runs]
+    for members in _ensembles(job, found) if section.ensemble else [[one] for one in found]:
+        paths = [str(member.path.absolute()) for member in members]
+        update["run"] = tuple(paths) if section.ensemble else paths[0]
+        update["data"] = _evaluated_data(job, members)
         yield job.model_copy(update={"evaluate": section.model_copy(update=update)})
 
 
-def _is_evaluation(run: RunDir) -> bool:
-    """Whether a run of a job's folder is an evaluation itself; a damaged one is not."""
-    with contextlib.suppress(JobError):
-        return any(isinstance(job, Evaluation) for job in load_jobs(run.path / "job.yaml"))
-    return False
+def _ensembles(job: Evaluation, members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+    """The ensembles that a job means: of a list one, of a folder one for each recipe in it.
+
+    Raises:
+        JobError: A run is alone, or members have learnt different things.
+    """
+    place = f"{job.name}: evaluate.run"
+    members = sorted(members, key=lambda member: member.path.name)
+    groups = by_recipe(members) if isinstance(job.evaluate.run, str) else [members]
+    several = [group for group in groups if len(group) > 1]
+    for group in several or groups:
+        check_members(group, place)
+        yield group
+    for group in groups if several else ():
+        if len(group) == 1:
+            _log.warning("%s: left out %s, which no other run differs from in its seed alone",
+                         place, group[0].path)  # fmt: skip
 
 
-def _finished(job: Evaluation, run: RunDir) -> Job:
-    """The job of a run that is evaluated."""
+def _finished(job: Evaluation, run: RunDir) -> Member:
+    """A run that is evaluated."""
     try:
         state = run.status().state
     except RunDirError as error:
@@ -156,18 +180,36 @@ def _finished(job: Evaluation, run: RunDir) -> Job:
         raise JobError(
             f"{job.name}: evaluate.run: {run.path} has no network; expected a run that has trained"
         )
-    return trained
+    return Member.read(run, trained)
 
 
-def _evaluated_data(job: Evaluation, trained: Job) -> EvaluatedData:
-    """Root and slice, where a recipe leaves them open."""
-    given = job.evaluate.data
-    root = trained.data.root if given.root is None else str(Path(given.root).absolute())
+def _evaluated_data(job: Evaluation, members: Sequence[Member]) -> EvaluatedData:
+    """Root and slice, where a recipe leaves them open.
+
+    Raises:
+        JobError: It is open which, or members of an ensemble have other data of their own.
+    """
+    first, *others = (_data_of(job, member) for member in members)
+    digests = {member.digest for member in members} if job.evaluate.data.root is None else ()
+    if len(digests) > 1 or any(other.slice != first.slice for other in others):
+        ends = zip(members, (first, *others), strict=True)
+        listed = ", ".join(f"{member.path.name} on {d.slice} of {d.root}" for member, d in ends)
+        raise JobError(
+            f"{job.name}: evaluate.data: the members were tested on different images, {listed}; "
+            "name data and slice"
+        )
+    return first
+
+
+def _data_of(job: Evaluation, member: Member) -> EvaluatedData:
+    """Root and slice of one run."""
+    given, own = job.evaluate.data, member.job.data
+    root = own.root if given.root is None else str(Path(given.root).absolute())
     if given.slice is not None:
         return EvaluatedData(root=root, slice=given.slice)
     splits = [*read_splits(root)]
-    if given.root is None or data_digest(root) == _digest_of(trained):
-        return EvaluatedData(root=root, slice=trained.data.test)
+    if given.root is None or data_digest(root) == _digest_of(member.job):
+        return EvaluatedData(root=root, slice=own.test)
     if "test" not in splits and len(splits) > 1:
         raise JobError(
             f"{job.name}: evaluate.data.slice: {root} has {', '.join(splits)}; name a slice"

@@ -22,9 +22,9 @@ from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Statu
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.runs.attempts import close_lost_attempt, put_aside
 from deeplense_batch.runs.planning.earlier import with_earlier
+from deeplense_batch.runs.planning.evaluations import check_evaluation
 from deeplense_batch.runs.planning.validate import (
     Memo,
-    check_evaluation,
     check_simulation,
     check_training,
     digest_of,

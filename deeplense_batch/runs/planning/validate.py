@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from deeplense_batch.core.job import (
     AnyJob,
-    DrawSection,
     Evaluation,
     Job,
     JobError,
@@ -24,8 +23,6 @@ from deeplense_batch.core.job import (
     nearest,
 )
 from deeplense_batch.core.recipe import load_jobs
-from deeplense_batch.core.result import read_metrics
-from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import (
@@ -37,7 +34,6 @@ from deeplense_batch.data.shards import (
     ShardError,
     SplitInfo,
     data_digest,
-    open_split,
     read_splits,
 )
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
@@ -52,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Memo",
-    "check_evaluation",
     "check_simulation",
     "check_training",
     "digest_of",
@@ -260,51 +255,6 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
 def digest_of(root: str, memo: Memo) -> str:
     """The digest of a set, which a plan computes once."""
     return memo.once(("digest", root), lambda: data_digest(root))
-
-
-def check_evaluation(job: Evaluation, memo: Memo) -> str:
-    """Check an evaluation.
-
-    Arguments:
-        job: With its run and data filled in (`earlier.with_earlier`).
-        memo: What is known of the data of other jobs of the plan.
-
-    Returns:
-        The digest of its data.
-
-    Raises:
-        JobError, ShardError: What is wrong.
-    """
-    section = job.evaluate
-    root, slice_ = section.data.root, section.data.slice
-    assert root is not None and slice_ is not None
-    (trained,) = load_jobs(Path(section.run) / "job.yaml")
-    assert isinstance(trained, Job)
-    # By value: the job.yaml of an evaluation names every field.
-    fields = DrawSection.model_fields.items()
-    drawing = [name for name, field in fields if getattr(section, name) != field.default]
-    if trained.task.name != "generation" and drawing:
-        raise JobError(
-            f"{job.name}: evaluate.{min(drawing)}: {section.run} generates no images; this is for "
-            "runs of task.name generation"
-        )
-    if trained.task.name == "generation" and (cause := trained.data.cannot_undo):
-        raise JobError(
-            f"{job.name}: evaluate.run: its images cannot be given back to be measured: {cause}"
-        )
-    try:
-        splits = memo.once(("splits", root), lambda: read_splits(root))
-        info = open_split(root, slice_, splits).info.renamed(trained.data.classes)
-        known = read_metrics(RunDir(section.run))["data"]["classes"]
-        unknown = [name for name in info.classes if name not in known]
-        if unknown and _uses_labels(_try_task(trained.task, known)):
-            raise ShardError(
-                f"{root}: has the class '{unknown[0]}', which {section.run} has not learnt; it "
-                f"knows {', '.join(known) or 'none'}"
-            )
-        return digest_of(root, memo)
-    except (ShardError, RunDirError) as error:
-        raise JobError(f"{job.name}: {error}") from error
 
 
 def check_simulation(job: Simulation, memo: Memo) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from deeplense_batch.core.scoring.detection import (
     Found,
     OperatingCurve,
+    carried_note,
     detection_scores,
     purity_at,
     shortfall_note,
@@ -134,3 +136,25 @@ def test_the_purest_threshold_is_the_most_complete_of_those():
     one_kind = np.zeros(4, bool)
     assert OperatingCurve.of(one_kind, np.arange(4.0)).purest() is None
     assert OperatingCurve.of(~one_kind, np.arange(4.0)).purest() is None
+
+
+def test_what_a_threshold_is_worth_elsewhere_is_a_sentence():
+    """30 of 100 called are lenses, of 75; both intervals by Wilson, from scipy."""
+    note = carried_note(
+        0.83, Found(45, 60, 5, 5000), Found(30, 75, 70, 6175), purity=0.9, prevalence=0.1
+    )
+    purity = binomtest(30, 100).proportion_ci(method="wilson")
+    found = binomtest(30, 75).proportion_ci(method="wilson")
+    for share, interval in ((30, purity), (40, found)):
+        assert f"{share} % [{100 * interval.low:.3g}, {100 * interval.high:.3g}]" in note
+    there = purity_at(0.75, 0.001, 0.1)
+    assert there is not None and f"expected to be {100 * there:.3g} % [" in note
+    assert note.startswith("threshold: at the score 0.83, chosen on the validation slice of the")
+    assert "for 90 % purity where 10 % of all galaxies are lenses" in note
+    assert note.endswith("(30 of 75 lenses) here, where 1.2 % of the images are lenses")
+
+
+def test_where_nothing_is_called_a_lens_the_purity_is_unknown():
+    note = carried_note(0.9, None, Found(0, 5, 0, 95), purity=0.5, prevalence=0.01)
+    assert "purity unknown, since nothing is called a lens (0 of 0 called lenses)" in note
+    assert "completeness 0 % [0, 43.4] (0 of 5 lenses)" in note and "expected" not in note

@@ -31,7 +31,8 @@ from deeplense_batch.inference.generation.measure import GENERATED, HELD_OUT, TR
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.runs.evaluation_run import draw_and_measure, evaluate_run, open_critic
+from deeplense_batch.runs.evaluating.drawn_images import draw_and_measure, open_critic
+from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
@@ -203,10 +204,10 @@ _HOLD = """\
 import os, sys
 if "run" in sys.orig_argv:
     import pathlib, time
-    from deeplense_batch.runs import evaluation_run
+    from deeplense_batch.runs.evaluating import drawn_images
     gate = pathlib.Path(os.environ["GATE"])
-    measure, sample = evaluation_run.measure, evaluation_run.sample
-    draw_and_measure = evaluation_run.draw_and_measure
+    measure, sample = drawn_images.measure, drawn_images.sample
+    draw_and_measure = drawn_images.draw_and_measure
     def held(trained, critic, loaders, on_batch):
         gate.with_name("judging").touch()
         while gate.exists():
@@ -225,8 +226,8 @@ if "run" in sys.orig_argv:
         found = draw_and_measure(*asked, **named)
         gate.with_name("through").touch()
         return found
-    evaluation_run.measure, evaluation_run.sample = held, drawn
-    evaluation_run.draw_and_measure = told
+    drawn_images.measure, drawn_images.sample = held, drawn
+    drawn_images.draw_and_measure = told
 """
 
 

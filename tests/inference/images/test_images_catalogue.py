@@ -150,7 +150,7 @@ def test_other_bands_are_refused_in_prediction_evaluation_and_told_of_in_trainin
     says = r"bands i, r, g; \S+ has learnt g, r, i in this order"
     with pytest.raises(ShardError, match=says):
         predict(done, turned, tmp_path / "found.csv", device="cpu")
-    (item,) = plan([evaluation_of(done, turned, "val", seed=0)], tmp_path / "runs")
+    (item,) = plan([evaluation_of([done], turned, "val", seed=0)], tmp_path / "runs")
     with pytest.raises(ShardError, match=says):
         evaluate_run(item, device="cpu")
     (item,) = plan([make_job(turned, train={"epochs": 1, "init": str(done)})], tmp_path / "tuned")
@@ -171,7 +171,7 @@ def test_runs_keep_the_catalogue_of_their_test_slice_and_reports_resample_groups
     expected = pd.DataFrame(catalogue(24, 30)).tail(len(kept))
     assert kept["object_id"].tolist() == expected["object_id"].tolist()
 
-    (item,) = plan([evaluation_of(done, survey, "val", seed=0)], tmp_path / "runs")
+    (item,) = plan([evaluation_of([done], survey, "val", seed=0)], tmp_path / "runs")
     evaluate_run(item, device="cpu")
     assert len(pd.read_parquet(item.run.path / "catalogue.parquet")) == 24
     report = collect(tmp_path / "runs", tmp_path / "report", rgb=("g", "r", "i"))

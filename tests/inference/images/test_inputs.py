@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -114,3 +116,26 @@ def test_headers_of_files_are_read_with_the_images_and_null_without(tmp_path):
         assert inputs.names(piece).columns["ra"].null_count == 40
     with open_inputs(tmp_path, "", SHAPE, columns=("none",)) as inputs:
         assert not next(inputs.batches(piece, AS_THEY_ARE, CPU, size=8)).headers
+
+
+def test_a_network_that_sees_the_middle_takes_files_of_any_size_that_has_it(tmp_path):
+    """Each of another size: none is wider than the crop by the same margin."""
+    images = make_images(4, seed=5)[0].astype(np.float32)
+    for i, image in enumerate(images):
+        margin = ((0, 0), (i, i), (2 * i, 0))
+        np.save(tmp_path / f"{i}.npy", np.pad(image, margin, constant_values=-1))
+    np.save(tmp_path / "small.npy", images[0, :, :12])
+    transform = replace(AS_THEY_ARE, crop=16)
+    with open_inputs(tmp_path, "", (1, 24, 24), crop=16) as inputs:
+        (piece,) = inputs.pieces(9)
+        (batch,) = inputs.batches(piece, transform, CPU, size=9)
+        ids = inputs.names(piece).ids
+    assert batch.images.shape == (5, 1, 16, 16)
+    small = ids.index("small.npy")
+    assert batch.problems == {
+        small: "has images of 1 x 12 x 24 (channels x height x width), this network takes "
+        "1 x 24 x 24, or any other size of 16 x 16 pixels or more"
+    }
+    for i, image in enumerate(images):
+        middle = np.pad(image, ((0, 0), (0, 0), (2 * i, 0)))[:, 4:20, 4 + i : 20 + i]
+        assert np.array_equal(batch.images[ids.index(f"{i}.npy")].numpy(), middle)

@@ -85,4 +85,4 @@ def test_drawn_images_are_measured_where_they_can_be_given_back(shards, tmp_path
         job = make_job(shards, **GENERATION, data=data)
         drawer = untrained(job, tmp_path / "runs").run.path
         with pytest.raises(JobError, match=f"be given back to be measured: {cause}"):
-            plan([evaluation_of(drawer, None, "", seed=0)], tmp_path / "runs")
+            plan([evaluation_of([drawer], None, "", seed=0)], tmp_path / "runs")

@@ -1,0 +1,135 @@
+"""Labelled images that a finished run is scored on: whether they suit it, and its answers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deeplense_batch.core.distributed import World
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.digest import verify
+from deeplense_batch.data.formats.counted import counted
+from deeplense_batch.data.pixels.unit import about_another_unit
+from deeplense_batch.data.shards import ShardError, Split, open_split
+from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
+from deeplense_batch.inference.trained import Trained
+from deeplense_batch.tasks.task import Arrays
+from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.setup import check_samples
+
+__all__ = ["answers_of", "as_learnt", "open_labelled"]
+
+_LOOKED_AT = 64  # images, evenly spread, that tell the unit
+
+_log = logging.getLogger(__name__)
+
+
+def open_labelled(
+    root: Path | str, slice_: str, networks: Sequence[Trained], world: World
+) -> Split:
+    """Open labelled images and verify them.
+
+    Arguments:
+        root: Folder of shards.
+        slice_: Of them.
+        networks: That are scored on them.
+        world: The processes that share them.
+
+    Raises:
+        ShardError: They are damaged, too few, or not what a network takes.
+    """
+    split = open_split(root, slice_)
+    for one in networks:
+        info, crop = one.as_seen(split).info, one.job.data.crop
+        if not one.fits(info.shape):
+            sentence = wrong_shape(info.shape, one.shape, crop, taker=one.run.path)
+            raise ShardError(f"{root}: {sentence}")
+        check_bands(root, info.bands, one.bands, one.run.path)
+    if len(split) < world.size:
+        raise ShardError(
+            f"{root}: {slice_} has {counted(len(split), 'image')}, less than one for each of "
+            f"{world.size} processes"
+        )
+    verify(split.info)
+    return split
+
+
+def as_learnt(trained: Trained, split: Split) -> Split:
+    """Images as a network sees them, with its numbers of the classes; -1 where it knows none."""
+    seen = trained.as_seen(split)
+    return replace(seen, info=seen.info.numbered_as(trained.classes))
+
+
+def answers_of(
+    trained: Trained, split: Split, slice_: str, world: World, *, tta: bool | None
+) -> tuple[Arrays | None, list[str]]:
+    """What a network says of labelled images.
+
+    Arguments:
+        trained: The network, which is on the device meanwhile.
+        split: The images.
+        slice_: As it was named.
+        world: The processes; each calls this.
+        tta: Whether to average over the symmetries of the square; None: as it was trained.
+
+    Returns:
+        As `training.evaluation.evaluate`, on the first process, None on the others; and notes on
+        the images.
+
+    Raises:
+        ShardError: The images lack labels, or the truth that the task needs.
+    """
+    task, root, device = trained.task, split.info.files[0].parent, world.device
+    seen, truths = as_learnt(trained, split), task.spec.truth_keys
+    loader = Loader(seen, transform=trained.transform, device=device, truths=truths)
+    check_samples(task, loader, f"{root}: {slice_}")
+    if task.spec.fixed_geometry and loader.truth:
+        _check_geometry(trained, split)
+    notes = _notes(trained, loader) if world.main else []
+    model = trained.model.to(device)
+    tta = trained.job.data.tta if tta is None else tta
+    outputs = evaluate(task, model, loader, world, tta=tta)
+    model.cpu()  # so that the next one has the room
+    return outputs, notes
+
+
+def _notes(trained: Trained, loader: Loader) -> list[str]:
+    """That the images are in another unit, if they seem so."""
+    transform = trained.transform
+    if transform.per == "image":  # by which every unit gives the same
+        return []
+    some = np.unique(np.linspace(0, len(loader) - 1, min(len(loader), _LOOKED_AT), dtype=int))
+    ((images, _, _),) = loader.batches([some])
+    sentence = about_another_unit(images, transform.stretch)
+    if sentence is None:
+        return []
+    _log.warning("%s", sentence)
+    return [f"unit: {sentence}"]
+
+
+def _check_geometry(trained: Trained, split: Split) -> None:
+    """Make sure that truth in arcsec, about the middle, is that of what the network sees.
+
+    Raises:
+        ShardError: Pixels are of another width than those by which it has learnt lengths, or the
+            middle of what it sees is not that of the images.
+    """
+    root, run, crop = split.info.files[0].parent, trained.run.path, trained.job.data.crop
+    learnt, scale = trained.pixel_scale, split.info.pixel_scale
+    if math.isfinite(learnt) and not math.isclose(scale, learnt, rel_tol=1e-6):
+        came = f"{scale:g} arcsec" if math.isfinite(scale) else "unknown width"
+        raise ShardError(
+            f"{root}: has pixels of {came}; {run}, which measures lenses in pixels, takes those "
+            f"of {learnt:g} arcsec"
+        )
+    if crop is not None and any((side - crop) % 2 for side in split.info.shape[1:]):
+        sides = " x ".join(map(str, split.info.shape[1:]))
+        raise ShardError(
+            f"{root}: the middle {crop} of {sides} pixels, which {run} sees, lie half a pixel off "
+            "the middle, from which the truth of lenses is measured"
+        )

@@ -1,0 +1,103 @@
+"""Whether an evaluation can be carried out, as far as can be known before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deeplense_batch.core.job import DrawSection, Evaluation, Job, JobError, TaskSection
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.result import read_metrics
+from deeplense_batch.core.rundir import RunDir, RunDirError
+from deeplense_batch.data.shards import ShardError, SplitInfo, open_split, read_splits
+from deeplense_batch.runs.planning.validate import Memo, digest_of
+from deeplense_batch.tasks import build_task
+
+__all__ = ["check_evaluation"]
+
+
+def check_evaluation(job: Evaluation, memo: Memo) -> str:
+    """Check an evaluation.
+
+    Arguments:
+        job: With its run and data filled in (`earlier.with_earlier`).
+        memo: What is known of the data of other jobs of the plan.
+
+    Returns:
+        The digest of its data.
+
+    Raises:
+        JobError, ShardError: What is wrong.
+    """
+    root, slice_ = job.evaluate.data.root, job.evaluate.data.slice
+    assert root is not None and slice_ is not None
+    for run in job.evaluate.runs:
+        _check_evaluated(job, Path(run))
+    try:
+        splits = memo.once(("splits", root), lambda: read_splits(root))
+        info = open_split(root, slice_, splits).info
+        for run in job.evaluate.runs:
+            _check_classes(info, Path(run))
+        return digest_of(root, memo)
+    except (ShardError, RunDirError) as error:
+        raise JobError(f"{job.name}: {error}") from error
+
+
+def _check_evaluated(job: Evaluation, run: Path) -> None:
+    """Make sure that a run can be evaluated as a recipe says."""
+    section, trained = job.evaluate, _training(run)
+    # By value: the job.yaml of an evaluation names every field.
+    fields = DrawSection.model_fields.items()
+    drawing = [name for name, field in fields if getattr(section, name) != field.default]
+    if trained.task.name != "generation" and drawing:
+        raise JobError(
+            f"{job.name}: evaluate.{min(drawing)}: {run} generates no images; this is for "
+            "runs of task.name generation"
+        )
+    if trained.task.name == "generation" and section.tta is not None:
+        raise JobError(
+            f"{job.name}: evaluate.tta: {run} generates images, of which no mean over the "
+            "symmetries is scored; expected null"
+        )
+    if section.tta and trained.task.name not in ("generation", "classification"):
+        known = read_metrics(RunDir(run))["data"]["classes"]
+        task = build_task(trained.task.name, classes=known, **trained.task.options)
+        if task.spec.fixed_geometry:
+            raise JobError(
+                f"{job.name}: evaluate.tta: {run} measures lenses, which symmetries would move; "
+                "expected null or false"
+            )
+    if trained.task.name == "generation" and (cause := trained.data.cannot_undo):
+        raise JobError(
+            f"{job.name}: evaluate.run: its images cannot be given back to be measured: {cause}"
+        )
+
+
+def _check_classes(info: SplitInfo, run: Path) -> None:
+    """Make sure that a run knows the classes of images; it may know others besides.
+
+    Raises:
+        ShardError: It does not.
+    """
+    trained, known = _training(run), read_metrics(RunDir(run))["data"]["classes"]
+    came = info.renamed(trained.data.classes).classes
+    unknown = [name for name in came if name not in known]
+    if unknown and _uses_labels(trained.task, known):
+        root = info.files[0].parent
+        raise ShardError(
+            f"{root}: has the classes {', '.join(came)}, and {run} has learnt "
+            f"{', '.join(known) or 'none'}; it does not know {', '.join(unknown)}"
+        )
+
+
+def _uses_labels(task: TaskSection, classes: Sequence[str]) -> bool:
+    """Whether a task needs images to have classes; the default one does."""
+    if task == TaskSection():  # which loads no torch
+        return True
+    return build_task(task.name, classes=classes, **task.options).spec.needs_labels
+
+
+def _training(run: Path) -> Job:
+    (trained,) = load_jobs(run / "job.yaml")
+    assert isinstance(trained, Job)
+    return trained
