@@ -321,7 +321,7 @@ def test_unlabelled_images_and_bad_ones(done, tmp_path):
     for i, image in enumerate(counts):
         np.save(folder / f"{i}.npy", image[0])
     np.save(folder / "3.npy", np.full((24, 24), np.nan))
-    np.save(folder / "7.npy", counts[7, 0, :20])
+    np.save(folder / "7.npy", counts[7, 0, :18])
     Image.fromarray(counts[8, 0].astype(np.uint8)).save(folder / "8.png")
     (folder / "9.jpg").write_bytes(b"a picture")
     out = tmp_path / "out.parquet"
@@ -332,7 +332,7 @@ def test_unlabelled_images_and_bad_ones(done, tmp_path):
     assert len(found) == 41 and found["split"].isna().all() and found["label"].isna().all()
     assert found.index[:10].tolist() == [f"{i}.npy" for i in range(9)] + ["8.png"]
     assert found.loc["3.npy", "problem"] == "576 of 576 pixels are NaN or infinite"
-    assert found.loc["7.npy", "problem"].startswith("has images of 1 x 20 x 24")
+    assert found.loc["7.npy", "problem"].startswith("has images of 1 x 18 x 24")
     bad = found["problem"].notna()
     assert bad.sum() == 2 and found.loc[bad, SCORES].isna().all(axis=None)
     assert np.allclose(found.loc[~bad, SCORES].sum(axis=1), 1)
@@ -483,22 +483,22 @@ def test_an_image_of_another_size_is_a_row_wherever_it_stands(done, tmp_path, fi
     folder = tmp_path / "images"
     folder.mkdir()
     for i, image in enumerate(make_images(9, seed=5)[0]):
-        np.save(folder / f"{i}.npy", image if i not in (0, 1, 8) else image[:, :20, :20])
+        np.save(folder / f"{i}.npy", image if i not in (0, 1, 8) else image[:, :18, :18])
     if first == "damaged":
         (folder / "0.npy").write_bytes(b"no image")
     predict(done, folder, tmp_path / "out.csv", device="cpu")
     problem = pd.read_csv(tmp_path / "out.csv")["problem"]
     assert problem.notna().tolist() == [True, True, *[False] * 6, True]
-    assert problem[0].startswith("has images of 1 x 20 x 20") == (first == "small")
-    assert problem[8].startswith("has images of 1 x 20 x 20 (channels x height x width), this net")
+    assert problem[0].startswith("has images of 1 x 18 x 18") == (first == "small")
+    assert problem[8].startswith("has images of 1 x 18 x 18 (channels x height x width), this net")
 
 
 def test_a_folder_most_of_whose_images_have_another_size_is_refused(done, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for i, image in enumerate(make_images(250, seed=5)[0]):
-        np.save(folder / f"{i}.npy", image if i < 40 else image[:, :20, :20])
-    with pytest.raises(ShardError, match=r"42.npy has images of 1 x 20 x 20 .* so do 70 of 84"):
+        np.save(folder / f"{i}.npy", image if i < 40 else image[:, :18, :18])
+    with pytest.raises(ShardError, match=r"42.npy has images of 1 x 18 x 18 .* so do 70 of 84"):
         predict(done, folder, tmp_path / "out.csv", device="cpu")
 
 
