@@ -74,12 +74,12 @@ class Answering:
         opened: dict[tuple[object, ...], Inputs] = {}
         found = []
         for one in self.networks:
-            sets = tuple((each.root, each.channels) for each in one.job.data.roots)
-            how = (one.shape, one.job.data.crop, one.task.spec.truth_keys, one.bands, one.choice,
-                   one.job.data.channels, one.job.data.size is None, sets)  # fmt: skip
+            known = one.job.data
+            how = (one.shape, known.crop, known.size, known.channels, repr(known.roots),
+                   one.bands, one.task.spec.truth_keys)  # fmt: skip
             if how not in opened:
                 images = open_inputs(
-                    data, slice_, one.shape, one.task.spec.truth_keys, crop=one.job.data.crop,
+                    data, slice_, one.shape, one.task.spec.truth_keys, crop=known.crop,
                     columns=columns, reading=reading, choose=partial(one.choose, data),
                     fits=one.fits,
                 )  # fmt: skip

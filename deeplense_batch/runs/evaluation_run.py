@@ -36,8 +36,8 @@ from deeplense_batch.inference.generation.measure import Judgement
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
-from deeplense_batch.runs.evaluating.drawn_images import draw_and_measure, open_critic
-from deeplense_batch.runs.evaluating.labelled_images import answers_of, as_learnt, open_labelled
+from deeplense_batch.runs.evaluating.drawn_images import draw_and_measure, open_critic, seen_by
+from deeplense_batch.runs.evaluating.labelled_images import answers_of, open_labelled
 from deeplense_batch.runs.evaluating.subject import ensemble_subject, run_subject
 from deeplense_batch.runs.lifecycle import attempted, heart
 from deeplense_batch.runs.planning.plan import PlannedRun
@@ -104,7 +104,7 @@ class _Evaluation:
         split = open_labelled(root, slice_, self.networks, self.world)
         judged: dict[str, Any] | None = None
         if self.networks[0].job.task.name == "generation":
-            split = as_learnt(self.networks[0], split)
+            split = seen_by(self.networks[0], split)
             judgement = self._measure(split)
             if judgement is None:
                 return {}
@@ -195,7 +195,7 @@ class _Evaluation:
         """What a reader of the scores should know of the images."""
         notes = data_notes(self._place[0])
         for network in self.networks:
-            notes += seen_notes(network.run, split, self.digest)
+            notes += seen_notes(network.run, seen_by(network, split), self.digest)
         if self.ensemble and self.ensemble.why_not:
             notes.append(f"ensemble: not calibrated as a whole: {self.ensemble.why_not}")
         return [*dict.fromkeys(notes)]

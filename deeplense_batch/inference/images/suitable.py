@@ -164,7 +164,7 @@ def check_usual(source: Source, takes: Takes) -> Looked:
 
     Arguments:
         source: The images.
-        shape, crop: As in `suitable_shape`.
+        takes: Those that the network takes.
 
     Returns:
         What they look like.

@@ -31,12 +31,24 @@ from deeplense_batch.inference.generation.samplers import too_few
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.runs.planning.earlier import find_classifier
 
-__all__ = ["draw_and_measure", "open_critic"]
+__all__ = ["draw_and_measure", "open_critic", "seen_by"]
 
 _SHARD = 128  # images of a file; the processes of a run share the files
 _SAMPLES = "samples"
 
 _log = logging.getLogger(__name__)
+
+
+def seen_by(trained: Trained, split: Split) -> Split:
+    """Images as a run sees them: its channels, and its numbers of classes of the same names.
+
+    An image of a class that it does not know has no label.
+
+    Raises:
+        ShardError: A channel is not there.
+    """
+    seen = trained.as_seen(split)
+    return replace(seen, info=seen.info.numbered_as(trained.classes))
 
 
 def open_critic(section: DrawSection, of: Trained, device: torch.device) -> Critic | None:
@@ -71,7 +83,7 @@ def draw_and_measure(
         trained: The generator, with its best weights.
         section: How many to draw, and how.
         critic: The classifier in whose features the images are compared, if any.
-        held_out: Real images that it has not learnt from, as it would see them.
+        held_out: Real images that it has not learnt from.
         folder: Gets ``samples``.
         seed: Of all noise.
         device: Draws and measures them.

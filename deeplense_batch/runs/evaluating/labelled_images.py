@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,12 @@ from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, open_split
 from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.runs.evaluating.drawn_images import seen_by
 from deeplense_batch.tasks.task import Arrays
 from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.setup import check_samples
 
-__all__ = ["answers_of", "as_learnt", "open_labelled"]
+__all__ = ["answers_of", "open_labelled"]
 
 _LOOKED_AT = 64  # images, evenly spread, that tell the unit
 
@@ -47,8 +47,8 @@ def open_labelled(
     for one in networks:
         info, crop = one.as_seen(split).info, one.job.data.crop
         if not one.fits(info.shape):
-            sentence = wrong_shape(info.shape, one.shape, crop, taker=one.run.path)
-            raise ShardError(f"{root}: {sentence}")
+            wrong = wrong_shape(info.shape, one.shape, crop, taker=one.run.path)
+            raise ShardError(f"{root}: {wrong}")
         check_bands(root, info.bands, one.bands, one.run.path)
     if len(split) < world.size:
         raise ShardError(
@@ -57,12 +57,6 @@ def open_labelled(
         )
     verify(split.info)
     return split
-
-
-def as_learnt(trained: Trained, split: Split) -> Split:
-    """Images as a network sees them, with its numbers of the classes; -1 where it knows none."""
-    seen = trained.as_seen(split)
-    return replace(seen, info=seen.info.numbered_as(trained.classes))
 
 
 def answers_of(
@@ -85,8 +79,8 @@ def answers_of(
         ShardError: The images lack labels, or the truth that the task needs.
     """
     task, root, device = trained.task, split.info.files[0].parent, world.device
-    seen, truths = as_learnt(trained, split), task.spec.truth_keys
-    loader = Loader(seen, transform=trained.transform, device=device, truths=truths)
+    split = seen_by(trained, split)
+    loader = Loader(split, transform=trained.transform, device=device, truths=task.spec.truth_keys)
     check_samples(task, loader, f"{root}: {slice_}")
     if task.spec.fixed_geometry and loader.truth:
         _check_geometry(trained, split)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from conftest import make_job
 from made_runs import untrained
 from made_shards import write_shards
 
-from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference.trained import open_trained
-from deeplense_batch.runs.evaluating.drawn_images import number_as
-
-CPU = torch.device("cpu")
+from deeplense_batch.runs.evaluating.drawn_images import seen_by
 
 
 def test_classes_have_the_numbers_that_the_run_gives_their_names(shards, tmp_path):
@@ -21,6 +17,5 @@ def test_classes_have_the_numbers_that_the_run_gives_their_names(shards, tmp_pat
     images = np.zeros((5, 1, 24, 24), np.uint16) + np.arange(24, dtype=np.uint16)
     names = ("vort", "unheard", "no")
     write_shards(tmp_path / "d", "sky", images, np.array([0, 1, 2, -1, 2]), names)
-    loader = Loader(open_split(tmp_path / "d", "sky"), transform=trained.transform, device=CPU)
-    number_as(trained, loader)
-    assert loader.targets.tolist() == [2, -1, 0, -1, 0]
+    split = seen_by(trained, open_split(tmp_path / "d", "sky"))
+    assert split.targets().tolist() == [2, -1, 0, -1, 0]

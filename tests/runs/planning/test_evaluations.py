@@ -9,7 +9,6 @@ from made_runs import untrained
 from made_shards import write_shards
 
 from deeplense_batch.core.job import Evaluation, JobError
-from deeplense_batch.runs.planning.evaluations import renamed
 from deeplense_batch.runs.planning.plan import plan
 
 
@@ -38,12 +37,6 @@ def test_fewer_classes_than_the_run_knows_are_fine(trained, tmp_path):
     write_shards(tmp_path / "d", "sky", images, np.arange(12) % 2, classes=("vort", "no"))
     (item,) = plan([evaluation(trained, data={"root": str(tmp_path / "d")})], tmp_path)
     assert item.job.evaluate.data.slice == "sky"
-
-
-def test_classes_are_called_as_the_run_calls_them():
-    assert renamed(["no", "arc", "ring"], {"no": "nonlens", "ring": "arc"}) == [
-        "nonlens", "arc", "arc",
-    ]  # fmt: skip
 
 
 def test_symmetries_do_not_move_what_is_compared_with_its_truth(tmp_path):
