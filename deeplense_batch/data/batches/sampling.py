@@ -2,7 +2,7 @@
 
 Of several sets that are trained on together, an epoch has as many draws as they have samples. The
 share of a set is its weight among the weights; its samples come in full permutations and a part of
-one, so that none is drawn twice more often than another.
+one, so that the numbers of draws of any two of them differ by one at most.
 """
 
 from __future__ import annotations
