@@ -1,8 +1,9 @@
 """Random changes of training images: batched, on the device, and a function of the sample.
 
-What happens to a sample depends on (seed, epoch, sample) alone: it is the same whatever the batch,
-the number of processes, or the number of times a run was cut off. The random numbers come from a
-counter-based generator, splitmix64 (Steele, Lea, Flood 2014), evaluated for all samples at once.
+What happens to a sample depends on (seed, epoch, its number) alone: it is the same whatever the
+batch, the number of processes, or the number of times a run was cut off. The random numbers come
+from a counter-based generator, splitmix64 (Steele, Lea, Flood 2014), evaluated for all samples at
+once.
 
 Reflections, turns, shifts, zooms and the resizing to the network's size are one bilinear
 resampling where there is any turn, shift or zoom: on a processor, resampling is what costs.
@@ -34,7 +35,7 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     Arguments:
         seed: Seed of the run.
         epoch: Number of the epoch.
-        index: Indices of the samples in their slice, (B,) int64.
+        index: Numbers of the samples, (B,) int64; those of one number are changed alike.
         count: Numbers a sample.
 
     Returns:
@@ -90,7 +91,7 @@ def apply(
         augment: What may happen to an image.
         seed: Seed of the run.
         epoch: Number of the epoch.
-        index: Indices of the samples in their slice, (B,) int64.
+        index: Numbers of the samples, (B,) int64; those of one number are changed alike.
         size: Pixels of the result; None for as they are.
 
     Returns:

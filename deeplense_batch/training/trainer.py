@@ -1,9 +1,9 @@
 """The one loop: train, validate, keep the best, save; and go on where it was cut off.
 
 The loop knows the contract of a task (`tasks.task`) and never learns what is learnt. Every random
-choice is a function of (seed, epoch, step) or of (seed, epoch, sample), never of what ran before,
-so a checkpoint needs no state of any generator, and a training that goes on from one ends bit for
-bit as it would have without the interruption.
+choice is a function of (seed, epoch, step) or of (seed, epoch, draw of a sample), never of what
+ran before, so a checkpoint needs no state of any generator, and a training that goes on from one
+ends bit for bit as it would have without the interruption.
 """
 
 from __future__ import annotations

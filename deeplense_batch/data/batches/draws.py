@@ -12,6 +12,7 @@ from deeplense_batch.data.batches.sampling import (
     balancing_weights,
     drawn,
     expected_draws,
+    numbered,
     shuffled,
 )
 from deeplense_batch.data.shards import ShardError
@@ -48,11 +49,16 @@ class Draws:
         return int(self._trainable.sum())
 
     def order(self, *, seed: int, epoch: int) -> Indices:
-        """The samples of an epoch, in order."""
+        """What an epoch draws, in order, (N,) int64, for the batches of its images.
+
+        Of one set samples; of several numbers of draws (`sampling.numbered`), so that an image
+        that is drawn again is changed in another way.
+        """
         is_balanced = self._balance == "sampler"
         if self._sets:
             targets = self._targets if is_balanced else None
-            return drawn(self._sets, self._shares, seed=seed, epoch=epoch, targets=targets)
+            samples = drawn(self._sets, self._shares, seed=seed, epoch=epoch, targets=targets)
+            return numbered(samples, len(self._targets))
         samples = (
             balanced(self._targets, seed=seed, epoch=epoch)
             if is_balanced

@@ -121,16 +121,17 @@ class Loader:
         *,
         seed: int = 0,
         epoch: int = 0,
-        first: int = 0,
+        keys: Sequence[Indices] | None = None,
     ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
         """Make batches; what has to be fetched for the next one is, while this one is used.
 
         Arguments:
             batches: Indices of the samples of each batch, (B,) int64.
-            augment: Random changes, a function of (seed, epoch, first + sample).
+            augment: Random changes, a function of (seed, epoch, sample).
             seed: Seed of the run.
             epoch: Number of the epoch.
-            first: Place of the slice's first sample among those of a mixture.
+            keys: Numbers of which random changes are a function in place of the sample, as many
+                as each batch has; None: the samples.
 
         Yields:
             Images (B, C, H, W) float32, targets (B,) int64, and their indices (B,) int64.
@@ -139,15 +140,22 @@ class Loader:
             ShardError: A file cannot be read.
         """
         groups = self._groups(list(batches))
-        change = partial(self._made, augment=augment, seed=seed, epoch=epoch, first=first)
-        with contextlib.closing(self._gathered([np.concatenate(g) for g in groups])) as gathered:
-            for group, (stored, index) in zip(groups, gathered, strict=True):
+        if not groups:
+            return
+        joined = [np.concatenate(group) for group in groups]
+        # All at once, since the host waits for the device whenever it sends it something.
+        sent = None if keys is None else torch.from_numpy(np.concatenate(keys)).to(self.device)
+        own = None if sent is None else sent.split([len(index) for index in joined])
+        change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
+        with contextlib.closing(self._gathered(joined)) as gathered:
+            for place, (group, (stored, index)) in enumerate(zip(groups, gathered, strict=True)):
+                key = index if own is None else own[place]
                 if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
                     few = _CACHED * torch.get_num_threads()
-                    parts = zip(stored.split(few), index.split(few), strict=True)
+                    parts = zip(*(v.split(few) for v in (stored, index, key)), strict=True)
                     images = torch.cat([change(*part) for part in parts])
                 else:
-                    images = change(stored, index)
+                    images = change(stored, index, key)
                 sizes = [len(batch) for batch in group]
                 made = (images, self.targets.index_select(0, index), index)
                 yield from zip(*(values.split(sizes) for values in made), strict=True)
@@ -231,17 +239,16 @@ class Loader:
         self,
         stored: Tensor,
         index: Tensor,
+        key: Tensor,
         augment: Augment,
         *,
         seed: int,
         epoch: int,
-        first: int,
     ) -> Tensor:
         """What a network sees, (B, C, H, W) float32, of stored images."""
         images = self.transform.normalised(self._decode(stored, index))
         size = self.transform.size
-        place = index + first if first else index
-        return apply(images, augment, seed=seed, epoch=epoch, index=place, size=size)
+        return apply(images, augment, seed=seed, epoch=epoch, index=key, size=size)
 
     def _decode(self, stored: Tensor, index: Tensor) -> Tensor:
         choice = self.info.choice

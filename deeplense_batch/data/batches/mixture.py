@@ -1,8 +1,9 @@
 """Several sets of shards as one training set: batches of images of all of them.
 
-A sample is known by its place in the sets one after another. What becomes of it is a function of
-(seed, epoch, place), so that no two sets share their random changes, and batches are the same for
-any number of processes.
+A sample is known by its place in the sets one after another. A draw of it in an epoch has a number
+of its own (`sampling.numbered`): that of the first is the place. What becomes of a sample is a
+function of (seed, epoch, draw), so that no two sets and no two draws share their random changes,
+and batches are the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -130,14 +131,22 @@ class Mixture:
         seed: int = 0,
         epoch: int = 0,
     ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
-        """Make batches, as `Loader.batches`, of the places of samples in the mixture.
+        """Make batches, as `Loader.batches`.
+
+        Arguments:
+            batches: Numbers of the draws of each batch, (B,) int64: the place of a sample, and
+                the number of all samples more for each time that it was drawn before.
+            augment: Random changes, a function of (seed, epoch, draw).
+            seed: Seed of the run.
+            epoch: Number of the epoch.
 
         Yields:
             Images (B, C, H, W) float32, targets (B,) int64, and their places (B,) int64.
         """
-        asked = list(batches)
-        if not asked:
+        draws = list(batches)
+        if not draws:
             return
+        asked = [numbers % len(self) for numbers in draws]
         members = [self._member_of(batch) for batch in asked]
         # The images of a batch come set by set; where in that order each one is. All of them are
         # sent at once, since the host waits for the device whenever it sends it something.
@@ -150,11 +159,12 @@ class Mixture:
         with contextlib.ExitStack() as stack:
             streams = []
             for m, (member, first) in enumerate(zip(self.members, self._firsts, strict=True)):
-                own = [b[of == m] - first for b, of in zip(asked, members, strict=True)]
-                made = member.batches(
-                    [part for part in own if len(part)], augment, seed=seed, epoch=epoch,
-                    first=int(first),
-                )  # fmt: skip
+                own, keys = (
+                    [part for b, of in zip(each, members, strict=True) if len(part := b[of == m])]
+                    for each in (asked, draws)
+                )
+                own = [part - first for part in own]
+                made = member.batches(own, augment, seed=seed, epoch=epoch, keys=keys)
                 streams.append(stack.enter_context(contextlib.closing(made)))
             for of, places, by_set in zip(members, index, order, strict=True):
                 parts = [next(streams[m])[0] for m in np.unique(of).tolist()]

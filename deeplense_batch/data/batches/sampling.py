@@ -19,6 +19,7 @@ __all__ = [
     "drawn",
     "each_once",
     "expected_draws",
+    "numbered",
     "order",
     "share_of",
     "shared_out",
@@ -70,6 +71,24 @@ def drawn(
         members = [group for groups, _ in of_sets for group in groups]
         draws = [count for _, of_classes in of_sets for count in of_classes]
     return _in_rounds(members, draws, seed=seed, epoch=epoch)
+
+
+def numbered(samples: Indices, count: int) -> Indices:
+    """Numbers of the draws of an epoch, no two of which are equal.
+
+    Arguments:
+        samples: That are drawn, in order, (N,) int64.
+        count: Samples that there are.
+
+    Returns:
+        (N,) int64: each sample, and `count` more for each time that it was drawn before.
+    """
+    by_sample = np.argsort(samples, kind="stable")
+    in_order = samples[by_sample]
+    before = np.arange(len(samples)) - np.searchsorted(in_order, in_order)
+    numbers = np.empty_like(samples)
+    numbers[by_sample] = in_order + count * before
+    return numbers
 
 
 def shared_out(draws: int, weights: Sequence[float]) -> list[int]:

@@ -10,7 +10,13 @@ from made_sets import write_set
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.sampling import balanced, balancing_weights, drawn, shuffled
+from deeplense_batch.data.batches.sampling import (
+    balanced,
+    balancing_weights,
+    drawn,
+    numbered,
+    shuffled,
+)
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
 
@@ -48,14 +54,17 @@ def test_one_set_is_drawn_as_without_a_mixture(members):
 def test_images_without_what_is_learnt_are_never_drawn_and_shares_are_of_the_others(members):
     mixed, _ = draws(members, (1, 3), left_out=[0, 1, 31])
     sets = [np.arange(2, 12), np.arange(12, 31)]
-    assert np.array_equal(mixed.order(**ASKED), drawn(sets, (1, 3), **ASKED))
-    counts = np.bincount(mixed.order(**ASKED), minlength=32)
+    order = mixed.order(**ASKED)
+    assert np.array_equal(order, numbered(drawn(sets, (1, 3), **ASKED), 32))
+    counts = np.bincount(order % 32, minlength=32)
     assert len(mixed) == 29 and counts[2:12].sum() == 7 and counts[12:31].sum() == 22
 
 
 def test_a_sampler_balances_classes_within_each_set(members):
     mixed, targets = draws(members, (1, 1), "sampler")
     order = mixed.order(**ASKED)
+    assert len(set(order)) == 32 and order.max() >= 32  # an image that comes again is told
+    order %= 32
     for first, stop, counts in ((0, 12, (6, 5, 5)), (12, 32, (6, 5, 5))):
         of_set = order[(order >= first) & (order < stop)]
         assert np.bincount(targets[of_set]).tolist() == list(counts)

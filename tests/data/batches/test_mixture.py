@@ -11,6 +11,7 @@ from made_sets import write_set
 from made_shards import write_shards
 
 from deeplense_batch.core.job import Augment
+from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, share_of, shuffled
@@ -82,6 +83,42 @@ def test_random_changes_are_a_function_of_the_place_in_the_mixture(roots):
     single = Loader(open_split(roots[0], "train"), transform=PLAIN, device=CPU)
     ((first, *_),) = single.batches([np.array([3, 5])], ALL, seed=1, epoch=2)
     np.testing.assert_array_equal(first.numpy(), images[[0, 2]])
+
+
+def test_an_image_that_is_drawn_again_is_changed_in_another_way(roots):
+    """The first time as ever, and each time the same in any batch."""
+    mixed = mixture(roots[:2])
+    draws = np.array([3, 24, 3 + 50, 24 + 50, 3 + 100, 24 + 100])
+    options = {"augment": ALL, "seed": 1, "epoch": 2}
+    (images,), (labels,), (places,) = images_of(mixed, [draws], **options)
+    assert places == [3, 24] * 3 and labels == mixed.targets[places].tolist()
+    assert len({image.tobytes() for image in images}) == 6
+    (first,), *_ = images_of(mixed, [draws[:2]], **options)
+    np.testing.assert_array_equal(first, images[:2])
+    alone, *_ = images_of(mixed, [draws[3:], draws[:3]], **options)
+    np.testing.assert_array_equal(images, np.concatenate([alone[1], alone[0]]))
+    (plain,), *_ = images_of(mixed, [draws])
+    np.testing.assert_array_equal(plain[:2], plain[4:])
+
+
+def test_what_an_epoch_draws_by_weight_is_the_same_for_ranks_and_after_a_stop(roots):
+    mixed = mixture([roots[0], roots[2]], (1, 5), replace(PLAIN, size=12))
+    drawn = Draws(mixed, np.ones(30, np.bool_), "none").order(seed=1, epoch=1)
+    batches = order(drawn, 8)
+    whole, _, places = images_of(mixed, batches, augment=ALL, seed=1, epoch=1)
+    assert len({image.tobytes() for batch in whole for image in batch}) == 30
+    assert len({place for batch in places for place in batch}) == 15  # of each set 5 and 10
+    later, *_ = images_of(mixed, batches[2:], augment=ALL, seed=1, epoch=1)
+    shares = [
+        images_of(mixed, [share_of(b, rank=r, world=2) for b in batches], augment=ALL, seed=1,
+                  epoch=1)[0]
+        for r in range(2)
+    ]  # fmt: skip
+    for step, batch in enumerate(whole):
+        if step >= 2:
+            np.testing.assert_array_equal(later[step - 2], batch)
+        for rank in range(2):
+            np.testing.assert_array_equal(shares[rank][step], batch[rank::2])
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -13,6 +13,7 @@ from deeplense_batch.data.batches.sampling import (
     drawn,
     each_once,
     expected_draws,
+    numbered,
     order,
     share_of,
     shared_out,
@@ -83,6 +84,18 @@ def test_draws_are_those_that_numpy_gives_by_the_rule_of_the_docs():
     joined = [np.concatenate(r)[:n] for r, n in zip(rounds, (26, 9, 18), strict=True)]
     expected = random.permutation(np.concatenate(joined))
     assert np.array_equal(drawn(SETS, (3, 1, 2), seed=4, epoch=1), expected)
+
+
+def test_draws_of_one_sample_have_numbers_of_their_own():
+    """The first that of the sample, so that what is drawn once is what it always was."""
+    samples = np.array([4, 2, 4, 0, 4, 2])
+    assert numbered(samples, 5).tolist() == [4, 2, 9, 0, 14, 7]
+    once = np.random.default_rng(0).permutation(9)
+    assert np.array_equal(numbered(once, 9), once)
+    draws = drawn(SETS, (3, 1, 2), seed=4, epoch=1)
+    numbers = numbered(draws, 53)
+    assert np.array_equal(numbers % 53, draws) and len(set(numbers)) == 53
+    assert np.bincount(numbers // 53)[-1] == 3  # of the last set all three, the sixth time
 
 
 def test_classes_are_balanced_within_each_set():
