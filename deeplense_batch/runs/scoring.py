@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring import by_detectability
 from deeplense_batch.core.scoring.figures import save as save_figure
 from deeplense_batch.data.digest import sha256
+from deeplense_batch.data.formats.counted import counted_of
 from deeplense_batch.data.shards import ShardError, Split, data_digest, open_split
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.simulation.truth.known import known_delta_chi2
@@ -156,28 +160,90 @@ def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
         digest: Of the data that they belong to.
     """
     notes: list[str] = []
+    images = _Images(split.as_stored, digest)
     for job, known in _origins(run):
         valid = _Learnt(job.data.root, job.data.valid, known, "was picked by", "validation")
         for learnt in (*_trained_on(job, known), valid):
-            notes += filter(None, [_seen_note(learnt, split, digest)])
+            notes += filter(None, [_seen_note(learnt, images)])
     return notes
 
 
-def mixture_notes(job: Job, split: Split, digest: str) -> list[str]:
-    """Say how many of its test images a training on several sets has in other sets than its own.
+def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]:
+    """Say how many images a training on several sets has twice, packed otherwise.
 
-    That it has none of its own set is seen to when it is planned.
+    Those of ``valid`` and ``test`` that lie in other sets than their own, and those that two sets
+    have. Where the packed content is the same, a plan has refused them.
 
     Arguments:
         job: The training.
-        split: Its test images.
-        digest: Of the data that they belong to.
+        valid: Its validation images.
+        test: Its test images.
+        digest: Of the data that both belong to.
     """
-    others = [learnt for learnt in _trained_on(job, digest) if learnt.digest != digest]
-    return [*filter(None, [_seen_note(learnt, split, digest) for learnt in others])]
+    if not job.data.roots:
+        return []
+    validation = "validation images"
+    harm = "which flatters the validation scores, by which weights are picked"
+    scored = [
+        _Images(test.as_stored, digest),
+        _Images(valid.as_stored, digest, validation, harm),
+    ]
+    sets = _trained_on(job, digest)
+    others = [learnt for learnt in sets if learnt.digest != digest]
+    notes = [_seen_note(learnt, images) for images in scored for learnt in others]
+    notes += [_twice_note(*pair) for pair in combinations(sets, 2)]
+    return [*filter(None, notes)]
 
 
-class _Learnt(NamedTuple):
+@dataclass(frozen=True)
+class _Images:
+    """A slice as its shards have it; the content of its images is read once, if at all."""
+
+    split: Split
+    digest: str  # of its data; empty where unknown
+    called: str = "images"
+    harm: str = "which flatters it"  # where a network has learnt from some of them
+
+    def shared_with(self, other: _Images) -> int:
+        """How many of them are images of the other slice too.
+
+        Raises:
+            ShardError, OSError: It cannot be known, since one of them is not there any more.
+        """
+        own, info = self.split.info, other.split.info
+        if self.digest and self.digest == other.digest:
+            same = own.name == info.name
+            return len(np.intersect1d(self.split.places, other.split.places)) if same else 0
+        for images in (self, other):
+            images.check()
+        if own.shape != info.shape:
+            return 0
+        known = set(other.contents)
+        return sum(content in known for content in self.contents)
+
+    def check(self) -> None:
+        """Make sure that its folder holds the data that it is a slice of.
+
+        Raises:
+            ShardError, OSError: It does not.
+        """
+        root = self.split.info.files[0].parent
+        if self.digest and data_digest(root) != self.digest:
+            raise ShardError(f"{root}: holds other data now")
+
+    @cached_property
+    def contents(self) -> list[bytes]:
+        """A digest of every image, the same however it is stored."""
+        parts = range(0, len(self.split), _AT_ONCE)
+        return [
+            sha256(np.ascontiguousarray(image, np.float32))
+            for first in parts
+            for image in self.split.part(first, first + _AT_ONCE).images()
+        ]
+
+
+@dataclass(frozen=True)
+class _Learnt:
     """A slice that a network has learnt from."""
 
     root: str
@@ -185,6 +251,15 @@ class _Learnt(NamedTuple):
     digest: str  # of its data; empty where unknown
     done: str  # what the network did with it
     use: str
+
+    @cached_property
+    def images(self) -> _Images:
+        """Its images.
+
+        Raises:
+            ShardError, OSError: They are not there any more.
+        """
+        return _Images(open_split(self.root, self.slice_), self.digest)
 
 
 def _trained_on(job: Job, known: str) -> list[_Learnt]:
@@ -196,23 +271,39 @@ def _trained_on(job: Job, known: str) -> list[_Learnt]:
     ]
 
 
-def _seen_note(learnt: _Learnt, split: Split, digest: str) -> str | None:
+def _seen_note(learnt: _Learnt, images: _Images) -> str | None:
     """A sentence, where a network has learnt from some of the images, or where it is not known."""
-    root, slice_, known, done, use = learnt
+    root, slice_, done, use = learnt.root, learnt.slice_, learnt.done, learnt.use
     try:
-        count = _shared(open_split(root, slice_), known, split.as_stored, digest)
+        count = images.shared_with(learnt.images)
     except (ShardError, OSError):
         return (
-            f"whether these images are among those that the network {done} (slice {slice_} of "
-            f"{root}, its {use} data) is not known: they are not there any more"
+            f"whether these {images.called} are among those that the network {done} (slice "
+            f"{slice_} of {root}, its {use} data) is not known: they are not there any more"
         )
     if not count:
         return None
-    where = "" if known == digest else f" of {root}"
+    where = "" if learnt.digest == images.digest else f" of {root}"
     return (
-        f"the network {done} {count} of these {len(split)} images (slice {slice_}{where}, its "
-        f"{use} data), which flatters it"
+        f"the network {done} {count} of these {len(images.split)} {images.called} (slice "
+        f"{slice_}{where}, its {use} data), {images.harm}"
     )
+
+
+def _twice_note(one: _Learnt, other: _Learnt) -> str | None:
+    """A sentence, where two sets have some of the same images, or where it is not known."""
+    first, second = (f"slice {learnt.slice_} of {learnt.root}" for learnt in (one, other))
+    try:
+        count, total = other.images.shared_with(one.images), len(other.images.split)
+    except (ShardError, OSError):
+        return (
+            f"whether images of {second} are also in {first} is not known: they are not there any "
+            "more"
+        )
+    if not count:
+        return None
+    of_all = counted_of(count, total, "image", "is", "are")
+    return f"of {second}, {of_all} in {first} too, so that an epoch draws them for both"
 
 
 def _origins(run: RunDir) -> Iterator[tuple[Job, str]]:
@@ -227,24 +318,3 @@ def _origins(run: RunDir) -> Iterator[tuple[Job, str]]:
         if job.train.init is None:
             return
         run = RunDir(Path(job.train.init))
-
-
-def _shared(learnt: Split, known: str, split: Split, digest: str) -> int:
-    """How many images of a slice are among those of another, which is of the data `known`."""
-    if known == digest:
-        if learnt.info.name != split.info.name:
-            return 0
-        return len(np.intersect1d(learnt.places, split.places))
-    if known and data_digest(learnt.info.files[0].parent) != known:
-        raise ShardError(f"{learnt.info.files[0].parent}: holds other data now")
-    if learnt.info.shape != split.info.shape:
-        return 0
-    seen = set(_contents(learnt))
-    return sum(content in seen for content in _contents(split))
-
-
-def _contents(split: Split) -> Iterator[bytes]:
-    """A digest of every image, the same however it is stored."""
-    for first in range(0, len(split), _AT_ONCE):
-        for image in split.part(first, first + _AT_ONCE).images():
-            yield sha256(np.ascontiguousarray(image, np.float32))

@@ -194,9 +194,10 @@ class _Training:
         for each in self.job.data.roots:
             if each.digest != self.planned.digest:
                 notes += data_notes(each.root, f"data of {Path(each.root).name}")
-        notes += mixture_notes(self.job, setup.test.split, self.planned.digest)
+        valid, test = setup.valid.split, setup.test.split
+        notes += mixture_notes(self.job, valid, test, self.planned.digest)
         if (init := self.job.train.init) is not None:
-            notes += _start_notes(Path(init), setup.test.split, self.planned.digest)
+            notes += _start_notes(Path(init), test, self.planned.digest)
             notes += filter(None, [self._unlike(setup)])
         notes += setup.notes
         if pieces := of_pieces(self.job, self.world, trainer.stepper):

@@ -10,12 +10,16 @@ import h5py
 import numpy as np
 import pytest
 from conftest import CLASSES, make_job, write_split
+from made_sets import pixels, write_set
+from made_shards import write_shards
 from matplotlib.figure import Figure
 
 from deeplense_batch.core import yaml_text
 from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.digest import sha256
 from deeplense_batch.data.shards import data_digest, open_split
+from deeplense_batch.runs import scoring
 from deeplense_batch.runs.scoring import mixture_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.task import Task, TaskSpec
@@ -227,11 +231,17 @@ def test_images_of_other_sets_that_a_network_learnt_from_are_counted(tmp_path, s
     ]
     job = make_job(shards, data={"roots": roots})
     split, digest = open_split(shards, "val[50%:]"), data_digest(shards)
-    (note,) = mixture_notes(job, split, digest)
+    note, picked = mixture_notes(job, open_split(shards, "val[:50%]"), split, digest)
     assert note == (
         f"the network was trained on 54 of these 54 images (slice train of {tmp_path / 'again'}, "
         "its training data), which flatters it"
     )
+    assert picked == (
+        "the network was trained on 53 of these 53 validation images (slice train of "
+        f"{tmp_path / 'again'}, its training data), which flatters the validation scores, by "
+        "which weights are picked"
+    )
+    assert mixture_notes(make_job(shards), split, split, digest) == []
     run = RunDir.create(tmp_path / "runs" / "a", "")
     run.write_text("job.yaml", yaml_text.dump(job.model_dump(mode="json")))
     write_metrics(run, {"data": {"digest": digest}})
@@ -240,3 +250,33 @@ def test_images_of_other_sets_that_a_network_learnt_from_are_counted(tmp_path, s
     elsewhere = open_split(tmp_path / "new", "train[:10]")
     (note,) = seen_notes(run, elsewhere, data_digest(tmp_path / "new"))
     assert "was trained on 10 of these 10 images (slice train, its training data)" in note
+
+
+def test_images_that_two_training_sets_have_are_counted_and_each_is_read_once(
+    tmp_path, monkeypatch
+):
+    """Some of the images of one set packed anew with others."""
+    own, again, new = (tmp_path / name for name in ("own", "again", "new"))
+    write_set(own, train=24, val=18, seed=1)
+    write_set(new, train=15, val=6, seed=2)
+    images = [pixels(24, (1, 12, 12), 2)[:20], pixels(5, (1, 12, 12), 99)]
+    write_shards(again, "train", np.concatenate(images), np.arange(25) % 3)
+    roots = [{"root": str(r), "digest": data_digest(r)} for r in (own, again, new)]
+    job = make_job(own, data={"roots": roots})
+    hashed = []
+    monkeypatch.setattr(scoring, "sha256", lambda image: hashed.append(1) or sha256(image))
+    valid, test = open_split(own, "val[:50%]"), open_split(own, "val[50%:]")
+    assert mixture_notes(job, valid, test, data_digest(own)) == [
+        f"of slice train of {again}, 20 of 25 images are in slice train of {own} too, so that an "
+        "epoch draws them for both"
+    ]
+    assert len(hashed) == 24 + 25 + 15 + 18
+    shutil.rmtree(new)
+    lost = mixture_notes(job, valid, test, data_digest(own))
+    assert lost[0].startswith("whether these images are among those")
+    assert lost[1].startswith("whether these validation images are among those")
+    assert lost[3:] == [
+        f"whether images of slice train of {new} are also in slice train of {root} is not known: "
+        "they are not there any more"
+        for root in (own, again)
+    ]
