@@ -126,8 +126,13 @@ class Trained:
 
         Raises:
             ShardError: They are gone, or other data are in their place.
-            JobError: A slice ``train`` of a run that was trained on several sets.
+            TrainedError: A slice ``train`` of a run that was trained on several sets.
         """
+        if use == "train" and self.job.data.roots:
+            raise TrainedError(
+                f"{self.run.path}: has no slice train, as it was trained on several sets "
+                "(data.roots); expected valid or test"
+            )
         root = self.job.data.root
         if data_digest(root) != self.digest:
             raise ShardError(f"{root}: holds other data than those of {self.run.name}")

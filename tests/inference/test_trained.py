@@ -229,6 +229,9 @@ def test_the_images_of_a_training_on_several_sets_are_those_of_all(tmp_path):
     opened = open_trained(untrained(make_job(a, data={"roots": sets}), tmp_path / "r").run.path)
     images = opened.training_images(opened.transform, torch.device("cpu"))
     assert isinstance(images, Mixture) and images.sizes == (24, 24)
+    assert len(opened.slice("test")) == 9
+    with pytest.raises(TrainedError, match=r"has no slice train, as .* expected valid or test"):
+        opened.slice("train")
     other = [sets[0], sets[1] | {"digest": "0" * 16}]
     changed = replace(opened, job=make_job(a, data={"roots": other}))
     with pytest.raises(ShardError, match=r"b: holds other data than those of small/test_resnet"):
