@@ -98,7 +98,7 @@ class _Matrix:
             test: [self._model(training, test) for training in self._on(test)]
             for test in self.tests
         }
-        self.notes: list[str] = []
+        self.notes = self._same_seeds()
 
     def content(self) -> Matrix:
         """All of it, as JSON."""
@@ -109,7 +109,12 @@ class _Matrix:
             "task": self.task,
             "score": self.score,
             "trainings": [
-                {"name": name, "digest": training.digest, "own": self.tests.get(training.own)}
+                {
+                    "name": name,
+                    "digest": training.digest,
+                    "details": dict(training.details),
+                    "own": self.tests.get(training.own),
+                }
                 for training, name in self.trainings.items()
             ],
             "tests": [self._test(test) for test in self.tests],
@@ -124,14 +129,18 @@ class _Matrix:
         }
 
     def _name_trainings(self) -> dict[Training, str]:
-        """Names of the training sets, single ones first."""
+        """Names of the training sets, single ones first, and of one name the plainest."""
         known: dict[Training, Row] = {}
         for one in self.scored:
             known.setdefault(one.training, one.row["training"])
-        ordered = sorted(known, key=lambda t: (known[t]["sets"], known[t]["name"], t))
-        kept = [
-            (known[t]["name"], _short(t.digest), t.own.digest[:6], t.own.slice) for t in ordered
-        ]
+        ordered = sorted(
+            known, key=lambda t: (known[t]["sets"], known[t]["name"], len(t.details), t)
+        )
+        kept = []
+        for t in ordered:
+            alike = [dict(o.details) for o in ordered if known[o]["name"] == known[t]["name"]]
+            more = (_details(t, alike), _short(t.digest), t.own.digest[:6], t.own.slice)
+            kept.append((known[t]["name"], *more))
         return dict(zip(ordered, names(kept), strict=True))
 
     def _name_tests(self) -> dict[Slice, str]:
@@ -149,6 +158,17 @@ class _Matrix:
             more = (digest, test.slice) if several[folder] > 1 else (test.slice, digest)
             kept.append((folder, *more))
         return dict(zip(tests, names(kept), strict=True))
+
+    def _same_seeds(self) -> list[str]:
+        """Say where two networks have one seed: what else tells them apart is not known here."""
+        seeds = {(one.training, one.network): one.row["seed"] for one in self.scored}
+        counts = Counter((training, seed) for (training, _), seed in seeds.items())
+        return [
+            f"trained on {self.trainings[training]}: {count} networks have seed {seed}, and no "
+            "field of a recipe tells them apart; each counts as a training of its own"
+            for (training, seed), count in counts.items()
+            if count > 1 and seed is not None
+        ]
 
     def _places(self) -> list[Place]:
         """Cells with runs, row by row."""
@@ -315,6 +335,15 @@ def _fill_in(rows: Sequence[Row], pairs: Sequence[OnBoth]) -> None:
     for row, value, half, p in zip(rows, *numbers, strict=True):
         row |= {"loss_low": value - half, "loss_high": value + half, "loss_p": p}
         row["loss_covers"] = covers
+
+
+def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
+    """The details of a training in which trainings of one name differ."""
+    return ", ".join(
+        f"{field.removeprefix('data.')} {value}"
+        for field, value in training.details
+        if len({other.get(field) for other in alike}) > 1
+    )
 
 
 def _short(text: str) -> str:
