@@ -54,4 +54,7 @@ null::
       repeated     folders of runs that score a network on images that another run scores it on
       notes        sentences: what could not be computed
       run_notes    note, cells: what evaluations say of their scores
+    studies      one for each comparison that only a cell of a matrix shows, of one model:
+      number (of its figures), model, training, test (names of the matrix and the cell)
+      ensembles, by                        as in a comparison
 """

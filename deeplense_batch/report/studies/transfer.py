@@ -14,7 +14,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from deeplense_batch.report.statistics.variance import LEVEL, holm
 from deeplense_batch.report.studies.losses import OnBoth, OnOne, lost
 from deeplense_batch.report.studies.networks import Scored, Slice, Training, names, scored_models
 
-__all__ = ["matrices", "ranked"]
+__all__ = ["InMatrix", "matrices", "ranked"]
 
 _SCORES = (
     *("auc", "r2", "accuracy", "mae", "bias", "completeness", "purity"),
@@ -66,19 +66,39 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
     return found
 
 
-def ranked(rows: Sequence[Row], found: Sequence[Matrix]) -> list[list[ModelRuns]]:
-    """Compare runs (`compare`), but for what a matrix says already.
+class InMatrix(NamedTuple):
+    """A comparison of evaluations of one model alone, and the cell of a matrix that shows it."""
 
-    That is a network that was scored once more on the same images, which would be ranked with
-    itself; and the evaluations of one model alone, which rank nothing.
+    models: list[ModelRuns]
+    model: str  # names of the matrix, and
+    training: str  # of the cell's row
+    test: str  # and column
+
+
+def ranked(
+    rows: Sequence[Row], found: Sequence[Matrix]
+) -> tuple[list[list[ModelRuns]], list[InMatrix]]:
+    """Compare runs (`compare`); what ranks models, and what a matrix says already.
+
+    The latter are the evaluations of one model alone, which rank nothing. Left out of both is a
+    network that was scored once more on the same images, which would be ranked with itself.
     """
-    shown = {run for matrix in found for cell in matrix["cells"] for run in cell["evaluations"]}
+    shown = {
+        run: (str(matrix["model"]), str(cell["training"]), str(cell["test"]))
+        for matrix in found
+        for cell in matrix["cells"]
+        for run in cell["evaluations"]
+    }
     again = {run for matrix in found for run in matrix["repeated"]}
-    return [
-        models
-        for models in compare([row for row in rows if row["run"] not in again])
-        if len(models) > 1 or any(row["run"] not in shown for row in models[0].runs)
-    ]
+    ranking: list[list[ModelRuns]] = []
+    alone: list[InMatrix] = []
+    for models in compare([row for row in rows if row["run"] not in again]):
+        runs = [row["run"] for row in models[0].runs]
+        if len(models) == 1 and all(run in shown for run in runs):
+            alone.append(InMatrix(models, *shown[runs[0]]))
+        else:
+            ranking.append(models)
+    return ranking, alone
 
 
 class _Matrix:

@@ -152,7 +152,8 @@ def test_a_network_counts_once_however_often_it_was_scored(tmp_path):
     assert found["runs"] == [str(run.path)] and found["evaluations"] == []
     rows = read_rows(tmp_path)
     name_variants(rows)
-    (models,) = ranked(rows, [matrix])  # nor is it ranked with itself
+    (models,), (alone,) = ranked(rows, [matrix])  # nor is it ranked with itself
+    assert alone[1:] == ("resnet18", "a", "b")
     assert [[row["run"] for row in model.runs] for model in models] == [[str(run.path)]]
 
 
@@ -226,11 +227,13 @@ def test_only_evaluations_of_one_model_lose_their_section(root):
     rows = read_rows(root)
     found = matrices(rows)
     name_variants(rows)
-    every, kept = compare(rows), ranked(rows, found)
+    every, (kept, beside) = compare(rows), ranked(rows, found)
     left_out = [models for models in every if models not in kept]
     assert [len(models) for models in left_out] == [1, 1]  # of b, tested on a and on real
     assert all("evaluated" in run for models in left_out for run in models[0].runs)
-    assert ranked(rows, []) == every
+    assert [one.models for one in beside] == left_out  # which are studied all the same
+    assert {one[1:] for one in beside} == {("resnet18", "b", "a"), ("resnet18", "b", "real")}
+    assert ranked(rows, []) == (every, [])
 
 
 def regress(run: RunDir, data: str, images: int, error: float) -> NDArray:
