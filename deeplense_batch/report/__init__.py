@@ -41,6 +41,7 @@ null::
     transfer     one for each model that was tested on other data than its own:
       model, task, score
       trainings    name, digest (names the content), own (name of the own test set, or null)
+                   details (`data.valid`, `data.classes` and `data.channels`, where set, as text)
       tests        name, digest, slice, images, class_counts
       cells        one for each training set and test set with runs that are done:
         training, test, own, runs (folders), evaluations (those of them that are evaluations)
@@ -53,4 +54,7 @@ null::
       repeated     folders of runs that score a network on images that another run scores it on
       notes        sentences: what could not be computed
       run_notes    note, cells: what evaluations say of their scores
+    studies      one for each comparison that only a cell of a matrix shows, of one model:
+      number (of its figures), model, training, test (names of the matrix and the cell)
+      ensembles, by                        as in a comparison
 """

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from deeplense_batch.core.result import scored_recipes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # they take a second to load
 
     from deeplense_batch.report.compare import ModelRuns
     from deeplense_batch.report.plots.pictures import Picture
+    from deeplense_batch.report.predictions import Predictions
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.selection.study import Wanted
 
@@ -44,6 +45,15 @@ class Report:
     paths: tuple[Path, ...]
     complete: bool  # every run is done
     summary: str
+
+
+class _Asked(NamedTuple):
+    """What holds for every comparison of a report."""
+
+    notes: Sequence[str]  # more to say
+    root: Path | None  # folder of the runs
+    rgb: Sequence[str]  # bands that are red, green and blue
+    wanted: Sequence[Wanted]  # quantities of the test images
 
 
 def collect(
@@ -93,8 +103,8 @@ def collect(
     rows += published_rows(import_) if import_ else []
     rows += prediction_rows(predictions or {}, classes)
     notes = [add_reference_hours(rows, bench)] if bench else []
-    folder_of_runs = None if root is None else Path(root)
-    content, pictures = _content(rows, copies, notes, folder_of_runs, rgb, wanted)
+    asked = _Asked(notes, None if root is None else Path(root), rgb, wanted)
+    content, pictures = _content(rows, copies, asked)
     folder.mkdir(parents=True, exist_ok=True)
     table, models = _tables(content)
     paths = _write(folder, content, pictures, table, models)
@@ -137,12 +147,7 @@ def _write(
 
 
 def _content(
-    rows: list[Row],
-    copies: Sequence[str],
-    notes: Sequence[str],
-    root: Path | None,
-    rgb: Sequence[str],
-    wanted: Sequence[Wanted],
+    rows: list[Row], copies: Sequence[str], asked: _Asked
 ) -> tuple[dict[str, Any], list[Picture]]:
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import name_variants
@@ -150,20 +155,19 @@ def _content(
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
     from deeplense_batch.report.studies.selection.study import check_found
+    from deeplense_batch.report.studies.studied import studied_in_matrices
 
     matrices = transfer.matrices(rows)  # by their recipes, which `name_variants` takes away
     pooled = pool(rows)
     name_variants([*rows, *pooled])
     name_folds(pooled)
-    comparisons: list[Row] = []
-    pictures: list[Picture] = []
-    for number, models in enumerate(transfer.ranked(compared(rows, pooled), matrices), start=1):
-        comparison, own = _comparison(number, models, notes, root, rgb, wanted)
-        comparisons.append(comparison)
-        pictures += own
-    check_found(wanted, [comparison["by"] for comparison in comparisons])
+    ranking, beside = transfer.ranked(compared(rows, pooled), matrices)
+    found = [_comparison(n, models, asked) for n, models in enumerate(ranking, start=1)]
+    comparisons = [comparison for comparison, _ in found]
+    studies, of_studies = studied_in_matrices(beside, len(ranking) + 1, asked.wanted)
+    check_found(asked.wanted, [one["by"] for one in (*comparisons, *studies)])
     unpooled = lacking(pooled)
-    blocks = transfer_page.blocks(matrices)  # of the whole page
+    blocks = transfer_page.blocks(matrices) + of_studies  # of the whole page
     blocks += [Block(UNPOOLED, unpooled)] if unpooled else []
     missing = missing_runs(rows)
     content = {
@@ -175,78 +179,90 @@ def _content(
         "rows": rows,
         "comparisons": comparisons,
         "transfer": matrices,
+        "studies": studies,
         "blocks": [block.content() for block in blocks],
         "copies": copies,
         "unpooled": unpooled,
     }
-    return content, [*pictures, *(picture for block in blocks for picture in block.pictures)]
+    pictures = [picture for _, own in found for picture in own]
+    return content, pictures + _pictures(blocks)
 
 
 def _comparison(
-    number: int,
-    compared: Sequence[ModelRuns],
-    notes: Sequence[str],
-    root: Path | None,
-    rgb: Sequence[str],
-    wanted: Sequence[Wanted],
+    number: int, compared: Sequence[ModelRuns], asked: _Asked
 ) -> tuple[Row, list[Picture]]:
-    """One comparison of `results.json`, and its figures; its runs are below `root`."""
-    from deeplense_batch.report.pages.compose import compose, compose_hardest, searches
+    """One comparison of `results.json`, and its figures."""
+    from deeplense_batch.report.pages.compose import compose, searches
     from deeplense_batch.report.significance import infer
     from deeplense_batch.report.statistics.resamples import Resamples
-    from deeplense_batch.report.studies.ensembles import ensembles
-    from deeplense_batch.report.studies.ensembles_block import ensembles_block
-    from deeplense_batch.report.studies.selection.page import selection_blocks
-    from deeplense_batch.report.studies.selection.study import study
-    from deeplense_batch.report.text import heading, sentences
+    from deeplense_batch.report.studies.studied import studied
+    from deeplense_batch.report.text import sentences
 
     resamples = Resamples.of(compared)
     models, predictions, gaps = infer(compared, resamples)
-    first = models[0].runs[0]
-    data, digest, test = first["data_root"], first["data_digest"], first["test"]
-    hardest, faults = (
-        compose_hardest(
-            number,
-            [*predictions.values()],
-            data,
-            digest,
-            first.get("split") or test,
-            runs=[Path(run["run"]) for run in members_of(first)],
-            rgb=rgb,
-        )
-        if data
-        else ([], [])
-    )
-    tests = {run["test"] for run in members_of(first)} if root is not None else ()
-    scored = max((scored_recipes(Path(root or ""), digest, one) for one in tests), default=0)
-    comparison = {
-        "number": number,
-        "heading": heading(models),
-        "task": first["task"],
-        "data": Path(data or first["job"]).name,
-        "score": models[0].monitor,
-        "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
-        "more": list(dict.fromkeys(n for model in models for n in model.more)),
-        "test": test,
-        "test_samples": first["test_samples"],
-        "sentences": sentences(models, [*gaps, *faults, *notes], max(scored, len(models))),
-        "scored_recipes": max(scored, len(models)),
-        "models": _numbered(models),
-    }
+    hardest, faults = _hardest(number, models[0].runs[0], [*predictions.values()], asked)
+    scored = _scored(models, asked.root)
+    comparison = _described(number, models)
+    comparison["sentences"] = sentences(models, [*gaps, *faults, *asked.notes], scored)
+    comparison["scored_recipes"] = scored
+    comparison["models"] = _numbered(models)
     grouping = next((p.grouping for p in predictions.values() if p.grouping is not None), None)
     if grouping is not None:
         comparison["resampled"] = {"column": grouping.column, "groups": grouping.number}
     runs = [model.runs for model in models]
     pictures = [*compose(comparison, runs, searches(models, predictions)), *hardest]
     comparison["figures"] = [{"name": p.name, "caption": p.caption} for p in pictures]
-    averaged, lacking = ensembles(models, resamples)
-    comparison["ensembles"] = averaged
-    comparison["by"] = study(models, wanted) if wanted else {}
-    blocks: list[Block] = []  # of this comparison
-    blocks += ensembles_block(number, models[0].monitor, averaged, lacking)
-    blocks += selection_blocks(number, comparison["by"])
+    numbers, blocks = studied(number, models, resamples, asked.wanted)
+    comparison |= numbers
     comparison["blocks"] = [block.content() for block in blocks]
-    return comparison, [*pictures, *(picture for block in blocks for picture in block.pictures)]
+    return comparison, pictures + _pictures(blocks)
+
+
+def _described(number: int, models: Sequence[ModelRuns]) -> Row:
+    """What a comparison is of."""
+    from deeplense_batch.report.text import heading
+
+    first = models[0].runs[0]
+    return {
+        "number": number,
+        "heading": heading(models),
+        "task": first["task"],
+        "data": Path(first["data_root"] or first["job"]).name,
+        "score": models[0].monitor,
+        "classes": list(dict.fromkeys(c for model in models for c in model.classes)),
+        "more": list(dict.fromkeys(n for model in models for n in model.more)),
+        "test": first["test"],
+        "test_samples": first["test_samples"],
+    }
+
+
+def _hardest(
+    number: int, first: Row, predictions: Sequence[Predictions], asked: _Asked
+) -> tuple[list[Picture], list[str]]:
+    """The figure of the hardest images of a comparison whose first run this is, or why not."""
+    from deeplense_batch.report.pages.compose import compose_hardest
+
+    if not first["data_root"]:
+        return [], []
+    slice_ = first.get("split") or first["test"]
+    runs = [Path(run["run"]) for run in members_of(first)]
+    return compose_hardest(
+        number, predictions, first["data_root"], first["data_digest"], slice_,
+        runs=runs, rgb=asked.rgb,
+    )  # fmt: skip
+
+
+def _scored(models: Sequence[ModelRuns], root: Path | None) -> int:
+    """How many recipes were ever scored on the test slice of a comparison, as far as is known."""
+    first, counts = models[0].runs[0], [len(models)]
+    if root is not None:
+        tests = {run["test"] for run in members_of(first)}
+        counts += [scored_recipes(root, first["data_digest"], test) for test in tests]
+    return max(counts)
+
+
+def _pictures(blocks: Sequence[Block]) -> list[Picture]:
+    return [picture for block in blocks for picture in block.pictures]
 
 
 def _details(content: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:

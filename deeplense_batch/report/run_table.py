@@ -225,7 +225,9 @@ def _read_metrics(run: RunDir) -> Row:
         learnt = evaluated["recipe"]
         digest = evaluated.get("data_digest")  # which earlier versions did not write
         row["evaluated"] = _evaluated_network(evaluated)
-        if "data.root" in learnt:
+        if training := evaluated.get("training"):  # of an ensemble
+            row["training"] = training
+        elif "data.root" in learnt:
             row["learnt"] = {f.removeprefix("data."): value for f, value in learnt.items()}
         if "data.valid" in learnt:
             row["valid"] = str(learnt["data.valid"])

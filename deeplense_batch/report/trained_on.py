@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["trained_on", "training_names"]
+__all__ = ["trained_on", "trained_together", "training_names"]
 
 
 def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
@@ -28,6 +28,29 @@ def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
         return {"name": " + ".join(map(_name, roots)), "digest": known, "sets": len(roots)}
     only = {"root": data["root"], "train": data.get("train", "train")}
     return {"name": _name(only), "digest": _identity(only, digest), "sets": 0}
+
+
+def trained_together(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the members of an ensemble were trained on, as one.
+
+    Arguments:
+        trainings: Of each member, as `trained_on` gives it.
+
+    Returns:
+        As `trained_on` does: that of all where they agree. Else ``name`` is the names that differ,
+        joined by ``and``; ``digest`` those of all, joined by ``&``, None where one is not known;
+        and ``sets`` how many sets those that differ list together.
+    """
+    ordered = sorted(trainings, key=lambda one: (one["sets"], one["name"], one["digest"] or ""))
+    different = {(one["name"], one["digest"]): one for one in ordered}
+    if len(different) == 1:
+        return dict(ordered[0])
+    digests = [one["digest"] for one in ordered]
+    return {
+        "name": " and ".join(dict.fromkeys(one["name"] for one in ordered)),
+        "digest": " & ".join(digests) if all(digests) else None,
+        "sets": sum(max(one["sets"], 1) for one in different.values()),
+    }
 
 
 def training_names(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:

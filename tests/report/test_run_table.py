@@ -182,6 +182,9 @@ def test_an_evaluation_says_where_its_network_was_trained_and_of_how_many_it_is(
     run.write_json("metrics.json", metrics)
     row = run_row(run)
     assert row["trained_in"] == "/runs/demo/unet-s3-0123456789" and "ensemble" not in row
+    together = {"name": "a and a + b", "digest": "a & a + b", "sets": 3}
     metrics["evaluated"] |= {"members": [{"identity": "a"}, {"identity": "b"}]}
+    metrics["evaluated"] |= {"recipe": {"data.root": "/data/a"}, "training": together}
     run.write_json("metrics.json", metrics)
-    assert run_row(run)["ensemble"] == 2
+    row = run_row(run)
+    assert row["ensemble"] == 2 and row["training"] == together

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeplense_batch.report.trained_on import trained_on, training_names
+from deeplense_batch.report.trained_on import trained_on, trained_together, training_names
 
 A = {"root": "/data/a", "digest": "a" * 16}
 B = {"root": "/data/b", "train": "train[:10%]", "weight": 0.2, "channels": ["g", 1]}
@@ -54,3 +54,25 @@ def test_folders_of_one_name_and_other_content_have_two_names():
 def test_the_mean_of_the_bands_is_named(channels):
     data = {"root": "/data/a", "roots": [A | {"channels": channels}]}
     assert trained_on(data, None)["name"] == "a (mean)"
+
+
+def test_members_of_one_training_are_described_by_it():
+    plain = trained_on({"root": "/data/a"}, "a" * 16)
+    assert trained_together([plain, dict(plain)]) == plain
+
+
+def test_members_of_several_trainings_are_described_by_all():
+    """Whatever their order; and two of one and one of another are not one of each."""
+    plain = trained_on({"root": "/data/a"}, "a" * 16)
+    both = [A, {"root": "/data/b", "digest": "b" * 16}]
+    mixture = trained_on({"root": "/data/a", "roots": both}, "a" * 16)
+    together = trained_together([mixture, plain])
+    assert together == trained_together([plain, mixture]) == {
+        "name": "a and a + b",
+        "digest": f"{'a' * 16}:train & {'a' * 16}:train + {'b' * 16}:train",
+        "sets": 3,
+    }  # fmt: skip
+    more = trained_together([plain, plain, mixture])
+    assert more["name"] == together["name"] and more["digest"] != together["digest"]
+    unknown = trained_on({"root": "/data/b"}, None)
+    assert trained_together([plain, unknown]) == {"name": "a and b", "digest": None, "sets": 2}

@@ -1,7 +1,8 @@
 """Which networks finished runs score: of which model, trained on what, tested on what.
 
 A training scores its network on a slice of its own data, an evaluation scores it on any other. A
-*model* is a job's network with its settings, whatever it learnt from and whatever its seed.
+*model* is a job's network with its settings, whatever it learnt from and whatever its seed. What
+it learnt from is a *training*: images, and what the recipe makes of them, `_DETAILS`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ __all__ = ["SCORES", "Scored", "Slice", "Training", "names", "scored_models"]
 
 SCORES = ("auc", "r2")  # scores that pick weights, of tasks that answer for each image
 
-# Fields of a recipe that say which images are learnt from and scored, and what they show.
-_OF_DATA = tuple(
-    f"data.{name}"
-    for name in ("root", "roots", "train", "valid", "test", "fold", "classes", "channels")
-)
+# Fields of a recipe that say which images are learnt from and scored, and those that say which of
+# them pick the weights, what they are called and which bands of them are seen.
+_DETAILS = ("data.valid", "data.classes", "data.channels")
+_OF_DATA = ("data.root", "data.roots", "data.train", "data.test", "data.fold", *_DETAILS)
 _OF_EVALUATION = "evaluate."
 
 Model = tuple[Any, ...]  # what a model is known by
@@ -38,6 +38,7 @@ class Training(NamedTuple):
 
     digest: str  # a text that names the content
     own: Slice
+    details: tuple[tuple[str, str], ...] = ()  # `_DETAILS` that are set, by name, as text
 
 
 class Scored(NamedTuple):
@@ -104,7 +105,8 @@ def _scored(row: Row) -> Scored | None:
         return None
     else:
         network, own = evaluated["identity"], Slice(evaluated["digest"], evaluated["test"])
-    learnt = Training(training["digest"] or training["name"], own)
+    details = tuple(sorted((f, v) for f, v in _fields(row).items() if _is_of(f, _DETAILS)))
+    learnt = Training(training["digest"] or training["name"], own, details)
     return Scored(row, str(network), learnt, test)
 
 
@@ -115,14 +117,22 @@ def _job(row: Row) -> str:
 
 
 def _settings(row: Row) -> dict[str, str]:
-    """Fields of its recipe that are no matter of data, as text; those that are null left out."""
+    """Fields of its recipe that are no matter of data."""
     return {
-        field: str(value)
-        for field, value in row["recipe"].items()
-        if value is not None
-        and not field.startswith(_OF_EVALUATION)
-        and not any(field == name or field.startswith(f"{name}.") for name in _OF_DATA)
+        field: value
+        for field, value in _fields(row).items()
+        if not field.startswith(_OF_EVALUATION) and not _is_of(field, _OF_DATA)
     }
+
+
+def _fields(row: Row) -> dict[str, str]:
+    """Fields of its recipe as text; those that are null left out."""
+    return {field: str(value) for field, value in row["recipe"].items() if value is not None}
+
+
+def _is_of(field: str, names: Sequence[str]) -> bool:
+    """Whether a field is one of these, or within one."""
+    return any(field == name or field.startswith(f"{name}.") for name in names)
 
 
 def _averaging(row: Row) -> dict[str, str]:

@@ -14,7 +14,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from deeplense_batch.report.statistics.variance import LEVEL, holm
 from deeplense_batch.report.studies.losses import OnBoth, OnOne, lost
 from deeplense_batch.report.studies.networks import Scored, Slice, Training, names, scored_models
 
-__all__ = ["matrices", "ranked"]
+__all__ = ["InMatrix", "matrices", "ranked"]
 
 _SCORES = (
     *("auc", "r2", "accuracy", "mae", "bias", "completeness", "purity"),
@@ -66,19 +66,39 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
     return found
 
 
-def ranked(rows: Sequence[Row], found: Sequence[Matrix]) -> list[list[ModelRuns]]:
-    """Compare runs (`compare`), but for what a matrix says already.
+class InMatrix(NamedTuple):
+    """A comparison of evaluations of one model alone, and the cell of a matrix that shows it."""
 
-    That is a network that was scored once more on the same images, which would be ranked with
-    itself; and the evaluations of one model alone, which rank nothing.
+    models: list[ModelRuns]
+    model: str  # names of the matrix, and
+    training: str  # of the cell's row
+    test: str  # and column
+
+
+def ranked(
+    rows: Sequence[Row], found: Sequence[Matrix]
+) -> tuple[list[list[ModelRuns]], list[InMatrix]]:
+    """Compare runs (`compare`); what ranks models, and what a matrix says already.
+
+    The latter are the evaluations of one model alone, which rank nothing. Left out of both is a
+    network that was scored once more on the same images, which would be ranked with itself.
     """
-    shown = {run for matrix in found for cell in matrix["cells"] for run in cell["evaluations"]}
+    shown = {
+        run: (str(matrix["model"]), str(cell["training"]), str(cell["test"]))
+        for matrix in found
+        for cell in matrix["cells"]
+        for run in cell["evaluations"]
+    }
     again = {run for matrix in found for run in matrix["repeated"]}
-    return [
-        models
-        for models in compare([row for row in rows if row["run"] not in again])
-        if len(models) > 1 or any(row["run"] not in shown for row in models[0].runs)
-    ]
+    ranking: list[list[ModelRuns]] = []
+    alone: list[InMatrix] = []
+    for models in compare([row for row in rows if row["run"] not in again]):
+        runs = [row["run"] for row in models[0].runs]
+        if len(models) == 1 and all(run in shown for run in runs):
+            alone.append(InMatrix(models, *shown[runs[0]]))
+        else:
+            ranking.append(models)
+    return ranking, alone
 
 
 class _Matrix:
@@ -98,7 +118,7 @@ class _Matrix:
             test: [self._model(training, test) for training in self._on(test)]
             for test in self.tests
         }
-        self.notes: list[str] = []
+        self.notes = self._same_seeds()
 
     def content(self) -> Matrix:
         """All of it, as JSON."""
@@ -109,7 +129,12 @@ class _Matrix:
             "task": self.task,
             "score": self.score,
             "trainings": [
-                {"name": name, "digest": training.digest, "own": self.tests.get(training.own)}
+                {
+                    "name": name,
+                    "digest": training.digest,
+                    "details": dict(training.details),
+                    "own": self.tests.get(training.own),
+                }
                 for training, name in self.trainings.items()
             ],
             "tests": [self._test(test) for test in self.tests],
@@ -124,14 +149,18 @@ class _Matrix:
         }
 
     def _name_trainings(self) -> dict[Training, str]:
-        """Names of the training sets, single ones first."""
+        """Names of the training sets, single ones first, and of one name the plainest."""
         known: dict[Training, Row] = {}
         for one in self.scored:
             known.setdefault(one.training, one.row["training"])
-        ordered = sorted(known, key=lambda t: (known[t]["sets"], known[t]["name"], t))
-        kept = [
-            (known[t]["name"], _short(t.digest), t.own.digest[:6], t.own.slice) for t in ordered
-        ]
+        ordered = sorted(
+            known, key=lambda t: (known[t]["sets"], known[t]["name"], len(t.details), t)
+        )
+        kept = []
+        for t in ordered:
+            alike = [dict(o.details) for o in ordered if known[o]["name"] == known[t]["name"]]
+            more = (_details(t, alike), _short(t.digest), t.own.digest[:6], t.own.slice)
+            kept.append((known[t]["name"], *more))
         return dict(zip(ordered, names(kept), strict=True))
 
     def _name_tests(self) -> dict[Slice, str]:
@@ -149,6 +178,17 @@ class _Matrix:
             more = (digest, test.slice) if several[folder] > 1 else (test.slice, digest)
             kept.append((folder, *more))
         return dict(zip(tests, names(kept), strict=True))
+
+    def _same_seeds(self) -> list[str]:
+        """Say where two networks have one seed: what else tells them apart is not known here."""
+        seeds = {(one.training, one.network): one.row["seed"] for one in self.scored}
+        counts = Counter((training, seed) for (training, _), seed in seeds.items())
+        return [
+            f"trained on {self.trainings[training]}: {count} networks have seed {seed}, and no "
+            "field of a recipe tells them apart; each counts as a training of its own"
+            for (training, seed), count in counts.items()
+            if count > 1 and seed is not None
+        ]
 
     def _places(self) -> list[Place]:
         """Cells with runs, row by row."""
@@ -315,6 +355,15 @@ def _fill_in(rows: Sequence[Row], pairs: Sequence[OnBoth]) -> None:
     for row, value, half, p in zip(rows, *numbers, strict=True):
         row |= {"loss_low": value - half, "loss_high": value + half, "loss_p": p}
         row["loss_covers"] = covers
+
+
+def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
+    """The details of a training in which trainings of one name differ."""
+    return ", ".join(
+        f"{field.removeprefix('data.')} {value}"
+        for field, value in training.details
+        if len({other.get(field) for other in alike}) > 1
+    )
 
 
 def _short(text: str) -> str:

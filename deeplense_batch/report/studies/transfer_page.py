@@ -28,7 +28,8 @@ _CARRIED = (
 _ELSEWHERE = (
     "Evaluations that are shown here and that no other model can be ranked with have no section "
     "of their own: their numbers are here, in the table of all runs and in results.json, their "
-    "figures in the folders of the runs."
+    "figures in the folders of the runs. What several such runs score as one, and by a quantity "
+    "that was asked for, is below."
 )
 _LEARNT = "ECE is that of calibrated probabilities, as each run's validation slice calibrated them"
 

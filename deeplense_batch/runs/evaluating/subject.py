@@ -10,6 +10,7 @@ from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import Cost, Validated
 from deeplense_batch.inference.ensembles.ensemble import Ensemble
 from deeplense_batch.inference.trained import Trained
+from deeplense_batch.report.trained_on import trained_on, trained_together
 
 __all__ = ["Subject", "ensemble_subject", "run_subject"]
 
@@ -65,6 +66,10 @@ def ensemble_subject(ensemble: Ensemble, identity: str) -> Subject:
         "task": first.job.task.name,
         "data_digest": _joined(member.digest for member in members),
         "recipe": _common_recipe(members),
+        # The recipe above has lost sets that are not those of all members.
+        "training": trained_together(
+            [trained_on(one.job.data.model_dump(mode="json"), one.digest) for one in members]
+        ),
     }
     return Subject(
         ensemble.label, min(member.job.seed for member in members), first.metrics.get("learns"),

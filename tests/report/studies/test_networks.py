@@ -17,18 +17,19 @@ def test_trainings_and_evaluations_of_one_model_meet_whatever_their_data(tmp_pat
     assert label == "resnet18" and len(scored) == 18
     assert len({one.network for one in scored}) == 6  # three training sets, two seeds
     a, b, real = (Slice(digest_of(name), SLICE) for name in ("a", "b", "real"))
+    details = (("data.valid", "val[:50%]"),)
     assert {one.test for one in scored} == {a, b, real}
     assert {one.training for one in scored} == {
-        Training(f"{digest_of('a')}:train", a),
-        Training(f"{digest_of('b')}:train", b),
-        Training(f"{digest_of('a')}:train + {digest_of('b')}:train", a),
+        Training(f"{digest_of('a')}:train", a, details),
+        Training(f"{digest_of('b')}:train", b, details),
+        Training(f"{digest_of('a')}:train + {digest_of('b')}:train", a, details),
     }
 
 
-def change(run: RunDir, **fields: object) -> None:
-    """Let a training have been another: a field of its recipe, and its identity."""
+def change(run: RunDir, section: str = "train", **fields: object) -> None:
+    """Let a training have been another: fields of a section of its recipe, and its identity."""
     job = yaml.safe_load((run.path / "job.yaml").read_text())
-    job["train"] |= fields
+    job[section] |= fields
     (run.path / "job.yaml").write_text(yaml.safe_dump(job))
     metrics = run.read_json("metrics.json")
     run.write_json("metrics.json", metrics | {"identity": metrics["identity"][::-1]})
@@ -46,6 +47,30 @@ def test_other_settings_are_other_models_with_names_of_their_own(tmp_path):
     assert sorted(labels) == [
         ("resnet18 train.lr=0.001", 2), ("resnet18 train.lr=0.01", 2), ("resnet34", 1)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second"),
+    [
+        ("valid", "val[:50%]", "val[:10%]"),
+        ("channels", ["g"], "mean"),
+        ("channels", None, ["g"]),
+        ("classes", {"vort": "sphere"}, {"vort": "no"}),
+    ],
+)
+def test_what_a_recipe_makes_of_one_set_is_another_training_of_one_model(
+    tmp_path, field, first, second
+):
+    networks = Networks(tmp_path, {"a": 60, "b": 60})
+    for seed, value in enumerate((first, second)):
+        run = networks.train("a", seed, 2.0)
+        change(run, "data", **{field: value})
+        networks.evaluate(run, "b", 1.0)
+    ((label, scored),) = scored_models(read_rows(tmp_path))
+    assert label == "resnet18" and len(scored) == 4
+    trainings = {one.network: one.training for one in scored}  # an evaluation says the same
+    assert len(trainings) == len(set(trainings.values())) == 2
+    assert all(one.training == trainings[one.network] for one in scored)
 
 
 def test_a_mean_over_symmetries_is_another_model(tmp_path):

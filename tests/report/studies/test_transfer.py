@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from made_transfer import Networks, answers, digest_of, targets_of, three_by_three
 from numpy.typing import NDArray
 from scipy.stats import t
@@ -151,7 +152,8 @@ def test_a_network_counts_once_however_often_it_was_scored(tmp_path):
     assert found["runs"] == [str(run.path)] and found["evaluations"] == []
     rows = read_rows(tmp_path)
     name_variants(rows)
-    (models,) = ranked(rows, [matrix])  # nor is it ranked with itself
+    (models,), (alone,) = ranked(rows, [matrix])  # nor is it ranked with itself
+    assert alone[1:] == ("resnet18", "a", "b")
     assert [[row["run"] for row in model.runs] for model in models] == [[str(run.path)]]
 
 
@@ -169,6 +171,34 @@ def test_sets_of_one_name_are_told_apart(tmp_path):
     other.write_json("metrics.json", metrics)
     named = {t["name"] for t in only(tmp_path)["tests"]}
     assert {f"b, {digest_of('b')[:8]}", f"b, {digest_of('another')[:8]}"} < named
+
+
+def test_one_set_seen_in_two_ways_is_two_rows_with_names(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    for seed, channels in enumerate((None, [0], "mean")):
+        run = networks.train("a", seed, 2.0)
+        job = yaml.safe_load((run.path / "job.yaml").read_text())
+        job["data"]["channels"] = channels
+        (run.path / "job.yaml").write_text(yaml.safe_dump(job))
+        networks.evaluate(run, "b", 1.0)
+    matrix = only(tmp_path)
+    assert [t["name"] for t in matrix["trainings"]] == ["a", "a, channels [0]", "a, channels mean"]
+    assert matrix["trainings"][2]["details"] == {
+        "data.channels": "mean", "data.valid": "val[:50%]"
+    }  # fmt: skip
+    assert all(len(c["runs"]) == 1 for c in matrix["cells"]) and not matrix["missing"]
+
+
+def test_two_networks_of_one_seed_are_said(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    networks.evaluate(networks.train("a", 0, 2.0), "b", 1.0)
+    assert only(tmp_path)["notes"] == []
+    made_by_another_version = Networks(tmp_path / "other", {"a": 90}).train("a", 0, 1.0)
+    other = RunDir(tmp_path / "demo" / f"resnet18-s0-{'f' * 10}")
+    made_by_another_version.path.rename(other.path)
+    other.write_json("metrics.json", other.read_json("metrics.json") | {"identity": "f" * 10})
+    (note,) = only(tmp_path)["notes"]
+    assert note.startswith("trained on a: 2 networks have seed 0, and no field")
 
 
 @pytest.mark.parametrize("slice_", ["val[50%:]", "val"])
@@ -197,11 +227,13 @@ def test_only_evaluations_of_one_model_lose_their_section(root):
     rows = read_rows(root)
     found = matrices(rows)
     name_variants(rows)
-    every, kept = compare(rows), ranked(rows, found)
+    every, (kept, beside) = compare(rows), ranked(rows, found)
     left_out = [models for models in every if models not in kept]
     assert [len(models) for models in left_out] == [1, 1]  # of b, tested on a and on real
     assert all("evaluated" in run for models in left_out for run in models[0].runs)
-    assert ranked(rows, []) == every
+    assert [one.models for one in beside] == left_out  # which are studied all the same
+    assert {one[1:] for one in beside} == {("resnet18", "b", "a"), ("resnet18", "b", "real")}
+    assert ranked(rows, []) == (every, [])
 
 
 def regress(run: RunDir, data: str, images: int, error: float) -> NDArray:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_job
+from conftest import make_job, write_split
 from made_runs import untrained
 
+from deeplense_batch.data.shards import data_digest
 from deeplense_batch.inference.ensembles.ensemble import open_ensemble
 from deeplense_batch.inference.ensembles.members import Member
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.runs.evaluating.subject import ensemble_subject, run_subject
 
 
-@pytest.fixture
-def paths(shards, tmp_path):
-    """Two runs of different rates and seeds, on different devices."""
-    jobs = [make_job(shards, seed=3), make_job(shards, seed=2, train={"lr": 1e-4})]
-    found = [untrained(job, tmp_path / "runs").run for job in jobs]
+def runs_of(jobs, root):
+    """Runs that are done, on different devices."""
+    found = [untrained(job, root).run for job in jobs]
     for run, device in zip(found, ("a processor", "another"), strict=True):
         metrics = run.read_json("metrics.json")
         metrics["valid"]["monitor"] = "auc"
@@ -26,7 +25,14 @@ def paths(shards, tmp_path):
     return [run.path for run in found]
 
 
-def test_an_ensemble_is_described_by_all_of_its_members(paths):
+@pytest.fixture
+def paths(shards, tmp_path):
+    """Two runs of different rates and seeds."""
+    jobs = [make_job(shards, seed=3), make_job(shards, seed=2, train={"lr": 1e-4})]
+    return runs_of(jobs, tmp_path / "runs")
+
+
+def test_an_ensemble_is_described_by_all_of_its_members(paths, shards):
     ensemble = open_ensemble([Member.at(path) for path in paths])
     subject = ensemble_subject(ensemble, "0123456789")
     assert (subject.model, subject.seed) == ("test_resnet x2", 2)
@@ -37,8 +43,27 @@ def test_an_ensemble_is_described_by_all_of_its_members(paths):
     recipe = subject.evaluated["recipe"]
     assert "train.lr" not in recipe and recipe["train.epochs"] == 4
     assert recipe["model.name"] == "test_resnet" and recipe["data.root"]
-    assert subject.evaluated["data_digest"] == ensemble.members[0].digest
+    digest = ensemble.members[0].digest
+    assert subject.evaluated["data_digest"] == digest
+    training = {"name": shards.name, "digest": f"{digest}:train", "sets": 0}
+    assert subject.evaluated["training"] == training
     assert subject.valid["scores"] == {} and subject.valid["epoch"] is None
+
+
+def test_members_that_learnt_from_other_sets_keep_them(shards, tmp_path):
+    other = tmp_path / "other"
+    for split, samples in (("train", 30), ("val", 12)):
+        write_split(other, split, samples, seed=77, shard_size=samples)
+    one, two = data_digest(shards), data_digest(other)
+    roots = [{"root": str(shards), "digest": one}, {"root": str(other), "digest": two}]
+    jobs = [make_job(shards), make_job(shards, data={"roots": roots}, seed=1)]
+    paths = runs_of(jobs, tmp_path / "runs")
+    subject = ensemble_subject(open_ensemble([Member.at(path) for path in paths]), "0123456789")
+    assert subject.evaluated["training"] == {
+        "name": f"{shards.name} and {shards.name} + other",
+        "digest": f"{one}:train & {one}:train + {two}:train",
+        "sets": 3,
+    }
 
 
 def test_a_run_is_described_by_its_own_result(paths):
