@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.auc import auc_interval
-from deeplense_batch.report.compare import ModelRuns, compare
+from deeplense_batch.report.compare import ModelRuns, compare, repeated
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.significance import infer, resampled_score, room_of
 from deeplense_batch.report.statistics.variance import LEVEL, holm
@@ -295,12 +295,10 @@ class _Matrix:
 
 
 def _once(scored: Sequence[Scored]) -> list[Scored]:
-    """One run of each network, by seed: its training before evaluations, the newest of these."""
-    newest = sorted(scored, key=lambda one: str(one.row["updated"] or ""), reverse=True)
-    found: dict[str, Scored] = {}
-    for one in sorted(newest, key=lambda one: "evaluated" in one.row):
-        found.setdefault(one.network, one)
-    return sorted(found.values(), key=lambda one: (one.row["seed"] or 0, one.network))
+    """One run of each network (`repeated`), by seed."""
+    again = repeated(one.row for one in scored)
+    counted = [one for one in scored if one.row["run"] not in again]
+    return sorted(counted, key=lambda one: (one.row["seed"] or 0, one.network))
 
 
 def _scores(rows: Collection[Row], name: str) -> NDArray[np.float64]:
