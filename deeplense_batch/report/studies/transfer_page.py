@@ -30,6 +30,11 @@ _ELSEWHERE = (
     "of their own: their numbers are here, in the table of all runs and in results.json, their "
     "figures in the folders of the runs."
 )
+_LOSS = (
+    "A loss is the score on the own test set less that on another, of the same networks; the two "
+    "samples of images are independent, and p-values are adjusted for the number of losses in "
+    "this matrix. "
+)
 _LEARNT = "ECE is that of calibrated probabilities, as each run's validation slice calibrated them"
 
 Matrix = Mapping[str, Any]
@@ -93,21 +98,20 @@ def _numbers(matrix: Matrix) -> Block:
     calibrated = any("ece_calibrated" in cell for cell in cells)
     head = ["trained on", "tested on", "runs", *(_MORE[name] for name in more)]
     head += ["ECE (floor)"] * calibrated
+    lossy = any(cell["loss"] is not None for cell in cells)
     head += ["compared with", f"difference in {score_name(score)}", "verdict"]
-    head += [f"loss of {score_name(score)}", "verdict"]
+    head += [f"loss of {score_name(score)}", "verdict"] * lossy
     lines = []
     for cell in cells:
         line = [cell["training"], cell["test"] + _OWN * cell["own"], str(len(cell["runs"]))]
         line += [_value(cell, name) for name in more]
         line += [_calibration(cell)] * calibrated
         line += [cell["reference"] or "-", *_judged(cell, "difference")]
-        lines.append([*line, *_judged(cell, "loss")])
+        lines.append([*line, *(_judged(cell, "loss") if lossy else ())])
     sentences = [
         "Differences compare training sets on the same images, in pairs, with the one whose own "
         "test set that is, or else the first; p-values are adjusted for the number of training "
-        "sets of a test set (Holm). A loss is the score on the own test set less that on "
-        "another, of the same networks; the two samples of images are independent, and p-values "
-        f"are adjusted for the number of losses in this matrix. {_covered(cells)}",
+        f"sets of a test set (Holm). {_LOSS if lossy else ''}{_covered(cells)}",
         *([_CARRIED] if "completeness" in more else []),
         *([f"{_LEARNT}; 95 % of perfectly calibrated networks are below its floor."] * calibrated),
     ]
@@ -206,7 +210,10 @@ def _worst(matrix: Matrix) -> str:
     lossy = sorted((c for c in matrix["cells"] if c["loss"] is not None), key=lambda c: -c["loss"])
     score = score_name(matrix["score"])
     if not lossy:
-        return f"no loss of {score} is known, since no network was tested on its own test set too"
+        return (
+            f"no loss of {score} is known, since it takes a network that was tested on its own "
+            "test set and on another"
+        )
     text = f"the greatest loss of {score} is {_lost(lossy[0], matrix)}"
     if len(lossy) > 1:
         text += f"; the least is {_lost(lossy[-1], matrix)}"
@@ -280,12 +287,18 @@ def _missing(matrix: Matrix) -> list[str]:
 
 def _covered(cells: Sequence[Cell]) -> str:
     """Which noise the intervals of differences and losses cover."""
-    covers = {cell["loss_covers"] for cell in cells} - {None}
+    losses = [cell for cell in cells if cell["loss"] is not None]
+    covers = {cell["loss_covers"] for cell in losses} - {None}
+    unknown = "No interval of a loss is known, since predictions of single images are not there."
+    lacking = unknown if losses and not covers else ""
+    covers |= {cell["interval"] for cell in cells if cell["difference_low"] is not None}
     if not covers:
-        return "No interval of a loss is known, since predictions of single images are not there."
+        return lacking or "No interval of a difference is known."
     if covers == {"samples"}:
-        return "Every cell has one run: intervals cover other test images, not other trainings."
-    return "Intervals cover other test images and other trainings (seeds)."
+        said = "Every cell has one run: intervals cover other test images, not other trainings."
+    else:
+        said = "Intervals cover other test images and other trainings (seeds)."
+    return " ".join(filter(None, (lacking, said)))
 
 
 def _span(counts: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from made_transfer import Networks, three_by_three
@@ -118,3 +119,24 @@ def test_several_models_have_figures_of_their_own(matrix):
     assert [p.name for block in blocks for p in block.pictures] == ["transfer-1", "transfer-2"]
     page = markdown.page(PAGE | {"blocks": [block.content() for block in blocks]})
     assert "## Trained here, tested there: resnet34" in page and "(transfer-2.png)" in page
+
+
+def test_a_matrix_in_which_nothing_is_lost_speaks_of_no_loss(tmp_path):
+    """Evaluations on one set, such as those of ensembles: two training sets on that of one."""
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    for data in ("a", "b"):
+        run = networks.train(data, 0, 2.0)
+        networks.evaluate(run, "a", 1.5)
+        shutil.rmtree(run.path)
+    (matrix,) = matrices(read_rows(tmp_path))
+    assert [(c["training"], c["test"]) for c in matrix["cells"]] == [("a", "a"), ("b", "a")]
+    block, numbers = transfer_page.blocks([matrix])
+    assert (
+        "No loss of AUC is known, since it takes a network that was tested on its own test set "
+        "and on another."
+    ) in block.sentences
+    assert numbers.head[-2:] == ["difference in AUC", "verdict"]
+    assert all(len(line) == len(numbers.head) for line in numbers.lines)
+    text = " ".join(numbers.sentences)
+    assert "A loss is" not in text and "predictions of single images are not there" not in text
+    assert "Every cell has one run: intervals cover other test images" in text
