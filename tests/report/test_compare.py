@@ -105,7 +105,10 @@ def test_of_evaluations_alone_the_newest_counts(tmp_path):
     shutil.copytree(first.path, second.path)
     job = (second.path / "job.yaml").read_text().replace("evaluated_demo", "elsewhere")
     (second.path / "job.yaml").write_text(job)
-    for run, updated in ((first, "2026-01-02T00:00:00+00:00"), (second, "2026-01-01T00:00:00+00:00")):
+    for run, updated in (
+        (first, "2026-01-02T00:00:00+00:00"),
+        (second, "2026-01-01T00:00:00+00:00"),
+    ):
         status = run.read_json("status.json") | {"updated": updated}
         run.write_json("status.json", status)
     assert repeated(read_rows(tmp_path)) == {str(second.path): str(first.path)}

@@ -11,6 +11,7 @@ which validates it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,14 @@ _DIFFERENCE = {
 }
 _LOSS = ("loss", "loss_low", "loss_high", "loss_p", "loss_resolved", "loss_covers", "loss_runs")
 _BEST_IS_MISSING = "no model is compared with the best"  # a note of `infer`, of no use here
+
+# Notes of a run by which its score is not that of images which its network has never seen, in the
+# unit that it has learnt; and what a page says in their place.
+_DOUBTS = {
+    r"the network was trained on \d+ of these \d+ images ": "seen in training",
+    r"the network was picked by \d+ of these \d+ images ": "seen in validation",
+    r"unit: ": "another unit",
+}
 
 Place = tuple[Training, Slice]  # of a cell
 Matrix = dict[str, Any]  # as in `results.json`
@@ -252,6 +261,7 @@ class _Matrix:
             "own": training.own == test,
             "runs": [row["run"] for row in model.runs],
             "evaluations": [row["run"] for row in model.runs if "evaluated" in row],
+            "doubt": _doubt(model.runs),
             "interval": inferred.get("interval"),
         }
         for name in _SCORES:
@@ -313,6 +323,13 @@ def _fill_in(rows: Sequence[Row], pairs: Sequence[OnBoth]) -> None:
     for row, value, half, p in zip(rows, *numbers, strict=True):
         row |= {"loss_low": value - half, "loss_high": value + half, "loss_p": p}
         row["loss_covers"] = covers
+
+
+def _doubt(rows: Sequence[Row]) -> str | None:
+    """Why scores of some runs may mislead, by their notes; None where nothing is known."""
+    notes = [note for row in rows for note in row["notes"] or ()]
+    said = [text for kind, text in _DOUBTS.items() if any(re.match(kind, n) for n in notes)]
+    return ", ".join(said) or None
 
 
 def _short(text: str) -> str:
