@@ -45,6 +45,7 @@ null::
       tests        name, digest, slice, images, class_counts
       cells        one for each training set and test set with runs that are done:
         training, test, own, runs (folders), evaluations (those of them that are evaluations)
+        doubt                                why the score may mislead (images seen), or null
         <score>, _low, _high, interval       means over the seeds, 95%, and what that covers
         reference, difference, _low, _high,  on the same images, to the training set `reference`
         _p (after Holm), _resolved

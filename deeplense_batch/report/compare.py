@@ -5,6 +5,8 @@ the same ones: one data digest, one test slice, one task, one target and one val
 of one job and model that differ in a setting are variants; those that differ in the seed alone are
 one model. The best by validation comes first.
 
+A network that was scored on the same images more than once counts once (`repeated`).
+
 `add_reference_hours` makes costs of several devices comparable, `pareto` finds the models that no
 other beats at less cost.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from deeplense_batch.report.run_table import CollectError, Row, members_of, score_of
+from deeplense_batch.report.studies.networks import SCORES
 from deeplense_batch.report.trained_on import training_names
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "equally_valid",
     "name_variants",
     "pareto",
+    "repeated",
     "short_label",
 ]
 
@@ -51,6 +55,7 @@ class ModelRuns:
     label: str
     runs: Sequence[Row]
     inferred: Row = field(default_factory=dict)  # intervals and differences (`significance.infer`)
+    again: Sequence[str] = ()  # folders of runs that score its networks once more (`repeated`)
 
     def values(self, name: str) -> list[float]:
         """One score, or another number of a row, for each run that has it."""
@@ -148,8 +153,11 @@ def compare(rows: Sequence[Row]) -> list[list[ModelRuns]]:
     """Group finished runs by what they were tested on, then by model; the best model first.
 
     Scores on two validation slices rank nothing, so each has a comparison of its own. Results
-    without validation (of other programs) go to the first of those they fit.
+    without validation (of other programs) go to the first of those they fit. A network that was
+    scored again on the same images counts once.
     """
+    again = repeated(rows)
+    rows = [row for row in rows if row["run"] not in again]
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
     first: dict[tuple[str, ...], str] = {}  # validation slice of a purpose
     for row in sorted(rows, key=lambda row: not row.get("valid")):
@@ -162,13 +170,40 @@ def compare(rows: Sequence[Row]) -> list[list[ModelRuns]]:
     comparisons = []
     for group in sorted(groups.values(), key=lambda group: -sum(map(len, group.values()))):
         jobs = Counter(names[:2] for names in group)
-        models = [
-            ModelRuns(" ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2])), runs)
-            for names, runs in group.items()
-        ]
+        models = []
+        for names, runs in group.items():
+            label = " ".join(filter(None, names if jobs[names[:2]] > 1 else names[:2]))
+            counted = {run["run"] for run in runs}
+            others = [run for run, first in again.items() if first in counted]
+            models.append(ModelRuns(label, runs, again=others))
         models.sort(key=_rank)
         comparisons.append(models)
     return comparisons
+
+
+def repeated(rows: Iterable[Row]) -> dict[str, str]:
+    """Find evaluations of a network on images on which another run scores it too.
+
+    Networks that draw images answer anew each time, and are left out; so is an evaluation that
+    averages over the symmetries of the square where the other does not. The training counts, else
+    the newest evaluation.
+
+    Returns:
+        Folders of the evaluations that do not count, and of each that of the run that does.
+    """
+    newest = sorted(rows, key=lambda row: str(row["updated"] or ""), reverse=True)
+    counted: dict[tuple[str, ...], str] = {}
+    again: dict[str, str] = {}
+    for row in sorted(newest, key=lambda row: "evaluated" in row):
+        network = (row.get("evaluated") or row).get("identity")
+        if row["state"] == "done" and row.get("monitor") in SCORES and network and row["test"]:
+            names = (name for name in row if name.startswith("auc_"))
+            what = (network, row["learns"], row.get("tta"), *sorted(names))
+            key = (str(row["data_digest"]), row["test"], *map(str, what))
+            first = counted.setdefault(key, row["run"])
+            if first != row["run"] and "evaluated" in row:
+                again[row["run"]] = first
+    return again
 
 
 def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:

@@ -96,6 +96,7 @@ def sentences(
         *_scored(scored),
         *([_BESIDE_REAL] if any(n.endswith("_real") for m in models for n in m.more) else []),
         _data(models),
+        *_again(models),
         *_run_notes(models),
         *_unlike(models),
         *(f"Note: {note}." for note in notes),
@@ -229,6 +230,19 @@ def _source(root: str, digest: str) -> str | None:
     except (ValueError, OSError, KeyError):  # elsewhere, or no shards: a report needs none
         pass
     return None
+
+
+def _again(models: Sequence[ModelRuns]) -> list[str]:
+    """Say which networks were scored more than once on these images."""
+    labels = [model.label for model in models if model.again]
+    if not labels:
+        return []
+    runs = sum(len(model.again) for model in models)
+    said = "1 run scores a network" if runs == 1 else f"{runs} runs score networks"
+    return [
+        f"{said} once more on the same images, which counts once ({_whose(labels, models)}); see "
+        "the table of all runs."
+    ]
 
 
 def _run_notes(models: Sequence[ModelRuns]) -> list[str]:

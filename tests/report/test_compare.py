@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import yaml
 from made_runs import make_run
+from made_transfer import Networks
 
+from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.compare import compare, name_variants, pareto
+from deeplense_batch.report.compare import compare, name_variants, pareto, repeated
 from deeplense_batch.report.run_table import read_rows
 
 CLASSES = ("no", "sphere", "vort")
@@ -74,3 +78,37 @@ def test_runs_on_several_sets_are_no_seeds_of_those_on_one(tmp_path):
 def test_pareto_front():
     points = [(1, 0.5), (2, 0.6), (2, 0.55), (3, 0.6), (None, 0.9), (1, 0.5), (4, None), (5, 0.7)]
     assert pareto(points) == [True, True, False, False, False, True, False, True]
+
+
+def test_a_network_is_no_rival_of_itself(tmp_path):
+    """Scored again on its own test slice, by evaluations; over symmetries is another matter."""
+    networks = Networks(tmp_path, {"a": 90})
+    runs = [networks.train("a", seed, 2.0) for seed in (0, 1)]
+    again = [networks.evaluate(run, "a", 2.0) for run in runs]
+    report = collect(tmp_path, tmp_path / "report")
+    assert len(report.table) == 4 and report.models["runs"].tolist() == [2]
+    assert report.summary.count("Best by validation: resnet18, ") == 1
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "2 runs score networks once more on the same images, which counts once" in page
+    assert "recipes have been scored" not in page
+    for run, averaged in zip([*runs, *again], [False, False, True, True], strict=True):
+        metrics = run.read_json("metrics.json")
+        metrics["test"]["tta"] = averaged
+        run.write_json("metrics.json", metrics)
+    assert collect(tmp_path, tmp_path / "report").models["runs"].tolist() == [2, 2]
+
+
+def test_of_evaluations_alone_the_newest_counts(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    first = networks.evaluate(networks.train("a", 0, 2.0), "b", 1.0)
+    second = RunDir(tmp_path / "elsewhere" / first.path.name)
+    shutil.copytree(first.path, second.path)
+    job = (second.path / "job.yaml").read_text().replace("evaluated_demo", "elsewhere")
+    (second.path / "job.yaml").write_text(job)
+    for run, updated in (
+        (first, "2026-01-02T00:00:00+00:00"),
+        (second, "2026-01-01T00:00:00+00:00"),
+    ):
+        status = run.read_json("status.json") | {"updated": updated}
+        run.write_json("status.json", status)
+    assert repeated(read_rows(tmp_path)) == {str(second.path): str(first.path)}

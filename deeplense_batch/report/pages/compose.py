@@ -18,6 +18,7 @@ from deeplense_batch.data.header import ShardError
 from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
+from deeplense_batch.report.pages.learning_curve import learning_curves
 from deeplense_batch.report.plots.hardest import NOT_SHOWN, check_colours, find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
@@ -117,7 +118,7 @@ def compose(
         *_generated(models),
         *_times(models),
         *_costs(models),
-        *_shares(models),
+        *learning_curves([run for model in models for run in model["rows"]]),
         *_searches(labels, searched),
     ]
     suffix = _suffix(comparison["number"])
@@ -305,19 +306,6 @@ def _cost(models: Sequence[Model], name: str, words: str) -> dict[str, Any]:
         if (model.get(name) or 0) > 0 and _values(model["rows"], "auc")
     ]
     return {"name": words, "models": points}
-
-
-def _shares(models: Sequence[Model]) -> Iterator[Picture]:
-    """The score against the number of training images, where it was varied."""
-    shares: dict[str, list[list[float]]] = {}
-    for run in (run for model in models for run in model["rows"]):
-        if run.get("train_samples") and run["auc"] is not None:
-            shares.setdefault(run["model"], []).append([run["train_samples"], run["auc"]])
-    if len({images for some in shares.values() for images, _ in some}) > 1:
-        known = [{"label": name, "runs": runs} for name, runs in shares.items()]
-        shown = known[:MOST_LINES]
-        caption = "Test AUC against the number of training images" + _others(known, shown)
-        yield Picture("auc_labels", "auc_against_labels", {"models": shown}, caption)
 
 
 def _searches(labels: Sequence[str], searched: Sequence[Search | None]) -> Iterator[Picture]:

@@ -11,6 +11,7 @@ which validates it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.auc import auc_interval
-from deeplense_batch.report.compare import ModelRuns, compare
+from deeplense_batch.report.compare import ModelRuns, compare, repeated
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.significance import infer, resampled_score, room_of
 from deeplense_batch.report.statistics.variance import LEVEL, holm
@@ -43,6 +44,14 @@ _DIFFERENCE = {
 }
 _LOSS = ("loss", "loss_low", "loss_high", "loss_p", "loss_resolved", "loss_covers", "loss_runs")
 _BEST_IS_MISSING = "no model is compared with the best"  # a note of `infer`, of no use here
+
+# Notes of a run by which its score is not that of images which its network has never seen, in the
+# unit that it has learnt; and what a page says in their place.
+_DOUBTS = {
+    r"the network was trained on \d+ of these \d+ images ": "seen in training",
+    r"the network was picked by \d+ of these \d+ images ": "seen in validation",
+    r"unit: ": "another unit",
+}
 
 Place = tuple[Training, Slice]  # of a cell
 Matrix = dict[str, Any]  # as in `results.json`
@@ -292,6 +301,7 @@ class _Matrix:
             "own": training.own == test,
             "runs": [row["run"] for row in model.runs],
             "evaluations": [row["run"] for row in model.runs if "evaluated" in row],
+            "doubt": _doubt(model.runs),
             "interval": inferred.get("interval"),
         }
         for name in _SCORES:
@@ -335,12 +345,10 @@ class _Matrix:
 
 
 def _once(scored: Sequence[Scored]) -> list[Scored]:
-    """One run of each network, by seed: its training before evaluations, the newest of these."""
-    newest = sorted(scored, key=lambda one: str(one.row["updated"] or ""), reverse=True)
-    found: dict[str, Scored] = {}
-    for one in sorted(newest, key=lambda one: "evaluated" in one.row):
-        found.setdefault(one.network, one)
-    return sorted(found.values(), key=lambda one: (one.row["seed"] or 0, one.network))
+    """One run of each network (`repeated`), by seed."""
+    again = repeated(one.row for one in scored)
+    counted = [one for one in scored if one.row["run"] not in again]
+    return sorted(counted, key=lambda one: (one.row["seed"] or 0, one.network))
 
 
 def _scores(rows: Collection[Row], name: str) -> NDArray[np.float64]:
@@ -364,6 +372,13 @@ def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
         for field, value in training.details
         if len({other.get(field) for other in alike}) > 1
     )
+
+
+def _doubt(rows: Sequence[Row]) -> str | None:
+    """Why scores of some runs may mislead, by their notes; None where nothing is known."""
+    notes = [note for row in rows for note in row["notes"] or ()]
+    said = [text for kind, text in _DOUBTS.items() if any(re.match(kind, n) for n in notes)]
+    return ", ".join(said) or None
 
 
 def _short(text: str) -> str:

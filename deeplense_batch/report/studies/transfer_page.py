@@ -31,6 +31,11 @@ _ELSEWHERE = (
     "figures in the folders of the runs. What several such runs score as one, and by a quantity "
     "that was asked for, is below."
 )
+_LOSS = (
+    "A loss is the score on the own test set less that on another, of the same networks; the two "
+    "samples of images are independent, and p-values are adjusted for the number of losses in "
+    "this matrix. "
+)
 _LEARNT = "ECE is that of calibrated probabilities, as each run's validation slice calibrated them"
 
 Matrix = Mapping[str, Any]
@@ -75,6 +80,7 @@ def _scores(matrix: Matrix, picture: str) -> Block:
         f"Rows are training sets, columns test sets: test {score}, {_over(matrix)}.",
         f"{worst[0].upper()}{worst[1:]}.",
         *_verdicts(matrix),
+        *_doubts(matrix),
         *_test_sets(matrix),
         *_few(matrix),
         *_missing(matrix),
@@ -94,21 +100,20 @@ def _numbers(matrix: Matrix) -> Block:
     calibrated = any("ece_calibrated" in cell for cell in cells)
     head = ["trained on", "tested on", "runs", *(_MORE[name] for name in more)]
     head += ["ECE (floor)"] * calibrated
+    lossy = any(cell["loss"] is not None for cell in cells)
     head += ["compared with", f"difference in {score_name(score)}", "verdict"]
-    head += [f"loss of {score_name(score)}", "verdict"]
+    head += [f"loss of {score_name(score)}", "verdict"] * lossy
     lines = []
     for cell in cells:
-        line = [cell["training"], cell["test"] + _OWN * cell["own"], str(len(cell["runs"]))]
+        line = [cell["training"], cell["test"] + _marks(cell), str(len(cell["runs"]))]
         line += [_value(cell, name) for name in more]
         line += [_calibration(cell)] * calibrated
         line += [cell["reference"] or "-", *_judged(cell, "difference")]
-        lines.append([*line, *_judged(cell, "loss")])
+        lines.append([*line, *(_judged(cell, "loss") if lossy else ())])
     sentences = [
         "Differences compare training sets on the same images, in pairs, with the one whose own "
         "test set that is, or else the first; p-values are adjusted for the number of training "
-        "sets of a test set (Holm). A loss is the score on the own test set less that on "
-        "another, of the same networks; the two samples of images are independent, and p-values "
-        f"are adjusted for the number of losses in this matrix. {_covered(cells)}",
+        f"sets of a test set (Holm). {_LOSS if lossy else ''}{_covered(cells)}",
         *([_CARRIED] if "completeness" in more else []),
         *([f"{_LEARNT}; 95 % of perfectly calibrated networks are below its floor."] * calibrated),
     ]
@@ -140,7 +145,7 @@ def _picture(matrix: Matrix, name: str) -> Picture:
             {"training": cell["training"], "test": cell["test"], "own": cell["own"],
              "value": cell[score], "low": cell.get(f"{score}_low"),
              "high": cell.get(f"{score}_high"),
-             "note": f"{lack['runs']} of {lack['of']} runs" if lack else None}
+             "note": _note(cell, lack)}
         )  # fmt: skip
     arguments = {
         "score": f"test {score_name(score)}",
@@ -155,16 +160,28 @@ def _picture(matrix: Matrix, name: str) -> Picture:
     return Picture(name, "heat_map", arguments, caption)
 
 
+def _note(cell: Cell, lack: Mapping[str, Any] | None) -> str | None:
+    """What the small print of a cell says: why it may mislead, and how many runs it lacks."""
+    runs = f"{lack['runs']} of {lack['of']} runs" if lack else None
+    return "\n".join(filter(None, (cell["doubt"], runs))) or None
+
+
 def _find(matrix: Matrix, training: str, test: str) -> Cell | None:
     cells = matrix["cells"]
     return next((c for c in cells if c["training"] == training and c["test"] == test), None)
 
 
 def _value(cell: Cell, name: str, *, mark: bool = False) -> str:
-    """A score with its interval; marked, whether it is on the own test set."""
+    """A score with its interval; marked, whether the test set is the own one, and any doubt."""
     text = with_interval(*(cell.get(name + end) for end in ("", "_low", "_high")))
     by_size = mark and cell["interval"] == "Hanley-McNeil" and "[" in text
-    return text + "*" * by_size + _OWN * (mark and cell["own"])
+    return text + "*" * by_size + (_marks(cell) if mark else "")
+
+
+def _marks(cell: Cell) -> str:
+    """Whether a cell is on the own test set, and why its score may mislead."""
+    doubt = f" ({cell['doubt']})" if cell["doubt"] else ""
+    return _OWN * cell["own"] + doubt
 
 
 def _calibration(cell: Cell) -> str:
@@ -203,15 +220,33 @@ def _over(matrix: Matrix) -> str:
 
 
 def _worst(matrix: Matrix) -> str:
-    """The greatest and the least loss."""
-    lossy = sorted((c for c in matrix["cells"] if c["loss"] is not None), key=lambda c: -c["loss"])
+    """The greatest and the least loss, of cells in no doubt."""
+    lossy = sorted(_losses(matrix), key=lambda cell: -cell["loss"])
     score = score_name(matrix["score"])
+    if not lossy and _losses(matrix, sound=False):
+        return f"no loss of {score} is known of images never seen, in the unit learnt"
     if not lossy:
-        return f"no loss of {score} is known, since no network was tested on its own test set too"
+        return (
+            f"no loss of {score} is known, since it takes a network that was tested on its own "
+            "test set and on another"
+        )
     text = f"the greatest loss of {score} is {_lost(lossy[0], matrix)}"
     if len(lossy) > 1:
         text += f"; the least is {_lost(lossy[-1], matrix)}"
     return text
+
+
+def _losses(matrix: Matrix, *, sound: bool = True) -> list[Cell]:
+    """Cells with a loss: those of which neither score is in doubt, or else the others."""
+    doubted = {(c["training"], c["test"]) for c in matrix["cells"] if c["doubt"]}
+    own = {(training["name"], training["own"]) for training in matrix["trainings"]}
+    misled = {training for training, _ in doubted & own}
+    return [
+        cell
+        for cell in matrix["cells"]
+        if cell["loss"] is not None
+        and sound is not bool(cell["doubt"] or cell["training"] in misled)
+    ]
 
 
 def _lost(cell: Cell, matrix: Matrix) -> str:
@@ -223,19 +258,28 @@ def _lost(cell: Cell, matrix: Matrix) -> str:
 
 def _verdicts(matrix: Matrix) -> list[str]:
     """Say which losses are more than noise."""
-    said = []
+    said, losses = [], _losses(matrix)
     for resolved, words in ((True, "Losses that are resolved"), (False, "Not resolved")):
-        some = [c for c in matrix["cells"] if c["loss_resolved"] is resolved and c["loss"] > 0]
+        some = [c for c in losses if c["loss_resolved"] is resolved and c["loss"] > 0]
         if some:
             named = "; ".join(f"{c['training']} on {c['test']}" for c in some)
             said.append(f"{words}: {named}.")
-    gains = [c for c in matrix["cells"] if c["loss"] is not None and c["loss"] <= 0]
+    gains = [c for c in losses if c["loss"] <= 0]
     if gains:
         named = "; ".join(
             f"{c['training']} on {c['test']}, {_judged(c, 'loss')[1]}" for c in gains
         )
         said.append(f"No loss, a higher score than on the own test set: {named}.")
     return said
+
+
+def _doubts(matrix: Matrix) -> list[str]:
+    """Say which cells mislead, so that the losses that are named leave them out."""
+    doubted = [c for c in matrix["cells"] if c["doubt"]]
+    named = "; ".join(f"{c['training']} on {c['test']} ({c['doubt']})" for c in doubted)
+    return (
+        [f"Not to be trusted, and left out of the losses named here: {named}."] if doubted else []
+    )
 
 
 def _test_sets(matrix: Matrix) -> list[str]:
@@ -281,12 +325,18 @@ def _missing(matrix: Matrix) -> list[str]:
 
 def _covered(cells: Sequence[Cell]) -> str:
     """Which noise the intervals of differences and losses cover."""
-    covers = {cell["loss_covers"] for cell in cells} - {None}
+    losses = [cell for cell in cells if cell["loss"] is not None]
+    covers = {cell["loss_covers"] for cell in losses} - {None}
+    unknown = "No interval of a loss is known, since predictions of single images are not there."
+    lacking = unknown if losses and not covers else ""
+    covers |= {cell["interval"] for cell in cells if cell["difference_low"] is not None}
     if not covers:
-        return "No interval of a loss is known, since predictions of single images are not there."
+        return lacking or "No interval of a difference is known."
     if covers == {"samples"}:
-        return "Every cell has one run: intervals cover other test images, not other trainings."
-    return "Intervals cover other test images and other trainings (seeds)."
+        said = "Every cell has one run: intervals cover other test images, not other trainings."
+    else:
+        said = "Intervals cover other test images and other trainings (seeds)."
+    return " ".join(filter(None, (lacking, said)))
 
 
 def _span(counts: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from made_transfer import Networks, three_by_three
@@ -118,3 +119,72 @@ def test_several_models_have_figures_of_their_own(matrix):
     assert [p.name for block in blocks for p in block.pictures] == ["transfer-1", "transfer-2"]
     page = markdown.page(PAGE | {"blocks": [block.content() for block in blocks]})
     assert "## Trained here, tested there: resnet34" in page and "(transfer-2.png)" in page
+
+
+def test_a_matrix_in_which_nothing_is_lost_speaks_of_no_loss(tmp_path):
+    """Evaluations on one set, such as those of ensembles: two training sets on that of one."""
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    for data in ("a", "b"):
+        run = networks.train(data, 0, 2.0)
+        networks.evaluate(run, "a", 1.5)
+        shutil.rmtree(run.path)
+    (matrix,) = matrices(read_rows(tmp_path))
+    assert [(c["training"], c["test"]) for c in matrix["cells"]] == [("a", "a"), ("b", "a")]
+    block, numbers = transfer_page.blocks([matrix])
+    assert (
+        "No loss of AUC is known, since it takes a network that was tested on its own test set "
+        "and on another."
+    ) in block.sentences
+    assert numbers.head[-2:] == ["difference in AUC", "verdict"]
+    assert all(len(line) == len(numbers.head) for line in numbers.lines)
+    text = " ".join(numbers.sentences)
+    assert "A loss is" not in text and "predictions of single images are not there" not in text
+    assert "Every cell has one run: intervals cover other test images" in text
+
+
+def noted(run, note):
+    metrics = run.read_json("metrics.json")
+    metrics["test"]["notes"] = [note]
+    run.write_json("metrics.json", metrics)
+
+
+SEEN = "the network was trained on 9 of these 60 images (slice train, its training data), which"
+UNIT = "unit: stretched (linear) and normalised like the training images, these have mean 5e+03"
+
+
+def test_scores_that_mislead_are_marked_and_make_no_headline(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60, "c": 60, "d": 60})
+    run = networks.train("a", 0, 2.0)
+    networks.evaluate(run, "b", 1.4)
+    noted(networks.evaluate(run, "c", 0.1), UNIT)
+    noted(networks.evaluate(run, "d", 9.0), SEEN)
+    (matrix,) = matrices(read_rows(tmp_path))
+    assert [cell["doubt"] for cell in matrix["cells"]] == [
+        None, None, "another unit", "seen in training"
+    ]  # fmt: skip
+    block, numbers, _ = transfer_page.blocks([matrix])
+    assert block.lines[0][3].endswith("] (another unit)")
+    assert block.lines[0][4].endswith(" (seen in training)")
+    assert [line[1] for line in numbers.lines] == [
+        "a (own)", "b", "c (another unit)", "d (seen in training)"
+    ]  # fmt: skip
+    (line,) = transfer_page.summaries([matrix])
+    assert "from a to b" in line and "from a to c" not in line and "the least" not in line
+    text = " ".join(block.sentences)
+    assert (
+        "left out of the losses named here: a on c (another unit); a on d (seen in training)."
+        in text
+    )
+    assert "No loss, a higher score" not in text
+    cells = block.pictures[0].arguments["cells"]
+    assert [cell["note"] for cell in cells] == [None, None, "another unit", "seen in training"]
+
+
+def test_no_loss_is_named_of_an_own_test_set_that_was_seen(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60})
+    run = networks.train("a", 0, 2.0)
+    networks.evaluate(run, "b", 1.4)
+    noted(run, SEEN)
+    (matrix,) = matrices(read_rows(tmp_path))
+    (line,) = transfer_page.summaries([matrix])
+    assert line.endswith("no loss of AUC is known of images never seen, in the unit learnt")
