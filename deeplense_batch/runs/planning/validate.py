@@ -28,6 +28,7 @@ from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import (
     about_pixel_scales,
+    about_units,
     mixed_info,
     open_training_sets,
 )
@@ -256,6 +257,8 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         known = partial(truths_of, memo=memo)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
         check_truth(job, task.spec, trained_on, scored, known, scales)
+    if sets and (doubt := about_units(job.data, sets, scored)):
+        memo.once(("told", job.name, doubt), lambda: _log.warning("%s: %s", job.name, doubt))
     return digest
 
 

@@ -85,6 +85,18 @@ def test_labels_are_there_before_anything_runs(tmp_path):
     assert plan([make_job(tmp_path, **drawing)], tmp_path / "runs")
 
 
+def test_sets_in_two_units_are_told_once_when_they_are_planned(tmp_path, caplog):
+    a = write_set(tmp_path / "a")
+    b = write_set(tmp_path / "b", seed=1, level=1e4)
+    sets = {"roots": [{"root": str(each)} for each in (a, b)]}
+    jobs = [make_job(a, data=sets | {"augment": {}}, seed=seed) for seed in range(3)]
+    plan(jobs, tmp_path / "runs")
+    assert [record.message for record in caplog.records] == [
+        f"small: data.roots: the values are of size 1e+04 in {b} and 1 in {a} (root mean square): "
+        "are they in the same unit?"
+    ]
+
+
 def test_a_sky_is_stated_for_each_band(shards):
     data = {"stretch": "asinh", "softening": 3}
     sentence = r"small: data\.sky_sd: got 3 numbers; expected one for each band of .*, 1$"
