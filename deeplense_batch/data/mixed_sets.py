@@ -18,9 +18,10 @@ from deeplense_batch.core.sections.data import DataSection, TrainingSet
 from deeplense_batch.data.batches.sampling import shared_out
 from deeplense_batch.data.formats.filters import same_bands
 from deeplense_batch.data.job_slices import as_seen, check_names, shared_by
+from deeplense_batch.data.pixels.unit import about_sizes
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
 
-__all__ = ["about_pixel_scales", "mixed_info", "open_training_sets"]
+__all__ = ["about_pixel_scales", "about_units", "mixed_info", "open_training_sets"]
 
 _RELATIVE = 1e-6  # by which two pixel scales may differ and be one
 
@@ -111,6 +112,33 @@ def about_pixel_scales(
         f"data.roots: a network sees pixels of {listed}, so that one lens has several sizes; its "
         "pixel scale is taken as unknown"
     )
+
+
+def about_units(data: DataSection, sets: Sequence[Split], own: Sequence[Split]) -> str | None:
+    """Say that sets seem to be in several units, by their heads; None where they do not.
+
+    It says nothing where each image is normalised by itself, to which all units are one.
+
+    Arguments:
+        data: Of the job.
+        sets: That are trained on.
+        own: Slices of ``data.root``.
+    """
+    if data.per == "image":
+        return None
+    roots = [*(data.root for _ in own), *(each.root for each in data.roots)]
+    infos = [split.info for split in (*own, *sets)]
+    sizes = {root: _size(info) for root, info in zip(roots, infos, strict=True)}
+    sentence = about_sizes(sizes)
+    return sentence and f"data.roots: {sentence}"
+
+
+def _size(info: SplitInfo) -> float:
+    """Root mean square of the values of a whole split, as packed."""
+    if info.choice is not None and info.choice.averaged:  # whose sd no head knows
+        info = info.as_stored
+    squares = [mean**2 + sd**2 for mean, sd in zip(info.mean, info.sd, strict=True)]
+    return math.sqrt(sum(squares) / len(squares))
 
 
 def _opened(

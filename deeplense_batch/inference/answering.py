@@ -84,7 +84,8 @@ class Answering:
                     fits=one.fits,
                 )  # fmt: skip
                 opened[how] = stack.enter_context(images)
-            check_bands(data, opened[how].bands, one.bands, one.run.path)
+            bands = one.stand_for(data, opened[how].bands)
+            check_bands(data, bands, one.bands, one.run.path)
             found.append(opened[how])
         return found
 

@@ -202,20 +202,36 @@ class Trained:
         Raises:
             ShardError: A channel is not there.
         """
-        info = split.info
-        choice = self.choose(info.files[0].parent, info.shape[0], info.bands)
+        info, root = split.info, split.info.files[0].parent
+        choice = self.choose(root, info.shape[0], info.bands)
         seen = info.renamed(self.job.data.classes).with_choice(choice)
+        seen = dataclasses.replace(seen, bands=self.stand_for(root, seen.bands))
         return dataclasses.replace(split, info=seen)
 
+    def stand_for(self, root: Path | str, bands: tuple[str, ...]) -> tuple[str, ...]:
+        """The bands that it takes the channels of images for.
+
+        A set that was trained on with channels of its own (`data.roots`) stands for the bands of
+        the others, whatever its own are called; any other has the bands that it says.
+
+        Arguments:
+            root: Of the images.
+            bands: Names of the channels that it sees of them; none where they are unknown.
+        """
+        return bands if self._own_channels(root) is None else self.bands
+
     def _channels_of(self, root: Path | str) -> Channels:
+        own = self._own_channels(root)
+        return self.job.data.channels if own is None else own
+
+    def _own_channels(self, root: Path | str) -> Channels:
+        """Those that the recipe names for one of the sets alone; None of any other images."""
         own = [each for each in self.job.data.roots if each.channels is not None]
         if own:
             with contextlib.suppress(ShardError):  # images in files are none of these
                 digest = data_digest(root)
-                for each in own:
-                    if each.digest == digest:
-                        return each.channels
-        return self.job.data.channels
+                return next((each.channels for each in own if each.digest == digest), None)
+        return None
 
 
 class Logits(nn.Module):

@@ -30,10 +30,11 @@ from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
 from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
-from deeplense_batch.tasks.task import Frame, Task
+from deeplense_batch.tasks.task import Frame, Task, TaskSpec
 
 __all__ = [
     "Setup",
+    "check_needed_truth",
     "check_samples",
     "check_truth_files",
     "frame_of",
@@ -220,17 +221,31 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
             f"stretched and clipped ({named}{', ...' * (len(flat) > 3)}), without an sd to be "
             "divided by; leave them out when you pack, or choose data.per: band or set"
         )
-    if lacking := set(task.spec.truth_keys) - set(loader.truth) if task.spec.needs_truth else ():
-        raise ShardError(
-            f"{place}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
-            "beside the images"
-        )
+    check_needed_truth(task.spec, loader.truth, place)
     unlabelled = int((loader.targets < 0).sum())
     if unlabelled and task.spec.classifies:
         raise ShardError(
             f"{place}: {counted_of(unlabelled, len(loader), 'image', 'has', 'have')} no label, "
             "which the task learns and is scored by; 'pack' those that have one, or name a slice "
             "of them"
+        )
+
+
+def check_needed_truth(spec: TaskSpec, known: Collection[str], place: str) -> None:
+    """Make sure that images have the truth that a task cannot do without.
+
+    Arguments:
+        spec: Of the task.
+        known: Names of the truth that the images have.
+        place: Where they are, as the sentence begins.
+
+    Raises:
+        ShardError: They lack some of it.
+    """
+    if lacking := {*spec.truth_keys} - {*known} if spec.needs_truth else ():
+        raise ShardError(
+            f"{place}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
+            "beside the images"
         )
 
 

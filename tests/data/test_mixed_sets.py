@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 
 import numpy as np
@@ -13,7 +14,12 @@ from made_sets import write_set
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.job_slices import open_slices
-from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open_training_sets
+from deeplense_batch.data.mixed_sets import (
+    about_pixel_scales,
+    about_units,
+    mixed_info,
+    open_training_sets,
+)
 from deeplense_batch.data.shards import ShardError, open_split
 
 
@@ -165,3 +171,26 @@ def test_pixels_that_are_as_wide_once_resized_are_of_one_scale(tmp_path):
     job, slices, sets = opened(a, a, b, size=12)
     assert about_pixel_scales(job.data, sets, [slices["test"]]) is None
     assert mixed_info(job.data, sets, slices.values()).pixel_scale == 0.1
+
+
+def test_sets_that_seem_to_be_in_several_units_are_named_by_their_heads(tmp_path):
+    a = write_set(tmp_path / "a", shape=(2, 12, 12))
+    near = write_set(tmp_path / "near", shape=(2, 12, 12), seed=1, level=50)
+    far = write_set(tmp_path / "far", shape=(2, 12, 12), seed=2, level=500)
+
+    def said(root, *sets, **data):
+        job, slices, opened_sets = opened(root, *sets, **data)
+        return about_units(job.data, opened_sets, [slices["test"]])
+
+    assert said(a, a, near) is None
+    sizes = rf"size 500 in {far} and (1|0\.9\d+|1\.0\d) in {a} \(root mean square\)"
+    sentence = f"^data.roots: the values are of {sizes}: are they in the same unit"
+    for data in (
+        {},
+        {"stretch": "asinh", "softening": 3},
+        {"channels": [1]},
+        {"channels": "mean"},
+    ):
+        assert re.match(sentence, said(a, a, far, **data))
+    assert re.match(sentence, said(far, a))  # of what is scored too
+    assert said(a, a, far, per="image") is None

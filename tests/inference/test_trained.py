@@ -23,10 +23,12 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.shards import ShardError, data_digest, open_split
+from deeplense_batch.inference.explain import explain
 from deeplense_batch.inference.predict import predict
 from deeplense_batch.inference.trained import Logits, TrainedError, open_trained
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.models.weights import fetch
+from deeplense_batch.runs.evaluating.labelled_images import answers_of, open_labelled
 from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import BEST
 
@@ -221,6 +223,42 @@ def test_predictions_are_of_the_chosen_channels_wherever_the_images_lie(red, tmp
         expected = opened.model(seen).softmax(1).numpy()
     for found in scores:
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory):
+    """A run on images in g and on the band r of others, which stands for it; and these others."""
+    folder = tmp_path_factory.mktemp("standing")
+    a = write_set(folder / "a", bands=("g",))
+    b = write_set(folder / "b", shape=(2, 12, 12), bands=("r", "i"), seed=1)
+    sets = [{"root": str(a)}, {"root": str(b), "channels": ["r"]}]
+    return open_trained(untrained(make_job(a, data={"roots": sets}), folder).run.path), b
+
+
+def test_a_set_with_channels_of_its_own_stands_for_the_bands_of_root(standing, tmp_path):
+    opened, root = standing
+    images = open_split(root, "val").images()
+    seen = opened.as_seen(open_split(root, "val"))
+    assert seen.info.bands == ("g",) and np.array_equal(seen.images(), images[:, :1])
+    assert opened.stand_for(tmp_path, ("r",)) == ("r",)
+    other = write_set(tmp_path / "c", bands=("r",), seed=2)
+    assert opened.as_seen(open_split(other, "val")).info.bands == ("r",)
+
+
+def test_every_verb_takes_a_set_that_stands_for_the_bands_of_root(standing, tmp_path):
+    opened, root = standing
+    run, alone = opened.run.path, World(0, 1, torch.device("cpu"))
+    predict(run, root, tmp_path / "t.csv", slice_="val", device="cpu")
+    explain(run, tmp_path / "t.png", slice_="val[:1]", data=root, device="cpu")
+    outputs, _ = answers_of(
+        opened, open_labelled(root, "val", [opened], alone), "val", alone, tta=None
+    )
+    scores = pd.read_csv(tmp_path / "t.csv")[[f"score_{name}" for name in CLASSES]].to_numpy()
+    expected = torch.from_numpy(outputs["logits"]).softmax(1).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    other = write_set(tmp_path / "c", bands=("r",), seed=2)
+    with pytest.raises(ShardError, match=r"the channels are the bands r; .* has learnt g"):
+        predict(run, other, tmp_path / "c.csv", device="cpu")
 
 
 def test_the_images_of_a_training_on_several_sets_are_those_of_all(tmp_path):

@@ -7,9 +7,13 @@ from 0 and 1.
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-__all__ = ["about_another_unit"]
+if TYPE_CHECKING:  # `submit` compares sets without torch
+    from torch import Tensor
+
+__all__ = ["about_another_unit", "about_sizes"]
 
 _OTHER_UNIT = 10.0  # sd; no other sky or depth is as far from the training images as another unit
 
@@ -30,4 +34,22 @@ def about_another_unit(images: Tensor, stretch: str) -> str | None:
     return (
         f"stretched ({stretch}) and normalised like the training images, these have mean "
         f"{mean:.3g} and sd {sd:.3g} where those had 0 and 1: are they in the same unit?"
+    )
+
+
+def about_sizes(sizes: Mapping[str, float]) -> str | None:
+    """A sentence about sets whose values are not at all of one size; None if they are.
+
+    Two may each be as far from what lies between them as `about_another_unit` allows; a few bright
+    pixels, which a stretch would hold down, make no such difference.
+
+    Arguments:
+        sizes: Root mean square of the values, as packed, by the name of a set.
+    """
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if not sizes[most] > _OTHER_UNIT**2 * sizes[least]:
+        return None
+    return (
+        f"the values are of size {sizes[most]:.3g} in {most} and {sizes[least]:.3g} in {least} "
+        "(root mean square): are they in the same unit?"
     )

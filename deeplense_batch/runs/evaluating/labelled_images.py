@@ -14,13 +14,13 @@ from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.unit import about_another_unit
-from deeplense_batch.data.shards import ShardError, Split, open_split
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split
 from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.runs.evaluating.drawn_images import seen_by
 from deeplense_batch.tasks.task import Arrays
 from deeplense_batch.training.evaluation import evaluate
-from deeplense_batch.training.setup import check_samples
+from deeplense_batch.training.setup import check_samples, frame_of
 
 __all__ = ["answers_of", "open_labelled"]
 
@@ -46,6 +46,8 @@ def open_labelled(
     split = open_split(root, slice_)
     for one in networks:
         info, crop = one.as_seen(split).info, one.job.data.crop
+        if one.task.spec.fixed_geometry:
+            _check_middle(one, info)
         if not one.fits(info.shape):
             wrong = wrong_shape(info.shape, one.shape, crop, taker=one.run.path)
             raise ShardError(f"{root}: {wrong}")
@@ -83,7 +85,7 @@ def answers_of(
     loader = Loader(split, transform=trained.transform, device=device, truths=task.spec.truth_keys)
     check_samples(task, loader, f"{root}: {slice_}")
     if task.spec.fixed_geometry and loader.truth:
-        _check_geometry(trained, split)
+        _check_scale(trained, split.info)
     notes = _notes(trained, loader) if world.main else []
     model = trained.model.to(device)
     tta = trained.job.data.tta if tta is None else tta
@@ -106,24 +108,32 @@ def _notes(trained: Trained, loader: Loader) -> list[str]:
     return [f"unit: {sentence}"]
 
 
-def _check_geometry(trained: Trained, split: Split) -> None:
-    """Make sure that truth in arcsec, about the middle, is that of what the network sees.
+def _check_scale(trained: Trained, info: SplitInfo) -> None:
+    """Make sure that a length is as many pixels of what the network sees as it has learnt.
 
     Raises:
-        ShardError: Pixels are of another width than those by which it has learnt lengths, or the
-            middle of what it sees is not that of the images.
+        ShardError: Pixels, cropped and resized as it sees them, are of another width.
     """
-    root, run, crop = split.info.files[0].parent, trained.run.path, trained.job.data.crop
-    learnt, scale = trained.pixel_scale, split.info.pixel_scale
+    learnt, scale = trained.input_pixel_scale, frame_of(trained.job, info).pixel_scale
     if math.isfinite(learnt) and not math.isclose(scale, learnt, rel_tol=1e-6):
-        came = f"{scale:g} arcsec" if math.isfinite(scale) else "unknown width"
+        came = f"{scale:.4g} arcsec" if math.isfinite(scale) else "unknown width"
+        resized = f", resized to {trained.job.data.size}" * bool(trained.job.data.size)
         raise ShardError(
-            f"{root}: has pixels of {came}; {run}, which measures lenses in pixels, takes those "
-            f"of {learnt:g} arcsec"
+            f"{info.files[0].parent}: has pixels of {came}{resized}; {trained.run.path}, which "
+            f"measures lenses in pixels, takes those of {learnt:.4g} arcsec"
         )
-    if crop is not None and any((side - crop) % 2 for side in split.info.shape[1:]):
-        sides = " x ".join(map(str, split.info.shape[1:]))
+
+
+def _check_middle(trained: Trained, info: SplitInfo) -> None:
+    """Make sure that the truth of lenses is measured from the middle of what the network sees.
+
+    Raises:
+        ShardError: That is not the middle of the images.
+    """
+    crop, (_, *sides) = trained.job.data.crop, info.shape
+    if crop is not None and any(side >= crop and (side - crop) % 2 for side in sides):
         raise ShardError(
-            f"{root}: the middle {crop} of {sides} pixels, which {run} sees, lie half a pixel off "
-            "the middle, from which the truth of lenses is measured"
+            f"{info.files[0].parent}: the middle {crop} of {' x '.join(map(str, sides))} pixels, "
+            f"which {trained.run.path} sees, lie half a pixel off the middle, from which the "
+            "truth of lenses is measured"
         )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deeplense_batch.core.job import DrawSection, Evaluation, Job, JobError, TaskSection
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
-from deeplense_batch.data.shards import ShardError, SplitInfo, open_split, read_splits
-from deeplense_batch.runs.planning.validate import Memo, digest_of
+from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.runs.planning.truth import check_labels
+from deeplense_batch.runs.planning.validate import Memo, digest_of, truths_of
 from deeplense_batch.tasks import build_task
+
+if TYPE_CHECKING:  # which loads torch
+    from deeplense_batch.tasks.task import TaskSpec
 
 __all__ = ["check_evaluation"]
 
@@ -35,9 +40,9 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         _check_evaluated(job, Path(run))
     try:
         splits = memo.once(("splits", root), lambda: read_splits(root))
-        info = open_split(root, slice_, splits).info
+        split = open_split(root, slice_, splits)
         for run in job.evaluate.runs:
-            _check_classes(info, Path(run))
+            _check_images(split, Path(run), memo)
         return digest_of(root, memo)
     except (ShardError, RunDirError) as error:
         raise JobError(f"{job.name}: {error}") from error
@@ -73,28 +78,34 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
         )
 
 
-def _check_classes(info: SplitInfo, run: Path) -> None:
-    """Make sure that a run knows the classes of images; it may know others besides.
+def _check_images(split: Split, run: Path, memo: Memo) -> None:
+    """Make sure that images have what a run is scored by; it may know other classes besides.
 
     Raises:
-        ShardError: It does not.
+        ShardError: They have a class that it does not know, no labels, or no truth.
     """
     trained, known = _training(run), read_metrics(RunDir(run))["data"]["classes"]
-    came = info.renamed(trained.data.classes).classes
+    root, spec = split.info.files[0].parent, _spec_of(trained.task, known)
+    came = split.info.renamed(trained.data.classes).classes
     unknown = [name for name in came if name not in known]
-    if unknown and _uses_labels(trained.task, known):
-        root = info.files[0].parent
+    if unknown and (spec is None or spec.needs_labels):
         raise ShardError(
             f"{root}: has the classes {', '.join(came)}, and {run} has learnt "
             f"{', '.join(known) or 'none'}; it does not know {', '.join(unknown)}"
         )
+    if spec is None or spec.classifies:
+        check_labels(split)
+    if spec is not None and spec.needs_truth:
+        from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
+
+        check_needed_truth(spec, truths_of(split, memo), f"{root}: {split.info.name}")
 
 
-def _uses_labels(task: TaskSection, classes: Sequence[str]) -> bool:
-    """Whether a task needs images to have classes; the default one does."""
-    if task == TaskSection():  # which loads no torch
-        return True
-    return build_task(task.name, classes=classes, **task.options).spec.needs_labels
+def _spec_of(task: TaskSection, classes: Sequence[str]) -> TaskSpec | None:
+    """What is fixed about a task; None of the default one, which loads no torch."""
+    if task == TaskSection():
+        return None
+    return build_task(task.name, classes=classes, **task.options).spec
 
 
 def _training(run: Path) -> Job:

@@ -1,17 +1,23 @@
-"""Whether the truth that a task reads is there, and still that of its images, before a run."""
+"""Whether labels and truth that a task reads are there, and still those of its images.
+
+As far as can be known before a run: by the heads of the files, and by the arrays of the first file
+of a split, whose other files `data.writer` gives the same ones. That every file is so, and none
+damaged, is seen when all of them are read, which takes too long to plan with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from deeplense_batch.core.job import Augment, Job, JobError
+from deeplense_batch.data.formats.counted import counted_of
 from deeplense_batch.data.shards import ShardError, Split
 
 if TYPE_CHECKING:  # which loads torch
     from deeplense_batch.tasks.task import TaskSpec
 
-__all__ = ["check_truth"]
+__all__ = ["check_labels", "check_truth"]
 
 # Fields of `Augment` that move the pixels of an image.
 _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
@@ -20,40 +26,76 @@ _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
 def check_truth(
     job: Job,
     spec: TaskSpec,
-    sets: Sequence[Split],
-    known: Sequence[Sequence[str]],
+    trained_on: Sequence[Split],
+    scored: Sequence[Split],
+    known: Callable[[Split], Collection[str]],
     scales: str | None,
 ) -> None:
-    """Check the truth of what a job is trained on.
+    """Check the truth of the images of a job.
+
+    What is scored may lack a truth that is learnt, unless the task needs it: real images, of which
+    nothing is known, judge what was learnt on simulated ones.
 
     Arguments:
         job: The job.
         spec: Of its task, which reads some truth.
-        sets: The slices that it is trained on.
-        known: The truth arrays that each of them has.
+        trained_on: The slices that it is trained on.
+        scored: Its slices ``valid`` and ``test``, of other images perhaps.
+        known: Gives the names of the truth arrays of a slice.
         scales: A sentence, where their pixels are of several widths.
 
     Raises:
-        ShardError: One of the sets lacks a truth that another has.
+        ShardError: A slice lacks a truth that the task needs, or that another has which is
+            trained on with it.
         JobError: Something would move images against the truth of their pixels.
     """
-    truths = [set(spec.truth_keys) & {*names} for names in known]
-    _check_same_truth(sets, truths)
+    learnt, judged = (
+        [(split, {*spec.truth_keys} & {*known(split)}) for split in splits]
+        for splits in (trained_on, scored)
+    )
+    _check_same_truth(*zip(*learnt, strict=True))
+    if spec.needs_truth:
+        from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
+
+        for split, truth in (*learnt, *judged):
+            check_needed_truth(spec, truth, f"{split.info.files[0].parent}: {split.info.name}")
     if not spec.fixed_geometry:
         return
-    for split, truth in zip(sets, truths, strict=True):
-        _check_fixed(job, truth, split.info.shape[1:])
-    if truths[0] and scales:
+    for split, truth in (*learnt, *judged):
+        _check_middle(job, truth, split.info.shape[1:])
+    augment, none = job.data.augment, Augment()
+    changed = [name for name in _MOVING if getattr(augment, name) != getattr(none, name)]
+    moving = [f"data.augment.{name}" for name in changed]
+    moving += ["train.mixup"] * bool(job.train.mixup)
+    _check_still(job, moving, set().union(*(truth for _, truth in learnt)))
+    _check_still(job, ["data.tta"] * job.data.tta, set().union(*(truth for _, truth in judged)))
+    if learnt[0][1] and scales:
         raise JobError(
             f"{job.name}: {scales}; task {job.task.name} measures lenses in pixels: expected sets "
             "of one pixel scale, or task.options.truth: false"
         )
 
 
+def check_labels(split: Split) -> None:
+    """Make sure that images whose classes are learnt, or scored by, have labels.
+
+    The heads count those of whole splits: that a part of one lacks some is seen when it is loaded.
+
+    Raises:
+        ShardError: Fewer images of the split have a label than the slice has images.
+    """
+    info = split.info
+    labelled = sum(info.class_counts)
+    if labelled < len(split):
+        has = counted_of(labelled, len(info), "image", "has", "have")
+        raise ShardError(
+            f"{info.files[0].parent}: {info.name}: {has} a label, which the task learns and is "
+            "scored by; 'pack' those that have one, or name a slice of them"
+        )
+
+
 def _check_same_truth(sets: Sequence[Split], truths: Sequence[set[str]]) -> None:
     """Make sure that sets that are trained on together have the same of what a task reads.
-
-    By the first file of each; that all files of a set have it is seen when they are loaded.
 
     Raises:
         ShardError: One lacks what another has.
@@ -69,8 +111,8 @@ def _check_same_truth(sets: Sequence[Split], truths: Sequence[set[str]]) -> None
             )
 
 
-def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
-    """Make sure that nothing moves images against the truth of their pixels.
+def _check_middle(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
+    """Make sure that a crop keeps the middle, from which truth is measured.
 
     Arguments:
         job: The job.
@@ -78,18 +120,27 @@ def _check_fixed(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
         sides: Height and width of the images, pixels.
 
     Raises:
-        JobError: A crop, an augmentation or an averaging of views would move them.
+        JobError: It does not.
     """
-    augment, none = job.data.augment, Augment()
-    moving = [f"data.augment.{name}" for name in _MOVING
-              if getattr(augment, name) != getattr(none, name)]  # fmt: skip
-    moving += ["data.tta"] * job.data.tta + ["train.mixup"] * bool(job.train.mixup)
     if truth and job.data.crop and any((side - job.data.crop) % 2 for side in sides):
         raise JobError(
             f"{job.name}: data.crop: {job.data.crop} of {' x '.join(map(str, sides))} pixels lie "
             f"half a pixel off the middle, from which truth/{min(truth)} is measured; take one "
             "more or less"
         )
+
+
+def _check_still(job: Job, moving: Sequence[str], truth: set[str]) -> None:
+    """Make sure that nothing moves images against the truth of their pixels.
+
+    Arguments:
+        job: The job.
+        moving: Fields of it that move some images.
+        truth: Names of the truth of these that the task compares with pixels.
+
+    Raises:
+        JobError: Something does.
+    """
     if truth and moving:
         raise JobError(
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "

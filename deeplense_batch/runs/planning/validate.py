@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,18 +28,20 @@ from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import (
     about_pixel_scales,
+    about_units,
     mixed_info,
     open_training_sets,
 )
 from deeplense_batch.data.shards import (
     ShardError,
+    Split,
     SplitInfo,
     data_digest,
     read_splits,
 )
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
-from deeplense_batch.runs.planning.truth import check_truth
+from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ __all__ = [
     "digest_of",
     "published_weights",
     "tell_other_thresholds",
+    "truths_of",
 ]
 
 _log = logging.getLogger(__name__)
@@ -245,16 +249,27 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         raise ShardError(f"{root}: the images have no labels to learn")
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
+    scored = (slices["valid"], slices["test"])
+    if task is None or task.spec.classifies:
+        for split in (*trained_on, *scored):
+            check_labels(split)
     if task is not None and task.spec.truth_keys:
-        known = [memo.once(("truths", split.info.files[0]), split.truths) for split in trained_on]
+        known = partial(truths_of, memo=memo)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
-        check_truth(job, task.spec, trained_on, known, scales)
+        check_truth(job, task.spec, trained_on, scored, known, scales)
+    if sets and (doubt := about_units(job.data, sets, scored)):
+        memo.once(("told", job.name, doubt), lambda: _log.warning("%s: %s", job.name, doubt))
     return digest
 
 
 def digest_of(root: str, memo: Memo) -> str:
     """The digest of a set, which a plan computes once."""
     return memo.once(("digest", root), lambda: data_digest(root))
+
+
+def truths_of(split: Split, memo: Memo) -> list[str]:
+    """Names of the truth arrays of a split, which a plan looks up once."""
+    return memo.once(("truths", split.info.files[0]), split.truths)
 
 
 def check_simulation(job: Simulation, memo: Memo) -> str:

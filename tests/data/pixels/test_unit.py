@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deeplense_batch.data.pixels.unit import about_another_unit
+from deeplense_batch.data.pixels.unit import about_another_unit, about_sizes
 
 
 @pytest.fixture
@@ -28,4 +28,12 @@ def test_another_unit_is_named_by_mean_and_sd(images, factor, level):
         f"stretched (asinh) and normalised like the training images, these have mean "
         f"{others.mean():.3g} and sd {others.std():.3g} where those had 0 and 1: "
         "are they in the same unit?"
+    )
+
+
+def test_sets_whose_values_are_of_sizes_far_apart_are_named():
+    assert about_sizes({"a": 0.02, "b": 1.9, "c": 0.5}) is None
+    assert about_sizes({"a": 0.02, "b": 2.5, "c": 0.5}) == (
+        "the values are of size 2.5 in b and 0.02 in a (root mean square): are they in the same "
+        "unit?"
     )

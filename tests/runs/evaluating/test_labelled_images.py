@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import make_images, make_job
 from made_runs import untrained
+from made_sets import pixels
 from made_shards import write_shards
 
 from deeplense_batch.core.distributed import World
@@ -72,6 +73,49 @@ def test_every_network_has_to_take_them(trained, sky):
 def test_each_process_needs_an_image(trained, sky):
     with pytest.raises(ShardError, match="has 1 image, less than one for each of 2 processes"):
         open_labelled(sky / "same", "sky[:1]", [trained()], World(0, 2, torch.device("cpu")))
+
+
+MEASURES = {"task": {"name": "physics_guided"}, "model": {"name": "lens_pinn"}}
+
+
+def lenses(root, side, pixel_scale, seed):
+    """Images of lenses whose truth is known."""
+    truth = {"theta_e": np.ones(12), "lens": np.tile([0, 0, 0.8, 0.3], (12, 1))}
+    truth["shear"] = np.zeros((12, 2))
+    for i, split in enumerate(("train", "val")):
+        images = pixels(12, (1, side, side), 2 * seed + i)
+        targets = np.arange(12) % 3
+        write_shards(root, split, images, targets, truth=truth, pixel_scale=pixel_scale)
+    return root
+
+
+def test_lenses_are_measured_in_pixels_as_wide_as_the_network_sees_them(tmp_path):
+    """Resized to 32 pixels: 64 of 0.05 arcsec and 32 of 0.1 are alike, 128 of 0.05 are not."""
+    a, b = lenses(tmp_path / "a", 64, 0.05, 0), lenses(tmp_path / "b", 32, 0.1, 1)
+    sets = [{"root": str(each)} for each in (a, b)]
+    job = make_job(a, **MEASURES, data={"roots": sets, "size": 32, "augment": {}})
+    network = open_trained(untrained(job, tmp_path / "runs").run.path)
+    for root in (a, b, lenses(tmp_path / "c", 128, 0.025, 2)):
+        split = open_labelled(root, "val", [network], ALONE)
+        assert "true_lens" in answers_of(network, split, "val", ALONE, tta=None)[0]
+    wide = lenses(tmp_path / "wide", 128, 0.05, 3)
+    split = open_labelled(wide, "val", [network], ALONE)
+    says = (
+        rf"wide: has pixels of 0\.2 arcsec, resized to 32; {network.run.path}, which measures "
+        r"lenses in pixels, takes those of 0\.1 arcsec$"
+    )
+    with pytest.raises(ShardError, match=says):
+        answers_of(network, split, "val", ALONE, tta=None)
+
+
+def test_a_crop_half_a_pixel_off_the_middle_is_told_as_such(tmp_path):
+    a = lenses(tmp_path / "a", 36, 0.1, 0)
+    job = make_job(a, **MEASURES, data={"crop": 32, "augment": {}})
+    network = open_trained(untrained(job, tmp_path / "runs").run.path)
+    says = f"odd: the middle 32 of 35 x 35 pixels, which {network.run.path} sees, lie half a pixel"
+    with pytest.raises(ShardError, match=says):
+        open_labelled(lenses(tmp_path / "odd", 35, 0.1, 1), "val", [network], ALONE)
+    assert open_labelled(lenses(tmp_path / "even", 34, 0.1, 2), "val", [network], ALONE)
 
 
 @pytest.mark.parametrize(("per", "doubts"), [("band", 1), ("image", 0)])

@@ -1,4 +1,4 @@
-"""Whether the truth that a task reads is there, and still that of its images, before a run."""
+"""Whether labels and truth that a task reads are there, and still those of its images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from conftest import make_job
 from made_sets import write_set
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.runs.planning.plan import plan
+from deeplense_batch.runs.planning.truth import check_labels
 from deeplense_batch.tasks import build_task
 
 REGRESSION = {"name": "regression", "options": {"target": "theta_e"}}
@@ -17,7 +18,13 @@ _TRUTH = build_task("physics_guided", classes=None).spec.truth_keys
 
 
 def planned(tmp_path, root, others, **fields):
-    sets = [{"root": str(each)} for each in (root, *others)]
+    """Plan a training on `root` and others."""
+    trained_on(tmp_path, root, (root, *others), **fields)
+
+
+def trained_on(tmp_path, root, folders, **fields):
+    """Plan a training on some sets that is scored on slices of `root`."""
+    sets = [{"root": str(each)} for each in folders]
     data = {"roots": sets, "augment": {}} | fields.pop("data", {})
     plan([make_job(root, data=data, **fields)], tmp_path / "runs")
 
@@ -45,3 +52,49 @@ def test_lenses_are_not_measured_in_pixels_of_several_widths(tmp_path):
     plain = write_set(tmp_path / "plain", seed=3, pixel_scale=0.1)
     with pytest.raises(ShardError, match=r"plain: has no truth/.* task.options.truth: false"):
         planned(tmp_path, a, [plain], task=PHYSICS, model=model)
+
+
+def test_a_truth_that_is_needed_is_needed_of_what_is_scored_too(tmp_path):
+    a = write_set(tmp_path / "a", truth=("theta_e",))
+    plain = write_set(tmp_path / "plain", seed=1)
+    with pytest.raises(
+        ShardError, match=rf"{plain}: val: has no truth/theta_e, which the task le"
+    ):
+        trained_on(tmp_path, plain, [a], task=REGRESSION)
+    with pytest.raises(ShardError, match=rf"{plain}: train: has no truth/theta_e, which the task"):
+        planned(tmp_path, plain, [], task=REGRESSION)
+    trained_on(tmp_path, write_set(tmp_path / "b", seed=2, truth=("theta_e",)), [a],
+               task=REGRESSION)  # fmt: skip
+
+
+def test_nothing_moves_scored_images_against_their_truth(tmp_path):
+    """Those of `root`, though it is not trained on."""
+    a, b = (
+        write_set(tmp_path / f"{side}", seed=side, shape=(1, side, side), truth=_TRUTH,
+                  pixel_scale=0.1)
+        for side in (12, 13)
+    )  # fmt: skip
+    fields = {"task": PHYSICS, "model": {"name": "lens_pinn"}}
+    with pytest.raises(JobError, match="crop: 12 of 13 x 13 pixels lie half a pixel off the midd"):
+        trained_on(tmp_path, b, [a], data={"crop": 12}, **fields)
+    trained_on(tmp_path, a, [write_set(tmp_path / "c", seed=1, truth=_TRUTH, pixel_scale=0.1)],
+               data={"crop": 12}, **fields)  # fmt: skip
+
+
+def test_images_of_which_nothing_is_known_are_scored_as_they_are(tmp_path):
+    """Such as real ones, by what was learnt on simulated ones."""
+    simulated = write_set(tmp_path / "simulated", truth=_TRUTH, pixel_scale=0.1)
+    real = write_set(tmp_path / "real", seed=1, shape=(1, 13, 13), pixel_scale=0.1)
+    fields = {"task": PHYSICS, "model": {"name": "lens_pinn"}}
+    trained_on(tmp_path, real, [simulated], data={"crop": 12, "tta": True}, **fields)
+    moved = {"crop": 12, "augment": {"flips": True}}
+    with pytest.raises(JobError, match=r"data.augment.flips: task physics_guided compares"):
+        trained_on(tmp_path, real, [simulated], data=moved, **fields)
+
+
+def test_labels_are_counted_by_the_head_of_the_split(tmp_path):
+    labelled = open_split(write_set(tmp_path / "a"), "val")
+    check_labels(labelled)
+    plain = open_split(write_set(tmp_path / "b", classes=()), "val[:5]")
+    with pytest.raises(ShardError, match=r"b: val: 0 of 18 images have a label, which the task"):
+        check_labels(plain)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from conftest import make_images, make_job
 from made_runs import untrained
+from made_sets import write_set
 from made_shards import write_shards
 from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.recipe import evaluation_of
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.models import ModelError
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.planning.validate import Memo
@@ -40,11 +43,12 @@ GENERATION = {
         ({"balance": "weights"}, "train.balance: got weights, .*; expected none or sampler"),
     ],
 )
-def test_labels_are_blended_and_weighed_for_tasks_that_learn_them(shards, job, train, sentence):
+def test_labels_are_blended_and_weighed_for_tasks_that_learn_them(tmp_path, job, train, sentence):
+    root = write_set(tmp_path / "set", truth=("axion_mass_ev",))
     fields = job | {"train": job.get("train", {}) | train}
     with pytest.raises(JobError, match=sentence):
-        plan([make_job(shards, **fields)], "runs")
-    assert plan([make_job(shards, **job)], "runs")
+        plan([make_job(root, **fields)], "runs")
+    assert plan([make_job(root, **job)], "runs")
 
 
 def test_tasks_that_learn_labels_may_blend_and_weigh_them(shards, tmp_path):
@@ -58,6 +62,39 @@ def test_tasks_that_learn_labels_may_blend_and_weigh_them(shards, tmp_path):
     ):
         train = {"mixup": 1.0, "balance": "weights"}
         assert plan([make_job(root, task=task, train=train, data=data)], "runs")
+
+
+def test_labels_are_there_before_anything_runs(tmp_path):
+    images, targets = make_images(30, 1)
+    write_shards(tmp_path, "train", images, targets)
+    write_shards(tmp_path, "val", images, np.where(np.arange(30) < 20, targets, -1))
+    for data, refused in (
+        ({"valid": "val[:25]", "test": "val[25:]"}, "val: 20 of 30 images have a label, which"),
+        ({"valid": "train[:10]", "train": "train[10:]", "test": "val"}, "val: 20 of 30 images"),
+        ({"valid": "val[:10]", "test": "val[10:20]"}, None),
+    ):
+        if refused is None:
+            assert plan([make_job(tmp_path, data=data)], tmp_path / "runs")
+            continue
+        with pytest.raises(ShardError, match=refused):
+            plan([make_job(tmp_path, data=data)], tmp_path / "runs")
+    drawing = {
+        **GENERATION,
+        "data": {"test": "val"} | {"valid": "train[:9]", "train": "train[9:]"},
+    }
+    assert plan([make_job(tmp_path, **drawing)], tmp_path / "runs")
+
+
+def test_sets_in_two_units_are_told_once_when_they_are_planned(tmp_path, caplog):
+    a = write_set(tmp_path / "a")
+    b = write_set(tmp_path / "b", seed=1, level=1e4)
+    sets = {"roots": [{"root": str(each)} for each in (a, b)]}
+    jobs = [make_job(a, data=sets | {"augment": {}}, seed=seed) for seed in range(3)]
+    plan(jobs, tmp_path / "runs")
+    assert [record.message for record in caplog.records] == [
+        f"small: data.roots: the values are of size 1e+04 in {b} and 1 in {a} (root mean square): "
+        "are they in the same unit?"
+    ]
 
 
 def test_a_sky_is_stated_for_each_band(shards):
