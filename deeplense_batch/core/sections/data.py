@@ -48,7 +48,7 @@ def _named_once(value: tuple[str | int, ...] | str | None) -> tuple[str | int, .
 # Bands of the images, by name or by number from 0, or `mean`, the mean of all.
 Channels = Annotated[
     tuple[str | int, ...] | str | None,
-    list_of("bands", or_="mean"),
+    list_of("bands by name or number", or_="mean", of=(str, int)),
     AfterValidator(_named_once),
 ]
 
