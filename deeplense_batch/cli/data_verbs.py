@@ -111,8 +111,9 @@ def pack(
     classes: tuple[str, ...] = (),  # Class names in the order of their numbers.
     truth: tuple[str, ...] = (),  # Columns of numbers to be learnt by regression.
     split: str = "",  # Column of train, val or test.
-    # train, val or test: the split of all images that have none of their own, such as test for a
-    # small set to be scored on, or train for one that is used by folds; by default a fifth is val.
+    # train, val or test: the split that all images go into, whatever their folders, files or
+    # columns say, such as test for a small set to be scored on, or train for one that is used by
+    # folds; by default a fifth of the images that have no split of their own is val.
     all_in: str = "",
     keep: tuple[str, ...] = (),  # Columns that go into the shards and into every table.
     group: str = "",  # Column whose equal values, such as a tile, stay in one split.

@@ -286,9 +286,13 @@ def _validate(
         return model.model_validate(raw)
     except ValidationError as error:
         field, sentence = first_fault(error, model)
-        typed = any(f"{name}.".startswith(f"{field}.") for name in overridden)
+        typed = any(_is_within(name, field) or _is_within(field, name) for name in overridden)
         kind = OverrideError if typed else JobError
         raise kind(f"{f'--{field}' if typed else f'{where}: {field}'}: {sentence}") from None
+
+
+def _is_within(field: str, outer: str) -> bool:
+    return f"{field}.".startswith(f"{outer}.")
 
 
 def first_fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
@@ -301,7 +305,10 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, st
     Returns:
         The dotted field, and what came and what is allowed.
     """
-    first = error.errors()[0]
+    first, *others = error.errors()
+    if first["type"] == "missing":  # perhaps by a wrong name, which is then unknown beside it
+        unknown = (e for e in others if e["type"] == "extra_forbidden")
+        first = next((e for e in unknown if e["loc"][:-1] == first["loc"][:-1]), first)
     path = [str(part) for part in first["loc"] if not _INTERNAL.match(str(part))]
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):  # a number of a pair
         return ".".join(path[:-1]), f"expected {_PAIR}, got {_shown(first['input'])}"
@@ -329,8 +336,10 @@ def _fields(model: Any, path: Sequence[str]) -> list[str]:
     """The fields of a section; a recipe has two more than the job that it becomes."""
     section = model
     for part in path:
+        if part.isdigit():  # the place of a section in a list of them
+            continue
         annotation = section.model_fields[part].annotation
-        section = next(iter(get_args(annotation)), annotation)  # of `X | None`: X
+        section = next(iter(get_args(annotation)), annotation)  # of `X | None` or a list of X: X
     fields = [*section.model_fields]
     return fields + ["grid", "seeds"] * (section in get_args(AnyJob))
 

@@ -17,13 +17,12 @@ from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.sections.data import DataSection, TrainingSet
 from deeplense_batch.data.batches.sampling import shared_out
 from deeplense_batch.data.formats.filters import same_bands
+from deeplense_batch.data.formats.parts import same_scale
 from deeplense_batch.data.job_slices import as_seen, check_names, shared_by
 from deeplense_batch.data.pixels.unit import about_sizes
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
 
 __all__ = ["about_pixel_scales", "about_units", "mixed_info", "open_training_sets"]
-
-_RELATIVE = 1e-6  # by which two pixel scales may differ and be one
 
 
 class _Named(NamedTuple):
@@ -73,7 +72,8 @@ def open_training_sets(
 def mixed_info(data: DataSection, sets: Sequence[Split], own: Iterable[Split]) -> SplitInfo:
     """What a mixture of sets is, as a network sees it.
 
-    The pixel scale is that of all, after cropping and resizing; NaN where two differ.
+    The pixel scale is that of all, after cropping and resizing, which is the first's; NaN where
+    two differ by more than 1 %.
 
     Arguments:
         data: Of the job.
@@ -92,7 +92,7 @@ def mixed_info(data: DataSection, sets: Sequence[Split], own: Iterable[Split]) -
 def about_pixel_scales(
     data: DataSection, sets: Sequence[Split], own: Sequence[Split]
 ) -> str | None:
-    """Say that a network sees pixels of several widths; None where it does not.
+    """Say that a network sees pixels of several widths, or may; None where it does not.
 
     Arguments:
         data: Of the job.
@@ -101,16 +101,19 @@ def about_pixel_scales(
     """
     roots = [*(data.root for _ in own), *(each.root for each in data.roots)]
     infos = [split.info for split in (*own, *sets)]
-    if len(_scales(data, infos)) == 1:
+    found = _scales(data, infos)
+    if len(found) == 1:
         return None
     widths = {
         root: "unknown width" if math.isnan(width) else f"{width:.4g} arcsec"
         for root, width in zip(roots, (_scale(data, info) for info in infos), strict=True)
     }
     listed = ", ".join(f"{width} in {Path(root).name}" for root, width in widths.items())
+    differ = len(found) - any(map(math.isnan, found)) > 1
+    has = "has" if differ else "may have"  # where all that are known are one
     return (
-        f"data.roots: a network sees pixels of {listed}, so that one lens has several sizes; its "
-        "pixel scale is taken as unknown"
+        f"data.roots: a network sees pixels of {listed}, so that one lens {has} several sizes; "
+        "its pixel scale is taken as unknown"
     )
 
 
@@ -145,7 +148,18 @@ def _opened(
     data: DataSection, each: TrainingSet, read: Callable[[str], Mapping[str, SplitInfo]]
 ) -> Split:
     split = open_split(each.root, each.train, read(each.root))
-    channels = data.channels if each.channels is None else each.channels
+    own = each.channels is not None
+    channels = each.channels if own else data.channels
+    try:
+        split.info.with_channels(channels)
+    except ShardError as error:
+        if own:
+            why = str(error).removeprefix("data.channels: ")
+            raise ShardError(f"data.roots: channels of {each.root}: {why}") from error
+        raise ShardError(
+            f"{each.root}: {error}; its entry in data.roots may have channels of its own, such as "
+            "channels: [0]"
+        ) from error
     return as_seen(split, data, channels)
 
 
@@ -241,4 +255,4 @@ def _scale(data: DataSection, info: SplitInfo) -> float:
 def _is_one(one: float, other: float) -> bool:
     if math.isnan(one) or math.isnan(other):
         return math.isnan(one) and math.isnan(other)
-    return math.isclose(one, other, rel_tol=_RELATIVE)
+    return same_scale(one, other)

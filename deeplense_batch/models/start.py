@@ -59,7 +59,7 @@ def start_from(
         adapt: As `for_channels`.
 
     Raises:
-        WeightsError: There are none, or they are of another network.
+        WeightsError: There are none, they are of another network, or some are not finite.
     """
     network = _Network.of(model, channels, adapt)
     matches = {name: network.match(state) for name, state in read(path).items()}
@@ -67,6 +67,11 @@ def start_from(
     if best.wrong:
         faults = best.faults(network.own)
         raise WeightsError(f"train.init: {path}: are weights of another network; {faults}")
+    if broken := [name for name, value in best.fits.items() if not value.isfinite().all()]:
+        raise WeightsError(
+            f"train.init: {path}: {some(broken)} {'hold' if broken[1:] else 'holds'} NaN or "
+            "infinity; expected finite numbers"
+        )
     fitting = [name for name, match in matches.items() if not match.wrong]
     if len(fitting) > 1:
         said = f"{', '.join(fitting)} all fit: {fitting[0]} is taken"

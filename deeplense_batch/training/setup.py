@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplense_batch import models
@@ -198,14 +198,23 @@ def _has_truth(path: Path, key: str) -> bool:
 
 
 def _about_units(job: Job, train: Mixture) -> Iterable[str]:
-    """Sentences about sets that seem to be in another unit than the mixture."""
+    """A sentence about sets that seem to be in different units; none where they do not."""
     if train.transform.per == "image":
         return
+    seen: dict[str, Tensor] = {}
     for each, member in zip(job.data.roots, train.members, strict=True):
         batches = member.representative(_LOOKED_AT, _LOOKED_AT)
-        (images,) = (images for images, *_ in member.batches(batches))
-        if sentence := about_another_unit(images, train.transform.stretch):
-            yield f"{each.root}: {sentence}"
+        (seen[each.root],) = (images for images, *_ in member.batches(batches))
+    stretch = train.transform.stretch
+    if any(about_another_unit(images, stretch) for images in seen.values()):
+        looks = (
+            f"mean {images.mean():.3g} and sd {images.std():.3g} in {Path(root).name}"
+            for root, images in seen.items()
+        )
+        yield (
+            "data.roots: the sets seem to be in different units: stretched "
+            f"({stretch}) and normalised together, they have {', '.join(looks)}"
+        )
 
 
 def check_samples(task: Task, loader: Loader, place: str) -> None:

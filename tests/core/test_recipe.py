@@ -17,6 +17,7 @@ from deeplense_batch.core.recipe import (
 )
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
+SETS = "model: {name: resnet18}\ndata: {root: d, roots: [{root: d}, "
 
 
 @pytest.fixture
@@ -63,6 +64,15 @@ def test_numbers_and_truth_are_those_of_yaml_1_2(load):
         (BASE + "seed: 3\nseeds: [0, 1]", "recipe.yaml: seed and seeds are both given"),
         (BASE + "grid: {seed: [3]}\nseeds: [0, 1]", "grid.seed and seeds are both given"),
         ("model: {name: x}", "recipe.yaml: data: missing"),
+        ("model: {nam: x}\ndata: {root: d}", "model.nam: unknown; did you mean 'name'?"),
+        (SETS + "{root: e, wieght: 1}]}", "data.roots.1.wieght: unknown; did you mean 'weight'?"),
+        (SETS + "{rot: e}]}", "data.roots.1.rot: unknown; did you mean 'root'?"),
+        (SETS + "{root: e, weight: big}]}", "data.roots.1.weight: expected a number, got 'big'"),
+        (SETS + "e]}", "data.roots.1: expected a mapping, got 'e'"),
+        (
+            SETS + "{root: e, channels: [1.5]}]}",
+            "roots.1.channels: expected a list of bands by name or number, or mean, got [1.5]",
+        ),
         ("- a", "expected a mapping of sections, got ['a']"),
         ("a: [", "not valid YAML"),
     ],
@@ -108,6 +118,8 @@ def test_a_wrong_override_is_called_by_its_flag(load):
         load(BASE, train__lrr=3)
     with pytest.raises(OverrideError, match=r"^--train\.epochs: expected a whole number"):
         load(BASE, train__epochs="many")
+    with pytest.raises(OverrideError, match=r"^--data\.roots\.0\.wieght: unknown; did you mean"):
+        load(BASE, data__roots=[{"root": "d", "wieght": 1}])
     with pytest.raises(OverrideError, match="'model' is a value, not a section"):
         load("model: x\ndata: {root: d}", model__name="a")
 

@@ -108,7 +108,13 @@ def test_other_channels_and_sizes_are_refused_with_what_makes_them_one(tmp_path)
     assert len(sets) == 2
     assert f"{a}: data.crop asks for 14 pixels" in refused(ShardError, a, a, b, crop=14)
     sentence = refused(ShardError, a, a, {"root": b, "channels": [1]}, channels=["g"])
-    assert sentence.startswith(f"{b}: data.channels: there is no channel 1; the images have 1")
+    assert sentence == (
+        f"data.roots: channels of {b}: there is no channel 1; the images have 1, numbered from 0"
+    )
+    assert refused(ShardError, a, a, b, channels=["g"]) == (
+        f"{b}: data.channels: there is no band 'g'; the images have 1 without names, by numbers "
+        "from 0; its entry in data.roots may have channels of its own, such as channels: [0]"
+    )
 
 
 def test_other_filters_are_refused_unless_a_set_states_its_channels(tmp_path):
@@ -163,6 +169,28 @@ def test_pixel_scales_that_differ_are_named_and_make_one_that_is_unknown(tmp_pat
     )
     info = mixed_info(job.data, sets, slices.values())
     assert math.isnan(info.pixel_scale) and info.name == "a + b" and info.shape == (1, 12, 12)
+
+
+def test_a_pixel_scale_that_is_unknown_may_be_that_of_the_others(tmp_path):
+    a = write_set(tmp_path / "a", pixel_scale=0.1)
+    b = write_set(tmp_path / "b", seed=1, pixel_scale=math.nan)
+    c = write_set(tmp_path / "c", seed=2, pixel_scale=0.2)
+    job, slices, sets = opened(a, a, b)
+    assert about_pixel_scales(job.data, sets, [slices["test"]]) == (
+        "data.roots: a network sees pixels of 0.1 arcsec in a, unknown width in b, so that one "
+        "lens may have several sizes; its pixel scale is taken as unknown"
+    )
+    job, slices, sets = opened(a, a, b, c)
+    said = about_pixel_scales(job.data, sets, [slices["test"]])
+    assert said is not None and "0.2 arcsec in c, so that one lens has several sizes" in said
+
+
+def test_pixel_scales_within_a_hundredth_are_that_of_root(tmp_path):
+    a = write_set(tmp_path / "a", pixel_scale=0.336)
+    b = write_set(tmp_path / "b", seed=1, pixel_scale=0.3375)
+    job, slices, sets = opened(a, b, a)
+    assert about_pixel_scales(job.data, sets, [slices["test"]]) is None
+    assert mixed_info(job.data, sets, slices.values()).pixel_scale == 0.336
 
 
 def test_pixels_that_are_as_wide_once_resized_are_of_one_scale(tmp_path):

@@ -114,6 +114,8 @@ def test_a_classifier_of_other_classes_keeps_its_own(prefix, tmp_path):
          "1 have another shape (stem.0.weight: (4, 1, 5, 5), expected (4, 1, 3, 3))"),
         (GIVEN | {"stem.2.weight": torch.ones(3)}, "1 are unknown to it (stem.2.weight)"),
         (GIVEN | {"stem.fc.weight": torch.ones(3)}, "1 are unknown to it (stem.fc.weight)"),
+        (GIVEN | {"stem.1.bias": torch.tensor([0, 1, torch.nan, 3])},
+         "w.pt: stem.1.bias holds NaN or infinity; expected finite numbers"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(found, sentence, tmp_path):
@@ -125,10 +127,8 @@ def test_what_does_not_fit_is_named(found, sentence, tmp_path):
 
 def test_which_of_several_weights_is_taken_is_told(tmp_path):
     net = torch.nn.Linear(3, 2)
-    states = {
-        "teacher": {k: v * 0 for k, v in net.state_dict().items()},
-        "model": net.state_dict(),
-    }
+    given = net.state_dict()
+    states = {"teacher": {k: v * 0 for k, v in given.items()}, "model": given}
     torch.save(states, tmp_path / "w.pt")
     started = start_from(torch.nn.Linear(3, 2), tmp_path / "w.pt")
     assert started.notes == ["w.pt: model, teacher all fit: model is taken"]

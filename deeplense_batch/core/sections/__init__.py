@@ -15,19 +15,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def list_of(what: str, or_: str = "") -> BeforeValidator:
+def list_of(what: str, or_: str = "", of: tuple[type, ...] = ()) -> BeforeValidator:
     """Take a list of YAML, or null, as the tuple that a field holds; `what` is in it.
 
     Arguments:
         what: In words.
         or_: A word that is taken in place of a list.
+        of: Types of what is in it, where they are several; of one, the field says it.
     """
 
     def read(value: Any) -> Any:
-        if or_ and value == or_:
+        if value is None or (or_ and value == or_):
             return value
-        if not isinstance(value, list | tuple | None):
+        is_list = isinstance(value, list | tuple)
+        if not is_list or (of and any(type(each) not in of for each in value)):
             raise ValueError(f"expected a list of {what}" + f", or {or_}" * bool(or_))
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(value)
 
     return BeforeValidator(read)

@@ -48,7 +48,7 @@ def _named_once(value: tuple[str | int, ...] | str | None) -> tuple[str | int, .
 # Bands of the images, by name or by number from 0, or `mean`, the mean of all.
 Channels = Annotated[
     tuple[str | int, ...] | str | None,
-    list_of("bands", or_="mean"),
+    list_of("bands by name or number", or_="mean", of=(str, int)),
     AfterValidator(_named_once),
 ]
 
@@ -153,11 +153,14 @@ class DataSection(Section):
     @classmethod
     def _of_one_set(cls, value: str | None, others: ValidationInfo) -> str | None:
         assert others.field_name is not None
-        if others.data.get("roots") and value != _default(others.field_name):
-            raise ValueError(
-                "is of one set, and data.roots says what is trained on; leave out one of them"
-            )
-        return value
+        if not others.data.get("roots") or value == _default(others.field_name):
+            return value
+        how = "leave out one of them"
+        if value is not None and others.field_name == "fold":
+            train, valid, test = Folded.of("train", *fold_of(value))
+            mine = f"{{root: {others.data.get('root')}, train: '{train}'}}"
+            how = f"name its slices: {mine} in data.roots, data.valid {valid}, data.test {test}"
+        raise ValueError(f"is of one set, and data.roots says what is trained on; {how}")
 
     @field_validator("softening")
     @classmethod

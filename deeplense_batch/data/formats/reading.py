@@ -58,7 +58,8 @@ class Reading:
         classes: Class names in the order of their numbers.
         truth: Columns of numbers that networks are to learn.
         split: Column of train, val or test.
-        all_in: Split of all images that have none of their own; none: a fifth is val.
+        all_in: Split of all images, whatever their folders, files or columns say; none: of those
+            that have no split of their own a fifth is val.
         keep: Columns that are kept beside the images.
         group: Column whose equal values name images that must be in one split.
         images: Folder or archive that file names are relative to; by default the table's folder.
@@ -115,6 +116,11 @@ class Reading:
             )
         if self.all_in and self.all_in not in _SPLITS:
             raise ShardError(f"all_in: got {self.all_in!r}; it is one of {', '.join(_SPLITS)}")
+        if self.all_in and self.split not in ("", "none"):
+            raise ShardError(
+                f"all_in puts all images into {self.all_in}, and split {self.split} into those of "
+                "a column; give one of them"
+            )
         if self.pattern and self.path:
             raise ShardError("path and pattern both say where the files are; give one of them")
 

@@ -22,6 +22,7 @@ named ``lens`` or ``lenses`` that is always 1.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -300,9 +301,9 @@ def _name(flags: Sequence[str]) -> str:
 
 
 def _split(root: Path, listing: Listing, seed: int, all_in: str) -> Listing:
-    """Give samples without a split one, groups whole; `all_in` one, if it is named."""
+    """Give samples without a split one, groups whole; or all of them `all_in`, if it is named."""
     if all_in:
-        listing.samples = [s if s.split else replace(s, split=all_in) for s in listing.samples]
+        _put_all_in(listing, all_in)
     if any(not sample.split for sample in listing.samples):
         groups = listing.groups(listing.samples)
         listing.samples = split_four_to_one(listing.samples, seed, groups)
@@ -314,6 +315,22 @@ def _split(root: Path, listing: Listing, seed: int, all_in: str) -> Listing:
     listing.notes += about_ungrouped(listing)
     refuse_torn_groups(root, listing)
     return listing
+
+
+def _put_all_in(listing: Listing, split: str) -> None:
+    """Put every sample into one split, and say of how many folders or columns say another."""
+    others = Counter(s.split for s in listing.samples if s.split not in ("", split))
+    if others:
+        listing.notes.append(
+            f"--all_in puts every image into {split}; without it "
+            + ", ".join(f"{count} would be in {name}" for name, count in others.items())
+        )
+    if pairs := _in_two_splits(listing.samples):
+        listing.warnings.append(
+            f"{' and '.join(pairs[0])} are one object by their names, in two splits that --all_in "
+            f"joins ({len(pairs)} such): it counts twice"
+        )
+    listing.samples = [replace(sample, split=split) for sample in listing.samples]
 
 
 def _images_and_others(root: Path, tree: Tree) -> tuple[list[str], list[str]]:

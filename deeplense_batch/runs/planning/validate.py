@@ -245,8 +245,8 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
             f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
             f"each band of {root}, {info.shape[0]}"
         )
-    if not info.classes and _uses_labels(task):
-        raise ShardError(f"{root}: the images have no labels to learn")
+    if _uses_labels(task):
+        _check_classes(job, info)
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
     scored = (slices["valid"], slices["test"])
@@ -330,6 +330,23 @@ def _try_task(section: TaskSection, classes: Sequence[str] | None) -> Task | Non
     if section == TaskSection():
         return None
     return build_task(section.name, classes=classes, **section.options)
+
+
+def _check_classes(job: Job, info: SplitInfo) -> None:
+    """Make sure that images have classes to tell apart.
+
+    Raises:
+        ShardError: They have none.
+        JobError: They have one, or ``data.classes`` leaves one.
+    """
+    if not info.classes:
+        raise ShardError(f"{job.data.root}: the images have no labels to learn")
+    if len(info.classes) == 1:
+        stored, (name,) = info.as_stored.classes, info.classes
+        merged = f"data.classes makes {', '.join(stored)} one class" if stored[1:] else "one class"
+        raise JobError(
+            f"{job.name}: {job.data.root}: {merged}, {name}; expected two or more to tell apart"
+        )
 
 
 def _uses_labels(task: Task | None) -> bool:

@@ -286,6 +286,16 @@ def test_a_split_of_no_known_word_is_refused_unless_it_is_left_out(tmp_path):
     assert {s.name: s.samples for s in report.splits} == {"train": 8, "val": 2}
 
 
+def test_all_rows_go_into_one_split_whatever_their_column_says(tmp_path):
+    stamps(tmp_path, 10, split=["train", "val"] * 5)
+    report = pack(tmp_path / "objects.csv", tmp_path / "out", all_in="val")
+    assert {s.name: s.samples for s in report.splits} == {"val": 10}
+    assert "--all_in puts every image into val; without it 5 would be in train" in str(report)
+    report = pack(tmp_path / "objects.csv", tmp_path / "none", all_in="test", split="none")
+    assert {s.name: s.samples for s in report.splits} == {"test": 10}
+    assert "without it" not in str(report)
+
+
 def test_a_catalogue_is_needed_for_columns(tmp_path):
     stamps(tmp_path)
     with pytest.raises(ShardError, match=r"--label names columns or files of a catalogue, which"):

@@ -33,6 +33,11 @@ def test_what_makes_no_sense_is_refused(tmp_path, given, message):
         ({"bands": "g,r,g"}, r"^bands: got 'g,r,g', which has 'g' twice$"),
         ({"keep": ("mag", "")}, r"^keep: got 'mag,', which has an empty name$"),
         ({"missing_band": "skip"}, r"^missing_band: got 'skip'; it is one of refuse, zero, drop$"),
+        ({"all_in": "all"}, r"^all_in: got 'all'; it is one of train, val, test$"),
+        (
+            {"all_in": "test", "split": "use"},
+            r"^all_in puts all images into test, and split use into those of a column; give one",
+        ),
         ({"path": "file", "pattern": "{id}.npy"}, r"^path and pattern both say where the files"),
     ],
 )

@@ -156,8 +156,6 @@ def test_all_images_without_a_split_may_go_into_one(tmp_path):
     assert {n: len(i) for n, i in read_splits(tmp_path / "fifths").items()} == {
         "train": 10, "val": 2,
     }  # fmt: skip
-    with pytest.raises(ShardError, match=r"all_in: got 'all'; it is one of train, val, test"):
-        pack(tmp_path / "own", tmp_path / "none", all_in="all")
 
 
 def test_processes_and_chunks_change_nothing(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 
 from deeplense_batch.data.formats import images
 from deeplense_batch.data.formats.images import ImageError
+from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.data.sources import sources
 from deeplense_batch.data.sources.sources import open_source
@@ -47,6 +48,37 @@ def test_a_zip_is_read_in_place_and_gives_the_same(tmp_path):
             for here, there in zip(inside.splits[split], samples, strict=True):
                 assert (inside.read(here).pixels == outside.read(there).pixels).all()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (("train_lens/1.npy", "train_lens/2.npy", "test_no/1.npy"), "2 would be in train"),
+        (
+            ("train/no/1.npy", "val/no/1.npy", "val/lens/2.npy"),
+            "1 would be in train, 2 would be in val",
+        ),
+        (("1.npy", "2.npy"), "2 would be in train"),  # which have no labels
+    ],
+)
+def test_all_images_go_into_the_split_that_is_asked_for(tmp_path, names, note):
+    source = fill(tmp_path / "source", *names)
+    with open_source(source, reading=Reading(all_in="test")) as found:
+        assert {split: len(samples) for split, samples in found.splits.items()} == {
+            "test": len(names)
+        }
+        assert found.notes[-1] == f"--all_in puts every image into test; without it {note}"
+        assert not found.warnings
+
+
+def test_an_object_of_two_splits_that_are_joined_is_named(tmp_path):
+    source = fill(tmp_path / "source", "train_lens/120001.npy", "test_no/120001.npy")
+    with open_source(source, reading=Reading(all_in="test")) as found:
+        (warning,) = found.warnings
+    assert warning == (
+        "test_no/120001.npy and train_lens/120001.npy are one object by their names, in two "
+        "splits that --all_in joins (1 such): it counts twice"
+    )
 
 
 def test_a_broken_member_of_a_zip_is_a_bad_image(tmp_path):

@@ -123,3 +123,20 @@ def test_drawn_images_are_measured_where_they_can_be_given_back(shards, tmp_path
         drawer = untrained(job, tmp_path / "runs").run.path
         with pytest.raises(JobError, match=f"be given back to be measured: {cause}"):
             plan([evaluation_of([drawer], None, "", seed=0)], tmp_path / "runs")
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "physics_guided"])
+def test_one_class_alone_is_not_to_be_told_apart(shards, tmp_path, task):
+    images, targets = make_images(30, 1)
+    write_shards(tmp_path, "train", images, targets % 2, classes=("nonlenses", "lenses"))
+    write_shards(tmp_path / "one", "train", images, targets * 0, classes=("lenses",))
+    slices = {"train": "train[:10]", "valid": "train[10:20]", "test": "train[20:]"}
+    for root, more, says in (
+        (tmp_path, {"classes": {"lenses": "a", "nonlenses": "a"}},
+         "data.classes makes nonlenses, lenses one class, a"),
+        (tmp_path / "one", {}, "one class, lenses"),
+    ):  # fmt: skip
+        with pytest.raises(JobError) as caught:
+            plan([make_job(root, task={"name": task}, data=slices | more)], tmp_path / "runs")
+        assert f": {root}: {says}; expected two or more to tell apart" in str(caught.value)
+    assert not (tmp_path / "runs").exists()
