@@ -71,15 +71,12 @@ class Measured:
     by_size: Callable[[float], tuple[float, float]] | None = None
 
 
-def measures(
-    samples: Predictions, images: InBins, threshold: float | None
-) -> Mapping[str, Sequence[Measured | None]]:
+def measures(samples: Predictions, images: InBins) -> Mapping[str, Sequence[Measured | None]]:
     """What is measured of one run in each of K bins.
 
     Arguments:
-        samples: What it says of the images, N.
+        samples: What it says of the images, N, and which it calls lenses.
         images: The bins.
-        threshold: What scores as high is called a lens; None where the run has none.
 
     Returns:
         By name of `TITLES`, (K,); None of a bin with fewer than `FEWEST` images.
@@ -88,19 +85,21 @@ def measures(
         return _of_errors(samples.numbers, images)
     assert samples.probabilities is not None
     if images.searched is not None:
-        return _of_a_search(samples.probabilities, images, images.searched, threshold)
+        return _of_a_search(samples.probabilities, images, images.searched, samples.called)
     return _of_classes(samples.probabilities, images)
 
 
 def _of_a_search(
-    probabilities: NDArray[np.float64], images: InBins, positive: int, threshold: float | None
+    probabilities: NDArray[np.float64],
+    images: InBins,
+    positive: int,
+    called: NDArray[np.bool_] | None,
 ) -> dict[str, list[Measured | None]]:
     lens, score = images.targets == positive, log_odds(probabilities, [positive])
     other = (images.targets >= 0) & ~lens
     found: dict[str, list[Measured | None]] = {}
     both = positive in images.have and len(images.have) > 1
-    if threshold is not None:
-        called = probabilities[:, positive] >= threshold
+    if called is not None:
         shares = {"completeness": (lens, called)} if positive in images.have else {}
         shares |= {"purity": (called, lens)} if both else {}
         shares |= {} if shares else {"false_positive_rate": (other, called)}
