@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
 from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, kept_grouping
-from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of
+from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of, score_of
 
 __all__ = [
     "GENERATOR",
     "Predictions",
     "PredictionsError",
+    "calibrated_logits",
+    "called_positive",
     "in_order",
     "prediction_rows",
     "predictions_of",
@@ -57,16 +59,51 @@ class Predictions:
     numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
     positive: int = 1  # number of the class that a detection searches for, of two
     grouping: Grouping | None = None  # of the samples, where the data have groups
+    calibrated: NDArray[np.float64] | None = None  # (N, K) as probabilities, by their own run
+    called: NDArray[np.bool_] | None = None  # (N,) whether they reach the threshold of their run
 
 
 def predictions_of(row: Row) -> Predictions:
     """What the run of a row predicted; of pooled folds what all runs did, ordered by id.
 
+    Answers are calibrated, and called positive, by what their own run found on its validation
+    slice; of pooled folds those of each fold by its run, where all runs have found it.
+
     Raises:
         PredictionsError: As `read_predictions`; or folds do not go together.
     """
-    parts = [read_predictions(Path(run["run"])) for run in members_of(row)]
+    parts = [_judged(read_predictions(Path(run["run"])), run) for run in members_of(row)]
     return _joined(parts) if len(parts) > 1 else parts[0]
+
+
+def calibrated_logits(
+    logits: NDArray[np.float64], classes: Sequence[str], run: Row
+) -> NDArray[np.float64] | None:
+    """Logits, (N, K), calibrated by what their run fitted on its validation slice, else None.
+
+    These are the scores ``slope`` and ``offset`` of the log odds of the class that it searches
+    for, or the ``temperature`` of logits.
+    """
+    slope, offset, temperature = (score_of(run, n) for n in ("slope", "offset", "temperature"))
+    if slope is not None and offset is not None and run.get("learns") in classes:
+        k = [*classes].index(run["learns"])
+        honest = np.zeros_like(logits)
+        honest[:, k] = slope * (logits[:, k] - logits[:, 1 - k]) + offset
+        return honest
+    return None if temperature is None else logits / temperature
+
+
+def called_positive(
+    probabilities: NDArray[np.float64], classes: Sequence[str], run: Row
+) -> NDArray[np.bool_] | None:
+    """Which samples reach the threshold of their run, (N,); None where it has found none.
+
+    The probabilities, (N, K), are those that it gave, not calibrated.
+    """
+    threshold = score_of(run, "threshold")
+    if threshold is None or run.get("learns") not in classes:
+        return None
+    return probabilities[:, [*classes].index(run["learns"])] >= threshold
 
 
 def read_outputs(folder: Path) -> dict[str, NDArray]:
@@ -84,18 +121,19 @@ def in_order(samples: Predictions, classes: Sequence[str]) -> Predictions:
         return samples
     order = [samples.classes.index(name) for name in classes]
     numbers = np.argsort(order)  # that the classes get
-    known, probabilities = samples.targets >= 0, samples.probabilities
+    known, given, honest = samples.targets >= 0, samples.probabilities, samples.calibrated
     return replace(
         samples,
         classes=tuple(classes),
         targets=np.where(known, numbers[samples.targets], samples.targets),
-        probabilities=None if probabilities is None else probabilities[:, order],
+        probabilities=None if given is None else given[:, order],
+        calibrated=None if honest is None else honest[:, order],
         positive=int(numbers[samples.positive]),
     )
 
 
 def validated_of(row: Row) -> Predictions:
-    """What the network of a row answered on the validation slice of its training.
+    """What the network of a row answered on the validation slice of its training, calibrated.
 
     Raises:
         PredictionsError: As `read_predictions`; runs of earlier versions have not kept it, and
@@ -103,7 +141,7 @@ def validated_of(row: Row) -> Predictions:
     """
     if "members" in row:  # runs on the folds of a split, pooled
         raise PredictionsError("its folds were validated on slices of their own")
-    return _read_answers(Path(row.get("trained_in") or row["run"]) / "validated.npz")
+    return _judged(_read_answers(Path(row.get("trained_in") or row["run"]) / "validated.npz"), row)
 
 
 def read_predictions(folder: Path | str) -> Predictions:
@@ -148,6 +186,21 @@ def _read_answers(path: Path) -> Predictions:
         raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
 
 
+def _judged(samples: Predictions, run: Row) -> Predictions:
+    """The answers of a run with what it makes of them by its validation slice."""
+    if run.get("learns") in samples.classes:
+        samples = replace(samples, positive=samples.classes.index(run["learns"]))
+    if (given := samples.probabilities) is None:
+        return samples
+    logits = np.log(np.maximum(given, np.finfo(np.float64).tiny))  # but for a constant
+    honest = calibrated_logits(logits, samples.classes, run)
+    return replace(
+        samples,
+        calibrated=None if honest is None else softmax(honest),
+        called=called_positive(given, samples.classes, run),
+    )
+
+
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions on the parts of a split as those on all of it, ordered by id."""
     first = parts[0]
@@ -163,15 +216,15 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         probabilities=_end_to_end([part.probabilities for part in parts], order),
         numbers=_end_to_end([part.numbers for part in parts], order),
         grouping=_regrouped([part.grouping for part in parts], order),
+        calibrated=_end_to_end([part.calibrated for part in parts], order),
+        called=_end_to_end([part.called for part in parts], order),
     )
 
 
-def _end_to_end(
-    arrays: Sequence[NDArray[np.float64] | None], order: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
-    """Arrays one after another, ordered; None where there are none."""
+def _end_to_end(arrays: Sequence[NDArray | None], order: NDArray[np.int64]) -> NDArray | None:
+    """Arrays one after another, ordered; None where one lacks."""
     known = [array for array in arrays if array is not None]
-    return np.concatenate(known)[order] if known else None
+    return np.concatenate(known)[order] if len(known) == len(arrays) else None
 
 
 def _regrouped(parts: Sequence[Grouping | None], order: NDArray[np.int64]) -> Grouping | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from deeplense_batch.report.predictions import (
     Predictions,
     PredictionsError,
     in_order,
+    predictions_of,
     published_rows,
     read_predictions,
     validated_of,
@@ -227,3 +229,30 @@ def test_answers_in_another_order_of_classes_are_the_same_answers():
     assert found.probabilities.tolist() == [[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]
     assert samples.positive == 1 and found.positive == 2  # of c
     assert in_order(samples, ("a", "b", "d")) is samples
+    honest = in_order(replace(samples, calibrated=probabilities, called=np.array([True, False])),
+                      ("a", "b", "c"))  # fmt: skip
+    assert honest.calibrated.tolist() == found.probabilities.tolist()
+    assert honest.called.tolist() == [True, False]
+
+
+def test_answers_are_calibrated_and_called_by_what_their_run_found(tmp_path):
+    logits = np.array([[0.0, 1.0], [2.0, 0.0], [1.0, 0.5]])
+    np.savez(tmp_path / "outputs.npz", ids=[*"abc"], targets=[1, 0, 0], classes=["lens", "no"],
+             logits=logits)  # fmt: skip
+    run = {"run": str(tmp_path), "learns": "lens"}
+    plain = predictions_of(run)
+    assert plain.calibrated is plain.called is None and plain.positive == 0
+    found = predictions_of(run | {"temperature": 2.0, "more": {"threshold": 0.6}})
+    assert np.allclose(found.calibrated, scipy.special.softmax(logits / 2, axis=1))
+    assert found.called.tolist() == [False, True, True]
+    fitted = {"temperature": 2.0, "slope": 0.5, "offset": -1.0}  # the search by its log odds
+    lens = scipy.special.expit(0.5 * (logits[:, 0] - logits[:, 1]) - 1)
+    assert np.allclose(predictions_of(run | {"more": fitted}).calibrated[:, 0], lens)
+
+
+def test_an_answer_without_a_doubt_can_be_calibrated(tmp_path):
+    """A probability of 0 in float64 has no logarithm."""
+    np.savez(tmp_path / "outputs.npz", ids=["a", "b"], targets=[1, 0], classes=["no", "lens"],
+             logits=[[0.0, 2000.0], [2000.0, 0.0]])  # fmt: skip
+    run = {"run": str(tmp_path), "learns": "lens", "slope": 0.5, "offset": 0.0}
+    assert np.allclose(predictions_of(run).calibrated, [[0, 1], [1, 0]])

@@ -120,9 +120,10 @@ class DataSection(Section):
     @field_validator("fold")
     @classmethod
     def _one_of_several(cls, value: str | None) -> str | None:
-        if value is not None:
-            fold_of(value)
-        return value
+        if value is None:
+            return None
+        fold, folds = fold_of(value)
+        return f"{fold}/{folds}"  # 01/3 is 1/3
 
     @field_validator("train", "valid", "test")
     @classmethod

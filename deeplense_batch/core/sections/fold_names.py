@@ -85,9 +85,27 @@ def fold_of(text: str) -> tuple[int, int]:
 
 
 def as_given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a job by dotted name, with the split in place of the slices of ``data.fold``."""
-    name = FoldName.parse(str(fields.get("data.train"))) if fields.get("data.fold") else None
-    if name is None:
+    """Fields of a job by dotted name, with a fold and its split in place of its three slices.
+
+    Whether a recipe had named the fold or the slices, and however it had spelt them, it is one
+    training: ``data.fold`` is ``3/5`` of both.
+    """
+    tested = _tested(*(str(fields.get(f"data.{use}")) for use in Folded._fields))
+    if tested is None:
         return dict(fields)
     own = {n: value for n, value in fields.items() if n not in ("data.valid", "data.test")}
-    return own | {"data.train": name.split}
+    fold = f"{tested.numbers[0]}/{tested.of}"
+    return own | {"data.fold": fold, "data.train": tested.split}
+
+
+def _tested(*slices: str) -> FoldName | None:
+    """The fold that slices test on, where they are those of a training by folds."""
+    try:
+        names = [FoldName.parse(one) for one in slices]
+    except ValueError:
+        return None
+    tested = names[-1]
+    if tested is None or len(tested.numbers) > 1:
+        return None
+    expected = Folded.of(tested.split, tested.numbers[0], tested.of)
+    return tested if [*map(str, names)] == [*expected] else None

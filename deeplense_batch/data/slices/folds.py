@@ -7,8 +7,10 @@ by one at most. Samples without a label are dealt out like a class.
 
 Where a split has groups, each is dealt as a whole, so that no object or tile is on both sides. The
 groups that hold the largest share of a class go first, each to the fold that lacks its classes
-most, as in the greedy number partitioning of Graham (1969). scikit-learn's `StratifiedGroupKFold`
-does the like; but the name of a run stands for its folds, which no other version may change.
+most, as in the greedy number partitioning of Graham (1969). Where that leaves a fold without a
+class, groups are moved and exchanged until none lacks one, or no step leads on: only trying all
+deals would tell for certain whether there is one. scikit-learn's `StratifiedGroupKFold` does the
+like; but the name of a run stands for its folds, which no other version may change.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from deeplense_batch.data.slices.edges import without_group
 from deeplense_batch.data.split import Split, SplitInfo
 
 __all__ = ["deal", "deal_groups", "samples_of"]
+
+_ROUNDING = 1e-9
 
 
 def samples_of(info: SplitInfo, name: FoldName) -> NDArray[np.int64]:
@@ -69,7 +73,7 @@ def deal_groups(
     """
     names, group_of = np.unique(np.asarray(groups, str), return_inverse=True)
     classes, class_of = np.unique(targets, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)))
+    counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (group_of, class_of), 1)
     shares = counts / counts.sum(axis=0)  # of all samples of a class
     held = np.zeros((folds, len(classes)))  # shares that each fold has got so far
@@ -79,8 +83,60 @@ def deal_groups(
         # Of folds as full of its classes, that with the least of all; then the first.
         fold = np.lexsort((held.sum(axis=1).round(12), lacking.round(12)))[0]
         held[fold] += shares[group]
-        fold_of[group] = fold + 1
-    return fold_of[group_of]
+        fold_of[group] = fold
+    labelled = counts[:, classes >= 0]  # a fold may lack samples without a label
+    return _filled(fold_of, labelled, folds)[group_of] + 1
+
+
+def _filled(
+    fold_of: NDArray[np.int64], counts: NDArray[np.int64], folds: int
+) -> NDArray[np.int64]:
+    """The folds of groups, changed step by step where a fold lacks a class that it could have.
+
+    Arguments:
+        fold_of: As they were dealt, (G,) from 0.
+        counts: Samples of each of the classes that the groups hold, (G, C).
+        folds: How many.
+    """
+    if ((counts > 0).sum(axis=0) < folds).any():  # of that class there is none for some fold
+        return fold_of
+    fold_of = fold_of.copy()
+    while (step := _step(fold_of, counts, folds)) is not None:
+        group, fold, partner = step
+        if partner is not None:
+            fold_of[partner] = fold_of[group]
+        fold_of[group] = fold
+    return fold_of
+
+
+def _step(
+    fold_of: NDArray[np.int64], counts: NDArray[np.int64], folds: int
+) -> tuple[int, int, int | None] | None:
+    """The best group to give to a fold that lacks a class, and which to take for it, if any.
+
+    The best leaves the fewest classes lacking in folds and, of such, deals classes most evenly.
+    None where no fold lacks a class, or no step makes it better.
+    """
+    held = np.stack([counts[fold_of == k].sum(axis=0) for k in range(folds)])
+    total, classes = counts.sum(axis=0), counts.shape[1]
+    with_none = np.concatenate([counts, np.zeros((1, classes), np.int64)])  # its number is G
+
+    def cost(held: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of what folds hold, (..., C): the squares of shares are never as much as a class."""
+        return (classes + 1) * (held == 0).sum(-1) + ((held / total) ** 2).sum(-1)
+
+    best, least = None, -_ROUNDING
+    for fold, class_ in np.argwhere(held == 0).tolist():
+        partners = np.append(np.flatnonzero(fold_of == fold), len(counts))
+        for group in np.flatnonzero(counts[:, class_]).tolist():
+            change, other = counts[group] - with_none[partners], held[fold_of[group]]
+            before = cost(held[fold]) + cost(other)
+            costs = cost(held[fold] + change) + cost(other - change) - before
+            place = int(costs.round(9).argmin())
+            if costs[place] < least - _ROUNDING:
+                partner, least = int(partners[place]), float(costs[place])
+                best = group, fold, partner if partner < len(counts) else None
+    return best
 
 
 @lru_cache(maxsize=16)
@@ -117,6 +173,8 @@ def _check(
             if groups is not None:
                 count = len(np.unique(groups[own]))
                 known += f" in {count} groups (column {info.group})"
+                if count >= folds:
+                    known += "; no better deal of whole groups was found"
             raise ShardError(f"{place} without a sample of class '{class_}', which has {known}")
     if len(np.unique(numbers)) < folds:
         raise ShardError(f"{place} without a sample; it has {len(info)}")

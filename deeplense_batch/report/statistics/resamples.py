@@ -53,8 +53,8 @@ class Resamples:
             only: Name of the one score that is wanted; by default all that get an interval.
             seed: Of the resamples: those of two test slices are independent with one for each.
         """
-        predictions, faults = _predictions(models)
-        drawn = cls(predictions, {}, faults, seed)
+        drawn = cls.unscored(models, seed=seed)
+        predictions = drawn.predictions
         wanted = [
             (run, name, statistic)
             for run, own in predictions.items()
@@ -65,7 +65,13 @@ class Resamples:
         values = drawn.draw([one for _, _, one in wanted])
         for (run, name, _), row in zip(wanted, values, strict=True):
             scores[run][name] = row
-        return cls(predictions, scores, faults, seed)
+        return replace(drawn, scores=scores)
+
+    @classmethod
+    def unscored(cls, models: Sequence[ModelRuns], *, seed: int = 0) -> Resamples:
+        """Read what every run predicted, and score nothing yet; arguments as of `of`."""
+        predictions, faults = _predictions(models)
+        return cls(predictions, {}, faults, seed)
 
     def draw(self, statistics: Sequence[bootstrap.Statistic]) -> Array:
         """Further statistics of the samples that are scored, on the same resamples, (S, B)."""
@@ -143,8 +149,6 @@ def _predictions(
         try:
             for run in model.runs:
                 samples = predictions_of(run)
-                if run["learns"] in samples.classes:
-                    samples = replace(samples, positive=samples.classes.index(run["learns"]))
                 first = first or samples
                 samples = in_order(samples, first.classes)
                 _check_same(samples, first)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from deeplense_batch.core.scoring.calibration import (
     calibration_error_floor,
@@ -45,7 +44,6 @@ from deeplense_batch.report.statistics.variance import LEVEL, Estimates, holm
 
 __all__ = ["averaged", "ensembles"]
 
-_CALIBRATION = ("temperature", "slope", "offset")
 _ROUNDING = 1e-12
 
 Array = NDArray[np.float64]
@@ -77,7 +75,7 @@ def ensembles(
     having, notes = _having(several, resamples, monitor)
     if not having:
         return [], notes
-    answers = [averaged(_of(model, resamples), model.runs) for model in having]
+    answers = [averaged(_of(model, resamples)) for model in having]
     wanted = [(i, *one) for i, own in enumerate(answers) for one in _statistics(own).items()]
     values = resamples.draw([statistic for *_, statistic in wanted])
     drawn: list[dict[str, Array]] = [{} for _ in answers]
@@ -92,13 +90,11 @@ def ensembles(
     return rows, notes + _uncalibrated(rows, answers)
 
 
-def averaged(members: Sequence[Predictions], runs: Sequence[Row]) -> Predictions:
+def averaged(members: Sequence[Predictions]) -> Predictions:
     """The mean answer of several runs to the same samples.
 
     Arguments:
-        members: What each predicted.
-        runs: Their rows, with what calibrates each: the scores ``slope`` and ``offset`` of log
-            odds, or the ``temperature`` of logits. One that has neither counts as it answered.
+        members: What each predicted; one that is not calibrated counts as it answered.
 
     Raises:
         ValueError: There is one member alone.
@@ -107,23 +103,9 @@ def averaged(members: Sequence[Predictions], runs: Sequence[Row]) -> Predictions
     if first.numbers is not None:
         predicted = mean_answers([m.numbers[:, 1] for m in members if m.numbers is not None])
         return replace(first, numbers=np.stack([first.numbers[:, 0], predicted], axis=1))
-    honest = [_calibrated(own, run) for own, run in zip(members, runs, strict=True)]
-    return replace(first, probabilities=softmax(mean_logits(honest)))
-
-
-def _calibrated(samples: Predictions, run: Row) -> Array:
-    """Probabilities, (N, K), by what a run fitted on its validation slice."""
-    assert samples.probabilities is not None
-    temperature, slope, offset = (score_of(run, name) for name in _CALIBRATION)
-    with np.errstate(divide="ignore"):
-        logits = np.log(samples.probabilities)  # those of the network but for a constant
-    if slope is not None and offset is not None:
-        found = samples.classes.index(run["learns"])
-        log_odds = slope * (logits[:, found] - logits[:, 1 - found]) + offset
-        honest = np.empty_like(logits)
-        honest[:, found], honest[:, 1 - found] = expit(log_odds), expit(-log_odds)
-        return honest
-    return samples.probabilities if temperature is None else softmax(logits / temperature)
+    answers = [m.probabilities if m.calibrated is None else m.calibrated for m in members]
+    mean = softmax(mean_logits([own for own in answers if own is not None]))
+    return replace(first, probabilities=mean, calibrated=None, called=None)
 
 
 def _may_be_averaged(model: ModelRuns, resamples: Resamples) -> bool:
@@ -203,7 +185,7 @@ def _row(
     values = [_score(run, model.monitor) for run in runs]
     row: dict[str, Any] = {"label": model.label, "members": len(runs)}
     row |= {"runs": [run["run"] for run in runs], "best_run": best and best["run"]}
-    row["calibrated"] = sum(score_of(run, "temperature") is not None for run in runs)
+    row["calibrated"] = sum(own.calibrated is not None for own in _of(model, resamples))
     for name, value in _scores(answers).items():
         half = float(_of_sample([value], [drawn[name]], resamples).half[0])
         low, high = resamples.limits(name, value, half, drawn[name]) or (None, None)
@@ -279,7 +261,7 @@ def _valid_scores(model: ModelRuns) -> dict[str, float]:
         same = own.classes == first.classes and np.array_equal(own.targets, first.targets)
         if not same or not np.array_equal(own.ids, first.ids):
             raise PredictionsError("its runs were validated on different samples")
-    return _scores(averaged(members, model.runs))
+    return _scores(averaged(members))
 
 
 def _uncalibrated(rows: Sequence[dict[str, Any]], answers: Sequence[Predictions]) -> list[str]:

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import calibration, detection, metrics
-from deeplense_batch.report.predictions import PredictionsError, read_outputs
+from deeplense_batch.report.predictions import (
+    PredictionsError,
+    calibrated_logits,
+    called_positive,
+    read_outputs,
+)
 from deeplense_batch.report.run_table import Row, score_columns, score_of
 
 __all__ = ["FoldScores", "fold_scores"]
@@ -73,19 +78,12 @@ def _answers(row: Row) -> Arrays:
         raise PredictionsError("its outputs are no predictions of single samples")
     if "logits" not in arrays:
         return arrays
-    logits = arrays["logits"].astype(np.float64)
-    slope, offset = score_of(row, "slope"), score_of(row, "offset")
-    temperature, threshold = score_of(row, "temperature"), score_of(row, "threshold")
-    if slope is not None and offset is not None:
-        k = arrays["classes"].tolist().index(row["learns"])
-        arrays["honest"] = np.zeros_like(logits)
-        arrays["honest"][:, k] = slope * (logits[:, k] - logits[:, 1 - k]) + offset
-    elif temperature is not None:
-        arrays["honest"] = logits / temperature
-    if threshold is not None:
-        k = arrays["classes"].tolist().index(row["learns"])
-        arrays["called"] = metrics.softmax(logits)[:, k] >= threshold
-    return arrays
+    logits, classes = arrays["logits"].astype(np.float64), arrays["classes"].tolist()
+    found = {
+        "honest": calibrated_logits(logits, classes, row),
+        "called": called_positive(metrics.softmax(logits), classes, row),
+    }
+    return arrays | {name: values for name, values in found.items() if values is not None}
 
 
 def _together(parts: Sequence[Arrays]) -> Arrays:

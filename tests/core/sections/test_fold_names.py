@@ -48,9 +48,18 @@ def test_slices_that_a_fold_stands_for_are_not_named_beside_it():
     slices = {"data.train": "real[folds 1,4/4]", "data.valid": "real[fold 3/4]",
               "data.test": "real[fold 2/4]"}  # fmt: skip
     given = {"seed": 1, "data.fold": "2/4"} | slices
-    assert as_given(given) == {"seed": 1, "data.fold": "2/4", "data.train": "real"}
-    for other in (slices, {"data.fold": None} | slices, {"data.train": "train"}):
-        assert as_given(other) == other
+    by_fold = {"data.fold": "2/4", "data.train": "real"}
+    assert as_given(given) == {"seed": 1} | by_fold
+    for spelt in ({}, {"data.fold": None}, {"data.fold": "02/4"},
+                  {"data.test": "real[folds 02/04]"}):  # fmt: skip
+        assert as_given(slices | spelt) == by_fold
+    others = ({"data.test": "real[fold 3/4]"}, {"data.valid": "real[fold 1/4]"},
+              {"data.test": "real"}, {"data.test": "real[fold 2/5]"},
+              {"data.test": "real[fold 9/4]"}, {"data.test": "real[folds 2,3/4]"},
+              {"data.train": "sim[folds 1,4/4]"})  # fmt: skip
+    for other in others:
+        assert as_given(slices | other) == slices | other
+    assert as_given({"data.train": "train"}) == {"data.train": "train"}
 
 
 def test_a_fold_is_a_number_of_several():

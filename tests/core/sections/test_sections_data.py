@@ -124,6 +124,7 @@ def test_a_fold_names_its_slices_and_a_job_that_was_written_reads_back_alike(sha
     folds = {make_job(shards, data={"fold": f"{k}/5"}).identity("digest") for k in range(1, 6)}
     assert len(folds) == 5 and job.identity("digest") in folds
     assert make_job(shards, data={"fold": "1/3", "train": "val"}).data.test == "val[fold 1/3]"
+    assert make_job(shards, data={"fold": "003/05"}).data == job.data  # another spelling
 
 
 def test_folds_and_seeds_make_a_grid_of_jobs(shards, tmp_path):

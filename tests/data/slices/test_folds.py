@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -99,6 +100,33 @@ def test_groups_of_one_class_each_are_dealt_class_by_class():
         assert np.ptp(np.bincount(numbers[targets == k])[1:]) == 0
 
 
+def test_groups_are_exchanged_where_a_fold_would_lack_a_class():
+    """Where there is a deal in which no fold does, as trying all of them tells."""
+    outcomes = []
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        counts = random.integers(0, 3, (random.integers(5, 9), 3))
+        counts[:, 0] += 1
+        groups, targets = np.array([(g, k) for (g, k), n in np.ndenumerate(counts)
+                                    for _ in range(n)]).T  # fmt: skip
+        numbers = deal_groups([f"tile {g}" for g in groups], targets, 3)
+        fold_of = [set(numbers[groups == g].tolist()) for g in range(len(counts))]
+        assert all(len(own) == 1 for own in fold_of)
+        complete = all(len(set(numbers[targets == k])) == 3 for k in range(3))
+        deals = itertools.product(range(3), repeat=len(counts))
+        there_is = any(all(len(set(np.array(deal)[own])) == 3 for own in counts.T > 0)
+                       for deal in deals)  # fmt: skip
+        outcomes.append((there_is, complete))
+    assert {*outcomes} == {(True, True), (False, False)}
+
+
+def test_a_fold_may_lack_samples_without_a_label():
+    """So that folds that were dealt before groups were exchanged stay as they were."""
+    targets = [[0, 0, -1], [-1, -1, -1], [-1, -1, 1], [0, 1, 0], [0, 1, 1]]
+    numbers = deal_groups(np.repeat([f"t{i}" for i in range(5)], 3), np.ravel(targets), 3)
+    assert numbers[::3].tolist() == [3, 1, 3, 1, 2]
+
+
 def test_a_split_with_groups_keeps_them_whole_and_images_without_one_are_their_own(tmp_path):
     values = np.array(["a"] * 6 + ["b"] * 6 + ["c"] * 6 + ["d"] * 6 + [""] * 6, object)
     root = write_groups(tmp_path, values)
@@ -119,3 +147,7 @@ def test_too_few_samples_or_groups_of_a_class_are_refused(tmp_path):
         open_split(root, "train[fold 1/5]")
     with pytest.raises(ShardError, match=r"b: 'train\[fold 7/5\]': expected numbers of folds"):
         open_split(root, "train[fold 7/5]")
+    root = write_groups(tmp_path / "c", np.array([*"aabbccddd"], object))  # only d has all
+    with pytest.raises(ShardError, match=r"which has 3 samples in 3 groups \(column tile\); no "
+                       r"better deal of whole groups was found$"):  # fmt: skip
+        open_split(root, "train[fold 1/3]")

@@ -7,6 +7,9 @@ import json
 import numpy as np
 import pytest
 from made_answers import CLASSES, TARGETS, answers, compared, model_run, with_scores, write_outputs
+from made_folds import FOLDS, fold_run, logits_of
+from made_folds import SAMPLES as OF_FOLDS
+from made_folds import TARGETS as TARGETS_OF_FOLDS
 from made_runs import make_run
 from scipy.special import expit, log_softmax
 from scipy.special import softmax as scipy_softmax
@@ -14,11 +17,13 @@ from scipy.stats import t
 from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
 from deeplense_batch.report.collect import collect
-from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.compare import ModelRuns, compare, name_variants
 from deeplense_batch.report.plots.pictures import redraw
 from deeplense_batch.report.predictions import Predictions
+from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.statistics import bootstrap, resamples
 from deeplense_batch.report.statistics.resamples import Resamples
+from deeplense_batch.report.studies import folds
 from deeplense_batch.report.studies.ensembles import ensembles
 
 SEEDS = (0, 1, 2)
@@ -173,6 +178,29 @@ def test_a_search_is_calibrated_by_slope_and_offset(tmp_path):
     assert row["valid_score"] is None
 
 
+def test_pooled_folds_are_calibrated_each_by_its_own_run(tmp_path):
+    fold_of = np.arange(OF_FOLDS) % FOLDS + 1
+    temperatures = {0: (0.5, 1.0, 2.0), 1: (3.0, 0.7, 1.5)}  # by seed, of each fold
+    for seed, own in temperatures.items():
+        for fold, temperature in enumerate(own, start=1):
+            fold_run(tmp_path, fold, seed=seed, scores={"temperature": temperature})
+    rows = read_rows(tmp_path)
+    pooled = folds.pool(rows)
+    name_variants([*rows, *pooled])
+    (models,) = compare(folds.compared(rows, pooled))
+    ((row,), notes) = ensembles(models, Resamples.of(models))
+    honest = [
+        scipy_softmax(logits_of("resnet18", seed, fold, 1.0)[i] / own[fold - 1])
+        for seed, own in temperatures.items()
+        for i, fold in enumerate(fold_of.tolist())
+    ]
+    mean = np.reshape(honest, (2, OF_FOLDS, 3)).mean(axis=0)
+    assert row["members"] == row["calibrated"] == 2
+    assert row["nll"] == pytest.approx(log_loss(TARGETS_OF_FOLDS, mean), abs=1e-9)
+    assert row["auc"] == pytest.approx(macro_auc(TARGETS_OF_FOLDS, mean), abs=1e-12)
+    assert not any("as they answered" in note for note in notes)
+
+
 def test_numbers_of_a_regression_are_averaged(tmp_path):
     random = np.random.default_rng(0)
     true = np.where(np.arange(600) % 3, random.normal(-22, 0.5, 600), np.nan)
@@ -212,7 +240,7 @@ def test_what_cannot_be_averaged_is_named(tmp_path):
     for seed in SEEDS:
         run = model_run(tmp_path / "runs", "partly", answers(2.0), seed=seed)
     (run.path / "outputs.npz").unlink()
-    for seed, classes in enumerate((CLASSES, CLASSES[::-1])):
+    for seed, classes in enumerate((CLASSES, ("no", "sphere", "other"))):
         run = model_run(tmp_path / "runs", "mixed", answers(2.0), seed=seed)
         write_outputs(run, answers(2.0), classes=classes)
     for seed in (0, 1):

@@ -70,6 +70,18 @@ def test_settings_make_variants_and_another_job_or_split_another_row(tmp_path):
     )
 
 
+@pytest.mark.parametrize("fold", ["null", "01/3", "1/3"])
+def test_a_fold_is_known_by_its_slices_however_it_was_named(fold, tmp_path):
+    job = cross(tmp_path)[0].path / "job.yaml"
+    text = job.read_text()
+    assert "fold: 1/3" in text
+    text = text.replace("fold: 1/3", f"fold: {fold}").replace("[fold 3/3]", "[folds 03/3]")
+    job.write_text(text)
+    rows, pooled = opened(tmp_path)
+    assert [row["state"] for row in pooled] == ["done"] and not lacking(pooled)
+    assert len(compare(compared(rows, pooled))) == 1
+
+
 def test_a_seed_that_lacks_a_fold_is_left_out_alone_and_said(tmp_path):
     cross(tmp_path, seed=0)
     cross(tmp_path, (1, 3), seed=1)

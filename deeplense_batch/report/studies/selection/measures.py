@@ -71,15 +71,12 @@ class Measured:
     by_size: Callable[[float], tuple[float, float]] | None = None
 
 
-def measures(
-    samples: Predictions, images: InBins, threshold: float | None
-) -> Mapping[str, Sequence[Measured | None]]:
+def measures(samples: Predictions, images: InBins) -> Mapping[str, Sequence[Measured | None]]:
     """What is measured of one run in each of K bins.
 
     Arguments:
-        samples: What it says of the images, N.
+        samples: What it says of the images, N, and which it calls lenses.
         images: The bins.
-        threshold: What scores as high is called a lens; None where the run has none.
 
     Returns:
         By name of `TITLES`, (K,); None of a bin with fewer than `FEWEST` images.
@@ -88,30 +85,31 @@ def measures(
         return _of_errors(samples.numbers, images)
     assert samples.probabilities is not None
     if images.searched is not None:
-        return _of_a_search(samples.probabilities, images, images.searched, threshold)
+        return _of_a_search(samples.probabilities, images, images.searched, samples.called)
     return _of_classes(samples.probabilities, images)
 
 
 def _of_a_search(
-    probabilities: NDArray[np.float64], images: InBins, positive: int, threshold: float | None
+    probabilities: NDArray[np.float64],
+    images: InBins,
+    positive: int,
+    called: NDArray[np.bool_] | None,
 ) -> dict[str, list[Measured | None]]:
     lens, score = images.targets == positive, log_odds(probabilities, [positive])
     other = (images.targets >= 0) & ~lens
     found: dict[str, list[Measured | None]] = {}
     both = positive in images.have and len(images.have) > 1
-    if threshold is not None:
-        called = probabilities[:, positive] >= threshold
+    if called is not None:
         shares = {"completeness": (lens, called)} if positive in images.have else {}
         shares |= {"purity": (called, lens)} if both else {}
         shares |= {} if shares else {"false_positive_rate": (other, called)}
         for name, (of, hits) in shares.items():
             found[name] = [_share(hits, of & images.holds(k)) for k in range(len(images.bins))]
-    found["auc"] = []
-    for k in range(len(images.bins)):
-        here = images.holds(k)
-        ours = lens & here if positive in images.have else lens
-        others = other if images.have == (positive,) else other & here
-        found["auc"].append(_area(score, ours, others))
+    inside = [images.holds(k) for k in range(len(images.bins))]
+    if images.have == (positive,):
+        found["auc"] = _areas(score, [lens & here for here in inside], other)
+        return found
+    found["auc"] = [_area(score, lens & here if both else lens, other & here) for here in inside]
     return found
 
 
@@ -129,7 +127,7 @@ def _of_classes(
     evidence = log_odds(probabilities, images.have)
     none = (targets >= 0) & ~np.isin(targets, images.have)
     return {
-        "auc": [_area(evidence, images.holds(k), none) for k in bins],
+        "auc": _areas(evidence, [images.holds(k) for k in bins], none),
         "recall": [_share(right, images.holds(k)) for k in bins],
     }
 
@@ -182,6 +180,21 @@ def _area(
     both = ours | others
     area = bootstrap.within(both, bootstrap.auc(ours[both], score[both]))
     return Measured(area, lambda auc: auc_interval(auc, *sizes))
+
+
+def _areas(
+    score: NDArray[np.float64], parts: Sequence[NDArray[np.bool_]], others: NDArray[np.bool_]
+) -> list[Measured | None]:
+    """That of each of several parts of the images against the same others."""
+    number = int(others.sum())
+
+    def by_size(part: NDArray[np.bool_]) -> Callable[[float], tuple[float, float]]:
+        return lambda auc: auc_interval(auc, int(part.sum()), number)
+
+    return [
+        Measured(area, by_size(part)) if min(int(part.sum()), number) >= FEWEST else None
+        for area, part in zip(bootstrap.areas(parts, others, score), parts, strict=True)
+    ]
 
 
 def _macro(

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.report.predictions import Predictions
-from deeplense_batch.report.run_table import Row, score_of
+from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.studies.selection.measures import TITLES, InBins, Measured, measures
 
 __all__ = ["Answers", "numbers"]
 
-Answers = Mapping[str, Sequence[tuple[Row, Predictions]]]  # of each run, by label of its model
+Answers = Mapping[str, Sequence[Predictions]]  # of each run, by label of its model
 
 _ALIKE = 1e-9  # width of an interval of resamples that do not differ
 
@@ -42,8 +42,7 @@ def numbers(
         ``runs``, the value of each run, null of one that has none.
     """
     found = {
-        label: [measures(samples, images, score_of(run, "threshold")) for run, samples in runs]
-        for label, runs in answers.items()
+        label: [measures(samples, images) for samples in runs] for label, runs in answers.items()
     }
     names = list(dict.fromkeys(n for runs in found.values() for run in runs for n in run))
     names = [name for name in TITLES if name in names]

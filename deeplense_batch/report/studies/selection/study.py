@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import Predictions, PredictionsError, predictions_of
-from deeplense_batch.report.run_table import CollectError, Row, score_of
+from deeplense_batch.report.predictions import Predictions
+from deeplense_batch.report.run_table import CollectError, Row
+from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.selection.bins import (
     Bins,
     bins_between,
@@ -86,12 +87,14 @@ def study(models: Sequence[ModelRuns], wanted: Sequence[Wanted]) -> dict[str, Ro
         ``low``, ``high`` (null where there is no interval) and ``runs``, the value of each run.
         Or ``fault`` alone, a sentence that says why there is no study.
     """
-    answers, notes = _answers(models)
+    resamples = Resamples.unscored(models)
+    answers, notes = _answers(models, resamples)
     if not answers:
         fault = "; ".join(["no model has kept what it predicts for single images", *notes])
         return {one.column: {"fault": fault} for one in wanted}
-    first = next(iter(answers.values()))[0][1]
-    runs = [run for model in models if model.label in answers for run in model.runs]
+    studied = [model for model in models if model.label in answers]
+    runs = [run for model in studied for run in model.runs]
+    first = resamples.samples
     try:
         known = known_columns(runs, first.ids, [one.column for one in wanted])
     except CollectError as error:
@@ -106,7 +109,10 @@ def study(models: Sequence[ModelRuns], wanted: Sequence[Wanted]) -> dict[str, Ro
                 )
             if one.column not in known.columns:
                 raise CollectError(_about_columns(one.column, known.columns, runs[0]))
-            found[one.column] = _by(one, known.columns[one.column], answers, first, notes)
+            values, is_search = known.columns[one.column], runs[0]["task"] == "detection"
+            own = _by(one, values, answers, first, is_search)
+            said = _about_thresholds(studied, answers) if is_search else []
+            found[one.column] = own | {"notes": [*notes, *said]}
         except (CollectError, ValueError) as error:
             found[one.column] = {"fault": str(error)}
     return found
@@ -130,40 +136,21 @@ def check_found(wanted: Sequence[Wanted], studies: Sequence[Mapping[str, Row]]) 
 
 
 def _answers(
-    models: Sequence[ModelRuns],
-) -> tuple[dict[str, list[tuple[Row, Predictions]]], list[str]]:
+    models: Sequence[ModelRuns], resamples: Resamples
+) -> tuple[dict[str, list[Predictions]], list[str]]:
     """What every run says of the images, in one order; and which models cannot be studied."""
-    answers: dict[str, list[tuple[Row, Predictions]]] = {}
-    notes: list[str] = []
-    first: Predictions | None = None
+    faults = {label: why for why, labels in resamples.faults.items() for label in labels}
+    answers: dict[str, list[Predictions]] = {}
     for model in models:
-        own = []
-        try:
-            for run in model.runs:
-                samples = predictions_of(run)
-                if run["learns"] in samples.classes:
-                    samples = replace(samples, positive=samples.classes.index(run["learns"]))
-                first = first or samples
-                own.append((run, _in_order(samples, first)))
-        except PredictionsError as error:
-            notes.append(f"Left out is {model.label}: {error}")
+        if model.label in faults:
             continue
-        answers[model.label] = own
-    return answers, notes
-
-
-def _in_order(samples: Predictions, first: Predictions) -> Predictions:
-    """The samples in the order of the first run's.
-
-    Raises:
-        PredictionsError: They are others.
-    """
-    same = np.array_equal(samples.ids, first.ids) and np.array_equal(
-        samples.targets, first.targets
-    )
-    if not same or samples.classes != first.classes:
-        raise PredictionsError("its test images, or their classes, are not those of the others")
-    return samples
+        own = [resamples.predictions[run["run"]] for run in model.runs]
+        if any(samples.classes != resamples.samples.classes for samples in own):
+            faults[model.label] = "its classes are not those of the others"
+        else:
+            answers[model.label] = own
+    labels = [model.label for model in models if model.label in faults]
+    return answers, [f"Left out is {label}: {faults[label]}" for label in labels]
 
 
 def _about_columns(column: str, columns: Mapping[str, Any], run: Row) -> str:
@@ -176,16 +163,15 @@ def _about_columns(column: str, columns: Mapping[str, Any], run: Row) -> str:
 
 
 def _by(
-    wanted: Wanted, values: NDArray, answers: Answers, first: Predictions, notes: Sequence[str]
+    wanted: Wanted, values: NDArray, answers: Answers, first: Predictions, is_search: bool
 ) -> Row:
-    """The study by one column.
+    """The study by one column, without its notes.
 
     Raises:
         CollectError: It is known of no image, or bins cannot be made of it.
     """
-    (run, _), *_ = next(iter(answers.values()))
     classes, targets = first.classes, first.targets
-    searched = first.positive if run["task"] == "detection" else None
+    searched = first.positive if is_search else None
     labelled = _scored(first)
     have = () if first.numbers is not None else tuple(having(values, targets, len(classes)))
     own = labelled & np.isin(targets, have) if have else labelled
@@ -214,7 +200,6 @@ def _by(
         "searched": None if searched is None else classes[searched],
         "resampled": None if first.grouping is None else first.grouping.column,
         "measures": names,
-        "notes": [*notes, *_about_thresholds(answers, searched)],
         "models": rows,
     }  # fmt: skip
 
@@ -257,18 +242,20 @@ def _drawn_from(samples: Predictions) -> tuple[NDArray, NDArray | None]:
     return strata, None if samples.grouping is None else samples.grouping.values
 
 
-def _about_thresholds(answers: Answers, searched: int | None) -> list[str]:
+def _about_thresholds(models: Sequence[ModelRuns], answers: Answers) -> list[str]:
     """Name the models of which a run has no threshold, and so finds nothing."""
-    if searched is None:
-        return []
     notes = []
-    for label, runs in answers.items():
-        without = sum(score_of(run, "threshold") is None for run, _ in runs)
+    for model in models:
+        runs = answers[model.label]
+        without = sum(samples.called is None for samples in runs)
+        folds = " in each of its folds" * any("members" in run for run in model.runs)
         if without == len(runs):
-            notes.append(f"No run of {label} found a threshold, so that it finds nothing")
+            notes.append(
+                f"No run of {model.label} found a threshold{folds}, so that it finds nothing"
+            )
         elif without:
             notes.append(
-                f"{without} of {counted(len(runs), 'run')} of {label} found no threshold; what "
-                "depends on one is that of the others"
+                f"{without} of {counted(len(runs), 'run')} of {model.label} found no "
+                f"threshold{folds}; what depends on one is that of the others"
             )
     return notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, r2_score, recall_score, roc_auc_score
@@ -25,6 +27,11 @@ def answered(classes, *, skill=1.5):
     return Predictions(np.arange(N).astype(str), targets, names, probabilities), targets
 
 
+def calling(samples, threshold):
+    """The same, with what reaches a threshold of the second class."""
+    return replace(samples, called=samples.probabilities[:, 1] >= threshold)
+
+
 def sorted_by(values, targets, have, searched=None):
     own = np.isin(targets, have) if have else np.ones(N, bool)
     return InBins(bins_between(np.where(own, values, np.nan), EDGES), targets, have, searched)
@@ -43,7 +50,7 @@ def inside(bin_):
 def test_of_a_search_for_what_alone_has_the_quantity():
     samples, targets = answered(2)
     score, lens = samples.probabilities[:, 1], targets == 1
-    found = measures(samples, sorted_by(THETA, targets, (1,), 1), 0.6)
+    found = measures(calling(samples, 0.6), sorted_by(THETA, targets, (1,), 1))
     assert set(found) == {"completeness", "auc"}
     for k in range(3):
         here = lens & inside(k)
@@ -56,7 +63,7 @@ def test_of_a_search_for_what_alone_has_the_quantity():
 def test_of_a_search_for_what_shares_the_quantity_with_others():
     samples, targets = answered(2)
     score, lens = samples.probabilities[:, 1], targets == 1
-    found = measures(samples, sorted_by(THETA, targets, (0, 1), 1), 0.6)
+    found = measures(calling(samples, 0.6), sorted_by(THETA, targets, (0, 1), 1))
     assert set(found) == {"completeness", "purity", "auc"}
     for k in range(3):
         here = inside(k)
@@ -70,7 +77,7 @@ def test_of_a_search_for_what_shares_the_quantity_with_others():
 def test_of_a_search_where_only_the_others_have_the_quantity():
     samples, targets = answered(2)
     score, lens = samples.probabilities[:, 1], targets == 1
-    found = measures(samples, sorted_by(THETA, targets, (0,), 1), 0.6)
+    found = measures(calling(samples, 0.6), sorted_by(THETA, targets, (0,), 1))
     assert set(found) == {"false_positive_rate", "auc"}
     for k in range(3):
         here = ~lens & inside(k)
@@ -84,12 +91,12 @@ def test_of_a_search_where_only_the_others_have_the_quantity():
 
 def test_without_a_threshold_nothing_is_found_but_the_area():
     samples, targets = answered(2)
-    assert set(measures(samples, sorted_by(THETA, targets, (1,), 1), None)) == {"auc"}
+    assert set(measures(samples, sorted_by(THETA, targets, (1,), 1))) == {"auc"}
 
 
 def test_of_classes_that_all_have_the_quantity():
     samples, targets = answered(3)
-    found = measures(samples, sorted_by(THETA, targets, (0, 1, 2)), None)
+    found = measures(samples, sorted_by(THETA, targets, (0, 1, 2)))
     for k in range(3):
         t, p = targets[inside(k)], samples.probabilities[inside(k)]
         assert values_of(found, "accuracy")[k] == pytest.approx(accuracy_score(t, p.argmax(1)))
@@ -100,7 +107,7 @@ def test_of_classes_that_all_have_the_quantity():
 def test_of_classes_of_which_some_have_the_quantity():
     samples, targets = answered(3)
     p = samples.probabilities
-    found = measures(samples, sorted_by(THETA, targets, (1, 2)), None)
+    found = measures(samples, sorted_by(THETA, targets, (1, 2)))
     for k in range(3):
         here = (targets > 0) & inside(k)
         assert values_of(found, "recall")[k] == pytest.approx(
@@ -116,7 +123,7 @@ def test_of_a_regression():
     predicted = true + 0.3 * RANDOM.standard_t(4, N)
     samples = Predictions(np.arange(N).astype(str), np.full(N, -1), (),
                           numbers=np.stack([true, predicted], 1))  # fmt: skip
-    found = measures(samples, sorted_by(THETA, samples.targets, ()), None)
+    found = measures(samples, sorted_by(THETA, samples.targets, ()))
     for k in range(3):
         error = (predicted - true)[inside(k)]
         low, high = np.quantile(error, [0.16, 0.84], method="averaged_inverted_cdf")
@@ -133,7 +140,8 @@ def test_a_bin_of_few_has_no_number_and_one_of_five_has():
     numbers = np.full(N, -1)
     numbers[np.flatnonzero(targets == 1)[:4]] = 0
     numbers[np.flatnonzero(targets == 1)[4:9]] = 1
-    found = measures(samples, InBins(Bins(numbers, ("few", "five")), targets, (1,), 1), 0.5)
+    images = InBins(Bins(numbers, ("few", "five")), targets, (1,), 1)
+    found = measures(calling(samples, 0.5), images)
     for name in ("completeness", "auc"):
         few, five = found[name]
         assert few is None and five is not None
@@ -143,6 +151,6 @@ def test_a_class_that_a_bin_lacks_leaves_it_without_an_area():
     """The mean over the classes that are left would be that of an easier question."""
     samples, targets = answered(3)
     numbers = np.where(targets == 2, 1, np.arange(N) // 3 % 2)
-    found = measures(samples, InBins(Bins(numbers, ("a", "b")), targets, (0, 1, 2), None), None)
+    found = measures(samples, InBins(Bins(numbers, ("a", "b")), targets, (0, 1, 2), None))
     assert found["auc"][0] is None and found["auc"][1] is not None
     assert None not in found["accuracy"]

@@ -19,8 +19,8 @@ N = 200
 def run_of(probability, targets, threshold=0.5):
     """A run of a search, by its probability of class 1."""
     both = np.stack([1 - probability, probability], 1)
-    samples = Predictions(np.arange(N).astype(str), targets, ("no", "lens"), both)
-    return {"threshold": threshold}, samples
+    called = None if threshold is None else probability >= threshold
+    return Predictions(np.arange(N).astype(str), targets, ("no", "lens"), both, called=called)
 
 
 @pytest.fixture
@@ -87,5 +87,5 @@ def test_nothing_to_measure_gives_no_number():
     bins = Bins(np.where(np.arange(len(targets)) < 3, 0, -1), ("three",))
     samples = Predictions(np.arange(len(targets)).astype(str), targets, ("a", "b"), scores)
     images = InBins(bins, targets, (0, 1), None)
-    names, (row,) = numbers({"m": [({}, samples)]}, images, targets, None)
+    names, (row,) = numbers({"m": [samples]}, images, targets, None)
     assert row["numbers"] == {name: [None] for name in names}

@@ -6,8 +6,11 @@ import itertools
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import typed
+from made_folds import FOLDS, SAMPLES, fold_run
 from made_runs import make_run
 from made_shards import write_shards
 from sklearn.metrics import roc_auc_score
@@ -119,6 +122,65 @@ def test_runs_without_a_threshold_are_said_to_have_none(data, tmp_path):
     assert found["notes"] == [
         "1 of 2 runs of finder found no threshold; what depends on one is that of the others"
     ]
+
+
+@pytest.fixture
+def cross(tmp_path, monkeypatch):
+    """A search by folds, each of a threshold of its own; scores of all images, and thresholds."""
+    lens, radius = np.arange(SAMPLES) % 2, np.linspace(0.5, 2, SAMPLES)
+    monkeypatch.setattr("made_folds.CLASSES", ("galaxy", "lens"))
+    monkeypatch.setattr("made_folds.TARGETS", lens)
+    logits = np.random.default_rng(0).normal(size=(SAMPLES, 2)) + 2 * np.eye(2)[lens]
+    thresholds = np.array([0.3, 0.6, 0.9])
+    for fold in range(1, FOLDS + 1):
+        scores = {"threshold": thresholds[fold - 1]}
+        run = fold_run(tmp_path / "runs", fold, task={"name": "detection"}, learns="lens",
+                       arrays={"logits": logits}, scores=scores)  # fmt: skip
+        with np.load(run.path / "outputs.npz") as file:
+            ids = file["ids"].tolist()
+        table = pa.table({"id": ids, "theta_e": radius[[int(id_) for id_ in ids]]})
+        table = table.replace_schema_metadata({"lacking": "{}"})
+        pq.write_table(table, run.path / "truth.parquet")
+    return lens == 1, softmax(logits)[:, 1] >= thresholds[np.arange(SAMPLES) % FOLDS]
+
+
+def test_pooled_folds_are_judged_each_by_its_own_threshold(cross, tmp_path):
+    lens, called = cross
+    found = studied(tmp_path, "theta_e")["theta_e"]
+    assert found["measures"] == ["completeness", "purity", "auc"] and not found["notes"]
+    cells = found["models"][0]["numbers"]["completeness"]
+    counts = found["counts"]["lens"]
+    assert sum(counts) == lens.sum()
+    hits = sum(cell["value"] * count for cell, count in zip(cells, counts, strict=True))
+    assert hits == pytest.approx((called & lens).sum())
+
+
+def test_where_one_fold_has_no_threshold_the_pooled_ones_are_said_to_have_none(cross, tmp_path):
+    path = next((tmp_path / "runs" / "cross").glob("*/metrics.json"))
+    content = json.loads(path.read_text())
+    content["test"]["scores"]["threshold"] = None
+    path.write_text(json.dumps(content))
+    found = studied(tmp_path, "theta_e")["theta_e"]
+    assert found["measures"] == ["auc"]
+    assert found["notes"] == [
+        "No run of resnet18 found a threshold in each of its folds, so that it finds nothing"
+    ]
+
+
+def test_classes_in_another_order_are_the_same_classes(data, tmp_path):
+    search(tmp_path / "runs", data, valid=0.95)
+    run = search(tmp_path / "runs", data, "other")
+    with np.load(run.path / "outputs.npz") as file:
+        turned = dict(file) | {"classes": file["classes"][::-1], "logits": file["logits"][:, ::-1],
+                               "targets": 1 - file["targets"]}  # fmt: skip
+    np.savez(run.path / "outputs.npz", **turned)
+    found = studied(tmp_path, "theta_e")["theta_e"]
+    assert [model["label"] for model in found["models"]] == ["finder", "other"]
+    assert not found["notes"]
+    first, second = (model["numbers"] for model in found["models"])
+    for name in ("completeness", "auc"):
+        for one, other in zip(first[name], second[name], strict=True):
+            assert one["value"] == pytest.approx(other["value"], abs=1e-12)
 
 
 def test_a_model_without_predictions_is_left_out_and_said_to_be(data, tmp_path):
