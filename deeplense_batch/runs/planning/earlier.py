@@ -145,7 +145,14 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
         paths = [str(member.path.absolute()) for member in members]
         update["run"] = tuple(paths) if section.ensemble else paths[0]
         update["data"] = _evaluated_data(job, members)
+        update["tta"] = _tta_asked(section.tta, members)
         yield job.model_copy(update={"evaluate": section.model_copy(update=update)})
+
+
+def _tta_asked(given: bool | None, members: Sequence[Member]) -> bool | None:
+    """None where what is asked for is what all do without: one evaluation has one identity."""
+    own = {None if m.job.task.name == "generation" else m.job.data.tta for m in members}
+    return None if own == {given} else given
 
 
 def _ensembles(job: Evaluation, members: Sequence[Member]) -> Iterator[Sequence[Member]]:
