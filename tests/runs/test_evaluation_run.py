@@ -108,10 +108,11 @@ def test_every_run_of_a_folder_is_evaluated_and_collected(runs, others, tmp_path
         plan([again], tmp_path)
 
 
-def test_images_that_the_run_has_learnt_are_noted(one, tmp_path):
+def test_images_that_the_run_has_learnt_are_noted_and_warned_of(one, tmp_path, caplog):
     directory = carried_out(evaluation(one, data={"slice": "train[:30]"}), tmp_path)
     notes = directory.read_json("metrics.json")["test"]["notes"]
-    assert any("was trained on " in note for note in notes)
+    (note,) = (note for note in notes if "was trained on " in note)
+    assert f"{one.parent.name}/{one.name}: {note}" in caplog.messages
 
 
 def test_done_it_is_not_done_again_and_force_starts_over(one, tmp_path):
