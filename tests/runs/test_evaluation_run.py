@@ -299,10 +299,13 @@ def test_the_result_of_an_ensemble_names_its_members(ensemble, runs):
     }
 
 
-def test_two_processes_answer_as_one(ensemble, tmp_path):
+def test_two_processes_answer_as_one_and_leave_the_telling_to_it(ensemble, tmp_path, capfd):
     together, _, job = ensemble
+    plan([job], tmp_path)[0].create()  # of one process, as another evaluate has left it
     job = job.model_copy(update={"resources": Resources(gpus=0, processes=2)})
     shared = carried_out(job, tmp_path)
+    out, err = capfd.readouterr()
+    assert out == "" and "test AUC" in err and "WORLD_SIZE" not in err
     assert shared.path.name == together.path.name
     one, two = (np.load(run.path / "outputs.npz") for run in (together, shared))
     assert one.files == two.files
