@@ -135,7 +135,10 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
         update["classifier"] = str(find_classifier(Path(section.classifier), field).absolute())
     found: list[Member] = []
     for place in map(Path, section.runs):
-        runs = trainings_in(place)
+        try:
+            runs = trainings_in(place)
+        except JobError as error:
+            raise JobError(f"{job.name}: evaluate.run: {error}") from None
         if not runs:
             raise NotYetError(
                 f"{job.name}: evaluate.run: {place}: no run there; one has to be done", place
