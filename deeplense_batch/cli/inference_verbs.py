@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from deeplense_batch.cli.done import done
 from deeplense_batch.cli.reading import read_reading
 from deeplense_batch.cli.values import Device, Limit, Positive, UsageError, several
 from deeplense_batch.cluster.recipes import runs_folder
@@ -151,7 +152,6 @@ def evaluate(
         classifier=classifier, images=images, sampler=sampler, steps=steps, guidance=guidance,
     )  # fmt: skip
     from deeplense_batch.core.distributed import device_of
-    from deeplense_batch.core.result import outcome, read_metrics
     from deeplense_batch.runs.launch import execute
     from deeplense_batch.runs.planning.plan import plan
 
@@ -159,7 +159,7 @@ def evaluate(
     for planned in plan([job], runs_folder(out)):
         if code := execute(planned, device=kind):
             return code
-        print(f"{planned.run.path}: done; {outcome(read_metrics(planned.run))}")
+        print(done(planned))
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from deeplense_batch.cli.done import done
 from deeplense_batch.cli.values import Device, Positive, UsageError
 from deeplense_batch.cluster.recipes import plan_run, runs_folder
 from deeplense_batch.core.job import Job, Simulation
@@ -31,8 +32,7 @@ def run(
     Example: run jobs/baseline_resnet18.yaml --seed=0 --device cpu
     """
     from deeplense_batch.cluster.slurm_queue import ranks
-    from deeplense_batch.core.processes import is_main
-    from deeplense_batch.core.result import outcome, read_metrics
+    from deeplense_batch.core.processes import is_main, world_size
     from deeplense_batch.runs.launch import execute
 
     if slurm:
@@ -41,8 +41,9 @@ def run(
     if (device or processes) and isinstance(planned.job, Simulation) and not job.is_dir():
         raise UsageError(f"{job}: simulates, by one process; no --device, --processes")
     code = execute(planned, device=device, processes=processes or None, force=force)
-    if code == 0 and is_main():
-        print(f"{planned.run.path}: done; {outcome(read_metrics(planned.run))}")
+    # Of several that --processes started, who started them tells.
+    if code == 0 and is_main() and not (processes and world_size() > 1):
+        print(done(planned))
     return code
 
 

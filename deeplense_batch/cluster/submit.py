@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _ACTIONS = {
 _ADVICE = {"failed": "--retry tries it again", "unreadable": "--force starts it over"}
 _HEAD = ("job", "model", "seed", "settings", "run", "state", "action")
 _SETTINGS = _HEAD.index("settings")
-_NOT_SETTINGS = {"model.name", "seed", "name", "data.root", "simulate.preset", "simulate.out"}
+_NOT_SETTINGS = {"model.name", "seed", "name", "simulate.preset", "simulate.out"}
 
 
 @dataclass(frozen=True)
@@ -171,22 +171,26 @@ def _settings(jobs: Sequence[AnyJob]) -> list[str]:
             if reference.get(name) != fields.get(name)
         )
     return [
-        ", ".join(
-            f"{k}={_shown(k, v)}"
-            for k, v in fields.items()
-            if k in differ[job.name] - _NOT_SETTINGS
-        )
+        ", ".join(f"{k}={_shown(k, v)}" for k, v in fields.items() if k in shown)
         for job, fields in zip(jobs, flat, strict=True)
+        for shown in [_told_set(fields, differ[job.name] - _NOT_SETTINGS)]
     ]
+
+
+def _told_set(fields: Mapping[str, Any], differ: set[str]) -> set[str]:
+    """The settings of a job to show: where others train on several sets, the one set of this."""
+    if "data.roots" in differ and not fields["data.roots"]:
+        return differ - {"data.roots"} | {"data.root"}
+    return differ
 
 
 def _shown(field: str, value: Any) -> Any:
     """A setting, short: of sets their folders, as a+b; of runs their hashes; of data the end."""
     if field == "data.roots":
-        return "+".join(Path(each["root"]).name for each in value) or "none"
+        return "+".join(Path(each["root"]).name for each in value)
     if field == "evaluate.run":
         names = [Path(run).name for run in ([value] if isinstance(value, str) else value)]
         return "+".join(re.sub(r"^.+-s\d+-(?=[0-9a-f]{10}$)", "", name) for name in names)
-    if field == "evaluate.data.root" and value is not None:
+    if field in ("data.root", "evaluate.data.root") and value is not None:
         return "/".join(Path(value).parts[-2:])
     return value

@@ -8,6 +8,7 @@ HTML, Markdown and LaTeX render one list of columns (`model_columns`). A `-` is 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -323,7 +324,32 @@ def missing_runs(rows: Sequence[Row]) -> str:
 def table_cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
     """Write columns of the table of runs (`run_table.COLUMNS`, and ``epoch``), the head first."""
     head = [_RUN_HEADS.get(name, name.replace("_", " ")) for name in columns]
-    return [head, *([_run_cell(row, name) for name in columns] for row in rows)]
+    told = [row | {"variant": v} for row, v in zip(rows, _variants(rows), strict=True)]
+    return [head, *([_run_cell(row, name) for name in columns] for row in told)]
+
+
+def _variants(rows: Sequence[Row]) -> list[str | None]:
+    """What tells runs from their sisters in a table of all, where no heading names the data.
+
+    Of an evaluation that is also what it was scored on; and what runs were trained on where those
+    that are alike otherwise were trained on different data.
+    """
+    own = [re.sub(r"(^|, )trained on .*", "", row["variant"] or "") for row in rows]
+    alike = [(row["job"], row["model"], name) for row, name in zip(rows, own, strict=True)]
+    names = [(row.get("training") or {}).get("name") for row in rows]
+    trained: dict[tuple[str, ...], set[str]] = {}
+    for key, name in zip(alike, names, strict=True):
+        if name:
+            trained.setdefault(key, set()).add(name)
+    variants: list[str | None] = []
+    for row, key, name in zip(rows, alike, names, strict=True):
+        said = [row["variant"]] if row["variant"] else []
+        if name and len(trained[key]) > 1 and key[-1] == (row["variant"] or ""):
+            said.append(f"trained on {name}")
+        if row.get("evaluated") and row["data_root"]:
+            said.append(f"scored on {row['test']} of {Path(row['data_root']).name}")
+        variants.append(", ".join(said) or None)
+    return variants
 
 
 def padded(lines: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -7,7 +7,7 @@ numbers, how certain they are, and what they do not show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deeplense_batch.report.columns import p_value, score_name, with_interval
@@ -247,11 +247,12 @@ def _again(models: Sequence[ModelRuns]) -> list[str]:
 
 def _run_notes(models: Sequence[ModelRuns]) -> list[str]:
     """What the runs say about their scores: a line for each note, and whose it is."""
-    whose: dict[str, dict[str, None]] = {}
+    whose: dict[str, dict[str, list[Row]]] = {}
     for model in models:
-        for note in [note for run in model.runs for note in run["notes"] or ()]:
-            whose.setdefault(note, {})[model.label] = None
-    return [f"Note: {note} ({_whose(labels, models)})." for note, labels in whose.items()]
+        for run in model.runs:
+            for note in dict.fromkeys(run["notes"] or ()):
+                whose.setdefault(note, {}).setdefault(model.label, []).append(run)
+    return [f"Note: {note} ({_whose(runs, models)})." for note, runs in whose.items()]
 
 
 def _unlike(models: Sequence[ModelRuns]) -> list[str]:
@@ -281,8 +282,22 @@ def _shown(value: object) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _whose(labels: Collection[str], models: Sequence[ModelRuns]) -> str:
-    return "all models" if len(labels) == len(models) else "; ".join(labels)
+def _whose(noted: Mapping[str, Sequence[Row]], models: Sequence[ModelRuns]) -> str:
+    """The models whose runs say something, by label; with the seeds, where not all runs do."""
+    some = {
+        model.label: [*dict.fromkeys(str(run["seed"]) for run in noted[model.label])]
+        for model in models
+        if model.label in noted and len(noted[model.label]) < len(model.runs)
+    }
+    if not some and len(noted) == len(models):
+        return "all models"
+    named = [
+        f"{label} seed{'s' * (len(some[label]) > 1)} {', '.join(some[label])}"
+        if label in some
+        else label
+        for label in noted
+    ]
+    return "; ".join(named)
 
 
 def _provenance(models: Sequence[ModelRuns]) -> str:

@@ -195,7 +195,10 @@ class _Evaluation:
         """What a reader of the scores should know of the images."""
         notes = data_notes(self._place[0])
         for network in self.networks:
-            notes += seen_notes(network.run, seen_by(network, split), self.digest)
+            seen = seen_notes(network.run, seen_by(network, split), self.digest)
+            for note in seen:
+                _log.warning("%s: %s", network.run.name, note)
+            notes += seen
         if self.ensemble and self.ensemble.why_not:
             notes.append(f"ensemble: not calibrated as a whole: {self.ensemble.why_not}")
         return [*dict.fromkeys(notes)]

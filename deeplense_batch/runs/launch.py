@@ -90,7 +90,10 @@ def execute(
     if count == 1 or size > 1:
         _carry_out(planned, device=device, force=force)
         return 0
-    return spawn_ranks(planned.create(force=force).path, count, device=device)
+    run = planned.create(force=force)
+    if run.status().state == "done":
+        return 0
+    return spawn_ranks(run.path, count, device=device)
 
 
 def needs(job: AnyJob, device: str | None) -> Resources:
@@ -148,7 +151,7 @@ def spawn_ranks(path: Path, count: int, *, device: str | None = None) -> int:
     Returns:
         0, or the exit code of the first process that failed.
     """
-    command = [sys.executable, "-m", "deeplense_batch", "run", str(path)]
+    command = [sys.executable, "-m", "deeplense_batch", "run", str(path), f"--processes={count}"]
     if device is not None:
         command.append(f"--device={device}")
     shared = dict(os.environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,8 +59,19 @@ def test_sets_that_are_trained_on_together_are_shown_by_their_folders(recipe, sh
     }
     recipe.write_text(yaml.safe_dump(content))
     code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
-    assert code == 0 and "data.roots=none" in shown
-    assert f"data.roots={shards.name}+other" in shown
+    assert code == 0 and f"data.roots={shards.name}+other" in shown
+    assert f"data.root={shards.parent.name}/{shards.name} " in shown and "none" not in shown
+
+
+def test_each_of_several_sets_to_train_on_is_shown(recipe, shards, capsys):
+    shutil.copytree(shards, recipe.parent / "other")
+    roots = [str(shards), str(recipe.parent / "other")]
+    content = yaml.safe_load(recipe.read_text()) | {"grid": {"data.root": roots}, "seeds": [0]}
+    write_split(recipe.parent / "other", "more", 30, seed=5)
+    recipe.write_text(yaml.safe_dump(content))
+    code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
+    assert code == 0 and f"data.root={recipe.parent.name}/other " in shown
+    assert f"data.root={shards.parent.name}/{shards.name} " in shown
 
 
 def test_a_grid_is_carried_out_once(recipe):

@@ -7,7 +7,7 @@ import re
 import pytest
 from report_content import comparison, content, draw, model, row
 
-from deeplense_batch.report.columns import model_columns, score_text
+from deeplense_batch.report.columns import model_columns, score_text, table_cells
 from deeplense_batch.report.pages.html import web_page
 from deeplense_batch.report.pages.latex import latex_table
 from deeplense_batch.report.pages.markdown import page
@@ -65,6 +65,25 @@ def test_generated_images_are_beside_real_ones():
 )
 def test_a_tiny_score_is_not_written_as_zero(value, text):
     assert score_text(value) == text
+
+
+def test_the_table_of_runs_says_what_was_scored_and_what_each_was_trained_on():
+    def trained(name):
+        return {"training": {"name": name, "digest": name, "sets": 0}}
+
+    plain = {"job": "tr", "model": "a"}
+    scored = {"job": "ev", "model": "a", "evaluated": {"job": "tr"}, "data_root": "/d/real"}
+    rows = [
+        row(0, **plain, **trained("bench")),
+        row(1, **plain, **trained("varied"), variant="trained on varied"),
+        row(2, **plain, **trained("varied"), variant="train.lr=0.1"),
+        row(3, **scored, **trained("varied"), test="test"),
+        row(4, **(plain | {"job": "alone"}), **trained("varied")),
+    ]
+    assert [cell for (cell,) in table_cells(rows, ["variant"])] == [
+        "variant", "trained on bench", "trained on varied", "train.lr=0.1",
+        "scored on test of real", "-",
+    ]  # fmt: skip
 
 
 def test_the_pages_head_the_table_of_runs_alike(tmp_path):

@@ -103,6 +103,17 @@ def test_a_note_says_whose_it_is():
     ]  # fmt: skip
 
 
+def test_a_note_of_some_runs_of_a_model_says_whose_seeds():
+    one, two = runs_of("a", count=3), runs_of("b", count=1, valid_score=0.8)
+    for seed, run in enumerate(one.runs):
+        run |= {"seed": seed, "notes": [f"threshold {seed}", *["early"] * (seed > 0)]}
+    two.runs[0]["notes"] = ["early"]
+    assert sentences([one, two])[2:6] == [
+        "Note: threshold 0 (a seed 0).", "Note: threshold 1 (a seed 1).",
+        "Note: early (a seeds 1, 2; b).", "Note: threshold 2 (a seed 2).",
+    ]  # fmt: skip
+
+
 def test_runs_that_were_carried_out_differently_are_told():
     model = runs_of("a", count=3, resolved={"processes": [1], "amp": "off"})
     model.runs[2]["resolved"] = {"processes": [1, 2], "amp": "off"}

@@ -108,10 +108,11 @@ def test_every_run_of_a_folder_is_evaluated_and_collected(runs, others, tmp_path
         plan([again], tmp_path)
 
 
-def test_images_that_the_run_has_learnt_are_noted(one, tmp_path):
+def test_images_that_the_run_has_learnt_are_noted_and_warned_of(one, tmp_path, caplog):
     directory = carried_out(evaluation(one, data={"slice": "train[:30]"}), tmp_path)
     notes = directory.read_json("metrics.json")["test"]["notes"]
-    assert any("was trained on " in note for note in notes)
+    (note,) = (note for note in notes if "was trained on " in note)
+    assert f"{one.parent.name}/{one.name}: {note}" in caplog.messages
 
 
 def test_done_it_is_not_done_again_and_force_starts_over(one, tmp_path):
@@ -298,10 +299,13 @@ def test_the_result_of_an_ensemble_names_its_members(ensemble, runs):
     }
 
 
-def test_two_processes_answer_as_one(ensemble, tmp_path):
+def test_two_processes_answer_as_one_and_leave_the_telling_to_it(ensemble, tmp_path, capfd):
     together, _, job = ensemble
+    plan([job], tmp_path)[0].create()  # of one process, as another evaluate has left it
     job = job.model_copy(update={"resources": Resources(gpus=0, processes=2)})
     shared = carried_out(job, tmp_path)
+    out, err = capfd.readouterr()
+    assert out == "" and "test AUC" in err and "WORLD_SIZE" not in err
     assert shared.path.name == together.path.name
     one, two = (np.load(run.path / "outputs.npz") for run in (together, shared))
     assert one.files == two.files
@@ -353,11 +357,12 @@ def test_a_run_alone_is_no_ensemble_before_anything_runs(one, runs, shards, tmp_
 
 def test_symmetries_are_averaged_where_it_is_asked_for(one, tmp_path):
     items = {tta: plan([evaluation(one, tta=tta)], tmp_path)[0] for tta in (None, False, True)}
-    assert len({item.run.path for item in items.values()}) == 3
+    # What the run does without being asked is one evaluation, however it is asked for.
+    assert items[None].run.path == items[False].run.path != items[True].run.path
     for item in items.values():
         evaluate_run(item, device="cpu")
-    plain, off, on = (np.load(item.run.path / "outputs.npz")["logits"] for item in items.values())
-    assert np.array_equal(plain, off) and np.abs(on - plain).max() > 1e-3
+    plain, on = (np.load(items[tta].run.path / "outputs.npz")["logits"] for tta in (None, True))
+    assert np.abs(on - plain).max() > 1e-3
     assert items[True].run.read_json("metrics.json")["test"]["tta"] is True
 
 

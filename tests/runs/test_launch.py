@@ -11,6 +11,7 @@ from made_runs import untrained
 from deeplense_batch.core.job import JobError, Resources
 from deeplense_batch.core.processes import StartError
 from deeplense_batch.core.rundir import RunDir, Status
+from deeplense_batch.runs import launch
 from deeplense_batch.runs.launch import execute, needs, report_not_begun
 from deeplense_batch.runs.planning.plan import plan
 
@@ -100,6 +101,12 @@ def test_one_process_of_several_starts_nothing_over(job, tmp_path, monkeypatch):
     with pytest.raises(JobError, match="run: --force: one process of several"):
         execute(done, device="cpu", force=True)
     assert done.run.status().state == "done"
+
+
+def test_no_process_is_started_for_a_run_that_is_done(job, tmp_path, monkeypatch):
+    done = untrained(job, tmp_path)
+    monkeypatch.setattr(launch, "spawn_ranks", lambda *_, **__: pytest.fail("started"))
+    assert execute(done, device="cpu", processes=2) == 0
 
 
 def test_why_a_run_was_not_begun_is_written_where_it_was_not(tmp_path):

@@ -13,8 +13,11 @@ from deeplense_batch.core.job import Evaluation, Job, JobError
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.report.trained_on import trained_on
 
 __all__ = ["Member", "by_recipe", "check_members", "members_of", "recipe_of", "trainings_in"]
+
+_MOST_NAMED = 8  # jobs in a sentence
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,20 @@ class Member:
 
 
 def trainings_in(place: Path) -> list[RunDir]:
-    """The run at a path, or all below a job's folder, but for evaluations; damaged ones stay."""
-    return [run for run in find_runs(place) if not _evaluates(run)]
+    """The run at a path, or all below a job's folder, but for evaluations; damaged ones stay.
+
+    Raises:
+        JobError: There are runs of several jobs.
+    """
+    runs = [run for run in find_runs(place) if not _evaluates(run)]
+    jobs = [*dict.fromkeys(run.path.parent.name for run in runs if run.path != place)]
+    if len(jobs) > 1:
+        shown = ", ".join(jobs[:_MOST_NAMED]) + ", ..." * (len(jobs) > _MOST_NAMED)
+        raise JobError(
+            f"{place}: is no job's folder, it holds {len(jobs)} jobs, {shown}; expected a run, "
+            "the folder of one job, or several of these with commas between"
+        )
+    return runs
 
 
 def _evaluates(run: RunDir) -> bool:
@@ -105,13 +120,21 @@ def members_of(places: Sequence[Path]) -> list[Member]:
         raise JobError(f"{', '.join(map(str, places))}: no run there; expected runs that are done")
     members = [Member.at(run.path) for run in runs]
     if len(places) == 1 and len(groups := by_recipe(members)) > 1:
-        listed = "; ".join(f"{g[0].path.name} and {len(g) - 1} more seeds" for g in groups)
+        listed = "; ".join(map(_recipe, groups))
         raise JobError(
             f"{places[0]}: holds runs of {len(groups)} recipes, {listed}; name those of one "
             "ensemble with commas, RUN,RUN"
         )
     check_members(members, ", ".join(map(str, places)))
     return sorted(members, key=lambda member: member.path.name)
+
+
+def _recipe(group: Sequence[Member]) -> str:
+    """A recipe by its first run: how many others there are, and what they were trained on."""
+    first, more = group[0], len(group) - 1
+    others = "" if not more else f" and {more} more seed{'s' * (more > 1)}"
+    data = trained_on(first.job.data.model_dump(mode="json"), first.digest)
+    return f"{first.path.name}{others} (trained on {data['name']})"
 
 
 def by_recipe(members: Iterable[Member]) -> list[list[Member]]:

@@ -135,7 +135,10 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
         update["classifier"] = str(find_classifier(Path(section.classifier), field).absolute())
     found: list[Member] = []
     for place in map(Path, section.runs):
-        runs = trainings_in(place)
+        try:
+            runs = trainings_in(place)
+        except JobError as error:
+            raise JobError(f"{job.name}: evaluate.run: {error}") from None
         if not runs:
             raise NotYetError(
                 f"{job.name}: evaluate.run: {place}: no run there; one has to be done", place
@@ -145,7 +148,14 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
         paths = [str(member.path.absolute()) for member in members]
         update["run"] = tuple(paths) if section.ensemble else paths[0]
         update["data"] = _evaluated_data(job, members)
+        update["tta"] = _tta_asked(section.tta, members)
         yield job.model_copy(update={"evaluate": section.model_copy(update=update)})
+
+
+def _tta_asked(given: bool | None, members: Sequence[Member]) -> bool | None:
+    """None where what is asked for is what all do without: one evaluation has one identity."""
+    own = {None if m.job.task.name == "generation" else m.job.data.tta for m in members}
+    return None if own == {given} else given
 
 
 def _ensembles(job: Evaluation, members: Sequence[Member]) -> Iterator[Sequence[Member]]:

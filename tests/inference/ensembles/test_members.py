@@ -61,12 +61,25 @@ def test_the_runs_of_one_recipe_in_a_folder_are_an_ensemble(tmp_path):
 def test_a_folder_of_several_recipes_lists_them(tmp_path):
     for model in ("densenet121", "resnet18"):
         for seed in (0, 1):
-            made(tmp_path, model=model, seed=seed)
-    says = "runs of 2 recipes, densenet121-s0-.* and 1 more seeds; resnet18-s0-.*; name those of"
+            made(tmp_path, model=model, seed=seed, place=f"/data/{model}s")
+    made(tmp_path, model="resnet18", seed=2, place="/data/resnet18s")
+    says = (
+        r"runs of 2 recipes, densenet121-s0-\w+ and 1 more seed \(trained on densenet121s\); "
+        r"resnet18-s0-\w+ and 2 more seeds \(trained on resnet18s\); name those of"
+    )
     with pytest.raises(JobError, match=says):
         members_of([tmp_path / "demo"])
     paths = [run.path for run in trainings_in(tmp_path / "demo")]
-    assert len(members_of(paths)) == 4
+    assert len(members_of(paths)) == 5
+
+
+def test_a_folder_of_several_jobs_is_none_of_a_job(tmp_path):
+    for seed, job in enumerate(("one", "two")):
+        made(tmp_path, job=job, seed=seed)
+    says = f"{tmp_path}: is no job's folder, it holds 2 jobs, one, two; expected a run, the folder"
+    with pytest.raises(JobError, match=says):
+        members_of([tmp_path])
+    assert len(members_of([tmp_path / "one", tmp_path / "two"])) == 2
 
 
 def test_classes_may_have_another_order(tmp_path):
