@@ -37,7 +37,7 @@ null::
         member_scores, best_score, mean_score                  of its members
         over_best, over_mean                                   gain, low, high, p_value, resolved
       figures    name (of the files), caption
-      blocks     title, sentences, head, lines, figures: what studies add to the page
+      blocks     title, headline, sentences, head, lines, figures: what studies add to the page
     transfer     one for each model that was tested on other data than its own:
       model, task, score
       trainings    name, digest (names the content), own (name of the own test set, or null)
@@ -53,7 +53,7 @@ null::
         _covers, _runs                       networks
       missing      training, test, runs, of: cells with fewer runs than their training set has
       repeated     folders of runs that score a network on images that another run scores it on
-      notes        sentences: what could not be computed
+      notes        sentences: what could not be computed, and what is left out
       run_notes    note, cells: what evaluations say of their scores
     studies      one for each comparison that only a cell of a matrix shows, of one model:
       number (of its figures), model, training, test (names of the matrix and the cell)

@@ -107,7 +107,7 @@ def differences(models: Sequence[Mapping[str, Any]], score: str, by: str) -> Fig
 
 
 def ensembles(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
-    """Draw a score of every ensemble, and below it that of each member and their mean.
+    """Draw a score of every ensemble; below it each member and their mean, then the best member.
 
     Arguments:
         models: ``label``, ``ensemble`` with ``low`` and ``high``, ``members`` (a value each),
@@ -120,7 +120,7 @@ def ensembles(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
         head: ["-" if row[kind] is None else f"{row[kind]:.4f}" for row in rows]
         for kind, head in heads.items()
     }
-    figure, (axes,) = panels_of(_width(rows, numbers), 0.32 * len(rows) + 1.9)
+    figure, (axes,) = panels_of(_width(rows, numbers), 0.45 * len(rows) + 1.9)
     marks = _whiskers(axes, [{**row, "interval": "samples"} for row in rows])
     shown = {
         "ensemble": ("ensemble", MEAN, 0.0),
@@ -129,7 +129,11 @@ def ensembles(models: Sequence[Mapping[str, Any]], score: str) -> Figure:
             {"marker": "|", "ls": "", "color": BLUE, "ms": 9},
             -_BELOW,
         ),
-        "best": ("its best member by validation", MARKS["best"][1] | {"ms": 9}, -_BELOW),
+        "best": (  # below its circle: a star would cover others, and the mean
+            "its best member by validation",
+            MARKS["best"][1] | {"ms": 9},
+            -2 * _BELOW,
+        ),
     }
     for kind, (meaning, style, shift) in shown.items():
         known = [(row[kind], i + shift) for i, row in enumerate(rows) if row[kind] is not None]

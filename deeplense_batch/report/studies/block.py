@@ -23,11 +23,13 @@ class Block:
     head: Sequence[str] = ()  # of the table; none, no table
     lines: Sequence[Sequence[str]] = ()  # of its cells
     pictures: Sequence[Picture] = ()
+    headline: str = ""  # what an index says of it, a sentence; empty, its title alone
 
     def content(self) -> dict[str, Any]:
         """The block as `results.json` holds it; its figures by name and caption."""
         return {
             "title": self.title,
+            "headline": self.headline,
             "sentences": [*self.sentences],
             "head": [*self.head],
             "lines": [[*line] for line in self.lines],

@@ -46,7 +46,7 @@ _LOSS = ("loss", "loss_low", "loss_high", "loss_p", "loss_resolved", "loss_cover
 _BEST_IS_MISSING = "no model is compared with the best"  # a note of `infer`, of no use here
 
 # Notes of a run by which its score is not that of images which its network has never seen, in the
-# unit that it has learnt; and what a page says in their place.
+# unit that it has learnt (`runs.scoring`, `data.pixels.unit`); and what a page says of them.
 _DOUBTS = {
     r"the network was trained on \d+ of these \d+ images ": "seen in training",
     r"the network was picked by \d+ of these \d+ images ": "seen in validation",
@@ -66,12 +66,15 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
     Returns:
         As `results.json` holds them (`report`).
     """
-    found = []
-    for label, scored in scored_models(rows):
+    models, found = scored_models(rows), []
+    for label, scored in models:
         places = {(one.training, one.test) for one in scored}
         elsewhere = any(test.digest != training.own.digest for training, test in places)
         if elsewhere and len(places) > 1:
-            found.append(_Matrix(label, scored).content())
+            matrix = _Matrix(label, scored).content()
+            every = [one for _, some in models for one in some]
+            matrix["notes"] += _averaged_otherwise(scored, every)
+            found.append(matrix)
     return found
 
 
@@ -372,6 +375,21 @@ def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
         for field, value in training.details
         if len({other.get(field) for other in alike}) > 1
     )
+
+
+def _averaged_otherwise(scored: Sequence[Scored], every: Sequence[Scored]) -> list[str]:
+    """Say how many runs score the same networks with or without a mean over symmetries."""
+    networks, tta = {one.network for one in scored}, scored[0].row.get("tta")
+    others = [one.row.get("tta") for one in every if one.network in networks]
+    said = []
+    for kind, words in ((True, "with"), (False, "without")):
+        if tta is not kind and (count := others.count(kind)):
+            runs = "1 run that scores" if count == 1 else f"{count} runs that score"
+            said.append(
+                f"left out: {runs} these networks {words} the mean over the symmetries of the "
+                f"square (tta); see the table of all runs"
+            )
+    return said
 
 
 def _doubt(rows: Sequence[Row]) -> str | None:

@@ -25,6 +25,11 @@ _CARRIED = (
     "The threshold is that of each run's own validation slice, carried over; purity is that of a "
     "sky with the stated share of lenses."
 )
+_POOLED = (
+    "A number that a section of models shows too may have another interval there: the spread over "
+    "the seeds is pooled over the models of that section, here over the training sets of a test "
+    "set."
+)
 _ELSEWHERE = (
     "Evaluations that are shown here and that no other model can be ranked with have no section "
     "of their own: their numbers are here, in the table of all runs and in results.json, their "
@@ -76,20 +81,22 @@ def _scores(matrix: Matrix, picture: str) -> Block:
             cell = _find(matrix, line[0], test)
             line.append("-" if cell is None else _value(cell, matrix["score"], mark=True))
     worst = _worst(matrix)
+    headline = f"{worst[0].upper()}{worst[1:]}."
     sentences = [
         f"Rows are training sets, columns test sets: test {score}, {_over(matrix)}.",
-        f"{worst[0].upper()}{worst[1:]}.",
+        headline,
         *_verdicts(matrix),
         *_doubts(matrix),
         *_test_sets(matrix),
         *_few(matrix),
         *_missing(matrix),
+        *([_POOLED] if any(c["interval"] == "samples and seeds" for c in matrix["cells"]) else []),
         _ELSEWHERE,
         *(f"Note: {note}." for note in matrix["notes"]),
     ]
     return Block(
         _title(matrix), sentences, ["trained on", *(f"tested on {test}" for test in tests)],
-        lines, [_picture(matrix, picture)],
+        lines, [_picture(matrix, picture)], headline,
     )  # fmt: skip
 
 

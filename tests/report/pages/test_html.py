@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from deeplense_batch.report.columns import number, p_value, score_names, time_unit, with_interval
 from deeplense_batch.report.pages.html import web_page
+from deeplense_batch.report.studies.block import Block
 
 MINUS = "\N{MINUS SIGN}"
 RECIPE = "name: small\nmodel: {name: <b>resnet18</b>}\n"
@@ -256,6 +257,20 @@ def test_the_page_opens(browser, figures):
     assert "; the others: 2 lower, 3 not resolved." in browser.one(".glance").text
     assert browser.run("return document.querySelector('figure img').naturalWidth") > 0
     assert browser.column(models, "model")[1:5:3] == ["resnet50", "deit3_small"]
+
+
+def test_a_table_of_a_block_is_not_cut_and_its_title_stands_off_the_figures(browser, figures):
+    made = usual()
+    heads = [f"gain over the mean {n}" for n in range(13)]
+    block = Block("Ensembles", ["So."], heads, [["+0.0200 [-0.0336, +0.0736]"] * 13])
+    made["comparisons"][0]["blocks"] = [block.content()]
+    browser.open(page_of(made, figures))
+    table = browser.one(".block")
+    wide, shown = (table.get_property(name) for name in ("scrollWidth", "clientWidth"))
+    assert wide <= shown
+    captions = browser.all("section > .figures figcaption")
+    below = max(one.rect["y"] + one.rect["height"] for one in captions)
+    assert browser.one("section > h3").rect["y"] - below > 24
 
 
 def test_figures_of_a_model_load_when_it_opens_and_a_missing_one_is_told(browser, figures):

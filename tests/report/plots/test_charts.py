@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pictures import drawn, explained, line_of, texts
 from report_content import scored
@@ -49,6 +50,11 @@ def test_ensembles_are_above_their_members():
     assert set(circles) == {(0.9, 0.91), (0.95, 0.96, 0.94)}
     heights = [max(circles[tuple(model["members"])]) for model in models]
     assert all(low < high for low, high in zip(heights, ensembles.get_ydata(), strict=True))
+    place = axes.transData.transform  # a star covers no circle, nor the mean
+    (star,), radius = place(best.get_xydata()), best.get_markersize() / 2 * figure.dpi / 72
+    beside = np.concatenate([line.get_xydata() for kind in "o|" for line in line_of(axes, kind)])
+    assert np.hypot(*(place(beside) - star).T).min() > radius
+    assert axes.bbox.y0 < star[1] - radius / 2
     (whiskers,) = axes.collections
     assert [tuple(s[:, 0]) for s in whiskers.get_segments()] == [(0.92, 0.94)]
     assert explained(figure) == {

@@ -1,5 +1,7 @@
 """A block is on every page: its title, sentences, table and figures."""
 
+from dataclasses import replace
+
 from report_content import row
 
 from deeplense_batch.report.pages import html, markdown
@@ -21,3 +23,7 @@ def test_a_block_is_on_both_pages(tmp_path):
     page = html.web_page(content, tmp_path, {})
     assert "<h2>A &lt;title&gt;</h2>" in page and "<td>0.9</td>" in page
     assert "How &lt;it&gt; went." in page
+    assert '<a href="#block-1">A &lt;title&gt;</a></p>' in page
+    headed = replace(block, headline="It went <well>.").content()
+    page = html.web_page(content | {"blocks": [headed]}, tmp_path, {})
+    assert '<a href="#block-1">A &lt;title&gt;</a><br>\nIt went &lt;well&gt;.</p>' in page

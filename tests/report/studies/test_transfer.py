@@ -201,6 +201,22 @@ def test_two_networks_of_one_seed_are_said(tmp_path):
     assert note.startswith("trained on a: 2 networks have seed 0, and no field")
 
 
+def test_scores_over_symmetries_are_said_to_be_left_out(tmp_path):
+    networks = Networks(tmp_path, {"a": 90, "b": 60, "c": 60})
+    run = networks.train("a", 0, 2.0)
+    runs = [run, networks.evaluate(run, "b", 1.0), networks.evaluate(run, "c", 1.0)]
+    for one, tta in zip(runs, (False, False, True), strict=True):
+        metrics = one.read_json("metrics.json")
+        metrics["test"]["tta"] = tta
+        one.write_json("metrics.json", metrics)
+    (plain,) = matrices(read_rows(tmp_path))
+    assert [test["name"] for test in plain["tests"]] == ["a", "b"]
+    assert plain["notes"] == [
+        "left out: 1 run that scores these networks with the mean over the symmetries of the "
+        "square (tta); see the table of all runs"
+    ]
+
+
 @pytest.mark.parametrize("slice_", ["val[50%:]", "val"])
 def test_there_is_no_matrix_without_other_data(tmp_path, slice_):
     """Neither of trainings alone, nor of an evaluation on a slice of a network's own data."""

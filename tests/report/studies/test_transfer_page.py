@@ -44,6 +44,8 @@ def test_the_first_block_is_the_matrix(matrix):
     assert "real has 30 images: the interval says how little that is." in text
     assert "a, slice val[50%:] of" in text and "600 images (200 no, 200 sphere, 200 vort)" in text
     assert "have no section of their own" in text
+    assert "may have another interval there: the spread over the seeds is pooled" in text
+    assert block.headline.startswith("The greatest loss of AUC is ") and not numbers.headline
     (picture,) = block.pictures
     assert picture.name == "transfer"
 

@@ -19,6 +19,7 @@ __all__ = ["selection_blocks"]
 
 _OVERLAID = 6  # models of a figure
 _OWN = 8  # models with a figure of their own, and lines of the table
+_UNEVEN = 1.5  # times as many images as another bin
 _DRAWN = (  # of a regression the rest is in the table
     *("completeness", "purity", "false_positive_rate", "auc", "accuracy", "recall"),
     *("median_error", "scatter"),
@@ -63,7 +64,8 @@ def _sentences(column: str, found: Row) -> list[str]:
         own = [found["searched"]] if found["searched"] in counts else [*counts]
         named = found["searched"] in counts or without
         whose = f"images of class {_and(own)}" if named else "images"
-        bins = f"Bins of {column} hold about equally many {whose}."
+        images = [sum(some) for some in zip(*(counts[name] for name in own), strict=True)]
+        bins = f"Bins of {column} hold {_how_many(images, whose)}."
     elif found["edges"] is None:
         bins = f"Each value of {column} is a bin."
     else:
@@ -75,6 +77,7 @@ def _sentences(column: str, found: Row) -> list[str]:
             f"{column} is unknown or 0 in every image of class {names}, which has none of it; the "
             "AUC of a bin is that against all of these images."
         )
+    sentences += _lacking(found)
     sentences += _about_measures(found)
     for name, why in (("unknown", "is not known"), ("outside", "is outside of the edges")):
         if found[name]:
@@ -95,6 +98,23 @@ def _sentences(column: str, found: Row) -> list[str]:
             f"The first {_OWN} models are shown; results.json has the numbers of {more} more."
         )
     return [*sentences, *(f"{note}." for note in found["notes"])]
+
+
+def _how_many(images: Sequence[int], whose: str) -> str:
+    """How many images of those divided equally each bin holds: not alike where values are."""
+    least, most = min(images), max(images)
+    if most > _UNEVEN * least + 1:
+        return f"{least} to {most} {whose}: not equally many, since equal values are never parted"
+    return f"about equally many {whose}"
+
+
+def _lacking(found: Row) -> list[str]:
+    """Say which bins have no image of a class that has the quantity."""
+    said = []
+    for name, images in found["counts"].items():
+        if bins := [label for label, n in zip(found["labels"], images, strict=True) if not n]:
+            said.append(f"{_and(bins)} ({name})")
+    return [f"Bins without any image of a class: {'; '.join(said)}."] if said else []
 
 
 def _about_measures(found: Row) -> list[str]:

@@ -33,7 +33,27 @@ def test_numbers_and_counts_are_in_the_table():
     ]  # fmt: skip
     text = " ".join(block.sentences)
     assert "theta_e is unknown or 0 in every image of class galaxy (500)" in text
-    assert "equally many images of class lens" in text and "fewer than 5 images" in text
+    assert "fewer than 5 images" in text
+
+
+def test_bins_that_ties_make_uneven_are_said_to_be():
+    def said(counts):
+        (block,) = selection_blocks(1, {"theta_e": found(counts=counts)})
+        return " ".join(block.sentences)
+
+    assert "hold about equally many images of class lens." in said({"lens": [9, 8]})
+    assert (
+        "Bins of theta_e hold 6 to 34 images of class lens: not equally many, since equal values "
+        "are never parted."
+    ) in said({"lens": [6, 34]})
+
+
+def test_bins_without_a_class_are_named():
+    study = found(searched=None, counts={"sphere": [20, 0], "vort": [20, 40]}, without={})
+    (block,) = selection_blocks(1, {"mass": study})
+    assert "Bins without any image of a class: 1 to 2 (sphere)." in block.sentences
+    (block,) = selection_blocks(1, {"mass": found(counts={"lens": [9, 8]})})
+    assert not any("without any image" in sentence for sentence in block.sentences)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +74,7 @@ def test_a_number_has_the_digits_that_its_interval_allows(numbers, text):
 
 def test_of_several_classes_those_that_lack_it_are_named():
     (block,) = selection_blocks(1, {"mass": found(
-        searched=None, counts={"vort": [40, 3]}, without={"no": 50, "sphere": 60}
+        searched=None, counts={"vort": [40, 39]}, without={"no": 50, "sphere": 60}
     )})  # fmt: skip
     text = " ".join(block.sentences)
     assert "about equally many images of class vort." in text
