@@ -31,6 +31,7 @@ __all__ = [
     "RESAMPLES",
     "Statistic",
     "accuracy",
+    "areas",
     "auc",
     "average_precision",
     "bootstrap",
@@ -123,6 +124,8 @@ def macro_auc(targets: ArrayLike, scores: ArrayLike) -> Statistic:
         for k in range(scores.shape[1])
         if 0 < (targets == k).sum() < len(targets)
     ]
+    if scores.shape[1] == 2 and np.isin(targets, (0, 1)).all() and _mirrored(*scores.T):
+        del areas[1:]  # the other is the same
     return lambda counts: np.mean([area(counts) for area in areas], axis=0)
 
 
@@ -154,6 +157,46 @@ def auc(positive: NDArray[np.bool_], scores: NDArray) -> Statistic:
         return np.einsum("ib,ib->b", beating, sums[:rows]) / pairs
 
     return area if (less < not_more).any() else area_without_ties
+
+
+def areas(
+    parts: Sequence[NDArray[np.bool_]], others: NDArray[np.bool_], scores: NDArray
+) -> list[Statistic]:
+    """`auc` of each of several parts against the same others, which are summed up once for all.
+
+    Arguments:
+        parts: Of the samples, (N,) bool each; NaN is the area of one that a resample lacks.
+        others: What they are held against, (N,) bool.
+        scores: As of `auc`, (N,).
+    """
+    own, below = _sorted(np.any(parts, axis=0), scores), _sorted(others, scores)
+    less, not_more = (np.searchsorted(scores[below], scores[own], s) for s in ("left", "right"))
+    ends = np.unique(np.concatenate([less, not_more, [len(below)]]))
+    beaten = _spans(below, ends, len(scores))
+    low, high = np.searchsorted(ends, less), np.searchsorted(ends, not_more)
+    last: tuple[Counts, NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def summed(counts: Counts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Twice the others that each sample beats, (P, B), and all others, (B,)."""
+        nonlocal last
+        known = last  # another thread may go on to the next block
+        if known is None or known[0] is not counts:
+            sums = np.cumsum(beaten @ counts, axis=0, dtype=np.int64)
+            last = known = counts, sums[low] + sums[high], sums[-1]
+        return known[1], known[2]
+
+    def of_part(part: NDArray[np.bool_]) -> Statistic:
+        rows = np.flatnonzero(part[own])
+
+        def area(counts: Counts) -> NDArray[np.float64]:
+            (beating, number), times = summed(counts), counts[own[rows]]
+            pairs = times.sum(axis=0, dtype=np.int64) * number
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.einsum("ib,ib->b", times, beating[rows]) / (2 * pairs)
+
+        return area
+
+    return [of_part(part) for part in parts]
 
 
 def average_precision(positive: ArrayLike, scores: ArrayLike) -> Statistic:
@@ -209,6 +252,13 @@ def recall_at(positive: ArrayLike, scores: ArrayLike, rate: float) -> Statistic:
         return np.where(found > 0, drawn, 0) / true[-1]
 
     return recall
+
+
+def _mirrored(one: NDArray, other: NDArray) -> bool:
+    """Whether samples that rise in one score, (N,), fall in the other, ties included."""
+    rising = np.argsort(one, kind="stable")
+    up, down = np.diff(one[rising]), -np.diff(other[rising])
+    return bool((np.sign(up) == np.sign(down)).all())
 
 
 def _sorted(chosen: NDArray[np.bool_], scores: NDArray) -> NDArray[np.intp]:

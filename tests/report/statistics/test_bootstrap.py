@@ -237,3 +237,32 @@ def test_a_statistic_of_some_samples_sees_no_other():
     one = np.arange(len(targets)) == 0
     (found,) = b.bootstrap([b.within(one, b.mean_of([2.0]))], np.zeros(len(targets)))
     assert set(found[np.isfinite(found)]) == {2.0} and np.isnan(found).any()
+
+
+@pytest.mark.parametrize("levels", [None, 7])
+def test_areas_against_the_same_others_are_those_of_each_part_alone(levels):
+    random = np.random.default_rng(4)
+    kind, scores = random.integers(-1, 3, 300), random.normal(size=300)
+    scores = scores if levels is None else np.round(scores * levels / 4)  # with ties
+    others, parts = kind == -1, [kind == k for k in range(3)]
+    alone = [b.within(p | others, b.auc(p[p | others], scores[p | others])) for p in parts]
+    found = b.bootstrap(b.areas(parts, others, scores), kind, resamples=60)
+    assert np.array_equal(found, b.bootstrap(alone, kind, resamples=60))
+    once = np.ones((300, 1), np.uint32)
+    once[parts[1]] = 0
+    values = [float(one(once)[0]) for one in b.areas(parts, others, scores)]
+    assert np.isnan(values[1]) and np.isfinite([values[0], values[2]]).all()
+
+
+def test_the_areas_of_two_classes_are_one_where_their_scores_mirror_each_other():
+    random = np.random.default_rng(5)
+    targets, score = random.integers(0, 2, 200), np.round(random.normal(size=200), 1)
+    other = np.where(score > 1, score, -score)  # of high scores neither class has the lower one
+    for both in (np.stack([-score, score], 1), np.stack([other, score], 1)):
+        areas = [roc_auc_score(targets == k, both[:, k]) for k in (0, 1)]
+        (found,) = b.macro_auc(targets, both)(np.ones((200, 1), np.uint16))
+        assert found == pytest.approx(np.mean(areas))
+    targets[:50] = -1  # of samples without a label the two areas are of other pairs
+    areas = [roc_auc_score(targets == k, (-1) ** (1 - k) * score) for k in (0, 1)]
+    (found,) = b.macro_auc(targets, np.stack([-score, score], 1))(np.ones((200, 1), np.uint16))
+    assert found == pytest.approx(np.mean(areas)) and areas[0] != pytest.approx(areas[1])

@@ -105,12 +105,11 @@ def _of_a_search(
         shares |= {} if shares else {"false_positive_rate": (other, called)}
         for name, (of, hits) in shares.items():
             found[name] = [_share(hits, of & images.holds(k)) for k in range(len(images.bins))]
-    found["auc"] = []
-    for k in range(len(images.bins)):
-        here = images.holds(k)
-        ours = lens & here if positive in images.have else lens
-        others = other if images.have == (positive,) else other & here
-        found["auc"].append(_area(score, ours, others))
+    inside = [images.holds(k) for k in range(len(images.bins))]
+    if images.have == (positive,):
+        found["auc"] = _areas(score, [lens & here for here in inside], other)
+        return found
+    found["auc"] = [_area(score, lens & here if both else lens, other & here) for here in inside]
     return found
 
 
@@ -128,7 +127,7 @@ def _of_classes(
     evidence = log_odds(probabilities, images.have)
     none = (targets >= 0) & ~np.isin(targets, images.have)
     return {
-        "auc": [_area(evidence, images.holds(k), none) for k in bins],
+        "auc": _areas(evidence, [images.holds(k) for k in bins], none),
         "recall": [_share(right, images.holds(k)) for k in bins],
     }
 
@@ -181,6 +180,21 @@ def _area(
     both = ours | others
     area = bootstrap.within(both, bootstrap.auc(ours[both], score[both]))
     return Measured(area, lambda auc: auc_interval(auc, *sizes))
+
+
+def _areas(
+    score: NDArray[np.float64], parts: Sequence[NDArray[np.bool_]], others: NDArray[np.bool_]
+) -> list[Measured | None]:
+    """That of each of several parts of the images against the same others."""
+    number = int(others.sum())
+
+    def by_size(part: NDArray[np.bool_]) -> Callable[[float], tuple[float, float]]:
+        return lambda auc: auc_interval(auc, int(part.sum()), number)
+
+    return [
+        Measured(area, by_size(part)) if min(int(part.sum()), number) >= FEWEST else None
+        for area, part in zip(bootstrap.areas(parts, others, score), parts, strict=True)
+    ]
 
 
 def _macro(
