@@ -98,9 +98,11 @@ def test_every_run_of_a_folder_is_evaluated_and_collected(runs, others, tmp_path
         evaluate_run(item, device="cpu")
     report = collect(runs, tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
-    both = {c["test"]: c for c in results["comparisons"]}
-    (model,) = both["sky"]["models"]
-    assert (model["runs"], model["model"], model["job"]) == (2, "test_resnet", "elsewhere")
+    (matrix,), (study,) = results["transfer"], results["studies"]
+    assert matrix["model"] == study["model"] == "test_resnet"
+    (cell,) = [cell for cell in matrix["cells"] if cell["test"] == study["test"]]
+    assert cell["evaluations"] == [str(item.run.path) for item in items]
+    assert [ensemble["members"] for ensemble in study["ensembles"]] == [2]
     assert len(report.table) == 4
     # An evaluation in the job's own folder is no run to evaluate.
     again = evaluation(runs / "elsewhere", data={"root": str(others[0])})
