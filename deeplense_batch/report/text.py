@@ -239,9 +239,10 @@ def _again(models: Sequence[ModelRuns]) -> list[str]:
         return []
     runs = sum(len(model.again) for model in models)
     said = "1 run scores a network" if runs == 1 else f"{runs} runs score networks"
+    whose = "all models" if len(labels) == len(models) else "; ".join(labels)
     return [
-        f"{said} once more on the same images, which counts once ({_whose(labels, models)}); see "
-        "the table of all runs."
+        f"{said} once more on the same images, which counts once ({whose}); see the table of all "
+        "runs."
     ]
 
 

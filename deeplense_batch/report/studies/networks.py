@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from deeplense_batch.report.run_table import Row, score_of
 
-__all__ = ["SCORES", "Scored", "Slice", "Training", "names", "scored_models"]
+__all__ = ["SCORES", "Scored", "Slice", "Training", "averaged_otherwise", "names", "scored_models"]
 
 SCORES = ("auc", "r2")  # scores that pick weights, of tasks that answer for each image
 
@@ -152,3 +152,18 @@ def _labels(models: Sequence[Model]) -> list[str]:
         known = ", ".join(name.removeprefix("auc_") for name in classes)
         kept.append((" ".join(filter(None, (model, variant))), job, task, learns, known))
     return names(kept)
+
+
+def averaged_otherwise(scored: Sequence[Scored], every: Sequence[Scored]) -> list[str]:
+    """Say how many runs score the same networks with or without a mean over symmetries."""
+    networks, tta = {one.network for one in scored}, scored[0].row.get("tta")
+    others = [one.row.get("tta") for one in every if one.network in networks]
+    said = []
+    for kind, words in ((True, "with"), (False, "without")):
+        if tta is not kind and (count := others.count(kind)):
+            runs = "1 run that scores" if count == 1 else f"{count} runs that score"
+            said.append(
+                f"left out: {runs} these networks {words} the mean over the symmetries of the "
+                f"square (tta); see the table of all runs"
+            )
+    return said

@@ -26,7 +26,14 @@ from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.significance import infer, resampled_score, room_of
 from deeplense_batch.report.statistics.variance import LEVEL, holm
 from deeplense_batch.report.studies.losses import OnBoth, OnOne, lost
-from deeplense_batch.report.studies.networks import Scored, Slice, Training, names, scored_models
+from deeplense_batch.report.studies.networks import (
+    Scored,
+    Slice,
+    Training,
+    averaged_otherwise,
+    names,
+    scored_models,
+)
 
 __all__ = ["InMatrix", "matrices", "ranked"]
 
@@ -73,7 +80,7 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
         if elsewhere and len(places) > 1:
             matrix = _Matrix(label, scored).content()
             every = [one for _, some in models for one in some]
-            matrix["notes"] += _averaged_otherwise(scored, every)
+            matrix["notes"] += averaged_otherwise(scored, every)
             found.append(matrix)
     return found
 
@@ -375,21 +382,6 @@ def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
         for field, value in training.details
         if len({other.get(field) for other in alike}) > 1
     )
-
-
-def _averaged_otherwise(scored: Sequence[Scored], every: Sequence[Scored]) -> list[str]:
-    """Say how many runs score the same networks with or without a mean over symmetries."""
-    networks, tta = {one.network for one in scored}, scored[0].row.get("tta")
-    others = [one.row.get("tta") for one in every if one.network in networks]
-    said = []
-    for kind, words in ((True, "with"), (False, "without")):
-        if tta is not kind and (count := others.count(kind)):
-            runs = "1 run that scores" if count == 1 else f"{count} runs that score"
-            said.append(
-                f"left out: {runs} these networks {words} the mean over the symmetries of the "
-                f"square (tta); see the table of all runs"
-            )
-    return said
 
 
 def _doubt(rows: Sequence[Row]) -> str | None:
