@@ -104,8 +104,7 @@ class _Evaluation:
         split = open_labelled(root, slice_, self.networks, self.world)
         judged: dict[str, Any] | None = None
         if self.networks[0].job.task.name == "generation":
-            split = seen_by(self.networks[0], split)
-            judgement = self._measure(split)
+            judgement = self._measure(seen_by(self.networks[0], split))
             if judgement is None:
                 return {}
             judgement.write(self.directory, self._title)

@@ -184,9 +184,8 @@ def test_a_damaged_shard_is_refused(one, others, tmp_path):
 def test_images_without_labels_are_refused_before_they_are_scored(one, tmp_path):
     images, targets = make_images(30, 5)
     write_shards(tmp_path / "data", "sky", images, np.where(np.arange(30) == 7, -1, targets))
-    (item,) = plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
-    with pytest.raises(ValueError, match=r"data: sky: 1 of 30 images has no label"):
-        evaluate_run(item, device="cpu")
+    with pytest.raises(JobError, match=r"data: sky: 29 of 30 images have a label, which"):
+        plan([evaluation(one, data={"root": str(tmp_path / "data")})], tmp_path)
 
 
 def test_lenses_are_scored_where_pixels_are_as_wide_as_those_learnt(tmp_path):
