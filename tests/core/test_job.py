@@ -13,6 +13,8 @@ import pytest
 from conftest import REPOSITORY, typed
 
 from deeplense_batch.core.job import Evaluation, Simulation
+from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.data.shards import data_digest
 
 JOBS = REPOSITORY / "jobs"
 OLD_SHARDS = REPOSITORY / "tests" / "fixtures" / "ad7dd9b" / "data"
@@ -48,9 +50,10 @@ def test_a_training(names):
     assert names("resnet20.yaml", f"--data.root={OLD_SHARDS}", "--seeds=[0, 1]") == TRAINING
 
 
-def test_a_generation_whose_judge_is_no_part_of_it(names):
-    fields = (f"--data.root={OLD_SHARDS}", "--judge=null")
-    assert names("diffusion_edm.yaml", *fields) == GENERATION
+def test_a_generation_whose_judge_is_no_part_of_it():
+    """Of the job alone: these shards lack the radii that it reads, so no plan is made of it."""
+    (job,) = load_jobs(JOBS / "diffusion_edm.yaml", {"data.root": str(OLD_SHARDS), "judge": None})
+    assert (job.run_name(data_digest(OLD_SHARDS)),) == GENERATION
 
 
 def test_a_simulation(names):
