@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 from astropy.io import fits
+from conftest import make_images
 from hostile_sources import npy
 
 from deeplense_batch.data.packing.pack import pack
@@ -54,6 +55,17 @@ def folder(root, *classes):
         (root / "train" / class_).mkdir(parents=True)
         for j in range(3):
             np.save(root / "train" / class_ / f"{j}.npy", noise(10 * i + j))
+    return root
+
+
+def two_unusable(root):
+    """Seven images, two of which cannot be used, in the split and the classes of their folders."""
+    for i, image in enumerate(make_images(7, seed=5)[0].astype(np.float32)):
+        path = root / "test" / ("no", "vort")[i % 2] / f"{i}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, image)
+    np.save(root / "test" / "no" / "2.npy", np.full((1, 24, 24), np.nan))
+    np.save(root / "test" / "vort" / "5.npy", np.random.default_rng(0).random((1, 24, 20)))
     return root
 
 

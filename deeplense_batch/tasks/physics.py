@@ -216,8 +216,9 @@ class PhysicsGuided(Classification):
         if "true_lens" not in outputs:
             return scores, [
                 *notes,
-                "physics: without truth/theta_e, lens and shear the lens is not scored, and "
-                "deflection and parameters were no part of the loss",
+                "physics: these images have no truth/theta_e, lens and shear, so the lens is not "
+                "scored; without them in the training images deflection and parameters are no "
+                "part of the loss",
             ]
         if not len(outputs["lens"]):
             return scores, notes

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images
+from made_sources import two_unusable
 
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.inference.images.inputs import open_inputs
@@ -19,17 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven images, two of which cannot be used, in the split and the classes of their folders."""
-    for i, image in enumerate(make_images(7, seed=5)[0].astype(np.float32)):
-        path = tmp_path / "images" / "test" / ("no", "vort")[i % 2] / f"{i}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, image)
-    np.save(tmp_path / "images" / "test" / "no" / "2.npy", np.full(SHAPE, np.nan))
-    np.save(
-        tmp_path / "images" / "test" / "vort" / "5.npy",
-        np.random.default_rng(0).random((1, 24, 20)),
-    )
-    return tmp_path / "images"
+    return two_unusable(tmp_path / "images")
 
 
 def test_images_in_files_that_cannot_be_used_are_rows_like_others(folder):

@@ -11,6 +11,7 @@ from astropy.io import fits
 from conftest import make_images
 from made_catalogues import header as sky_header
 from made_catalogues import write as write_image
+from made_sources import two_unusable
 
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
@@ -24,17 +25,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven images, two of which cannot be used, in the split and the classes of their folders."""
-    for i, image in enumerate(make_images(7, seed=5)[0].astype(np.float32)):
-        path = tmp_path / "images" / "test" / ("no", "vort")[i % 2] / f"{i}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, image)
-    np.save(tmp_path / "images" / "test" / "no" / "2.npy", np.full(SHAPE, np.nan))
-    np.save(
-        tmp_path / "images" / "test" / "vort" / "5.npy",
-        np.random.default_rng(0).random((1, 24, 20)),
-    )
-    return tmp_path / "images"
+    return two_unusable(tmp_path / "images")
 
 
 def test_batches_are_what_the_network_sees_in_order(shards):
