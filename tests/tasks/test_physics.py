@@ -283,7 +283,7 @@ def test_data_without_truth_are_classified_and_that_is_said(batch):
     outputs = {k: v.numpy() for k, v in predicted.items()}
     scores, notes = task.score(outputs | {"targets": batch.targets.numpy()})
     assert "deflection_error" not in scores
-    assert any("without truth/theta_e" in note for note in notes)
+    assert any("these images have no truth/theta_e" in note for note in notes)
 
 
 def test_refusals(batch, root, tmp_path):
