@@ -47,7 +47,7 @@ _NAMES = {
     **{"auc": "AUC", "r2": "R2", "snr_db": "SNR (dB)", "fid": "FID", "kid": "KID", "ece": "ECE"},
     **{"ece_calibrated": "ECE, calibrated", "fid_inception": "FID by Inception"},
     **{"ece_floor": "ECE floor", "ece_calibrated_floor": "ECE floor, calibrated"},
-    **{"nll_calibrated": "NLL, calibrated", "tpr0": "TPR0", "tpr10": "TPR10"},
+    **{"nll": "NLL", "nll_calibrated": "NLL, calibrated", "tpr0": "TPR0", "tpr10": "TPR10"},
     **{f"recall_fpr_1e-{n}": f"recall at FPR 1e-{n}" for n in (2, 3, 4)},
     "useful_auc": "useful AUC",
 }
