@@ -16,6 +16,7 @@ from deeplense_batch.core.job import Evaluation, JobError, NotYetError, Resource
 from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.report.collect import collect
+from deeplense_batch.report.studies.transfer import doubt
 from deeplense_batch.runs.evaluation_run import evaluate_run
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.planning.plan import plan, reopen
@@ -374,3 +375,4 @@ def test_the_images_of_another_unit_are_warned_of_and_noted(one, shards, tmp_pat
     assert caplog.text.count("are they in the same unit?") == 1
     notes = directory.read_json("metrics.json")["test"]["notes"]
     assert [note for note in notes if note.startswith("unit: ") and "same unit?" in note]
+    assert doubt([{"notes": notes}]) == "another unit"  # what a report marks its score with

@@ -19,6 +19,7 @@ from deeplense_batch.core.result import write_metrics
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.digest import sha256
 from deeplense_batch.data.shards import data_digest, open_split
+from deeplense_batch.report.studies.transfer import doubt
 from deeplense_batch.runs import scoring
 from deeplense_batch.runs.scoring import mixture_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.classification import Classification
@@ -180,8 +181,10 @@ def test_weights_that_learnt_from_the_images_are_told_by_place_in_the_same_data(
         f"the network was trained on {len(split)} of these {len(split)} images (slice train, its "
         "training data), which flatters it"
     )
+    assert doubt([{"notes": [note]}]) == "seen in training"  # what a report marks its score with
     (note,) = seen_notes(run, open_split(shards, "val"), digest)
     assert "was picked by" in note and "(slice val[:50%], its validation data)" in note
+    assert doubt([{"notes": [note]}]) == "seen in validation"
 
 
 def test_weights_that_learnt_from_a_fold_are_told_by_its_samples(tmp_path, shards):

@@ -34,7 +34,8 @@ class FoldName(NamedTuple):
         """Read such a name; None where it is none, which may be another slice.
 
         Raises:
-            ValueError: It names folds that there cannot be.
+            ValueError: It names folds that there cannot be, or in another spelling than `str`
+                gives: one and the same run has one name.
         """
         match = _NAME.fullmatch(text)
         if not match:
@@ -44,7 +45,10 @@ class FoldName(NamedTuple):
             raise ValueError(f"'{text}' has {of} folds; allowed are {_FEWEST} to {_MOST}")
         if sorted({*numbers}) != [*numbers] or not 1 <= numbers[0] <= numbers[-1] <= of:
             raise ValueError(f"'{text}': expected numbers of folds from 1 to {of} that rise")
-        return cls(match[1], numbers, of)
+        name = cls(match[1], numbers, of)
+        if str(name) != text:
+            raise ValueError(f"'{text}': expected {name}")
+        return name
 
 
 class Folded(NamedTuple):
@@ -87,8 +91,8 @@ def fold_of(text: str) -> tuple[int, int]:
 def as_given(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a job by dotted name, with a fold and its split in place of its three slices.
 
-    Whether a recipe had named the fold or the slices, and however it had spelt them, it is one
-    training: ``data.fold`` is ``3/5`` of both.
+    Whether a recipe has named the fold or its slices, it is one training: ``data.fold`` is ``3/5``
+    of both.
     """
     tested = _tested(*(str(fields.get(f"data.{use}")) for use in Folded._fields))
     if tested is None:

@@ -35,7 +35,7 @@ from deeplense_batch.report.studies.networks import (
     scored_models,
 )
 
-__all__ = ["InMatrix", "matrices", "ranked"]
+__all__ = ["InMatrix", "doubt", "matrices", "ranked"]
 
 _SCORES = (
     *("auc", "r2", "accuracy", "mae", "bias", "completeness", "purity"),
@@ -83,6 +83,17 @@ def matrices(rows: Sequence[Row]) -> list[Matrix]:
             matrix["notes"] += averaged_otherwise(scored, every)
             found.append(matrix)
     return found
+
+
+def doubt(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why scores of some runs may mislead, by their notes; None where nothing is known.
+
+    Arguments:
+        rows: Of the runs, with their ``notes``.
+    """
+    notes = [note for row in rows for note in row["notes"] or ()]
+    said = [text for kind, text in _DOUBTS.items() if any(re.match(kind, n) for n in notes)]
+    return ", ".join(said) or None
 
 
 class InMatrix(NamedTuple):
@@ -311,7 +322,7 @@ class _Matrix:
             "own": training.own == test,
             "runs": [row["run"] for row in model.runs],
             "evaluations": [row["run"] for row in model.runs if "evaluated" in row],
-            "doubt": _doubt(model.runs),
+            "doubt": doubt(model.runs),
             "interval": inferred.get("interval"),
         }
         for name in _SCORES:
@@ -382,13 +393,6 @@ def _details(training: Training, alike: Sequence[Mapping[str, str]]) -> str:
         for field, value in training.details
         if len({other.get(field) for other in alike}) > 1
     )
-
-
-def _doubt(rows: Sequence[Row]) -> str | None:
-    """Why scores of some runs may mislead, by their notes; None where nothing is known."""
-    notes = [note for row in rows for note in row["notes"] or ()]
-    said = [text for kind, text in _DOUBTS.items() if any(re.match(kind, n) for n in notes)]
-    return ", ".join(said) or None
 
 
 def _short(text: str) -> str:

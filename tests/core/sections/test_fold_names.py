@@ -27,6 +27,9 @@ def test_other_slices_are_no_folds(other):
         ("a[fold 0/5]", "numbers of folds from 1 to 5"),
         ("a[folds 2,1/5]", "that rise"),
         ("a[folds 1,1/5]", "that rise"),
+        ("a[folds 3/5]", r"'a\[folds 3/5\]': expected a\[fold 3/5\]"),  # one run has one name
+        ("a[fold 1,2/5]", r"expected a\[folds 1,2/5\]"),
+        ("a[fold 03/05]", r"expected a\[fold 3/5\]"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(text, sentence):
@@ -50,8 +53,7 @@ def test_slices_that_a_fold_stands_for_are_not_named_beside_it():
     given = {"seed": 1, "data.fold": "2/4"} | slices
     by_fold = {"data.fold": "2/4", "data.train": "real"}
     assert as_given(given) == {"seed": 1} | by_fold
-    for spelt in ({}, {"data.fold": None}, {"data.fold": "02/4"},
-                  {"data.test": "real[folds 02/04]"}):  # fmt: skip
+    for spelt in ({}, {"data.fold": None}, {"data.fold": "02/4"}):
         assert as_given(slices | spelt) == by_fold
     others = ({"data.test": "real[fold 3/4]"}, {"data.valid": "real[fold 1/4]"},
               {"data.test": "real"}, {"data.test": "real[fold 2/5]"},
