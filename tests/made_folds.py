@@ -14,14 +14,14 @@ TARGETS = np.arange(SAMPLES) % 3
 
 
 def fold_run(root, fold, *, model="resnet18", seed=0, skill=1.0, state="done", folds=FOLDS,
-             job="cross", scores=None, notes=(), task=None, learns=None, arrays=None,
+             job="cross", scores=None, notes=(), task=None, learns=None, arrays=None, sets=(),
              **numbers):  # fmt: skip
     """The run of one fold, whose samples are every third one; its logits, (n, 3)."""
     known = {"valid": 0.9, "accuracy": 0.8, "seconds": 60.0, "digest": "a" * 16, "auc": 0.5}
     numbers = known | {"device": "AMD EPYC", "commit": "abc", "notes": [*notes]} | numbers
     recipe = Job.model_validate({
         "name": job, "model": {"name": model}, "seed": seed, "task": task or {},
-        "data": {"root": "/data", "fold": f"{fold}/{folds}"},
+        "data": {"root": "/data", "fold": f"{fold}/{folds}", "roots": sets},
     })  # fmt: skip
     run = RunDir.create(root / job / recipe.run_name(numbers["digest"]), recipe.to_yaml())
     run.write_status(Status(state=state, attempt=1, epoch=3, epochs=15))

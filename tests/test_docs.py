@@ -112,12 +112,12 @@ def test_every_command_line_can_be_typed(page):
 
 def test_the_recipes_that_are_shown_can_be_loaded(tmp_path):
     shown = re.findall(r"```yaml\n(.*?)```", (DOCS / "jobs.md").read_text(), re.S)
-    assert len(shown) == 6
+    assert len(shown) == 7
     runs = []
     for text in shown:
         (tmp_path / "mine.yaml").write_text(text)
         runs.append(len(load_jobs(tmp_path / "mine.yaml")))
-    assert runs == [1, 6, 30, 1, 2, 2]
+    assert runs == [1, 6, 30, 10, 1, 2, 2]
 
 
 def test_readme_links_every_page():

@@ -124,7 +124,10 @@ def _read(run: RunDir) -> Row:
             row |= read(run)
             row["recipe"] = row["recipe"] | own  # that of an evaluated run, and how it was
             if "learnt" in row:
-                row["training"] = trained_on(row["learnt"], row.get("learnt_digest"))
+                learnt, digest = row["learnt"], row.get("learnt_digest")
+                row["training"] = trained_on(learnt, digest)
+                uncut = trained_on(_uncut(learnt), digest)  # what all folds together are of
+                row |= {"uncut": uncut} if uncut != row["training"] else {}
         except Exception as error:  # a foreign file may hold, and so raise, anything
             faults.append(f"{name}: {_fault(run.path / name, error)}")
     for used in ("learnt", "learnt_digest"):
@@ -291,6 +294,12 @@ def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
         for field, value in as_given(dict(flat_fields(job))).items()
         if field not in _NO_VARIANT and not field.startswith(_NO_VARIANT_SECTIONS)
     }
+
+
+def _uncut(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Section ``data`` of a recipe, with whole splits where folds of them are trained on."""
+    fields = as_given({f"data.{name}": value for name, value in data.items()})
+    return {field.removeprefix("data."): value for field, value in fields.items()}
 
 
 def _number(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from deeplense_batch.core.sections import Section, list_of
-from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of
+from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of, place_of
 
 __all__ = ["Augment", "Channels", "DataSection", "TrainingSet"]
 
@@ -74,7 +74,8 @@ class DataSection(Section):
     # slices of `root`: [{root: data/a}, {root: data/b, train: "train[:10%]", weight: 0.2}]
     roots: Annotated[tuple[TrainingSet, ...], list_of("sets")] = ()
     # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
-    # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image
+    # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image.
+    # With roots it is `root` among them that is cut, and the other sets are trained on whole
     fold: str | None = None
     # slice to train on, such as train[:10%], train[100:200] or train[folds 1,2/5]; beside fold a
     # whole split
@@ -110,11 +111,19 @@ class DataSection(Section):
         """Name the slices that `fold` stands for, so that a job says plainly what it uses."""
         if not isinstance(fields, Mapping) or not isinstance(fields.get("fold"), str):
             return fields
-        split = fields.get("train", _default("train"))
+        sets = fields.get("roots") or ()
+        place = place_of(fields.get("root"), sets) if isinstance(sets, list | tuple) else None
+        if sets and place is None:
+            return fields
+        split = (fields if place is None else sets[place]).get("train", _default("train"))
         with contextlib.suppress(ValueError):  # which the validator of `fold` raises again
             if isinstance(split, str) and re.fullmatch(r"\w+", split):
-                folded = Folded.of(split, *fold_of(fields["fold"]))
-                return folded._asdict() | dict(fields) | {"train": folded.train}
+                train, valid, test = Folded.of(split, *fold_of(fields["fold"]))
+                slices = {"valid": valid, "test": test} | dict(fields)
+                if place is None:
+                    return slices | {"train": train}
+                cut = {**sets[place], "train": train}
+                return slices | {"roots": [*sets[:place], cut, *sets[place + 1 :]]}
         return fields
 
     @field_validator("fold")
@@ -125,11 +134,34 @@ class DataSection(Section):
         fold, folds = fold_of(value)
         return f"{fold}/{folds}"  # 01/3 is 1/3
 
+    @field_validator("fold")
+    @classmethod
+    def _of_one_among_sets(cls, value: str | None, others: ValidationInfo) -> str | None:
+        root, sets = others.data.get("root"), others.data.get("roots")
+        if value is None or not sets or root is None:
+            return value
+        train = _train_of(root, sets)
+        if train is None:
+            raise ValueError(
+                f"cuts data.root, {root}, into folds; expected it once among data.roots, as "
+                f"{{root: {root}}}"
+            )
+        name = FoldName.parse(train)
+        if name is None or train != Folded.of(name.split, *fold_of(value)).train:
+            raise ValueError(
+                f"cuts a whole split, such as train; data.roots names {train} of {root}"
+            )
+        return value
+
     @field_validator("train", "valid", "test")
     @classmethod
     def _of_the_fold(cls, value: str, others: ValidationInfo) -> str:
         fold, use = others.data.get("fold"), others.field_name or ""
-        train = value if use == "train" else others.data.get("train")
+        sets, train = others.data.get("roots"), others.data.get("train")
+        if sets:
+            train = None if use == "train" else _train_of(others.data.get("root"), sets)
+        elif use == "train":
+            train = value
         if fold is None or train is None:  # none is given, or it is wrong itself
             return value
         name = FoldName.parse(train)
@@ -150,18 +182,14 @@ class DataSection(Section):
             )
         return value
 
-    @field_validator("fold", "train")
+    @field_validator("train")
     @classmethod
-    def _of_one_set(cls, value: str | None, others: ValidationInfo) -> str | None:
-        assert others.field_name is not None
-        if not others.data.get("roots") or value == _default(others.field_name):
-            return value
-        how = "leave out one of them"
-        if value is not None and others.field_name == "fold":
-            train, valid, test = Folded.of("train", *fold_of(value))
-            mine = f"{{root: {others.data.get('root')}, train: '{train}'}}"
-            how = f"name its slices: {mine} in data.roots, data.valid {valid}, data.test {test}"
-        raise ValueError(f"is of one set, and data.roots says what is trained on; {how}")
+    def _of_one_set(cls, value: str, others: ValidationInfo) -> str:
+        if others.data.get("roots") and value != _default("train"):
+            raise ValueError(
+                "is of one set, and data.roots says what is trained on; leave out one of them"
+            )
+        return value
 
     @field_validator("softening")
     @classmethod
@@ -209,6 +237,12 @@ class DataSection(Section):
         if self.clip is not None:
             return f"data.clip {list(self.clip)}, expected null"
         return None
+
+
+def _train_of(root: str | None, sets: tuple[TrainingSet, ...]) -> str | None:
+    """The slice of the set in a folder that is trained on; None unless it is there once."""
+    place = place_of(root, [{"root": each.root} for each in sets])
+    return None if place is None else sets[place].train
 
 
 def _default(name: str) -> Any:

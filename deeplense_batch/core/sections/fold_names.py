@@ -7,11 +7,12 @@ which fold `data.slices.folds` says.
 
 from __future__ import annotations
 
+import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["FoldName", "Folded", "as_given", "fold_of"]
+__all__ = ["FoldName", "Folded", "as_given", "fold_of", "place_of"]
 
 _FEWEST, _MOST = 3, 100  # folds: one for testing, one for validation, and some for training
 _FOLD = re.compile(r"(\d{1,3})/(\d{1,3})")
@@ -88,24 +89,47 @@ def fold_of(text: str) -> tuple[int, int]:
     return fold, folds
 
 
+def place_of(root: object, sets: Sequence[Any]) -> int | None:
+    """Which of some sets to train on lies in a folder; None unless exactly one does.
+
+    Arguments:
+        root: The folder.
+        sets: Fields of each set by name, as a recipe has them: perhaps with faults.
+    """
+    folders = [each.get("root") if isinstance(each, Mapping) else None for each in sets]
+    places = [
+        place
+        for place, folder in enumerate(folders)
+        if isinstance(root, str) and isinstance(folder, str)
+        and os.path.normpath(folder) == os.path.normpath(root)
+    ]  # fmt: skip
+    return places[0] if len(places) == 1 else None
+
+
 def as_given(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a job by dotted name, with a fold and its split in place of its three slices.
 
     Whether a recipe has named the fold or its slices, it is one training: ``data.fold`` is ``3/5``
     of both.
     """
-    tested = _tested(*(str(fields.get(f"data.{use}")) for use in Folded._fields))
+    sets = fields.get("data.roots") or []
+    place = place_of(fields.get("data.root"), sets)
+    train = fields.get("data.train") if place is None else sets[place].get("train")
+    tested = _tested(train, fields.get("data.valid"), fields.get("data.test"))
     if tested is None:
         return dict(fields)
     own = {n: value for n, value in fields.items() if n not in ("data.valid", "data.test")}
-    fold = f"{tested.numbers[0]}/{tested.of}"
-    return own | {"data.fold": fold, "data.train": tested.split}
+    own["data.fold"] = f"{tested.numbers[0]}/{tested.of}"
+    if place is None:
+        return own | {"data.train": tested.split}
+    whole = {**sets[place], "train": tested.split}
+    return own | {"data.roots": [*sets[:place], whole, *sets[place + 1 :]]}
 
 
-def _tested(*slices: str) -> FoldName | None:
+def _tested(*slices: object) -> FoldName | None:
     """The fold that slices test on, where they are those of a training by folds."""
     try:
-        names = [FoldName.parse(one) for one in slices]
+        names = [FoldName.parse(str(one)) for one in slices]
     except ValueError:
         return None
     tested = names[-1]

@@ -42,6 +42,7 @@ class _Folds(NamedTuple):
     model: str
     seed: int | None
     data: str | None  # digest, or the folder where nothing is known of it
+    sets: str | None  # that are trained on together, by their content
     recipe: str
 
 
@@ -63,7 +64,10 @@ def pool(rows: Sequence[Row]) -> list[Row]:
             data = row["data_digest"] or digests.get(row["data_root"], row["data_root"])
             recipe = {f: v for f, v in row["recipe"].items() if f != "data.fold"}
             about = repr(sorted(recipe.items()))
-            folds = _Folds(name.split, name.of, row["job"], row["model"], row["seed"], data, about)
+            uncut = row.get("uncut") or {}
+            sets = uncut["digest"] if uncut.get("sets") else None
+            model = row["job"], row["model"], row["seed"]
+            folds = _Folds(name.split, name.of, *model, data, sets, about)
             own = groups.setdefault(folds, {})
             if own.get(name.numbers[0], {}).get("state") != "done":
                 own[name.numbers[0]] = row
@@ -132,6 +136,7 @@ def _pooled(folds: _Folds, runs: dict[int, Row]) -> Row:
     row["recipe"] = {f: v for f, v in first["recipe"].items() if f != "data.fold"}
     row |= {"test": f"{folds.split}, {folds.of} folds", "valid": "the next fold"}
     row |= {"run": members[0]["run"], "members": members, "split": folds.split, "notes": None}
+    row["training"] = first.get("uncut")
     states: dict[str, list[str]] = {}
     for number in range(1, folds.of + 1):
         state = runs[number]["state"] if number in runs else "missing"

@@ -8,8 +8,9 @@ import pytest
 from conftest import make_job
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.recipe import load_jobs
+from deeplense_batch.core.recipe import flat_fields, load_jobs
 from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.core.sections.fold_names import as_given
 
 ASINH = {"stretch": "asinh", "softening": 3}
 
@@ -87,11 +88,24 @@ SETS = [{"root": "a"}, {"root": "b", "train": "train[:10%]", "weight": 0.5}]
             "is of one set, and data.roots says what is trained",
         ),
         (
-            {"roots": SETS[:1], "fold": "1/3"},
-            "is of one set, and data.roots says what is trained on; name its slices: {root: a, "
-            "train: 'train[fold 3/3]'} in data.roots, data.valid train[fold 2/3], data.test "
-            "train[fold 1/3]",
+            {"roots": [{"root": "b"}], "fold": "1/3"},
+            "cuts data.root, a, into folds; expected it once among data.roots, as {root: a}",
         ),
+        (
+            {"roots": [SETS[0], {"root": "./a"}], "fold": "1/3"},
+            "expected it once among data.roots",
+        ),
+        (
+            {"roots": [{"root": "a", "train": "train[:5]"}], "fold": "1/3"},
+            "cuts a whole split, such as train; data.roots names train[:5] of a",
+        ),
+        (
+            {"roots": SETS[:1], "fold": "1/3", "test": "val"},
+            "data.fold 1/3 makes it train[fold 1/3]; leave it out",
+        ),
+        ({"roots": SETS[:1], "fold": "1/3", "train": "train[:5]"}, "is of one set"),
+        ({"roots": SETS[:1], "fold": "4/3"}, "expected K/N"),
+        ({"roots": 3, "fold": "1/3"}, "expected a list of sets"),
         ({"roots": [{"root": "a", "weight": 0}]}, "greater than 0"),
     ],
 )
@@ -125,6 +139,26 @@ def test_a_fold_names_its_slices_and_a_job_that_was_written_reads_back_alike(sha
     assert len(folds) == 5 and job.identity("digest") in folds
     assert make_job(shards, data={"fold": "1/3", "train": "val"}).data.test == "val[fold 1/3]"
     assert make_job(shards, data={"fold": "003/05"}).data == job.data  # another spelling
+
+
+def test_a_fold_cuts_one_of_the_sets_that_are_trained_on(shards, tmp_path):
+    sets = [{"root": "sim", "weight": 3.0}, {"root": f"{shards}/", "train": "val", "weight": 1.0}]
+    job = make_job(shards, data={"fold": "3/5", "roots": sets})
+    assert [each.train for each in job.data.roots] == ["train", "val[folds 1,2,5/5]"]
+    own = {"train": "train", "valid": "val[fold 4/5]", "test": "val[fold 3/5]"}
+    assert {use: getattr(job.data, use) for use in own} == own
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    assert load_jobs(tmp_path / "job.yaml") == [job]
+    cut = [each.model_dump(mode="json") for each in job.data.roots]
+    by_hand = make_job(shards, data=own | {"roots": cut})
+    assert by_hand.identity("digest") == job.identity("digest")
+    other = make_job(shards, data={"fold": "1/5", "roots": sets})
+    assert other.identity("digest") != job.identity("digest")
+    fields = [as_given(dict(flat_fields(one.model_dump(mode="json")))) for one in (by_hand, other)]
+    assert [one["data.fold"] for one in fields] == ["3/5", "1/5"]
+    assert [each["train"] for each in fields[0]["data.roots"]] == ["train", "val"]
+    fold = ("data.fold",)  # all in which they differ
+    assert tuple(n for n in fields[0] if fields[0][n] != fields[1].get(n)) == fold
 
 
 def test_folds_and_seeds_make_a_grid_of_jobs(shards, tmp_path):

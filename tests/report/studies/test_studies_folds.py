@@ -16,7 +16,7 @@ from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.predictions import predictions_of
-from deeplense_batch.report.run_table import read_rows
+from deeplense_batch.report.run_table import members_of, read_rows
 from deeplense_batch.report.significance import infer
 from deeplense_batch.report.studies.folds import compared, lacking, pool
 
@@ -68,6 +68,25 @@ def test_settings_make_variants_and_another_job_or_split_another_row(tmp_path):
         "No pooled score of resnet18, seed 0 (job cross): of the 4 folds of train it lacks "
         "2, 3, 4 (missing)."
     )
+
+
+def test_what_is_trained_on_beside_the_folds_tells_models_apart(tmp_path):
+    real = {"root": "/data", "digest": "a" * 16}
+    sets = [{"root": "/sim", "digest": "b" * 16}, real]
+    cross(tmp_path)
+    cross(tmp_path, sets=sets)
+    cross(tmp_path, (1, 2), seed=1, sets=[sets[0] | {"train": "train[:10%]"}, real])
+    rows, pooled = opened(tmp_path)
+    ((first, second),) = compare(compared(rows, pooled))
+    assert {first.label, second.label} == {
+        "resnet18 trained on data", "resnet18 trained on sim + data"
+    }  # fmt: skip
+    assert [len(members_of(row)) for row in (*first.runs, *second.runs)] == [3, 3]
+    assert lacking(pooled) == [
+        "No pooled score of resnet18 trained on sim train[:10%] + data, seed 1 (job cross): of "
+        "the 3 folds of train it lacks 3 (missing); its other folds are left out of the "
+        "comparison."
+    ]
 
 
 @pytest.mark.parametrize("fold", ["null", "01/3", "1/3"])
