@@ -307,7 +307,8 @@ def test_two_processes_answer_as_one_and_leave_the_telling_to_it(ensemble, tmp_p
     job = job.model_copy(update={"resources": Resources(gpus=0, processes=2)})
     shared = carried_out(job, tmp_path)
     out, err = capfd.readouterr()
-    assert out == "" and "test AUC" in err and "WORLD_SIZE" not in err
+    assert "AUC" not in out  # where the Gloo of torch 2.8 says that it is connected
+    assert "test AUC" in err and "WORLD_SIZE" not in err
     assert shared.path.name == together.path.name
     one, two = (np.load(run.path / "outputs.npz") for run in (together, shared))
     assert one.files == two.files
