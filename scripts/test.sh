@@ -18,8 +18,19 @@ if [ $# -eq 0 ]; then
     beside "not slow and not slurm and not container"
     echo "Left out: the tests marked slow, slurm or container; scripts/test.sh --all runs them too."
 elif [ "$*" = --all ]; then
-    beside "not slurm and not container"
-    tests -m "slurm or container" # daemons that a machine has once
+    # Tests with daemons, of which a machine has one each, wait more than they compute: they run
+    # beside the others, and what they print comes last.
+    printed=$(mktemp)
+    set -m # a process group of its own, so that an interrupt can be passed on
+    tests -m "slurm or container" >"$printed" 2>&1 &
+    set +m
+    trap 'kill -INT -- -$! || true; wait $! || true; cat "$printed"; exit 130' INT TERM
+    status=0
+    beside "not slurm and not container" || status=$?
+    wait $! || status=$?
+    cat "$printed"
+    rm "$printed"
+    exit $status
 else
     tests "$@"
 fi

@@ -71,7 +71,8 @@ def podman(folder: Path) -> Iterator[dict[str, str]]:
         mounted = folder / "images" / "overlay"  # podman mounts it on itself and leaves it so
         if f" {mounted} " in Path("/proc/self/mounts").read_text():
             subprocess.run(["umount", mounted], check=True)
-        shutil.rmtree(folder / "images")
+        with contextlib.suppress(FileNotFoundError):  # where it was interrupted before podman ran
+            shutil.rmtree(folder / "images")
 
 
 def build(context: Path, environment: dict[str, str]) -> str:
