@@ -75,7 +75,7 @@ class DataSection(Section):
     roots: Annotated[tuple[TrainingSet, ...], list_of("sets")] = ()
     # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
     # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image.
-    # With roots it is `root` among them that is cut, and the other sets are trained on whole
+    # With roots it is `root` among them that is cut; the other sets stay as they are listed
     fold: str | None = None
     # slice to train on, such as train[:10%], train[100:200] or train[folds 1,2/5]; beside fold a
     # whole split
