@@ -64,6 +64,8 @@ MODELS: dict[str, Model] = {
     "lcnet_050": Model(0.604, "LCNet, half width; made for CPUs"),
     "tinynet_e": Model(0.765, "TinyNet-E"),
     "ghostnet_050": Model(1.310, "GhostNet, half width"),
+    "d4_resnet18": Model(1.396, "ResNet-18 that no quarter turn and no reflection changes"),
+    "fno_small": Model(1.277, "Fourier neural operator, four layers of 12 modes"),
     "mobilenetv3_small_100": Model(1.521, "MobileNetV3-Small (reference 001)"),
     "simple_cnn": Model(2.117, "two convolutions, two layers (reference 003)", sized=True),
     "regnety_002": Model(2.795, "RegNetY, 0.2 GF"),
@@ -118,7 +120,15 @@ _GIVEN = {
     **{"size": "data.size", "pretrained": "model.pretrained", "adapt": "model.adapt"},
     "name": "model.name",
 }
-_OURS = ("small", "lens_pinn", "lens_vit_pinn", "physics_resnet50", "unet")
+_OURS = (
+    "small",
+    "lens_pinn",
+    "lens_vit_pinn",
+    "physics_resnet50",
+    "unet",
+    "symmetric.d4_resnet",
+    "symmetric.fourier",
+)
 
 
 def check_name(name: str) -> None:

@@ -13,7 +13,14 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SmallResNet", "own_options", "resnet20", "resnet32", "simple_cnn"]
+__all__ = [
+    "SmallResNet",
+    "options_unless_pretrained",
+    "own_options",
+    "resnet20",
+    "resnet32",
+    "simple_cnn",
+]
 
 
 class SmallResNet(nn.Module):
@@ -100,7 +107,14 @@ def own_options(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in theirs}
 
 
-def _options(name: str, pretrained: bool, options: dict[str, Any]) -> dict[str, Any]:
+def options_unless_pretrained(
+    name: str, pretrained: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of a network that nobody has published weights of.
+
+    Raises:
+        RuntimeError: It should start from such weights.
+    """
     if pretrained:
         raise RuntimeError(f"nobody has published weights of {name}")
     return own_options(options)
@@ -109,16 +123,16 @@ def _options(name: str, pretrained: bool, options: dict[str, Any]) -> dict[str, 
 @register_model
 def resnet20(pretrained: bool = False, **options: Any) -> SmallResNet:
     """ResNet of 20 layers for small images (reference 004)."""
-    return SmallResNet(3, **_options("resnet20", pretrained, options))
+    return SmallResNet(3, **options_unless_pretrained("resnet20", pretrained, options))
 
 
 @register_model
 def resnet32(pretrained: bool = False, **options: Any) -> SmallResNet:
     """ResNet of 32 layers for small images (reference 004's best)."""
-    return SmallResNet(5, **_options("resnet32", pretrained, options))
+    return SmallResNet(5, **options_unless_pretrained("resnet32", pretrained, options))
 
 
 @register_model
 def simple_cnn(pretrained: bool = False, **options: Any) -> _SimpleCNN:
     """Two convolutions and two layers (reference 003's lens finder)."""
-    return _SimpleCNN(**_options("simple_cnn", pretrained, options))
+    return _SimpleCNN(**options_unless_pretrained("simple_cnn", pretrained, options))
