@@ -100,7 +100,16 @@ def export(
         "onnx": lambda: _onnx(trained, temporary / "model.onnx", prepares),
     }
     try:
-        files = {name: text for kind in wanted for name, text in [writers[kind]().split(": ", 1)]}
+        files = {}
+        for kind in wanted:
+            try:
+                name, text = writers[kind]().split(": ", 1)
+            except _NoOnnxError as error:
+                if format_ != "all":
+                    raise
+                _log.warning("%s; model.onnx is left out", error)
+            else:
+                files[name] = text
         (temporary / "README.md").write_text(card(trained, files), encoding="utf-8")
         temporary.rename(out)
     finally:
@@ -184,6 +193,10 @@ def _need_onnx() -> None:
         )
 
 
+class _NoOnnxError(TrainedError):
+    """A network does what ONNX has no operation for."""
+
+
 class _Preparing(nn.Module):
     """A network behind all that is done to images, (B, C, H, W) as they are in the data."""
 
@@ -202,16 +215,26 @@ def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
         network = _Preparing(trained.transform, network)
     network.eval()
     images, kind = _samples(trained, prepared=not prepares)
-    programme = torch.onnx.export(
-        network,
-        (images[:_TRACED],),
-        dynamo=True,
-        dynamic_shapes=({0: "batch"},),
-        opset_version=_OPSET,
-        input_names=["images"],
-        output_names=["logits"],
-        verbose=False,
-    )
+    try:
+        programme = torch.onnx.export(
+            network,
+            (images[:_TRACED],),
+            dynamo=True,
+            dynamic_shapes=({0: "batch"},),
+            opset_version=_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:  # whose text is a page, its first cause a line
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:160]
+        raise _NoOnnxError(
+            f"{trained.run.path}: its network cannot be written as ONNX ({reason}); "
+            "--format safetensors or json takes any network"
+        ) from error
     assert programme is not None
     programme.save(str(path))
     error = _difference(network, path, images)

@@ -226,3 +226,16 @@ def test_a_generator_has_no_onnx(shards, tmp_path, caplog):
     assert {file.name for file in files} == {"README.md", "weights.json", "weights.safetensors"}
     assert "model.onnx is left out" in caplog.text
     same(load_file(tmp_path / "out" / "weights.safetensors"), weights(drawing))
+
+
+def test_a_network_that_onnx_has_no_operations_for(shards, tmp_path, caplog):
+    """Fourier transforms, of which the other formats know nothing."""
+    few = {"width": 4, "modes": 3, "layers": 1}
+    job = make_job(shards, model={"name": "fno_small", "options": few})
+    path = untrained(job, tmp_path / "runs").run.path
+    with pytest.raises(TrainedError, match=r"cannot be written as ONNX \(.*\); --format safet"):
+        export(path, tmp_path / "out", format_="onnx")
+    assert not (tmp_path / "out").exists()
+    files = export(path, tmp_path / "out")
+    assert {file.name for file in files} == {"README.md", "weights.json", "weights.safetensors"}
+    assert "model.onnx is left out" in caplog.text
