@@ -237,10 +237,10 @@ def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
         ) from error
     assert programme is not None
     programme.save(str(path))
-    error = _difference(network, path, images)
-    if not error <= _TOLERANCE:
+    off = _difference(network, path, images)
+    if not off <= _TOLERANCE:
         raise TrainedError(
-            f"{trained.run.path}: its network as ONNX is off by {error:.2g} of a logit, allowed "
+            f"{trained.run.path}: its network as ONNX is off by {off:.2g} of a logit, allowed "
             f"is {_TOLERANCE:g}; --format safetensors or json is exact"
         )
     outputs = trained.task.spec.num_outputs
@@ -249,7 +249,7 @@ def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
     return (
         f"{path.name}: {what}, ONNX opset {_OPSET}; input `images` (batch, {takes}) "
         f"float32{trained.about_channels}; output `logits` (batch, {outputs}); in onnxruntime off "
-        f"by {error:.1g} at most on {counted(len(images), f'{kind} image')}"
+        f"by {off:.1g} at most on {counted(len(images), f'{kind} image')}"
     )
 
 

@@ -72,6 +72,8 @@ class _Lift(nn.Module):
 class _Convolution(nn.Module):
     """Convolution over pixels and group, (B, 8 F, H, W) to (B, 8 G, H, W)."""
 
+    places: Tensor  # of g^-1 h among the elements h, (8, 8) int64
+
     def __init__(self, fields: int, out: int, kernel: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out, fields, _ORDER, kernel, kernel))
