@@ -84,7 +84,8 @@ class MaskedAutoencoder(nn.Module):
             img_size=img_size,
             patch_size=patch,
         )
-        if not isinstance(self.encoder, VisionTransformer) or self.encoder.attn_pool is not None:
+        is_plain: bool = isinstance(self.encoder, VisionTransformer)
+        if not is_plain or self.encoder.attn_pool is not None:
             raise ValueError(
                 f"encoder: {encoder} is no plain Vision Transformer of timm; expected one such as "
                 "vit_small_patch8_224"

@@ -37,9 +37,9 @@ Masses are solar masses, angles on the sky arcsec, directions rad counted from x
 References:
     Alexander et al. 2020, ApJ 893, 15 (arXiv:1909.07346), and 2021, arXiv:2008.12731 (the classes
     and the set); github.com/mwt5345/DeepLenseSim (Models I to III). Birrer and Amara 2018,
-    arXiv:1803.09746 (lenstronomy, whose telescopes Models II and III have). Springel et al. 2008, MNRAS 391, 1685;
-    Vegetti et al. 2014, MNRAS 442, 2017; Hsueh et al. 2020, MNRAS 492, 3047 (arXiv:1905.04182);
-    Gilman et al. 2020, MNRAS 491, 6077 (truncation).
+    arXiv:1803.09746 (lenstronomy, whose telescopes Models II and III have).
+    Springel et al. 2008, MNRAS 391, 1685; Vegetti et al. 2014, MNRAS 442, 2017; Hsueh et al. 2020,
+    MNRAS 492, 3047 (arXiv:1905.04182); Gilman et al. 2020, MNRAS 491, 6077 (truncation).
 """
 
 from __future__ import annotations
@@ -380,9 +380,7 @@ NULL = replace(
 
 PRESETS = {
     preset.name: preset
-    for preset in (
-        *(COMMON_TEST_1, BENCHMARK, PARITY, MODEL_2, MODEL_3, VARIED, PHYSICAL, NULL),
-    )
+    for preset in (*(COMMON_TEST_1, BENCHMARK, PARITY, MODEL_2, MODEL_3, VARIED, PHYSICAL, NULL),)
 }
 
 # Pixels along a side, of presets that have other sizes than the kind of set.

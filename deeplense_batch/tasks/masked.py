@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures, metrics

@@ -197,7 +197,7 @@ class TestRefused:
             ({"sise": 64}, "--sise: is not for a set of kind substructure; it is for none"),
             ({"kind": "substucture"}, "did you mean 'substructure'"),
             ({"preset": "common_test"}, "did you mean 'common_test_1'"),
-            ({"preset": "xyz"}, "allowed: benchmark, common_test_1, model_2, model_3, null, parity"),
+            ({"preset": "xyz"}, "allowed: benchmark, common_test_1, model_2, model_3"),
             ({"images": 5}, "images: expected a whole number from 6, one of each class"),
             ({"images": 60.0}, "got 60.0"),
             ({"size": 16}, "size: expected 32 to 2048 pixels; got 16"),

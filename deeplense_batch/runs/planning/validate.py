@@ -394,4 +394,6 @@ def _try_model(job: Job, stored: int = 224) -> nn.Module:
     import torch
 
     with torch.device("meta"):
-        return build(job.model.name, channels=1, classes=2, size=_side(job, stored), **job.model.options)
+        return build(
+            job.model.name, channels=1, classes=2, size=_side(job, stored), **job.model.options
+        )
