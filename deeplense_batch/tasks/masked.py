@@ -39,6 +39,7 @@ from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 __all__ = ["Masked", "patches_of", "without_patches"]
 
 _LEAST_VARIANCE = 1e-6  # of a patch, added before its root is taken, as in the paper
+_GREY = 0.04  # of the range of an image: neither its sky nor its arcs, once faint parts are lifted
 _FOLDS = 2  # of the linear probe
 _STEPS = 2000  # that its fit may take at most; standardised features need a tenth of them
 
@@ -111,8 +112,8 @@ class Masked(Task):
         return self.score(outputs)[0]
 
     def examples(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Images, (E, C, H, W): ``true_images``; ``seen_images``, hidden patches at the least
-        value; and ``restored_images``, in which they have what the network gives.
+        """Images, (E, C, H, W): ``true_images``; ``seen_images``, in which hidden patches are grey;
+        and ``restored_images``, in which they have what the network gives.
 
         With `norm_pix` that is what it gives in units of the true mean and sd of each patch.
         """
@@ -123,9 +124,10 @@ class Masked(Task):
         if self.norm_pix:
             mean, sd = _moments(true)
             given = given * sd + mean
-        size, black = images.shape[-1], images.amin((1, 2, 3))[:, None, None]
+        size, low, high = images.shape[-1], images.amin((1, 2, 3)), images.amax((1, 2, 3))
+        grey = (low + _GREY * (high - low))[:, None, None]
         return {
-            "seen_images": without_patches(torch.where(hidden, black, true), size),
+            "seen_images": without_patches(torch.where(hidden, grey, true), size),
             "restored_images": without_patches(torch.where(hidden, given, true), size),
             "true_images": images,
         }

@@ -17,6 +17,7 @@ from deeplense_batch.report.run_table import Row
 __all__ = ["learning_curves"]
 
 _SLICE = re.compile(r"(?<=[0-9a-f]{16}):\w+(\[[^\]]*\])?")  # behind the digest of a set
+_MORE_OF_FEWER = "train.epochs"  # which goes with the number of images, where it varies
 _SLICE_NAMED = re.compile(r" \w+\[[^\]]*\]")  # behind the folder of a set
 
 
@@ -51,8 +52,11 @@ def learning_curves(runs: Sequence[Row]) -> Iterator[Picture]:
 
 
 def _network(run: Row) -> str:
-    """The network of a run, and the settings that tell it from others of its job."""
-    settings = run.get("settings") or {}
+    """The network of a run, and the settings that tell it from others of its job.
+
+    Not how long it trained: recipes give fewer images more epochs.
+    """
+    settings = {f: v for f, v in (run.get("settings") or {}).items() if f != _MORE_OF_FEWER}
     return " ".join([run["model"], ", ".join(f"{f}={v}" for f, v in settings.items())]).strip()
 
 

@@ -23,6 +23,7 @@ from deeplense_batch.report.studies.block import Block
 __all__ = ["gains", "pretraining_blocks"]
 
 _INIT = "train.init"
+_MORE_OF_FEWER = "train.epochs"  # as in `pages.learning_curve`: no other setting
 
 
 def gains(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
@@ -106,7 +107,11 @@ def _compared(scratch: ModelRuns, pretrained: ModelRuns, resamples: Resamples) -
     run, monitor = pretrained.runs[0], pretrained.monitor
     (_, inferred), _, _ = infer([scratch, pretrained], resamples)
     found = inferred.inferred
-    settings = {f: v for f, v in run["settings"].items() if f != _INIT and v not in (None, [])}
+    settings = {
+        field: value
+        for field, value in run["settings"].items()
+        if field not in (_INIT, _MORE_OF_FEWER) and value not in (None, [])
+    }
     means = scratch.mean(monitor), pretrained.mean(monitor)
     known = None if None in means else means[1] - means[0]  # type: ignore[operator]  # no None
     return {

@@ -55,6 +55,8 @@ def test_what_is_left_out_is_said():
 
 def test_each_setting_of_a_job_has_a_curve():
     runs = [
-        run(n, "a") | {"settings": {"train.init": init}} for init in (None, "m/a") for n in (9, 99)
+        run(n, "a") | {"settings": {"train.init": init, "train.epochs": 900 // n}}
+        for init in (None, "m/a")
+        for n in (9, 99)
     ]
     assert [one["label"] for one in drawn(*runs)] == ["m train.init=None", "m train.init=m/a"]

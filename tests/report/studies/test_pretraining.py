@@ -68,8 +68,8 @@ def test_each_number_of_labels_has_a_gain_and_an_interval(report):
 def test_the_page_says_where_it_helps_and_draws_it(report):
     page = (report / "report.md").read_text()
     assert "Pretrained against scratch" in page
-    assert "Better from pretrained weights: resnet18 train.epochs=30, 30 images." in page
-    assert "Not resolved: resnet18 train.epochs=900, 900 images." in page
+    assert "Better from pretrained weights: resnet18, 30 images." in page
+    assert "Not resolved: resnet18, 900 images." in page
 
 
 def test_without_a_pair_there_is_no_block(tmp_path):
