@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.simulation.presets import PRESETS
+from deeplense_batch.simulation.presets import PRESETS, SIZES
 from deeplense_batch.simulation.simulate import generator_class, simulate
 from deeplense_batch.simulation.substructure import Substructure
 
@@ -44,7 +44,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     for name in PRESETS:
-        generator, rows = Substructure(name), {}
+        generator, rows = Substructure(name, size=SIZES.get(name, 150)), {}
         for target, class_ in enumerate(generator.classes):
             made = generator.make("val", [3 * j + target for j in range(COLUMNS)], seed=0)
             rows[class_] = [stretched(image[0].astype(float)) for image in made.images]

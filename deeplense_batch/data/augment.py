@@ -21,11 +21,12 @@ from torch import Tensor
 
 from deeplense_batch.core.job import Augment
 
-__all__ = ["apply", "central", "central_crop", "resize", "symmetries", "uniforms"]
+__all__ = ["apply", "central", "central_crop", "keys_of", "resize", "symmetries", "uniforms"]
 
 Images = TypeVar("Images", Tensor, NDArray[Any])
 
 _DRAWS = 8  # numbers a sample; the counters of its pixels' noise begin there
+_OF_A_TASK = -1  # the counter that no change of an image uses
 _BLUR_REACH = 3.0  # sigmas to which a Gaussian is summed
 
 
@@ -42,6 +43,20 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
         Uniform in [0, 1), (B, count) float32.
     """
     return _fraction(_bits(seed, epoch, index, 0, count) >> 40)
+
+
+def keys_of(seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Random numbers of samples, for `uniforms` of what a task draws: not those of `apply`.
+
+    Arguments:
+        seed: Seed of the run.
+        epoch: Number of the epoch.
+        index: Numbers of the samples, (B,) int64.
+
+    Returns:
+        (B,) int64.
+    """
+    return _bits(seed, epoch, index, _OF_A_TASK, 1)[:, 0]
 
 
 def central(edge: int, kept: int) -> slice:

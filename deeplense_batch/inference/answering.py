@@ -133,6 +133,11 @@ def _open_one(run: Path) -> Trained:
     trained = open_trained(run)
     if trained.job.task.name == "generation":
         raise TrainedError(f"{run}: generates images, and predicts nothing; 'sample' draws them")
+    if not trained.task.spec.predicts:
+        raise TrainedError(
+            f"{run}: has learnt to restore hidden patches, and predicts nothing; train its "
+            "encoder on, with train.init, to tell classes or numbers"
+        )
     return trained
 
 

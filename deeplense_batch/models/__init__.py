@@ -52,6 +52,7 @@ class Model:
     sized: bool = False  # built for one size of images, though timm does not say so
     backbones: Mapping[str, str] = field(default_factory=dict)  # its options that name others
     denoises: bool = False  # gives images for images, not logits
+    masks: bool = False  # restores hidden patches of images, and gives no logits
 
 
 MODELS: dict[str, Model] = {
@@ -92,6 +93,13 @@ MODELS: dict[str, Model] = {
         "lens equation by ResNet-18, and a ResNet-18 on what it leaves",
         backbones={"encoder": "resnet18", "classifier": "resnet18"},
     ),
+    "masked_autoencoder": Model(
+        23.487,
+        "masked autoencoder: ViT-S with patches of 8, and a small decoder",
+        sized=True,
+        backbones={"encoder": "vit_small_patch8_224"},
+        masks=True,
+    ),
     "resnet50": Model(23.508, "ResNet-50 (references 001, 003)"),
     "physics_resnet50": Model(
         25.603,
@@ -124,6 +132,7 @@ _OURS = (
     "small",
     "lens_pinn",
     "lens_vit_pinn",
+    "masked_autoencoder",
     "physics_resnet50",
     "unet",
     "symmetric.d4_resnet",
@@ -191,7 +200,8 @@ def build(
     """Build a network that maps images (B, channels, size, size) to logits (B, classes).
 
     A network with physics in it gives a dictionary of tensors, the logits among them by that name;
-    one that denoises maps images to images, and `classes` are those that it can be given.
+    one that denoises maps images to images, and `classes` are those that it can be given; one that
+    restores hidden patches gives these.
 
     Arguments:
         name: A key of `MODELS`, any name timm knows, or ``hf_hub:owner/name`` that was fetched.

@@ -124,6 +124,8 @@ class ModelRuns:
 def name_variants(rows: Sequence[Row]) -> None:
     """Fill in ``variant``: the fields in which runs of one job and model differ, but for the seed.
 
+    And ``settings``, these fields with their values, but for what a run was trained on.
+
     Runs that were trained on several sets are told apart by these too (`trained_on`). A finished
     run is named by what differs among the runs that it is compared with.
     """
@@ -145,6 +147,9 @@ def name_variants(rows: Sequence[Row]) -> None:
             named = [f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"]]
             named += [f"trained on {training}"] if training else []
             row["variant"] = ", ".join(named) or None
+            row["settings"] = {
+                f: row["recipe"].get(f) for f in differ if row["recipe"] and f != "data.train"
+            }
     for row in rows:
         del row["recipe"]
 

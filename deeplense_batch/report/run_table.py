@@ -20,7 +20,7 @@ from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 from deeplense_batch.core.sections.evaluate import ensemble_label, model_in
 from deeplense_batch.core.sections.fold_names import as_given
-from deeplense_batch.report.trained_on import trained_on
+from deeplense_batch.report.trained_on import name_starts, trained_on
 
 __all__ = [
     "COLUMNS",
@@ -86,6 +86,7 @@ def read_rows(root: Path | str) -> list[Row]:
     if not root.is_dir():
         raise CollectError(f"{root}: no such folder")
     rows = [_read(run) for run in find_runs(root)]
+    name_starts(rows)
     if not rows:
         raise CollectError(f"{root}: no runs here (expected <job>/<run>/job.yaml)")
     return rows

@@ -1,13 +1,17 @@
-"""What a run was trained on, as a reader names it and as programs tell it from other data."""
+"""What a run was trained on, as a reader names it and as programs tell it from other data.
+
+And the weights that it started from, which are those of other runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["trained_on", "trained_together", "training_names"]
+__all__ = ["name_starts", "trained_on", "trained_together", "training_names"]
 
 
 def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
@@ -51,6 +55,38 @@ def trained_together(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "digest": " & ".join(digests) if all(digests) else None,
         "sets": sum(max(one["sets"], 1) for one in different.values()),
     }
+
+
+def name_starts(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Name the runs that recipes start from by job and network, where only the seed differs.
+
+    Each run of a job may start from the run of its own seed in another (`train.init`): these are
+    one setting of several seeds, not several settings.
+
+    Arguments:
+        rows: Of the table, with ``seed`` and ``recipe``, which is changed.
+    """
+    found: dict[str, dict[int, set[str]]] = {}  # what is started from, by its name and the seed
+    for row in rows:
+        if name := _start_name(row):
+            found.setdefault(name, {}).setdefault(row["seed"], set()).add(_start(row))
+    for row in rows:
+        name = _start_name(row)
+        if name and all(len(starts) == 1 for starts in found[name].values()):
+            row["recipe"]["train.init"] = name
+
+
+def _start(row: Mapping[str, Any]) -> str:
+    return str(row["recipe"].get("train.init") or "")
+
+
+def _start_name(row: Mapping[str, Any]) -> str | None:
+    """Job and network of the run of the same seed that a run starts from; None of others."""
+    start = Path(_start(row))
+    named = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]{10}", start.name)
+    if named is None or int(named[2]) != row["seed"]:
+        return None
+    return f"{start.parent.name}/{named[1]}"
 
 
 def training_names(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.core.job import Augment, Job, JobError
+from deeplense_batch.data.augment import keys_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, shuffled
@@ -178,7 +179,8 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
     fetch = [next(batches) for _ in range(steps)]
 
     def batch_of(got: tuple[Tensor, Tensor, Tensor]) -> Batch:
-        return Batch(*got, truth=train.truth_of(got[2]))
+        draws = keys_of(0, 0, got[2]) if task.spec.draws else None
+        return Batch(*got, draws=draws, truth=train.truth_of(got[2]))
 
     fixed = batch_of(next(iter(train.batches(fetch[:1]))))
 

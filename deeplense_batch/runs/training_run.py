@@ -43,7 +43,7 @@ from deeplense_batch.runs.scoring import (
     summary_of,
 )
 from deeplense_batch.tasks.task import Arrays, Scores, Task
-from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.evaluation import evaluate, examples_of
 from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.resolved import of_pieces, resolved
 from deeplense_batch.training.setup import Setup, gflops_of, set_up
@@ -154,6 +154,8 @@ class _Training:
                 keep_outputs(self.directory, "validated.npz", task, validated)
                 self._calibrate(task, best, validated)
         outputs = evaluate(task, model, setup.test, self.world, tta=tta)
+        if outputs is not None:
+            outputs = {**outputs, **examples_of(task, model, setup.test)}
         self.seconds["test"] = time.perf_counter() - started
         return outputs
 

@@ -16,6 +16,10 @@ class away.
 ``parity``
     The same lens as DeepLenseSim Model I has it: substructure is added to the lens, so that the
     size of the ring tells the class. As easy as published results say.
+``model_2``, ``model_3``
+    DeepLenseSim Models II and III, of which the masked autoencoders of the field are trained: the
+    lens of `parity` as Euclid and as HST see it, 64 pixels. As there, images have no noise: what
+    is added here is 3e-5 of the peak, the least that 16 bits hold.
 ``varied``
     `benchmark` with a lens and a source that vary from image to image.
 ``physical``
@@ -32,9 +36,10 @@ Masses are solar masses, angles on the sky arcsec, directions rad counted from x
 
 References:
     Alexander et al. 2020, ApJ 893, 15 (arXiv:1909.07346), and 2021, arXiv:2008.12731 (the classes
-    and the set); github.com/mwt5345/DeepLenseSim (Model I). Springel et al. 2008, MNRAS 391, 1685;
-    Vegetti et al. 2014, MNRAS 442, 2017; Hsueh et al. 2020, MNRAS 492, 3047 (arXiv:1905.04182);
-    Gilman et al. 2020, MNRAS 491, 6077 (truncation).
+    and the set); github.com/mwt5345/DeepLenseSim (Models I to III). Birrer and Amara 2018,
+    arXiv:1803.09746 (lenstronomy, whose telescopes Models II and III have).
+    Springel et al. 2008, MNRAS 391, 1685; Vegetti et al. 2014, MNRAS 442, 2017; Hsueh et al. 2020,
+    MNRAS 492, 3047 (arXiv:1905.04182); Gilman et al. 2020, MNRAS 491, 6077 (truncation).
 """
 
 from __future__ import annotations
@@ -59,6 +64,7 @@ from deeplense_batch.simulation.distributions import (
 __all__ = [
     "CLASSES",
     "PRESETS",
+    "SIZES",
     "Halos",
     "Lens",
     "PhotonCamera",
@@ -286,6 +292,36 @@ PARITY = replace(
     ),
 )
 
+_NO_NOISE = "noise is computed and never added"
+# No camera without noise is needed: of the peak, 1 / 30,000 of sky and 1e-5 of photons.
+_BARE = ReadoutCamera(
+    psf_sigma=0.16 / math.sqrt(8 * math.log(2)),  # lenstronomy's Euclid, VIS: FWHM 0.16 arcsec
+    peak=1.0,
+    snr=Fixed(3e4),
+    exposure=Fixed(1e10),
+    counts_per_sky_sd=1.0,
+)
+
+MODEL_2 = replace(
+    PARITY,
+    name="model_2",
+    version=1,
+    # Half of it is 0.03 arcsec (1e-22 eV / mass), log10 mass in U(-24, -22).
+    vort=replace(PARITY.vort, length=LogUniform(0.06, 6.0)),
+    camera=_BARE,
+    pixel_scale=0.101,  # lenstronomy's Euclid
+    supersampling=4,  # a fine grid as that of `parity`
+    known_faults=(*PARITY.known_faults, _NO_NOISE),
+)
+
+MODEL_3 = replace(
+    MODEL_2,
+    name="model_3",
+    # lenstronomy's HST, WFC3 F160W drizzled: FWHM and pixels of 0.08 arcsec.
+    camera=replace(_BARE, psf_sigma=0.08 / math.sqrt(8 * math.log(2))),
+    pixel_scale=0.08,
+)
+
 _VARIED_LENS = Lens(
     mass=1e12,
     theta_e=Uniform(0.9, 1.5),
@@ -343,5 +379,9 @@ NULL = replace(
 )
 
 PRESETS = {
-    preset.name: preset for preset in (COMMON_TEST_1, BENCHMARK, PARITY, VARIED, PHYSICAL, NULL)
+    preset.name: preset
+    for preset in (*(COMMON_TEST_1, BENCHMARK, PARITY, MODEL_2, MODEL_3, VARIED, PHYSICAL, NULL),)
 }
+
+# Pixels along a side, of presets that have other sizes than the kind of set.
+SIZES = {"model_2": 64, "model_3": 64}

@@ -14,6 +14,7 @@ from typing import Any
 from deeplense_batch.core.job import nearest
 from deeplense_batch.data.generate import GenerateReport, ImageGenerator, generate_dataset
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.simulation.presets import SIZES
 
 __all__ = ["KINDS", "check", "generator_class", "simulate"]
 
@@ -85,6 +86,8 @@ def check(
                 f"simulate: --{flag}: is not for a set of kind {kind}; it is for "
                 f"{', '.join(_kinds_with(option)) or 'none'}"
             )
+    if usual := SIZES.get(options.get("preset", "")):
+        options = {"size": usual} | options
     generator = generator_of_kind(**options)
     for caution in getattr(generator, "cautions", ()):
         _warn(caution)

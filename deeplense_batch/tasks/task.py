@@ -42,6 +42,9 @@ class Batch:
     weights: Tensor | None = None  # (B,) float32 of mean 1, of the loss of each sample
     partners: Tensor | None = None  # (B,) int64 targets of the images mixed in, by mixup
     partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
+    # (B,) int64 random numbers, a function of (seed, epoch, draw of the sample): the state of what
+    # a loss draws for each sample, where the task says that it draws
+    draws: Tensor | None = None
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
 
@@ -72,6 +75,7 @@ class TaskSpec:
     needs_truth: bool = False  # whether all of them have to exist
     needs_labels: bool = True  # whether the images have to have classes
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
+    draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
     predicts: bool = True  # whether `predict` answers a question about each image
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`
@@ -131,6 +135,27 @@ class Task(ABC):
         Returns:
             Scores by name, None where one is undefined, and notes that say why.
         """
+
+    def score_epoch(self, outputs: Arrays, epoch: int) -> Scores:
+        """Score the validation slice after an epoch: by default all scores, after every one.
+
+        Arguments:
+            outputs: As in `score`.
+            epoch: From 1 on.
+        """
+        return self.score(outputs)[0]
+
+    def examples(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Compute what figures show of a few images, which `draw` is given with the outputs.
+
+        Arguments:
+            model: The bare network, in evaluation mode.
+            batch: The first images of the slice, E of them.
+
+        Returns:
+            Tensors whose first axis is the image, by names that outputs do not have.
+        """
+        return {}
 
     @abstractmethod
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

@@ -16,7 +16,9 @@ from deeplense_batch.data.batches.room import Room
 from deeplense_batch.tasks.task import Arrays, Batch, Task
 from deeplense_batch.training.precision import Precision, scored_in
 
-__all__ = ["InPieces", "evaluate", "outputs_of"]
+__all__ = ["InPieces", "evaluate", "examples_of", "outputs_of"]
+
+_EXAMPLES = 6  # images that a figure shows
 
 
 def evaluate(
@@ -59,6 +61,16 @@ def evaluate(
     )
     outputs = {name: values[by_index] for name, values in gathered.items()}
     return outputs | {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
+
+
+def examples_of(task: Task, model: nn.Module, loader: Loader) -> Arrays:
+    """What figures show of the first images of a slice (`Task.examples`), in float32."""
+    model.eval()
+    with torch.inference_mode(), scored_in(None):
+        ((images, targets, index),) = loader.batches([np.arange(min(_EXAMPLES, len(loader)))])
+        batch = Batch(images, targets, index, truth=loader.truth_of(index))
+        shown = task.examples(model, batch)
+    return {name: values.float().cpu().numpy() for name, values in shown.items()}
 
 
 class InPieces:

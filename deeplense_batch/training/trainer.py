@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
+from deeplense_batch.data.augment import keys_of
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
@@ -207,14 +208,23 @@ class Trainer:
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
         fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
-        for step, (images, targets, index) in enumerate(fetched, start=self.step):
-            batch = Batch(images, targets, index, truth=self.train.truth_of(index))
+        drawn = zip(fetched, self._draws_of(asked), strict=True)
+        for step, ((images, targets, index), draws) in enumerate(drawn, start=self.step):
+            batch = Batch(images, targets, index, draws=draws, truth=self.train.truth_of(index))
             if self._weights is not None:
                 batch = replace(batch, weights=self._weights[index])
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
             yield batch
+
+    def _draws_of(self, asked: list[NDArray[np.int64]]) -> Sequence[Tensor | None]:
+        """Random numbers of each batch, (B,) int64; None where the task draws nothing."""
+        if not self.task.spec.draws or not asked:
+            return [None] * len(asked)
+        # Of all batches at once, since the host waits for the device whenever it sends something.
+        numbers = torch.from_numpy(np.concatenate(asked)).to(self.world.device)
+        return keys_of(self.job.seed, self.epoch, numbers).split([len(batch) for batch in asked])
 
     def _look_up(self, started: float, steps: int) -> float:
         """Between steps: stop after a signal, save when due; neither counts as training time."""
@@ -254,7 +264,7 @@ class Trainer:
             )
         scores: Scores = {}
         if outputs is not None:
-            scores, _ = self.task.score(outputs)
+            scores = self.task.score_epoch(outputs, self.epoch + 1)
         score, by_loss = self.world.broadcast(_rank_of(scores, self.task.spec.monitor))
         seconds = {"train": self._epoch_seconds, "evaluate": time.perf_counter() - started}
         self.stepper.schedule.end_epoch(score)

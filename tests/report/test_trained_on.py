@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from deeplense_batch.report.trained_on import trained_on, trained_together, training_names
+from deeplense_batch.report.trained_on import (
+    name_starts,
+    trained_on,
+    trained_together,
+    training_names,
+)
 
 A = {"root": "/data/a", "digest": "a" * 16}
 B = {"root": "/data/b", "train": "train[:10%]", "weight": 0.2, "channels": ["g", 1]}
@@ -76,3 +81,23 @@ def test_members_of_several_trainings_are_described_by_all():
     assert more["name"] == together["name"] and more["digest"] != together["digest"]
     unknown = trained_on({"root": "/data/b"}, None)
     assert trained_together([plain, unknown]) == {"name": "a and b", "digest": None, "sets": 2}
+
+
+def started(seed, init):
+    return {"seed": seed, "recipe": {"train.init": init}}
+
+
+def test_runs_that_start_from_the_run_of_their_own_seed_are_one_setting():
+    rows = [started(s, f"/runs/masked/vit-s{s}-{s:010x}") for s in (0, 1)]
+    rows += [started(2, None), started(3, "/runs/masked/other-s7-0123456789"), started(4, "w.pt")]
+    name_starts(rows)
+    assert [row["recipe"]["train.init"] for row in rows] == [
+        *("masked/vit", "masked/vit"),
+        *(None, "/runs/masked/other-s7-0123456789", "w.pt"),
+    ]
+
+
+def test_two_runs_that_one_seed_starts_from_stay_apart():
+    rows = [started(0, f"/runs/masked/vit-s0-{run:010x}") for run in (0, 1)]
+    name_starts(rows)
+    assert rows[0]["recipe"] != rows[1]["recipe"]

@@ -55,12 +55,14 @@ def root(request, tmp_path_factory) -> Path:
 class TestForm:
     def test_layout_of_the_public_set(self, root):
         splits = read_splits(root)
+        preset = json.loads((root / "manifest.json").read_text())["preset"]
+        side = 64 if preset["name"] in ("model_2", "model_3") else 150
         assert {name: len(split) for name, split in splits.items()} == {"train": 25, "val": 6}
         for split in splits.values():
-            assert split.shape == (1, 150, 150)
+            assert split.shape == (1, side, side)
             assert (split.stored, split.dtype) == (np.uint16, np.float64)
             assert split.classes == CLASSES == ("no", "sphere", "vort")
-            assert split.pixel_scale == 0.05
+            assert split.pixel_scale == preset["pixel_scale"]
             assert split.seed == 5
         assert splits["train"].class_counts == (9, 8, 8)
         assert splits["val"].class_counts == (2, 2, 2)
@@ -195,7 +197,7 @@ class TestRefused:
             ({"sise": 64}, "--sise: is not for a set of kind substructure; it is for none"),
             ({"kind": "substucture"}, "did you mean 'substructure'"),
             ({"preset": "common_test"}, "did you mean 'common_test_1'"),
-            ({"preset": "xyz"}, "allowed: benchmark, common_test_1, null, parity, physical"),
+            ({"preset": "xyz"}, "allowed: benchmark, common_test_1, model_2, model_3"),
             ({"images": 5}, "images: expected a whole number from 6, one of each class"),
             ({"images": 60.0}, "got 60.0"),
             ({"size": 16}, "size: expected 32 to 2048 pixels; got 16"),

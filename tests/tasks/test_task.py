@@ -26,6 +26,7 @@ from deeplense_batch.tasks.task import Batch, Frame, Task
 
 SAMPLES, SIZE = 12, 32
 PINN = {"encoder": "test_resnet", "classifier": "test_resnet", "width": 8}
+MASKED = {"encoder": "test_vit", "decoder_depth": 1, "decoder_width": 16, "decoder_heads": 2}
 UNET = {"radius": True, "width": 8, "multiples": [1, 2], "blocks": 1}
 
 
@@ -64,6 +65,9 @@ CASES = (
     Case("physics_guided", options={"truth": False}, model="lens_pinn", model_options=PINN),
     Case("generation", options={"conditions": ["class", "theta_e"], "ssim": 0.3}, model="unet",
          model_options=UNET),
+    Case("masked", model="masked_autoencoder", model_options=MASKED),
+    Case("masked", options={"norm_pix": False, "mask_ratio": 0.5}, model="masked_autoencoder",
+         model_options=MASKED),
 )  # fmt: skip
 
 
@@ -72,8 +76,8 @@ def test_the_cases_cover_the_table():
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_all_but_a_generator_answer_for_single_images(case):
-    assert case.task().spec.predicts == (case.name != "generation")
+def test_all_but_a_generator_and_masking_answer_for_single_images(case):
+    assert case.task().spec.predicts == (case.name not in ("generation", "masked"))
 
 
 answering = pytest.mark.parametrize(
@@ -123,6 +127,7 @@ def batch_for(case: Case, task: Task, places: np.ndarray | None = None) -> Batch
         images[index],
         torch.from_numpy(targets_of(case))[index],
         index,
+        draws=index + 1_000_003 if task.spec.draws else None,
         truth={name: values[index] for name, values in truth.items()},
     )
 

@@ -186,6 +186,11 @@ def check_members(members: Sequence[Member], place: str) -> None:
                 f"{place}: {member.path} generates images; expected runs that answer with scores "
                 "or numbers, which have a mean"
             )
+        if member.job.task.name == "masked":
+            raise JobError(
+                f"{place}: {member.path} restores hidden patches; expected runs that answer with "
+                "scores or numbers, which have a mean"
+            )
         if member.learnt != first.learnt:
             raise JobError(
                 f"{place}: {first.path.name} has learnt {first.about}, {member.path.name} "

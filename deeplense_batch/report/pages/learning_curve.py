@@ -1,8 +1,8 @@
 """The score against the number of training images: learning curves, each of one training data.
 
 Runs of one curve learn from more or less of the same images: their slices differ (``train[:10%]``)
-and nothing else does. More images of another set are no more of the same, and have a curve of
-their own.
+and nothing else does. Another setting of a job's grid has a curve of its own, and so have images
+of another set, which are no more of the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from deeplense_batch.report.run_table import Row
 __all__ = ["learning_curves"]
 
 _SLICE = re.compile(r"(?<=[0-9a-f]{16}):\w+(\[[^\]]*\])?")  # behind the digest of a set
+_MORE_OF_FEWER = "train.epochs"  # which goes with the number of images, where it varies
 _SLICE_NAMED = re.compile(r" \w+\[[^\]]*\]")  # behind the folder of a set
 
 
@@ -26,10 +27,10 @@ def learning_curves(runs: Sequence[Row]) -> Iterator[Picture]:
     Arguments:
         runs: Of one comparison (`run_table`), with ``training`` where it is known.
     """
-    curves: dict[tuple[str, str], list[Row]] = {}
+    curves: dict[tuple[str, str], list[Row]] = {}  # by network with settings, and images
     for run in runs:
         if run.get("train_samples") and run["auc"] is not None:
-            curves.setdefault((run["model"], _images(run)), []).append(run)
+            curves.setdefault((_network(run), _images(run)), []).append(run)
     if not any(len({run["train_samples"] for run in curve}) > 1 for curve in curves.values()):
         return
     models = [model for model, _ in curves]
@@ -48,6 +49,15 @@ def learning_curves(runs: Sequence[Row]) -> Iterator[Picture]:
         f"; it shows the first {MOST_LINES} lines and leaves out {more}." * (more > 0) or "."
     )
     yield Picture("auc_labels", "auc_against_labels", {"models": known[:MOST_LINES]}, caption)
+
+
+def _network(run: Row) -> str:
+    """The network of a run, and the settings that tell it from others of its job.
+
+    Not how long it trained: recipes give fewer images more epochs.
+    """
+    settings = {f: v for f, v in (run.get("settings") or {}).items() if f != _MORE_OF_FEWER}
+    return " ".join([run["model"], ", ".join(f"{f}={v}" for f, v in settings.items())]).strip()
 
 
 def _images(run: Row) -> str:

@@ -12,7 +12,13 @@ from matplotlib.lines import Line2D
 
 from deeplense_batch.core.scoring.figures import COLOURS, DASHES, panels_of, plain
 
-__all__ = ["MOST_LINES", "auc_against_labels", "precision_recall", "roc_low_fpr"]
+__all__ = [
+    "MOST_LINES",
+    "auc_against_labels",
+    "gain_against_labels",
+    "precision_recall",
+    "roc_low_fpr",
+]
 
 MOST_LINES = 8  # more are a tangle
 
@@ -37,6 +43,29 @@ def auc_against_labels(models: Sequence[Model]) -> Figure:
     axes.set_xscale("log")
     axes.set(xlabel="training images", ylabel="test AUC (macro, one against the rest)")
     _legend(figure, lines, _labels(models), "mean; white: one seed")
+    return figure
+
+
+def gain_against_labels(curves: Sequence[Model], score: str) -> Figure:
+    """Draw what pretraining gains against the number of training images, with its intervals.
+
+    Arguments:
+        curves: ``label``, and ``gains`` ([training images, gain, low, high] of each; no interval
+            is None), of each.
+        score: What is gained, in words.
+    """
+    figure, (axes,) = panels_of(5.2, 3.8 + _height(curves))
+    lines = []
+    for place, (curve, style) in enumerate(zip(curves, _styles(), strict=False)):
+        values = np.array(sorted(curve["gains"], key=lambda gain: gain[0]), dtype=np.float64)
+        images, gain, low, high = values.T
+        images = images * 1.04**place  # so that bars lie side by side
+        axes.vlines(images, low, high, color=style["color"], lw=1.2)
+        lines += axes.plot(images, gain, ms=5, **style)
+    axes.axhline(0, color="black", lw=0.8, ls=(0, (1, 2)))
+    axes.set_xscale("log")
+    axes.set(xlabel="training images", ylabel=f"gain of pretraining, {score}")
+    _legend(figure, lines, _labels(curves), "bars: 95% intervals")
     return figure
 
 

@@ -27,6 +27,7 @@ __all__ = ["FUNCTIONS", "Picture", "draw", "redraw", "write"]
 
 FUNCTIONS: dict[str, Callable[..., Figure]] = {
     "auc_against_cost": costs.auc_against_cost,
+    "gain_against_labels": lines.gain_against_labels,
     "auc_against_labels": lines.auc_against_labels,
     "auc_against_time": costs.auc_against_time,
     "beside_real": charts.beside_real,

@@ -15,6 +15,7 @@ from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.block import Block
 from deeplense_batch.report.studies.ensembles import ensembles
 from deeplense_batch.report.studies.ensembles_block import ensembles_block
+from deeplense_batch.report.studies.pretraining import gains, pretraining_blocks
 from deeplense_batch.report.studies.selection.page import selection_blocks
 from deeplense_batch.report.studies.selection.study import Wanted, study
 from deeplense_batch.report.studies.transfer import InMatrix
@@ -34,12 +35,16 @@ def studied(
         wanted: Quantities of the test images.
 
     Returns:
-        ``ensembles`` and ``by``, as `results.json` holds them, and what a page shows of them.
+        ``ensembles``, ``pretraining`` and ``by``, as `results.json` holds them, and what a page
+        shows of them.
     """
     averaged, lacking = ensembles(models, resamples)
+    pretrained = gains(models, resamples)
     by = study(models, wanted) if wanted else {}
-    blocks = ensembles_block(number, models[0].monitor, averaged, lacking)
-    return {"ensembles": averaged, "by": by}, blocks + selection_blocks(number, by)
+    blocks = pretraining_blocks(number, models[0].monitor, pretrained)
+    blocks += ensembles_block(number, models[0].monitor, averaged, lacking)
+    numbers = {"ensembles": averaged, "pretraining": pretrained, "by": by}
+    return numbers, blocks + selection_blocks(number, by)
 
 
 def studied_in_matrices(

@@ -19,7 +19,7 @@ from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.runs.evaluating.drawn_images import seen_by
 from deeplense_batch.tasks.task import Arrays
-from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.evaluation import evaluate, examples_of
 from deeplense_batch.training.setup import check_samples, frame_of
 
 __all__ = ["answers_of", "open_labelled"]
@@ -90,6 +90,8 @@ def answers_of(
     model = trained.model.to(device)
     tta = trained.job.data.tta if tta is None else tta
     outputs = evaluate(task, model, loader, world, tta=tta)
+    if outputs is not None:
+        outputs = {**outputs, **examples_of(task, model, loader)}
     model.cpu()  # so that the next one has the room
     return outputs, notes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from deeplense_batch.inference.ensembles.members import (
     check_members,
     trainings_in,
 )
+from deeplense_batch.models import MODELS
 from deeplense_batch.runs.planning.validate import Memo
 
 __all__ = ["find_classifier", "with_earlier"]
@@ -76,7 +77,7 @@ def find_classifier(folder: Path, field: str) -> Path:
             f"{field}: {folder}: no finished run there; expected that of a classifier", folder
         )
     (job,) = load_jobs(runs[0].path / "job.yaml")
-    if not isinstance(job, Job) or job.task.name in ("generation", "regression"):
+    if not isinstance(job, Job) or job.task.name in ("generation", "masked", "regression"):
         raise JobError(
             f"{field}: {runs[0].path} tells no classes apart; expected a run of a classifier"
         )
@@ -96,7 +97,8 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
     if path.is_dir() and not (path / "job.yaml").exists():
         own = job.model_copy(update={"train": job.train.model_copy(update={"init": None})})
         start = own.run_name("").rpartition("-")[0] + "-"
-        runs = memo.once(("beginnings", path), partial(_by_beginning, path)).get(start, [])
+        beginnings = memo.once(("beginnings", path), partial(_by_beginning, path))
+        runs = beginnings.get(start, []) or _autoencoders(job, path, beginnings)
         if len(runs) > 1:
             raise JobError(
                 f"{job.name}: train.init: {path} has {len(runs)} runs {start}...; name one"
@@ -110,6 +112,32 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
         )
     train = job.train.model_copy(update={"init": str(path.absolute())})
     return job.model_copy(update={"train": train})
+
+
+def _autoencoders(job: Job, folder: Path, runs: Mapping[str, list[Path]]) -> list[Path]:
+    """Runs of the same seed that have trained a network as the encoder of a masked autoencoder.
+
+    Arguments:
+        job: Of the network.
+        folder: Of a job.
+        runs: In it, by the beginnings of their names.
+
+    Raises:
+        JobError: They have trained another encoder.
+    """
+    found: dict[str, list[Path]] = {}
+    for name, row in MODELS.items():
+        for path in runs.get(f"{name}-s{job.seed}-", []) if row.masks else ():
+            (trained,) = load_jobs(path / "job.yaml")
+            assert isinstance(trained, Job)
+            encoder = trained.model.options.get("encoder", row.backbones["encoder"])
+            found.setdefault(str(encoder), []).append(path)
+    if found and job.model.name not in found:
+        raise JobError(
+            f"{job.name}: train.init: {folder} has trained the encoder {' and '.join(found)}; "
+            f"expected that as model.name, got {job.model.name}"
+        )
+    return found.get(job.model.name, [])
 
 
 def _by_beginning(folder: Path) -> dict[str, list[Path]]:

@@ -105,6 +105,7 @@ def check_training(job: Job, memo: Memo) -> str:
     check_name(job.model.name)
     check_options(job.model.name, job.model.options)
     _check_generation(job)
+    _check_masked(job)
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
     if job.train.layer_decay is not None:
@@ -208,6 +209,31 @@ def _check_generation(job: Job) -> None:
         )
 
 
+def _check_masked(job: Job) -> None:
+    """Make sure that a masked autoencoder restores hidden patches, and no other network does."""
+    if job.task.name == "masked" and not _masks(job):
+        able = ", ".join(name for name, row in MODELS.items() if row.masks)
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} restores no hidden patches, which "
+            f"task.name masked learns; expected {able}, with model.options.encoder for the network"
+        )
+    if job.task.name != "masked" and _masks(job):
+        raise JobError(
+            f"{job.name}: model.name: {job.model.name} restores hidden patches, which task.name "
+            f"masked learns, not {job.task.name}; to start from its encoder name that as the "
+            "model, and its run in train.init"
+        )
+    if _masks(job) and job.train.layer_decay is not None:
+        raise JobError(
+            f"{job.name}: train.layer_decay: {job.model.name} does not tell its layers; leave it "
+            "out here, and set it where its encoder is trained on"
+        )
+
+
+def _masks(job: Job) -> bool:
+    return job.model.name in MODELS and MODELS[job.model.name].masks
+
+
 def _check_unmixed(job: Job) -> None:
     """Refuse what blends or weighs class labels, for a task whose loss would ignore it."""
     train = job.train
@@ -245,6 +271,10 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
             f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
             f"each band of {root}, {info.shape[0]}"
         )
+    if _masks(job):
+        side = _side(job, info.shape[1])
+        key = ("model", job.model.name, repr(job.model.options), side)
+        memo.once(key, lambda: _try_model(job, info.shape[1]))
     if _uses_labels(task):
         _check_classes(job, info)
     if task is not None and info.classes:
@@ -320,7 +350,7 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
         task = memo.once(("task", repr(job.task), classes), lambda: _try_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
-    if job.model.options:
+    if job.model.options and not _masks(job):  # which depends on the size: `_check_data`
         key = ("model", job.model.name, repr(job.model.options), _side(job))
         memo.once(key, lambda: _try_model(job))
     return task
@@ -354,14 +384,16 @@ def _uses_labels(task: Task | None) -> bool:
     return task is None or task.spec.needs_labels
 
 
-def _side(job: Job) -> int:
-    """Pixels along a side of the images that a network is tried for."""
-    return job.data.size or job.data.crop or 224
+def _side(job: Job, stored: int = 224) -> int:
+    """Pixels along a side of the images that a network is tried for; those of shards, if known."""
+    return job.data.size or job.data.crop or stored
 
 
-def _try_model(job: Job) -> nn.Module:
-    """The network of a job without its weights."""
+def _try_model(job: Job, stored: int = 224) -> nn.Module:
+    """The network of a job without its weights; arguments as of `_side`."""
     import torch
 
     with torch.device("meta"):
-        return build(job.model.name, channels=1, classes=2, size=_side(job), **job.model.options)
+        return build(
+            job.model.name, channels=1, classes=2, size=_side(job, stored), **job.model.options
+        )

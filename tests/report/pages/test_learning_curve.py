@@ -51,3 +51,12 @@ def test_what_is_left_out_is_said():
     assert picture.caption.endswith("; it shows the first 8 lines and leaves out 1.")
     (picture,) = learning_curves(runs[:2])
     assert picture.caption.endswith("training data.")
+
+
+def test_each_setting_of_a_job_has_a_curve():
+    runs = [
+        run(n, "a") | {"settings": {"train.init": init, "train.epochs": 900 // n}}
+        for init in (None, "m/a")
+        for n in (9, 99)
+    ]
+    assert [one["label"] for one in drawn(*runs)] == ["m train.init=None", "m train.init=m/a"]

@@ -35,3 +35,12 @@ def test_a_search_is_shown_where_false_positives_are_few():
     spots = [tuple(line.get_xydata()[0]) for line in figure.axes[0].lines if line.get_ms() == 8]
     assert spots == [(0.5, 0.25)]
     assert not any("stated" in text for text in texts(drawn(lines.precision_recall([model], 0.1))))
+
+
+def test_a_gain_without_an_interval_has_no_bar():
+    curves = [{"label": "vit", "gains": [[10, 0.1, 0.0, 0.2], [100, 0.05, None, None]]}]
+    (axes,) = lines.gain_against_labels(curves, "test AUC").axes
+    (bars,) = axes.collections
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments() if len(segment)]
+    assert ends == [[0.0, 0.2]]
+    assert axes.lines[0].get_ydata().tolist() == [0.1, 0.05]

@@ -12,7 +12,10 @@ from conftest import make_job
 
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.result import read_metrics
+from deeplense_batch.inference.answering import answering
+from deeplense_batch.inference.trained import TrainedError
 from deeplense_batch.models import WeightsError, checkpoint
+from deeplense_batch.runs.planning.earlier import find_classifier
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 
@@ -90,3 +93,67 @@ def test_what_is_not_there_is_refused_before_anything_runs(first, shards, tmp_pa
     pretrained = make_job(shards, model={"name": "test_resnet", "pretrained": True})
     with pytest.raises(WeightsError, match="no weights of 'test_resnet' in"):
         plan([pretrained], tmp_path)
+
+
+MASKED = {
+    "task": {"name": "masked"},
+    "model": {
+        "name": "masked_autoencoder",
+        "options": {"encoder": "test_vit", "decoder_depth": 1, "decoder_width": 16,
+                    "decoder_heads": 2},
+    },
+    "data": {"train": "train[:24]", "valid": "val[:24]", "test": "val[24:48]"},
+    "train": {"epochs": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def masked(shards, tmp_path_factory):
+    """The run directory of a masked autoencoder."""
+    (item,) = plan([make_job(shards, **MASKED)], tmp_path_factory.mktemp("masked"))
+    run(item)
+    return item.run.path
+
+
+@pytest.mark.parametrize(
+    "frozen", [(), ("cls_token", "pos_embed", "patch_embed", "blocks", "norm")]
+)
+def test_a_network_starts_from_the_autoencoder_whose_encoder_it_is(
+    masked, shards, tmp_path, frozen
+):
+    """And, frozen, ends with its weights."""
+    model = {"name": "test_vit", "options": {"patch_size": 8}}
+    train = {"epochs": 1, "init": str(masked.parent), "freeze": list(frozen), "layer_decay": 0.75}
+    (item,) = plan(
+        [make_job(shards, model=model, train=train, data=MASKED["data"])], tmp_path / "runs"
+    )
+    assert item.training.train.init == str(masked)
+    run(item)
+    before, after = best(masked), best(item.run.path)
+    same = [torch.equal(after[name.removeprefix("encoder.")], value)
+            for name, value in before.items() if name.startswith("encoder.")]  # fmt: skip
+    assert all(same) == bool(frozen) and len(same) > 50
+    notes = read_metrics(item.run)["test"]["notes"]
+    assert any("the classifier (head.bias, head.weight) starts at random" in n for n in notes)
+
+
+def test_an_autoencoder_of_another_network_or_seed_starts_none(masked, shards, tmp_path):
+    job = make_job(
+        shards, model={"name": "vit_tiny_patch16_224"}, train={"init": str(masked.parent)}
+    )
+    with pytest.raises(
+        JobError, match=r"has trained the encoder test_vit; expected that as model"
+    ):
+        plan([job], tmp_path)
+    job = make_job(shards, model={"name": "test_vit"}, seed=5, train={"init": str(masked.parent)})
+    with pytest.raises(JobError, match=r"test_vit-s5-\.\.\.: no weights there"):
+        plan([job], tmp_path)
+
+
+def test_an_autoencoder_predicts_and_judges_nothing(masked):
+    with pytest.raises(
+        TrainedError, match="has learnt to restore hidden patches, and predicts not"
+    ):
+        answering([masked], None, None)
+    with pytest.raises(JobError, match="tells no classes apart"):
+        find_classifier(masked, "evaluate.classifier")

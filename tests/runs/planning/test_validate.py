@@ -140,3 +140,34 @@ def test_one_class_alone_is_not_to_be_told_apart(shards, tmp_path, task):
             plan([make_job(root, task={"name": task}, data=slices | more)], tmp_path / "runs")
         assert f": {root}: {says}; expected two or more to tell apart" in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+MASKING = {"name": "masked_autoencoder", "options": {"encoder": "test_vit"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"task": {"name": "masked"}}, "test_resnet restores no hidden patches, which task.name"),
+        ({"model": MASKING}, "masked_autoencoder restores hidden patches, which task.name masked"),
+        ({"task": {"name": "masked"}, "model": MASKING, "train": {"layer_decay": 0.5}},
+         "train.layer_decay: masked_autoencoder does not tell its layers; leave it out here"),
+        ({"task": {"name": "masked"}, "model": MASKING, "train": {"mixup": 1.0}},
+         "train.mixup: got 1.0"),
+    ],
+)  # fmt: skip
+def test_a_masked_autoencoder_goes_with_its_task_alone(shards, fields, sentence):
+    with pytest.raises(JobError, match=sentence):
+        plan([make_job(shards, **fields)], "runs")
+
+
+def test_patches_divide_the_images_before_anything_runs(shards):
+    fields = {"task": {"name": "masked"}, "model": MASKING}
+    assert plan([make_job(shards, **fields)], "runs")  # 24 pixels, patches of 8
+    with pytest.raises(ModelError, match="patch: 8 does not divide the 20 pixels of a side"):
+        plan([make_job(shards, **fields, data={"crop": 20})], "runs")
+    options = MASKING["options"] | {"patch": 5}
+    model = {"name": "masked_autoencoder", "options": options}
+    assert plan(
+        [make_job(shards, task={"name": "masked"}, model=model, data={"crop": 20})], "runs"
+    )
