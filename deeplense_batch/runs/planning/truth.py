@@ -7,7 +7,7 @@ damaged, is seen when all of them are read, which takes too long to plan with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from deeplense_batch.core.job import Augment, Job, JobError
@@ -28,7 +28,7 @@ def check_truth(
     spec: TaskSpec,
     trained_on: Sequence[Split],
     scored: Sequence[Split],
-    known: Callable[[Split], Collection[str]],
+    known: Callable[[Split], Mapping[str, tuple[int, ...]]],
     scales: str | None,
 ) -> None:
     """Check the truth of the images of a job.
@@ -41,7 +41,7 @@ def check_truth(
         spec: Of its task, which reads some truth.
         trained_on: The slices that it is trained on.
         scored: Its slices ``valid`` and ``test``, of other images perhaps.
-        known: Gives the names of the truth arrays of a slice.
+        known: Gives the shapes of the truth of a slice, by its name.
         scales: A sentence, where their pixels are of several widths.
 
     Raises:
@@ -57,8 +57,9 @@ def check_truth(
     if spec.needs_truth:
         from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
 
-        for split, truth in (*learnt, *judged):
-            check_needed_truth(spec, truth, f"{split.info.files[0].parent}: {split.info.name}")
+        for split in (*trained_on, *scored):
+            place = f"{split.info.files[0].parent}: {split.info.name}"
+            check_needed_truth(spec, known(split), place)
     if not spec.fixed_geometry:
         return
     for split, truth in (*learnt, *judged):
