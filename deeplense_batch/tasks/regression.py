@@ -113,7 +113,8 @@ class Regression(Task):
 
     def _trainable(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         known = np.isfinite(values)
-        return known.any(1) if self.posterior is None else known.all(1)
+        each: NDArray[np.bool_] = known.any(1) if self.posterior is None else known.all(1)
+        return each
 
     def state_dict(self) -> dict[str, Any]:
         if self._single:
@@ -176,9 +177,7 @@ class Regression(Task):
         """
         if self.posterior is None:
             raise ValueError("it has no posterior to draw from")
-        noise, _ = random_of(
-            batch.index, len(self.quantities), count, device=batch.images.device
-        )
+        noise, _ = random_of(batch.index, len(self.quantities), count, device=batch.images.device)
         drawn = self.posterior.say(model, batch.images, noise).draws
         return torch.stack([self._scaled(one) for one in drawn.unbind(1)], 1)
 

@@ -244,9 +244,7 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
         )
 
 
-def check_needed_truth(
-    spec: TaskSpec, known: Mapping[str, tuple[int, ...]], place: str
-) -> None:
+def check_needed_truth(spec: TaskSpec, known: Mapping[str, tuple[int, ...]], place: str) -> None:
     """Make sure that images have the truth that a task cannot do without.
 
     Arguments:

@@ -95,7 +95,8 @@ class EnsemblePredictor:
         ensemble = self._ensemble
         if not ensemble.classifies:
             names = numbers_of(ensemble.members[0])
-            size, kinds = len(names), {}
+            size = len(names)
+            kinds: dict[str, NDArray[np.float64]] = {}
             if ensemble.task.spec.averages:
                 means, sds = ensembles.mean_answers(whole), ensembles.spread(whole)
             else:  # of their mixture

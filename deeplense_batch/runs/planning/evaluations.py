@@ -103,8 +103,8 @@ def _check_images(split: Split, run: Path, memo: Memo) -> None:
     if spec is not None and spec.needs_truth:
         from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
 
-        known = truths_of(split, memo, needed=spec.truth_keys)
-        check_needed_truth(spec, known, f"{root}: {split.info.name}")
+        truths = truths_of(split, memo, needed=spec.truth_keys)
+        check_needed_truth(spec, truths, f"{root}: {split.info.name}")
 
 
 def _spec_of(task: TaskSection, classes: Sequence[str]) -> TaskSpec | None:

@@ -68,8 +68,10 @@ def check_truth(
     changed = [name for name in _MOVING if getattr(augment, name) != getattr(none, name)]
     moving = [f"data.augment.{name}" for name in changed]
     moving += ["train.mixup"] * bool(job.train.mixup)
-    _check_still(job, moving, set().union(*(truth for _, truth in learnt)))
-    _check_still(job, ["data.tta"] * job.data.tta, set().union(*(truth for _, truth in judged)))
+    _check_still(job, spec, moving, set().union(*(truth for _, truth in learnt)))
+    _check_still(
+        job, spec, ["data.tta"] * job.data.tta, set().union(*(truth for _, truth in judged))
+    )
     if learnt[0][1] and scales:
         raise JobError(
             f"{job.name}: {scales}; task {job.task.name} measures lenses in pixels: expected sets "
@@ -131,11 +133,12 @@ def _check_middle(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
         )
 
 
-def _check_still(job: Job, moving: Sequence[str], truth: set[str]) -> None:
+def _check_still(job: Job, spec: TaskSpec, moving: Sequence[str], truth: set[str]) -> None:
     """Make sure that nothing moves images against the truth of their pixels.
 
     Arguments:
         job: The job.
+        spec: Of its task.
         moving: Fields of it that move some images.
         truth: Names of the truth of these that the task compares with pixels.
 
@@ -146,5 +149,5 @@ def _check_still(job: Job, moving: Sequence[str], truth: set[str]) -> None:
         raise JobError(
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
             f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
-            "task.options.truth"
+            f"{'learn other numbers' if spec.truth_numbers else 'task.options.truth'}"
         )

@@ -38,8 +38,8 @@ def scores(outputs: Arrays, names: Sequence[str]) -> tuple[Scores, list[str]]:
 
     Returns:
         ``r2``, the mean over the numbers, and of each number ``r2_<name>``, ``rmse_<name>``,
-        ``mae_<name>`` and ``bias_<name>``, where it is known. Of a posterior, over the images of
-        which all numbers are known: ``log_prob``, the mean log density of the truth, nats, and
+        ``mae_<name>`` and ``bias_<name>``, over the images of which it is known. Of a posterior,
+        all over the images of which all are known: ``log_prob``, the mean log density, nats, and
         ``nll``, less that; ``tarp_error``; and of each number ``crps_<name>``, in its unit,
         ``coverage68_<name>`` and ``coverage95_<name>``, the shares inside those central credible
         intervals, ``coverage_error_<name>``, and ``pull_mean_<name>`` and ``pull_sd_<name>``, of
@@ -49,15 +49,14 @@ def scores(outputs: Arrays, names: Sequence[str]) -> tuple[Scores, list[str]]:
         and notes.
     """
     true, predicted = (np.asarray(outputs[k], np.float64) for k in ("true", "predicted"))
+    if "log_prob" in outputs:
+        true = np.where(np.isfinite(true).all(1, keepdims=True), true, np.nan)
     found: Scores = {"loss": None}
     notes: list[str] = []
     if "log_prob" in outputs:
         found |= _of_posterior(outputs, names)
         if "crps" not in outputs:
             notes.append("of a mixture of posteriors neither CRPS nor TARP is known")
-        lacking = int((~np.isfinite(true).all(1)).sum())
-        if lacking:
-            notes.append(f"of {lacking} of {len(true)} images a number is unknown")
     squares: list[float | None] = []
     for name, t, p in zip(names, true.T, predicted.T, strict=True):
         own, said = metrics.regression_scores(t, p)

@@ -31,7 +31,7 @@ from deeplense_batch.core.scoring.posteriors.coverage import (
 __all__ = ["agreement_of", "coverage_curves", "draw_numbers", "pull_histograms", "rank_histograms"]
 
 _BARS = 300  # error bars in a panel: more cannot be told apart
-_BAND = {"color": GREY, "alpha": 0.25, "lw": 0}
+_BAND: dict[str, Any] = {"color": GREY, "alpha": 0.25, "lw": 0}
 
 Array = NDArray[np.float64]
 Label = tuple[str, str]  # what a number is called, and its unit
