@@ -113,8 +113,7 @@ class Regression(Task):
 
     def _trainable(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         known = np.isfinite(values)
-        each: NDArray[np.bool_] = known.any(1) if self.posterior is None else known.all(1)
-        return each
+        return np.asarray(known.any(1) if self.posterior is None else known.all(1))
 
     def state_dict(self) -> dict[str, Any]:
         if self._single:

@@ -19,8 +19,7 @@ def scored_images(samples: Predictions) -> NDArray[np.bool_]:
     """Images that are scored, (N,): of which all numbers are known, or any without a posterior."""
     assert samples.numbers is not None
     known = np.isfinite(samples.numbers[:, 0])
-    scored: NDArray[np.bool_] = known.all(1) if samples.posterior else known.any(1)
-    return scored
+    return np.asarray(known.all(1) if samples.posterior else known.any(1))
 
 
 def statistics_of(samples: Predictions) -> dict[str, bootstrap.Statistic]:
