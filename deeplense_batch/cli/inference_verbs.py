@@ -41,6 +41,8 @@ def predict(
     # Of a detection: share of lenses on the sky, for which candidates and calibrated scores hold;
     # by default that of the run for candidates, of its validation slice for calibrated scores.
     prevalence: float | None = None,
+    # Of a posterior: so many draws of each image, as lists in columns <name>_draws of a .parquet.
+    samples: int = 0,
     # Columns of the catalogue, or of FITS headers, that the table gets after id: all, none, or
     # names with commas.
     columns: tuple[str, ...] = ("all",),
@@ -68,7 +70,8 @@ def predict(
         report = predict(
             several(run), data, out, slice_=slice_, device=device, part=part, parts=parts,
             batch_size=batch_size, amp=amp, top=top, of=of, rgb=rgb, purity=purity,
-            prevalence=prevalence, columns=columns, reading=how, on_batch=interrupt.check,
+            prevalence=prevalence, samples=samples, columns=columns, reading=how,
+            on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
 

@@ -47,14 +47,44 @@ class Answering:
         return self.ensemble.label if self.ensemble else self.networks[0].run.name
 
     def predictor(
-        self, inputs: Sequence[Inputs], device: torch.device, batch_size: int, precision: Precision
+        self,
+        inputs: Sequence[Inputs],
+        device: torch.device,
+        batch_size: int,
+        precision: Precision,
+        draws: int = 0,
     ) -> Predictor | EnsemblePredictor:
-        """Who makes the rows."""
+        """Who makes the rows, with so many draws from the posterior of each image."""
         how = (device, batch_size, precision, self.search)
         if self.ensemble:
             return EnsemblePredictor(self.ensemble, inputs, *how)
         self.networks[0].model.to(device)
-        return Predictor(self.networks[0], inputs[0], *how)
+        return Predictor(self.networks[0], inputs[0], *how, draws=draws)
+
+    def check_draws(self, draws: int, out: Path) -> None:
+        """Make sure that there is a posterior to draw from, and a place for the draws.
+
+        Arguments:
+            draws: How many of each image; 0 for none.
+            out: The table that they belong to.
+
+        Raises:
+            TrainedError: There is none.
+        """
+        if not draws:
+            return
+        first = self.networks[0]
+        if first.task.spec.averages:
+            raise TrainedError(
+                f"--samples: {first.run.path} has learnt no posterior to draw from; expected a "
+                "run with task.options.posterior"
+            )
+        if self.ensemble:
+            raise TrainedError("--samples: draws are those of one run; got an ensemble")
+        if out.suffix != ".parquet":
+            raise TrainedError(
+                f"--samples: {out}: a row has many draws; expected a name that ends in .parquet"
+            )
 
     def open_inputs(
         self,

@@ -27,6 +27,7 @@ from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
+from deeplense_batch.tasks.extended import Extended
 from deeplense_batch.tasks.generation import Generation
 
 __all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
@@ -60,7 +61,7 @@ def export(
         run: Run directory.
         out: Folder that is made.
         format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
-            images is without ``onnx``.
+            images, or has a flow, is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
         prepares: Whether the ONNX file takes images as they are in the data, and prepares them.
 
@@ -80,8 +81,8 @@ def export(
     if prepares and "onnx" not in wanted:
         raise TrainedError(f"--prepares: is for an ONNX file, got --format {format_}")
     trained = open_trained(run)
-    if "onnx" in wanted and isinstance(trained.task, Generation):
-        fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
+    if "onnx" in wanted and (cause := _no_onnx(trained)):
+        fault = f"{run}: {cause}"
         if format_ == "onnx":
             raise TrainedError(f"{fault}; expected --format safetensors or json")
         wanted.remove("onnx")
@@ -135,6 +136,15 @@ def read_json_weights(path: Path | str) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object of tensors by name")
     return {name: _tensor(f"{path}: {name}", value) for name, value in content.items()}
+
+
+def _no_onnx(trained: Trained) -> str:
+    """Why a network cannot be an ONNX file; empty where it can."""
+    if isinstance(trained.task, Generation):
+        return "its network draws images in many steps, and an ONNX file takes one"
+    if isinstance(trained.model, Extended):
+        return "its answer is a flow to draw from, and an ONNX file holds a network alone"
+    return ""
 
 
 def _tensor(name: str, value: Any) -> Tensor:

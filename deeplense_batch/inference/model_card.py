@@ -11,10 +11,13 @@ import yaml
 
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.scoring.calibration import log_odds_of
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.posteriors.flow import Flow
+from deeplense_batch.tasks.posteriors.gaussian import Gaussian
 from deeplense_batch.tasks.regression import Regression
 
 __all__ = ["card"]
@@ -75,8 +78,7 @@ def _outputs(trained: Trained) -> str:
         count = task.spec.num_outputs
         return f"Its outputs are {count} logits: {classes}. Their softmax are scores."
     if isinstance(task, Regression):
-        mean, sd = (f"{task.state_dict()[name]:.9g}" for name in ("mean", "sd"))
-        return f"Its one output, times {sd} and plus {mean}, is {task.name}."
+        return _of_numbers(task)
     if isinstance(task, Generation):
         told = {
             "class": f"a class number ({classes}; -1 is none)",
@@ -89,6 +91,35 @@ def _outputs(trained: Trained) -> str:
             "sigma = sin(t pi / 2), t from 0 to 1. `sample` draws new images by it."
         )
     return f"It gives {task.spec.num_outputs} numbers for the task {trained.job.task.name}."
+
+
+def _of_numbers(task: Regression) -> str:
+    """What the outputs of a regression are."""
+    state = task.state_dict()
+    if not task.spec.quantities:
+        return (
+            f"Its one output, times {state['sd']:.9g} and plus {state['mean']:.9g}, is "
+            f"{task.name}."
+        )
+    scaled = ", ".join(
+        f"{one.label} (times {sd:.9g} plus {mean:.9g})"
+        for one, mean, sd in zip(task.quantities, state["mean"], state["sd"], strict=True)
+    )
+    size = len(task.quantities)
+    if isinstance(task.posterior, Gaussian):
+        return (
+            f"Its first {counted(size, 'output')}, scaled, are the means of {scaled}; the others "
+            f"are the lower triangle L of {size} x {size}, by rows, of the covariance L L^T "
+            "before the scaling, where a diagonal entry v is softplus(v + log(e - 1)) + 0.0001."
+        )
+    if isinstance(task.posterior, Flow):
+        return (
+            f"Its weights are those of the network, `network...`, which gives "
+            f"{task.spec.num_outputs} features, and of a flow of zuko, `flow...`, which carries "
+            f"{counted(size, 'normal random number')} by these features to {scaled}; `predict "
+            "--samples` draws from it."
+        )
+    return f"Its {counted(size, 'output')}, scaled, are {scaled}."
 
 
 def _preparation(trained: Trained) -> str:
@@ -251,7 +282,12 @@ def _limits(trained: Trained) -> str:
         own = "What is rare in its data may never be drawn, and images of them may be copied."
         return f"{own} {sample}"
     if not trained.classifies:
-        own = "It gives a number without an error for every image, whatever it shows."
+        own = (
+            "It gives a number without an error for every image, whatever it shows."
+            if trained.task.spec.averages
+            else "It gives a posterior for every image, whatever it shows; its error bars hold "
+            "for images like those of its data alone."
+        )
         return f"{own} {untested} {sample}"
     return (
         f"It knows {len(trained.classes)} classes and calls every image one of them, whatever it "

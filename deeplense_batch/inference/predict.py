@@ -108,6 +108,7 @@ def predict(
     rgb: Sequence[str] = (),
     purity: float | None = None,
     prevalence: float | None = None,
+    samples: int = 0,
     columns: Sequence[str] = ALL,
     reading: Reading | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -121,11 +122,15 @@ def predict(
     run's validation slice: by a temperature, or of a detection by slope and offset of the log
     odds; ``candidate`` of a detection, whether the score reaches the threshold;
     ``problem``, why there is no prediction. A run that learnt a number gives that by its name,
-    such as ``theta_e`` or ``log10_theta_e``, float64, and no scores.
+    such as ``theta_e`` or ``log10_theta_e``, float64, and no scores; one that learnt several gives
+    each. Of a posterior ``theta_e`` is the mean, and beside it are ``theta_e_sd``, the quantiles
+    ``theta_e_q05``, ``_q16``, ``_q50``, ``_q84`` and ``_q95``, and, where they are asked for,
+    ``theta_e_draws``, lists of float32: the k-th draws of all numbers of a row belong together.
 
     Of an ensemble ``score_<class>`` is the mean of its members' calibrated probabilities, and
     ``score_<class>_sd`` their standard deviation over the members; of a number ``<name>`` and
-    ``<name>_sd``. There are no ``calibrated_<class>``.
+    ``<name>_sd``, which of posteriors are those of their mixture. There are no
+    ``calibrated_<class>``.
 
     Arguments:
         runs: Run directory; or several, or the folder of a job, for their ensemble.
@@ -146,13 +151,15 @@ def predict(
         prevalence: Share of lenses on the sky, for which threshold and calibrated scores hold; by
             default that of the run for the threshold, and for calibrated scores the share of the
             validation slice.
+        samples: Draws from the posterior of each image; 0 for none.
         columns: Of the catalogue and of headers, by name; or ``all`` or ``none``.
         reading: How files are read, of data that are no shards.
         on_batch: Called after each batch; what it raises ends the work, to go on later.
 
     Raises:
         TrainedError: The run is not finished, or generates images; or `top` or `of` of one that
-            knows no classes, or `purity` or `prevalence` of one that does not search.
+            knows no classes, `purity` or `prevalence` of one that does not search, or `samples` of
+            one without a posterior, of an ensemble, or for a .csv.
         ShardError: The data are none, or not of the shape or the bands that the network takes; or
             there is no such column, or no such band for `rgb`.
         TableError: A file is there that answers another question.
@@ -162,6 +169,7 @@ def predict(
     out, chosen = _checked_name(Path(out)), device_of(device)
     precision = Precision(amp, chosen, setting="--amp")
     asked = answering([runs] if isinstance(runs, str | Path) else runs, purity, prevalence)
+    asked.check_draws(samples, out)
     first, search = asked.networks[0], asked.search
     shown = _class_shown(first, of) if top or of else ""
     with ExitStack() as stack:
@@ -169,9 +177,9 @@ def predict(
         inputs = opened[0]
         channels = colour_channels(inputs.bands, rgb) if top else None
         pieces = inputs.pieces(_PIECE)
-        question = _question(asked, inputs, slice_, precision)
+        question = _question(asked, inputs, slice_, precision, samples)
         table = PiecewiseTable(out, question=question, pieces=len(pieces))
-        predictor = asked.predictor(opened, chosen, batch_size, precision)
+        predictor = asked.predictor(opened, chosen, batch_size, precision, samples)
         if not table.is_complete():
             table.start(lambda: _details(asked, data, chosen))
             make = partial(_make_pieces, table, predictor, pieces, on_batch)
@@ -211,7 +219,7 @@ def _class_shown(trained: Trained, of: str) -> str:
 
 
 def _question(
-    asked: Answering, inputs: Inputs, slice_: str, precision: Precision
+    asked: Answering, inputs: Inputs, slice_: str, precision: Precision, samples: int
 ) -> dict[str, Any]:
     """What a table answers: another one is never gone on with."""
     return {
@@ -220,6 +228,7 @@ def _question(
         "catalogue": inputs.columns.question,
         "slice": slice_,
         "amp": None if precision.name == "off" else precision.name,
+        **({"samples": samples} if samples else {}),
         **(asked.search.question if asked.search else {}),
     }
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,13 +26,16 @@ from deeplense_batch.inference.trained import Trained
 from deeplense_batch.report.catalogue import without_clashes
 from deeplense_batch.tasks.classification import Classification
 from deeplense_batch.tasks.detection import Detection
+from deeplense_batch.tasks.posteriors.posterior import LEVELS
+from deeplense_batch.tasks.regression import Regression
 from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.evaluation import InPieces
-from deeplense_batch.training.precision import Precision
+from deeplense_batch.training.precision import Precision, scored_in
 
-__all__ = ["Answers", "Predictor", "column_of_number", "rows_of"]
+__all__ = ["Answers", "Predictor", "columns_of_numbers", "numbers_of", "rows_of"]
 
 _ALONE_SECONDS = 5.0  # for which the network alone is measured, at most
+_DRAWN_AT_ONCE = 1 << 16  # draws that there is memory for
 _ALONE_SHARE = 0.1  # of the time of a piece, as long as that lasts
 
 _log = logging.getLogger(__name__)
@@ -89,6 +93,7 @@ class Predictor:
         batch_size: Images at once.
         precision: Of the arithmetic; by default float32.
         candidates: What is called a lens, of a run that searches for them.
+        draws: How many draws from the posterior of each image there are in a row; 0 for none.
     """
 
     def __init__(
@@ -99,8 +104,9 @@ class Predictor:
         batch_size: int,
         precision: Precision | None = None,
         candidates: Candidates | None = None,
+        draws: int = 0,
     ) -> None:
-        self._candidates = candidates
+        self._candidates, self._draws = candidates, draws
         self.done, self.problems, self.seconds = 0, 0, 0.0
         self._alone_samples, self._alone_seconds = 0, 0.0
         self._trained, self._inputs, self._device = trained, inputs, device
@@ -108,6 +114,7 @@ class Predictor:
         self._batch_size = batch_size
         tta = trained.job.data.tta
         self._network = InPieces(trained.task, trained.model, tta=tta, precision=precision)
+        self._precision = precision
         self._has_warned = False
 
     @property
@@ -160,7 +167,7 @@ class Predictor:
                 batch.images.record_stream(torch.cuda.current_stream(self._device))
             problems |= {row + i: reason for i, reason in batch.problems.items()}
             headers += batch.headers
-            outputs.append(self._outputs(batch))
+            outputs.append(self._outputs(batch, piece.start + row))
             if usual_batch is None or not usual_batch.with_image:
                 usual_batch = batch
             row += len(batch.images)
@@ -173,12 +180,35 @@ class Predictor:
         return Answers(values, problems, headers), usual_batch
 
     @torch.inference_mode()
-    def _outputs(self, batch: InputBatch) -> Tensor:
-        """Logits of a batch, (B, K), or the number learnt, (B, 1); float32, on the device."""
-        index = torch.arange(len(batch.images), device=self._device)
+    def _outputs(self, batch: InputBatch, first: int = 0) -> Tensor:
+        """What is said of a batch, (B, K) float32, on the device.
+
+        That are logits; or the numbers that are learnt, of a posterior with their sd, quantiles
+        and draws.
+
+        Arguments:
+            batch: The images.
+            first: Place of its first image in the split, by which numbers are drawn.
+        """
+        spec = self._trained.task.spec
+        index = torch.arange(first, first + len(batch.images), device=self._device)
         unlabelled = Batch(batch.images, torch.full_like(index, -1), index, truth=batch.truth)
-        values = self._network(unlabelled)[self._trained.task.spec.primary_output]
-        return values if self._classes else values[:, None]
+        found = self._network(unlabelled)
+        names = [spec.primary_output] if spec.averages else ["predicted", "sd", "quantiles"]
+        values = [found[name].flatten(1) if found[name].ndim > 1 else found[name][:, None]
+                  for name in names]  # fmt: skip
+        if self._draws:
+            values.append(self._drawn(unlabelled).flatten(1))
+        return torch.cat(values, 1)
+
+    def _drawn(self, batch: Batch) -> Tensor:
+        """Draws from the posterior of each image, (B, D, draws), a few images at a time."""
+        task, model = self._trained.task, self._trained.model
+        assert isinstance(task, Regression)
+        at_once = max(1, _DRAWN_AT_ONCE // self._draws)
+        some = [batch.part(slice(i, i + at_once)) for i in range(0, len(batch.images), at_once)]
+        with scored_in(self._precision):
+            return torch.cat([task.draws(model, one, self._draws) for one in some]).mT
 
     def _measure_alone(self, batch: InputBatch, seconds: float) -> None:
         """Run the network alone, on one batch again and again: beside each piece, not at the end,
@@ -206,8 +236,7 @@ class Predictor:
     ) -> dict[str, pa.Array]:
         """What is said of outputs, (N, K); null in bad rows."""
         if not self._classes:
-            number = pa.array(values[:, 0], pa.float64(), mask=is_bad)
-            return {column_of_number(self._trained): number}
+            return columns_of_numbers(self._trained, values, is_bad)
         logits = np.where(is_bad[:, None], 0.0, values)
         best = np.asarray(self._classes, object)[logits.argmax(1)]
         columns = {"predicted": pa.array(best, pa.string(), mask=is_bad)}
@@ -230,9 +259,39 @@ class Predictor:
         return metrics.softmax(task.calibrated_logits(logits))
 
 
-def column_of_number(trained: Trained) -> str:
-    """The column of a table that holds what a regression predicts."""
-    return str(trained.task.spec.target_name).replace(" ", "_")
+def numbers_of(trained: Trained) -> list[str]:
+    """The columns of a table that hold what a regression predicts."""
+    spec = trained.task.spec
+    return [*spec.quantities] or [str(spec.target_name).replace(" ", "_")]
+
+
+def columns_of_numbers(
+    trained: Trained, values: NDArray[np.float64], is_bad: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """The columns of what a regression predicts: of each number, and of its posterior.
+
+    Arguments:
+        trained: The run.
+        values: (N, D); of a posterior (N, 7 D + D S), with sd, quantiles and S draws beside them.
+        is_bad: Whether a row has none, (N,); then it is null.
+    """
+    names, count = numbers_of(trained), len(values)
+    size = len(names)
+    quantiles = values[:, 2 * size : (2 + len(LEVELS)) * size].reshape(count, -1, len(LEVELS))
+    draws = values[:, (2 + len(LEVELS)) * size :].reshape(count, size, -1)
+    columns: dict[str, pa.Array] = {}
+    for d, name in enumerate(names):
+        own = {name: values[:, d]}
+        if not trained.task.spec.averages:
+            own[f"{name}_sd"] = values[:, size + d]
+            for k, level in enumerate(LEVELS):
+                own[f"{name}_q{100 * level:02.0f}"] = quantiles[:, d, k]
+        columns |= {n: pa.array(column, pa.float64(), mask=is_bad) for n, column in own.items()}
+        if draws.size:
+            flat = pa.array(draws[:, d].ravel(), pa.float32())
+            lists = pa.FixedSizeListArray.from_arrays(flat, draws.shape[2])
+            columns[f"{name}_draws"] = pc.if_else(pa.array(is_bad), None, lists)
+    return columns
 
 
 def _ahead(batches: Generator[InputBatch, None, None]) -> Iterator[InputBatch]:

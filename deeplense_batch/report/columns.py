@@ -49,10 +49,18 @@ _NAMES = {
     **{"ece_floor": "ECE floor", "ece_calibrated_floor": "ECE floor, calibrated"},
     **{"nll": "NLL", "nll_calibrated": "NLL, calibrated", "tpr0": "TPR0", "tpr10": "TPR10"},
     **{f"recall_fpr_1e-{n}": f"recall at FPR 1e-{n}" for n in (2, 3, 4)},
-    "useful_auc": "useful AUC",
+    **{"useful_auc": "useful AUC", "log_prob": "log probability", "tarp_error": "TARP error"},
+    "coverage_error_floor": "coverage error floor",
+}
+_OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name follows
+    **{"r2_": "R2 of", "rmse_": "RMSE of", "mae_": "MAE of", "bias_": "bias of"},
+    **{"crps_": "CRPS of", "coverage68_": "share within 68 % of"},
+    **{"coverage95_": "share within 95 % of", "coverage_error_": "coverage error of"},
+    **{"pull_mean_": "mean pull of", "pull_sd_": "sd of pulls of"},
 }
 _TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
+_SEEN_OF_NUMBERS = ("r2_", "rmse_", "crps_", "coverage68_", "tarp_error")
 _BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
 _MORE_IS_BETTER = ("accuracy", "auc", "diversity", "precision", "recall")  # ends of names
 
@@ -176,7 +184,8 @@ def _of_task(names: Sequence[str], models: Sequence[Model]) -> list[Column]:
             for model in models
         ]
         column = _column(name, score_name(name), texts, models)
-        columns.append(column if name in _SEEN_FIRST else _aside(column))
+        seen = name in _SEEN_FIRST or name.startswith(_SEEN_OF_NUMBERS)
+        columns.append(column if seen else _aside(column))
     return columns
 
 
@@ -249,7 +258,12 @@ def _text(name: str, head: str, texts: Sequence[str | None]) -> Column:
 
 def score_name(name: str) -> str:
     """What a score is called in a sentence."""
-    return _NAMES.get(name, name.replace("_", " "))
+    if name in _NAMES:
+        return _NAMES[name]
+    for start, said in _OF_NUMBERS.items():
+        if name.startswith(start):
+            return f"{said} {name.removeprefix(start)}"
+    return name.replace("_", " ")
 
 
 def score_names(models: Sequence[Model]) -> list[str]:

@@ -88,9 +88,14 @@ def score_outputs(
 
 
 def keep_outputs(directory: RunDir, name: str, task: Task, outputs: Arrays) -> None:
-    """Write outputs into a file of a run, with the names of the classes; it is replaced whole."""
+    """Write outputs into a file of a run, with the names of the classes; it is replaced whole.
+
+    So are those of the numbers that are predicted, where they are several, as ``quantities``.
+    """
     temporary = directory.path / f".{name}.tmp.npz"
     arrays: dict[str, Any] = {"classes": np.asarray(task.classes), **outputs}
+    if task.spec.quantities:
+        arrays["quantities"] = np.asarray(task.spec.quantities)
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory.path / name)
 

@@ -73,11 +73,17 @@ class TaskSpec:
     target_name: str | None = None
     truth_keys: tuple[str, ...] = ()  # truth arrays of the shards that are read, where they exist
     needs_truth: bool = False  # whether all of them have to exist
+    #: Numbers that are learnt: each the name of a truth, and which of its numbers of an image,
+    #: None where it should have one.
+    truth_numbers: tuple[tuple[str, int | None], ...] = ()
+    #: Names of the numbers that are predicted, (N, D), where a task has several or a posterior.
+    quantities: tuple[str, ...] = ()
     needs_labels: bool = True  # whether the images have to have classes
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
     predicts: bool = True  # whether `predict` answers a question about each image
+    averages: bool = True  # whether means of outputs over views of an image are outputs too
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`
     #: Whether `losses` does the same with every batch of a shape, and never looks at a value:
     #: then a GPU may replay it.
@@ -160,6 +166,20 @@ class Task(ABC):
     @abstractmethod
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Draw the figures of a run from its saved outputs and its epochs."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Put beside a network what the task trains with it, such as a flow or a second head.
+
+        `losses` and `predict` call what this gives. Its weights are all trained, averaged, saved
+        and loaded as one; the state of a task that has no such parts keeps the network's names.
+
+        Arguments:
+            network: What `models.build` made, with `TaskSpec.num_outputs` outputs.
+
+        Returns:
+            The network itself, or an `extended.Extended` that holds it.
+        """
+        return network
 
     def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
         """Look at the labels of the training slice once, before anything is learnt.

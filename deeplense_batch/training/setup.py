@@ -30,6 +30,8 @@ from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
 from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
+from deeplense_batch.tasks.extended import bare
+from deeplense_batch.tasks.posteriors.quantities import wrong_number
 from deeplense_batch.tasks.task import Frame, Task, TaskSpec
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 _LOOKED_AT = 64  # images that tell the unit of a set
+_NAMED = 20  # arrays of truth in a sentence
 
 _log = logging.getLogger(__name__)
 
@@ -230,7 +233,8 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
             f"stretched and clipped ({named}{', ...' * (len(flat) > 3)}), without an sd to be "
             "divided by; leave them out when you pack, or choose data.per: band or set"
         )
-    check_needed_truth(task.spec, loader.truth, place)
+    known = loader.split.shared_truths()[0] if task.spec.needs_truth else {}
+    check_needed_truth(task.spec, known, place)
     unlabelled = int((loader.targets < 0).sum())
     if unlabelled and task.spec.classifies:
         raise ShardError(
@@ -240,22 +244,27 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
         )
 
 
-def check_needed_truth(spec: TaskSpec, known: Collection[str], place: str) -> None:
+def check_needed_truth(spec: TaskSpec, known: Mapping[str, tuple[int, ...]], place: str) -> None:
     """Make sure that images have the truth that a task cannot do without.
 
     Arguments:
         spec: Of the task.
-        known: Names of the truth that the images have.
+        known: Shape of the numbers of an image, by names of the truth that the images have.
         place: Where they are, as the sentence begins.
 
     Raises:
-        ShardError: They lack some of it.
+        ShardError: They lack some of it, or it has another shape.
     """
     if lacking := {*spec.truth_keys} - {*known} if spec.needs_truth else ():
+        has = f"it has {', '.join(sorted(known)[:_NAMED])}" + ", ..." * (len(known) > _NAMED)
+        keeps = "'simulate' keeps it beside the images"
         raise ShardError(
-            f"{place}: has no truth/{min(lacking)}, which the task learns; 'simulate' keeps it "
-            "beside the images"
+            f"{place}: has no truth/{min(lacking)}, which the task learns; "
+            f"{has if known else keeps}"
         )
+    for key, number in spec.truth_numbers:
+        if fault := wrong_number(key, number, known[key]):
+            raise ShardError(f"{place}: {fault}")
 
 
 def frame_of(job: Job, info: SplitInfo) -> Frame:
@@ -279,7 +288,7 @@ def task_of(job: Job, info: SplitInfo) -> Task:
 def model_of(
     job: Job, info: SplitInfo, task: Task, *, pretrained: bool | None = None
 ) -> nn.Module:
-    """The network of a job, on the CPU, as it is published or at random.
+    """The network of a job, on the CPU, as it is published or at random, as its task trains it.
 
     Arguments:
         job: Names it.
@@ -292,7 +301,7 @@ def model_of(
         WeightsError: Pretrained weights were asked for and cannot be had.
     """
     frame = frame_of(job, info)
-    return models.build(
+    network = models.build(
         job.model.name,
         channels=frame.channels,
         classes=task.spec.num_outputs,
@@ -301,6 +310,7 @@ def model_of(
         adapt=job.model.adapt,
         **job.model.options,
     )
+    return task.wrap(network)
 
 
 def gflops_of(model: nn.Module, frame: Frame) -> float:
@@ -327,7 +337,7 @@ def _start(job: Job, info: SplitInfo, task: Task) -> tuple[nn.Module, tuple[str,
     if not job.train.init:
         return model, ()
     channels = frame_of(job, info).channels
-    start = start_from(model, Path(job.train.init), channels=channels, adapt=job.model.adapt)
+    start = start_from(bare(model), Path(job.train.init), channels=channels, adapt=job.model.adapt)
     but = ", but for the head" * bool(start.left)
     _log.info("from the weights of %s%s", job.train.init, but)
     return model, tuple(start.notes)

@@ -52,7 +52,7 @@ class Case:
         network = build(
             self.model, channels=1, classes=task.spec.num_outputs, size=SIZE, **self.model_options
         )
-        return network.eval()
+        return task.wrap(network).eval()
 
 
 CASES = (
@@ -61,6 +61,9 @@ CASES = (
     Case("detection", classes=("nonlenses", "lenses")),
     Case("regression"),
     Case("regression", options={"target": "theta_e", "log10": False}),
+    Case("regression", options={"targets": ["theta_e", "axion_mass_ev"], "log10": True}),
+    Case("regression", options={"targets": ["theta_e", "lens.q"], "posterior": "gaussian"}),
+    Case("regression", options={"posterior": "flow"}),
     Case("physics_guided", model="lens_pinn", model_options=PINN),
     Case("physics_guided", options={"truth": False}, model="lens_pinn", model_options=PINN),
     Case("generation", options={"conditions": ["class", "theta_e"], "ssim": 0.3}, model="unet",

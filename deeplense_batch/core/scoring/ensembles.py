@@ -46,7 +46,7 @@ def mean_logits(members: Sequence[ArrayLike]) -> NDArray[np.float64]:
 
 
 def mean_answers(members: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """Average the numbers that several regressions give the same samples, (N,) each."""
+    """Average the numbers that several regressions give the same samples, (N, ...) each."""
     return _stacked(members).mean(axis=0)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.core.scoring import ensembles, metrics
+from deeplense_batch.core.scoring.posteriors.numbers import mixed
 from deeplense_batch.core.sections.evaluate import ensemble_label
 from deeplense_batch.inference.ensembles.members import Member, check_members
 from deeplense_batch.inference.trained import Trained, open_trained
@@ -76,11 +77,14 @@ class Ensemble:
         Returns:
             ``ids`` and ``targets``, as the first member numbers classes; and of a classifier
             ``logits``, (N, K), logarithms of the mean probabilities, and ``spread``, (N, K), their
-            sd over the members; of a regression ``true``, ``predicted`` and ``spread``, (N,).
+            sd over the members; of a regression ``true``, ``predicted`` and ``spread``, (N,) or
+            (N, D); of posteriors what is kept of their mixture (`posteriors.numbers.mixed`).
         """
         first = answers[0]
         kept = {name: np.asarray(first[name]) for name in ("ids", "targets")}
         if not self.classifies:
+            if not self.task.spec.averages:
+                return kept | {"true": first["true"]} | mixed(answers)
             numbers = [one["predicted"] for one in answers]
             mean, spread = ensembles.mean_answers(numbers), ensembles.spread(numbers)
             return kept | {"true": first["true"], "predicted": mean, "spread": spread}
@@ -168,7 +172,8 @@ def _validated(members: Sequence[Trained]) -> list[dict[str, NDArray[Any]]]:
             )
         places = {id_: place for place, id_ in enumerate(ids.tolist())}
         order = [places[id_] for id_ in first.tolist()]
-        answers.pop("classes", None)
+        for name in ("classes", "quantities"):  # which are of no sample
+            answers.pop(name, None)
         found.append({name: values[order] for name, values in answers.items()})
     return found
 

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import ensembles
+from deeplense_batch.core.scoring.posteriors.numbers import mixed
 from deeplense_batch.inference.candidates import Candidates
 from deeplense_batch.inference.ensembles.ensemble import Ensemble
 from deeplense_batch.inference.images.piecewise import Inputs, Piece
-from deeplense_batch.inference.predictor import Answers, Predictor, column_of_number, rows_of
+from deeplense_batch.inference.predictor import Answers, Predictor, numbers_of, rows_of
 from deeplense_batch.training.precision import Precision
 
 __all__ = ["EnsemblePredictor"]
@@ -93,9 +94,17 @@ class EnsemblePredictor:
         whole = [np.where(is_bad[:, None], 0.0, one) for one in values]
         ensemble = self._ensemble
         if not ensemble.classifies:
-            name = column_of_number(ensemble.members[0])
-            means, sds = ensembles.mean_answers(whole), ensembles.spread(whole)
-            kinds = {name: means[:, 0], f"{name}_sd": sds[:, 0]}
+            names = numbers_of(ensemble.members[0])
+            size = len(names)
+            kinds: dict[str, NDArray[np.float64]] = {}
+            if ensemble.task.spec.averages:
+                means, sds = ensembles.mean_answers(whole), ensembles.spread(whole)
+            else:  # of their mixture
+                parts = [{"predicted": one[:, :size], "sd": one[:, size : 2 * size]}
+                         for one in whole]  # fmt: skip
+                means, sds = (mixed(parts)[kind] for kind in ("predicted", "sd"))
+            for d, name in enumerate(names):
+                kinds |= {name: means[:, d], f"{name}_sd": sds[:, d]}
             return {n: pa.array(column, pa.float64(), mask=is_bad) for n, column in kinds.items()}
         members = [
             ensemble.probabilities(*one) for one in zip(ensemble.members, whole, strict=True)

@@ -22,12 +22,14 @@ from deeplense_batch.report.predictions import (
     predictions_of,
 )
 from deeplense_batch.report.statistics import bootstrap
+from deeplense_batch.report.statistics.several_numbers import scored_images, statistics_of
 from deeplense_batch.report.statistics.variance import bounded_interval
 
 __all__ = ["Resamples"]
 
-_ANY_SIZE = ("r2", "mae", "nll", "ece")  # scores that are no shares of samples or pairs
-_NOT_BELOW_0 = ("nll", "ece")
+# Beginnings of the names of scores that are no shares of samples or pairs.
+_ANY_SIZE = ("r2", "mae", "nll", "ece", "log_prob", "crps")
+_NOT_BELOW_0 = ("nll", "ece", "mae_", "crps")
 _ROUNDING = 1e-9
 
 Array = NDArray[np.float64]
@@ -117,9 +119,9 @@ class Resamples:
             half: Half the width of its interval, as if it were symmetric.
             drawn: The score on every resample, (B,).
         """
-        if name in _ANY_SIZE:
+        if name.startswith(_ANY_SIZE):
             low = value - half
-            bounds = max(low, 0.0) if name in _NOT_BELOW_0 else low, value + half
+            bounds = max(low, 0.0) if name.startswith(_NOT_BELOW_0) else low, value + half
         elif (found := bounded_interval(value, half)) is not None:
             bounds = found
         elif name == "auc":
@@ -171,6 +173,8 @@ def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
     targets, scores = samples.targets, samples.probabilities
     if scores is None:
         assert samples.numbers is not None
+        if samples.quantities:
+            return [*statistics_of(samples).items()]
         true, predicted = samples.numbers[_scored(samples)].T
         return [
             ("r2", bootstrap.r2(true, predicted)),
@@ -194,4 +198,6 @@ def _scored(samples: Predictions) -> NDArray[np.bool_]:
     """Samples that are scored, (N,)."""
     if samples.numbers is None:
         return np.ones(len(samples.ids), bool)
+    if samples.quantities:
+        return scored_images(samples)
     return np.isfinite(samples.numbers[:, 0])

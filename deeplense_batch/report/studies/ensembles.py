@@ -40,6 +40,11 @@ from deeplense_batch.report.predictions import (
 from deeplense_batch.report.run_table import Row, score_of
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.resamples import Resamples
+from deeplense_batch.report.statistics.several_numbers import (
+    averaged_numbers,
+    scores_of,
+    statistics_of,
+)
 from deeplense_batch.report.statistics.variance import LEVEL, Estimates, holm
 
 __all__ = ["averaged", "ensembles"]
@@ -67,7 +72,8 @@ def ensembles(
         that says nothing); ``ece_floor``; and the score that picks models of each member,
         ``member_scores``, of the best run, ``best_score``, and their mean, ``mean_score``.
         ``over_best`` and ``over_mean``: ``gain``, ``low``, ``high``, ``p_value`` (after Holm,
-        over the models) and ``resolved``.
+        over the models) and ``resolved``. Of posteriors the scores are r2 and log_prob, of the
+        mixture.
         And notes, with no full stop at the end, on what could not be computed.
     """
     several = [model for model in models if _may_be_averaged(model, resamples)]
@@ -100,6 +106,9 @@ def averaged(members: Sequence[Predictions]) -> Predictions:
         ValueError: There is one member alone.
     """
     first = members[0]
+    if first.quantities:
+        numbers, kept = averaged_numbers(members)
+        return replace(first, numbers=numbers, posterior=kept)
     if first.numbers is not None:
         predicted = mean_answers([m.numbers[:, 1] for m in members if m.numbers is not None])
         return replace(first, numbers=np.stack([first.numbers[:, 0], predicted], axis=1))
@@ -145,20 +154,26 @@ def _of(model: ModelRuns, resamples: Resamples) -> list[Predictions]:
 
 def _scores(samples: Predictions) -> dict[str, float]:
     """Scores of answers, those that are defined."""
-    if samples.numbers is not None:
+    if samples.quantities:
+        found = scores_of(samples)
+        names: Sequence[str] = ("r2", "log_prob")
+    elif samples.numbers is not None:
         found = regression_scores(*samples.numbers.T)[0]
-        names: Sequence[str] = ("r2", "mae")
+        names = ("r2", "mae")
     else:
         probabilities = samples.probabilities
         assert probabilities is not None
         found = classification_scores(samples.targets, np.log(probabilities), samples.classes)[0]
         found["ece"] = expected_calibration_error(samples.targets, probabilities)
         names = ("auc", "accuracy", "nll", "ece")
-    return {name: value for name in names if (value := found[name]) is not None}
+    return {name: value for name in names if (value := found.get(name)) is not None}
 
 
 def _statistics(samples: Predictions) -> dict[str, bootstrap.Statistic]:
     """The scores that get an interval, by name."""
+    if samples.quantities:
+        own = statistics_of(samples)
+        return {name: own[name] for name in ("r2", "log_prob") if name in own}
     if samples.numbers is not None:
         true, predicted = samples.numbers[np.isfinite(samples.numbers[:, 0])].T
         error = bootstrap.mean_of(np.abs(predicted - true))

@@ -14,7 +14,7 @@ __all__ = ["ensembles_block"]
 
 _MOST_ROWS = 40  # more cannot be read in a figure
 _MOST_NAMED = 12  # in a sentence
-_SCORES = ("accuracy", "mae", "nll", "ece")  # beside the one that picks models
+_SCORES = ("accuracy", "r2", "mae", "nll", "ece")  # beside the one that picks models
 
 Row = Mapping[str, Any]
 
@@ -41,6 +41,11 @@ def ensembles_block(
 
 
 def _averaged(monitor: str) -> str:
+    if monitor == "log_prob":
+        return (
+            "An ensemble has the mixture of the posteriors that the runs of one model give, with "
+            "equal weights. It takes no new run: the runs have kept the density of the truth."
+        )
     if monitor == "r2":
         return (
             "An ensemble predicts the mean of the numbers that the runs of one model predict. It "

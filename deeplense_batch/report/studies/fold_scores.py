@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring import calibration, detection, metrics
+from deeplense_batch.core.scoring.posteriors import numbers
 from deeplense_batch.report.predictions import (
     PredictionsError,
     calibrated_logits,
@@ -64,6 +65,9 @@ def fold_scores(rows: Sequence[Row]) -> FoldScores:
     if names:
         notes.append(f"each network has its own {', '.join(names)}, which no pooled score has")
     known = together["true"] if "true" in together else together["targets"]
+    if "quantities" in together:
+        each = np.isfinite(known)
+        known = np.where(each.all(1) if "log_prob" in together else each.any(1), 1.0, np.nan)
     targets = together["targets"]
     counts = np.bincount(targets[targets >= 0], minlength=len(classes)).tolist()
     return FoldScores(
@@ -87,19 +91,23 @@ def _answers(row: Row) -> Arrays:
 
 
 def _together(parts: Sequence[Arrays]) -> Arrays:
-    """The arrays that all have, (N, ...), by id; each sample once."""
-    shared = set.intersection(*(set(part) for part in parts)) - {"classes"}
+    """The arrays that all have, (N, ...), by id; each sample once. And ``quantities``, names."""
+    shared = set.intersection(*(set(part) for part in parts)) - {"classes", "quantities"}
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in sorted(shared)}
     ids, order = np.unique(arrays["ids"], return_index=True)
     if len(ids) < len(arrays["ids"]):
         raise PredictionsError("two of its test samples have one id")
-    return {name: values[order] for name, values in arrays.items()}
+    named = {name: parts[0][name] for name in ("quantities",) if name in parts[0]}
+    return {name: values[order] for name, values in arrays.items()} | named
 
 
 def _scores(arrays: Arrays, classes: Sequence[str], row: Row) -> tuple[Scores, list[str]]:
     """The scores of the task of a run, of the arrays that it leaves; and notes."""
     if "logits" not in arrays:
-        scores, notes = metrics.regression_scores(arrays["true"], arrays["predicted"])
+        if "quantities" in arrays:
+            scores, notes = numbers.scores(arrays, arrays["quantities"].tolist())
+        else:
+            scores, notes = metrics.regression_scores(arrays["true"], arrays["predicted"])
         return {name: value for name, value in scores.items() if name != "loss"}, notes
     targets, logits = arrays["targets"], arrays["logits"]
     scores, notes = metrics.classification_scores(targets, logits, classes)

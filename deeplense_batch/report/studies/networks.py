@@ -15,7 +15,7 @@ from deeplense_batch.report.run_table import Row, score_of
 
 __all__ = ["SCORES", "Scored", "Slice", "Training", "averaged_otherwise", "names", "scored_models"]
 
-SCORES = ("auc", "r2")  # scores that pick weights, of tasks that answer for each image
+SCORES = ("auc", "r2", "log_prob")  # scores that pick weights, of tasks that answer for each image
 
 # Fields of a recipe that say which images are learnt from and scored, and those that say which of
 # them pick the weights, what they are called and which bands of them are seen.

@@ -38,7 +38,7 @@ from deeplense_batch.report.studies.networks import (
 __all__ = ["InMatrix", "doubt", "matrices", "ranked"]
 
 _SCORES = (
-    *("auc", "r2", "accuracy", "mae", "bias", "completeness", "purity"),
+    *("auc", "r2", "log_prob", "accuracy", "mae", "bias", "completeness", "purity"),
     *("ece_calibrated", "ece_calibrated_floor"),
 )
 _BOUNDS = ("_low", "_high")

@@ -72,6 +72,11 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
                 f"{job.name}: evaluate.tta: {run} measures lenses, which symmetries would move; "
                 "expected null or false"
             )
+        if not task.spec.averages:
+            raise JobError(
+                f"{job.name}: evaluate.tta: {run} has learnt a posterior, and a mean over the "
+                "symmetries is none; expected null or false"
+            )
     if trained.task.name == "generation" and (cause := trained.data.cannot_undo):
         raise JobError(
             f"{job.name}: evaluate.run: its images cannot be given back to be measured: {cause}"
@@ -98,7 +103,8 @@ def _check_images(split: Split, run: Path, memo: Memo) -> None:
     if spec is not None and spec.needs_truth:
         from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
 
-        check_needed_truth(spec, truths_of(split, memo), f"{root}: {split.info.name}")
+        truths = truths_of(split, memo, needed=spec.truth_keys)
+        check_needed_truth(spec, truths, f"{root}: {split.info.name}")
 
 
 def _spec_of(task: TaskSection, classes: Sequence[str]) -> TaskSpec | None:

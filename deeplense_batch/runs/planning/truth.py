@@ -7,7 +7,7 @@ damaged, is seen when all of them are read, which takes too long to plan with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from deeplense_batch.core.job import Augment, Job, JobError
@@ -28,7 +28,7 @@ def check_truth(
     spec: TaskSpec,
     trained_on: Sequence[Split],
     scored: Sequence[Split],
-    known: Callable[[Split], Collection[str]],
+    known: Callable[[Split], Mapping[str, tuple[int, ...]]],
     scales: str | None,
 ) -> None:
     """Check the truth of the images of a job.
@@ -41,7 +41,7 @@ def check_truth(
         spec: Of its task, which reads some truth.
         trained_on: The slices that it is trained on.
         scored: Its slices ``valid`` and ``test``, of other images perhaps.
-        known: Gives the names of the truth arrays of a slice.
+        known: Gives the shapes of the truth of a slice, by its name.
         scales: A sentence, where their pixels are of several widths.
 
     Raises:
@@ -57,8 +57,9 @@ def check_truth(
     if spec.needs_truth:
         from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
 
-        for split, truth in (*learnt, *judged):
-            check_needed_truth(spec, truth, f"{split.info.files[0].parent}: {split.info.name}")
+        for split in (*trained_on, *scored):
+            place = f"{split.info.files[0].parent}: {split.info.name}"
+            check_needed_truth(spec, known(split), place)
     if not spec.fixed_geometry:
         return
     for split, truth in (*learnt, *judged):
@@ -67,8 +68,10 @@ def check_truth(
     changed = [name for name in _MOVING if getattr(augment, name) != getattr(none, name)]
     moving = [f"data.augment.{name}" for name in changed]
     moving += ["train.mixup"] * bool(job.train.mixup)
-    _check_still(job, moving, set().union(*(truth for _, truth in learnt)))
-    _check_still(job, ["data.tta"] * job.data.tta, set().union(*(truth for _, truth in judged)))
+    _check_still(job, spec, moving, set().union(*(truth for _, truth in learnt)))
+    _check_still(
+        job, spec, ["data.tta"] * job.data.tta, set().union(*(truth for _, truth in judged))
+    )
     if learnt[0][1] and scales:
         raise JobError(
             f"{job.name}: {scales}; task {job.task.name} measures lenses in pixels: expected sets "
@@ -130,11 +133,12 @@ def _check_middle(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
         )
 
 
-def _check_still(job: Job, moving: Sequence[str], truth: set[str]) -> None:
+def _check_still(job: Job, spec: TaskSpec, moving: Sequence[str], truth: set[str]) -> None:
     """Make sure that nothing moves images against the truth of their pixels.
 
     Arguments:
         job: The job.
+        spec: Of its task.
         moving: Fields of it that move some images.
         truth: Names of the truth of these that the task compares with pixels.
 
@@ -145,5 +149,5 @@ def _check_still(job: Job, moving: Sequence[str], truth: set[str]) -> None:
         raise JobError(
             f"{job.name}: {moving[0]}: task {job.task.name} compares images with the truth of "
             f"their pixels (truth/{min(truth)}), which this would move; switch it off, or "
-            "task.options.truth"
+            f"{'learn other numbers' if spec.truth_numbers else 'task.options.truth'}"
         )

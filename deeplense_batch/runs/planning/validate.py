@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -116,6 +116,11 @@ def check_training(job: Job, memo: Memo) -> str:
     task = _check_options(job, memo)
     if task is not None and not task.spec.mixes_labels:
         _check_unmixed(job)
+    if task is not None and not task.spec.averages and job.data.tta:
+        raise JobError(
+            f"{job.name}: data.tta: a mean over the symmetries is no posterior, which task "
+            f"{job.task.name} learns here; expected false"
+        )
     try:
         return _check_data(job, task, memo)
     except ShardError as error:
@@ -284,7 +289,8 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         for split in (*trained_on, *scored):
             check_labels(split)
     if task is not None and task.spec.truth_keys:
-        known = partial(truths_of, memo=memo)
+        needed = task.spec.truth_keys if task.spec.needs_truth else ()
+        known = partial(truths_of, memo=memo, needed=needed)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
         check_truth(job, task.spec, trained_on, scored, known, scales)
     if sets and (doubt := about_units(job.data, sets, scored)):
@@ -297,9 +303,30 @@ def digest_of(root: str, memo: Memo) -> str:
     return memo.once(("digest", root), lambda: data_digest(root))
 
 
-def truths_of(split: Split, memo: Memo) -> list[str]:
-    """Names of the truth arrays of a split, which a plan looks up once."""
-    return memo.once(("truths", split.info.files[0]), split.truths)
+def truths_of(
+    split: Split, memo: Memo, needed: Collection[str] = ()
+) -> dict[str, tuple[int, ...]]:
+    """The truth of a slice, which a plan looks up once: shape of the numbers of an image, by name.
+
+    Arguments:
+        split: The slice.
+        memo: Of the plan.
+        needed: Truth that a task cannot do without, which is looked for in every file; else the
+            first file of the slice speaks for all.
+
+    Raises:
+        ShardError: Some of what is needed is in some files of the slice and not in others.
+    """
+    looked_at = split if needed else split.part(0, 1)
+    files = tuple(path for path, *_ in looked_at.parts())
+    shapes, lacking = memo.once(("truths", files), looked_at.shared_truths)
+    for key in needed:
+        if key in lacking:
+            raise ShardError(
+                f"{lacking[key]}: has no truth/{key} as other files of {split.info.name} have it, "
+                "which the task learns; name a slice of those that have it"
+            )
+    return shapes
 
 
 def check_simulation(job: Simulation, memo: Memo) -> str:
