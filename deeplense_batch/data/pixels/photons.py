@@ -54,9 +54,7 @@ def poisson(expected: Tensor, *, least: float, seed: int, epoch: int, index: Ten
     number = torch.cat([bits >> 40, bits >> 16], 1)[:, :pixels].bitwise_and_(_STEPS - 1).float()
     summed = _SUMMED if least >= _BRIGHT else _SUMMED_OF_FAINT
     counts = _smallest(mean, (number + 0.5) / _STEPS, summed)
-    # As odd numbers over 2^24, which float32 holds: never 0 or 1, as far from both.
-    w = torch.erfinv(number.mul_(2).add_(1).sub_(_STEPS).div_(_STEPS)).mul_(math.sqrt(2))
-    others = _expanded(mean.clamp(min=1e-3), w).floor_().clamp_(min=summed)
+    others = _expanded(mean.clamp(min=1e-3), _normal(number)).floor_().clamp_(min=summed)
     return torch.where(counts < summed, counts, others).view(expected.shape)
 
 
@@ -80,6 +78,12 @@ def number_of(ids: Iterable[str]) -> NDArray[np.int64]:
     """Numbers of samples that depend on their ids alone, (N,) int64."""
     digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
     return np.frombuffer(digests, "<i8").astype(np.int64)
+
+
+def _normal(number: Tensor) -> Tensor:
+    """Normal numbers for whole ones from 0 to 2^24 - 1, float32; the ends are 5.4 sd away."""
+    # The odd numbers between -2^24 and 2^24, over 2^24: float32 holds each, and none is 1.
+    return torch.erfinv((number - _STEPS // 2).mul_(2).add_(1).div_(_STEPS)).mul_(math.sqrt(2))
 
 
 def _smallest(mean: Tensor, u: Tensor, below: int) -> Tensor:
