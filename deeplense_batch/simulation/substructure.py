@@ -340,7 +340,7 @@ def _expected(preset: Preset, rendered: NDArray[np.float64]) -> NDArray[np.float
     if not (largest.min() > 0 and largest.max() <= most):
         raise ShardError(
             f"preset {preset.name}: an image has expected counts of {largest.min():.3g} to "
-            f"{largest.max():.3g} at its peak; there should be some, and no more than {most}: "
+            f"{largest.max():.3g} at its peak; there should be some, and no more than {most:.0f}: "
             "change the source or the camera"
         )
     return rendered[:, None].astype(_EXPECTED)

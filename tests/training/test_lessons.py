@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 import torch
-from conftest import make_job, wait_for
-from made_runs import same_result, start, weights
+from conftest import make_job
+from made_runs import same_result, weights
 from made_sets import write_set
 
 from deeplense_batch.core.distributed import World
@@ -18,6 +16,7 @@ from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.lessons import lessons
 from deeplense_batch.training.setup import set_up
+from deeplense_batch.training.trainer import Trainer
 
 ALONE, ONE_OF_TWO = (World(0, size, torch.device("cpu")) for size in (1, 2))
 NOISE = {"augment": {"dihedral": True, "photon_noise": True}}
@@ -75,7 +74,7 @@ def test_a_curriculum_of_the_same_images_changes_nothing(sets, tmp_path):
     )  # fmt: skip
     assert same.run.name != plain.run.name
     alike = [
-        all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(one).values()))
+        all(torch.equal(value, weights(one)[name]) for name, value in weights(plain).items())
         for one in (same, other)
     ]
     assert alike == [True, False]
@@ -105,14 +104,24 @@ def test_another_set_in_a_folder_of_the_curriculum_is_found(sets, tmp_path):
         reopen(item.run.path)
 
 
-def test_killed_in_any_lesson_it_ends_as_if_nothing_had_happened(sets, tmp_path, gate):
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_cut_off_in_any_lesson_it_ends_as_if_nothing_had_happened(
+    sets, tmp_path, monkeypatch, epochs
+):
     job = job_of(sets, ("heavier", 2), ("heavy", 1), epochs=5, schedule="onecycle")
     whole = done(job, tmp_path / "whole")
     (cut,) = plan([job], tmp_path / "cut")
-    process = start(cut, **gate.after(1))
-    wait_for(lambda: len(cut.run.read_lines("history.jsonl")) >= 1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    whole_epoch = Trainer._train_epoch
+
+    def cut_off(trainer):
+        if trainer.epoch == epochs:
+            raise OSError("the machine is gone")
+        whole_epoch(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="is gone"):
+        patch.setattr(Trainer, "_train_epoch", cut_off)
+        run(cut, device="cpu")
+    assert len(cut.run.read_lines("history.jsonl")) == epochs
     run(cut, device="cpu")
     assert cut.run.status().attempt == 2
     same_result(cut, whole)

@@ -348,13 +348,15 @@ class TestPhotons:
 
     PLAIN = Transform(None, None, "linear", photons=True)
 
-    def images(self, root, slice_="train", *, augment=Augment(), transform=PLAIN, **how):
-        resident, seed, epoch = (how.get(k, d) for k, d in zip(
-            ("resident", "seed", "epoch"), ("device", 0, 0), strict=True))  # fmt: skip
+    def images(
+        self, root, slice_="train", *, augment=None, transform=PLAIN, resident="device", batch=7,
+        seed=0, epoch=0,
+    ):  # fmt: skip
+        """All images of a slice, in order."""
         split = open_split(root, slice_)
         loader = Loader(split, transform=transform, device=CPU, resident=resident)
-        batches = order(np.arange(len(split)), how.get("batch", 7))
-        given = loader.batches(batches, augment, seed=seed, epoch=epoch)
+        batches = order(np.arange(len(split)), batch)
+        given = loader.batches(batches, augment or Augment(), seed=seed, epoch=epoch)
         return torch.cat([images for images, *_ in given])
 
     def test_training_draws_anew_and_as_the_seed_epoch_and_sample_say(self, clean):
