@@ -36,6 +36,9 @@ def simulate(
     sources: str = "",
     # Of lens_finding: folder of shards of galaxies that arcs are painted on, half of them.
     onto: str = "",
+    # Of substructure and diffusion: images with noise; or clean, expected counts, from which
+    # data.augment.photon_noise draws new noise in every epoch.
+    keep: Literal["observed", "clean"] = "observed",
     # cpu, the default, by one core; or cuda, by a GPU and every core. A lens_finding set is made
     # on the CPU alone.
     device: Device | None = None,
@@ -51,7 +54,7 @@ def simulate(
 
     asked = {
         "preset": preset or None, "size": size, "set_": set_, "sources": sources or None,
-        "onto": onto or None, "device": device,
+        "onto": onto or None, "device": device, "keep": None if keep == "observed" else keep,
     }  # fmt: skip
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     torch.set_num_threads(1)  # batches fit a core's cache; two threads are slower

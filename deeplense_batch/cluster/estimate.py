@@ -76,8 +76,7 @@ def _hours(
         if seconds is None or not isinstance(job, Job):
             unknown += 1
             continue
-        images = _images(job, memo) * job.train.epochs
-        hours[unit] = hours.get(unit, 0.0) + seconds * images / 3600
+        hours[unit] = hours.get(unit, 0.0) + seconds * _images(job, memo) / 3600
     return hours, unknown
 
 
@@ -86,10 +85,12 @@ def _workload(job: Job, device: str) -> Workload:
 
 
 def _images(job: Job, memo: Memo) -> int:
-    """How many images an epoch has."""
+    """How many images all epochs have."""
     sets = [(each.root, each.train) for each in job.data.roots]
-    slices = sets or [(job.data.root, job.data.train)]
-    return sum(memo.once(each, partial(_samples, *each)) for each in slices)
+    left = job.train.epochs - sum(each.epochs for each in job.data.curriculum)
+    passes = [(each, left) for each in sets or [(job.data.root, job.data.train)]]
+    passes += [((each.root, each.train), each.epochs) for each in job.data.curriculum]
+    return sum(memo.once(each, partial(_samples, *each)) * epochs for each, epochs in passes)
 
 
 def _samples(root: str, slice_: str) -> int:

@@ -184,7 +184,7 @@ class Recipes:
     def _need(self, jobs: Sequence[AnyJob], error: Exception) -> _Need | None:
         """The run or data that a recipe waits for; None where it waits for none."""
         sections = [job.data for job in jobs if isinstance(job, Job)]
-        roots = [[data.root, *(each.root for each in data.roots)] for data in sections]
+        roots = [[data.root, *(each.root for each in data.others)] for data in sections]
         folders = [Path(root) for of_job in roots for root in of_job]
         absent = [folder for folder in folders if not folder.exists()]
         if isinstance(error, NotYetError):

@@ -185,9 +185,12 @@ def _told_set(fields: Mapping[str, Any], differ: set[str]) -> set[str]:
 
 
 def _shown(field: str, value: Any) -> Any:
-    """A setting, short: of sets their folders, as a+b; of runs their hashes; of data the end."""
+    """A setting, short: of sets their folders, of runs their hashes, of data the end."""
     if field == "data.roots":
         return "+".join(Path(each["root"]).name for each in value)
+    if field == "data.curriculum":
+        sets = [f"{Path(each['root']).name} ({each['epochs']})" for each in value]
+        return ", then ".join(sets) or "none"
     if field == "evaluate.run":
         names = [Path(run).name for run in ([value] if isinstance(value, str) else value)]
         return "+".join(re.sub(r"^.+-s\d+-(?=[0-9a-f]{10}$)", "", name) for name in names)

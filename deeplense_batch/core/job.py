@@ -208,12 +208,16 @@ class SimulateSection(Section):
     # of lens_finding: real galaxies that are lensed, a folder, shards, an archive or a table
     sources: str = ""
     onto: str = ""  # of lens_finding: shards of galaxies that arcs are painted on
+    # of substructure and diffusion: images with noise; or clean, expected counts, from which
+    # data.augment.photon_noise draws new noise in every epoch
+    keep: Literal["observed", "clean"] = "observed"
 
     @property
     def options(self) -> dict[str, Any]:
         """What the kind is given."""
         given = {"preset": self.preset or None, "size": self.size, "set_": self.set or None}
         given |= {"sources": self.sources or None, "onto": self.onto or None}
+        given |= {"keep": None if self.keep == "observed" else self.keep}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
@@ -243,9 +247,9 @@ class Simulation(_Run):
     def run_name(self, data_digest: str) -> str:
         """Name the folder of the run; the folder of the set counts; it has no data."""
         fields = self.model_dump(mode="json", exclude={"name", "resources"})
-        for option in ("sources", "onto"):  # that recipes made before them lack
-            if not fields["simulate"][option]:
-                del fields["simulate"][option]
+        for later, default in (("sources", ""), ("onto", ""), ("keep", "observed")):
+            if fields["simulate"][later] == default:  # as in recipes that are older than the field
+                del fields["simulate"][later]
         name = self.simulate.preset or self.simulate.kind
         return f"{name}-p{self.part}-s{self.seed}-{_hash(fields)}"
 

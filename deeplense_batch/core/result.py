@@ -51,6 +51,9 @@ class DataUsed(TypedDict, total=False):
     # T, of a training on several sets: name of the folder, train, weight, digest, samples of each;
     # `digest` above is that of the data that it is tested on
     roots: list[dict[str, Any]]
+    # T, of a curriculum: name of the folder, train, epochs, digest, samples of each set that was
+    # trained on first; their images are not among `samples`
+    curriculum: list[dict[str, Any]]
 
 
 class Validated(TypedDict):

@@ -21,7 +21,16 @@ from torch import Tensor
 
 from deeplense_batch.core.job import Augment
 
-__all__ = ["apply", "central", "central_crop", "keys_of", "resize", "symmetries", "uniforms"]
+__all__ = [
+    "apply",
+    "central",
+    "central_crop",
+    "keys_of",
+    "random_bits",
+    "resize",
+    "symmetries",
+    "uniforms",
+]
 
 Images = TypeVar("Images", Tensor, NDArray[Any])
 
@@ -42,7 +51,7 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     Returns:
         Uniform in [0, 1), (B, count) float32.
     """
-    return _fraction(_bits(seed, epoch, index, 0, count) >> 40)
+    return _fraction(random_bits(seed, epoch, index, 0, count) >> 40)
 
 
 def keys_of(seed: int, epoch: int, index: Tensor) -> Tensor:
@@ -56,7 +65,7 @@ def keys_of(seed: int, epoch: int, index: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    return _bits(seed, epoch, index, _OF_A_TASK, 1)[:, 0]
+    return random_bits(seed, epoch, index, _OF_A_TASK, 1)[:, 0]
 
 
 def central(edge: int, kept: int) -> slice:
@@ -103,7 +112,7 @@ def apply(
 
     Arguments:
         images: Normalised, (B, C, H, W) float32.
-        augment: What may happen to an image.
+        augment: What may happen to an image; photons are drawn before (`pixels.photons`).
         seed: Seed of the run.
         epoch: Number of the epoch.
         index: Numbers of the samples, (B,) int64; those of one number are changed alike.
@@ -112,7 +121,7 @@ def apply(
     Returns:
         Images, (B, C, size, size) or (B, C, H, W), float32. Blur and noise are of their pixels.
     """
-    if augment == Augment():
+    if augment.model_copy(update={"photon_noise": False}) == Augment():
         return resize(images, size)
     u = uniforms(seed, epoch, index, _DRAWS)
     images = _move(images, augment, u, size)
@@ -223,7 +232,7 @@ def _blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
 def _normals(images: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
     """White noise of unit variance like `images`, by Box and Muller; each number gives two."""
     pixels = images[0].numel()
-    bits = _bits(seed, epoch, index, _DRAWS, (pixels + 1) // 2)
+    bits = random_bits(seed, epoch, index, _DRAWS, (pixels + 1) // 2)
     radius = torch.sqrt(-2 * torch.log(1 - _fraction(bits >> 40)))
     angle = 2 * math.pi * _fraction(bits >> 16)
     normal = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
@@ -233,8 +242,19 @@ def _normals(images: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number
 
 
-def _bits(seed: int, epoch: int, index: Tensor, first: int, count: int) -> Tensor:
-    """Random bits for the counters from `first` on of each sample: (B, count) int64."""
+def random_bits(seed: int, epoch: int, index: Tensor, first: int, count: int) -> Tensor:
+    """Random bits for each sample, which others of another counter do not depend on.
+
+    Arguments:
+        seed: Seed of the run.
+        epoch: Number of the epoch.
+        index: Numbers of the samples, (B,) int64.
+        first: The first counter; `uniforms` takes those from 0 on.
+        count: Counters a sample.
+
+    Returns:
+        (B, count) int64.
+    """
     # Filled on the device: to copy a number there would make the host wait for it.
     stream = torch.full((), seed * 1_000_003 + epoch, dtype=torch.int64, device=index.device)
     counter = torch.arange(first, first + count, device=index.device, dtype=torch.int64)

@@ -64,13 +64,15 @@ class Form(NamedTuple):
     classes: Sequence[str]
     pixel_scale: float | None  # arcsec, None or NaN where unknown
     format: int = 2  # of the shard
+    sky: float | None = None  # beside expected counts
 
     def __str__(self) -> str:
         if self.format == 1:  # it left out the width of a pixel
             return f"{self.dtype} {list(self.classes)}"
         known = self.pixel_scale is not None and not math.isnan(self.pixel_scale)
         scale = self.pixel_scale if known else None
-        return json.dumps([self.dtype, list(self.classes), scale])
+        clean = [] if self.sky is None else [{"sky": self.sky}]
+        return json.dumps([self.dtype, list(self.classes), scale, *clean])
 
 
 class ContentHash:
@@ -266,9 +268,8 @@ def _by_threads(work: Callable[[T], U], items: Sequence[T]) -> Generator[U, None
 
 def form_of(description: Description) -> Form:
     """What the samples of a file share."""
-    return Form(
-        description.dtype, description.classes, description.pixel_scale, description.format
-    )
+    known = description
+    return Form(known.dtype, known.classes, known.pixel_scale, known.format, known.sky)
 
 
 def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:

@@ -83,6 +83,8 @@ class Description(BaseModel):
     pixel_scale: float | None  # None where unknown
     bands: list[str] = []  # of the channels; none where they are unknown
     group: str = ""  # column of the catalogue whose values name the groups; none
+    # of expected counts: the mean counts of the sky in a pixel; None of observed images
+    sky: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     source: str
     seed: Count
     digest: Digest

@@ -1,7 +1,8 @@
-"""The sets that a job is trained on at once (`data.roots`): opened, and made alike or refused.
+"""The sets that a job is trained on beside `data.root`: opened, and made alike or refused.
 
-Classes are matched by name, channels are chosen, and what comes out has to be of one size; nothing
-is made equal that the recipe does not say.
+Those of `data.roots` are trained on at once, those of `data.curriculum` before all others. Classes
+are matched by name, channels are chosen, and what comes out has to be of one size; nothing is made
+equal that the recipe does not say.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,16 @@ from deeplense_batch.data.job_slices import as_seen, check_names, shared_by
 from deeplense_batch.data.pixels.unit import about_sizes
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split, read_splits
 
-__all__ = ["about_pixel_scales", "about_units", "mixed_info", "open_training_sets"]
+__all__ = [
+    "about_pixel_scales",
+    "about_units",
+    "mixed_info",
+    "open_curriculum",
+    "open_training_sets",
+]
+
+
+_Called = tuple[str, Split]  # a slice after what a sentence calls it
 
 
 class _Named(NamedTuple):
@@ -57,14 +67,63 @@ def open_training_sets(
     sets = [_opened(data, each, read) for each in data.roots]
     own = [_Named(data.root, split.info) for split in slices.values()]
     check_names(job, [*(split.info for split in sets), *(named.info for named in own)])
-    _refuse_overlaps(job, slices, sets)
+    scored = _called(data, slices)
+    listed = [
+        (f"data.roots '{Path(each.root).name}' {each.train}", split)
+        for each, split in zip(data.roots, sets, strict=True)
+    ]
+    _refuse_overlaps(job, [*combinations(listed, 2), *product(listed, scored)])
     named = [_Named(e.root, s.info) for e, s in zip(data.roots, sets, strict=True)]
     for each, other in zip(data.roots, named, strict=True):
         _check_classes(own[0], other)
         if each.channels is None:
             _check_bands(own[0], other)
-    _check_shapes(data, [*own, *named])
+    _check_shapes(data, "roots", [*own, *named])
     _check_drawn(data, sets)
+    classes = own[0].info.classes
+    return tuple(replace(split, info=split.info.numbered_as(classes)) for split in sets)
+
+
+def open_curriculum(
+    job: Job,
+    slices: Mapping[str, Split],
+    read: Callable[[str], Mapping[str, SplitInfo]] = read_splits,
+) -> tuple[Split, ...]:
+    """Open the sets of ``data.curriculum``, numbered and chosen as those of ``data.root``.
+
+    Arguments: As of `open_training_sets`.
+
+    Returns:
+        One for each of ``data.curriculum``; none without.
+
+    Raises:
+        ShardError: A set or a slice is not there, or differs from ``data.root``.
+        JobError: One shares samples with those that are scored, or no epoch is left.
+    """
+    data, epochs = job.data, job.train.epochs
+    if not data.curriculum:
+        return ()
+    before = sum(each.epochs for each in data.curriculum)
+    if before >= epochs:
+        raise JobError(
+            f"{job.name}: data.curriculum: its sets take {before} of {epochs} epochs "
+            f"(train.epochs); expected {before + 1} or more, so that some are left for {data.root}"
+        )
+    sets = [
+        as_seen(open_split(each.root, each.train, read(each.root)), data, data.channels)
+        for each in data.curriculum
+    ]
+    own = [_Named(data.root, split.info) for split in slices.values()]
+    named = [_Named(e.root, s.info) for e, s in zip(data.curriculum, sets, strict=True)]
+    for other in named:
+        _check_classes(own[0], other)
+        _check_bands(own[0], other, "choose the same with data.channels")
+    _check_shapes(data, "curriculum", [*own, *named])
+    listed = [
+        (f"data.curriculum '{Path(each.root).name}' {each.train}", split)
+        for each, split in zip(data.curriculum, sets, strict=True)
+    ]
+    _refuse_overlaps(job, product(listed, _called(data, slices)))
     classes = own[0].info.classes
     return tuple(replace(split, info=split.info.numbered_as(classes)) for split in sets)
 
@@ -173,19 +232,24 @@ def _check_classes(own: _Named, other: _Named) -> None:
     )
 
 
-def _check_bands(own: _Named, other: _Named) -> None:
+_OWN_CHANNELS = (
+    "choose with data.channels, or give this one of data.roots channels of its own to take one "
+    "for the other"
+)
+
+
+def _check_bands(own: _Named, other: _Named, advice: str = _OWN_CHANNELS) -> None:
     """Refuse other filters than those of ``data.root``, where both have names."""
     has, wanted = other.info.bands, own.info.bands
     if not has or not wanted or len(has) != len(wanted) or same_bands(has, wanted):
         return
     raise ShardError(
         f"{other.root}: the channels are the bands {', '.join(has)}, those of {own.root} "
-        f"{', '.join(wanted)}; choose with data.channels, or give this one of data.roots channels "
-        "of its own to take one for the other"
+        f"{', '.join(wanted)}; {advice}"
     )
 
 
-def _check_shapes(data: DataSection, sets: Sequence[_Named]) -> None:
+def _check_shapes(data: DataSection, field: str, sets: Sequence[_Named]) -> None:
     """Refuse images that are of several shapes after crop and size."""
     shapes = {named: (named.info.shape[0], *_sides(data, named.info)) for named in sets}
     if len(set(shapes.values())) == 1:
@@ -201,7 +265,7 @@ def _check_shapes(data: DataSection, sets: Sequence[_Named]) -> None:
         least = min(min(named.info.shape[1:]) for named in sets)
         advice.append(f"data.crop keeps {least} pixels or less, data.size resizes to one size")
     raise ShardError(
-        f"data.roots: the images differ in channels x height x width: {', '.join(listed)}; "
+        f"data.{field}: the images differ in channels x height x width: {', '.join(listed)}; "
         + "; ".join(advice)
     )
 
@@ -212,14 +276,14 @@ def _sides(data: DataSection, info: SplitInfo) -> tuple[int, int]:
     return (edge, edge) if edge else info.shape[1:]
 
 
-def _refuse_overlaps(job: Job, slices: Mapping[str, Split], sets: Sequence[Split]) -> None:
-    """No image may be trained on twice, but by its weight, nor trained on and scored."""
-    named = [
-        (f"data.roots '{Path(each.root).name}' {each.train}", split)
-        for each, split in zip(job.data.roots, sets, strict=True)
-    ]
-    scored = [(f"data.{use} '{getattr(job.data, use)}'", split) for use, split in slices.items()]
-    pairs = [*combinations(named, 2), *((one, other) for one in named for other in scored)]
+def _called(data: DataSection, slices: Mapping[str, Split]) -> list[_Called]:
+    """The slices that are scored, and what sentences call them."""
+    uses = [use for use in slices if use != "train"]
+    return [(f"data.{use} '{getattr(data, use)}'", slices[use]) for use in uses]
+
+
+def _refuse_overlaps(job: Job, pairs: Iterable[tuple[_Called, _Called]]) -> None:
+    """No image may be trained on twice at once, but by its weight, nor trained on and scored."""
     for (one, split), (other, other_split) in pairs:
         if shared := shared_by(split, other_split):
             raise JobError(f"{job.name}: {one} and {other} share {shared}")

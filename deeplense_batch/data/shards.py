@@ -31,6 +31,10 @@ attribute                     meaning
 ``bands``                     optional: names of the channels, such as g, r, i, (C,) text
 ``group``                     optional: the column of the catalogue whose equal values name images
                               of one object or tile; these are side by side, in one split
+``sky``                       optional, of expected counts: the images are mean counts of photons
+                              without noise and sky, and this is the mean count of the sky in a
+                              pixel. An observation is a Poisson draw of their sum, from 0 for its
+                              least count to 1 for its largest
 ``source``, ``seed``          what the images come from, and the seed of their order
 ``simulation``                optional: what simulated the images, JSON: kind, settings, whether
                               they are ``unphysical`` and by which known faults, ``slips``
@@ -47,8 +51,8 @@ To plan with a set, only its heads are read. A process hashes the bytes of a fil
 opens it, and again if the file has changed.
 
 The content is all that changes what is learnt: the arrays but for the catalogue, ``dtype``,
-``classes`` and ``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks
-``pixel_scale``.
+``classes``, ``pixel_scale`` and ``sky``. Format 1 is read as well: it has no head, and its content
+lacks ``pixel_scale``.
 
 Images are stored as small as is exact: uint8 where ``dtype`` is uint8 (older sets: counts); uint16
 with a scale where the values are integer counts divided by a constant (`encoding`); floats
@@ -221,6 +225,7 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
         pixel_scale=math.nan if first.pixel_scale is None else first.pixel_scale,
         bands=tuple(first.bands),
         group=first.group,
+        sky=first.sky,
         source=first.source,
         seed=first.seed,
         digests=digests,

@@ -45,6 +45,8 @@ class SplitInfo:
     content: str
     bands: tuple[str, ...] = ()  # of the channels; empty where unknown
     group: str = ""  # column of the catalogue that names groups; empty where none does
+    #: Mean counts of the sky in a pixel, of expected counts; None of observed images.
+    sky: float | None = None
     #: For each stored class its number in `classes`, -1 where it is none of them; None: as stored.
     numbers: tuple[int, ...] | None = None
     choice: Choice | None = None  # of the stored channels; None: all

@@ -207,6 +207,7 @@ class ShardWriter:
     simulation: str | None = None  # JSON of what simulated the images
     bands: Sequence[str] = ()  # of the channels, where they are known
     group: str = ""  # column of the catalogue whose values name groups
+    sky: float | None = None  # mean counts of the sky in a pixel, beside expected counts
 
     _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
@@ -216,7 +217,8 @@ class ShardWriter:
     _statistics: SplitStatistics = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
-        self._form = Form(str(self.dtype), list(self.classes), self.pixel_scale)
+        classes = list(self.classes)
+        self._form = Form(str(self.dtype), classes, self.pixel_scale, FORMAT, self.sky)
         self._statistics = SplitStatistics(self._form)
         make_folder(self.root)
 
@@ -360,6 +362,8 @@ class ShardWriter:
             known["bands"] = list(self.bands)
         if self.group:
             known["group"] = self.group
+        if self.sky is not None:
+            known["sky"] = self.sky
         return known | ({} if self.simulation is None else {"simulation": self.simulation})
 
     def _fill(self, path: Path, arrays: Mapping[str, Array], attributes: dict[str, Any]) -> None:

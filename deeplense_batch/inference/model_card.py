@@ -236,7 +236,16 @@ def _data(trained: Trained) -> str:
 
 
 def _trained_on(data: Mapping[str, Any]) -> str:
-    """The slice that was trained on, or that of each of several sets."""
+    """The slice that was trained on, or that of each of several sets, and what came before."""
+    before = "".join(
+        f"; before that {each['epochs']} epochs on {each['samples']} of `{each['train']}` of "
+        f"{each['name']}, digest `{each['digest']}`"
+        for each in data.get("curriculum", ())
+    )
+    return f"{_last_trained_on(data)}{before}"
+
+
+def _last_trained_on(data: Mapping[str, Any]) -> str:
     if "roots" not in data:
         return f"`{data['train']}`"
     return "; ".join(
@@ -252,7 +261,7 @@ def _recipe(trained: Trained) -> str:
     for section, name in (("data", "root"), ("train", "init")):  # no user's path
         if path := kept[section][name]:
             kept[section][name] = PurePath(path).name
-    for each in kept["data"]["roots"]:
+    for each in (*kept["data"]["roots"], *kept["data"]["curriculum"]):
         each["root"] = PurePath(each["root"]).name
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 __all__ = [
+    "NarrowResNet",
     "SmallResNet",
     "options_unless_pretrained",
     "own_options",
+    "resnet10_narrow",
     "resnet20",
     "resnet32",
     "simple_cnn",
@@ -77,6 +79,53 @@ class _Block(nn.Module):
         return functional.relu(features + functional.pad(shortcut, (0, 0, 0, 0, half, half)))
 
 
+class NarrowResNet(nn.Module):
+    """Four residual blocks, each of which halves the image, as the first layer does.
+
+    Most of its work is at a quarter of the size, so that a step of large images is cheap.
+    Shortcuts are convolutions of one pixel ("option B").
+
+    Arguments:
+        in_chans: Channels of the images.
+        num_classes: Logits.
+        drop_rate: Of the features before the last layer.
+    """
+
+    def __init__(self, in_chans: int = 3, num_classes: int = 1000, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        widths = (16, 24, 48, 96, 160)
+        self.stem = nn.Conv2d(in_chans, widths[0], 5, 2, 2, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        self.blocks = nn.Sequential(*(_Halving(a, b) for a, b in pairwise(widths)))
+        self.dropout = nn.Dropout(drop_rate)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (B, num_classes), of images (B, in_chans, H, W)."""
+        features = self.blocks(functional.relu(self.norm(self.stem(images))))
+        return self.head(self.dropout(features.mean((2, 3))))
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, as timm's models give it."""
+        return self.head
+
+
+class _Halving(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, 2, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut = nn.Conv2d(channels, width, 1, 2, bias=False)
+        self.norm3 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = functional.relu(self.norm1(self.conv1(x)))
+        features = self.norm2(self.conv2(features))
+        return functional.relu(features + self.norm3(self.shortcut(x)))
+
+
 class _SimpleCNN(nn.Module):
     """Two convolutions, each halved, and two layers: 1.1 million weights at 64 pixels."""
 
@@ -118,6 +167,12 @@ def options_unless_pretrained(
     if pretrained:
         raise RuntimeError(f"nobody has published weights of {name}")
     return own_options(options)
+
+
+@register_model
+def resnet10_narrow(pretrained: bool = False, **options: Any) -> NarrowResNet:
+    """ResNet of 10 layers, 16 to 160 channels wide, quick on large images."""
+    return NarrowResNet(**options_unless_pretrained("resnet10_narrow", pretrained, options))
 
 
 @register_model

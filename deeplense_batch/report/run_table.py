@@ -54,7 +54,7 @@ _KINDS = {
     "metrics.json": "result",
 }
 # Fields that tell no variant from another; what a run was trained on does (`training`).
-_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "judge")
+_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "data.curriculum", "judge")
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
 _DRAWN = tuple(f"evaluate.{name}" for name in ("seed", "tta", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run

@@ -22,16 +22,31 @@ def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
         digest: Of the content of ``root``; None where it is not known.
 
     Returns:
-        ``name``, such as ``a + 0.2 b train[:10%]``; ``digest``, a text that names the content
-        that was trained on, None where it is not known; and ``sets``, how many sets the recipe
-        lists beside ``root``.
+        ``name``, such as ``a + 0.2 b train[:10%]``, after a curriculum ``c (6 epochs), then a``;
+        ``digest``, a text that names the content that was trained on, None where it is not known;
+        and ``sets``, how many sets the recipe lists beside ``root``.
     """
+    if curriculum := data.get("curriculum"):
+        return _after(curriculum, trained_on({**data, "curriculum": ()}, digest))
     if roots := data.get("roots"):
         parts = [_identity(each, each.get("digest")) for each in roots]
         known = " + ".join(part for part in parts if part) if all(parts) else None
         return {"name": " + ".join(map(_name, roots)), "digest": known, "sets": len(roots)}
     only = {"root": data["root"], "train": data.get("train", "train")}
     return {"name": _name(only), "digest": _identity(only, digest), "sets": 0}
+
+
+def _after(curriculum: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> dict[str, Any]:
+    """As `trained_on` gives it: the sets of a curriculum, and then what comes last."""
+    names = [f"{_name(each)} ({each['epochs']} epochs)" for each in curriculum]
+    own = [_identity(each, each.get("digest")) for each in curriculum]
+    parts = [f"{part} x {e['epochs']}" for part, e in zip(own, curriculum, strict=True) if part]
+    known = len(parts) == len(own) and last["digest"] is not None
+    return {
+        "name": ", then ".join([*names, last["name"]]),
+        "digest": " > ".join([*parts, last["digest"]]) if known else None,
+        "sets": len(curriculum) + last["sets"],
+    }
 
 
 def trained_together(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from deeplense_batch.core.distributed import World, nvidia_smi
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.machine import cores
 from deeplense_batch.data.job_slices import open_slices
-from deeplense_batch.data.mixed_sets import open_training_sets
+from deeplense_batch.data.mixed_sets import open_curriculum, open_training_sets
 from deeplense_batch.data.shards import ShardError, read_splits
 
 __all__ = ["Finding", "UnfitError", "cannot_compile", "check_room", "examine", "preflight"]
@@ -156,7 +156,9 @@ def _directory(directory: Path) -> str:
 
 def _shards(job: Job) -> str:
     try:
-        open_training_sets(job, open_slices(job))
+        slices = open_slices(job)
+        open_training_sets(job, slices)
+        open_curriculum(job, slices)
     except ShardError as error:
         return str(error)
     return ""

@@ -185,7 +185,7 @@ def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]
         test: Its test images.
         digest: Of the data that both belong to.
     """
-    if not job.data.roots:
+    if not job.data.others:
         return []
     validation = "validation images"
     harm = "which flatters the validation scores, by which weights are picked"
@@ -196,7 +196,7 @@ def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]
     sets = _trained_on(job, digest)
     others = [learnt for learnt in sets if learnt.digest != digest]
     notes = [_seen_note(learnt, images) for images in scored for learnt in others]
-    notes += [_twice_note(*pair) for pair in combinations(sets, 2)]
+    notes += [_twice_note(*pair) for pair in combinations(sets[: len(job.data.roots)], 2)]
     return [*filter(None, notes)]
 
 
@@ -268,11 +268,17 @@ class _Learnt:
 
 
 def _trained_on(job: Job, known: str) -> list[_Learnt]:
-    """What a job trains on: several sets, or a slice of the data of which a digest is known."""
-    sets = [(each.root, each.train, each.digest or "") for each in job.data.roots]
+    """What a job trains on: several sets, or a slice of the data of which a digest is known.
+
+    After them those of its curriculum.
+    """
+    roots, first = (
+        [(each.root, each.train, each.digest or "") for each in sets]
+        for sets in (job.data.roots, job.data.curriculum)
+    )
     return [
         _Learnt(*of_set, "was trained on", "training")
-        for of_set in sets or [(job.data.root, job.data.train, known)]
+        for of_set in [*(roots or [(job.data.root, job.data.train, known)]), *first]
     ]
 
 

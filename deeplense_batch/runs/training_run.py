@@ -130,7 +130,7 @@ class _Training:
         """Train to the end, from the newest checkpoint if there is one."""
         trainer = Trainer(
             self.job, self.directory, self.world, setup.task, setup.model, setup.train,
-            setup.valid, self.interrupt, heart(self.directory),
+            setup.valid, self.interrupt, heart(self.directory), setup.curriculum,
         )  # fmt: skip
         count = setup.samples
         _log.info(
@@ -193,7 +193,7 @@ class _Training:
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
         notes = data_notes(self.job.data.root)
-        for each in self.job.data.roots:
+        for each in self.job.data.others:
             if each.digest != self.planned.digest:
                 notes += data_notes(each.root, f"data of {Path(each.root).name}")
         valid, test = setup.valid.split, setup.test.split
@@ -249,8 +249,20 @@ class _Training:
 
     def _trained_on(self, setup: Setup) -> DataUsed:
         """The slice that was trained on, or the several sets."""
+        used: DataUsed = {}
+        if setup.curriculum:
+            used["curriculum"] = [
+                {
+                    "name": Path(each.root).name,
+                    "train": each.train,
+                    "epochs": each.epochs,
+                    "digest": each.digest,
+                    "samples": len(images),
+                }
+                for each, images in zip(self.job.data.curriculum, setup.curriculum, strict=True)
+            ]
         if not isinstance(setup.train, Mixture):
-            return {"train": self.job.data.train}
+            return used | {"train": self.job.data.train}
         sets = [
             {
                 "name": Path(each.root).name,
@@ -261,7 +273,7 @@ class _Training:
             }
             for each, samples in zip(self.job.data.roots, setup.train.sizes, strict=True)
         ]
-        return {"roots": sets}
+        return used | {"roots": sets}
 
     def _validated(self, trainer: Trainer) -> Validated:
         monitor = trainer.task.spec.monitor

@@ -6,7 +6,8 @@ whatever else is simulated, in whatever batches, shards and processes, on whatev
 device (`scenes` and `rays` say how), and a larger set holds a smaller one.
 
 To make a batch is to draw its scenes, to trace their rays and to expose the images; the first and
-the last are done by processors on every machine, because numpy's streams fix every count.
+the last are done by processors on every machine, because numpy's streams fix every count. A clean
+set is not exposed: it keeps the expected counts, from which training draws noise (`photons`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from deeplense_batch.simulation.halos import most_halos
 from deeplense_batch.simulation.overrides import with_overrides
 from deeplense_batch.simulation.pipeline import made_ahead
 from deeplense_batch.simulation.preset_checks import cautions, check_preset
-from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
+from deeplense_batch.simulation.presets import CLASSES, PRESETS, PhotonCamera, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe, with_room
 
@@ -50,6 +51,9 @@ class Drawn(NamedTuple):
     optics: Optics
 
 
+_KEPT = ("observed", "clean")
+# Of expected counts: rounded by 1 in 2048, which is a hundredth of the noise of 400 counts.
+_EXPECTED = np.dtype(np.float16)
 _SIZES = range(32, 2049)  # below, no ring reaches the corners of the frame
 _DRAWN, _DRAWN_BYTES = 16, 1 << 22  # of images without noise that one process has in work
 
@@ -63,6 +67,9 @@ class Substructure:
         set_: Values by dotted field of the preset, in place of its own.
         size: Pixels along a side of an image; their width is the preset's.
         device: ``cpu`` or ``cuda``, on which rays are traced; the images are the same.
+        keep: ``observed`` images with noise, uint16 counts and their scale; or ``clean`` ones,
+            the mean counts of photons without noise and sky, float16, of a camera that counts
+            photons.
 
     Raises:
         ShardError: There is no such preset or field, or no image can be made of them.
@@ -73,14 +80,13 @@ class Substructure:
     set_: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 150
     device: str = "cpu"
+    keep: str = "observed"
 
     kind: ClassVar[str] = "substructure"
     classes: ClassVar[tuple[str, ...]] = CLASSES
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     folders: ClassVar[str] = "{split}/{name}"
     bands: ClassVar[tuple[str, ...]] = ()
-    stored: ClassVar[np.dtype] = COUNTS
-    dtype: ClassVar[np.dtype] = np.dtype(np.float64)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -92,7 +98,18 @@ class Substructure:
                 f"simulate: size: expected {_SIZES[0]} to {_SIZES[-1]} pixels; got {self.size}"
             )
         check_preset(self.distributions, self.size)
+        self._check_kept()
         device_of(self.device)
+
+    def _check_kept(self) -> None:
+        if self.keep not in _KEPT:
+            raise ShardError(f"simulate: keep: got '{self.keep}'; {nearest(self.keep, _KEPT)}")
+        if self.keep == "clean" and not isinstance(self.distributions.camera, PhotonCamera):
+            counting = (n for n, p in PRESETS.items() if isinstance(p.camera, PhotonCamera))
+            raise ShardError(
+                f"simulate: keep: clean is for a camera that counts photons, which preset "
+                f"{self.preset} has not; expected observed, or preset {', '.join(counting)}"
+            )
 
     @cached_property
     def distributions(self) -> Preset:
@@ -103,6 +120,24 @@ class Substructure:
     def shape(self) -> tuple[int, int, int]:
         """C, H, W of an image."""
         return 1, self.size, self.size
+
+    @property
+    def stored(self) -> np.dtype:
+        """Type in which shards hold the images."""
+        return COUNTS if self.sky is None else _EXPECTED
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of their values."""
+        return np.dtype(np.float64) if self.sky is None else _EXPECTED
+
+    @property
+    def sky(self) -> float | None:
+        """Mean counts of the sky in a pixel, of a clean set; None of observed images."""
+        camera = self.distributions.camera
+        if self.keep == "clean" and isinstance(camera, PhotonCamera):
+            return float(camera.sky)
+        return None
 
     @property
     def pixel_scale(self) -> float:
@@ -124,7 +159,8 @@ class Substructure:
         """What the images come from, in a few words."""
         preset = self.distributions
         overrides = "".join(f", {field} = {value}" for field, value in self.set_.items())
-        return f"{self.kind}, preset {preset.name} (version {preset.version}){overrides}"
+        clean = "" if self.sky is None else ", expected counts"
+        return f"{self.kind}, preset {preset.name} (version {preset.version}){overrides}{clean}"
 
     @property
     def known_faults(self) -> tuple[str, ...]:
@@ -156,7 +192,7 @@ class Substructure:
             "changes": dict(self.set_),
             "unphysical": self.distributions.unphysical,
             "size": self.size,
-        }
+        } | ({} if self.sky is None else {"keep": self.keep})
 
     def make(self, split: str, indices: Sequence[int], *, seed: int) -> GeneratedBatch:
         """Simulate the images of some indices."""
@@ -186,24 +222,32 @@ class Substructure:
         return Tracer(self.distributions, self.size, device_of(self.device))
 
     def expose(self, drawn: Drawn, rendered: NDArray[np.float64]) -> GeneratedBatch:
-        """Add the noise.
+        """Add the noise, but to a clean set.
 
         Arguments:
             drawn: Whose streams are used up by it.
             rendered: The images without it, (B, size, size).
         """
         preset, (indices, streams, scenes, _) = self.distributions, drawn
-        observed = [*map(partial(observe, preset), scenes, rendered, streams)]
         most = most_halos(preset)
         kept = [scene | {"halos": with_room(scene["halos"], most)} for scene in scenes]
         truth = {name: np.stack([scene[name] for scene in kept]) for name in kept[0]}
         truth |= {"index": np.asarray(indices, np.float64)}
         truth |= {"axion_mass_ev": _axion_mass(truth["vortex"])}
-        return GeneratedBatch(
-            images=np.stack([counts[None] for counts, _ in observed]),
-            scale=np.array([[scale] for _, scale in observed]),
-            truth=truth | self._more(preset, scenes, rendered, streams),
-        )
+        images, scale = self._images(drawn, rendered)
+        truth |= self._more(preset, scenes, rendered, streams)
+        return GeneratedBatch(images, scale, truth)
+
+    def _images(
+        self, drawn: Drawn, rendered: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+        """Images as they are stored, (B, 1, size, size), and the scale of counts, (B, 1)."""
+        if self.sky is not None:
+            return _expected(self.distributions, rendered), None
+        observe_one = partial(observe, self.distributions)
+        observed = [*map(observe_one, drawn.scenes, rendered, drawn.streams)]
+        scale = np.array([[scale] for _, scale in observed])
+        return np.stack([counts[None] for counts, _ in observed]), scale
 
     def _more(
         self,
@@ -248,6 +292,10 @@ class SuperResolution(Substructure):
         if self.size % 2:
             raise ShardError(f"simulate: size: pairs need an even number; got {self.size}")
 
+    def _check_kept(self) -> None:
+        if self.keep != "observed":
+            raise ShardError(f"simulate: keep: pairs are observed images; got '{self.keep}'")
+
     def _more(
         self,
         preset: Preset,
@@ -279,6 +327,23 @@ def preset_of(root: Path) -> Preset:
             "its truth needs the program that made it"
         )
     return preset
+
+
+def _expected(preset: Preset, rendered: NDArray[np.float64]) -> NDArray[np.float16]:
+    """Expected counts of images without noise and sky, (B, H, W), as stored, (B, 1, H, W).
+
+    Raises:
+        ShardError: They are none, or more than 16 bits hold.
+    """
+    largest = rendered.max((1, 2))
+    most = np.finfo(_EXPECTED).max
+    if not (largest.min() > 0 and largest.max() <= most):
+        raise ShardError(
+            f"preset {preset.name}: an image has expected counts of {largest.min():.3g} to "
+            f"{largest.max():.3g} at its peak; there should be some, and no more than {most:.0f}: "
+            "change the source or the camera"
+        )
+    return rendered[:, None].astype(_EXPECTED)
 
 
 def _axion_mass(vortex: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,13 @@ from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
-from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open_training_sets
+from deeplense_batch.data.mixed_sets import (
+    about_pixel_scales,
+    mixed_info,
+    open_curriculum,
+    open_training_sets,
+)
+from deeplense_batch.data.pixels.clean import about_clean, check_photons
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
@@ -63,6 +69,7 @@ class Setup:
     train: Loader | Mixture
     valid: Loader
     test: Loader
+    curriculum: tuple[Loader, ...] = ()  # what is trained on before `train`
     # sentences on the images, and on the weights that it starts from, for a reader of scores
     notes: tuple[str, ...] = ()
 
@@ -95,7 +102,9 @@ def set_up(job: Job, world: World) -> Setup:
     """
     slices = open_slices(job)
     sets = open_training_sets(job, slices)
-    splits = [*slices.values(), *sets]
+    first = open_curriculum(job, slices)
+    splits = [*slices.values(), *sets, *first]
+    check_photons(job, [*(sets or [slices["train"]]), *first])
     for info in {split.info.files: split.info.as_stored for split in splits}.values():
         verify(info)
     for split in splits:
@@ -104,12 +113,12 @@ def set_up(job: Job, world: World) -> Setup:
                 f"{split.info.files[0].parent}: {counted(len(split), 'sample')} of "
                 f"{split.info.name}, less than one for each of {world.size} processes"
             )
-    task, loaders = open_loaders(job, world, slices, sets)
+    task, loaders = open_loaders(job, world, slices, sets, first)
     train = loaders.pop("train")
-    notes = []
+    notes = [*filter(None, [about_clean(job, splits)])]
     if isinstance(train, Mixture):
         scales = about_pixel_scales(job.data, sets, [slices["test"]])
-        notes = [*filter(None, [scales, *_about_units(job, train)])]
+        notes += filter(None, [scales, *_about_units(job, train)])
     for note in notes:
         _log.warning("%s", note)
     model, about_start = _start(job, train.info, task)
@@ -118,7 +127,11 @@ def set_up(job: Job, world: World) -> Setup:
 
 
 def open_loaders(
-    job: Job, world: World, slices: Mapping[str, Split], sets: Sequence[Split] = ()
+    job: Job,
+    world: World,
+    slices: Mapping[str, Split],
+    sets: Sequence[Split] = (),
+    first: Sequence[Split] = (),
 ) -> tuple[Task, dict[str, Any]]:
     """The task of a job and the loaders of its slices, all normalised as ``train`` measures.
 
@@ -127,9 +140,11 @@ def open_loaders(
         world: Its processes.
         slices: Slices by name, ``train`` among them unless there are `sets`.
         sets: Of ``data.roots``, in place of ``train``.
+        first: Of ``data.curriculum``.
 
     Returns:
-        The task; and a `Loader` by name, a `Mixture` for ``train`` where there are `sets`.
+        The task; and a `Loader` by name, a `Mixture` for ``train`` where there are `sets`, and a
+        tuple of them, ``curriculum``.
 
     Raises:
         ShardError: The images lack the labels or the truth that is learnt.
@@ -137,7 +152,8 @@ def open_loaders(
     """
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
     task = task_of(job, info)
-    check_truth_files(task.spec.truth_keys, slices, sets)
+    alone = {f"curriculum {place}": split for place, split in enumerate(first)}
+    check_truth_files(task.spec.truth_keys, dict(slices) | alone, sets)
     transform = Transform.of(job.data)
 
     def load(split: Split) -> Loader:
@@ -154,7 +170,11 @@ def open_loaders(
         weights = [each.weight for each in job.data.roots if each.weight is not None]
         loaders["train"] = Mixture([load(split) for split in sets], weights, info)
     loaders |= {use: load(split) for use, split in slices.items()}
+    curriculum = tuple(load(split) for split in first)
     transform = loaders["train"].measured()
+    for lesson, loader in zip(job.data.curriculum, curriculum, strict=True):
+        loader.transform = transform
+        check_samples(task, loader, f"{lesson.root}: {lesson.train}")
     for use, loader in loaders.items():
         loader.transform = transform
         if not isinstance(loader, Mixture):
@@ -166,7 +186,7 @@ def open_loaders(
     task.fit_statistics(train.targets.cpu().numpy(), train.truth)
     if task.spec.target_name:
         _log.info("%s of %s", job.task.name, task.spec.target_name)
-    return task, loaders
+    return task, loaders | {"curriculum": curriculum}
 
 
 def check_truth_files(

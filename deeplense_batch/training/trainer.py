@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.distributed import World
-from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.core.job import Job
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.augment import keys_of
-from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
 from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.lessons import Lesson, lessons
 from deeplense_batch.training.saver import BEST, Saver
 from deeplense_batch.training.step import DivergedError, Stepper
 
@@ -57,6 +57,7 @@ class Trainer:
     valid: Loader
     interrupt: Interrupt
     beat: Callable[[int], None]  # called often, with the number of finished epochs
+    curriculum: Sequence[Loader] = ()  # trained on before `train`, as the recipe says
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the epoch under way
@@ -67,21 +68,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.stepper = Stepper(self.job, self.world, self.task, self.model)
-        targets = self.train.targets.cpu().numpy()
-        trainable = self.task.trainable_mask(targets, self.train.truth)
-        self._draws = Draws(self.train, trainable, self.job.train.balance)
-        samples = len(self._draws)
-        least = samples // math.ceil(samples / self.job.train.batch_size)
-        if least < self.world.size:
-            raise JobError(
-                f"{self.job.name}: train.batch_size: with {self.job.train.batch_size}, a step of "
-                f"the {samples} samples has {least}, less than one for each of "
-                f"{self.world.size} processes"
-            )
-        self._weights: Tensor | None = None
-        if self.job.train.balance == "weights":
-            weights = torch.from_numpy(self._draws.class_weights())
-            self._weights = weights.to(self.world.device)
+        self._lessons = lessons(self.job, self.world, self.task, self.train, self.curriculum)
         self._sums: dict[str, Tensor] = {}  # of the losses of the epoch under way
         self._epoch_seconds = 0.0
         self._saved = time.monotonic()
@@ -161,17 +148,29 @@ class Trainer:
             DivergedError: A loss, or an output for a validation image, is not finite.
         """
         patience = self.job.train.patience or self.job.train.epochs
+        before = [lesson.last for lesson in self._lessons[:-1]]  # which nothing cuts short
         with self._saver:  # in the end all is on the disk
-            while self.epoch < self.job.train.epochs and self.epoch - self.best_epoch < patience:
+            while (
+                self.epoch < self.job.train.epochs
+                and self.epoch - max(self.best_epoch, *before, 0) < patience
+            ):
                 self._train_epoch()
                 self._end_epoch()
         self.stepper.finish()
         self.world.barrier()
         self.seconds["checkpoint"] = self._checkpoint_seconds
 
+    @property
+    def _lesson(self) -> Lesson:
+        """What the epoch under way is trained on."""
+        return next(lesson for lesson in self._lessons if self.epoch < lesson.last)
+
     def _train_epoch(self) -> None:
         seed, epoch, train = self.job.seed, self.epoch, self.job.train
-        steps = order(self._draws.order(seed=seed, epoch=epoch), train.batch_size)
+        lesson = self._lesson
+        if len(self._lessons) > 1:
+            _log.info("epoch %d of %d is of %s", epoch + 1, train.epochs, lesson.name)
+        steps = order(lesson.draws.order(seed=seed, epoch=epoch), train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
         for batch in self._batches(steps[self.step :]):
@@ -207,12 +206,13 @@ class Trainer:
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
+        train, weights = self._lesson.images, self._lesson.weights
+        fetched = train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
         drawn = zip(fetched, self._draws_of(asked), strict=True)
         for step, ((images, targets, index), draws) in enumerate(drawn, start=self.step):
-            batch = Batch(images, targets, index, draws=draws, truth=self.train.truth_of(index))
-            if self._weights is not None:
-                batch = replace(batch, weights=self._weights[index])
+            batch = Batch(images, targets, index, draws=draws, truth=train.truth_of(index))
+            if weights is not None:
+                batch = replace(batch, weights=weights[index])
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
@@ -246,8 +246,9 @@ class Trainer:
         return time.perf_counter()
 
     def _end_epoch(self) -> None:
+        lesson = self._lesson
         loss = {
-            name: float(self.world.all_reduce_sum(value)) / len(self._draws)
+            name: float(self.world.all_reduce_sum(value)) / len(lesson.draws)
             for name, value in self._sums.items()
         }
         if not all(math.isfinite(value) for value in loss.values()):
@@ -279,7 +280,7 @@ class Trainer:
             if self.world.main:
                 self._saver.save(BEST, self._best())
         if self.world.main:
-            self._report(loss, scores, seconds)
+            self._report(loss, scores, seconds, len(lesson.images))
         self._save()
         self._beat()
 
@@ -290,8 +291,8 @@ class Trainer:
             self._beaten = self.epoch, time.monotonic()
             self._saver.afterwards(partial(self.beat, self.epoch))
 
-    def _report(self, loss: dict[str, float], scores: Scores, seconds: Any) -> None:
-        rate = len(self.train) / max(seconds["train"], 1e-9)
+    def _report(self, loss: dict[str, float], scores: Scores, seconds: Any, images: int) -> None:
+        rate = images / max(seconds["train"], 1e-9)
         group = self.stepper.optimizer.param_groups[0]
         lr = group["lr"] / group.get("lr_scale", 1.0)  # of the top layer
         line = {"epoch": self.epoch, "lr": lr, "train": loss, "valid": scores}

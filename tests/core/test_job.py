@@ -120,3 +120,13 @@ def test_an_ensemble_is_its_members_in_any_order():
     assert name(runs)[-10:] == name(runs[::-1])[-10:]
     others = {name(runs[:2]), name(runs[1:]), name(runs, tta=True), name(runs, tta=False)}
     assert len({one[-10:] for one in others} | {name(runs)[-10:]}) == 5
+
+
+def test_a_clean_set_is_another_simulation():
+    """Recipes that are older than the field have the names that they had."""
+    plain, observed, clean = (
+        Simulation(name="s", simulate={"out": "set", **more})
+        for more in ({}, {"keep": "observed"}, {"keep": "clean"})
+    )
+    assert plain.run_name("") == observed.run_name("") != clean.run_name("")
+    assert plain.simulate.options == {} and clean.simulate.options == {"keep": "clean"}

@@ -67,7 +67,8 @@ def test_what_is_changed_in_a_file_is_found(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "change", ["images", "targets", "ids", "scale", "truth", "classes", "dtype", "pixel_scale"]
+    "change",
+    ["images", "targets", "ids", "scale", "truth", "classes", "dtype", "pixel_scale", "sky"],
 )
 def test_the_digest_names_the_content(tmp_path, change):
     digests = set()
@@ -84,6 +85,7 @@ def test_the_digest_names_the_content(tmp_path, change):
             classes=("a", "c") if changed == "classes" else ("a", "b"),
             source=str(other),
             seed=0,
+            sky=10.0 if changed == "sky" else None,
         )
         with writer:
             writer.append(
@@ -135,6 +137,7 @@ def test_the_digest_of_samples_is_the_same_however_they_are_added():
         (Form("float64", (), None), '["float64", [], null]'),
         (Form("float64", (), float("nan")), '["float64", [], null]'),
         (Form("float64", ("a", "b"), 0.05, 1), "float64 ['a', 'b']"),
+        (Form("float16", ("a",), 0.05, sky=10.0), '["float16", ["a"], 0.05, {"sky": 10.0}]'),
     ],
 )
 def test_the_form_of_samples_has_the_width_of_a_pixel_since_format_2(form, text):

@@ -18,6 +18,7 @@ from deeplense_batch.data.mixed_sets import (
     about_pixel_scales,
     about_units,
     mixed_info,
+    open_curriculum,
     open_training_sets,
 )
 from deeplense_batch.data.shards import ShardError, open_split
@@ -222,3 +223,45 @@ def test_sets_that_seem_to_be_in_several_units_are_named_by_their_heads(tmp_path
         assert re.match(sentence, said(a, a, far, **data))
     assert re.match(sentence, said(far, a))  # of what is scored too
     assert said(a, a, far, per="image") is None
+
+
+class TestCurriculum:
+    """Sets that are trained on before all others."""
+
+    def opened(self, root, *sets, epochs=4, **data):
+        curriculum = [{"epochs": 1} | each | {"root": str(each["root"])} for each in sets]
+        job = make_job(root, train={"epochs": epochs}, data={"curriculum": curriculum} | data)
+        return open_curriculum(job, open_slices(job))
+
+    def refused(self, error, *arguments, **more):
+        with pytest.raises(error) as told:
+            self.opened(*arguments, **more)
+        return str(told.value)
+
+    def test_they_are_slices_with_the_classes_of_root(self, tmp_path):
+        a = write_set(tmp_path / "a")
+        b = write_set(tmp_path / "b", classes=("vort", "no", "sphere"), seed=1)
+        first, second = self.opened(a, {"root": b, "train": "train[:50%]"}, {"root": a})
+        assert (len(first), len(second)) == (12, 24)  # of `root` too: training images of its own
+        assert first.info.classes == ("no", "sphere", "vort")
+        assert first.targets().tolist() == [2, 0, 1] * 4
+        assert self.opened(a) == ()
+
+    def test_an_epoch_is_left_for_root(self, tmp_path):
+        a = write_set(tmp_path / "a")
+        assert self.refused(JobError, a, {"root": a, "epochs": 2}, {"root": a, "epochs": 2}) == (
+            "small: data.curriculum: its sets take 4 of 4 epochs (train.epochs); expected 5 or "
+            f"more, so that some are left for {a}"
+        )
+
+    def test_what_differs_or_is_scored_is_refused(self, tmp_path):
+        a = write_set(tmp_path / "a")
+        wide = write_set(tmp_path / "wide", shape=(1, 14, 12), seed=1)
+        other = write_set(tmp_path / "other", classes=("no", "ring"), seed=2)
+        assert self.refused(ShardError, a, {"root": wide}).startswith(
+            "data.curriculum: the images differ in channels x height x width: "
+        )
+        assert f"{other}: has the classes no, ring" in self.refused(ShardError, a, {"root": other})
+        scored = self.refused(JobError, a, {"root": a, "train": "val[:4]"})
+        assert scored.startswith("small: data.curriculum 'a' val[:4] and data.valid 'val[:50%]'")
+        assert len(self.opened(a, {"root": wide}, crop=10)) == 1

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from deeplense_batch.models import build
-from deeplense_batch.models.small import SmallResNet, own_options, resnet20, resnet32, simple_cnn
+from deeplense_batch.models.small import (
+    NarrowResNet,
+    SmallResNet,
+    own_options,
+    resnet10_narrow,
+    resnet20,
+    resnet32,
+    simple_cnn,
+)
 
 
 def test_parameters_of_the_published_ones():
@@ -30,8 +38,25 @@ def test_shortcuts_have_no_weights():
     assert not found[:, :8].any() and not found[:, 24:].any()
 
 
+def test_every_block_of_the_narrow_one_halves_the_image():
+    network = NarrowResNet(in_chans=1, num_classes=3)
+    sides = [layer.shape[-1] for layer in _layers(network, torch.zeros(1, 1, 108, 108))]
+    assert sides == [54, 27, 14, 7, 4]
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
+    assert len(layers) + 1 == 10  # and the last one
+
+
+def _layers(network, images):
+    """What the first layer and each block give."""
+    images = network.stem(images)
+    yield images
+    for block in network.blocks:
+        images = block(images)
+        yield images
+
+
 def test_there_are_no_published_weights_of_them():
-    for make in (resnet20, resnet32, simple_cnn):
+    for make in (resnet10_narrow, resnet20, resnet32, simple_cnn):
         with pytest.raises(RuntimeError, match=f"nobody has published weights of {make.__name__}"):
             make(pretrained=True)
 

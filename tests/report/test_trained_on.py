@@ -29,6 +29,24 @@ def test_several_sets_are_named_with_what_is_set_of_each():
     assert trained_on({"root": "/data/a", "roots": [A, B]}, "a" * 16)["digest"] is None
 
 
+def test_a_curriculum_is_named_before_what_comes_last():
+    first = [A | {"epochs": 6}, B | {"epochs": 4, "digest": "b" * 16, "weight": None}]
+    named = trained_on({"root": "/data/c", "curriculum": first}, "c" * 16)
+    assert named["name"] == "a (6 epochs), then b train[:10%] (g 1) (4 epochs), then c"
+    assert named["sets"] == 2
+    digests = (
+        f"{'a' * 16}:train x 6",
+        f"{'b' * 16}:train[:10%]:['g', 1] x 4",
+        f"{'c' * 16}:train",
+    )
+    assert named["digest"] == " > ".join(digests)
+    assert trained_on({"root": "/data/c", "curriculum": first}, None)["digest"] is None
+    lacking = [A | {"epochs": 6}, B | {"epochs": 4}]
+    assert trained_on({"root": "/data/c", "curriculum": lacking}, "c" * 16)["digest"] is None
+    mixed = trained_on({"root": "/data/c", "curriculum": first[:1], "roots": [A]}, "c" * 16)
+    assert (mixed["name"], mixed["sets"]) == ("a (6 epochs), then a", 2)
+
+
 def rows(*trainings):
     return [{"training": training} for training in trainings]
 

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import torch
 
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.simulation.presets import PRESETS
-from deeplense_batch.simulation.simulate import KINDS, generator_class
+from deeplense_batch.simulation.simulate import KINDS, generator_class, simulate
 
 SETS = {f"substructure {name}": ("substructure", {"preset": name}) for name in PRESETS}
+SETS |= {"substructure clean": ("substructure", {"keep": "clean"})}
 SETS |= {kind: (kind, {}) for kind in KINDS if kind != "substructure"}
 SETS |= {
     f"lens_finding {name}": ("lens_finding", {"preset": name})
@@ -31,6 +33,7 @@ IMAGES = 9  # three of each class, or more
 
 PINNED = {
     "substructure common_test_1": "d480b1de6f89c8cd",
+    "substructure clean": "3d780a4c03907a03",
     "substructure benchmark": "db5f63341e36b74c",
     "substructure parity": "8a85606ca9ce5cb5",
     "substructure varied": "03501b9f0760f604",
@@ -120,3 +123,55 @@ def test_truncated_halos_at_the_ends_of_what_is_allowed(set_):
         assert 0.98 < field / other < 1.02
     images = made.make("train", [1, 4], seed=2).images
     assert images.shape == (2, 1, 64, 64) and images.any()
+
+
+class TestClean:
+    """Expected counts in place of images with noise."""
+
+    def test_they_are_what_the_noise_of_observed_images_is_about(self):
+        """Residuals in standard deviations are of mean 0 and sd 1, where the counts are many."""
+        kind = generator_class("substructure")
+        clean, observed = (
+            kind(keep=keep).make("val", range(3), seed=4) for keep in ("clean", "observed")
+        )
+        means = clean.images.astype(np.float64) + 10.0  # the sky of common_test_1
+        # Observed counts are above their least, which is a few of the sky's.
+        for mean, counts in zip(
+            means[:, 0], observed.images[:, 0].astype(np.float64), strict=True
+        ):
+            least = np.median(mean - counts)
+            residuals = ((counts + least - mean) / np.sqrt(mean))[mean > 30]
+            assert residuals.mean() == pytest.approx(0, abs=0.15)  # least is a whole number
+            assert residuals.std() == pytest.approx(1, abs=0.05)
+        for name, values in observed.truth.items():
+            assert np.array_equal(values, clean.truth[name], equal_nan=True), name
+        assert clean.scale is None and clean.images.dtype == np.float16
+
+    def test_shards_say_what_they_are(self, tmp_path):
+        for keep, sky in (("clean", 10.0), ("observed", None)):
+            simulate("substructure", tmp_path / keep, images=9, size=32, keep=keep)
+            info = open_split(tmp_path / keep, "train").info
+            assert info.sky == sky and ("expected counts" in info.source) == (sky is not None)
+            manifest = json.loads((tmp_path / keep / "manifest.json").read_text())
+            assert manifest.get("keep") == (None if sky is None else "clean")
+        images = open_split(tmp_path / "clean", "train").images()
+        assert images.dtype == np.float16 and images.min() > 0
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "sentence"),
+        [
+            ("substructure", {"preset": "varied"}, "clean is for a camera that counts photons, "
+             "which preset varied has not; expected observed, or preset common_test_1"),
+            ("super_resolution", {}, "pairs are observed images; got 'clean'"),
+            ("substructure", {"keep": "cleen"}, "got 'cleen'; did you mean 'clean'?"),
+        ],
+    )  # fmt: skip
+    def test_what_has_none_is_refused(self, kind, options, sentence):
+        with pytest.raises(ShardError) as told:
+            generator_class(kind)(**{"keep": "clean"} | options)
+        assert str(told.value) == f"simulate: keep: {sentence}"
+
+    def test_counts_that_16_bits_do_not_hold_are_refused(self):
+        kind = generator_class("substructure")(keep="clean", set_={"source.intensity": 1e4})
+        with pytest.raises(ShardError, match=r"expected counts of .* no more than 65504: change"):
+            kind.make("train", [0], seed=0)

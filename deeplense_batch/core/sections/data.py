@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from deeplense_batch.core.sections import Section, list_of
 from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of, place_of
 
-__all__ = ["Augment", "Channels", "DataSection", "TrainingSet"]
+__all__ = ["Augment", "Channels", "CurriculumSet", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
-_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels")
+_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels", "curriculum")
 
 
 class Augment(Section):
@@ -28,6 +28,9 @@ class Augment(Section):
     scale: Annotated[tuple[float, float], list_of("two numbers")] = (1.0, 1.0)  # zoom, from to
     blur: float = Field(0.0, ge=0)  # Gaussian blur of a sigma between 0 and this, pixels
     noise: float = Field(0.0, ge=0)  # add white noise of this sd, in units of the normalised image
+    # draw the photon counts of clean sets, which `simulate --keep clean` makes, anew; those of
+    # images that are scored are drawn once
+    photon_noise: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -66,6 +69,15 @@ class TrainingSet(Section):
     digest: str | None = None  # of its content; filled in when the run is planned
 
 
+class CurriculumSet(Section):
+    """A set of shards that a job is trained on before the others."""
+
+    root: str  # folder of the shards
+    train: str = "train"  # slice to train on
+    epochs: int = Field(ge=1)  # passes over it, of those of train.epochs
+    digest: str | None = None  # of its content; filled in when the run is planned
+
+
 class DataSection(Section):
     """What is learnt from: slices of the splits of a folder of shards."""
 
@@ -73,6 +85,9 @@ class DataSection(Section):
     # sets that are trained on together, in place of `train` of `root`; `valid` and `test` stay
     # slices of `root`: [{root: data/a}, {root: data/b, train: "train[:10%]", weight: 0.2}]
     roots: Annotated[tuple[TrainingSet, ...], list_of("sets")] = ()
+    # sets that are trained on first, one after another, and then `train` or `roots` for what is
+    # left of train.epochs: [{root: data/heavier, epochs: 6}, {root: data/heavy, epochs: 4}]
+    curriculum: Annotated[tuple[CurriculumSet, ...], list_of("sets")] = ()
     # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
     # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image.
     # With roots it is `root` among them that is cut; the other sets stay as they are listed
@@ -223,9 +238,16 @@ class DataSection(Section):
         """
         later = {name for name in _LATER if getattr(self, name) == _default(name)}
         fields = self.model_dump(mode="json", exclude={"root", "fold"} | later)
-        for each in fields.get("roots", ()):
+        for each in (*fields.get("roots", ()), *fields.get("curriculum", ())):
             del each["root"]
+        if not self.augment.photon_noise:  # as in recipes that are older than the field
+            del fields["augment"]["photon_noise"]
         return fields
+
+    @property
+    def others(self) -> tuple[TrainingSet | CurriculumSet, ...]:
+        """The sets that are listed beside ``root``."""
+        return *self.roots, *self.curriculum
 
     @property
     def cannot_undo(self) -> str | None:

@@ -4,14 +4,19 @@ A whole set of lens images is small beside a modern memory, so its stored form (
 where it can be) is loaded once; a batch is gathered, decoded, stretched, normalised, augmented and
 resized where it is used. What does not fit is gathered from the memory of the host or from the
 files by a thread, a batch ahead. Wherever the images are kept, the batches are the same.
+
+Where the transform draws photons, expected counts are observed before all else, as whole frames:
+for training anew, a function of (seed, epoch, sample); otherwise once, a function of the id of the
+sample, so that scores of two runs are of the same images.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data.augment import apply
+from deeplense_batch.data.augment import apply, central_crop
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.pixels.photons import number_of, observed
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
 from deeplense_batch.data.slices.representative import representative
@@ -33,6 +39,7 @@ _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
 _CACHED = 8  # samples a thread
 _TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
 _NOTHING = Augment()
+_ONCE = {"seed": 0, "epoch": -1}  # of noise that is drawn once: no training has this epoch
 
 
 class Loader:
@@ -68,7 +75,9 @@ class Loader:
         }
         scale = split.scale()
         self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
-        self._rows = Rows(split, transform.crop)
+        # Mean counts of the sky, of expected counts that are to be observed.
+        self._sky = self.info.sky if transform.photons else None
+        self._rows = Rows(split, transform.crop if self._sky is None else None)
         # Counts as the int16 of the same bits: torch has few functions of uint16.
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
@@ -83,6 +92,11 @@ class Loader:
     def ids(self) -> NDArray[np.str_]:
         """Names of the samples, (N,)."""
         return np.asarray(self.split.ids())
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """Numbers of the samples of which noise that is drawn once is a function, (N,) int64."""
+        return torch.from_numpy(number_of(self.ids.tolist())).to(self.device)
 
     def measured(self) -> Transform:
         """The transform with what it needs to know of this slice, the one that is trained on.
@@ -246,13 +260,20 @@ class Loader:
         epoch: int,
     ) -> Tensor:
         """What a network sees, (B, C, H, W) float32, of stored images."""
-        images = self.transform.normalised(self._decode(stored, index))
+        noise = {"seed": seed, "epoch": epoch, "index": key} if augment.photon_noise else None
+        images = self.transform.normalised(self._decode(stored, index, noise))
         size = self.transform.size
         return apply(images, augment, seed=seed, epoch=epoch, index=key, size=size)
 
-    def _decode(self, stored: Tensor, index: Tensor) -> Tensor:
+    def _decode(
+        self, stored: Tensor, index: Tensor, noise: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Values as packed, and cropped; observations by `noise`, or else by their ids."""
         choice = self.info.choice
         values = self._values(stored, index)
+        if self._sky is not None:
+            noise = noise or _ONCE | {"index": self._numbers.index_select(0, index)}
+            values = central_crop(observed(values, self._sky, **noise), self.transform.crop)
         return values if choice is None else choice.joined(values)
 
     def _values(self, stored: Tensor, index: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from deeplense_batch.core.pieces import Progress
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.generate.generator import (
+    CleanGenerator,
     GeneratedBatch,
     GroupedGenerator,
     ImageGenerator,
@@ -198,6 +199,7 @@ class _Plan:
             "pixel_scale": self.generator.pixel_scale,
             "bands": self.generator.bands,
             "group": self._grouped.group if self._grouped else "",
+            "sky": self.generator.sky if isinstance(self.generator, CleanGenerator) else None,
             "shard_size": self.shard_size,
         }
 

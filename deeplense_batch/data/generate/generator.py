@@ -13,6 +13,7 @@ from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.shards import ShardError
 
 __all__ = [
+    "CleanGenerator",
     "GeneratedBatch",
     "GroupedGenerator",
     "ImageGenerator",
@@ -103,6 +104,15 @@ class GroupedGenerator(ImageGenerator, Protocol):
 
     def groups(self, split: str, indices: Sequence[int], *, seed: int) -> NDArray[np.int64] | None:
         """Number of the group of some images, from 0 without gaps, (n,); None without groups."""
+
+
+@runtime_checkable
+class CleanGenerator(ImageGenerator, Protocol):
+    """One that may make expected counts in place of images with noise."""
+
+    @property
+    def sky(self) -> float | None:
+        """Mean counts of the sky in a pixel, of expected counts; None of observed images."""
 
 
 @runtime_checkable

@@ -31,6 +31,8 @@ padding and masks give many pixels one value, which noise does not.
 says whose: those of each band of the training slice; of all its bands at once, so that colours
 stay; or of each image, all its bands at once. A percentile of p is the least value that p % of
 the values do not exceed (`numpy.percentile` with ``method="inverted_cdf"``).
+
+With ``photons`` all this is of observations, which a `Loader` draws of expected counts.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to every image alike: crop, stretch, clip, normalise, resize.
+    """What happens to every image alike: observe, crop, stretch, clip, normalise, resize.
 
     The fields of a recipe, then what is measured on the training slice: empty before that, and
     where it is not needed.
@@ -90,6 +92,7 @@ class Transform:
     clip: tuple[float, float] | None = None
     sky_sd: tuple[float, ...] = ()  # (C,), in units of the images; stated or measured
     limits: tuple[tuple[float, float], ...] = ()  # (C, 2), of stretched values
+    photons: bool = False  # draw photon counts of the images that are expected counts
 
     @classmethod
     def of(cls, data: DataSection, best: Mapping[str, Any] | None = None) -> Self:
@@ -104,7 +107,7 @@ class Transform:
         """
         made = cls(
             data.crop, data.size, data.stretch, softening=data.softening, per=data.per,
-            clip=data.clip, sky_sd=data.sky_sd or (),
+            clip=data.clip, sky_sd=data.sky_sd or (), photons=data.augment.photon_noise,
         )  # fmt: skip
         if best is None:
             return made

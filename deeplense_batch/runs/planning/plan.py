@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deeplense_batch.core.job import (
     AnyJob,
@@ -208,11 +209,14 @@ def _check_sets(job: AnyJob, path: Path | str) -> None:
         JobError: One is not.
         ShardError: One cannot be read.
     """
-    for each in job.data.roots if isinstance(job, Job) else ():
+    if not isinstance(job, Job):
+        return
+    fields = ["roots"] * len(job.data.roots) + ["curriculum"] * len(job.data.curriculum)
+    for field, each in zip(fields, job.data.others, strict=True):
         if (now := data_digest(each.root)) != each.digest:
             raise JobError(
-                f"{path}: data.roots: {each.root} holds other data, {now}, than when the run was "
-                f"planned, {each.digest}"
+                f"{path}: data.{field}: {each.root} holds other data, {now}, than when the run "
+                f"was planned, {each.digest}"
             )
 
 
@@ -233,11 +237,15 @@ def _anchored(job: AnyJob, memo: Memo) -> AnyJob:
     if isinstance(job, Simulation):
         out = str(Path(job.simulate.out).absolute())
         return job.model_copy(update={"simulate": job.simulate.model_copy(update={"out": out})})
-    roots = [
-        each.model_copy(
-            update={"root": str(Path(each.root).absolute()), "digest": digest_of(each.root, memo)}
+    update: dict[str, Any] = {"root": str(Path(job.data.root).absolute())}
+    for field in ("roots", "curriculum"):
+        update[field] = tuple(
+            each.model_copy(
+                update={
+                    "root": str(Path(each.root).absolute()),
+                    "digest": digest_of(each.root, memo),
+                }
+            )
+            for each in getattr(job.data, field)
         )
-        for each in job.data.roots
-    ]
-    update = {"root": str(Path(job.data.root).absolute()), "roots": tuple(roots)}
     return job.model_copy(update={"data": job.data.model_copy(update=update)})

@@ -30,8 +30,10 @@ from deeplense_batch.data.mixed_sets import (
     about_pixel_scales,
     about_units,
     mixed_info,
+    open_curriculum,
     open_training_sets,
 )
+from deeplense_batch.data.pixels.clean import about_clean, check_photons
 from deeplense_batch.data.shards import (
     ShardError,
     Split,
@@ -268,7 +270,8 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
 
     slices = open_slices(job, read(root))
     sets = open_training_sets(job, slices, read)
-    trained_on = sets or (slices["train"],)
+    trained_on = (*(sets or (slices["train"],)), *open_curriculum(job, slices, read))
+    check_photons(job, trained_on)
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
     sky = job.data.sky_sd
     if sky is not None and len(sky) != info.shape[0]:
@@ -293,8 +296,9 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         known = partial(truths_of, memo=memo, needed=needed)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
         check_truth(job, task.spec, trained_on, scored, known, scales)
-    if sets and (doubt := about_units(job.data, sets, scored)):
-        memo.once(("told", job.name, doubt), lambda: _log.warning("%s: %s", job.name, doubt))
+    units = about_units(job.data, sets, scored) if sets else None
+    for doubt in filter(None, (units, about_clean(job, [*trained_on, *scored]))):
+        memo.once(("told", job.name, doubt), partial(_log.warning, "%s: %s", job.name, doubt))
     return digest
 
 

@@ -190,3 +190,24 @@ def test_what_a_fold_does_not_go_with_is_said_in_one_sentence(tmp_path, lines, s
     path.write_text(f"model: {{name: resnet18}}\ndata:\n  root: data\n  {lines}\n")
     with pytest.raises(JobError, match=sentence):
         load_jobs(path)
+
+
+def test_photon_noise_and_a_curriculum_count_only_where_they_are_asked_for(shards):
+    plain = make_job(shards).identity("digest")
+    without = {"curriculum": [], "augment": {"dihedral": True, "photon_noise": False}}
+    assert make_job(shards, data=without).identity("digest") == plain
+    sets = [{"root": "a", "epochs": 1, "digest": "1"}, {"root": "b", "epochs": 2, "digest": "2"}]
+    changes = (
+        {"augment": {"dihedral": True, "photon_noise": True}}, {"curriculum": sets},
+        {"curriculum": sets[:1]}, {"curriculum": sets[::-1]},
+        {"curriculum": [sets[0], sets[1] | {"epochs": 1}]},
+        {"curriculum": [sets[0], sets[1] | {"digest": "3"}]},
+        {"curriculum": [sets[0], sets[1] | {"train": "train[:50%]"}]},
+    )  # fmt: skip
+    found = {make_job(shards, data=change).identity("digest") for change in changes}
+    assert len(found | {plain}) == len(changes) + 1
+    moved = [each | {"root": f"/elsewhere/{each['root']}"} for each in sets]
+    identities = [
+        make_job(shards, data={"curriculum": s}).identity("digest") for s in (sets, moved)
+    ]
+    assert identities[0] == identities[1]

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from deeplense_batch.core.job import Augment
 from deeplense_batch.data.batches import reader
 from deeplense_batch.data.batches.loader import Loader, side_stream
 from deeplense_batch.data.batches.sampling import order, share_of, shuffled
+from deeplense_batch.data.pixels.photons import observed
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.data.writer import ShardWriter
@@ -28,14 +30,14 @@ ALL = Augment(dihedral=True, degrees=20, translate=0.1, blur=1.0, noise=0.1)
 
 def write(
     root: Path, images: np.ndarray, *, shard_size: int = 16, compression: str | None = None,
-    levels: float = 300.0,
+    levels: float = 300.0, sky: float | None = None,
 ) -> Path:  # fmt: skip
     """Pack images, (N, C, H, W) uint8, uint16 or floats, as split ``train``."""
     counts = images.dtype == np.uint16
     with ShardWriter(
         root, split="train", shape=images.shape[1:], stored=images.dtype,
         dtype=np.dtype(np.float64), classes=CLASSES, source="tests", seed=0,
-        shard_size=shard_size, compression=compression,
+        shard_size=shard_size, compression=compression, sky=sky,
     ) as writer:  # fmt: skip
         writer.append(
             images,
@@ -328,3 +330,66 @@ def test_images_come_to_a_gpu_by_one_stream(monkeypatch):
     assert side_stream(torch.device("cuda", 0)) is first is not other
     assert side_stream(torch.device("cpu")) is None
     side_stream.cache_clear()
+
+
+SKY = 12.0
+NOISE = Augment(photon_noise=True)
+
+
+@pytest.fixture
+def clean(tmp_path) -> Path:
+    """30 images of expected counts, (1, 20, 20)."""
+    means = np.random.default_rng(0).uniform(0, 300, (30, 1, 20, 20)).astype(np.float16)
+    return write(tmp_path / "clean", means, sky=SKY)
+
+
+class TestPhotons:
+    """Expected counts are observed as whole frames, before all else."""
+
+    PLAIN = Transform(None, None, "linear", photons=True)
+
+    def images(
+        self, root, slice_="train", *, augment=None, transform=PLAIN, resident="device", batch=7,
+        seed=0, epoch=0,
+    ):  # fmt: skip
+        """All images of a slice, in order."""
+        split = open_split(root, slice_)
+        loader = Loader(split, transform=transform, device=CPU, resident=resident)
+        batches = order(np.arange(len(split)), batch)
+        given = loader.batches(batches, augment or Augment(), seed=seed, epoch=epoch)
+        return torch.cat([images for images, *_ in given])
+
+    def test_training_draws_anew_and_as_the_seed_epoch_and_sample_say(self, clean):
+        means = torch.from_numpy(open_split(clean, "train").images()).float()
+        for seed, epoch in ((1, 0), (1, 1), (2, 0)):
+            expected = observed(means, SKY, seed=seed, epoch=epoch, index=torch.arange(30))
+            for resident, batch in (("device", 7), ("off", 30)):
+                found = self.images(
+                    clean, augment=NOISE, seed=seed, epoch=epoch, resident=resident, batch=batch
+                )
+                assert torch.equal(found, expected)
+
+    def test_images_that_are_scored_are_drawn_once_by_their_ids(self, clean):
+        whole = self.images(clean)
+        assert torch.equal(self.images(clean, seed=3, epoch=5), whole)
+        assert torch.equal(self.images(clean, "train[11:]"), whole[11:])  # as in another slice
+        assert not torch.equal(self.images(clean, augment=NOISE), whole)
+
+    def test_a_frame_is_observed_before_it_is_cropped(self, clean):
+        cropped = self.images(clean, transform=replace(self.PLAIN, crop=10))
+        assert torch.equal(cropped, self.images(clean)[:, :, 5:15, 5:15])
+
+    def test_what_normalises_is_measured_on_observations(self, clean):
+        loader = Loader(open_split(clean, "train"), transform=self.PLAIN, device=CPU)
+        images = self.images(clean).double()
+        measured = loader.measured()
+        assert measured.mean == pytest.approx((float(images.mean()),), rel=1e-6)
+        assert measured.sd == pytest.approx((float(images.std(correction=0)),), rel=1e-6)
+
+    def test_without_it_they_are_as_packed_and_observed_images_always(self, clean, root):
+        packed = torch.from_numpy(open_split(clean, "train").images()).float()
+        assert torch.equal(
+            self.images(clean, transform=replace(self.PLAIN, photons=False)), packed
+        )
+        values = torch.from_numpy(open_split(root, "train").images()).float()
+        assert torch.allclose(self.images(root, augment=NOISE), values, atol=1e-6)
