@@ -30,6 +30,12 @@ class Frame:
     channels: int
     size: int  # pixels along a side
     pixel_scale: float  # width of a pixel, arcsec; NaN where unknown
+    ratio: int = 1  # of pairs: pixels of an image along one of its input
+
+    @property
+    def input_size(self) -> int:
+        """Pixels along a side of what a network is given: of pairs the inputs, else the images."""
+        return self.size // self.ratio
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Batch:
     partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
+    #: Of pairs, for tasks that need them: (B, C, h, w) float32, what a network is given, where
+    #: `images` is what it is to make; normalised as `images` are, by the mean and sd of these.
+    inputs: Tensor | None = None
+    clean: Tensor | None = None  # (B, C, H, W) float32, `images` without their noise, if known
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
@@ -73,6 +83,7 @@ class TaskSpec:
     needs_labels: bool = True  # whether the images have to have classes
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
     predicts: bool = True  # whether `predict` answers a question about each image
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`
     #: Whether `losses` does the same with every batch of a shape, and never looks at a value:
