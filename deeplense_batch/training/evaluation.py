@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.augment import symmetries
-from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.room import Room
 from deeplense_batch.tasks.task import Arrays, Batch, Task
 from deeplense_batch.training.precision import Precision, scored_in

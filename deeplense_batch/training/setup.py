@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
-from deeplense_batch.data.batches.paired import companions_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import companions_of
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices

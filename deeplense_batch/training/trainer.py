@@ -25,10 +25,10 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task

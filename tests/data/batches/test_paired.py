@@ -8,9 +8,9 @@ import torch
 from made_pairs import coarse, write_pairs
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data.batches.paired import beside, companions_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import beside, companions_of
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
 
