@@ -40,8 +40,8 @@ def check_pairs(job: Job, spec: TaskSpec | None, splits: Sequence[Split]) -> Non
         place = f"{split.info.files[0].parent}: {split.info.name}"
         if split.info.inputs is None:
             raise ShardError(
-                f"{place}: has no inputs, of which task {job.task.name} makes images; 'pack' packs "
-                "pairs, such as folders HR and LR, and 'simulate super_resolution' makes some"
+                f"{place}: has no inputs, of which task {job.task.name} makes images; 'pack' "
+                "packs pairs of folders HR and LR, and 'simulate super_resolution' makes some"
             )
         if split.info.ratio != splits[0].info.ratio:
             raise ShardError(
