@@ -30,6 +30,12 @@ class Frame:
     channels: int
     size: int  # pixels along a side
     pixel_scale: float  # width of a pixel, arcsec; NaN where unknown
+    ratio: int = 1  # of pairs: pixels of an image along one of its input
+
+    @property
+    def input_size(self) -> int:
+        """Pixels along a side of what a network is given: of pairs the inputs, else the images."""
+        return self.size // self.ratio
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Batch:
     draws: Tensor | None = None
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
+    #: Of pairs, for tasks that need them: (B, C, h, w) float32, what a network is given, where
+    #: `images` is what it is to make; normalised as `images` are, by the mean and sd of these.
+    inputs: Tensor | None = None
+    clean: Tensor | None = None  # (B, C, H, W) float32, `images` without their noise, if known
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
@@ -82,6 +92,7 @@ class TaskSpec:
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
     predicts: bool = True  # whether `predict` answers a question about each image
     averages: bool = True  # whether means of outputs over views of an image are outputs too
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`

@@ -28,6 +28,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.augment import keys_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
@@ -207,10 +208,15 @@ class Trainer:
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
         train, weights = self._lesson.images, self._lesson.weights
-        fetched = train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
-        drawn = zip(fetched, self._draws_of(asked), strict=True)
-        for step, ((images, targets, index), draws) in enumerate(drawn, start=self.step):
-            batch = Batch(images, targets, index, draws=draws, truth=train.truth_of(index))
+        augment = self.job.data.augment
+        fetched = train.batches(asked, augment, seed=seed, epoch=epoch)
+        more = beside(train, asked, augment, seed=seed, epoch=epoch)
+        drawn = zip(fetched, more, self._draws_of(asked), strict=True)
+        for step, ((images, targets, index), own, draws) in enumerate(drawn, start=self.step):
+            batch = Batch(
+                images, targets, index, draws=draws, truth=train.truth_of(index),
+                inputs=own.get("inputs"), clean=own.get("clean"),
+            )  # fmt: skip
             if weights is not None:
                 batch = replace(batch, weights=weights[index])
             if alpha:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.pairs.pair_arrays import PairArrays
 from deeplense_batch.data.shards import ShardError
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GeneratedBatch",
     "GroupedGenerator",
     "ImageGenerator",
+    "PairedGenerator",
     "StreamingGenerator",
     "check_images",
     "made_in_order",
@@ -33,6 +35,7 @@ class GeneratedBatch:
     digests: Sequence[bytes] | None = None  # sha256 of each image, where it is known already
     ids: Sequence[str] | None = None  # where images have names of their own
     catalogue: Mapping[str, Array] | None = None  # columns, (n,), as of `ShardWriter.append`
+    pairs: PairArrays | None = None  # of a set of pairs
 
 
 class ImageGenerator(Protocol):
@@ -113,6 +116,15 @@ class CleanGenerator(ImageGenerator, Protocol):
     @property
     def sky(self) -> float | None:
         """Mean counts of the sky in a pixel, of expected counts; None of observed images."""
+
+
+@runtime_checkable
+class PairedGenerator(ImageGenerator, Protocol):
+    """One that makes pairs: its batches have `GeneratedBatch.pairs`."""
+
+    @property
+    def inputs_dtype(self) -> np.dtype:
+        """Type of the values of the inputs before packing."""
 
 
 @runtime_checkable

@@ -43,6 +43,7 @@ from deeplense_batch.data.shards import (
 )
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
+from deeplense_batch.runs.planning.pairs import check_pairs
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
@@ -291,6 +292,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
             check_labels(split)
+    check_pairs(job, None if task is None else task.spec, (*trained_on, *scored))
     if task is not None and task.spec.truth_keys:
         needed = task.spec.truth_keys if task.spec.needs_truth else ()
         known = partial(truths_of, memo=memo, needed=needed)
