@@ -23,6 +23,7 @@ TASKS: dict[str, str] = {
     "regression": "deeplense_batch.tasks.regression:Regression",
     "physics_guided": "deeplense_batch.tasks.physics:PhysicsGuided",
     "generation": "deeplense_batch.tasks.generation:Generation",
+    "restoration": "deeplense_batch.tasks.restoration:Restoration",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec"]
+__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec", "Unit"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Scores = dict[str, float | None]
@@ -30,6 +30,12 @@ class Frame:
     channels: int
     size: int  # pixels along a side
     pixel_scale: float  # width of a pixel, arcsec; NaN where unknown
+    ratio: int = 1  # of pairs: pixels of an image along one of its input
+
+    @property
+    def input_size(self) -> int:
+        """Pixels along a side of what a network is given: of pairs the inputs, else the images."""
+        return self.size // self.ratio
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Batch:
     partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
+    #: Of pairs, for tasks that need them: (B, C, h, w) float32, what a network is given, where
+    #: `images` is what it is to make; normalised as `images` are, by the mean and sd of these.
+    inputs: Tensor | None = None
+    clean: Tensor | None = None  # (B, C, H, W) float32, `images` without their noise, if known
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
@@ -60,6 +70,19 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What was done to values as packed, for a network to see them: less `mean`, over `sd`."""
+
+    mean: tuple[float, ...]  # (C,)
+    sd: tuple[float, ...]  # (C,)
+
+    def undone(self, images: Tensor) -> Tensor:
+        """Values as packed, of images that a network sees or makes, both (B, C, H, W)."""
+        mean, sd = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.sd))
+        return images * sd + mean
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """What is fixed about a task once its options and the classes are known."""
 
@@ -73,6 +96,7 @@ class TaskSpec:
     needs_labels: bool = True  # whether the images have to have classes
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
     predicts: bool = True  # whether `predict` answers a question about each image
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`
     #: Whether `losses` does the same with every batch of a shape, and never looks at a value:
@@ -146,6 +170,27 @@ class Task(ABC):
         Raises:
             ValueError: Nothing can be learnt from them.
         """
+
+    def fit_images(self, batches: Iterable[Batch], unit: Unit) -> None:  # noqa: B027
+        """Look at the images of the training slice once, before anything is learnt.
+
+        Arguments:
+            batches: All of them, as a network sees them, not augmented; made as they are asked
+                for.
+            unit: What makes their values of those that were packed; linear.
+        """
+
+    def assess(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Compute what is scored once, of a test slice: as `predict`, and what takes longer."""
+        return self.predict(model, batch)
+
+    def chosen(self, outputs: Arrays) -> NDArray[np.int64]:
+        """Places of the samples of a test slice whose images are kept, by its outputs."""
+        return np.empty(0, np.int64)
+
+    def images_of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Images of `chosen` samples that go with the outputs, by name."""
+        return {}
 
     def calibrate(self, outputs: Arrays) -> None:  # noqa: B027
         """Choose what is chosen on the validation slice, with the best weights, before the test.
