@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import DamagedPieceError
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.header import FORMAT, Description, packing_of, write_head
+from deeplense_batch.data.pixels.moments import Moments, Sums, sums_of
 from deeplense_batch.data.shard_file import (
     array_names,
     check_room,
@@ -48,6 +48,9 @@ __all__ = [
 _BLOCK = 256  # images in memory while a file is read again
 _MOST_THREADS = 8
 
+_PAIRED = ("inputs", "clean")
+_BY_SAMPLE = ("images", *_PAIRED)  # arrays of which each sample is hashed by itself
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -64,20 +67,22 @@ class Form(NamedTuple):
     classes: Sequence[str]
     pixel_scale: float | None  # arcsec, None or NaN where unknown
     format: int = 2  # of the shard
+    inputs_dtype: str | None = None  # of the inputs of pairs before packing; None: no pairs
 
     def __str__(self) -> str:
         if self.format == 1:  # it left out the width of a pixel
             return f"{self.dtype} {list(self.classes)}"
         known = self.pixel_scale is not None and not math.isnan(self.pixel_scale)
         scale = self.pixel_scale if known else None
-        return json.dumps([self.dtype, list(self.classes), scale])
+        pairs = [] if self.inputs_dtype is None else [self.inputs_dtype]
+        return json.dumps([self.dtype, list(self.classes), scale, *pairs])
 
 
 class ContentHash:
     """sha256 of the form of the samples, and name, type, shape, sha256 of each array.
 
-    That of the images is the sha256 of the sha256 of each; that of texts, of a line each. How
-    many samples are added at a time changes nothing.
+    That of images, of inputs and of images without noise is the sha256 of the sha256 of each; that
+    of texts, of a line each. How many samples are added at a time changes nothing.
     """
 
     def __init__(self, form: Form) -> None:
@@ -85,14 +90,27 @@ class ContentHash:
         self._samples = 0
         self._arrays: dict[str, tuple[str, Any]] = {}  # type and shape of a sample; running hash
 
-    def add(self, arrays: Mapping[str, Array], image_digests: Sequence[bytes]) -> None:
-        """Add samples: their arrays by name, and the sha256 of each image."""
+    def add(
+        self,
+        arrays: Mapping[str, Array],
+        image_digests: Sequence[bytes],
+        pair_digests: Mapping[str, Sequence[bytes]] | None = None,
+    ) -> None:
+        """Add samples.
+
+        Arguments:
+            arrays: By name.
+            image_digests: sha256 of each image.
+            pair_digests: Those of ``inputs`` and ``clean``, where they are known; else they are
+                computed.
+        """
+        known = {"images": image_digests} | dict(pair_digests or {})
         self._samples += len(arrays["images"])
         for name, values in arrays.items():
             form = f"{values.dtype} {values.shape[1:]}"
             _, running = self._arrays.setdefault(name, (form, hashlib.sha256()))
-            if name == "images":
-                running.update(b"".join(image_digests))
+            if name in _BY_SAMPLE:
+                running.update(b"".join(known.get(name) or map(sha256, values)))
             elif values.dtype == object:
                 running.update("".join(f"{text}\n" for text in values.tolist()).encode())
             else:
@@ -116,38 +134,35 @@ class SplitStatistics:
     def __init__(self, form: Form) -> None:
         self.digests: list[str] = []  # of the files
         self._samples = 0
-        self._pixels = 0  # of a channel, over all samples
         self._class_counts = np.zeros(len(form.classes), np.int64)
-        self._moments: NDArray[np.float64] | float = 0.0  # (2, C): sums of values, of squares
+        self._moments = Moments()
         self._content = ContentHash(form)
 
     def add(self, arrays: Mapping[str, Array], digests: Sequence[bytes]) -> None:
         """Count samples: the data sets of a shard by name, and the digests of the images."""
-        self.add_read(arrays, digests, _moments(arrays))
+        self.add_read(arrays, digests, sums_of(arrays))
 
     def add_read(
         self,
         arrays: Mapping[str, Array],
         digests: Sequence[bytes],
-        moments: NDArray[np.float64],
+        sums: Sums,
+        pair_digests: Mapping[str, Sequence[bytes]] | None = None,
     ) -> None:
-        """The same with the moments of the images, of which then only the form is looked at."""
-        self._content.add(_learnt(arrays), digests)
+        """The same with all that is needed of the pixels, whose form alone is then looked at."""
+        self._content.add(_learnt(arrays), digests, pair_digests)
         labelled = arrays["targets"][arrays["targets"] >= 0].astype(np.int64)
         self._class_counts += np.bincount(labelled, minlength=len(self._class_counts))
-        self._moments = self._moments + moments
         self._samples += len(arrays["images"])
-        self._pixels += len(arrays["images"]) * arrays["images"][0, 0].size
+        self._moments.add(arrays, sums)
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of a file."""
-        sums, squares = np.asarray(self._moments) / max(self._pixels, 1)
         return {
             "shards": len(self.digests),
             "samples": self._samples,
             "class_counts": self._class_counts,
-            "mean": sums,
-            "sd": np.sqrt(np.maximum(squares - sums**2, 0.0)),
+            **self._moments.attributes(),
             "digests": np.asarray(self.digests, object),
             "content": self._content.hexdigest(),
         }
@@ -210,7 +225,16 @@ def describe_split(
     deque(_by_threads(seal, [*enumerate(paths)]), 0)
 
 
-_Blocks = list[tuple[dict[str, Array], list[bytes], NDArray[np.float64]]]
+class _Block(NamedTuple):
+    """A few samples of a file, of whose pixels only the form is kept."""
+
+    arrays: dict[str, Array]
+    digests: list[bytes]
+    sums: Sums
+    pair_digests: dict[str, list[bytes]]
+
+
+_Blocks = list[_Block]
 
 
 def _read_whole(path: Path, *, simulation: str | None) -> tuple[Form, str, _Blocks]:
@@ -227,10 +251,14 @@ def _read_whole(path: Path, *, simulation: str | None) -> tuple[Form, str, _Bloc
         with open_shard(path) as file, reading(path):  # once: to open it is to check its bytes
             made_by = file.attrs.get("simulation")
             for arrays, digests in _blocks_of(file):
-                content.add(arrays, digests)
-                images = arrays["images"]
-                no_pixels = np.broadcast_to(images.dtype.type(0), images.shape)
-                blocks.append((arrays | {"images": no_pixels}, digests, _moments(arrays)))
+                pairs = {n: [*map(sha256, arrays[n])] for n in _PAIRED if n in arrays}
+                content.add(arrays, digests, pairs)
+                forms = {
+                    name: np.broadcast_to(values.dtype.type(0), values.shape)
+                    for name, values in arrays.items()
+                    if name in _BY_SAMPLE
+                }
+                blocks.append(_Block(arrays | forms, digests, sums_of(arrays), pairs))
     except ShardError as error:
         raise DamagedPieceError(path, str(error).removeprefix(f"{path}: ")) from error
     if content.hexdigest() != description.digest:
@@ -266,9 +294,11 @@ def _by_threads(work: Callable[[T], U], items: Sequence[T]) -> Generator[U, None
 
 def form_of(description: Description) -> Form:
     """What the samples of a file share."""
+    inputs = description.inputs
     return Form(
-        description.dtype, description.classes, description.pixel_scale, description.format
-    )
+        description.dtype, description.classes, description.pixel_scale, description.format,
+        None if inputs is None else inputs.dtype,
+    )  # fmt: skip
 
 
 def read_again(path: Path) -> Iterator[tuple[dict[str, Array], list[bytes]]]:
@@ -333,16 +363,3 @@ def verify(split: SplitInfo) -> None:
 def _learnt(arrays: Mapping[str, Array]) -> dict[str, Array]:
     """All arrays but the catalogue, which changes nothing that is learnt."""
     return {name: v for name, v in arrays.items() if not name.startswith("catalogue/")}
-
-
-def _moments(arrays: Mapping[str, Array]) -> NDArray[np.float64]:
-    """Sums of the decoded values and of their squares, (2, C)."""
-    scale = arrays.get("scale")
-    sums = np.zeros((2, arrays["images"].shape[1]))
-    for i, image in enumerate(arrays["images"]):
-        for c, values in enumerate(image.astype(np.float64).reshape(len(image), -1)):
-            unit = 1.0 if scale is None else scale[i, c]
-            # Not `values @ values`: BLAS takes cores for it that the readers need.
-            square = np.einsum("i,i", values, values)
-            sums[:, c] += values.sum() / unit, square / unit**2
-    return sums

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BYTES", "COUNTS", "Array", "decode", "encode_counts", "is_exact"]
+__all__ = ["BYTES", "CLEAN", "COUNTS", "Array", "decode", "encode_counts", "is_exact"]
 
 Array = NDArray[Any]  # integers or floats of any width
 
 BYTES = np.dtype(np.uint8)  # of pictures, whose values they are: no scale
 COUNTS = np.dtype(np.uint16)
+CLEAN = np.dtype(np.float32)  # of simulated images without their noise
 _MOST_COUNTS = np.iinfo(COUNTS).max
 _LEAST_STEP = 0.5 / _MOST_COUNTS  # no count is worth less than 1 / 65535; half for rounding
 _FEW = 2048  # pixels, enough for two floats in [0, 1] to lie closer than the least step

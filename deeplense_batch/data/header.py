@@ -29,11 +29,13 @@ __all__ = [
     "FORMAT",
     "Description",
     "Head",
+    "InputsFields",
     "ShardError",
     "check_bytes",
     "head_room",
     "open_regular",
     "packing_of",
+    "ratio_of",
     "read_head",
     "validated",
     "write_head",
@@ -50,6 +52,8 @@ _SETTLED_NS = 2_000_000_000  # a file may change again within its clock's resolu
 
 _LONG = ("simulation", "digests")  # attributes that are left to HDF5
 
+_NUMBERS = r"^(u?int(8|16|32|64)|float(16|32|64))$"  # names of types
+
 _checked: set[tuple[int, ...]] = set()  # states of files whose bytes this process has checked
 
 Count = Annotated[int, Field(ge=0)]
@@ -60,6 +64,18 @@ class ShardError(ValueError):
     """Shards, or the files they are made from, are not what was asked for."""
 
     exit_code = 3
+
+
+class InputsFields(BaseModel):
+    """What the head of a shard of pairs says of the images that a network is given."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    stored: Literal["uint8", "uint16", "float16", "float32", "float64"]
+    dtype: Annotated[str, Field(pattern=_NUMBERS)]
+    mean: list[float]
+    sd: list[float]
 
 
 class Description(BaseModel):
@@ -83,6 +99,8 @@ class Description(BaseModel):
     pixel_scale: float | None  # None where unknown
     bands: list[str] = []  # of the channels; none where they are unknown
     group: str = ""  # column of the catalogue whose values name the groups; none
+    inputs: InputsFields | None = None  # of pairs
+    clean: bool = False  # whether images without noise are there
     source: str
     seed: Count
     digest: Digest
@@ -92,7 +110,7 @@ class Description(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Check what the types of the fields cannot."""
-        if not re.fullmatch(r"u?int(8|16|32|64)|float(16|32|64)", self.dtype):
+        if not re.fullmatch(_NUMBERS, self.dtype):
             raise ValueError(f"dtype is {self.dtype!r}, no type of numbers")
         if len(self.class_counts) != len(self.classes):
             raise ValueError(f"class_counts are {self.class_counts}, classes {self.classes}")
@@ -100,6 +118,15 @@ class Description(BaseModel):
             raise ValueError(f"mean and sd are not of {self.shape[0]} channels")
         if self.bands and len(self.bands) != self.shape[0]:
             raise ValueError(f"bands are {self.bands}, of {self.shape[0]} channels")
+        if self.inputs is not None:
+            channels, *sides = self.inputs.shape
+            if channels != self.shape[0] or ratio_of(self.shape[1:], sides) is None:
+                raise ValueError(
+                    f"inputs of shape {self.inputs.shape} beside images of {self.shape}; the "
+                    "sides of images are a whole number of times those of inputs"
+                )
+            if {len(self.inputs.mean), len(self.inputs.sd)} != {channels}:
+                raise ValueError(f"mean and sd of inputs are not of {channels} channels")
         return self
 
 
@@ -130,6 +157,17 @@ def validated(path: Path, kind: type[Description], fields: Mapping[str, Any]) ->
         raise ShardError(f"{path}: is damaged or no shard ({what}{first['msg']})") from None
 
 
+def ratio_of(sides: Sequence[int], inputs: Sequence[int]) -> int | None:
+    """How many pixels of an image lie along one of its input; None where no whole number does.
+
+    Arguments:
+        sides: H and W of images.
+        inputs: h and w of their inputs.
+    """
+    ratio = sides[0] // inputs[0]
+    return ratio if ratio and [n * ratio for n in inputs] == [*sides] else None
+
+
 def packing_of(digests: Sequence[str]) -> str:
     """One digest of those of all files of a split."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -138,6 +176,8 @@ def packing_of(digests: Sequence[str]) -> str:
 def head_room(fields: Mapping[str, Any], channels: int) -> int:
     """Bytes to leave for a head of these fields and those known later; a size that HDF5 allows."""
     later = 1024 + 64 * channels + 32 * len(fields["classes"])
+    if "inputs_dtype" in fields:
+        later += 256 + 64 * channels
     needed = len(_line(fields)) + later
     return max(_LEAST_ROOM, 1 << (needed - 1).bit_length())
 

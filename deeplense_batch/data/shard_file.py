@@ -56,7 +56,11 @@ __all__ = [
 _MOST_EXPANSION = 1100  # of zeros by gzip
 _ROOM = 1 << 20  # bytes, for what HDF5 writes beside the values
 _STORED = ("uint8", "uint16", "float16", "float32", "float64")
-_AXES = {"images": 4, "targets": 1, "ids": 1, "scale": 2}
+_AXES = {
+    **{"images": 4, "targets": 1, "ids": 1, "scale": 2},
+    **{"inputs": 4, "inputs_scale": 2, "clean": 4},
+}
+_SCALES = {"images": "scale", "inputs": "inputs_scale"}  # beside counts
 _GROUPS = ("truth", "catalogue")  # each of any number of arrays
 _MARK = ".naming.json"
 _STARTED = time.time_ns()  # of this process, against numbers of processes that are used again
@@ -164,7 +168,17 @@ def fields_of(file: h5py.File) -> dict[str, Any]:
     if isinstance(scale, float) and math.isnan(scale):
         fields["pixel_scale"] = None
     form = {"count": len(images), "shape": [*images.shape[1:]], "stored": str(images.dtype)}
-    return fields | form
+    return fields | form | _paired(file, fields)
+
+
+def _paired(file: h5py.File, fields: dict[str, Any]) -> dict[str, Any]:
+    """What a shard of pairs says of its inputs, taken out of `fields`; nothing of others."""
+    own = {name: fields.pop(f"inputs_{name}", None) for name in ("dtype", "mean", "sd")}
+    if "inputs" not in file:
+        return {}
+    inputs = file["inputs"]
+    form = {"shape": [*inputs.shape[1:]], "stored": str(inputs.dtype)}
+    return {"inputs": own | form} | ({"clean": True} if "clean" in file else {})
 
 
 def array_names(file: h5py.File) -> list[str]:
@@ -228,10 +242,13 @@ def _check_arrays(path: Path, file: h5py.File) -> None:
             raise ShardError(f"{path}: has no '{name}'")
     arrays = {name: _own_part(path, file, name) for name in array_names(file)}
     count, images = len(arrays["targets"]), arrays["images"]
-    if ("scale" in arrays) != (images.dtype == np.uint16):
-        raise ShardError(
-            f"{path}: 'scale' goes with uint16 images and no others; these are {images.dtype}"
-        )
+    for what, scale in _SCALES.items():
+        counts = what in arrays and arrays[what].dtype == np.uint16
+        if (scale in arrays) != counts:
+            kind = arrays[what].dtype if what in arrays else "missing"
+            raise ShardError(
+                f"{path}: '{scale}' goes with uint16 {what} and no others; these are {kind}"
+            )
     for name, array in arrays.items():
         form = 1 if name.startswith("catalogue/") else _AXES.get(name, array.ndim)
         if array.ndim != form or array.shape[:1] != (count,) or not _typed(name, array):
@@ -239,9 +256,14 @@ def _check_arrays(path: Path, file: h5py.File) -> None:
                 f"{path}: '{name}' is {array.dtype} {array.shape}, for {count} samples"
             )
         _check_storage(path, name, array)
-    if "scale" in arrays and arrays["scale"].shape != images.shape[:2]:
+        if name in _SCALES.values() and array.shape != images.shape[:2]:
+            raise ShardError(
+                f"{path}: '{name}' has the shape {array.shape}, expected {images.shape[:2]}"
+            )
+    if "clean" in arrays and ("inputs" not in arrays or arrays["clean"].shape != images.shape):
         raise ShardError(
-            f"{path}: 'scale' has the shape {arrays['scale'].shape}, expected {images.shape[:2]}"
+            f"{path}: 'clean' has the shape {arrays['clean'].shape}, expected {images.shape}, "
+            "beside 'inputs'"
         )
 
 
@@ -264,8 +286,10 @@ def _typed(name: str, array: h5py.Dataset) -> bool:
         return is_text
     if name.startswith("catalogue/"):
         return is_text or array.dtype in (np.int64, np.float64)
-    if name == "images":
+    if name in ("images", "inputs"):
         return array.dtype.name in _STORED
+    if name == "clean":
+        return array.dtype == np.float32
     return array.dtype == (np.int64 if name == "targets" else np.float64)
 
 

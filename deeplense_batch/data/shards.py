@@ -14,6 +14,11 @@ data set           shape, type         meaning
 ``truth/<name>``   (N, ...) float64    optional: mass, Einstein radius, ... one array a quantity
 ``catalogue/...``  (N,) int64,         optional: columns of the user's table, by their names, such
                    float64 or text     as ``ra``, ``dec``, ``mag``; NaN and "" where unknown
+``inputs``         (N, C, h, w)        optional, of a set of pairs: what a network is given, where
+                                       ``images`` is what it is to make; stored as images are
+``inputs_scale``   (N, C) float64      of ``inputs``, only where they are uint16
+``clean``          (N, C, H, W)        optional, of simulated pairs: the images without their
+                   float32             noise, in the units of ``images``
 =================  ==================  ============================================================
 
 ============================  ===================================================================
@@ -31,6 +36,8 @@ attribute                     meaning
 ``bands``                     optional: names of the channels, such as g, r, i, (C,) text
 ``group``                     optional: the column of the catalogue whose equal values name images
                               of one object or tile; these are side by side, in one split
+``inputs_dtype``              of pairs: type of the values of ``inputs`` before packing
+``inputs_mean``, ``..._sd``   of pairs: of the decoded inputs of the whole split, (C,) float64
 ``source``, ``seed``          what the images come from, and the seed of their order
 ``simulation``                optional: what simulated the images, JSON: kind, settings, whether
                               they are ``unphysical`` and by which known faults, ``slips``
@@ -43,12 +50,16 @@ attribute                     meaning
 The head has the same but for ``simulation`` and ``digests``, and further: ``count`` (samples of
 the file), ``shape`` (C, H, W), ``stored`` (type of the images), ``packing`` (sha256 of the lines
 of ``digests``), ``head`` and ``size`` (bytes of the head and of the file), ``bytes`` (the sha256).
+Of pairs it has ``clean`` (whether there is such an array) and all that is known of ``inputs``.
 To plan with a set, only its heads are read. A process hashes the bytes of a file once before HDF5
 opens it, and again if the file has changed.
 
 The content is all that changes what is learnt: the arrays but for the catalogue, ``dtype``,
-``classes`` and ``pixel_scale``. Format 1 is read as well: it has no head, and its content lacks
-``pixel_scale``.
+``classes``, ``pixel_scale`` and ``inputs_dtype``. Format 1 is read as well: it has no head, and
+its content lacks ``pixel_scale``.
+
+Of pairs H is r times h and W is r times w, with r = 1, 2, 3, ...: r x r pixels of an image cover
+one of its input.
 
 Images are stored as small as is exact: uint8 where ``dtype`` is uint8 (older sets: counts); uint16
 with a scale where the values are integer counts divided by a constant (`encoding`); floats
@@ -73,11 +84,17 @@ import h5py
 import numpy as np
 
 from deeplense_batch.core.sections.fold_names import FoldName
-from deeplense_batch.data.header import FORMAT, Description, ShardError, packing_of
+from deeplense_batch.data.header import (
+    FORMAT,
+    Description,
+    InputsFields,
+    ShardError,
+    packing_of,
+)
 from deeplense_batch.data.shard_file import describe_file, open_shard, refuse_half_named
 from deeplense_batch.data.slices.edges import slice_name
 from deeplense_batch.data.slices.folds import samples_of
-from deeplense_batch.data.split import Split, SplitInfo
+from deeplense_batch.data.split import Inputs, Split, SplitInfo
 
 __all__ = [
     "FORMAT",
@@ -225,6 +242,18 @@ def _describe(split: str, files: Sequence[Path]) -> SplitInfo:
         seed=first.seed,
         digests=digests,
         content=first.content,
+        inputs=None if first.inputs is None else _inputs(first.inputs),
+        has_clean=first.clean,
+    )
+
+
+def _inputs(fields: InputsFields) -> Inputs:
+    return Inputs(
+        shape=(fields.shape[0], fields.shape[1], fields.shape[2]),
+        stored=np.dtype(fields.stored),
+        dtype=np.dtype(fields.dtype),
+        mean=tuple(fields.mean),
+        sd=tuple(fields.sd),
     )
 
 

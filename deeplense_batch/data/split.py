@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,13 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.sections.data import Channels
-from deeplense_batch.data.encoding import COUNTS, Array, decode
+from deeplense_batch.data.encoding import CLEAN, COUNTS, Array, decode
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.pixels.channels import Choice, choose
 from deeplense_batch.data.shard_file import open_shard, reading
 from deeplense_batch.data.slices.edges import Groups, groups_of
 
-__all__ = ["Split", "SplitInfo"]
+__all__ = ["Inputs", "Split", "SplitInfo"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images that a network is given in a set of pairs, of which it makes the others."""
+
+    shape: tuple[int, int, int]  # C, h, w
+    stored: np.dtype
+    dtype: np.dtype  # before packing
+    mean: tuple[float, ...]  # (C,), of the whole split
+    sd: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,9 @@ class SplitInfo:
     #: For each stored class its number in `classes`, -1 where it is none of them; None: as stored.
     numbers: tuple[int, ...] | None = None
     choice: Choice | None = None  # of the stored channels; None: all
+    inputs: Inputs | None = None  # of pairs; None: there are none
+    has_clean: bool = False  # whether the images are there without their noise too
+    array: str = "images"  # data set of the shards that is read; of a pair also inputs, clean
     #: As its shards have it, where classes or channels are seen in another way.
     origin: SplitInfo | None = field(default=None, repr=False)
 
@@ -57,6 +70,43 @@ class SplitInfo:
     def groups(self) -> Groups | None:
         """Its groups, in packed order; None where it has none."""
         return groups_of(self.files, self.group) if self.group else None
+
+    @property
+    def ratio(self) -> int:
+        """How many pixels of an image lie along one of its input; 1 without pairs."""
+        return 1 if self.inputs is None else self.shape[1] // self.inputs.shape[1]
+
+    @property
+    def inputs_pixel_scale(self) -> float:
+        """Width of a pixel of the inputs, arcsec; NaN where unknown."""
+        return self.pixel_scale * self.ratio
+
+    def of(self, array: str) -> SplitInfo:
+        """The split with another of the images of its pairs: ``inputs`` or ``clean``.
+
+        Raises:
+            ShardError: Its shards have none.
+        """
+        there = self.has_clean if array == "clean" else self.inputs is not None
+        if not there:
+            raise ShardError(f"{self.files[0].parent}: split {self.name} has no '{array}'")
+        origin = None if self.origin is None else self.origin.of(array)
+        if array == "clean" or self.inputs is None:
+            return replace(self, array=array, stored=CLEAN, dtype=CLEAN, origin=origin)
+        mean, sd = self.inputs.mean, self.inputs.sd
+        if self.choice is not None:
+            mean, sd = self.choice.moments(mean, sd)
+        return replace(
+            self,
+            array=array,
+            shape=(self.shape[0], *self.inputs.shape[1:]),
+            stored=self.inputs.stored,
+            dtype=self.inputs.dtype,
+            mean=mean,
+            sd=sd,
+            pixel_scale=self.inputs_pixel_scale,
+            origin=origin,
+        )
 
     @property
     def as_stored(self) -> SplitInfo:
@@ -88,14 +138,12 @@ class SplitInfo:
         if choice is None:
             return self
         assert self.choice is None, "channels are chosen once, among those that are stored"
-        mean, sd = ([values[place] for place in choice.places] for values in (self.mean, self.sd))
-        if choice.averaged:
-            mean, sd = [sum(mean) / len(mean)], [math.nan]  # which the sds do not give
+        mean, sd = choice.moments(self.mean, self.sd)
         return replace(
             self,
             shape=(len(choice), *self.shape[1:]),
-            mean=tuple(mean),
-            sd=tuple(sd),
+            mean=mean,
+            sd=sd,
             bands=choice.bands(self.bands),
             choice=choice,
             origin=self.as_stored,
@@ -133,6 +181,14 @@ class Split:
     def as_stored(self) -> Split:
         """The same samples with the classes and channels that the shards have."""
         return replace(self, info=self.info.as_stored)
+
+    def of(self, array: str) -> Split:
+        """The same samples of pairs, of another of their images: ``inputs`` or ``clean``.
+
+        Raises:
+            ShardError: There are none.
+        """
+        return replace(self, info=self.info.of(array))
 
     def __len__(self) -> int:
         return self.stop - self.start if self.picked is None else len(self.picked)
@@ -227,15 +283,16 @@ class Split:
 
         Of the chosen channels; of those that are averaged into one, all.
         """
-        return self._chosen(self._read("images")), self.scale()
+        return self._chosen(self._read(self.info.array)), self.scale()
 
     def scale(self) -> NDArray[np.float64] | None:
         """Counts of value 1, (N, C) float64, as `stored`; None where no counts are stored."""
         if self.info.stored != COUNTS:
             return None
-        scale: NDArray[np.float64] = self._read("scale").astype(np.float64, copy=False)
+        name = "scale" if self.info.array == "images" else f"{self.info.array}_scale"
+        scale: NDArray[np.float64] = self._read(name).astype(np.float64, copy=False)
         if not ((scale > 0) & np.isfinite(scale)).all():
-            raise ShardError(f"{self.info.files[0].parent}: 'scale' must be numbers above 0")
+            raise ShardError(f"{self.info.files[0].parent}: '{name}' must be numbers above 0")
         return self._chosen(scale)
 
     def images(self) -> Array:

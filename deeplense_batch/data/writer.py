@@ -22,6 +22,7 @@ from deeplense_batch.core.rundir import RunBusyError, RunDir, Status
 from deeplense_batch.data.digest import ContentHash, Form, SplitStatistics, complete, sha256
 from deeplense_batch.data.encoding import COUNTS, Array
 from deeplense_batch.data.header import head_room
+from deeplense_batch.data.pairs.pair_arrays import PIXELS, PairArrays
 from deeplense_batch.data.shard_file import check_room, half_named, writing
 from deeplense_batch.data.shards import FORMAT, NAME, TEXT, ShardError
 
@@ -207,6 +208,7 @@ class ShardWriter:
     simulation: str | None = None  # JSON of what simulated the images
     bands: Sequence[str] = ()  # of the channels, where they are known
     group: str = ""  # column of the catalogue whose values name groups
+    inputs_dtype: np.dtype | None = None  # of the inputs of pairs before packing; None: no pairs
 
     _buffer: dict[str, Array] = field(default_factory=dict, repr=False)  # one shard at most
     _buffered: int = 0
@@ -216,7 +218,10 @@ class ShardWriter:
     _statistics: SplitStatistics = field(init=False, repr=False)  # of what is written
 
     def __post_init__(self) -> None:
-        self._form = Form(str(self.dtype), list(self.classes), self.pixel_scale)
+        inputs = None if self.inputs_dtype is None else str(self.inputs_dtype)
+        self._form = Form(
+            str(self.dtype), list(self.classes), self.pixel_scale, inputs_dtype=inputs
+        )
         self._statistics = SplitStatistics(self._form)
         make_folder(self.root)
 
@@ -237,6 +242,7 @@ class ShardWriter:
         truth: Mapping[str, NDArray[np.float64]] | None = None,
         catalogue: Mapping[str, Array] | None = None,
         digests: Sequence[bytes] | None = None,
+        pairs: PairArrays | None = None,
     ) -> None:
         """Add samples in their final order.
 
@@ -248,8 +254,11 @@ class ShardWriter:
             truth: Further quantities by name, each (n, ...) float64.
             catalogue: Columns by name, each (n,) int64, float64, or objects that are texts.
             digests: sha256 of each of `images`, n, where they are known already.
+            pairs: What goes with the images of a set of pairs.
         """
         arrays = self._arrays(images, targets, ids, scale, truth or {}, catalogue or {})
+        assert (pairs is None) == (self.inputs_dtype is None)
+        arrays |= {} if pairs is None else pairs.named(images)
         digests = [sha256(image) for image in images] if digests is None else digests
         first = 0
         while first < len(images):
@@ -285,7 +294,6 @@ class ShardWriter:
             assert values.dtype in (np.int64, np.float64, object) and "/" not in name
             arrays[f"catalogue/{name}"] = values
         assert {len(values) for values in arrays.values()} == {len(images)}
-        assert not self._buffer or set(self._buffer) == set(arrays)
         return arrays
 
     def finish(self) -> None:
@@ -322,6 +330,7 @@ class ShardWriter:
 
     def _keep(self, arrays: Mapping[str, Array]) -> None:
         """Copy samples into the buffer."""
+        assert not self._buffer or set(self._buffer) == set(arrays)
         first, last = self._buffered, self._buffered + len(arrays["images"])
         for name, values in arrays.items():
             if name not in self._buffer:
@@ -360,6 +369,8 @@ class ShardWriter:
             known["bands"] = list(self.bands)
         if self.group:
             known["group"] = self.group
+        if self.inputs_dtype is not None:
+            known["inputs_dtype"] = str(self.inputs_dtype)
         return known | ({} if self.simulation is None else {"simulation": self.simulation})
 
     def _fill(self, path: Path, arrays: Mapping[str, Array], attributes: dict[str, Any]) -> None:
@@ -372,7 +383,7 @@ class ShardWriter:
             if any(name.startswith("catalogue/") for name in arrays):
                 file.create_group("catalogue", track_order=True)  # columns in the user's order
             for name, values in arrays.items():
-                options: dict[str, Any] = packed if name == "images" and self.compression else {}
+                options: dict[str, Any] = packed if name in PIXELS and self.compression else {}
                 if name.startswith("truth/") and values[0].size > _MUCH:
                     options = sparse
                 options |= {"chunks": (1, *values.shape[1:])} if options else {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.augment import symmetries
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.room import Room
 from deeplense_batch.tasks.task import Arrays, Batch, Task
 from deeplense_batch.training.precision import Precision, scored_in
@@ -44,8 +45,12 @@ def evaluate(
     asked = list(loader.in_order(rank=world.rank, world=world.size))
     predict = InPieces(task, model, tta=tta)
     with torch.inference_mode():
-        for images, targets, index in loader.batches(asked):
-            batch = Batch(images, targets, index, truth=loader.truth_of(index))
+        both = zip(loader.batches(asked), beside(loader, asked), strict=True)
+        for (images, targets, index), own in both:
+            batch = Batch(
+                images, targets, index, truth=loader.truth_of(index),
+                inputs=own.get("inputs"), clean=own.get("clean"),
+            )  # fmt: skip
             for name, values in (predict(batch) | {"index": index}).items():
                 parts.setdefault(name, []).append(values)
     # All at once, since the host waits for the device whenever it asks it for something.

@@ -21,6 +21,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import companions_of
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
@@ -135,15 +136,14 @@ def open_loaders(
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
     task = task_of(job, info)
     check_truth_files(task.spec.truth_keys, slices, sets)
+    needs_inputs = task.spec.needs_inputs
     transform = Transform.of(job.data)
+    where: dict[str, Any] = {"device": world.device, "resident": job.engine.resident}
 
     def load(split: Split) -> Loader:
+        pairs = companions_of(split, transform=transform, **where) if needs_inputs else {}
         return Loader(
-            split,
-            transform=transform,
-            device=world.device,
-            resident=job.engine.resident,
-            truths=task.spec.truth_keys,
+            split, transform=transform, truths=task.spec.truth_keys, companions=pairs, **where
         )
 
     loaders: dict[str, Any] = {}
@@ -262,7 +262,7 @@ def frame_of(job: Job, info: SplitInfo) -> Frame:
     """The images of a job as its network sees them."""
     kept = job.data.crop or info.shape[1]
     size = job.data.size or kept
-    return Frame(info.shape[0], size, info.pixel_scale * kept / size)
+    return Frame(info.shape[0], size, info.pixel_scale * kept / size, info.ratio)
 
 
 def task_of(job: Job, info: SplitInfo) -> Task:

@@ -28,6 +28,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
@@ -206,9 +207,15 @@ class Trainer:
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
-        for step, (images, targets, index) in enumerate(fetched, start=self.step):
-            batch = Batch(images, targets, index, truth=self.train.truth_of(index))
+        augment = self.job.data.augment
+        fetched = self.train.batches(asked, augment, seed=seed, epoch=epoch)
+        more = beside(self.train, asked, augment, seed=seed, epoch=epoch)
+        both = zip(fetched, more, strict=True)
+        for step, ((images, targets, index), own) in enumerate(both, start=self.step):
+            batch = Batch(
+                images, targets, index, truth=self.train.truth_of(index),
+                inputs=own.get("inputs"), clean=own.get("clean"),
+            )  # fmt: skip
             if self._weights is not None:
                 batch = replace(batch, weights=self._weights[index])
             if alpha:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
@@ -45,6 +46,7 @@ class Loader:
         resident: Where the stored images are kept: ``device``, ``host``, ``off`` (in their
             files), or ``auto`` for the first that has room.
         truths: Truth arrays that go with the images; those that the data lack are left out.
+        companions: Of pairs, loaders of what goes with the images (`paired`).
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Loader:
         device: torch.device,
         resident: str = "auto",
         truths: Collection[str] = (),
+        companions: Mapping[str, Loader] | None = None,
     ) -> None:
         self.split, self.info = split, split.info
+        self.companions = dict(companions or {})
         self.transform = transform
         self.device = device
         self.targets = torch.from_numpy(split.targets()).to(device)
@@ -78,6 +82,18 @@ class Loader:
 
     def __len__(self) -> int:
         return len(self.split)
+
+    @property
+    def transform(self) -> Transform:
+        """What happens to every image."""
+        return self._transform
+
+    @transform.setter
+    def transform(self, transform: Transform) -> None:
+        """Of companions it is the same, but for the crop, which they were made with."""
+        self._transform = transform
+        for companion in self.companions.values():
+            companion.transform = replace(transform, crop=companion.transform.crop)
 
     @cached_property
     def ids(self) -> NDArray[np.str_]:

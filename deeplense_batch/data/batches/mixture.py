@@ -50,6 +50,11 @@ class Mixture:
         #: Whether every image is drawn once in an epoch.
         self.by_size = not weights
         self.sizes = tuple(len(member) for member in members)
+        beside = [set(member.companions) for member in members]
+        self.companions = {
+            name: Mixture([member.companions[name] for member in members], weights, info)
+            for name in sorted(set.intersection(*beside))
+        }
         self.device = members[0].device
         self.targets = torch.cat([member.targets for member in members])
         known = set.intersection(*(set(member.truth) for member in members))

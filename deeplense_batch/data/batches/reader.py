@@ -72,7 +72,7 @@ class Rows:
         channels, height, width = split.info.shape
         if crop is not None and crop > min(height, width):
             raise ShardError(f"data.crop: {crop} pixels asked, the images have {height} x {width}")
-        self.dtype = split.info.stored
+        self.dtype, self.array = split.info.stored, split.info.array
         choice = split.info.choice
         kept = (height, width) if crop is None else (crop, crop)
         self.shape = (channels if choice is None else len(choice.places), *kept)
@@ -84,8 +84,8 @@ class Rows:
         start = 0
         for path, first, last in split.parts():
             with open_shard(path) as file:
-                self._pieces.append(_Piece(path, first, file["images"].id.get_offset()))
-                stored = file["images"].shape[1]
+                self._pieces.append(_Piece(path, first, file[self.array].id.get_offset()))
+                stored = file[self.array].shape[1]
             self._starts.append(start)
             start += last - first
         self.whole = (stored, height, width)  # as stored
@@ -156,7 +156,7 @@ class Reader:
             if len(self._files) == _MOST_OPEN:
                 self._files.pop(next(iter(self._files))).close()
             if piece.offset is None:
-                self._files[piece.path] = _Compressed(piece.path)
+                self._files[piece.path] = _Compressed(piece.path, self._rows.array)
             else:
                 row_bytes = prod(self._rows.whole) * self._rows.dtype.itemsize
                 self._files[piece.path] = _Contiguous(piece.path, piece.offset, row_bytes)
@@ -237,8 +237,8 @@ class _Contiguous:
 class _Compressed:
     """Images that HDF5 has to unpack. Opened by the thread that reads, never before a fork."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, array: str) -> None:
+        self._path, self._array = path, array
         self._file = open_shard(path)
 
     def expect(self, first: int, count: int) -> None:
@@ -246,7 +246,7 @@ class _Compressed:
 
     def read(self, first: int, out: Array) -> None:
         try:
-            self._file["images"].read_direct(out, np.s_[first : first + len(out)])
+            self._file[self._array].read_direct(out, np.s_[first : first + len(out)])
         except OSError as error:
             raise ShardError(f"{self._path}: cannot be read ({error})") from error
 

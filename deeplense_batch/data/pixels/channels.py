@@ -6,6 +6,7 @@ statistics to the first layer, knows the chosen channels alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,15 @@ class Choice:
         if kept is None:
             return None, None
         return cls(tuple(kept["places"]), bool(kept["averaged"])), int(kept["of"])
+
+    def moments(
+        self, mean: Sequence[float], sd: Sequence[float]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and sd of the chosen channels, from those of all; of an average the sd is NaN."""
+        chosen = [[values[place] for place in self.places] for values in (mean, sd)]
+        if self.averaged:
+            chosen = [[sum(chosen[0]) / len(chosen[0])], [math.nan]]  # which the sds do not give
+        return tuple(chosen[0]), tuple(chosen[1])
 
     def bands(self, stored: Sequence[str]) -> tuple[str, ...]:
         """Names of the chosen channels; none where those of the stored ones are unknown."""

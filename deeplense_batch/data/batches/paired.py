@@ -1,0 +1,75 @@
+"""What goes with the images of pairs: loaders of the inputs, and of the images without noise.
+
+Such a companion is a `Loader` of the same samples and another data set. What becomes of a sample
+is a function of (seed, epoch, draw) alone, so that it reflects and turns as its image does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deeplense_batch.core.job import Augment
+from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.reader import Indices
+from deeplense_batch.data.pixels.transform import Transform
+from deeplense_batch.data.shards import Split
+
+__all__ = ["beside", "companions_of"]
+
+_NOTHING = Augment()
+
+
+def companions_of(
+    split: Split, *, transform: Transform, device: torch.device, resident: str = "auto"
+) -> dict[str, Loader]:
+    """Loaders of ``inputs`` and, where a slice of pairs has them, of ``clean``.
+
+    Arguments:
+        split: The slice.
+        transform: What happens to its images; a crop of the inputs is smaller by the ratio.
+        device: Where batches are made.
+        resident: Where what is stored is kept, as of `Loader`.
+
+    Raises:
+        ShardError: It is no slice of pairs.
+    """
+    crop = None if transform.crop is None else transform.crop // split.info.ratio
+    crops = {"inputs": crop} | ({"clean": transform.crop} if split.info.has_clean else {})
+    return {
+        name: Loader(
+            split.of(name),
+            transform=replace(transform, crop=own),
+            device=device,
+            resident=resident,
+        )
+        for name, own in crops.items()
+    }
+
+
+def beside(
+    images: Loader | Mixture,
+    batches: Sequence[Indices],
+    augment: Augment = _NOTHING,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+) -> Generator[dict[str, Tensor], None, None]:
+    """Make what goes with the batches that ``images.batches`` makes of the same arguments.
+
+    Yields:
+        Of pairs ``inputs``, (B, C, h, w) float32, and ``clean``, (B, C, H, W) float32, where there
+        are any; else nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        streams = {}
+        for name, loader in images.companions.items():
+            made = loader.batches(batches, augment, seed=seed, epoch=epoch)
+            streams[name] = stack.enter_context(contextlib.closing(made))
+        for _ in batches:
+            yield {name: next(made)[0] for name, made in streams.items()}
