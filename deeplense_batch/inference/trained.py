@@ -31,6 +31,7 @@ from deeplense_batch.data.mixed_sets import mixed_info, open_training_sets
 from deeplense_batch.data.pixels.channels import MEAN, Choice, choose
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
+from deeplense_batch.data.split import Inputs
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.tasks.classification import logits_of
 from deeplense_batch.tasks.task import Task
@@ -304,10 +305,15 @@ def _info(
                 f"be read ({error})"
             ) from error
     channels, height, width = best["shape"]
+    number = np.dtype(np.float32)
+    inputs = None
+    if (ratio := best.get("ratio")) is not None:  # of pairs
+        given = (channels, height // ratio, width // ratio)
+        inputs = Inputs(given, stored=number, dtype=number, mean=(), sd=())
     return SplitInfo(
         name=job.data.train.partition("[")[0],
         files=(), counts=(), shape=(channels, height, width),
-        stored=np.dtype(np.float32), dtype=np.dtype(np.float32),
+        stored=number, dtype=number, inputs=inputs,
         classes=classes, class_counts=(), mean=(), sd=(),
         pixel_scale=best["pixel_scale"],
         source="", seed=0, digests=(), content="",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.data.pixels.transform import noise_of
 from deeplense_batch.tasks.restoring import lens_physics, pictures
-from deeplense_batch.tasks.restoring.baselines import BASELINES, Fitted, enlarged
+from deeplense_batch.tasks.restoring.baselines import BASELINES, NOISE_FREE, Fitted, enlarged
 from deeplense_batch.tasks.restoring.quality import MEASURES, key, quality
 from deeplense_batch.tasks.similarity import WINDOW, ssim_of_each
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec, Unit
@@ -164,10 +164,9 @@ class Restoration(Task):
         )
         found = {name: torch.from_numpy(v).to(truth.device) for name, v in physics.items()}
         scored = self._scored(batch, made)
-        if batch.clean is not None:  # the best that any restoration can do
-            ceiling = {"ceiling": self._truths(batch)["clean"]}
-            without = {name: v for name, v in self._truths(batch).items() if not name}
-            scored |= self._measured(ceiling, without)
+        if batch.clean is not None:  # what a perfect restoration without the noise would score
+            truths = self._truths(batch)
+            scored |= self._measured({NOISE_FREE: truths["clean"]}, {"": truths[""]})
         return scored | found
 
     def _all(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -198,8 +197,13 @@ class Restoration(Task):
         }
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
-        methods = ("", *BASELINES, "ceiling")
-        names = [key(m, how, to) for to in ("", "clean") for how in methods for m in MEASURES]
+        methods = ("", *BASELINES, NOISE_FREE)
+        names = [
+            key(measure, how, truth)
+            for truth in ("", "clean")
+            for how in methods
+            for measure in (MEASURES if not how else ("psnr", "ssim"))
+        ]
         scores: Scores = {
             name: float(np.mean(outputs[name], dtype=np.float64))
             for name in names

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deeplense_batch.data.pixels.transform import per_channel
+
 __all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec", "Unit"]
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -78,7 +80,7 @@ class Unit:
 
     def undone(self, images: Tensor) -> Tensor:
         """Values as packed, of images that a network sees or makes, both (B, C, H, W)."""
-        mean, sd = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.sd))
+        mean, sd = (per_channel(values, images.device) for values in (self.mean, self.sd))
         return images * sd + mean
 
 

@@ -28,11 +28,10 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
-from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.evaluation import batches_of, evaluate
 from deeplense_batch.training.saver import BEST, Saver
 from deeplense_batch.training.step import DivergedError, Stepper
 
@@ -207,17 +206,10 @@ class Trainer:
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        augment = self.job.data.augment
-        fetched = self.train.batches(asked, augment, seed=seed, epoch=epoch)
-        more = beside(self.train, asked, augment, seed=seed, epoch=epoch)
-        both = zip(fetched, more, strict=True)
-        for step, ((images, targets, index), own) in enumerate(both, start=self.step):
-            batch = Batch(
-                images, targets, index, truth=self.train.truth_of(index),
-                inputs=own.get("inputs"), clean=own.get("clean"),
-            )  # fmt: skip
+        fetched = batches_of(self.train, asked, self.job.data.augment, seed=seed, epoch=epoch)
+        for step, batch in enumerate(fetched, start=self.step):
             if self._weights is not None:
-                batch = replace(batch, weights=self._weights[index])
+                batch = replace(batch, weights=self._weights[batch.index])
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
@@ -331,6 +323,7 @@ class Trainer:
             "task": self.task.state_dict(),
             "shape": list(info.shape),
             "pixel_scale": info.pixel_scale,
+            **({"ratio": info.ratio} if self.task.spec.needs_inputs else {}),
             **({"bands": list(bands)} if bands else {}),
             **(choice.stored(info.as_stored.shape[0]) if choice else {}),
         }

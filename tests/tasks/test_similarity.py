@@ -38,11 +38,14 @@ def test_that_of_each_is_by_the_stated_range_and_not_by_the_images():
     """Formula 13 of Wang et al. by NumPy."""
     torch.manual_seed(0)
     images = torch.rand(3, 1, 40, 40)
-    others = images + torch.tensor([0.05, 0.1, 0.3])[:, None, None, None] * torch.randn(3, 1, 40, 40)
+    others = images + torch.tensor([0.05, 0.1, 0.3])[:, None, None, None] * torch.randn(
+        3, 1, 40, 40
+    )
     found = ssim_of_each(images, others, 2.0)
     whole = [ssim_of_each(images[i : i + 1], others[i : i + 1], 2.0) for i in range(3)]
     assert torch.allclose(found, torch.cat(whole), atol=1e-6)
-    expected = [_by_formula(a[0].numpy(), b[0].numpy(), 2.0) for a, b in zip(images, others)]
+    pairs = zip(images.numpy(), others.numpy(), strict=True)
+    expected = [_by_formula(a[0], b[0], 2.0) for a, b in pairs]
     assert found.tolist() == pytest.approx(expected, abs=2e-3)
     assert found[0] > found[1] > found[2]
     tiny = ssim_of_each(images * 1e-25, others * 1e-25, 2e-25)

@@ -17,15 +17,17 @@ import torch
 from conftest import make_job
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn import functional
 
 from deeplense_batch.models import build, checkpoint
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import TASKS, build_task
-from deeplense_batch.tasks.task import Batch, Frame, Task
+from deeplense_batch.tasks.task import Batch, Frame, Task, Unit
 
 SAMPLES, SIZE = 12, 32
 PINN = {"encoder": "test_resnet", "classifier": "test_resnet", "width": 8}
+EDSR = {"width": 8, "blocks": 1}
 UNET = {"radius": True, "width": 8, "multiples": [1, 2], "blocks": 1}
 
 
@@ -43,14 +45,15 @@ class Case:
         return "-".join([self.name, *self.options])
 
     def task(self) -> Task:
-        frame = Frame(1, SIZE, 0.1)
+        frame = Frame(1, SIZE, 0.1, ratio=2)
         return build_task(self.name, classes=self.classes, frame=frame, **self.options)
 
     def network(self, task: Task) -> nn.Module:
         torch.manual_seed(0)
         network = build(
-            self.model, channels=1, classes=task.spec.num_outputs, size=SIZE, **self.model_options
-        )
+            self.model, channels=1, classes=task.spec.num_outputs, size=SIZE, ratio=2,
+            **self.model_options,
+        )  # fmt: skip
         return network.eval()
 
 
@@ -64,6 +67,9 @@ CASES = (
     Case("physics_guided", options={"truth": False}, model="lens_pinn", model_options=PINN),
     Case("generation", options={"conditions": ["class", "theta_e"], "ssim": 0.3}, model="unet",
          model_options=UNET),
+    Case("restoration", model="edsr", model_options=EDSR),
+    Case("restoration", options={"loss": "mse", "ssim": 0.3, "residual": True}, model="edsr",
+         model_options=EDSR),
 )  # fmt: skip
 
 
@@ -91,6 +97,8 @@ def task(case) -> Task:
     task = case.task()
     truth = {name: truth_of(name) for name in task.spec.truth_keys}
     task.fit_statistics(targets_of(case), truth)
+    if task.spec.needs_inputs:
+        task.fit_images([batch_for(case, task)], Unit((0.5,), (2.0,)))
     return task
 
 
@@ -119,11 +127,13 @@ def batch_for(case: Case, task: Task, places: np.ndarray | None = None) -> Batch
     images = torch.randn(SAMPLES, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     truth = {name: torch.from_numpy(truth_of(name)).float() for name in task.spec.truth_keys}
     index = torch.from_numpy(places)
+    inputs = functional.avg_pool2d(images, 2)[index] if task.spec.needs_inputs else None
     return Batch(
         images[index],
         torch.from_numpy(targets_of(case))[index],
         index,
         truth={name: values[index] for name, values in truth.items()},
+        inputs=inputs,
     )
 
 

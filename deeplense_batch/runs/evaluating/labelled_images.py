@@ -89,7 +89,7 @@ def answers_of(
     notes = _notes(trained, loader) if world.main else []
     model = trained.model.to(device)
     tta = trained.job.data.tta if tta is None else tta
-    outputs = evaluate(task, model, loader, world, tta=tta)
+    outputs = evaluate(task, model, loader, world, tta=tta, thorough=True)
     model.cpu()  # so that the next one has the room
     return outputs, notes
 

@@ -39,8 +39,9 @@ from deeplense_batch.data.shards import (
     data_digest,
     read_splits,
 )
-from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
+from deeplense_batch.models import INCEPTION, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
+from deeplense_batch.runs.planning.making_images import check_making_images
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
@@ -104,7 +105,7 @@ def check_training(job: Job, memo: Memo) -> str:
         )
     check_name(job.model.name)
     check_options(job.model.name, job.model.options)
-    _check_generation(job)
+    check_making_images(job)
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
     if job.train.layer_decay is not None:
@@ -184,28 +185,6 @@ def _other_thresholds(kept: Job, asked: Job) -> dict[str, tuple[float, float]]:
     tasks = [build_task(job.task.name, classes=None, **job.task.options) for job in (kept, asked)]
     values = {name: [getattr(t, name) for t in tasks] for name in ("purity", "prevalence")}
     return {name: (has, other) for name, (has, other) in values.items() if has != other}
-
-
-def _check_generation(job: Job) -> None:
-    """Make sure that a model that denoises images learns to generate them, and no other does."""
-    generates = job.task.name == "generation"
-    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
-    if denoises and not generates:
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
-            f"generation learns, not {job.task.name}"
-        )
-    if not denoises and generates:
-        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
-            f"generation learns; these do: {able}"
-        )
-    if generates and job.train.ema is None:
-        raise JobError(
-            f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
-            "below 1, such as 0.999"
-        )
 
 
 def _check_unmixed(job: Job) -> None:

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BASELINES", "Fitted", "enlarged"]
+from deeplense_batch.data.pixels.transform import per_channel
 
-BASELINES = ("nearest", "bilinear", "bicubic", "fitted")  # the last is the best that is linear
+__all__ = ["BASELINES", "NOISE_FREE", "Fitted", "enlarged"]
+
+BASELINES = ("nearest", "bilinear", "bicubic", "fitted")  # the last fits best
+NOISE_FREE = "noise_free"  # the truth without its noise, scored as if it was restored
 
 
 def enlarged(images: Tensor, ratio: int, how: str = "bicubic") -> Tensor:
@@ -60,7 +63,8 @@ class Fitted:
 
     def __call__(self, inputs: Tensor, ratio: int) -> Tensor:
         """(B, C, ratio x h, ratio x w) of inputs (B, C, h, w)."""
-        gain, offset = (inputs.new_tensor(v)[:, None, None] for v in (self.gain, self.offset))
+        numbers = (self.gain, self.offset)
+        gain, offset = (per_channel(tuple(values), inputs.device) for values in numbers)
         return enlarged(inputs, ratio) * gain + offset
 
     def stored(self) -> dict[str, Sequence[float]]:

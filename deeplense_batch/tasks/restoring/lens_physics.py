@@ -17,7 +17,7 @@ from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["PEAK_SD", "measure", "summary"]
 
-PEAK_SD = 5.0  # of the noise: by how much a peak has to exceed all that is near in the other image
+PEAK_SD = 3.0  # of the noise: by how much a peak has to exceed all that is near in the other image
 _LEAST_FLUX = 1e-3  # of the mean |flux|: a truth below it has no relative error
 
 Floats = NDArray[np.float64]

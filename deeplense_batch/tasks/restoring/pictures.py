@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deeplense_batch.core.scoring.colours import stretched
 from deeplense_batch.core.scoring.figures import BLUE, GREY, ORANGE, panels_of
 from deeplense_batch.core.scoring.images.spectra import wavenumbers
+from deeplense_batch.tasks.restoring.lens_physics import PEAK_SD
 from deeplense_batch.tasks.task import Arrays
 
 __all__ = ["physics", "sheet", "spectrum"]
@@ -101,7 +102,9 @@ def spectrum(outputs: Arrays, size: tuple[int, int], ratio: int, pixel_scale: fl
     if ratio > 1:
         reach = 0.5 / ratio / unit
         axes.axvline(reach, color=GREY, lw=0.8, label="finest that pixels of the input show")
-    axes.set(yscale="log", ylabel="power over that of the truth")
+    low, high = axes.get_ylim()
+    axes.set(yscale="log", ylim=(min(max(low, 1e-3), 0.5), max(high, 2)))
+    axes.set_ylabel("power over that of the truth")
     axes.set_xlabel(f"wavenumber (cycles per {'arcsec' if known else 'pixel'})")
     axes.legend(fontsize=8, frameon=False)
     return figure
@@ -154,7 +157,8 @@ def _counts(axes: Axes, outputs: Arrays) -> None:
         label = _WORDS[name]
         axes.bar(places, means, 0.38, yerr=errors, color=style["color"], label=label, alpha=0.8)
     axes.set_xticks(range(len(kinds)), kinds)
-    axes.set_ylabel("peaks an image")
+    axes.set(ylabel=f"peaks an image, of {PEAK_SD:g} sd of the noise or more")
+    axes.set_ylim(0, max(axes.get_ylim()[1], 0.01))
     if kinds:
         axes.legend(fontsize=8, frameon=False)
     else:

@@ -17,7 +17,9 @@ def wavenumbers(height: int, width: int) -> NDArray[np.float64]:
 def power_spectra(images: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean power by wavenumber: |FFT|^2 a pixel, averaged over directions.
 
-    White noise of variance 1 has power 1 at every wavenumber.
+    Images, less their mean, are first weighed by Hann's window, without which the jump from one
+    border to the opposite one would hide faint power at large wavenumbers. White noise of variance
+    1 has power 1 at every wavenumber.
 
     Arguments:
         images: (N, H, W).
@@ -27,7 +29,9 @@ def power_spectra(images: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     height, width = images.shape[1:]
     count = min(height, width) // 2
-    powers = np.abs(np.fft.fft2(images)) ** 2 / (height * width)
+    window = np.hanning(height)[:, None] * np.hanning(width)
+    varying = images - images.mean((1, 2), keepdims=True)
+    powers = np.abs(np.fft.fft2(varying * window)) ** 2 / (window**2).sum()
     k = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * 2 * count
     ring = np.rint(k).astype(int).ravel()
     size = np.maximum(np.bincount(ring), 1)
