@@ -61,6 +61,7 @@ class Trained:
     bands: tuple[str, ...] = ()  # of the channels; none where they are unknown
     choice: Choice | None = None  # of the channels of `data.root`; None: all of them
     stored_channels: int | None = None  # of those, where some are chosen
+    ratio: int = 1  # of pairs: pixels of an image that it makes along one of its input
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -288,7 +289,7 @@ def open_trained(path: Path | str) -> Trained:
         ) from error
     return Trained(
         run, job, task, model.eval(), transform, info.shape, info.pixel_scale, best["epoch"],
-        metrics, tuple(best.get("bands", ())), *Choice.of(best),
+        metrics, tuple(best.get("bands", ())), *Choice.of(best), info.ratio,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from deeplense_batch.data.pixels.transform import noise_of
 from deeplense_batch.tasks.restoring import lens_physics, pictures
 from deeplense_batch.tasks.restoring.baselines import BASELINES, NOISE_FREE, Fitted, enlarged
 from deeplense_batch.tasks.restoring.quality import MEASURES, key, quality
+from deeplense_batch.tasks.restoring.seen import seen_scores
 from deeplense_batch.tasks.similarity import WINDOW, ssim_of_each
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec, Unit
 
@@ -220,7 +221,7 @@ class Restoration(Task):
         for name, method in _METHODS.items():
             physics = lens_physics.summary(outputs, name, self.frame.ratio, width)
             scores |= {key(what, method): value for what, value in physics.items()}
-        return scores, self._notes(outputs, known)
+        return scores | seen_scores(outputs), self._notes(outputs, known)
 
     def _notes(self, outputs: Arrays, known: bool) -> list[str]:
         whence = (
@@ -244,11 +245,17 @@ class Restoration(Task):
         order = np.argsort(np.asarray(outputs["psnr"]) - outputs["psnr_fitted"], kind="stable")
         return np.array([order[round(q * (len(order) - 1))] for q in _SHOWN])
 
-    def images_of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def versions(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """``fitted``, ``restored``, ``truth`` and, if known, ``clean``, in units of the set.
+
+        Each is (B, C, H, W).
+        """
         made, truths = self._all(model, batch), self._truths(batch)
-        shown = {"input": self.unit.undone(_inputs(batch)), "fitted": made["fitted"]}
-        shown |= {"restored": made[""], "truth": truths[""]}
-        shown |= {"clean": truths["clean"]} if "clean" in truths else {}
+        found = {"fitted": made["fitted"], "restored": made[""], "truth": truths[""]}
+        return found | ({"clean": truths["clean"]} if "clean" in truths else {})
+
+    def images_of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        shown = {"input": self.unit.undone(_inputs(batch))} | self.versions(model, batch)
         return {"shown": batch.index} | {f"{_SHOW}{name}": v for name, v in shown.items()}
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
