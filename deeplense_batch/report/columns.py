@@ -50,6 +50,7 @@ _NAMES = {
     **{"nll": "NLL", "nll_calibrated": "NLL, calibrated", "tpr0": "TPR0", "tpr10": "TPR10"},
     **{f"recall_fpr_1e-{n}": f"recall at FPR 1e-{n}" for n in (2, 3, 4)},
     "useful_auc": "useful AUC",
+    **{"psnr": "PSNR (dB)", "ssim": "SSIM", "mse": "MSE", "gain": "gain over fitted bicubic (dB)"},
 }
 _TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task

@@ -183,7 +183,10 @@ def _by_size(model: ModelRuns) -> Row:
 def room_of(name: str, scores: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """How far mean scores are from where they cannot vary."""
     means = np.array([np.asarray(own, np.float64).mean() for own in scores])
-    return {"r2": 1 - means, "mae": means}.get(name, means * (1 - means))
+    if name.startswith(("psnr", "gain")):  # dB, which have no end
+        return np.ones_like(means)
+    kinds = {"r2": 1 - means, "mae": means, "mse": means}
+    return kinds.get(name, means * (1 - means))
 
 
 def _compare_all(

@@ -73,8 +73,7 @@ def evaluate(
     )
     outputs = {name: values[by_index] for name, values in gathered.items()}
     outputs |= {"ids": loader.ids, "targets": loader.targets.cpu().numpy()}
-    chosen = task.chosen(outputs) if thorough else ()
-    if len(chosen):
+    if thorough and len(chosen := task.chosen(outputs)):
         with torch.inference_mode(), scored_in(None):
             for batch in batches_of(loader, [chosen]):
                 outputs |= {n: v.cpu().numpy() for n, v in task.images_of(model, batch).items()}

@@ -126,7 +126,7 @@ def _check_seen_by(job: Evaluation, split: Split, run: Path) -> None:
     if len({*came} & {*known}) < 2:
         raise JobError(
             f"{job.name}: evaluate.classifier: {classifier} tells {', '.join(known)} apart, and "
-            f"the images have {', '.join(came) or 'no classes'}; expected two classes in common or more"
+            f"the images have {', '.join(came) or 'no classes'}; expected two in common or more"
         )
 
 

@@ -46,9 +46,9 @@ def measure(
         found[f"power_{name}"] = power_spectra(images)
     for name in made if noise_sd > 0 else ():
         least = PEAK_SD * noise_sd
-        pair = flat[name], flat["truth"]
-        found[f"invented_{name}"] = peaks_without_partner(*pair, least)
-        found[f"lost_{name}"] = peaks_without_partner(*reversed(pair), least)
+        own, true = flat[name], flat["truth"]
+        found[f"invented_{name}"] = peaks_without_partner(own, true, least)
+        found[f"lost_{name}"] = peaks_without_partner(true, own, least)
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
