@@ -12,18 +12,20 @@ __all__ = ["pack", "simulate", "truth", "unpack"]
 
 def simulate(
     # What to make: substructure (classes no, sphere, vort), lens_finding (lenses among galaxies,
-    # as a survey sees them), diffusion (unlabelled lenses) or super_resolution (pairs of 150 and
-    # 75 pixels).
+    # as a survey sees them), diffusion (unlabelled lenses) or super_resolution (pairs: images, and
+    # as inputs poorer ones of the same sky).
     kind: str,
     out: Path,  # Folder of the shards, made here.
     *,
     # common_test_1, like the real set and the default of substructure; benchmark, parity, varied
-    # (the default of the last two), physical or null. Of lens_finding: hsc, the default, ps1,
-    # kids, des, lsst, euclid_vis or hst.
+    # (the default of the last two), physical or null. Of super_resolution also iii_a,
+    # iii_a_substructure and hsc_hst, a stand-in for pairs of two telescopes. Of lens_finding:
+    # hsc, the default, ps1, kids, des, lsst, euclid_vis or hst.
     preset: str = "",
     images: int = 600,  # Images in the whole set; of substructure, the classes in equal parts.
     seed: int = 0,  # The same seed gives the same images.
-    # Pixels along a side, by default 150; of lens_finding those of the survey, 64 for hsc.
+    # Pixels along a side, by default 150; of lens_finding those of the survey, 64 for hsc; of
+    # hsc_hst 128.
     size: Positive | None = None,
     shard_size: int = 2048,  # Images in a file.
     part: int = 0,  # Which part of the files to make, from 0; the last to end completes the set.

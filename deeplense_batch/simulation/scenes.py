@@ -44,6 +44,9 @@ __all__ = [
     "as_batch",
     "draw_scene",
     "draw_scenes",
+    "expected_counts",
+    "exposed",
+    "from_smallest",
     "halo_numbers",
     "lens_radius",
     "observe",
@@ -181,7 +184,15 @@ def observe(
     Raises:
         ShardError: The counts are none, or more than 16 bits hold.
     """
-    counts = _exposed(preset, scene, image, random, binned)
+    return from_smallest(preset, exposed(preset, scene, image, random, binned))
+
+
+def from_smallest(preset: Preset, counts: NDArray[np.int64]) -> tuple[NDArray[np.uint16], float]:
+    """Counts above the smallest, (H, W) uint16, and the largest of them; counts are changed.
+
+    Raises:
+        ShardError: They are none, or more than 16 bits hold.
+    """
     counts -= counts.min()
     most = int(counts.max())
     if not 0 < most <= np.iinfo(np.uint16).max:
@@ -192,8 +203,23 @@ def observe(
     return counts.astype(np.uint16), float(most)
 
 
-def _exposed(
-    preset: Preset, scene: Scene, image: NDArray[np.float64], random: Generator, binned: int
+def expected_counts(
+    preset: Preset, scene: Scene, image: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What `exposed` gives on average, (H, W) float64."""
+    camera = preset.camera
+    if isinstance(camera, PhotonCamera):
+        return image + camera.sky
+    # Both in units of the brightest pixel: the sd of the sky is 1 / snr of it.
+    return image / image.max() * (camera.counts_per_sky_sd * float(scene["snr"]))
+
+
+def exposed(
+    preset: Preset,
+    scene: Scene,
+    image: NDArray[np.float64],
+    random: Generator,
+    binned: int = 1,
 ) -> NDArray[np.int64]:
     """Counts of an exposure, noise included; arguments as of `observe`."""
     camera, size = preset.camera, len(image) // binned

@@ -25,7 +25,7 @@ KINDS = {
     "substructure": "deeplense_batch.simulation.substructure:Substructure",
     "lens_finding": "deeplense_batch.simulation.survey.lens_finding:lens_finding",
     "diffusion": "deeplense_batch.simulation.substructure:Diffusion",
-    "super_resolution": "deeplense_batch.simulation.substructure:SuperResolution",
+    "super_resolution": "deeplense_batch.simulation.pairs.super_resolution:SuperResolution",
 }
 
 

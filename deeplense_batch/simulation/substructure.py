@@ -36,7 +36,7 @@ from deeplense_batch.simulation.presets import CLASSES, PRESETS, Preset
 from deeplense_batch.simulation.rays import Optics, Tracer, optics
 from deeplense_batch.simulation.scenes import Scene, as_batch, draw_scenes, observe, with_room
 
-__all__ = ["Diffusion", "Drawn", "Substructure", "SuperResolution", "preset_of"]
+__all__ = ["Diffusion", "Drawn", "Substructure", "Truths", "preset_of"]
 
 Truths = dict[str, NDArray[np.float64]]
 
@@ -87,6 +87,15 @@ class Substructure:
             raise ShardError(
                 f"simulate: preset: got '{self.preset}'; {nearest(self.preset, PRESETS)}"
             )
+        self.check()
+
+    def check(self) -> None:
+        """Make sure that every image can be made, on a device that is there.
+
+        Raises:
+            ShardError: No image of that size can be made of the preset.
+            DeviceError: There is no such device.
+        """
         if self.size not in _SIZES:
             raise ShardError(
                 f"simulate: size: expected {_SIZES[0]} to {_SIZES[-1]} pixels; got {self.size}"
@@ -98,6 +107,11 @@ class Substructure:
     def distributions(self) -> Preset:
         """The preset with its overrides."""
         return with_overrides(PRESETS[self.preset], self.set_)
+
+    @property
+    def drawn_classes(self) -> tuple[str, ...]:
+        """Classes of which images are, in turn."""
+        return CLASSES
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -143,10 +157,10 @@ class Substructure:
             ShardError: Too few for one of each class in each split.
         """
         check_images(self, len(self.splits), images)
-        whole, rest = divmod(images, len(CLASSES))
-        total = {name: whole + (c < rest) for c, name in enumerate(CLASSES)}
+        whole, rest = divmod(images, len(self.drawn_classes))
+        total = {name: whole + (c < rest) for c, name in enumerate(self.drawn_classes)}
         valid = {name: max(1, round(count / 5)) for name, count in total.items()}
-        train = {name: total[name] - valid[name] for name in CLASSES}
+        train = {name: total[name] - valid[name] for name in total}
         return {"train": train, "val": valid}
 
     def described(self) -> dict[str, Any]:
@@ -177,7 +191,8 @@ class Substructure:
         """Draw the scenes of some indices."""
         preset, number = self.distributions, self.splits.index(split)
         streams = [np.random.default_rng([seed, number, i]) for i in indices]
-        scenes = draw_scenes(preset, [i % len(CLASSES) for i in indices], streams)
+        targets = [CLASSES.index(name) for name in self.drawn_classes]
+        scenes = draw_scenes(preset, [targets[i % len(targets)] for i in indices], streams)
         return Drawn(indices, streams, scenes, optics(preset, as_batch(scenes)))
 
     @cached_property
@@ -192,28 +207,21 @@ class Substructure:
             drawn: Whose streams are used up by it.
             rendered: The images without it, (B, size, size).
         """
-        preset, (indices, streams, scenes, _) = self.distributions, drawn
-        observed = [*map(partial(observe, preset), scenes, rendered, streams)]
-        most = most_halos(preset)
-        kept = [scene | {"halos": with_room(scene["halos"], most)} for scene in scenes]
-        truth = {name: np.stack([scene[name] for scene in kept]) for name in kept[0]}
-        truth |= {"index": np.asarray(indices, np.float64)}
-        truth |= {"axion_mass_ev": _axion_mass(truth["vortex"])}
+        expose = partial(observe, self.distributions)
+        observed = [*map(expose, drawn.scenes, rendered, drawn.streams)]
         return GeneratedBatch(
             images=np.stack([counts[None] for counts, _ in observed]),
             scale=np.array([[scale] for _, scale in observed]),
-            truth=truth | self._more(preset, scenes, rendered, streams),
+            truth=self.truth_of(drawn),
         )
 
-    def _more(
-        self,
-        preset: Preset,
-        scenes: Sequence[Scene],
-        rendered: NDArray[np.float64],
-        streams: Sequence[np.random.Generator],
-    ) -> Truths:
-        """Further truth of the images, drawn from what is left of their streams; none here."""
-        return {}
+    def truth_of(self, drawn: Drawn) -> Truths:
+        """All numbers of the scenes of a batch, (B, ...) by name."""
+        most = most_halos(self.distributions)
+        kept = [scene | {"halos": with_room(scene["halos"], most)} for scene in drawn.scenes]
+        truth = {name: np.stack([scene[name] for scene in kept]) for name in kept[0]}
+        truth |= {"index": np.asarray(drawn.indices, np.float64)}
+        return truth | {"axion_mass_ev": _axion_mass(truth["vortex"])}
 
 
 @dataclass(frozen=True)
@@ -230,36 +238,6 @@ class Diffusion(Substructure):
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """All in one split, without a label."""
         return {"train": {"unlabelled": images}}
-
-
-@dataclass(frozen=True)
-class SuperResolution(Substructure):
-    """Pairs of one sky: an image, and ``truth/low_resolution``, (N, 1, H/2, W/2) from 0 to 1.
-
-    The second is the same telescope with pixels of twice the width, and noise of its own.
-    """
-
-    preset: str = "varied"
-
-    kind: ClassVar[str] = "super_resolution"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size % 2:
-            raise ShardError(f"simulate: size: pairs need an even number; got {self.size}")
-
-    def _more(
-        self,
-        preset: Preset,
-        scenes: Sequence[Scene],
-        rendered: NDArray[np.float64],
-        streams: Sequence[np.random.Generator],
-    ) -> Truths:
-        observed = [
-            observe(preset, scene, image, stream, binned=2)
-            for scene, image, stream in zip(scenes, rendered, streams, strict=True)
-        ]
-        return {"low_resolution": np.stack([counts[None] / scale for counts, scale in observed])}
 
 
 def preset_of(root: Path) -> Preset:

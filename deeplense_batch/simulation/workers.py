@@ -155,9 +155,9 @@ class Workers:
 
     def exposed(self, number: int) -> GeneratedBatch:
         """A batch, once it is exposed; its place is free then."""
-        scale, truth, digests = self._answer("expose", number)
+        scale, truth, digests, pairs = self._answer("expose", number)
         images = self._place(number)[1][: self._counts.pop(number)].copy()
-        return GeneratedBatch(images, scale, truth, digests)
+        return GeneratedBatch(images, scale, truth, digests, pairs=pairs)
 
     def _place(self, number: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
         return self._places[_place_of(number, len(self._pipes))]
@@ -291,7 +291,7 @@ def _answer_all(
         made = maker.expose(batch, rendered[: len(batch.indices)])
         images[: len(made.images)] = made.images
         digests = [sha256(image) for image in made.images]
-        pipe.send((("expose", number), (made.scale, made.truth, digests)))
+        pipe.send((("expose", number), (made.scale, made.truth, digests, made.pairs)))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_a_small_set_is_that_of_the_plain_way(kind, options, tmp_path, through):
 @pytest.mark.parametrize(
     ("kind", "preset"),
     [("substructure", "common_test_1"), ("substructure", "physical"),
-     ("super_resolution", "varied")],
+     ("super_resolution", "hsc_hst")],
 )  # fmt: skip
 def test_a_set_of_processes_is_that_of_one(kind, preset, tmp_path, through, monkeypatch):
     options = {"images": 400, "size": 32, "shard_size": 70, "preset": preset}

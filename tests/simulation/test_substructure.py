@@ -27,6 +27,10 @@ SETS |= {
     f"lens_finding {name}": ("lens_finding", {"preset": name})
     for name in ("ps1", "kids", "des", "lsst", "euclid_vis", "hst")
 }
+SETS |= {
+    f"super_resolution {name}": ("super_resolution", {"preset": name})
+    for name in ("iii_a", "iii_a_substructure", "hsc_hst")
+}
 IMAGES = 9  # three of each class, or more
 
 PINNED = {
@@ -38,13 +42,16 @@ PINNED = {
     "substructure null": "0bd99a7e893015c2",
     "lens_finding": "d194c7f202b24493",
     "diffusion": "03501b9f0760f604",
-    "super_resolution": "842dd2f539ad5a32",
+    "super_resolution": "0960680b53b733a6",
     "lens_finding ps1": "2dbfda13a989387b",
     "lens_finding kids": "26d62e0e708d2aba",
     "lens_finding des": "8c592b9ae13260ec",
     "lens_finding lsst": "dbf92c17bb96d887",
     "lens_finding euclid_vis": "8c61d7511f5800d0",
     "lens_finding hst": "6e0f44cf78e22167",
+    "super_resolution iii_a": "c5d547786a9813d2",
+    "super_resolution iii_a_substructure": "7adae54a591ad858",
+    "super_resolution hsc_hst": "2d5bfe36de42391e",
 }
 
 # The paths that libraries take on the oldest processors. Names that a library does not know, or
@@ -66,6 +73,7 @@ def digest(kind: str, options: dict[str, object]) -> str:
     split = next(iter(content.counts(600)))
     made = content.make(split, range(IMAGES), seed=5)
     arrays = {"images": made.images} | dict(made.truth)
+    arrays |= {} if made.pairs is None else made.pairs.named(made.images)
     arrays |= {} if made.scale is None else {"scale": made.scale}
     found = hashlib.sha256()
     for name, values in sorted(arrays.items()):

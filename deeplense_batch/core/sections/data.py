@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +16,10 @@ from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of, 
 __all__ = ["Augment", "Channels", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
-_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels")
+_LATER = ("softening", "sky_sd", "per", "clip", "roots", "classes", "channels", "register")
+
+# pydantic warns of a field that is called as a method of its metaclass, which nobody calls here.
+warnings.filterwarnings("ignore", 'Field name "register" .* shadows', UserWarning)
 
 
 class Augment(Section):
@@ -103,6 +107,9 @@ class DataSection(Section):
     # percentiles between which stretched values are kept, of what `per` says: [0.1, 99.9]
     clip: Annotated[tuple[float, float] | None, list_of("two numbers")] = None
     augment: Augment = Augment()
+    # of pairs: find by how much each image is shifted against its input, once, and move the image
+    # back when it is read
+    register: bool = False
     tta: bool = False  # score the mean prediction over the 8 symmetries of the square
 
     @model_validator(mode="before")

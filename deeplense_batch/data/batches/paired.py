@@ -17,6 +17,7 @@ from deeplense_batch.core.job import Augment
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.reader import Indices
+from deeplense_batch.data.pairs.crops import inputs_crop
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import Split
 
@@ -37,10 +38,10 @@ def companions_of(
         resident: Where what is stored is kept, as of `Loader`.
 
     Raises:
-        ShardError: It is no slice of pairs.
+        ShardError: It is no slice of pairs, or a crop of its images is none of their inputs.
     """
-    crop = None if transform.crop is None else transform.crop // split.info.ratio
-    crops = {"inputs": crop} | ({"clean": transform.crop} if split.info.has_clean else {})
+    crops = {"inputs": inputs_crop(split.info, transform.crop)}
+    crops |= {"clean": transform.crop} if split.info.has_clean else {}
     return {
         name: Loader(
             split.of(name),

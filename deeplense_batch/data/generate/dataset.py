@@ -31,6 +31,7 @@ from deeplense_batch.data.generate.generator import (
     GeneratedBatch,
     GroupedGenerator,
     ImageGenerator,
+    PairedGenerator,
     made_in_order,
 )
 from deeplense_batch.data.generate.partial_dataset import PartialDataset, Shard, clear
@@ -187,6 +188,7 @@ class _Plan:
     @cached_property
     def writer_options(self) -> dict[str, Any]:
         """How the writer of each shard is made."""
+        paired = self.generator if isinstance(self.generator, PairedGenerator) else None
         made_by = f"deeplense_batch {deeplense_batch.__version__}"
         return {
             "shape": self.generator.shape,
@@ -199,6 +201,7 @@ class _Plan:
             "bands": self.generator.bands,
             "group": self._grouped.group if self._grouped else "",
             "shard_size": self.shard_size,
+            "inputs_dtype": paired.inputs_dtype if paired else None,
         }
 
     def _order(self, split: str, of_class: Mapping[str, int]) -> list[int]:
@@ -277,6 +280,7 @@ class _ShardMaker:
                 writer.append(
                     made.images, targets=targets, ids=made.ids or ids, scale=made.scale,
                     truth=made.truth, catalogue=made.catalogue, digests=made.digests,
+                    pairs=made.pairs,
                 )  # fmt: skip
                 progress.advance(len(indices))
                 self.on_batch()

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.data.encoding import Array
+from deeplense_batch.data.pairs.pair_arrays import PairArrays
 from deeplense_batch.data.shards import ShardError
 
 __all__ = [
     "GeneratedBatch",
     "GroupedGenerator",
     "ImageGenerator",
+    "PairedGenerator",
     "StreamingGenerator",
     "check_images",
     "made_in_order",
@@ -32,6 +34,7 @@ class GeneratedBatch:
     digests: Sequence[bytes] | None = None  # sha256 of each image, where it is known already
     ids: Sequence[str] | None = None  # where images have names of their own
     catalogue: Mapping[str, Array] | None = None  # columns, (n,), as of `ShardWriter.append`
+    pairs: PairArrays | None = None  # of a set of pairs
 
 
 class ImageGenerator(Protocol):
@@ -103,6 +106,15 @@ class GroupedGenerator(ImageGenerator, Protocol):
 
     def groups(self, split: str, indices: Sequence[int], *, seed: int) -> NDArray[np.int64] | None:
         """Number of the group of some images, from 0 without gaps, (n,); None without groups."""
+
+
+@runtime_checkable
+class PairedGenerator(ImageGenerator, Protocol):
+    """One that makes pairs: its batches have `GeneratedBatch.pairs`."""
+
+    @property
+    def inputs_dtype(self) -> np.dtype:
+        """Type of the values of the inputs before packing."""
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.block import Block
 from deeplense_batch.report.studies.ensembles import ensembles
 from deeplense_batch.report.studies.ensembles_block import ensembles_block
+from deeplense_batch.report.studies.restoration import restoration_blocks, restored
 from deeplense_batch.report.studies.selection.page import selection_blocks
 from deeplense_batch.report.studies.selection.study import Wanted, study
 from deeplense_batch.report.studies.transfer import InMatrix
@@ -34,12 +35,18 @@ def studied(
         wanted: Quantities of the test images.
 
     Returns:
-        ``ensembles`` and ``by``, as `results.json` holds them, and what a page shows of them.
+        ``ensembles`` and ``by``, and of restored images ``restored``, as `results.json` holds
+        them, and what a page shows of them.
     """
     averaged, lacking = ensembles(models, resamples)
     by = study(models, wanted) if wanted else {}
-    blocks = ensembles_block(number, models[0].monitor, averaged, lacking)
-    return {"ensembles": averaged, "by": by}, blocks + selection_blocks(number, by)
+    images = restored(models, resamples)
+    blocks = restoration_blocks(images)
+    blocks += ensembles_block(number, models[0].monitor, averaged, lacking)
+    numbers: Row = {"ensembles": averaged, "by": by}
+    if images:
+        numbers["restored"] = images
+    return numbers, blocks + selection_blocks(number, by)
 
 
 def studied_in_matrices(

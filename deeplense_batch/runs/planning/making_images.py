@@ -40,19 +40,8 @@ def check_making_images(job: Job) -> None:
             f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
             "below 1, such as 0.999"
         )
-    if task == "restoration":
-        _check_restorable(job)
-
-
-def _check_restorable(job: Job) -> None:
-    """Make sure that restored images can be scored in the units of the set."""
-    if cause := job.data.cannot_undo:
+    if task == "restoration" and (cause := job.data.cannot_undo):
         raise JobError(
             f"{job.name}: {cause}: restored images are scored in the units of the set, which "
             "this leaves"
-        )
-    if job.data.tta:
-        raise JobError(
-            f"{job.name}: data.tta: a mean of scores over the symmetries is not the score of an "
-            "image that task.name restoration makes; expected false"
         )

@@ -42,6 +42,7 @@ from deeplense_batch.data.shards import (
 from deeplense_batch.models import INCEPTION, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
 from deeplense_batch.runs.planning.making_images import check_making_images
+from deeplense_batch.runs.planning.pairs import check_pairs
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
@@ -232,6 +233,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
             check_labels(split)
+    check_pairs(job, None if task is None else task.spec, (*trained_on, *scored))
     if task is not None and task.spec.truth_keys:
         known = partial(truths_of, memo=memo)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
