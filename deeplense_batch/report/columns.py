@@ -52,6 +52,8 @@ _NAMES = {
     "useful_auc": "useful AUC",
     **{"psnr": "PSNR (dB)", "ssim": "SSIM", "mse": "MSE", "gain": "gain over fitted bicubic (dB)"},
 }
+# Scores of what restored images are held against, which have a table of their own.
+_APART = re.compile(r"_(nearest|bilinear|bicubic|fitted|noise_free)(_clean)?$|^seen_")
 _TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
@@ -107,7 +109,9 @@ def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
         *_differences(models),
         *_score("accuracy", "accuracy", models),
         *(column for name in own for column in _score(name, score_name(name), models)),
-        *_of_task([name for name in comparison["more"] if name not in own], models),
+        *_of_task(
+            [n for n in comparison["more"] if n not in own and not _APART.search(n)], models
+        ),
         *_generated(models),
         *_costs(models),
         *(

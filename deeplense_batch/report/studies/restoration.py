@@ -43,6 +43,8 @@ _PHYSICS = {
 _SEEN = {"clean": "truth without noise", "truth": "truth", "restored": "restored",
          "fitted": "bicubic, fitted"}  # fmt: skip
 
+_ENDS = ("low", "high")
+
 Array = NDArray[np.float64]
 
 
@@ -61,7 +63,7 @@ def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         ``invented``, ``lost``. Of a network that a classifier was asked about also ``seen``: by
         ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
         ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
-        on restored ones. No row where nothing is restored.
+        on restored ones; and ``networks``, how many were asked about. No row where nothing is restored.
     """
     measured = {run: p.measured for run, p in resamples.predictions.items() if p.measured}
     having = [m for m in models if all(run["run"] in measured for run in m.runs)]
@@ -82,9 +84,6 @@ def _network(model: ModelRuns, resamples: Resamples) -> Row:
     if seen := _seen(model, resamples):
         row["seen"] = seen
     return row
-
-
-_ENDS = ("low", "high")
 
 
 def _baselines(measured: Mapping[str, Array], first: Row, resamples: Resamples) -> list[Row]:
@@ -111,15 +110,20 @@ def _baselines(measured: Mapping[str, Array], first: Row, resamples: Resamples) 
 
 
 def _seen(model: ModelRuns, resamples: Resamples) -> Row:
-    """What a classifier sees in the images of a model: AUC, the mean over its runs."""
-    asked = [_answers(run, resamples) for run in model.runs]
+    """What a classifier sees in the images of a model: AUC, the mean over the networks asked.
+
+    That is said by evaluations, which count once beside the trainings that they score again.
+    """
+    folders = [*(run["run"] for run in model.runs if "members" not in run), *model.again]
+    asked = [_answers(Path(folder), resamples) for folder in folders]
     answers = [one for one in asked if one is not None]
-    if not answers or len(answers) < len(asked):
+    if not answers:
         return {}
     names = [name for name in SEEN if all(name in one for one in answers)]
     drawn = resamples.draw([one[name] for one in answers for name in names])
     every = np.ones((len(resamples.samples.ids), 1), np.uint8)
-    found, resampled = {}, {}
+    found: Row = {"networks": len(answers)}
+    resampled = {}
     for k, name in enumerate(names):
         value = float(np.mean([one[name](every)[0] for one in answers]))
         resampled[name] = drawn[k :: len(names)].mean(0)
@@ -137,17 +141,18 @@ def _with_bounds(value: float, drawn: Array) -> Row:
     return {"value": value, "low": low, "high": high}
 
 
-def _answers(run: Row, resamples: Resamples) -> dict[str, bootstrap.Statistic] | None:
+def _answers(folder: Path, resamples: Resamples) -> dict[str, bootstrap.Statistic] | None:
     """The AUC by what was seen, as statistics of the samples; None where nothing was asked."""
     try:
-        arrays = read_outputs(Path(run["run"]))
-        if "seen_targets" not in arrays or "members" in run:
+        arrays = read_outputs(folder)
+        if "seen_targets" not in arrays:
             return None
         targets, probabilities = seen_by_class(arrays)
     except (PredictionsError, KeyError, ValueError):
         return None
     labelled = arrays["seen_targets"] >= 0
-    if len(labelled) != len(resamples.samples.ids) or len(np.unique(targets)) < 2:
+    same = np.array_equal(np.asarray(arrays["ids"], str), resamples.samples.ids)
+    if not same or len(np.unique(targets)) < 2:
         return None
     return {
         name: bootstrap.within(labelled, bootstrap.macro_auc(targets, values))
@@ -229,11 +234,11 @@ def _seen_block(rows: Sequence[Row]) -> Block:
     ]
     shown = [name for name in SEEN if any(name in row["seen"] for row in rows)]
     head = [
-        "network", *(f"AUC, {_SEEN[name]}" for name in shown),
+        "network", "runs asked", *(f"AUC, {_SEEN[name]}" for name in shown),
         "restored - fitted", "truth - restored",
     ]  # fmt: skip
     lines = [
-        [row["label"]]
+        [row["label"], number(row["seen"]["networks"], 0)]
         + [_of(row["seen"].get(name)) for name in shown]
         + [_of(row["seen"][name], signed=True) for name in ("gain", "loss")]
         for row in rows
