@@ -9,11 +9,12 @@ from deeplense_batch.cli.done import done
 from deeplense_batch.cli.reading import read_reading
 from deeplense_batch.cli.values import Device, Limit, Positive, UsageError, several
 from deeplense_batch.cluster.recipes import runs_folder
+from deeplense_batch.core.job import Job
 from deeplense_batch.core.recipe import evaluation_of, load_jobs
 
 __all__ = ["evaluate", "explain", "export", "fetch", "predict", "sample"]
 
-Table = Annotated[Path, Limit(endings=(".parquet", ".csv"))]
+_TABLES = (".parquet", ".csv")
 Picture = Annotated[Path, Limit(endings=(".png",))]
 Amp = Literal["off", "bf16", "fp16", "auto"]
 
@@ -24,8 +25,11 @@ def predict(
     run: Path,
     data: Path,  # Folder of shards, or images in any layout that pack reads.
     *,
-    out: Table,  # The table that is made, .parquet or .csv.
+    # The table that is made, .parquet or .csv; of a run that restores images the folder of these.
+    out: Path,
     slice_: str = "",  # Of shards, such as val[:100]; by default all splits.
+    # Of a run that restores images: shards, or npy or fits for a file of each image.
+    files: Literal["shards", "npy", "fits"] = "shards",
     device: Device | None = None,  # cpu or cuda; by default a GPU where there is one.
     part: int = 0,  # Which part of the work to do, from 0; the last to end completes the table.
     parts: int = 1,  # Into how many parts it is divided.
@@ -52,6 +56,8 @@ def predict(
 ) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
+    A run of the task restoration writes restored images instead, as one process and in one go.
+
     Example: predict demo/runs/demo/test_resnet-s0-f890d82125 images/ --out found.parquet --top 50
     """
     _check_part(part, parts)
@@ -64,6 +70,32 @@ def predict(
             raise UsageError(f"{flag}: expected a number between 0 and 1, got {share:g}")
     how = read_reading("--reading", reading) if reading else None
     from deeplense_batch.core.processes import signals
+
+    if _restores(run):
+        given = {
+            "--top": top,
+            "--parts": parts > 1,
+            "--purity": purity,
+            "--prevalence": prevalence,
+        }
+        for flag in (flag for flag, value in given.items() if value):
+            raise UsageError(f"{flag}: is for runs that predict, and {run} restores images")
+        from deeplense_batch.inference.restoring.restore import restore
+
+        with signals() as interrupt:
+            print(
+                restore(
+                    run, data, out, slice_=slice_, form=files, device=device,
+                    batch_size=batch_size, amp=amp, reading=how, on_batch=interrupt.check,
+                )
+            )  # fmt: skip
+        return
+    if out.suffix not in _TABLES:
+        raise UsageError(
+            f"--out: expected a name that ends in {' or '.join(_TABLES)}, got '{out}'"
+        )
+    if files != "shards":
+        raise UsageError(f"--files: is for runs that restore images, and {run} predicts a table")
     from deeplense_batch.inference.predict import predict
 
     with signals() as interrupt:
@@ -74,6 +106,14 @@ def predict(
             on_batch=interrupt.check,
         )  # fmt: skip
     print(report)
+
+
+def _restores(run: Path) -> bool:
+    """Whether a run makes better images of images."""
+    if not (run / "job.yaml").is_file():
+        return False
+    (job,) = load_jobs(run / "job.yaml")
+    return isinstance(job, Job) and job.task.name == "restoration"
 
 
 def _check_part(part: int, parts: int) -> None:

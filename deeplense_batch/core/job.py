@@ -77,7 +77,7 @@ class OverrideError(JobError):
 class TaskSection(Section):
     """What is learnt."""
 
-    # classification, detection, regression, physics_guided, generation or masked
+    # classification, detection, regression, physics_guided, generation, restoration or masked
     name: str = "classification"
     options: dict[str, Any] = Field({})  # options of the task, listed below
 

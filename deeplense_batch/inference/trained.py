@@ -31,6 +31,7 @@ from deeplense_batch.data.mixed_sets import mixed_info, open_training_sets
 from deeplense_batch.data.pixels.channels import MEAN, Choice, choose
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, data_digest, open_split
+from deeplense_batch.data.split import Inputs
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.tasks.classification import logits_of
 from deeplense_batch.tasks.task import Task
@@ -60,6 +61,7 @@ class Trained:
     bands: tuple[str, ...] = ()  # of the channels; none where they are unknown
     choice: Choice | None = None  # of the channels of `data.root`; None: all of them
     stored_channels: int | None = None  # of those, where some are chosen
+    ratio: int = 1  # of pairs: pixels of an image that it makes along one of its input
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -287,7 +289,7 @@ def open_trained(path: Path | str) -> Trained:
         ) from error
     return Trained(
         run, job, task, model.eval(), transform, info.shape, info.pixel_scale, best["epoch"],
-        metrics, tuple(best.get("bands", ())), *Choice.of(best),
+        metrics, tuple(best.get("bands", ())), *Choice.of(best), info.ratio,
     )  # fmt: skip
 
 
@@ -304,10 +306,15 @@ def _info(
                 f"be read ({error})"
             ) from error
     channels, height, width = best["shape"]
+    number = np.dtype(np.float32)
+    inputs = None
+    if (ratio := best.get("ratio")) is not None:  # of pairs
+        given = (channels, height // ratio, width // ratio)
+        inputs = Inputs(given, stored=number, dtype=number, mean=(), sd=())
     return SplitInfo(
         name=job.data.train.partition("[")[0],
         files=(), counts=(), shape=(channels, height, width),
-        stored=np.dtype(np.float32), dtype=np.dtype(np.float32),
+        stored=number, dtype=number, inputs=inputs,
         classes=classes, class_counts=(), mean=(), sd=(),
         pixel_scale=best["pixel_scale"],
         source="", seed=0, digests=(), content="",

@@ -47,12 +47,13 @@ class ModelError(ValueError):
 class Model:
     """A row of the table."""
 
-    parameters_m: float  # millions, with 1 channel and 3 classes
+    parameters_m: float  # millions, with 1 channel and 3 classes, or twice as many pixels a side
     about: str
     sized: bool = False  # built for one size of images, though timm does not say so
     backbones: Mapping[str, str] = field(default_factory=dict)  # its options that name others
-    denoises: bool = False  # gives images for images, not logits
+    denoises: bool = False  # takes noise from images, given a time
     masks: bool = False  # restores hidden patches of images, and gives no logits
+    restores: bool = False  # gives an image of more pixels, or as many, for an image
 
 
 MODELS: dict[str, Model] = {
@@ -65,9 +66,11 @@ MODELS: dict[str, Model] = {
     "mobilenetv3_small_050": Model(0.571, "MobileNetV3-Small, half width"),
     "lcnet_050": Model(0.604, "LCNet, half width; made for CPUs"),
     "tinynet_e": Model(0.765, "TinyNet-E"),
+    "swinir_light": Model(0.905, "SwinIR, light: shifted windows of attention", restores=True),
     "ghostnet_050": Model(1.310, "GhostNet, half width"),
     "d4_resnet18": Model(1.396, "ResNet-18 that no quarter turn and no reflection changes"),
     "fno_small": Model(1.277, "Fourier neural operator, four layers of 12 modes"),
+    "edsr": Model(1.368, "EDSR, 16 residual blocks of 64 channels", restores=True),
     "mobilenetv3_small_100": Model(1.521, "MobileNetV3-Small (reference 001)"),
     "simple_cnn": Model(2.117, "two convolutions, two layers (reference 003)", sized=True),
     "regnety_002": Model(2.795, "RegNetY, 0.2 GF"),
@@ -80,11 +83,13 @@ MODELS: dict[str, Model] = {
     "efficientnet_b1": Model(6.516, "EfficientNet-B1 (reference 001)"),
     "efficientnet_b2": Model(7.705, "EfficientNet-B2 (reference 001)"),
     "convnextv2_pico": Model(8.553, "ConvNeXtV2-Pico"),
+    "restoring_unet": Model(8.950, "UNet of diffusers on interpolated images", restores=True),
     "unet": Model(8.951, "UNet of diffusers, given the time and the class", denoises=True),
     "efficientnet_b3": Model(10.700, "EfficientNet-B3 (reference 001)"),
     "resnet18": Model(11.172, "ResNet-18 (references 001, 002)"),
     "coatnet_nano_rw_224": Model(14.629, "CoAtNet, nano"),
     "convnextv2_nano": Model(14.982, "ConvNeXtV2-Nano"),
+    "rcan": Model(15.442, "RCAN, 200 blocks with channel attention", restores=True),
     "efficientnet_b4": Model(17.553, "EfficientNet-B4 (reference 001)"),
     "resnet34": Model(21.280, "ResNet-34 (reference 001, its best)"),
     "vit_small_patch16_224": Model(21.470, "Vision Transformer, small, patches of 16"),
@@ -126,7 +131,12 @@ INCEPTION = "inception_v3"  # whose features generated images are usually judged
 _GIVEN = {
     **{name: "the images" for name in ("channels", "in_chans")},
     **{name: "the task" for name in ("classes", "num_classes")},
-    **{"size": "data.size", "pretrained": "model.pretrained", "adapt": "model.adapt"},
+    **{
+        "ratio": "the images",
+        "size": "data.size",
+        "pretrained": "model.pretrained",
+        "adapt": "model.adapt",
+    },
     "name": "model.name",
 }
 _OURS = (
@@ -136,8 +146,8 @@ _OURS = (
     "masked_autoencoder",
     "physics_resnet50",
     "unet",
-    "symmetric.d4_resnet",
-    "symmetric.fourier",
+    *(f"restoring.{name}" for name in ("edsr", "rcan", "swinir", "unet")),
+    *(f"symmetric.{name}" for name in ("d4_resnet", "fourier")),
 )
 
 
@@ -194,6 +204,7 @@ def build(
     channels: int,
     classes: int,
     size: int,
+    ratio: int = 1,
     pretrained: bool = False,
     adapt: str = "sum",
     **options: Any,
@@ -202,13 +213,15 @@ def build(
 
     A network with physics in it gives a dictionary of tensors, the logits among them by that name;
     one that denoises maps images to images, and `classes` are those that it can be given; one that
-    restores hidden patches gives these.
+    restores hidden patches gives these; one that restores images maps them to
+    (B, channels, ratio x size, ratio x size).
 
     Arguments:
         name: A key of `MODELS`, any name timm knows, or ``hf_hub:owner/name`` that was fetched.
         channels: Channels of the images; timm adapts the first layer's weights.
         classes: Number of logits.
         size: Pixels of the images; transformers are built for it.
+        ratio: Pixels of what a network that restores gives, along a side, for one of its input.
         pretrained: Start from published weights, which `weights.fetch` has brought.
         adapt: What one channel gets of the first layer's weights for colours: their ``sum``
             (timm's rule) or their ``mean``.
@@ -225,6 +238,8 @@ def build(
 
     check_name(name)
     known = architecture(name)
+    if name in MODELS and MODELS[name].restores:
+        options = {"ratio": ratio} | options
     cfg = known.published
     native = cfg.input_size[-1] if cfg is not None and cfg.fixed_input_size else None
     if native or "img_size" in known.options or (name in MODELS and MODELS[name].sized):

@@ -51,6 +51,7 @@ _NAMES = {
     **{f"recall_fpr_1e-{n}": f"recall at FPR 1e-{n}" for n in (2, 3, 4)},
     **{"useful_auc": "useful AUC", "log_prob": "log probability", "tarp_error": "TARP error"},
     "coverage_error_floor": "coverage error floor",
+    **{"psnr": "PSNR (dB)", "ssim": "SSIM", "mse": "MSE", "gain": "gain over fitted bicubic (dB)"},
 }
 _OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name follows
     **{"r2_": "R2 of", "rmse_": "RMSE of", "mae_": "MAE of", "bias_": "bias of"},
@@ -58,6 +59,8 @@ _OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name fo
     **{"coverage95_": "share within 95 % of", "coverage_error_": "coverage error of"},
     **{"pull_mean_": "mean pull of", "pull_sd_": "sd of pulls of"},
 }
+# Scores of what restored images are held against, which have a table of their own.
+_APART = re.compile(r"_(nearest|bilinear|bicubic|fitted|noise_free)(_clean)?$|^seen_")
 _TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _SEEN_OF_NUMBERS = ("r2_", "rmse_", "crps_", "coverage68_", "tarp_error")
@@ -114,7 +117,9 @@ def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
         *_differences(models),
         *_score("accuracy", "accuracy", models),
         *(column for name in own for column in _score(name, score_name(name), models)),
-        *_of_task([name for name in comparison["more"] if name not in own], models),
+        *_of_task(
+            [n for n in comparison["more"] if n not in own and not _APART.search(n)], models
+        ),
         *_generated(models),
         *_costs(models),
         *(

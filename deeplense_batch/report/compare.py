@@ -201,7 +201,8 @@ def repeated(rows: Iterable[Row]) -> dict[str, str]:
     again: dict[str, str] = {}
     for row in sorted(newest, key=lambda row: "evaluated" in row):
         network = (row.get("evaluated") or row).get("identity")
-        if row["state"] == "done" and row.get("monitor") in SCORES and network and row["test"]:
+        answers = row.get("monitor") in (*SCORES, "psnr")
+        if row["state"] == "done" and answers and network and row["test"]:
             names = (name for name in row if name.startswith("auc_"))
             what = (network, row["learns"], row.get("tta"), *sorted(names))
             key = (str(row["data_digest"]), row["test"], *map(str, what))

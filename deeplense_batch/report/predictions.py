@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
 from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, kept_grouping
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of, score_of
+from deeplense_batch.report.statistics.measured import end_to_end, measured_of
 
 __all__ = [
     "GENERATOR",
@@ -66,6 +67,8 @@ class Predictions:
     grouping: Grouping | None = None  # of the samples, where the data have groups
     calibrated: NDArray[np.float64] | None = None  # (N, K) as probabilities, by their own run
     called: NDArray[np.bool_] | None = None  # (N,) whether they reach the threshold of their run
+    #: Of restored images what is measured of each, (N,) by the name of the score that is its mean.
+    measured: Mapping[str, NDArray[np.float64]] | None = None
 
 
 def predictions_of(row: Row) -> Predictions:
@@ -183,8 +186,10 @@ def _read_answers(path: Path) -> Predictions:
         if "logits" in arrays:
             scores = _scores(arrays["logits"], targets, path)
             return Predictions(ids, targets, classes, _softmax(scores, path))
-        if "errors" in arrays:  # of restored images, by level of noise
+        if "errors" in arrays:  # of images without their noise, by level of noise
             raise PredictionsError(GENERATOR)
+        if "psnr" in arrays:
+            return Predictions(ids, targets, classes, measured=measured_of(arrays))
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
         names = tuple(np.asarray(arrays.get("quantities", ()), str).tolist())
         kept = {n: arrays[n].astype(np.float64) for n in _OF_POSTERIOR if n in arrays}
@@ -232,6 +237,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         grouping=_regrouped([part.grouping for part in parts], order),
         calibrated=_end_to_end([part.calibrated for part in parts], order),
         called=_end_to_end([part.called for part in parts], order),
+        measured=end_to_end([part.measured for part in parts], order),
     )
 
 

@@ -183,10 +183,11 @@ def _by_size(model: ModelRuns) -> Row:
 def room_of(name: str, scores: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """How far mean scores are from where they cannot vary."""
     means = np.array([np.asarray(own, np.float64).mean() for own in scores])
-    if name == "log_prob":  # which has no bound
+    if name == "log_prob" or name.startswith(("psnr", "gain")):  # which have no bound
         return np.ones(len(means))
     kind = name.partition("_")[0]
-    return {"r2": 1 - means, "mae": means, "crps": means}.get(kind, means * (1 - means))
+    bounded = {"r2": 1 - means, "mae": means, "mse": means, "crps": means}
+    return bounded.get(kind, means * (1 - means))
 
 
 def _compare_all(

@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from deeplense_batch.core import provenance
 from deeplense_batch.core.distributed import World, open_world
 from deeplense_batch.core.job import Augment, Job, JobError
-from deeplense_batch.data.augment import keys_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, shuffled
@@ -32,8 +30,15 @@ from deeplense_batch.data.mixed_sets import open_training_sets
 from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import Split
 from deeplense_batch.tasks.task import Batch, Task
+from deeplense_batch.training.evaluation import batches_of
 from deeplense_batch.training.precision import choose_kernels
-from deeplense_batch.training.setup import frame_of, gflops_of, model_of, open_loaders
+from deeplense_batch.training.setup import (
+    frame_of,
+    gflops_of,
+    model_of,
+    open_loaders,
+    side_given,
+)
 from deeplense_batch.training.step import Stepper
 
 __all__ = ["BenchReport", "DataSpeed", "ModelSpeed", "Ratio", "bench"]
@@ -178,18 +183,15 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
     batches = itertools.cycle(order(shuffled(len(train), seed=0, epoch=0), job.train.batch_size))
     fetch = [next(batches) for _ in range(steps)]
 
-    def batch_of(got: tuple[Tensor, Tensor, Tensor]) -> Batch:
-        draws = keys_of(0, 0, got[2]) if task.spec.draws else None
-        return Batch(*got, draws=draws, truth=train.truth_of(got[2]))
-
-    fixed = batch_of(next(iter(train.batches(fetch[:1]))))
+    draws = task.spec.draws
+    (fixed,) = batches_of(train, fetch[:1], draws=draws)
 
     def step(batch: Batch) -> None:
         stepper(batch, samples=len(batch.images), time=0.5, progress=0.0, seed=0)
 
     def through() -> None:
-        for got in train.batches(fetch, job.data.augment, seed=0, epoch=0):
-            step(batch_of(got))
+        for batch in batches_of(train, fetch, job.data.augment):
+            step(batch)
 
     def in_memory() -> None:
         for _ in fetch:
@@ -203,7 +205,7 @@ def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed
         images_per_s=images / statistics.median(whole),
         step_ratio=_ratio(whole, bare),
         parameters=sum(p.numel() for p in model.parameters()),
-        gflops=gflops_of(model, frame_of(job, info)),
+        gflops=gflops_of(model, info.shape[0], side_given(task, frame_of(job, info))),
         peak_memory_gb=peak,
         amp=stepper.precision.name,
     )

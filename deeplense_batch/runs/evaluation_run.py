@@ -33,6 +33,7 @@ from deeplense_batch.data.shards import Split
 from deeplense_batch.inference.ensembles.ensemble import Ensemble, open_ensemble
 from deeplense_batch.inference.ensembles.members import Member
 from deeplense_batch.inference.generation.measure import Judgement
+from deeplense_batch.inference.restoring.surviving import seen_in
 from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
@@ -40,6 +41,7 @@ from deeplense_batch.runs.evaluating.drawn_images import draw_and_measure, open_
 from deeplense_batch.runs.evaluating.labelled_images import answers_of, open_labelled
 from deeplense_batch.runs.evaluating.subject import ensemble_subject, run_subject
 from deeplense_batch.runs.lifecycle import attempted, heart
+from deeplense_batch.runs.planning.earlier import find_classifier
 from deeplense_batch.runs.planning.plan import PlannedRun
 from deeplense_batch.runs.scoring import data_notes, score_outputs, seen_notes, summary_of
 from deeplense_batch.tasks.detection import Detection
@@ -148,6 +150,8 @@ class _Evaluation:
         task, outputs = self.networks[0].task, answers[0]
         if self.ensemble:
             task, outputs = self.ensemble.task, self.ensemble.mean(answers)
+        if self.section.classifier is not None:  # of restored images: a plan has seen that
+            outputs = {**outputs, **self._seen(split)}
         catalogue.keep(self.directory.path, split)
         tested = score_outputs(
             self.directory, task, outputs, root=split.info.files[0].parent, digest=self.digest,
@@ -157,6 +161,13 @@ class _Evaluation:
             notes += task.carried_notes(outputs)
         tested["notes"] += notes
         return tested
+
+    def _seen(self, split: Split) -> Arrays:
+        """What the classifier sees in restored images, and in those that they are held against."""
+        (network,) = self.networks
+        classifier = find_classifier(Path(str(self.section.classifier)), "evaluate.classifier")
+        seen = network.as_seen(split)
+        return seen_in(network, open_trained(classifier), seen, self.world.device)
 
     @property
     def _learnt_digests(self) -> set[str]:

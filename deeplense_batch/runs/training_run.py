@@ -43,10 +43,10 @@ from deeplense_batch.runs.scoring import (
     summary_of,
 )
 from deeplense_batch.tasks.task import Arrays, Scores, Task
-from deeplense_batch.training.evaluation import evaluate, examples_of
+from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.precision import choose_kernels
 from deeplense_batch.training.resolved import of_pieces, resolved
-from deeplense_batch.training.setup import Setup, gflops_of, set_up
+from deeplense_batch.training.setup import Setup, set_up
 from deeplense_batch.training.trainer import BEST, Trainer
 
 __all__ = ["run"]
@@ -153,9 +153,7 @@ class _Training:
             if best is not None and validated is not None:
                 keep_outputs(self.directory, "validated.npz", task, validated)
                 self._calibrate(task, best, validated)
-        outputs = evaluate(task, model, setup.test, self.world, tta=tta)
-        if outputs is not None:
-            outputs = {**outputs, **examples_of(task, model, setup.test)}
+        outputs = evaluate(task, model, setup.test, self.world, tta=tta, thorough=True)
         self.seconds["test"] = time.perf_counter() - started
         return outputs
 
@@ -305,7 +303,7 @@ class _Training:
             "peak_memory_gb": peak,
             "parameters": sum(p.numel() for p in setup.model.parameters()),
             "device_hours": device_hours(self.directory, self.started, self.world.size),
-            "gflops": gflops_of(setup.model, setup.frame),
+            "gflops": setup.gflops,
             "joules": sum(measured) if whole else None,
         }
 

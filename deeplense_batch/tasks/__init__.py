@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deeplense_batch.tasks.task import Frame, Task
 
-__all__ = ["TASKS", "build_task"]
+__all__ = ["MAKING_IMAGES", "TASKS", "build_task"]
 
 # Name to "module:class", so that the table can be read without loading torch.
 TASKS: dict[str, str] = {
@@ -24,7 +24,10 @@ TASKS: dict[str, str] = {
     "physics_guided": "deeplense_batch.tasks.physics:PhysicsGuided",
     "generation": "deeplense_batch.tasks.generation:Generation",
     "masked": "deeplense_batch.tasks.masked:Masked",
+    "restoration": "deeplense_batch.tasks.restoration:Restoration",
 }
+
+MAKING_IMAGES = ("generation", "restoration")  # those whose networks answer with images
 
 
 def build_task(

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures, metrics
@@ -40,6 +41,7 @@ __all__ = ["Masked", "patches_of", "without_patches"]
 
 _LEAST_VARIANCE = 1e-6  # of a patch, added before its root is taken, as in the paper
 _GREY = 0.04  # of the range of an image: neither its sky nor its arcs, once faint parts are lifted
+_EXAMPLES = 6  # images that a figure shows
 _FOLDS = 2  # of the linear probe
 _STEPS = 2000  # that its fit may take at most; standardised features need a tenth of them
 
@@ -111,9 +113,15 @@ class Masked(Task):
             return self._restored(outputs)
         return self.score(outputs)[0]
 
-    def examples(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Images, (E, C, H, W): ``true_images``; ``seen_images``, in which hidden patches are grey;
-        and ``restored_images``, in which they have what the network gives.
+    def chosen(self, outputs: Arrays) -> NDArray[np.int64]:
+        return np.arange(min(_EXAMPLES, len(outputs["ids"])))
+
+    def images_of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Images, (E, C, H, W), seen, restored and true.
+
+        Returns:
+            ``true_images``; ``seen_images``, in which hidden patches are grey; and
+            ``restored_images``, in which they have what the network gives.
 
         With `norm_pix` that is what it gives in units of the true mean and sd of each patch.
         """

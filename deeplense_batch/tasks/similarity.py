@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-__all__ = ["WINDOW", "ssim"]
+__all__ = ["WINDOW", "ssim", "ssim_of_each"]
 
 WINDOW = 11  # pixels that are compared at once; the images have at least as many along a side
 _SIGMA = 1.5  # of the Gaussian that weighs them, pixels
@@ -29,5 +29,23 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
     value = structural_similarity_index_measure(
         images, others, kernel_size=WINDOW, sigma=_SIGMA, data_range=span
     )
+    assert isinstance(value, Tensor)
+    return value
+
+
+def ssim_of_each(images: Tensor, others: Tensor, data_range: float) -> Tensor:
+    """Structural similarity of each image with another, (B,).
+
+    Both are divided by the range, so that numbers of any size keep their digits in float32.
+
+    Arguments:
+        images: (B, C, H, W) float32.
+        others: (B, C, H, W) float32.
+        data_range: That of the whole set, in the unit of the images.
+    """
+    value = structural_similarity_index_measure(
+        images / data_range, others / data_range, kernel_size=WINDOW, sigma=_SIGMA,
+        reduction="none", data_range=1.0,
+    )  # fmt: skip
     assert isinstance(value, Tensor)
     return value

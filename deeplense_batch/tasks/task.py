@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec"]
+from deeplense_batch.data.pixels.transform import per_channel
+
+__all__ = ["Arrays", "Batch", "Frame", "Scores", "Task", "TaskSpec", "Unit"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Scores = dict[str, float | None]
@@ -70,6 +72,19 @@ class Batch:
     def part(self, samples: slice) -> Batch:
         """Some of the samples."""
         return self.mapped(operator.itemgetter(samples))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What was done to values as packed, for a network to see them: less `mean`, over `sd`."""
+
+    mean: tuple[float, ...]  # (C,)
+    sd: tuple[float, ...]  # (C,)
+
+    def undone(self, images: Tensor) -> Tensor:
+        """Values as packed, of images that a network sees or makes, both (B, C, H, W)."""
+        mean, sd = (per_channel(values, images.device) for values in (self.mean, self.sd))
+        return images * sd + mean
 
 
 @dataclass(frozen=True)
@@ -162,18 +177,6 @@ class Task(ABC):
         """
         return self.score(outputs)[0]
 
-    def examples(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Compute what figures show of a few images, which `draw` is given with the outputs.
-
-        Arguments:
-            model: The bare network, in evaluation mode.
-            batch: The first images of the slice, E of them.
-
-        Returns:
-            Tensors whose first axis is the image, by names that outputs do not have.
-        """
-        return {}
-
     @abstractmethod
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Draw the figures of a run from its saved outputs and its epochs."""
@@ -202,6 +205,27 @@ class Task(ABC):
         Raises:
             ValueError: Nothing can be learnt from them.
         """
+
+    def fit_images(self, batches: Iterable[Batch], unit: Unit) -> None:  # noqa: B027
+        """Look at the images of the training slice once, before anything is learnt.
+
+        Arguments:
+            batches: All of them, as a network sees them, not augmented; made as they are asked
+                for.
+            unit: What makes their values of those that were packed; linear.
+        """
+
+    def assess(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Compute what is scored once, of a test slice: as `predict`, and what takes longer."""
+        return self.predict(model, batch)
+
+    def chosen(self, outputs: Arrays) -> NDArray[np.int64]:
+        """Places of the samples of a test slice of which figures show images, by its outputs."""
+        return np.empty(0, np.int64)
+
+    def images_of(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Images of `chosen` samples, (E, C, H, W) by names that outputs do not have."""
+        return {}
 
     def calibrate(self, outputs: Arrays) -> None:  # noqa: B027
         """Choose what is chosen on the validation slice, with the best weights, before the test.

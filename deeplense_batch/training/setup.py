@@ -6,7 +6,7 @@ Whoever trains, measures or opens a network puts task and network together here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -39,7 +39,8 @@ from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.extended import bare
 from deeplense_batch.tasks.posteriors.quantities import wrong_number
-from deeplense_batch.tasks.task import Frame, Task, TaskSpec
+from deeplense_batch.tasks.task import Batch, Frame, Task, TaskSpec, Unit
+from deeplense_batch.training.evaluation import batches_of
 
 __all__ = [
     "Setup",
@@ -51,6 +52,7 @@ __all__ = [
     "model_of",
     "open_loaders",
     "set_up",
+    "side_given",
     "task_of",
 ]
 
@@ -83,6 +85,11 @@ class Setup:
     def frame(self) -> Frame:
         """The images as the network sees them."""
         return frame_of(self.job, self.info)
+
+    @property
+    def gflops(self) -> float:
+        """Floating-point operations of the network for one image, in 1e9."""
+        return gflops_of(self.model, self.frame.channels, side_given(self.task, self.frame))
 
     @property
     def samples(self) -> dict[str, int]:
@@ -184,9 +191,17 @@ def open_loaders(
         for each, member in zip(job.data.roots, train.members, strict=True):
             check_samples(task, member, f"{each.root}: {each.train}")
     task.fit_statistics(train.targets.cpu().numpy(), train.truth)
+    if task.spec.needs_inputs:
+        task.fit_images(_all_batches(train), Unit(transform.mean, transform.sd))
     if task.spec.target_name:
         _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, loaders | {"curriculum": curriculum}
+
+
+def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:
+    """Every image that is trained on, once."""
+    for member in train.members if isinstance(train, Mixture) else [train]:
+        yield from batches_of(member, list(member.in_order(rank=0, world=1)))
 
 
 def check_truth_files(
@@ -325,7 +340,8 @@ def model_of(
         job.model.name,
         channels=frame.channels,
         classes=task.spec.num_outputs,
-        size=frame.size,
+        size=side_given(task, frame),
+        ratio=frame.ratio,
         pretrained=job.model.pretrained if pretrained is None else pretrained,
         adapt=job.model.adapt,
         **job.model.options,
@@ -333,15 +349,23 @@ def model_of(
     return task.wrap(network)
 
 
-def gflops_of(model: nn.Module, frame: Frame) -> float:
+def side_given(task: Task, frame: Frame) -> int:
+    """Pixels along a side of what the network of a task is given."""
+    return frame.input_size if task.spec.needs_inputs else frame.size
+
+
+def gflops_of(model: nn.Module, channels: int, size: int) -> float:
     """Count the floating-point operations of a forward pass of one image, in 1e9.
 
     A multiplication and an addition are two; only products of matrices and convolutions count.
+
+    Arguments:
+        model: Is given images of so many `channels`, of `size` pixels along a side.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, frame.channels, frame.size, frame.size, device=device))
+        model(torch.zeros(1, channels, size, size, device=device))
     model.train(training)
     return counter.get_total_flops() / 1e9
 

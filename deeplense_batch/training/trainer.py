@@ -25,14 +25,12 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
-from deeplense_batch.data.augment import keys_of
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
-from deeplense_batch.training.evaluation import evaluate
+from deeplense_batch.training.evaluation import batches_of, evaluate
 from deeplense_batch.training.lessons import Lesson, lessons
 from deeplense_batch.training.saver import BEST, Saver
 from deeplense_batch.training.step import DivergedError, Stepper
@@ -207,30 +205,18 @@ class Trainer:
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
             partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        train, weights = self._lesson.images, self._lesson.weights
-        augment = self.job.data.augment
-        fetched = train.batches(asked, augment, seed=seed, epoch=epoch)
-        more = beside(train, asked, augment, seed=seed, epoch=epoch)
-        drawn = zip(fetched, more, self._draws_of(asked), strict=True)
-        for step, ((images, targets, index), own, draws) in enumerate(drawn, start=self.step):
-            batch = Batch(
-                images, targets, index, draws=draws, truth=train.truth_of(index),
-                inputs=own.get("inputs"), clean=own.get("clean"),
-            )  # fmt: skip
+        images, weights = self._lesson.images, self._lesson.weights
+        fetched = batches_of(
+            images, asked, self.job.data.augment,
+            seed=seed, epoch=epoch, draws=self.task.spec.draws,
+        )  # fmt: skip
+        for step, batch in enumerate(fetched, start=self.step):
             if weights is not None:
-                batch = replace(batch, weights=weights[index])
+                batch = replace(batch, weights=weights[batch.index])
             if alpha:
                 share = float(np.random.default_rng((seed, epoch, step)).beta(alpha, alpha))
                 batch = _mix(batch, share)
             yield batch
-
-    def _draws_of(self, asked: list[NDArray[np.int64]]) -> Sequence[Tensor | None]:
-        """Random numbers of each batch, (B,) int64; None where the task draws nothing."""
-        if not self.task.spec.draws or not asked:
-            return [None] * len(asked)
-        # Of all batches at once, since the host waits for the device whenever it sends something.
-        numbers = torch.from_numpy(np.concatenate(asked)).to(self.world.device)
-        return keys_of(self.job.seed, self.epoch, numbers).split([len(batch) for batch in asked])
 
     def _look_up(self, started: float, steps: int) -> float:
         """Between steps: stop after a signal, save when due; neither counts as training time."""
@@ -341,6 +327,7 @@ class Trainer:
             "task": self.task.state_dict(),
             "shape": list(info.shape),
             "pixel_scale": info.pixel_scale,
+            **({"ratio": info.ratio} if self.task.spec.needs_inputs else {}),
             **({"bands": list(bands)} if bands else {}),
             **(choice.stored(info.as_stored.shape[0]) if choice else {}),
         }

@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_job
+from tiny_networks import UNET
 
 from deeplense_batch.models import MODELS, ModelError, build, check_name
 from deeplense_batch.runs.planning.plan import plan
 
-QUICK = [name for name, row in MODELS.items() if row.parameters_m < 6]
 # others: tests/tasks/test_physics.py, tests/models/test_unet.py
-PLAIN = [name for name, row in MODELS.items() if not row.backbones and not row.denoises]
+PLAIN = [
+    name for name, row in MODELS.items() if not (row.backbones or row.denoises or row.restores)
+]
+QUICK = [name for name in PLAIN if MODELS[name].parameters_m < 6]
+RESTORING = {  # smaller ones
+    "edsr": {"width": 8, "blocks": 2},
+    "rcan": {"width": 16, "groups": 2, "blocks": 2},
+    "restoring_unet": UNET,
+    "swinir_light": {"width": 12, "groups": 2, "blocks": 2, "heads": 3, "window": 4},
+}
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -28,7 +37,7 @@ def test_a_model_maps_images_to_logits_and_every_parameter_learns(name):
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(QUICK)))
 def test_a_large_model_has_the_size_of_the_table(name):
     with torch.device("meta"):
-        model = build(name, channels=1, classes=3, size=224)
+        model = build(name, channels=1, classes=3, size=224, ratio=2)
     parameters = sum(p.numel() for p in model.parameters())
     assert parameters / 1e6 == pytest.approx(MODELS[name].parameters_m, rel=2e-3)
 
@@ -53,6 +62,35 @@ def test_every_parameter_of_a_large_model_learns(name):
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
+def test_every_network_that_restores_is_tried():
+    assert {name for name, row in MODELS.items() if row.restores} == set(RESTORING)
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", RESTORING)
+def test_a_network_that_restores_gives_so_many_times_the_pixels(name, ratio):
+    with torch.device("meta"), torch.inference_mode():
+        model = build(name, channels=2, classes=0, size=75, ratio=ratio, **RESTORING[name])
+        for size in (32, 50, 75):
+            given = model(torch.empty(2, 2, size, size))
+            assert given.shape == (2, 2, ratio * size, ratio * size)
+
+
+@pytest.mark.parametrize("name", RESTORING)
+def test_every_parameter_of_a_network_that_restores_learns(name):
+    torch.manual_seed(0)
+    model = build(name, channels=1, classes=0, size=18, ratio=2, **RESTORING[name])
+    first = model(torch.randn(2, 1, 18, 18))
+    first.square().sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", RESTORING)
+def test_a_network_that_restores_refuses_a_ratio_below_one(name):
+    with pytest.raises(ModelError, match="ratio: expected a whole number from 1 on, got 0"):
+        build(name, channels=1, classes=0, size=18, ratio=0, **RESTORING[name])
+
+
 def test_a_seed_gives_one_network():
     torch.manual_seed(1)
     a = build("lcnet_050", channels=1, classes=3, size=64).state_dict()
@@ -69,7 +107,9 @@ def test_names_and_options_are_checked_in_a_sentence():
         build("resnet18", channels=1, classes=3, size=64, no_such_option=1)
 
 
-@pytest.mark.parametrize("option", ["channels", "classes", "size", "in_chans", "pretrained"])
+@pytest.mark.parametrize(
+    "option", ["channels", "classes", "size", "ratio", "in_chans", "pretrained"]
+)
 def test_an_option_that_the_data_give_is_refused_in_one_sentence(shards, tmp_path, option):
     job = make_job(shards, model={"name": "resnet20", "options": {option: 8}})
     with pytest.raises(ModelError, match=rf"model.options.{option}: 'resnet20' gets this from"):

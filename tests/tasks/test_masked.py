@@ -100,7 +100,7 @@ def test_without_labels_there_is_no_probe_and_a_note(targets):
 def test_what_is_shown_is_the_image_with_its_hidden_patches_grey_and_restored(norm_pix):
     images = torch.randn(2, 1, 8, 8)
     task = build_task("masked", classes=None, norm_pix=norm_pix)
-    shown = task.examples(Given(torch.zeros(2, 4, 16)), batch_of(images))
+    shown = task.images_of(Given(torch.zeros(2, 4, 16)), batch_of(images))
     assert torch.equal(shown["true_images"], images)
     assert torch.allclose(shown["seen_images"][:, :, :4, :4], images[:, :, :4, :4])
     covered = shown["seen_images"][:, 0, :4, 4:]

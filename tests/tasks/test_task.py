@@ -17,16 +17,18 @@ import torch
 from conftest import make_job
 from matplotlib.figure import Figure
 from torch import nn
+from torch.nn import functional
 
 from deeplense_batch.models import build, checkpoint
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import TASKS, build_task
-from deeplense_batch.tasks.task import Batch, Frame, Task
+from deeplense_batch.tasks.task import Batch, Frame, Task, Unit
 
 SAMPLES, SIZE = 12, 32
 PINN = {"encoder": "test_resnet", "classifier": "test_resnet", "width": 8}
 MASKED = {"encoder": "test_vit", "decoder_depth": 1, "decoder_width": 16, "decoder_heads": 2}
+EDSR = {"width": 8, "blocks": 1}
 UNET = {"radius": True, "width": 8, "multiples": [1, 2], "blocks": 1}
 
 
@@ -44,14 +46,15 @@ class Case:
         return "-".join([self.name, *self.options])
 
     def task(self) -> Task:
-        frame = Frame(1, SIZE, 0.1)
+        frame = Frame(1, SIZE, 0.1, ratio=2)
         return build_task(self.name, classes=self.classes, frame=frame, **self.options)
 
     def network(self, task: Task) -> nn.Module:
         torch.manual_seed(0)
         network = build(
-            self.model, channels=1, classes=task.spec.num_outputs, size=SIZE, **self.model_options
-        )
+            self.model, channels=1, classes=task.spec.num_outputs, size=SIZE, ratio=2,
+            **self.model_options,
+        )  # fmt: skip
         return task.wrap(network).eval()
 
 
@@ -71,6 +74,9 @@ CASES = (
     Case("masked", model="masked_autoencoder", model_options=MASKED),
     Case("masked", options={"norm_pix": False, "mask_ratio": 0.5}, model="masked_autoencoder",
          model_options=MASKED),
+    Case("restoration", model="edsr", model_options=EDSR),
+    Case("restoration", options={"loss": "mse", "ssim": 0.3, "residual": True}, model="edsr",
+         model_options=EDSR),
 )  # fmt: skip
 
 
@@ -98,6 +104,8 @@ def task(case) -> Task:
     task = case.task()
     truth = {name: truth_of(name) for name in task.spec.truth_keys}
     task.fit_statistics(targets_of(case), truth)
+    if task.spec.needs_inputs:
+        task.fit_images([batch_for(case, task)], Unit((0.5,), (2.0,)))
     return task
 
 
@@ -126,12 +134,14 @@ def batch_for(case: Case, task: Task, places: np.ndarray | None = None) -> Batch
     images = torch.randn(SAMPLES, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     truth = {name: torch.from_numpy(truth_of(name)).float() for name in task.spec.truth_keys}
     index = torch.from_numpy(places)
+    inputs = functional.avg_pool2d(images, 2)[index] if task.spec.needs_inputs else None
     return Batch(
         images[index],
         torch.from_numpy(targets_of(case))[index],
         index,
         draws=index + 1_000_003 if task.spec.draws else None,
         truth={name: values[index] for name, values in truth.items()},
+        inputs=inputs,
     )
 
 

@@ -53,7 +53,7 @@ from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.augment import resize
 from deeplense_batch.data.shards import ShardError, SplitInfo
 
-__all__ = ["Transform", "measure", "noise_of"]
+__all__ = ["Transform", "measure", "noise_of", "per_channel"]
 
 _IMAGES = 2048  # that are measured at most
 _BATCH = 16
@@ -142,7 +142,7 @@ class Transform:
         if self.per == "image":
             return _by_its_own(images, self.clip)
         if self.mean:
-            mean, sd = (_per_channel(v, images.device) for v in (self.mean, self.sd))
+            mean, sd = (per_channel(v, images.device) for v in (self.mean, self.sd))
             images = (images - mean).div_(sd)
         return images
 
@@ -150,7 +150,7 @@ class Transform:
         """Values as packed, (B, C, H, W) float32, stretched, and within the limits of the set."""
         images = self.stretched(images)
         if self.limits:
-            low, high = (_per_channel(v, images.device) for v in zip(*self.limits, strict=True))
+            low, high = (per_channel(v, images.device) for v in zip(*self.limits, strict=True))
             images = images.clamp(low, high)
         return images
 
@@ -160,7 +160,7 @@ class Transform:
             return images
         if self.softening is None:
             return _stretch_unit(images, self.stretch)
-        return _stretch(images / _per_channel(self.scales, images.device), self.stretch)
+        return _stretch(images / per_channel(self.scales, images.device), self.stretch)
 
 
 class Packed(Protocol):
@@ -369,8 +369,8 @@ def _stretch_unit(images: Tensor, name: str) -> Tensor:
     return images.abs().sqrt_().mul_(images.sign())
 
 
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers of the channels, (C, 1, 1)."""
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers of the channels, (C, 1, 1) float32, on a device, to which they are sent once."""
     # What is made while a graph is traced has no values, and must not be kept.
     made = _made if torch.compiler.is_compiling() else _kept
     return made(values, device)

@@ -14,6 +14,7 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import Metrics, read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
 from deeplense_batch.report.trained_on import trained_on
+from deeplense_batch.tasks import MAKING_IMAGES
 
 __all__ = ["Member", "by_recipe", "check_members", "members_of", "recipe_of", "trainings_in"]
 
@@ -181,9 +182,9 @@ def check_members(members: Sequence[Member], place: str) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise JobError(f"{place}: the run {twice[0]} is named twice; a member counts once")
     for member in members:
-        if member.job.task.name == "generation":
+        if member.job.task.name in MAKING_IMAGES:
             raise JobError(
-                f"{place}: {member.path} generates images; expected runs that answer with scores "
+                f"{place}: {member.path} makes images; expected runs that answer with scores "
                 "or numbers, which have a mean"
             )
         if member.job.task.name == "masked":

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, maximum_filter
-from scipy.signal import find_peaks
+from scipy.ndimage import maximum_filter
 from scipy.stats import wasserstein_distance
+
+from deeplense_batch.core.scoring.images.rings import einstein_radii
 
 __all__ = [
     "Statistics",
     "distances",
-    "einstein_radii",
     "measure",
     "peak_counts",
     "power_spectrum",
@@ -29,8 +29,6 @@ Floats = NDArray[np.float64]
 _MOST_PIXELS = 10_000_000  # of a histogram; more of one set are more of the same
 _BORDER = 0.1  # of the size, on each side, where there is sky alone
 _ABOVE = 5.0  # sd of the sky: the least height of a peak that is counted
-_SMOOTHING = 1.0  # pixels, of a radial profile
-_LEAST_RISE = 0.05  # of a profile's range: less is no ring
 
 
 @dataclass(frozen=True)
@@ -107,38 +105,6 @@ def power_spectrum(images: NDArray[np.float32]) -> tuple[Floats, Floats]:
     ring = np.rint(k).astype(int).ravel()
     means = np.bincount(ring, power.ravel()) / np.maximum(np.bincount(ring), 1)
     return np.arange(1, count + 1) / (2 * count), means[1 : count + 1]
-
-
-def einstein_radii(images: NDArray[np.float32]) -> Floats:
-    """Estimate the Einstein radius of each image (N, H, W), (N,) pixels; NaN where there is none.
-
-    It is where the light averaged over circles about the centre has its most prominent peak: the
-    ring of the source, and not the galaxy that lenses it, whose light only falls. A source off
-    the axis, a lens off the centre and shear shift it by a part of the width of the arcs, in
-    every set alike.
-    """
-    height, width = images.shape[1:]
-    y, x = np.mgrid[:height, :width]
-    radius = np.rint(np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)).astype(int).ravel()
-    size = min(height, width) // 2
-    on_ring = (radius == np.arange(size)[:, None]).astype(np.float32)
-    on_ring /= on_ring.sum(1, keepdims=True).clip(1)  # none is nearest the centre of even sizes
-    profiles = images.reshape(len(images), -1) @ on_ring.T
-    if not (radius == 0).any():
-        profiles[:, 0] = profiles[:, 1]
-    profiles = gaussian_filter1d(profiles.astype(np.float64), _SMOOTHING, axis=1)
-    return np.array([_peak(profile) for profile in profiles])
-
-
-def _peak(profile: Floats) -> float:
-    """Position of the most prominent peak, between the samples; NaN if the profile only falls."""
-    rise = _LEAST_RISE * float(np.ptp(profile))
-    peaks, properties = find_peaks(profile, prominence=max(rise, 1e-12))
-    if not len(peaks):
-        return float("nan")
-    top = int(peaks[np.argmax(properties["prominences"])])
-    left, middle, right = profile[top - 1 : top + 2]
-    return top + 0.5 * (left - right) / (left - 2 * middle + right)  # of the parabola
 
 
 def sky_of(images: NDArray[np.float32]) -> tuple[float, float]:

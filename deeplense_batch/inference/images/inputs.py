@@ -66,6 +66,7 @@ def open_inputs(
     reading: Reading | None = None,
     choose: Choosing = all_channels,
     fits: Callable[[Shape], bool] | None = None,
+    of_pairs: str = "images",
 ) -> Iterator[Inputs]:
     """Open images for a network.
 
@@ -79,6 +80,7 @@ def open_inputs(
         reading: How files are read; None as they say themselves.
         choose: Which of so many channels, of such bands, the network sees.
         fits: Whether it takes images of a shape, where that is not `shape` alone.
+        of_pairs: What is opened of shards of pairs: their ``images`` or ``inputs``.
 
     Raises:
         ShardError: There are no images, or most have another shape; or `slice_` is none, or a
@@ -89,7 +91,7 @@ def open_inputs(
     if root.is_dir() and any(NAME.match(path.name) for path in root.iterdir()):
         if reading is not None:
             raise ShardError(f"--reading: {root} is a folder of shards, which are read as packed")
-        yield _open_shards(root, slice_, takes, reads, columns)
+        yield _open_shards(root, slice_, takes, reads, columns, of_pairs)
         return
     if slice_:
         raise ShardError(f"{root}: is no folder of shards, so it has no slice '{slice_}'")
@@ -129,9 +131,17 @@ def _with_reading(sentence: str) -> str:
 
 
 def _open_shards(
-    root: Path, slice_: str, takes: Takes, reads: Collection[str], columns: Collection[str]
+    root: Path,
+    slice_: str,
+    takes: Takes,
+    reads: Collection[str],
+    columns: Collection[str],
+    of_pairs: str,
 ) -> Inputs:
-    stored = read_splits(root)
+    stored = {
+        name: info.of("inputs") if of_pairs == "inputs" and info.inputs is not None else info
+        for name, info in read_splits(root).items()
+    }
     infos = {
         name: info.with_choice(takes.choose(info.shape[0], info.bands))
         for name, info in stored.items()

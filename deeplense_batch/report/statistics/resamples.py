@@ -28,8 +28,9 @@ from deeplense_batch.report.statistics.variance import bounded_interval
 __all__ = ["Resamples"]
 
 # Beginnings of the names of scores that are no shares of samples or pairs.
-_ANY_SIZE = ("r2", "mae", "nll", "ece", "log_prob", "crps")
-_NOT_BELOW_0 = ("nll", "ece", "mae_", "crps")
+_ANY_SIZE = ("r2", "mae", "nll", "ece", "log_prob", "crps", "psnr", "gain", "mse")
+_NOT_BELOW_0 = ("nll", "ece", "mae_", "crps", "mse")
+_OF_IMAGES = ("psnr", "ssim", "mse", "gain", "psnr_clean", "ssim_clean", "gain_clean")
 _ROUNDING = 1e-9
 
 Array = NDArray[np.float64]
@@ -135,7 +136,7 @@ class Resamples:
     def _drawn_from(self) -> tuple[NDArray, NDArray | None]:
         """Stratum and, where there are groups, group of each sample that is scored."""
         samples, scored = self.samples, self.scored
-        strata = samples.targets if samples.numbers is None else np.zeros(scored.sum())
+        strata = samples.targets if samples.probabilities is not None else np.zeros(scored.sum())
         return strata, None if samples.grouping is None else samples.grouping.values[scored]
 
 
@@ -171,6 +172,10 @@ def _check_same(samples: Predictions, first: Predictions) -> None:
 def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
     """The scores that get an interval, by name."""
     targets, scores = samples.targets, samples.probabilities
+    if samples.measured is not None:
+        measured = samples.measured
+        own = [name for name in _OF_IMAGES if name in measured]
+        return [(name, bootstrap.mean_of(measured[name])) for name in own]
     if scores is None:
         assert samples.numbers is not None
         if samples.quantities:

@@ -120,7 +120,11 @@ def averaged(members: Sequence[Predictions]) -> Predictions:
 def _may_be_averaged(model: ModelRuns, resamples: Resamples) -> bool:
     """Whether a model has runs that are no ensembles themselves, and answer for single images."""
     draws = model.label in resamples.faults.get(GENERATOR, ())
-    return len(model.runs) > 1 and not draws and not any("ensemble" in run for run in model.runs)
+    first = resamples.predictions.get(model.runs[0]["run"])
+    restores = first is not None and first.measured is not None
+    makes_images = draws or restores
+    several = len(model.runs) > 1 and not any("ensemble" in run for run in model.runs)
+    return several and not makes_images
 
 
 def _having(

@@ -16,6 +16,7 @@ from deeplense_batch.report.studies.block import Block
 from deeplense_batch.report.studies.ensembles import ensembles
 from deeplense_batch.report.studies.ensembles_block import ensembles_block
 from deeplense_batch.report.studies.pretraining import gains, pretraining_blocks
+from deeplense_batch.report.studies.restoration import restoration_blocks, restored
 from deeplense_batch.report.studies.selection.page import selection_blocks
 from deeplense_batch.report.studies.selection.study import Wanted, study
 from deeplense_batch.report.studies.transfer import InMatrix
@@ -35,15 +36,19 @@ def studied(
         wanted: Quantities of the test images.
 
     Returns:
-        ``ensembles``, ``pretraining`` and ``by``, as `results.json` holds them, and what a page
-        shows of them.
+        ``ensembles``, ``pretraining`` and ``by``, and of restored images ``restored``, as
+        `results.json` holds them, and what a page shows of them.
     """
     averaged, lacking = ensembles(models, resamples)
     pretrained = gains(models, resamples)
     by = study(models, wanted) if wanted else {}
-    blocks = pretraining_blocks(number, models[0].monitor, pretrained)
+    images = restored(models, resamples)
+    blocks = restoration_blocks(images)
+    blocks += pretraining_blocks(number, models[0].monitor, pretrained)
     blocks += ensembles_block(number, models[0].monitor, averaged, lacking)
-    numbers = {"ensembles": averaged, "pretraining": pretrained, "by": by}
+    numbers: Row = {"ensembles": averaged, "pretraining": pretrained, "by": by}
+    if images:
+        numbers["restored"] = images
     return numbers, blocks + selection_blocks(number, by)
 
 

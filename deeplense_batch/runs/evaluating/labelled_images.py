@@ -11,6 +11,7 @@ import numpy as np
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.paired import companions_of
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.unit import about_another_unit
@@ -19,7 +20,7 @@ from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.runs.evaluating.drawn_images import seen_by
 from deeplense_batch.tasks.task import Arrays
-from deeplense_batch.training.evaluation import evaluate, examples_of
+from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.setup import check_samples, frame_of
 
 __all__ = ["answers_of", "open_labelled"]
@@ -52,6 +53,11 @@ def open_labelled(
             wrong = wrong_shape(info.shape, one.shape, crop, taker=one.run.path)
             raise ShardError(f"{root}: {wrong}")
         check_bands(root, info.bands, one.bands, one.run.path)
+        if one.task.spec.needs_inputs and info.ratio != one.ratio:
+            raise ShardError(
+                f"{root}: has {info.ratio} pixels of an image along one of its input; "
+                f"{one.run.path} makes {one.ratio}"
+            )
     if len(split) < world.size:
         raise ShardError(
             f"{root}: {slice_} has {counted(len(split), 'image')}, less than one for each of "
@@ -81,17 +87,19 @@ def answers_of(
         ShardError: The images lack labels, or the truth that the task needs.
     """
     task, root, device = trained.task, split.info.files[0].parent, world.device
-    split = seen_by(trained, split)
-    loader = Loader(split, transform=trained.transform, device=device, truths=task.spec.truth_keys)
+    split, needs_inputs = seen_by(trained, split), task.spec.needs_inputs
+    transform = trained.transform
+    pairs = companions_of(split, transform=transform, device=device) if needs_inputs else {}
+    loader = Loader(
+        split, transform=transform, device=device, truths=task.spec.truth_keys, companions=pairs
+    )
     check_samples(task, loader, f"{root}: {slice_}")
     if task.spec.fixed_geometry and loader.truth:
         _check_scale(trained, split.info)
     notes = _notes(trained, loader) if world.main else []
     model = trained.model.to(device)
     tta = trained.job.data.tta if tta is None else tta
-    outputs = evaluate(task, model, loader, world, tta=tta)
-    if outputs is not None:
-        outputs = {**outputs, **examples_of(task, model, loader)}
+    outputs = evaluate(task, model, loader, world, tta=tta, thorough=True)
     model.cpu()  # so that the next one has the room
     return outputs, notes
 

@@ -27,6 +27,7 @@ from deeplense_batch.inference.ensembles.members import (
 )
 from deeplense_batch.models import MODELS
 from deeplense_batch.runs.planning.validate import Memo
+from deeplense_batch.tasks import MAKING_IMAGES
 
 __all__ = ["find_classifier", "with_earlier"]
 
@@ -77,7 +78,7 @@ def find_classifier(folder: Path, field: str) -> Path:
             f"{field}: {folder}: no finished run there; expected that of a classifier", folder
         )
     (job,) = load_jobs(runs[0].path / "job.yaml")
-    if not isinstance(job, Job) or job.task.name in ("generation", "masked", "regression"):
+    if not isinstance(job, Job) or job.task.name in (*MAKING_IMAGES, "masked", "regression"):
         raise JobError(
             f"{field}: {runs[0].path} tells no classes apart; expected a run of a classifier"
         )
@@ -182,7 +183,7 @@ def _evaluations(job: Evaluation) -> Iterator[Evaluation]:
 
 def _tta_asked(given: bool | None, members: Sequence[Member]) -> bool | None:
     """None where what is asked for is what all do without: one evaluation has one identity."""
-    own = {None if m.job.task.name == "generation" else m.job.data.tta for m in members}
+    own = {None if m.job.task.name in MAKING_IMAGES else m.job.data.tta for m in members}
     return None if own == {given} else given
 
 

@@ -13,7 +13,7 @@ from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
 from deeplense_batch.runs.planning.truth import check_labels
 from deeplense_batch.runs.planning.validate import Memo, digest_of, truths_of
-from deeplense_batch.tasks import build_task
+from deeplense_batch.tasks import MAKING_IMAGES, build_task
 
 if TYPE_CHECKING:  # which loads torch
     from deeplense_batch.tasks.task import TaskSpec
@@ -43,6 +43,8 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         split = open_split(root, slice_, splits)
         for run in job.evaluate.runs:
             _check_images(split, Path(run), memo)
+            if job.evaluate.classifier is not None:
+                _check_seen_by(job, split, Path(run))
         return digest_of(root, memo)
     except (ShardError, RunDirError) as error:
         raise JobError(f"{job.name}: {error}") from error
@@ -53,18 +55,22 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
     section, trained = job.evaluate, _training(run)
     # By value: the job.yaml of an evaluation names every field.
     fields = DrawSection.model_fields.items()
-    drawing = [name for name, field in fields if getattr(section, name) != field.default]
+    drawing = {name for name, field in fields if getattr(section, name) != field.default}
+    restores = trained.task.name == "restoration"
+    if restores:
+        drawing.discard("classifier")
     if trained.task.name != "generation" and drawing:
         raise JobError(
             f"{job.name}: evaluate.{min(drawing)}: {run} generates no images; this is for "
             "runs of task.name generation"
         )
-    if trained.task.name == "generation" and section.tta is not None:
+    if trained.task.name in MAKING_IMAGES and section.tta is not None:
+        does = "restores" if restores else "generates"
         raise JobError(
-            f"{job.name}: evaluate.tta: {run} generates images, of which no mean over the "
+            f"{job.name}: evaluate.tta: {run} {does} images, of which no mean over the "
             "symmetries is scored; expected null"
         )
-    if section.tta and trained.task.name not in ("generation", "classification"):
+    if section.tta and trained.task.name != "classification":
         known = read_metrics(RunDir(run))["data"]["classes"]
         task = build_task(trained.task.name, classes=known, **trained.task.options)
         if task.spec.fixed_geometry:
@@ -100,11 +106,34 @@ def _check_images(split: Split, run: Path, memo: Memo) -> None:
         )
     if spec is None or spec.classifies:
         check_labels(split)
+    if spec is not None and spec.needs_inputs and split.info.inputs is None:
+        raise ShardError(
+            f"{root}: {split.info.name}: has no inputs beside its images, of which {run} makes "
+            "such images; expected a set of pairs"
+        )
     if spec is not None and spec.needs_truth:
         from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
 
         truths = truths_of(split, memo, needed=spec.truth_keys)
         check_needed_truth(spec, truths, f"{root}: {split.info.name}")
+
+
+def _check_seen_by(job: Evaluation, split: Split, run: Path) -> None:
+    """Make sure that a classifier can tell apart the classes of images that a run restores.
+
+    Raises:
+        JobError: It knows fewer than two of them.
+    """
+    if _training(run).task.name != "restoration":
+        return  # generated images are compared in its features, whatever their classes
+    classifier = Path(job.evaluate.classifier or "")
+    known = read_metrics(RunDir(classifier))["data"]["classes"]
+    came = split.info.renamed(_training(classifier).data.classes).classes
+    if len({*came} & {*known}) < 2:
+        raise JobError(
+            f"{job.name}: evaluate.classifier: {classifier} tells {', '.join(known)} apart, and "
+            f"the images have {', '.join(came) or 'no classes'}; expected two in common or more"
+        )
 
 
 def _spec_of(task: TaskSection, classes: Sequence[str]) -> TaskSpec | None:

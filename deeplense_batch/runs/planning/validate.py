@@ -41,8 +41,9 @@ from deeplense_batch.data.shards import (
     data_digest,
     read_splits,
 )
-from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
+from deeplense_batch.models import INCEPTION, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
+from deeplense_batch.runs.planning.making_images import check_making_images, masks
 from deeplense_batch.runs.planning.pairs import check_pairs
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
@@ -107,8 +108,7 @@ def check_training(job: Job, memo: Memo) -> str:
         )
     check_name(job.model.name)
     check_options(job.model.name, job.model.options)
-    _check_generation(job)
-    _check_masked(job)
+    check_making_images(job)
     for name in published_weights(job) if job.train.init is None else ():
         weights_file(name)
     if job.train.layer_decay is not None:
@@ -195,53 +195,6 @@ def _other_thresholds(kept: Job, asked: Job) -> dict[str, tuple[float, float]]:
     return {name: (has, other) for name, (has, other) in values.items() if has != other}
 
 
-def _check_generation(job: Job) -> None:
-    """Make sure that a model that denoises images learns to generate them, and no other does."""
-    generates = job.task.name == "generation"
-    denoises = job.model.name in MODELS and MODELS[job.model.name].denoises
-    if denoises and not generates:
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} takes noise from images, which task.name "
-            f"generation learns, not {job.task.name}"
-        )
-    if not denoises and generates:
-        able = ", ".join(name for name, row in MODELS.items() if row.denoises)
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} gives no images, which task.name "
-            f"generation learns; these do: {able}"
-        )
-    if generates and job.train.ema is None:
-        raise JobError(
-            f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
-            "below 1, such as 0.999"
-        )
-
-
-def _check_masked(job: Job) -> None:
-    """Make sure that a masked autoencoder restores hidden patches, and no other network does."""
-    if job.task.name == "masked" and not _masks(job):
-        able = ", ".join(name for name, row in MODELS.items() if row.masks)
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} restores no hidden patches, which "
-            f"task.name masked learns; expected {able}, with model.options.encoder for the network"
-        )
-    if job.task.name != "masked" and _masks(job):
-        raise JobError(
-            f"{job.name}: model.name: {job.model.name} restores hidden patches, which task.name "
-            f"masked learns, not {job.task.name}; to start from its encoder name that as the "
-            "model, and its run in train.init"
-        )
-    if _masks(job) and job.train.layer_decay is not None:
-        raise JobError(
-            f"{job.name}: train.layer_decay: {job.model.name} does not tell its layers; leave it "
-            "out here, and set it where its encoder is trained on"
-        )
-
-
-def _masks(job: Job) -> bool:
-    return job.model.name in MODELS and MODELS[job.model.name].masks
-
-
 def _check_unmixed(job: Job) -> None:
     """Refuse what blends or weighs class labels, for a task whose loss would ignore it."""
     train = job.train
@@ -280,7 +233,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
             f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
             f"each band of {root}, {info.shape[0]}"
         )
-    if _masks(job):
+    if masks(job):
         side = _side(job, info.shape[1])
         key = ("model", job.model.name, repr(job.model.options), side)
         memo.once(key, lambda: _try_model(job, info.shape[1]))
@@ -383,7 +336,7 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
         task = memo.once(("task", repr(job.task), classes), lambda: _try_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
-    if job.model.options and not _masks(job):  # which depends on the size: `_check_data`
+    if job.model.options and not masks(job):  # which depends on the size: `_check_data`
         key = ("model", job.model.name, repr(job.model.options), _side(job))
         memo.once(key, lambda: _try_model(job))
     return task

@@ -40,6 +40,9 @@ TITLES = {
     "auc": "AUC",
     "accuracy": "accuracy",
     "recall": "recall",
+    "psnr": "PSNR (dB)",
+    "gain": "gain over fitted bicubic (dB)",
+    "ssim": "SSIM",
     "median_error": "median error",
     "scatter": "68 % scatter",
     "bias": "mean error (bias)",
@@ -83,6 +86,8 @@ def measures(samples: Predictions, images: InBins) -> Mapping[str, Sequence[Meas
     """
     if samples.numbers is not None:
         return _of_errors(samples.numbers, images)
+    if samples.measured is not None:
+        return _of_restored(samples.measured, images)
     assert samples.probabilities is not None
     if images.searched is not None:
         return _of_a_search(samples.probabilities, images, images.searched, samples.called)
@@ -151,6 +156,22 @@ def _of_errors(numbers: NDArray[np.float64], images: InBins) -> dict[str, list[M
             own = Measured(bootstrap.within(here, one)) if enough else None
             found.setdefault(name, []).append(own)
     return found
+
+
+def _of_restored(
+    measured: Mapping[str, NDArray[np.float64]], images: InBins
+) -> dict[str, list[Measured | None]]:
+    inside = [images.holds(k) for k in range(len(images.bins))]
+    return {
+        name: [
+            Measured(bootstrap.within(here, bootstrap.mean_of(measured[name][here])))
+            if here.sum() >= FEWEST
+            else None
+            for here in inside
+        ]
+        for name in ("psnr", "gain", "ssim")
+        if name in measured
+    }
 
 
 def _half_range(low: Statistic, high: Statistic) -> Statistic:

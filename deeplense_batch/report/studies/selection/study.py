@@ -177,9 +177,9 @@ def _by(
     classes, targets = first.classes, first.targets
     searched = first.positive if is_search else None
     labelled = _scored(first)
-    have = () if first.numbers is not None else tuple(having(values, targets, len(classes)))
+    have = tuple(having(values, targets, len(classes))) if _of_classes(first) else ()
     own = labelled & np.isin(targets, have) if have else labelled
-    if not (own & is_known(values)).any() or (first.numbers is None and not have):
+    if not (own & is_known(values)).any() or (_of_classes(first) and not have):
         zero = "" if values.dtype == object else " or 0"
         raise CollectError(f"it is unknown{zero} of every test image that is scored")
     shown = own & (targets == searched) if searched in have else own  # what bins are for
@@ -197,7 +197,7 @@ def _by(
         or {"images": bins.counts(inside)},
         "without": {
             classes[k]: n for k in range(len(classes))
-            if first.numbers is None and k not in have and (n := int((targets == k).sum()))
+            if _of_classes(first) and k not in have and (n := int((targets == k).sum()))
         },
         "unknown": int((own & ~is_known(values)).sum()),
         "outside": int((own & is_known(values) & ~inside).sum()),
@@ -218,8 +218,15 @@ def _bins(wanted: Wanted, values: NDArray, counted: NDArray[np.bool_], least: in
 
 
 def _scored(samples: Predictions) -> NDArray[np.bool_]:
-    """Images that have a label, or of a regression a true number, (N,)."""
-    return samples.targets >= 0 if samples.numbers is None else np.isfinite(samples.numbers[:, 0])
+    """Images that have a label, or of a regression a true number, or are restored, (N,)."""
+    if samples.numbers is not None:
+        return np.isfinite(samples.numbers[:, 0])
+    return samples.targets >= 0 if _of_classes(samples) else np.ones(len(samples.ids), bool)
+
+
+def _of_classes(samples: Predictions) -> bool:
+    """Whether they say to which class each image belongs."""
+    return samples.probabilities is not None
 
 
 def _only(values: NDArray, own: NDArray[np.bool_]) -> NDArray:
@@ -242,7 +249,7 @@ def _medians(values: NDArray, bins: Bins, shown: NDArray[np.bool_]) -> list[floa
 
 def _drawn_from(samples: Predictions) -> tuple[NDArray, NDArray | None]:
     """Stratum, and group where there are groups, of each image that is resampled."""
-    strata = samples.targets if samples.numbers is None else np.zeros(len(samples.ids), np.int64)
+    strata = samples.targets if _of_classes(samples) else np.zeros(len(samples.ids), np.int64)
     return strata, None if samples.grouping is None else samples.grouping.values
 
 

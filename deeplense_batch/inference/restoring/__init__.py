@@ -1,0 +1,4 @@
+"""What a run that restores images is good for: restored sets, and what survives in them.
+
+Open `surviving` first.
+"""

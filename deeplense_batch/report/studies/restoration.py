@@ -1,0 +1,261 @@
+"""Restored images beside what they have to be better than, and what of the lens they keep.
+
+Everything is paired over the images of the test slice, on the resamples of the comparison: scores
+of networks, of interpolation and of the truth without its noise, and what a classifier sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplense_batch.report.columns import number, score_text, with_interval
+from deeplense_batch.report.compare import ModelRuns
+from deeplense_batch.report.predictions import PredictionsError, read_outputs
+from deeplense_batch.report.run_table import Row
+from deeplense_batch.report.statistics import bootstrap
+from deeplense_batch.report.statistics.resamples import Resamples
+from deeplense_batch.report.studies.block import Block
+from deeplense_batch.tasks.restoring.seen import SEEN, seen_by_class
+
+__all__ = ["restoration_blocks", "restored"]
+
+# What is held against the networks, by its name among scores, in words.
+_BASELINES = {
+    "noise_free": "truth without noise",
+    "fitted": "bicubic, fitted",
+    "bicubic": "bicubic",
+    "bilinear": "bilinear",
+    "nearest": "nearest",
+}
+_SCORES = ("psnr", "ssim", "mse", "gain", "psnr_clean", "ssim_clean", "gain_clean")
+_PHYSICS = {
+    "ring_error": "ring radius, median error",
+    "flux_error": "flux, median relative error",
+    "detail_power": "power of details / true",
+    "invented": "peaks invented",
+    "lost": "peaks lost",
+}
+_SEEN = {"clean": "truth without noise", "truth": "truth", "restored": "restored",
+         "fitted": "bicubic, fitted"}  # fmt: skip
+
+_ENDS = ("low", "high")
+
+Array = NDArray[np.float64]
+
+
+def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
+    """Scores of restoring networks and of what they are held against.
+
+    Arguments:
+        models: Of one comparison, the best first.
+        resamples: Of their runs.
+
+    Returns:
+        JSON, a row for each network and then for each baseline: ``label``, ``kind`` (``network``
+        or ``baseline``); ``<score>``, ``<score>_low`` and ``_high``, 95 % intervals, of psnr,
+        ssim, mse, gain over the fitted bicubic image, and of the same against the truth without
+        noise (``_clean``), where they are known; ``ring_error``, ``flux_error``, ``detail_power``,
+        ``invented``, ``lost``. Of a network that a classifier was asked about also ``seen``: by
+        ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
+        ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
+        on restored ones; and ``networks``, how many were asked about. No row where nothing is restored.
+    """
+    measured = {run: p.measured for run, p in resamples.predictions.items() if p.measured}
+    having = [m for m in models if all(run["run"] in measured for run in m.runs)]
+    if not having:
+        return []
+    rows = [_network(model, resamples) for model in having]
+    first = having[0].picked
+    return rows + _baselines(measured[first["run"]], first, resamples)
+
+
+def _network(model: ModelRuns, resamples: Resamples) -> Row:
+    row: Row = {"label": model.label, "kind": "network", "runs": len(model.runs)}
+    for name in _SCORES:
+        if (mean := model.mean(name)) is not None:
+            bounds = {f"{name}_{end}": model.inferred.get(f"{name}_{end}") for end in _ENDS}
+            row |= {name: mean} | bounds
+    row |= {name: model.mean(name) for name in _PHYSICS}
+    if seen := _seen(model, resamples):
+        row["seen"] = seen
+    return row
+
+
+def _baselines(measured: Mapping[str, Array], first: Row, resamples: Resamples) -> list[Row]:
+    """The rows of what the best network is held against, of its own run."""
+    wanted: list[tuple[str, str, Array]] = []
+    for how in _BASELINES:
+        for end in ("", "_clean"):
+            for name in ("psnr", "ssim", "mse"):
+                if (values := measured.get(f"{name}_{how}{end}")) is not None:
+                    wanted.append((how, f"{name}{end}", values))
+            fitted, own = (measured.get(f"psnr_{one}{end}") for one in ("fitted", how))
+            if how != "fitted" and fitted is not None and own is not None:
+                wanted.append((how, f"gain{end}", own - fitted))
+    drawn = resamples.draw([bootstrap.mean_of(values) for *_, values in wanted])
+    rows: dict[str, Row] = {}
+    for (how, name, values), resampled in zip(wanted, drawn, strict=True):
+        row = rows.setdefault(how, {"label": _BASELINES[how], "kind": "baseline"})
+        low, high = bootstrap.interval(resampled)
+        row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+    more = first.get("more") or {}
+    if "fitted" in rows:
+        rows["fitted"] |= {name: more.get(f"{name}_fitted") for name in _PHYSICS}
+    return [*rows.values()]
+
+
+def _seen(model: ModelRuns, resamples: Resamples) -> Row:
+    """What a classifier sees in the images of a model: AUC, the mean over the networks asked.
+
+    That is said by evaluations, which count once beside the trainings that they score again.
+    """
+    folders = [*(run["run"] for run in model.runs if "members" not in run), *model.again]
+    asked = [_answers(Path(folder), resamples) for folder in folders]
+    answers = [one for one in asked if one is not None]
+    if not answers:
+        return {}
+    names = [name for name in SEEN if all(name in one for one in answers)]
+    drawn = resamples.draw([one[name] for one in answers for name in names])
+    every = np.ones((len(resamples.samples.ids), 1), np.uint8)
+    found: Row = {"networks": len(answers)}
+    resampled = {}
+    for k, name in enumerate(names):
+        value = float(np.mean([one[name](every)[0] for one in answers]))
+        resampled[name] = drawn[k :: len(names)].mean(0)
+        found[name] = _with_bounds(value, resampled[name])
+    for name, (more, less) in {
+        "gain": ("restored", "fitted"), "loss": ("truth", "restored"),
+    }.items():  # fmt: skip
+        value = found[more]["value"] - found[less]["value"]
+        found[name] = _with_bounds(value, resampled[more] - resampled[less])
+    return found
+
+
+def _with_bounds(value: float, drawn: Array) -> Row:
+    low, high = bootstrap.interval(drawn)
+    return {"value": value, "low": low, "high": high}
+
+
+def _answers(folder: Path, resamples: Resamples) -> dict[str, bootstrap.Statistic] | None:
+    """The AUC by what was seen, as statistics of the samples; None where nothing was asked."""
+    try:
+        arrays = read_outputs(folder)
+        if "seen_targets" not in arrays:
+            return None
+        targets, probabilities = seen_by_class(arrays)
+    except (PredictionsError, KeyError, ValueError):
+        return None
+    labelled = arrays["seen_targets"] >= 0
+    same = np.array_equal(np.asarray(arrays["ids"], str), resamples.samples.ids)
+    if not same or len(np.unique(targets)) < 2:
+        return None
+    return {
+        name: bootstrap.within(labelled, bootstrap.macro_auc(targets, values))
+        for name, values in probabilities.items()
+    }
+
+
+def restoration_blocks(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Block]:
+    """Say how well images are restored, what of the lens they keep, and what survives in them.
+
+    Arguments:
+        rows: Of `restored`.
+        notes: Sentences on the scores, of the runs.
+    """
+    if not rows:
+        return []
+    blocks = [_quality_block(rows, notes), _physics_block(rows)]
+    blocks += [_seen_block([row for row in rows if "seen" in row])]
+    return [block for block in blocks if block.lines]
+
+
+def _quality_block(rows: Sequence[Row], notes: Sequence[str]) -> Block:
+    fitted = next((row for row in rows if row["label"] == _BASELINES["fitted"]), None)
+    said = [
+        "Gains are over the bicubic image fitted to the training pairs, a x bicubic + b, paired "
+        "over the images; intervals (95 %) cover the test sample, and of networks the seeds where "
+        "there are several.",
+        *notes,
+    ]
+    if any(row["label"] == _BASELINES["noise_free"] for row in rows):
+        said.append(
+            "The truth without noise is scored as if it was restored: a network goes beyond it "
+            "only by making noise again, which inputs can have in common with the images."
+        )
+    best = rows[0]
+    headline = ""
+    if fitted is not None and best.get("gain") is not None:
+        headline = (
+            f"{best['label']}: PSNR {number(best['psnr'], 2)} dB, "
+            f"{_interval(best, 'gain', signed=True)} dB over fitted bicubic."
+        )
+    heads = {
+        "psnr": "PSNR (dB)",
+        "ssim": "SSIM",
+        "mse": "MSE",
+        "gain": "gain (dB)",
+        "psnr_clean": "PSNR to noise-free truth (dB)",
+        "ssim_clean": "SSIM to it",
+        "gain_clean": "gain (dB) to it",
+    }
+    known = [name for name in heads if any(row.get(name) is not None for row in rows)]
+    lines = [
+        [row["label"], *(_interval(row, name, signed="gain" in name) for name in known)]
+        for row in rows
+    ]
+    head = ["images by", *(heads[name] for name in known)]
+    return Block("Restored images", said, head, lines, headline=headline)
+
+
+def _physics_block(rows: Sequence[Row]) -> Block:
+    known = [name for name in _PHYSICS if any(row.get(name) is not None for row in rows)]
+    some = [row for row in rows if any(row.get(name) is not None for name in known)]
+    said = [
+        "Against the truth without noise where it is known, else against the image as it is. "
+        "Radii in arcsec, or pixels where their width is not known; power of details is that at "
+        "wavenumbers beyond the pixels of the input; a peak counts where it exceeds all of the "
+        "other image near it by 3 sd of the noise; peaks are an image's."
+    ]
+    lines = [[row["label"], *(score_text(row.get(name)) for name in known)] for row in some]
+    return Block("What of the lens is kept", said, ["images by", *map(_PHYSICS.get, known)], lines)  # type: ignore[list-item]
+
+
+def _seen_block(rows: Sequence[Row]) -> Block:
+    said = [
+        "Macro AUC of one classifier, which learnt from other images, on the true images, on "
+        "those that were restored and on those that were interpolated; differences are paired "
+        "over the images. What interpolation loses and a network gains back is what of the "
+        "substructure the network has recovered."
+    ]
+    shown = [name for name in SEEN if any(name in row["seen"] for row in rows)]
+    head = [
+        "network", "runs asked", *(f"AUC, {_SEEN[name]}" for name in shown),
+        "restored - fitted", "truth - restored",
+    ]  # fmt: skip
+    lines = [
+        [row["label"], number(row["seen"]["networks"], 0)]
+        + [_of(row["seen"].get(name)) for name in shown]
+        + [_of(row["seen"][name], signed=True) for name in ("gain", "loss")]
+        for row in rows
+    ]
+    return Block("What of the substructure survives", said, head, lines)
+
+
+def _of(found: Mapping[str, Any] | None, *, signed: bool = False) -> str:
+    if found is None:
+        return "-"
+    return with_interval(found["value"], found["low"], found["high"], signed=signed)
+
+
+def _interval(row: Row, name: str, *, signed: bool = False) -> str:
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "-"
+    if name.startswith("mse"):
+        return f"{value:.3g}"
+    return with_interval(value, low, high, signed=signed)
