@@ -130,7 +130,7 @@ class _Training:
         """Train to the end, from the newest checkpoint if there is one."""
         trainer = Trainer(
             self.job, self.directory, self.world, setup.task, setup.model, setup.train,
-            setup.valid, self.interrupt, heart(self.directory),
+            setup.valid, self.interrupt, heart(self.directory), setup.unlabelled,
         )  # fmt: skip
         count = setup.samples
         _log.info(

@@ -44,6 +44,7 @@ class Batch:
     partner_weights: Tensor | None = None  # (B,) float32, of the loss of these targets
     share: float = 1.0  # of each image and its own target, where others are mixed in
     truth: Mapping[str, Tensor] = field(default_factory=dict)  # (B, ...) float32 by truth key
+    unlabelled: Tensor | None = None  # (B, C, H, W) float32, images to which a task adapts
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
@@ -135,6 +136,20 @@ class Task(ABC):
     @abstractmethod
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Draw the figures of a run from its saved outputs and its epochs."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Put beside a network what the task trains with it, such as a flow or a second head.
+
+        `losses` and `predict` call what this gives. Its weights are all trained, averaged, saved
+        and loaded as one; the state of a task that has no such parts keeps the network's names.
+
+        Arguments:
+            network: What `models.build` made, with `TaskSpec.num_outputs` outputs.
+
+        Returns:
+            The network itself, or an `extended.Extended` that holds it.
+        """
+        return network
 
     def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:  # noqa: B027
         """Look at the labels of the training slice once, before anything is learnt.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplense_batch.models import ModelError
+from deeplense_batch.tasks.extended import bare
 
 __all__ = [
     "Ema",
@@ -103,15 +104,18 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """
     from timm.models import group_parameters
 
-    matcher = getattr(model, "group_matcher", None)
+    network = bare(model)
+    matcher = getattr(network, "group_matcher", None)
     if not callable(matcher):
         raise ModelError(
-            f"train.layer_decay: this network, {type(model).__name__}, does not tell its layers, "
-            "as those of timm do by group_matcher; leave it out"
+            f"train.layer_decay: this network, {type(network).__name__}, does not tell its "
+            "layers, as those of timm do by group_matcher; leave it out"
         )
-    layers = group_parameters(model, matcher(coarse=False), reverse=True)
+    layers = group_parameters(network, matcher(coarse=False), reverse=True)
     top = max(layers.values())
-    return {name: decay ** (top - layer) for name, layer in layers.items()}
+    of = {id(p): layers[name] for name, p in network.named_parameters() if name in layers}
+    # What a task has beside the network is above its top layer, and keeps the whole rate.
+    return {name: decay ** (top - of.get(id(p), top)) for name, p in model.named_parameters()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
@@ -28,9 +29,12 @@ from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
+from deeplense_batch.data.slices.target_set import open_target
 from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
+from deeplense_batch.tasks.extended import bare
 from deeplense_batch.tasks.task import Frame, Task, TaskSpec
+from deeplense_batch.training.target import about_target, check_contrast, open_unlabelled
 
 __all__ = [
     "Setup",
@@ -62,6 +66,7 @@ class Setup:
     test: Loader
     # sentences on the images, and on the weights that it starts from, for a reader of scores
     notes: tuple[str, ...] = ()
+    unlabelled: Unlabelled | None = None  # images that the task adapts to
 
     @property
     def info(self) -> SplitInfo:
@@ -92,7 +97,9 @@ def set_up(job: Job, world: World) -> Setup:
     """
     slices = open_slices(job)
     sets = open_training_sets(job, slices)
-    splits = [*slices.values(), *sets]
+    adaptation = job.task.adaptation
+    target = None if adaptation is None else open_target(job, adaptation, slices, sets)
+    splits = [*slices.values(), *sets, *filter(None, [target])]
     for info in {split.info.files: split.info.as_stored for split in splits}.values():
         verify(info)
     for split in splits:
@@ -103,15 +110,21 @@ def set_up(job: Job, world: World) -> Setup:
             )
     task, loaders = open_loaders(job, world, slices, sets)
     train = loaders.pop("train")
+    unlabelled = None if target is None else open_unlabelled(job, target, train)
     notes = []
     if isinstance(train, Mixture):
         scales = about_pixel_scales(job.data, sets, [slices["test"]])
         notes = [*filter(None, [scales, *_about_units(job, train)])]
+    if unlabelled is not None:
+        notes += about_target(unlabelled)
     for note in notes:
         _log.warning("%s", note)
     model, about_start = _start(job, train.info, task)
     notes += about_start
-    return Setup(job, task, model.to(world.device), train, **loaders, notes=tuple(notes))
+    return Setup(
+        job, task, model.to(world.device), train, **loaders, notes=tuple(notes),
+        unlabelled=unlabelled,
+    )  # fmt: skip
 
 
 def open_loaders(
@@ -223,13 +236,7 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     Raises:
         ShardError: They lack some of it.
     """
-    if len(flat := loader.flat()):
-        named = ", ".join(loader.ids[flat[:3]])
-        raise ShardError(
-            f"{place}: {counted_of(len(flat), len(loader), 'image', 'is', 'are')} constant once "
-            f"stretched and clipped ({named}{', ...' * (len(flat) > 3)}), without an sd to be "
-            "divided by; leave them out when you pack, or choose data.per: band or set"
-        )
+    check_contrast(loader, place)
     check_needed_truth(task.spec, loader.truth, place)
     unlabelled = int((loader.targets < 0).sum())
     if unlabelled and task.spec.classifies:
@@ -279,7 +286,7 @@ def task_of(job: Job, info: SplitInfo) -> Task:
 def model_of(
     job: Job, info: SplitInfo, task: Task, *, pretrained: bool | None = None
 ) -> nn.Module:
-    """The network of a job, on the CPU, as it is published or at random.
+    """The network of a job, on the CPU, as it is published or at random, as its task trains it.
 
     Arguments:
         job: Names it.
@@ -292,7 +299,7 @@ def model_of(
         WeightsError: Pretrained weights were asked for and cannot be had.
     """
     frame = frame_of(job, info)
-    return models.build(
+    network = models.build(
         job.model.name,
         channels=frame.channels,
         classes=task.spec.num_outputs,
@@ -301,6 +308,7 @@ def model_of(
         adapt=job.model.adapt,
         **job.model.options,
     )
+    return task.wrap(network)
 
 
 def gflops_of(model: nn.Module, frame: Frame) -> float:
@@ -327,7 +335,7 @@ def _start(job: Job, info: SplitInfo, task: Task) -> tuple[nn.Module, tuple[str,
     if not job.train.init:
         return model, ()
     channels = frame_of(job, info).channels
-    start = start_from(model, Path(job.train.init), channels=channels, adapt=job.model.adapt)
+    start = start_from(bare(model), Path(job.train.init), channels=channels, adapt=job.model.adapt)
     but = ", but for the head" * bool(start.left)
     _log.info("from the weights of %s%s", job.train.init, but)
     return model, tuple(start.notes)

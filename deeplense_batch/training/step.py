@@ -23,6 +23,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.models import ModelError
 from deeplense_batch.models.start import classifier_of
+from deeplense_batch.tasks.extended import Extended, bare
 from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.graph import CudaRecorder, GradientGraph, Recorder
 from deeplense_batch.training.optim import (
@@ -54,7 +55,7 @@ class Stepper:
 
     def __init__(self, job: Job, world: World, task: Task, model: nn.Module) -> None:
         train, engine = job.train, job.engine
-        freeze(model, train.freeze)
+        freeze(bare(model), train.freeze)
         if engine.channels_last:
             model.to(memory_format=torch.channels_last)
         self._task = task
@@ -124,7 +125,7 @@ class Stepper:
     def start_epoch(self) -> None:
         """Put the model in training mode; frozen parts keep their statistics."""
         self._shared.train()
-        for name, module in self.model.named_modules():
+        for name, module in bare(self.model).named_modules():
             if self._frozen and f"{name}.".startswith(tuple(f"{p}." for p in self._frozen)):
                 module.eval()
 
@@ -373,11 +374,14 @@ def compiled(network: nn.Module, **options: Any) -> Callable[..., Any]:
 
 def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
     piece = batch.part(slice(start, stop))
-    return replace(piece, images=piece.images.contiguous(memory_format=memory_format))
+    piece = replace(piece, images=piece.images.contiguous(memory_format=memory_format))
+    if piece.unlabelled is None:
+        return piece
+    return replace(piece, unlabelled=piece.unlabelled.contiguous(memory_format=memory_format))
 
 
 def _head(model: nn.Module) -> nn.Module:
-    """The classifier of a model, as timm's models tell it."""
-    if (head := classifier_of(model)) is None:
+    """The classifier of a model, as timm's models tell it, and what its task has beside it."""
+    if (head := classifier_of(bare(model))) is None:
         raise ModelError("train.head_lr: this model does not tell which part is its classifier")
-    return head
+    return nn.ModuleList([head, *model.parts]) if isinstance(model, Extended) else head

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, share_of
+from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
 from deeplense_batch.training.evaluation import evaluate
@@ -56,6 +58,7 @@ class Trainer:
     valid: Loader
     interrupt: Interrupt
     beat: Callable[[int], None]  # called often, with the number of finished epochs
+    unlabelled: Unlabelled | None = None  # to which the task adapts the network
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the epoch under way
@@ -173,7 +176,7 @@ class Trainer:
         steps = order(self._draws.order(seed=seed, epoch=epoch), train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
-        for batch in self._batches(steps[self.step :]):
+        for batch in self._batches(steps):
             if not self._fitted:
                 self._fit_memory(batch, len(steps[self.step]))
             sums = self.stepper(
@@ -199,16 +202,28 @@ class Trainer:
         self._fitted = True
 
     def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
-        """This process's share of each step, mixed with its partners where the job says so."""
+        """This process's share of each step from the next one on, of all steps of an epoch.
+
+        Mixed with its partners, and with unlabelled images beside it, where the job says so.
+        """
         seed, epoch, alpha = self.job.seed, self.epoch, self.job.train.mixup
-        rank, world = self.world.rank, self.world.size
-        asked = [share_of(step, rank=rank, world=world) for step in steps]
+        rank, world, left = self.world.rank, self.world.size, steps[self.step :]
+        asked = [share_of(step, rank=rank, world=world) for step in left]
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
-            partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
+            partners = [share_of(step[::-1], rank=rank, world=world) for step in left]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        fetched = self.train.batches(asked, self.job.data.augment, seed=seed, epoch=epoch)
-        for step, (images, targets, index) in enumerate(fetched, start=self.step):
-            batch = Batch(images, targets, index, truth=self.train.truth_of(index))
+        augment = self.job.data.augment
+        fetched = self.train.batches(asked, augment, seed=seed, epoch=epoch)
+        beside: Iterator[Tensor | None] = repeat(None)
+        if self.unlabelled is not None:
+            beside = self.unlabelled.batches(
+                sum(map(len, steps)), self.job.train.batch_size, augment,
+                seed=seed, epoch=epoch, first=self.step, rank=rank, world=world,
+            )  # fmt: skip
+        both = zip(fetched, beside, strict=False)
+        for step, ((images, targets, index), others) in enumerate(both, start=self.step):
+            truth = self.train.truth_of(index)
+            batch = Batch(images, targets, index, truth=truth, unlabelled=others)
             if self._weights is not None:
                 batch = replace(batch, weights=self._weights[index])
             if alpha:

@@ -41,6 +41,7 @@ from deeplense_batch.data.shards import (
 )
 from deeplense_batch.models import INCEPTION, MODELS, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
+from deeplense_batch.runs.planning.adaptation import check_adaptation
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
@@ -249,6 +250,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         _check_classes(job, info)
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
+    check_adaptation(job, slices, sets, read)
     scored = (slices["valid"], slices["test"])
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
@@ -320,9 +322,15 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
         task = memo.once(("task", repr(job.task), classes), lambda: _try_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
-    if job.model.options:
+    adaptation = job.task.adaptation
+    if job.model.options or adaptation is not None:
         key = ("model", job.model.name, repr(job.model.options), _side(job))
-        memo.once(key, lambda: _try_model(job))
+        model = memo.once(key, lambda: _try_model(job))
+        if adaptation is not None and task is not None:
+            try:
+                memo.once((*key, adaptation.by), lambda: task.wrap(model))
+            except ValueError as error:
+                raise JobError(f"{job.name}: model.name: {job.model.name}: {error}") from error
     return task
 
 
