@@ -7,21 +7,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deeplense_batch.core.sections.adapt import adapted_in_words
+
 __all__ = ["trained_on", "trained_together", "training_names"]
 
 
-def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+def trained_on(
+    data: Mapping[str, Any], digest: str | None, adapt: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The training data of a run.
 
     Arguments:
         data: Section ``data`` of its recipe, with ``root``, ``train`` and perhaps ``roots``.
         digest: Of the content of ``root``; None where it is not known.
+        adapt: Its ``task.options.adapt``: images without labels that it is adapted to.
 
     Returns:
         ``name``, such as ``a + 0.2 b train[:10%]``; ``digest``, a text that names the content
         that was trained on, None where it is not known; and ``sets``, how many sets the recipe
-        lists beside ``root``.
+        lists beside ``root``. Of one that is adapted also ``control``, the digest of the same
+        training without that, and ``adapted``, to what and how in words.
     """
+    learnt = _labelled(data, digest)
+    if not adapt:
+        return learnt
+    words, to = adapted_in_words(adapt), adapt["to"]
+    known = learnt["digest"] and to.get("digest")
+    method = (to.get("digest"), to.get("slice", "train"), adapt["by"], adapt.get("weight", 1.0))
+    return {
+        "name": f"{learnt['name']} adapted to {words}",
+        "digest": f"{learnt['digest']} adapted {':'.join(map(str, method))}" if known else None,
+        "sets": learnt["sets"] + 1,
+        "control": learnt["digest"],
+        "adapted": words,
+    }
+
+
+def _labelled(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+    """The images that have labels."""
     if roots := data.get("roots"):
         parts = [_identity(each, each.get("digest")) for each in roots]
         known = " + ".join(part for part in parts if part) if all(parts) else None

@@ -191,7 +191,8 @@ class _Training:
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
         notes = data_notes(self.job.data.root)
-        for each in self.job.data.roots:
+        adaptation = self.job.task.adaptation
+        for each in [*self.job.data.roots, *([adaptation.to] if adaptation else [])]:
             if each.digest != self.planned.digest:
                 notes += data_notes(each.root, f"data of {Path(each.root).name}")
         valid, test = setup.valid.split, setup.test.split
