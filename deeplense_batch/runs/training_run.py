@@ -192,9 +192,11 @@ class _Training:
         """What a reader of the scores should know of the data and of the training."""
         notes = data_notes(self.job.data.root)
         adaptation = self.job.task.adaptation
-        for each in [*self.job.data.roots, *([adaptation.to] if adaptation else [])]:
-            if each.digest != self.planned.digest:
-                notes += data_notes(each.root, f"data of {Path(each.root).name}")
+        others = {each.root: each.digest for each in self.job.data.roots}
+        others |= {adaptation.to.root: adaptation.to.digest} if adaptation else {}
+        for root, digest in others.items():
+            if digest != self.planned.digest:
+                notes += data_notes(root, f"data of {Path(root).name}")
         valid, test = setup.valid.split, setup.test.split
         notes += mixture_notes(self.job, valid, test, self.planned.digest)
         if (init := self.job.train.init) is not None:
