@@ -21,6 +21,7 @@ from deeplense_batch.core.job import (
     Simulation,
 )
 from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
+from deeplense_batch.core.sections.adapt import joined
 from deeplense_batch.core.sections.fold_names import as_given
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan_run(named: Path, fields: Mapping[str, Any], out: Path | None) -> Planne
 
 def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any]) -> str:
     """The flags that take one of a recipe's runs: the fields in which they differ."""
-    flat = [as_given(dict(flat_fields(job.model_dump(mode="json")))) for job in jobs]
+    flat = [joined(as_given(dict(flat_fields(job.model_dump(mode="json"))))) for job in jobs]
     for job, fields in zip(jobs[:_TRIED], flat, strict=False):  # the first, but for odd grids
         own = {n: v for n, v in fields.items() if any(other.get(n) != v for other in flat)}
         with suppress(JobError):

@@ -13,6 +13,7 @@ from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.status import read_states
 from deeplense_batch.core.job import AnyJob, JobError
 from deeplense_batch.core.recipe import flat_fields
+from deeplense_batch.core.sections.adapt import adapted_in_words, joined
 from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
@@ -160,7 +161,7 @@ def submit(submission: Submission, executor: Executor) -> None:
 
 def _settings(jobs: Sequence[AnyJob]) -> list[str]:
     """For each job the fields that differ between jobs of its name, but for model and seed."""
-    flat = [as_given(dict(flat_fields(job.model_dump(mode="json")))) for job in jobs]
+    flat = [joined(as_given(dict(flat_fields(job.model_dump(mode="json"))))) for job in jobs]
     first: dict[str, dict[str, Any]] = {}
     differ: dict[str, set[str]] = {}
     for job, fields in zip(jobs, flat, strict=True):
@@ -191,6 +192,8 @@ def _shown(field: str, value: Any) -> Any:
     if field == "data.curriculum":
         sets = [f"{Path(each['root']).name} ({each['epochs']})" for each in value]
         return ", then ".join(sets) or "none"
+    if field == "task.options.adapt":
+        return "null" if value is None else adapted_in_words(value)
     if field == "evaluate.run":
         names = [Path(run).name for run in ([value] if isinstance(value, str) else value)]
         return "+".join(re.sub(r"^.+-s\d+-(?=[0-9a-f]{10}$)", "", name) for name in names)

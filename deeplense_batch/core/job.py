@@ -6,6 +6,7 @@ data. `recipe` reads jobs from YAML.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -14,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from deeplense_batch.core import files, yaml_text
 from deeplense_batch.core.sections import Section
+from deeplense_batch.core.sections.adapt import Adaptation
 from deeplense_batch.core.sections.data import Augment, DataSection
 from deeplense_batch.core.sections.evaluate import (
     DrawSection,
@@ -80,6 +82,26 @@ class TaskSection(Section):
     # classification, detection, regression, physics_guided, generation, restoration or masked
     name: str = "classification"
     options: dict[str, Any] = Field({})  # options of the task, listed below
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """To which images a classification is adapted; None without.
+
+        Raises:
+            ValidationError: The option says something else (`Classification` says what).
+        """
+        given = self.options.get("adapt") if self.name == "classification" else None
+        return None if given is None else Adaptation.model_validate(given)
+
+    def identifying(self) -> dict[str, Any]:
+        """The fields that change the result of a run, as JSON."""
+        fields = self.model_dump(mode="json")
+        with contextlib.suppress(ValidationError):  # of which `Classification` tells
+            if (adaptation := self.adaptation) is not None:
+                fields["options"]["adapt"] = adaptation.identifying()
+            elif self.name == "classification":  # null is as in recipes without the option
+                fields["options"].pop("adapt", None)
+        return fields
 
 
 class ModelSection(Section):
@@ -177,6 +199,7 @@ class Job(_Run):
         """
         fields = self.model_dump(mode="json", exclude={"name", "judge", "engine", "resources"})
         fields["data"], fields["train"] = self.data.identifying(), self.train.identifying()
+        fields["task"] = self.task.identifying()
         if self.task.name == "detection" and not earlier:
             for option in ("purity", "prevalence"):  # others can be had of the same run
                 fields["task"]["options"].pop(option, None)

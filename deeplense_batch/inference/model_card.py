@@ -230,9 +230,18 @@ def _data(trained: Trained) -> str:
     width = f"{scale:g} arcsec" if scale == scale else "of unknown width"  # NaN is not itself
     return (
         f"Digest `{data['digest']}`; trained on {data['samples']['train']} images "
-        f"({_trained_on(data)}), validated on `{data['valid']}`, tested on `{data['test']}`. "
-        f"Pixels are {width}."
+        f"({_trained_on(data)}){_adapted_to(trained)}, validated on `{data['valid']}`, "
+        f"tested on `{data['test']}`. Pixels are {width}."
     )
+
+
+def _adapted_to(trained: Trained) -> str:
+    """The images that it was adapted to, if it was."""
+    if (adaptation := trained.job.task.adaptation) is None:
+        return ""
+    to, by = adaptation.to, adaptation.by
+    name = PurePath(to.root).name
+    return f", adapted by {by} to `{to.slice}` of {name}, digest `{to.digest}`, without labels"
 
 
 def _trained_on(data: Mapping[str, Any]) -> str:
@@ -263,6 +272,9 @@ def _recipe(trained: Trained) -> str:
             kept[section][name] = PurePath(path).name
     for each in (*kept["data"]["roots"], *kept["data"]["curriculum"]):
         each["root"] = PurePath(each["root"]).name
+    if trained.job.task.adaptation is not None:
+        target = kept["task"]["options"]["adapt"]["to"]
+        target["root"] = PurePath(target["root"]).name
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 

@@ -55,6 +55,15 @@ null::
       repeated     folders of runs that score a network on images that another run scores it on
       notes        sentences: what could not be computed, and what is left out
       run_notes    note, cells: what evaluations say of their scores
+    adaptation   one for each model that was adapted to images without labels:
+      model, task, score
+      gains        one for each adaptation of a training on each test set that both were scored on:
+        training (without it), adapted (to what and how), test, own (test set), images, seeds
+        control, score                       means over the seeds, without and with it
+        gain, low, high, p_value (after Holm), resolved, visible, covers
+        labelled                             training, score: of one that has such labels, or null
+        doubt                                why the scores may mislead, or null
+      notes        sentences: what could not be computed, and what is left out
     studies      one for each comparison that only a cell of a matrix shows, of one model:
       number (of its figures), model, training, test (names of the matrix and the cell)
       ensembles, by                        as in a comparison

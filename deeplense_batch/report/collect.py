@@ -152,12 +152,15 @@ def _content(
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import name_variants
     from deeplense_batch.report.studies import transfer, transfer_page
+    from deeplense_batch.report.studies.adaptation import adaptations
+    from deeplense_batch.report.studies.adaptation_block import adaptation_blocks
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
     from deeplense_batch.report.studies.selection.study import check_found
     from deeplense_batch.report.studies.studied import studied_in_matrices
 
     matrices = transfer.matrices(rows)  # by their recipes, which `name_variants` takes away
+    adapted = adaptations(rows)
     pooled = pool(rows)
     name_variants([*rows, *pooled])
     name_folds(pooled)
@@ -167,7 +170,8 @@ def _content(
     studies, of_studies = studied_in_matrices(beside, len(ranking) + 1, asked.wanted)
     check_found(asked.wanted, [one["by"] for one in (*comparisons, *studies)])
     unpooled = lacking(pooled)
-    blocks = transfer_page.blocks(matrices) + of_studies  # of the whole page
+    # of the whole page
+    blocks = adaptation_blocks(adapted) + transfer_page.blocks(matrices) + of_studies
     blocks += [Block(UNPOOLED, unpooled)] if unpooled else []
     missing = missing_runs(rows)
     content = {
@@ -179,6 +183,7 @@ def _content(
         "rows": rows,
         "comparisons": comparisons,
         "transfer": matrices,
+        "adaptation": adapted,
         "studies": studies,
         "blocks": [block.content() for block in blocks],
         "copies": copies,
@@ -319,14 +324,17 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 
 def _best(content: Mapping[str, Any]) -> list[str]:
     """The best model of each comparison, with its data where there are several; worst losses."""
-    from deeplense_batch.report.studies.transfer_page import summaries
+    from deeplense_batch.report.studies import adaptation_block, transfer_page
 
     several = len(content["comparisons"]) > 1
     return [
         comparison["sentences"][0].removesuffix(".")
         + (f" ({comparison['heading']}, folder {comparison['data']})" if several else "")
         for comparison in content["comparisons"]
-    ] + summaries(content["transfer"])
+    ] + [
+        *adaptation_block.summaries(content["adaptation"]),
+        *transfer_page.summaries(content["transfer"]),
+    ]
 
 
 def _tables(content: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -18,6 +18,7 @@ from deeplense_batch.core.job import DrawSection
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
+from deeplense_batch.core.sections.adapt import joined
 from deeplense_batch.core.sections.evaluate import ensemble_label, model_in
 from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.trained_on import name_starts, trained_on
@@ -54,7 +55,8 @@ _KINDS = {
     "metrics.json": "result",
 }
 # Fields that tell no variant from another; what a run was trained on does (`training`).
-_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "data.curriculum", "judge")
+_ADAPT = "task.options.adapt"
+_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "data.curriculum", "judge", _ADAPT)
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
 _DRAWN = tuple(f"evaluate.{name}" for name in ("seed", "tta", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run
@@ -126,12 +128,14 @@ def _read(run: RunDir) -> Row:
             row["recipe"] = row["recipe"] | own  # that of an evaluated run, and how it was
             if "learnt" in row:
                 learnt, digest = row["learnt"], row.get("learnt_digest")
-                row["training"] = trained_on(learnt, digest)
-                uncut = trained_on(_uncut(learnt), digest)  # what all folds together are of
+                adapt = row.get("adapts")
+                row["training"] = trained_on(learnt, digest, adapt)
+                # what all folds together are of
+                uncut = trained_on(_uncut(learnt), digest, adapt)
                 row |= {"uncut": uncut} if uncut != row["training"] else {}
         except Exception as error:  # a foreign file may hold, and so raise, anything
             faults.append(f"{name}: {_fault(run.path / name, error)}")
-    for used in ("learnt", "learnt_digest"):
+    for used in ("learnt", "learnt_digest", "adapts"):
         row.pop(used, None)
     return row | {"state": "unreadable", "reason": "; ".join(faults)} if faults else row
 
@@ -181,6 +185,7 @@ def _read_job(run: RunDir) -> Row:
         "task": str(job["task"]["name"]),
         "model": str(job["model"]["name"]),
         "learnt": job["data"],
+        "adapts": joined(dict(flat_fields(job))).get(_ADAPT),
         "data_root": str(job["data"]["root"]),
         "test": str(job["data"]["test"]),
         "planned_epochs": int(job["train"]["epochs"]),
@@ -226,13 +231,14 @@ def _read_metrics(run: RunDir) -> Row:
         if members := evaluated.get("members"):
             row["ensemble"] = len(members)  # networks whose answers it averages
         row["recipe"] = _settings(evaluated["recipe"])
-        learnt = evaluated["recipe"]
+        learnt = joined(evaluated["recipe"])
         digest = evaluated.get("data_digest")  # which earlier versions did not write
         row["evaluated"] = _evaluated_network(evaluated)
         if training := evaluated.get("training"):  # of an ensemble
             row["training"] = training
         elif "data.root" in learnt:
             row["learnt"] = {f.removeprefix("data."): value for f, value in learnt.items()}
+            row["adapts"] = learnt.get(_ADAPT)
         if "data.valid" in learnt:
             row["valid"] = str(learnt["data.valid"])
             if digest != data["digest"]:
@@ -292,7 +298,7 @@ def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
     """What may tell one variant of a model from another, by dotted field."""
     return {
         field: value
-        for field, value in as_given(dict(flat_fields(job))).items()
+        for field, value in joined(as_given(dict(flat_fields(job)))).items()
         if field not in _NO_VARIANT and not field.startswith(_NO_VARIANT_SECTIONS)
     }
 

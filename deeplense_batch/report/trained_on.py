@@ -11,23 +11,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deeplense_batch.core.sections.adapt import adapted_in_words
+
 __all__ = ["name_starts", "trained_on", "trained_together", "training_names"]
 
 
-def trained_on(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+def trained_on(
+    data: Mapping[str, Any], digest: str | None, adapt: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The training data of a run.
 
     Arguments:
         data: Section ``data`` of its recipe, with ``root``, ``train`` and perhaps ``roots``.
         digest: Of the content of ``root``; None where it is not known.
+        adapt: Its ``task.options.adapt``: images without labels that it is adapted to.
 
     Returns:
         ``name``, such as ``a + 0.2 b train[:10%]``, after a curriculum ``c (6 epochs), then a``;
         ``digest``, a text that names the content that was trained on, None where it is not known;
-        and ``sets``, how many sets the recipe lists beside ``root``.
+        and ``sets``, how many sets the recipe lists beside ``root``. Of one that is adapted also
+        ``control``, the digest of the same training without that, and ``adapted``, to what and how
+        in words.
     """
     if curriculum := data.get("curriculum"):
-        return _after(curriculum, trained_on({**data, "curriculum": ()}, digest))
+        return _after(curriculum, trained_on({**data, "curriculum": ()}, digest, adapt))
+    learnt = _labelled(data, digest)
+    if not adapt:
+        return learnt
+    words, to = adapted_in_words(adapt), adapt["to"]
+    known = learnt["digest"] and to.get("digest")
+    method = (to.get("digest"), to.get("slice", "train"), adapt["by"], adapt.get("weight", 1.0))
+    return {
+        "name": f"{learnt['name']} adapted to {words}",
+        "digest": f"{learnt['digest']} adapted {':'.join(map(str, method))}" if known else None,
+        "sets": learnt["sets"] + 1,
+        "control": learnt["digest"],
+        "adapted": words,
+    }
+
+
+def _labelled(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
+    """The images that have labels."""
     if roots := data.get("roots"):
         parts = [_identity(each, each.get("digest")) for each in roots]
         known = " + ".join(part for part in parts if part) if all(parts) else None
@@ -41,11 +65,16 @@ def _after(curriculum: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> 
     names = [f"{_name(each)} ({each['epochs']} epochs)" for each in curriculum]
     own = [_identity(each, each.get("digest")) for each in curriculum]
     parts = [f"{part} x {e['epochs']}" for part, e in zip(own, curriculum, strict=True) if part]
-    known = len(parts) == len(own) and last["digest"] is not None
+
+    def after(digest: str | None) -> str | None:
+        known = len(parts) == len(own) and digest is not None
+        return " > ".join([*parts, str(digest)]) if known else None
+
     return {
+        **last,
         "name": ", then ".join([*names, last["name"]]),
-        "digest": " > ".join([*parts, last["digest"]]) if known else None,
         "sets": len(curriculum) + last["sets"],
+        **{name: after(last[name]) for name in ("digest", "control") if name in last},
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import statistics
 import tempfile
 import time
@@ -45,6 +46,8 @@ __all__ = ["BenchReport", "DataSpeed", "ModelSpeed", "Ratio", "bench"]
 
 _STEPS = {"cpu": 5, "cuda": 100}  # of a measurement
 _FILES = 1500  # images written as .npy, for the loaders and the packing
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def bench(
         DeviceError: A GPU was asked for and there is none.
         ShardError, ModelError: Data or a model are not there.
     """
+    jobs = _unadapted(jobs)
     _check_one_way(jobs)
     seen: dict[str, ModelSpeed] = {}
     gpus = max(job.resources.gpus for job in jobs)
@@ -169,6 +173,18 @@ def _check_one_way(jobs: Sequence[Job]) -> None:
                 f"bench: {job.model.name} is to be measured with {field} {first[field]} and "
                 f"{way[field]}; a model is measured in one way, such as --{field}={way[field]}"
             )
+
+
+def _unadapted(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without adaptation, so that a rate is that of a model."""
+    if any(job.task.adaptation for job in jobs):
+        _log.warning("bench: task.options.adapt is left out: a model is measured by itself")
+    found = []
+    for job in jobs:
+        options = {name: value for name, value in job.task.options.items() if name != "adapt"}
+        task = job.task.model_copy(update={"options": options})
+        found.append(job.model_copy(update={"task": task}) if job.task.adaptation else job)
+    return found
 
 
 def _model_speed(job: Job, world: World, steps: int, repeats: int) -> ModelSpeed:

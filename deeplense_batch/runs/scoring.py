@@ -168,7 +168,7 @@ def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
     images = _Images(split.as_stored, digest)
     for job, known in _origins(run):
         valid = _Learnt(job.data.root, job.data.valid, known, "was picked by", "validation")
-        for learnt in (*_trained_on(job, known), valid):
+        for learnt in (*_trained_on(job, known), *_adapted_to(job), valid):
             notes += filter(None, [_seen_note(learnt, images)])
     return notes
 
@@ -177,7 +177,8 @@ def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]
     """Say how many images a training on several sets has twice, packed otherwise.
 
     Those of ``valid`` and ``test`` that lie in other sets than their own, and those that two sets
-    have. Where the packed content is the same, a plan has refused them.
+    have. One of the sets is that which a network is adapted to. Where the packed content is the
+    same, a plan has refused them.
 
     Arguments:
         job: The training.
@@ -185,7 +186,8 @@ def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]
         test: Its test images.
         digest: Of the data that both belong to.
     """
-    if not job.data.others:
+    target = _adapted_to(job)
+    if not job.data.others and not target:
         return []
     validation = "validation images"
     harm = "which flatters the validation scores, by which weights are picked"
@@ -193,7 +195,7 @@ def mixture_notes(job: Job, valid: Split, test: Split, digest: str) -> list[str]
         _Images(test.as_stored, digest),
         _Images(valid.as_stored, digest, validation, harm),
     ]
-    sets = _trained_on(job, digest)
+    sets = [*_trained_on(job, digest), *target]
     others = [learnt for learnt in sets if learnt.digest != digest]
     notes = [_seen_note(learnt, images) for images in scored for learnt in others]
     notes += [_twice_note(*pair) for pair in combinations(sets[: len(job.data.roots)], 2)]
@@ -280,6 +282,14 @@ def _trained_on(job: Job, known: str) -> list[_Learnt]:
         _Learnt(*of_set, "was trained on", "training")
         for of_set in [*(roots or [(job.data.root, job.data.train, known)]), *first]
     ]
+
+
+def _adapted_to(job: Job) -> list[_Learnt]:
+    """The images without labels that a job is adapted to, as the only one of a list."""
+    if (adaptation := job.task.adaptation) is None:
+        return []
+    to = adaptation.to
+    return [_Learnt(to.root, to.slice, to.digest or "", "was adapted to", "unlabelled")]
 
 
 def _seen_note(learnt: _Learnt, images: _Images) -> str | None:

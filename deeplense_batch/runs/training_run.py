@@ -130,7 +130,8 @@ class _Training:
         """Train to the end, from the newest checkpoint if there is one."""
         trainer = Trainer(
             self.job, self.directory, self.world, setup.task, setup.model, setup.train,
-            setup.valid, self.interrupt, heart(self.directory), setup.curriculum,
+            setup.valid, self.interrupt, heart(self.directory),
+            curriculum=setup.curriculum, unlabelled=setup.unlabelled,
         )  # fmt: skip
         count = setup.samples
         _log.info(
@@ -191,9 +192,12 @@ class _Training:
     def _notes(self, setup: Setup, trainer: Trainer) -> list[str]:
         """What a reader of the scores should know of the data and of the training."""
         notes = data_notes(self.job.data.root)
-        for each in self.job.data.others:
-            if each.digest != self.planned.digest:
-                notes += data_notes(each.root, f"data of {Path(each.root).name}")
+        adaptation = self.job.task.adaptation
+        others = {each.root: each.digest for each in self.job.data.others}
+        others |= {adaptation.to.root: adaptation.to.digest} if adaptation else {}
+        for root, digest in others.items():
+            if digest != self.planned.digest:
+                notes += data_notes(root, f"data of {Path(root).name}")
         valid, test = setup.valid.split, setup.test.split
         notes += mixture_notes(self.job, valid, test, self.planned.digest)
         if (init := self.job.train.init) is not None:

@@ -9,10 +9,14 @@ import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from deeplense_batch.core.processes import world_size
+from deeplense_batch.core.recipe import first_fault
 from deeplense_batch.core.scoring import calibration, curves, figures, metrics
+from deeplense_batch.core.sections.adapt import Adaptation
+from deeplense_batch.tasks.adaptation.adapted import Adapted
 from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 
 __all__ = ["Classification", "logits_of"]
@@ -34,6 +38,9 @@ class Classification(Task):
         focal: Exponent gamma of the focal loss, (1 - p)^gamma times the cross-entropy, p being
             the probability of the target: easy samples count less (Lin et al. 2017,
             arXiv:1708.02002). 0 is the cross-entropy.
+        adapt: Make the features of other images, without their labels, like those of the training
+            images: {to: {root: data/varied, slice: train}, by: coral, weight: 1.0}. `by` is
+            ``coral``, ``mmd`` or ``dann``; `weight` is that of its loss. By default nothing.
     """
 
     #: What the logits are divided by for honest probabilities; None until `calibrate`.
@@ -47,6 +54,7 @@ class Classification(Task):
         classes: Sequence[str] | None,
         label_smoothing: float = 0.0,
         focal: float = 0.0,
+        adapt: Mapping[str, Any] | None = None,
     ) -> None:
         spec = TaskSpec(
             monitor="auc",
@@ -63,16 +71,28 @@ class Classification(Task):
         if focal < 0:
             raise ValueError(f"focal: should be 0 or more, got {focal!r}")
         self.label_smoothing, self.focal = label_smoothing, focal
+        self.adaptation = None if adapt is None else _adaptation(adapt)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        return network if self.adaptation is None else Adapted(network, self.adaptation)
 
     def losses(
         self, model: nn.Module, batch: Batch, progress: float | Tensor
     ) -> dict[str, Tensor]:
-        output = model(batch.images)
+        if self.adaptation is None:
+            return {"loss": self._learnt(model(batch.images), batch)}
+        output, gap = model(batch.images, batch.unlabelled, progress)
+        loss = self._learnt(output, batch)
+        total = loss + self.adaptation.weight * gap
+        return {"loss": total, "cross_entropy": loss, self.adaptation.by: gap}
+
+    def _learnt(self, output: Tensor | Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The loss of what a network answers to labelled images, a scalar."""
         loss = self.classified(logits_of(output), batch)
         if isinstance(output, Mapping) and world_size() > 1:  # which wait for all gradients
             unread = [value for name, value in output.items() if name != "logits"]
             loss = loss + 0 * sum(value.nan_to_num(0.0, 0.0, 0.0).sum() for value in unread)
-        return {"loss": loss}
+        return loss
 
     def classified(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of logits (B, K), a scalar: weighted, smoothed and mixed as the job says."""
@@ -150,6 +170,20 @@ class Classification(Task):
             p = logits.softmax(1).gather(1, targets[:, None])[:, 0]
             loss = (1 - p) ** self.focal * loss
         return loss if weights is None else loss * weights
+
+
+def _adaptation(given: Mapping[str, Any]) -> Adaptation:
+    """The option ``adapt``, checked.
+
+    Raises:
+        ValueError: It is not what was asked for.
+    """
+    try:
+        return Adaptation.model_validate(given)
+    except ValidationError as error:
+        field, sentence = first_fault(error, Adaptation)
+        place = ".".join(filter(None, ("task.options.adapt", field)))
+        raise ValueError(f"{place}: {sentence}") from None
 
 
 def _calibration(name: str, targets: NDArray[np.int64], logits: NDArray[np.floating]) -> Scores:

@@ -59,6 +59,7 @@ class Batch:
     #: `images` is what it is to make; normalised as `images` are, by the mean and sd of these.
     inputs: Tensor | None = None
     clean: Tensor | None = None  # (B, C, H, W) float32, `images` without their noise, if known
+    unlabelled: Tensor | None = None  # (B, C, H, W) float32, images to which a task adapts
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""

@@ -90,6 +90,8 @@ def _dependent(model: nn.Module, job: Job) -> list[str]:
         parts.append("dropout")
     if job.task.name == "generation":
         parts.append("the noise of diffusion")
+    if (adaptation := job.task.adaptation) is not None and adaptation.by != "dann":
+        parts.append(f"the {adaptation.by} of adaptation")
     return parts
 
 

@@ -22,6 +22,7 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.paired import companions_of
+from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
@@ -35,12 +36,14 @@ from deeplense_batch.data.pixels.clean import about_clean, check_photons
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
+from deeplense_batch.data.slices.target_set import open_target
 from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.extended import bare
 from deeplense_batch.tasks.posteriors.quantities import wrong_number
 from deeplense_batch.tasks.task import Batch, Frame, Task, TaskSpec, Unit
 from deeplense_batch.training.evaluation import batches_of
+from deeplense_batch.training.target import about_target, check_contrast, open_unlabelled
 
 __all__ = [
     "Setup",
@@ -75,6 +78,7 @@ class Setup:
     curriculum: tuple[Loader, ...] = ()  # what is trained on before `train`
     # sentences on the images, and on the weights that it starts from, for a reader of scores
     notes: tuple[str, ...] = ()
+    unlabelled: Unlabelled | None = None  # images that the task adapts to
 
     @property
     def info(self) -> SplitInfo:
@@ -111,7 +115,9 @@ def set_up(job: Job, world: World) -> Setup:
     slices = open_slices(job)
     sets = open_training_sets(job, slices)
     first = open_curriculum(job, slices)
-    splits = [*slices.values(), *sets, *first]
+    adaptation = job.task.adaptation
+    target = None if adaptation is None else open_target(job, adaptation, slices, sets)
+    splits = [*slices.values(), *sets, *first, *filter(None, [target])]
     check_photons(job, [*(sets or [slices["train"]]), *first])
     for info in {split.info.files: split.info.as_stored for split in splits}.values():
         verify(info)
@@ -123,15 +129,21 @@ def set_up(job: Job, world: World) -> Setup:
             )
     task, loaders = open_loaders(job, world, slices, sets, first)
     train = loaders.pop("train")
+    unlabelled = None if target is None else open_unlabelled(job, target, train)
     notes = [*filter(None, [about_clean(job, splits)])]
     if isinstance(train, Mixture):
         scales = about_pixel_scales(job.data, sets, [slices["test"]])
         notes += filter(None, [scales, *_about_units(job, train)])
+    if unlabelled is not None:
+        notes += about_target(unlabelled)
     for note in notes:
         _log.warning("%s", note)
     model, about_start = _start(job, train.info, task)
     notes += about_start
-    return Setup(job, task, model.to(world.device), train, **loaders, notes=tuple(notes))
+    return Setup(
+        job, task, model.to(world.device), train, **loaders, notes=tuple(notes),
+        unlabelled=unlabelled,
+    )  # fmt: skip
 
 
 def open_loaders(
@@ -261,13 +273,7 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     Raises:
         ShardError: They lack some of it.
     """
-    if len(flat := loader.flat()):
-        named = ", ".join(loader.ids[flat[:3]])
-        raise ShardError(
-            f"{place}: {counted_of(len(flat), len(loader), 'image', 'is', 'are')} constant once "
-            f"stretched and clipped ({named}{', ...' * (len(flat) > 3)}), without an sd to be "
-            "divided by; leave them out when you pack, or choose data.per: band or set"
-        )
+    check_contrast(loader, place)
     known = loader.split.shared_truths()[0] if task.spec.needs_truth else {}
     check_needed_truth(task.spec, known, place)
     unlabelled = int((loader.targets < 0).sum())

@@ -374,7 +374,10 @@ def compiled(network: nn.Module, **options: Any) -> Callable[..., Any]:
 
 def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
     piece = batch.part(slice(start, stop))
-    return replace(piece, images=piece.images.contiguous(memory_format=memory_format))
+    piece = replace(piece, images=piece.images.contiguous(memory_format=memory_format))
+    if piece.unlabelled is None:
+        return piece
+    return replace(piece, unlabelled=piece.unlabelled.contiguous(memory_format=memory_format))
 
 
 def _head(model: nn.Module) -> nn.Module:

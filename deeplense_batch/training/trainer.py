@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, share_of
+from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.models import checkpoint
 from deeplense_batch.tasks.task import Batch, Scores, Task
 from deeplense_batch.training.evaluation import batches_of, evaluate
@@ -57,6 +59,7 @@ class Trainer:
     interrupt: Interrupt
     beat: Callable[[int], None]  # called often, with the number of finished epochs
     curriculum: Sequence[Loader] = ()  # trained on before `train`, as the recipe says
+    unlabelled: Unlabelled | None = None  # to which the task adapts the network
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the epoch under way
@@ -172,7 +175,7 @@ class Trainer:
         steps = order(lesson.draws.order(seed=seed, epoch=epoch), train.batch_size)
         self.stepper.start_epoch()
         started = time.perf_counter()
-        for batch in self._batches(steps[self.step :]):
+        for batch in self._batches(steps):
             if not self._fitted:
                 self._fit_memory(batch, len(steps[self.step]))
             sums = self.stepper(
@@ -198,19 +201,28 @@ class Trainer:
         self._fitted = True
 
     def _batches(self, steps: list[NDArray[np.int64]]) -> Iterator[Batch]:
-        """This process's share of each step, mixed with its partners where the job says so."""
+        """This process's share of each step from the next one on, of all steps of an epoch.
+
+        Mixed with its partners, and with unlabelled images beside it, where the job says so.
+        """
         seed, epoch, alpha = self.job.seed, self.epoch, self.job.train.mixup
-        rank, world = self.world.rank, self.world.size
-        asked = [share_of(step, rank=rank, world=world) for step in steps]
+        rank, world, left = self.world.rank, self.world.size, steps[self.step :]
+        asked = [share_of(step, rank=rank, world=world) for step in left]
         if alpha:  # a sample's partner is as far from the end of the batch as it is from its start
-            partners = [share_of(step[::-1], rank=rank, world=world) for step in steps]
+            partners = [share_of(step[::-1], rank=rank, world=world) for step in left]
             asked = [np.concatenate(pair) for pair in zip(asked, partners, strict=True)]
-        images, weights = self._lesson.images, self._lesson.weights
-        fetched = batches_of(
-            images, asked, self.job.data.augment,
-            seed=seed, epoch=epoch, draws=self.task.spec.draws,
-        )  # fmt: skip
-        for step, batch in enumerate(fetched, start=self.step):
+        images, weights, augment = self._lesson.images, self._lesson.weights, self.job.data.augment
+        draws = self.task.spec.draws
+        fetched = batches_of(images, asked, augment, seed=seed, epoch=epoch, draws=draws)
+        beside: Iterator[Tensor | None] = repeat(None)
+        if self.unlabelled is not None:
+            beside = self.unlabelled.batches(
+                sum(map(len, steps)), self.job.train.batch_size, augment,
+                seed=seed, epoch=epoch, first=self.step, rank=rank, world=world,
+            )  # fmt: skip
+        both = zip(fetched, beside, strict=False)
+        for step, (batch, others) in enumerate(both, start=self.step):
+            batch = replace(batch, unlabelled=others)
             if weights is not None:
                 batch = replace(batch, weights=weights[batch.index])
             if alpha:

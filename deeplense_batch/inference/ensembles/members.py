@@ -134,7 +134,8 @@ def _recipe(group: Sequence[Member]) -> str:
     """A recipe by its first run: how many others there are, and what they were trained on."""
     first, more = group[0], len(group) - 1
     others = "" if not more else f" and {more} more seed{'s' * (more > 1)}"
-    data = trained_on(first.job.data.model_dump(mode="json"), first.digest)
+    adapt = first.job.task.options.get("adapt")
+    data = trained_on(first.job.data.model_dump(mode="json"), first.digest, adapt)
     return f"{first.path.name}{others} (trained on {data['name']})"
 
 

@@ -55,7 +55,7 @@ _BEST_IS_MISSING = "no model is compared with the best"  # a note of `infer`, of
 # Notes of a run by which its score is not that of images which its network has never seen, in the
 # unit that it has learnt (`runs.scoring`, `data.pixels.unit`); and what a page says of them.
 _DOUBTS = {
-    r"the network was trained on \d+ of these \d+ images ": "seen in training",
+    r"the network was (trained on|adapted to) \d+ of these \d+ images ": "seen in training",
     r"the network was picked by \d+ of these \d+ images ": "seen in validation",
     r"unit: ": "another unit",
 }

@@ -68,7 +68,14 @@ def ensemble_subject(ensemble: Ensemble, identity: str) -> Subject:
         "recipe": _common_recipe(members),
         # The recipe above has lost sets that are not those of all members.
         "training": trained_together(
-            [trained_on(one.job.data.model_dump(mode="json"), one.digest) for one in members]
+            [
+                trained_on(
+                    one.job.data.model_dump(mode="json"),
+                    one.digest,
+                    one.job.task.options.get("adapt"),
+                )
+                for one in members
+            ]
         ),
     }
     return Subject(

@@ -22,6 +22,7 @@ from deeplense_batch.core.recipe import load_jobs, run_path
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.runs.attempts import close_lost_attempt, put_aside
+from deeplense_batch.runs.planning import adaptation
 from deeplense_batch.runs.planning.earlier import with_earlier
 from deeplense_batch.runs.planning.evaluations import check_evaluation
 from deeplense_batch.runs.planning.validate import (
@@ -218,6 +219,8 @@ def _check_sets(job: AnyJob, path: Path | str) -> None:
                 f"{path}: data.{field}: {each.root} holds other data, {now}, than when the run "
                 f"was planned, {each.digest}"
             )
+    if isinstance(job, Job) and (fault := adaptation.changed(job)):
+        raise JobError(f"{path}: {fault}")
 
 
 def _root_of(job: AnyJob) -> str | None:
@@ -248,4 +251,5 @@ def _anchored(job: AnyJob, memo: Memo) -> AnyJob:
             )
             for each in getattr(job.data, field)
         )
-    return job.model_copy(update={"data": job.data.model_copy(update=update)})
+    job = job.model_copy(update={"data": job.data.model_copy(update=update)})
+    return adaptation.anchored(job, lambda root: digest_of(root, memo))

@@ -43,6 +43,7 @@ from deeplense_batch.data.shards import (
 )
 from deeplense_batch.models import INCEPTION, build, check_name, check_options, published
 from deeplense_batch.models.weights import is_hub_name, weights_file
+from deeplense_batch.runs.planning.adaptation import check_adaptation
 from deeplense_batch.runs.planning.making_images import check_making_images, masks
 from deeplense_batch.runs.planning.pairs import check_pairs
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
@@ -241,6 +242,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
         _check_classes(job, info)
     if task is not None and info.classes:
         _check_options(job, memo, info.classes)
+    check_adaptation(job, slices, sets, read)
     scored = (slices["valid"], slices["test"])
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
@@ -336,9 +338,16 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
         task = memo.once(("task", repr(job.task), classes), lambda: _try_task(job.task, classes))
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
-    if job.model.options and not masks(job):  # which depends on the size: `_check_data`
+    adaptation = job.task.adaptation
+    # a masked autoencoder depends on the size: `_check_data`
+    if (job.model.options and not masks(job)) or adaptation is not None:
         key = ("model", job.model.name, repr(job.model.options), _side(job))
-        memo.once(key, lambda: _try_model(job))
+        model = memo.once(key, lambda: _try_model(job))
+        if adaptation is not None and task is not None:
+            try:
+                memo.once((*key, adaptation.by), lambda: task.wrap(model))
+            except ValueError as error:
+                raise JobError(f"{job.name}: model.name: {job.model.name}: {error}") from error
     return task
 
 
