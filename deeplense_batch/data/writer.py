@@ -220,10 +220,8 @@ class ShardWriter:
 
     def __post_init__(self) -> None:
         inputs = None if self.inputs_dtype is None else str(self.inputs_dtype)
-        self._form = Form(
-            str(self.dtype), list(self.classes), self.pixel_scale,
-            sky=self.sky, inputs_dtype=inputs,
-        )  # fmt: skip
+        shared = str(self.dtype), list(self.classes), self.pixel_scale
+        self._form = Form(*shared, sky=self.sky, inputs_dtype=inputs)
         self._statistics = SplitStatistics(self._form)
         make_folder(self.root)
 

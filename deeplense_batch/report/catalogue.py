@@ -14,7 +14,7 @@ JSON: a file of the data that lacks a truth, by the name of a truth that only ot
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ __all__ = [
     "kept_rows",
     "known_of",
     "position",
+    "regrouped",
     "without_clashes",
 ]
 
@@ -229,3 +230,25 @@ def _read(folder: Path, name: str = FILE) -> pa.Table | None:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DamagedCatalogueError(f"{name} is damaged ({type(error).__name__})") from error
+
+
+def regrouped(parts: Sequence[Grouping | None], order: NDArray[np.int64]) -> Grouping | None:
+    """Groups of the parts of a split, which cut none, as those of all of it.
+
+    Arguments:
+        parts: Of each part; None where its samples have no groups.
+        order: Places of the samples of the split among those of all parts, (N,).
+
+    Raises:
+        DamagedCatalogueError: Some have groups, others not.
+    """
+    known = [part for part in parts if part is not None]
+    if len(known) not in (0, len(parts)):
+        raise DamagedCatalogueError(
+            "some of its folds have lost catalogue.parquet, others have not"
+        )
+    if not known:
+        return None
+    sizes = np.cumsum([0, *(int(part.values.max()) + 1 for part in known)])
+    numbered = [part.values + size for part, size in zip(known, sizes, strict=False)]
+    return Grouping(known[0].column, np.concatenate(numbered)[order])

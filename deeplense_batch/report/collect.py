@@ -152,10 +152,10 @@ def _content(
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import name_variants
     from deeplense_batch.report.studies import transfer, transfer_page
-    from deeplense_batch.report.studies.adaptation import adaptations
-    from deeplense_batch.report.studies.adaptation_block import adaptation_blocks
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
+    from deeplense_batch.report.studies.gains.adaptation import adaptations
+    from deeplense_batch.report.studies.gains.adaptation_block import adaptation_blocks
     from deeplense_batch.report.studies.selection.study import check_found
     from deeplense_batch.report.studies.studied import studied_in_matrices
 
@@ -324,7 +324,8 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 
 def _best(content: Mapping[str, Any]) -> list[str]:
     """The best model of each comparison, with its data where there are several; worst losses."""
-    from deeplense_batch.report.studies import adaptation_block, transfer_page
+    from deeplense_batch.report.studies import transfer_page
+    from deeplense_batch.report.studies.gains import adaptation_block
 
     several = len(content["comparisons"]) > 1
     return [

@@ -18,9 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
-from deeplense_batch.report.catalogue import DamagedCatalogueError, Grouping, kept_grouping
+from deeplense_batch.report.catalogue import (
+    DamagedCatalogueError,
+    Grouping,
+    kept_grouping,
+    regrouped,
+)
 from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members_of, score_of
-from deeplense_batch.report.statistics.measured import end_to_end, measured_of
+from deeplense_batch.report.statistics.measured import all_end_to_end, end_to_end, measured_of
 
 __all__ = [
     "GENERATOR",
@@ -81,7 +86,10 @@ def predictions_of(row: Row) -> Predictions:
         PredictionsError: As `read_predictions`; or folds do not go together.
     """
     parts = [_judged(read_predictions(Path(run["run"])), run) for run in members_of(row)]
-    return _joined(parts) if len(parts) > 1 else parts[0]
+    try:
+        return _joined(parts) if len(parts) > 1 else parts[0]
+    except DamagedCatalogueError as error:
+        raise PredictionsError(str(error)) from error
 
 
 def calibrated_logits(
@@ -227,36 +235,14 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         first,
         ids=ids,
         targets=np.concatenate([part.targets for part in parts])[order],
-        probabilities=_end_to_end([part.probabilities for part in parts], order),
-        numbers=_end_to_end([part.numbers for part in parts], order),
-        posterior={
-            name: np.concatenate([part.posterior[name] for part in parts])[order]
-            for name in first.posterior
-            if all(name in part.posterior for part in parts)
-        },
-        grouping=_regrouped([part.grouping for part in parts], order),
-        calibrated=_end_to_end([part.calibrated for part in parts], order),
-        called=_end_to_end([part.called for part in parts], order),
-        measured=end_to_end([part.measured for part in parts], order),
+        probabilities=end_to_end([part.probabilities for part in parts], order),
+        numbers=end_to_end([part.numbers for part in parts], order),
+        posterior=all_end_to_end([part.posterior for part in parts], order) or {},
+        grouping=regrouped([part.grouping for part in parts], order),
+        calibrated=end_to_end([part.calibrated for part in parts], order),
+        called=end_to_end([part.called for part in parts], order),
+        measured=all_end_to_end([part.measured for part in parts], order),
     )
-
-
-def _end_to_end(arrays: Sequence[NDArray | None], order: NDArray[np.int64]) -> NDArray | None:
-    """Arrays one after another, ordered; None where one lacks."""
-    known = [array for array in arrays if array is not None]
-    return np.concatenate(known)[order] if len(known) == len(arrays) else None
-
-
-def _regrouped(parts: Sequence[Grouping | None], order: NDArray[np.int64]) -> Grouping | None:
-    """Groups of the parts of a split, which cut none; ordered."""
-    known = [part for part in parts if part is not None]
-    if len(known) not in (0, len(parts)):
-        raise PredictionsError("some of its folds have lost catalogue.parquet, others have not")
-    if not known:
-        return None
-    sizes = np.cumsum([0, *(int(part.values.max()) + 1 for part in known)])
-    numbered = [part.values + size for part, size in zip(known, sizes, strict=False)]
-    return Grouping(known[0].column, np.concatenate(numbered)[order])
 
 
 def _read_numbered(folder: Path) -> Predictions:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["end_to_end", "measured_of"]
+__all__ = ["all_end_to_end", "end_to_end", "measured_of"]
 
 _QUALITY = ("psnr", "ssim", "mse")  # begin the names
 
@@ -31,15 +31,21 @@ def measured_of(arrays: Mapping[str, NDArray]) -> dict[str, Array]:
     return found
 
 
-def end_to_end(
-    parts: Sequence[Mapping[str, Array] | None], order: NDArray[np.int64]
-) -> dict[str, Array] | None:
-    """What is measured in all parts of a split, one after another, ordered; None where nothing is.
+def end_to_end(parts: Sequence[NDArray | None], order: NDArray[np.int64]) -> NDArray | None:
+    """Arrays of all parts of a split, one after another, ordered; None where one lacks.
 
     Arguments:
-        parts: Of each part, (n,) by name.
+        parts: Of each part, (n, ...).
         order: Places of the samples of the split among those of all parts, (N,).
     """
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known)[order] if len(known) == len(parts) else None
+
+
+def all_end_to_end(
+    parts: Sequence[Mapping[str, Array] | None], order: NDArray[np.int64]
+) -> dict[str, Array] | None:
+    """What is known in all parts by name, each as `end_to_end`; None where a part has nothing."""
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
         return None

@@ -15,7 +15,7 @@ from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.block import Block
 from deeplense_batch.report.studies.ensembles import ensembles
 from deeplense_batch.report.studies.ensembles_block import ensembles_block
-from deeplense_batch.report.studies.pretraining import gains, pretraining_blocks
+from deeplense_batch.report.studies.gains.pretraining import gains, pretraining_blocks
 from deeplense_batch.report.studies.restoration import restoration_blocks, restored
 from deeplense_batch.report.studies.selection.page import selection_blocks
 from deeplense_batch.report.studies.selection.study import Wanted, study

@@ -14,7 +14,7 @@ from deeplense_batch.report.collect import collect
 from deeplense_batch.report.compare import compare, name_variants
 from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.report.statistics.resamples import Resamples
-from deeplense_batch.report.studies.pretraining import gains, pretraining_blocks
+from deeplense_batch.report.studies.gains.pretraining import gains, pretraining_blocks
 
 CLASSES = ("no", "sphere", "vort")
 TARGETS = np.arange(240) % 3
