@@ -112,8 +112,8 @@ class Masked(Task):
         return self.score(outputs)[0]
 
     def examples(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Images, (E, C, H, W): ``true_images``; ``seen_images``, in which hidden patches are grey;
-        and ``restored_images``, in which they have what the network gives.
+        """Images, (E, C, H, W): ``true_images``; ``seen_images``, whose hidden patches are grey;
+        and ``restored_images``, in which they are what the network gives.
 
         With `norm_pix` that is what it gives in units of the true mean and sd of each patch.
         """
