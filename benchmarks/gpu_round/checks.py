@@ -224,7 +224,7 @@ def _waits(round_: Round, made: Stepper, batch: Batch, steps: int = 5) -> float:
 
 def _every_model(round_: Round) -> str:
     """Each takes steps in bf16 with channels_last, and answers in float32."""
-    every = [name for name, model in models.MODELS.items() if not model.denoises]
+    every = [n for n, model in models.MODELS.items() if not (model.denoises or model.masks)]
     names = round_.sized(every, ["test_resnet", "simple_cnn"])
     for name in names:
         size = _size_of(round_, name)

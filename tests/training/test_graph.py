@@ -51,13 +51,18 @@ def batch_of(count: int, number: int) -> Batch:
     random = torch.Generator().manual_seed(number)
     images = torch.randn(count, 1, 48, 48, generator=random)
     radii = torch.rand(count, generator=random) + 0.5
-    return Batch(images, torch.arange(count) % 3, torch.arange(count), truth={"theta_e": radii})
+    draws = torch.randint(1 << 40, (count,), generator=random)  # of a task that draws for each
+    return Batch(
+        images, torch.arange(count) % 3, torch.arange(count), draws=draws, truth={"theta_e": radii}
+    )
 
 
 def stepper_of(shards, task: str, model: str, tape=None, **options) -> tuple[Stepper, Tape | None]:
     torch.manual_seed(0)
     made = build_task(task, classes=CLASSES, frame=Frame(1, 48, 0.05), **options)
-    more = {"drop_rate": 0.3} if model == "test_vit" else {}
+    more: dict[str, object] = {"drop_rate": 0.3} if model == "test_vit" else {}
+    if model == "masked_autoencoder":
+        more = {"encoder": "test_vit", "decoder_depth": 1}
     network = build(model, channels=1, classes=made.spec.num_outputs, size=48, **more)
     job = make_job(shards, model={"name": model}, train={"lr": 0.01, "clip": 1.0, "ema": 0.9})
     stepper = Stepper(job, World(0, 1, torch.device("cpu")), made, network)
@@ -88,6 +93,7 @@ def train(stepper: Stepper, steps: int = 14) -> list[float]:
         ("classification", "test_vit", {"label_smoothing": 0.1}),
         ("regression", "test_vit", {"target": "theta_e"}),
         ("generation", "unet", {"conditions": ["theta_e"], "schedule": "cosine"}),
+        ("masked", "masked_autoencoder", {"mask_ratio": 0.5}),
     ],
 )
 def test_replayed_steps_are_those_that_are_launched(shards, task, model, options):

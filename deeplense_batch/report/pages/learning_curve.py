@@ -56,8 +56,12 @@ def _network(run: Row) -> str:
 
     Not how long it trained: recipes give fewer images more epochs.
     """
-    settings = {f: v for f, v in (run.get("settings") or {}).items() if f != _MORE_OF_FEWER}
-    return " ".join([run["model"], ", ".join(f"{f}={v}" for f, v in settings.items())]).strip()
+    named = [
+        f"{field}={value}"
+        for field, value in (run.get("settings") or {}).items()
+        if field != _MORE_OF_FEWER and value not in (None, [])
+    ]
+    return " ".join([run["model"], ", ".join(named)]).strip()
 
 
 def _images(run: Row) -> str:

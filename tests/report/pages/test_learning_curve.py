@@ -59,4 +59,4 @@ def test_each_setting_of_a_job_has_a_curve():
         for init in (None, "m/a")
         for n in (9, 99)
     ]
-    assert [one["label"] for one in drawn(*runs)] == ["m train.init=None", "m train.init=m/a"]
+    assert [one["label"] for one in drawn(*runs)] == ["m", "m train.init=m/a"]
