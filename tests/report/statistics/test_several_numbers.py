@@ -1,4 +1,4 @@
-"""Scores of several numbers on resamples: those of the whole slice where each image counts once."""
+"""Scores of several numbers on resamples: those of the slice where each image counts once."""
 
 from __future__ import annotations
 

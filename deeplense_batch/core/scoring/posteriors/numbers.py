@@ -122,6 +122,7 @@ def mixed(members: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     kept = {"predicted": predicted, "sd": np.sqrt((sds**2 + (means - predicted) ** 2).mean(0))}
     if all("log_prob" in member for member in members):
         logs = np.stack([np.asarray(m["log_prob"], np.float64) for m in members])
-        kept["log_prob"] = np.logaddexp.reduce(logs, axis=0) - np.log(len(members))
+        with np.errstate(invalid="ignore"):  # of images without the truth
+            kept["log_prob"] = np.logaddexp.reduce(logs, axis=0) - np.log(len(members))
         kept["rank"] = np.stack([np.asarray(m["rank"], np.float64) for m in members]).mean(0)
     return kept
