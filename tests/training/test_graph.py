@@ -87,6 +87,7 @@ def train(stepper: Stepper, steps: int = 14) -> list[float]:
     [
         ("classification", "test_vit", {"label_smoothing": 0.1}),
         ("regression", "test_vit", {"target": "theta_e"}),
+        ("regression", "test_vit", {"targets": ["theta_e"], "posterior": "gaussian"}),
         ("generation", "unet", {"conditions": ["theta_e"], "schedule": "cosine"}),
     ],
 )
