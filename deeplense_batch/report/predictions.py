@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
+from deeplense_batch.core.scoring.posteriors.numbers import Several
 from deeplense_batch.report.catalogue import (
     DamagedCatalogueError,
     Grouping,
@@ -44,7 +45,6 @@ __all__ = [
 
 GENERATOR = "a generator makes no predictions of single samples"
 
-_OF_POSTERIOR = ("log_prob", "crps", "rank")
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
 
@@ -63,11 +63,8 @@ class Predictions:
     targets: NDArray[np.int64]  # (N,) class numbers
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64] | None = None  # (N, K)
-    #: True and predicted, (N, 2), or of several numbers (N, 2, D); NaN where unknown.
-    numbers: NDArray[np.float64] | None = None
-    quantities: tuple[str, ...] = ()  # names of several numbers, D
-    #: Of posteriors, what is scored of each image: (N,) or (N, D) by name.
-    posterior: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    numbers: NDArray[np.float64] | None = None  # (N, 2): true and predicted; NaN where unknown
+    several: Several | None = None  # what several numbers are, which are (N, 2, D)
     positive: int = 1  # number of the class that a detection searches for, of two
     grouping: Grouping | None = None  # of the samples, where the data have groups
     calibrated: NDArray[np.float64] | None = None  # (N, K) as probabilities, by their own run
@@ -199,11 +196,7 @@ def _read_answers(path: Path) -> Predictions:
         if "psnr" in arrays:
             return Predictions(ids, targets, classes, measured=measured_of(arrays))
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)
-        names = tuple(np.asarray(arrays.get("quantities", ()), str).tolist())
-        kept = {n: arrays[n].astype(np.float64) for n in _OF_POSTERIOR if n in arrays}
-        return Predictions(
-            ids, targets, classes, numbers=numbers, quantities=names, posterior=kept
-        )
+        return Predictions(ids, targets, classes, numbers=numbers, several=Several.of(arrays))
     except (KeyError, TypeError) as error:
         raise PredictionsError(f"{path.name} holds no {error} of a test slice") from None
 
@@ -237,7 +230,7 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
         targets=np.concatenate([part.targets for part in parts])[order],
         probabilities=end_to_end([part.probabilities for part in parts], order),
         numbers=end_to_end([part.numbers for part in parts], order),
-        posterior=all_end_to_end([part.posterior for part in parts], order) or {},
+        several=Several.joined([part.several for part in parts], order),
         grouping=regrouped([part.grouping for part in parts], order),
         calibrated=end_to_end([part.calibrated for part in parts], order),
         called=end_to_end([part.called for part in parts], order),

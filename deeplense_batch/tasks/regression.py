@@ -196,7 +196,7 @@ class Regression(Task):
             return draw_numbers(outputs, self.spec.quantities, labels) | drawn
         known = np.isfinite(outputs["true"])
         true, predicted = outputs["true"][known], outputs["predicted"][known]
-        unit = self.quantities[0].unit
+        unit = self.quantities[0].unit or "its unit"
         return {"predicted": figures.agreement(true, predicted, self.name, unit)} | drawn
 
     @property

@@ -223,7 +223,7 @@ def test_a_posterior_from_training_to_table_and_report(tmp_path):
     )
     for runs_, out, says in (
         (paths, "a.parquet", "got an ensemble"),
-        (paths[0], "a.csv", "draws"),
+        (paths[0], "a.csv", "a row has many"),
     ):
         with pytest.raises(JobError, match=f"--samples: .*{says}"):
             predict(runs_, tmp_path / "other", tmp_path / out, samples=3)

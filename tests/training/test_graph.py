@@ -92,6 +92,7 @@ def train(stepper: Stepper, steps: int = 14) -> list[float]:
     [
         ("classification", "test_vit", {"label_smoothing": 0.1}),
         ("regression", "test_vit", {"target": "theta_e"}),
+        ("regression", "test_vit", {"targets": ["theta_e"], "posterior": "gaussian"}),
         ("generation", "unet", {"conditions": ["theta_e"], "schedule": "cosine"}),
         ("masked", "masked_autoencoder", {"mask_ratio": 0.5}),
     ],

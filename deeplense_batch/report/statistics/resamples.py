@@ -178,7 +178,7 @@ def _statistics(samples: Predictions) -> list[tuple[str, bootstrap.Statistic]]:
         return [(name, bootstrap.mean_of(measured[name])) for name in own]
     if scores is None:
         assert samples.numbers is not None
-        if samples.quantities:
+        if samples.several:
             return [*statistics_of(samples).items()]
         true, predicted = samples.numbers[_scored(samples)].T
         return [
@@ -203,6 +203,6 @@ def _scored(samples: Predictions) -> NDArray[np.bool_]:
     """Samples that are scored, (N,)."""
     if samples.numbers is None:
         return np.ones(len(samples.ids), bool)
-    if samples.quantities:
+    if samples.several:
         return scored_images(samples)
     return np.isfinite(samples.numbers[:, 0])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.posteriors.coverage import central
-from deeplense_batch.core.scoring.posteriors.numbers import ONE_SIGMA, mixed, scores
+from deeplense_batch.core.scoring.posteriors.numbers import ONE_SIGMA, Several, mixed, scores
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.statistics import bootstrap
 
@@ -17,9 +18,9 @@ __all__ = ["averaged_numbers", "scored_images", "scores_of", "statistics_of"]
 
 def scored_images(samples: Predictions) -> NDArray[np.bool_]:
     """Images that are scored, (N,): of which all numbers are known, or any without a posterior."""
-    assert samples.numbers is not None
+    assert samples.numbers is not None and samples.several is not None
     known = np.isfinite(samples.numbers[:, 0])
-    return np.asarray(known.all(1) if samples.posterior else known.any(1))
+    return np.asarray(known.all(1) if samples.several.posterior else known.any(1))
 
 
 def statistics_of(samples: Predictions) -> dict[str, bootstrap.Statistic]:
@@ -27,12 +28,13 @@ def statistics_of(samples: Predictions) -> dict[str, bootstrap.Statistic]:
 
     They are statistics of the images of `scored_images`.
     """
-    assert samples.numbers is not None
+    assert samples.numbers is not None and samples.several is not None
+    names, posterior = samples.several.names, samples.several.posterior
     scored = scored_images(samples)
     true, predicted = samples.numbers[scored].swapaxes(0, 1)  # (N, D) each
     found: dict[str, bootstrap.Statistic] = {}
     squares: list[bootstrap.Statistic] = []
-    for d, name in enumerate(samples.quantities):
+    for d, name in enumerate(names):
         known = np.isfinite(true[:, d])
         if not known.any() or np.ptp(true[known, d]) == 0:
             continue
@@ -40,12 +42,12 @@ def statistics_of(samples: Predictions) -> dict[str, bootstrap.Statistic]:
         squares.append(bootstrap.within(known, bootstrap.r2(t, p)))
         error = bootstrap.mean_of(np.abs(p - t))
         found |= {f"r2_{name}": squares[-1], f"mae_{name}": bootstrap.within(known, error)}
-    if len(squares) == len(samples.quantities):
+    if len(squares) == len(names):
         found["r2"] = lambda counts: np.mean([one(counts) for one in squares], axis=0)
-    kept = {name: values[scored] for name, values in samples.posterior.items()}
+    kept = {name: values[scored] for name, values in posterior.items()}
     if "log_prob" in kept:
         found["log_prob"] = bootstrap.mean_of(kept["log_prob"])
-    for d, name in enumerate(samples.quantities):
+    for d, name in enumerate(names):
         if "crps" in kept:
             found[f"crps_{name}"] = bootstrap.mean_of(kept["crps"][:, d])
         if "rank" in kept:
@@ -56,24 +58,29 @@ def statistics_of(samples: Predictions) -> dict[str, bootstrap.Statistic]:
 
 def scores_of(samples: Predictions) -> dict[str, float | None]:
     """The scores ``r2`` and, of a posterior, ``log_prob``."""
-    assert samples.numbers is not None
+    assert samples.numbers is not None and samples.several is not None
+    names, posterior = samples.several.names, samples.several.posterior
     scored = scored_images(samples)
     true, predicted = samples.numbers[scored].swapaxes(0, 1)
-    found, _ = scores({"true": true, "predicted": predicted}, samples.quantities)
+    found, _ = scores({"true": true, "predicted": predicted}, names)
     one: dict[str, float | None] = {"r2": found["r2"]}
-    if "log_prob" in samples.posterior:
-        one["log_prob"] = float(samples.posterior["log_prob"][scored].mean())
+    if "log_prob" in posterior:
+        one["log_prob"] = float(posterior["log_prob"][scored].mean())
     return one
 
 
-def averaged_numbers(members: Sequence[Predictions]) -> tuple[NDArray, dict[str, NDArray]]:
-    """The mean answer of several runs: numbers, (N, 2, D), and what is known of the mixture."""
+def averaged_numbers(members: Sequence[Predictions]) -> Predictions:
+    """The mean answer of several runs to the same images, with the density of the mixture."""
+    first, several = members[0], [one.several for one in members if one.several is not None]
     numbers = np.stack([one.numbers for one in members if one.numbers is not None])
     kept: dict[str, NDArray] = {}
-    if all("log_prob" in one.posterior for one in members):
+    if all("log_prob" in one.posterior for one in several):
         made = mixed(
-            [{"predicted": n[:, 1], "sd": np.ones_like(n[:, 1]), **one.posterior}
-             for n, one in zip(numbers, members, strict=True)]
-        )  # fmt: skip
+            [
+                {"predicted": own[:, 1], "sd": np.ones_like(own[:, 1]), **one.posterior}
+                for own, one in zip(numbers, several, strict=True)
+            ]
+        )
         kept = {name: made[name] for name in ("log_prob", "rank")}
-    return np.stack([numbers[0, :, 0], numbers[:, :, 1].mean(0)], axis=1), kept
+    mean = np.stack([numbers[0, :, 0], numbers[:, :, 1].mean(0)], axis=1)
+    return replace(first, numbers=mean, several=Several(several[0].names, kept))

@@ -106,9 +106,8 @@ def averaged(members: Sequence[Predictions]) -> Predictions:
         ValueError: There is one member alone.
     """
     first = members[0]
-    if first.quantities:
-        numbers, kept = averaged_numbers(members)
-        return replace(first, numbers=numbers, posterior=kept)
+    if first.several:
+        return averaged_numbers(members)
     if first.numbers is not None:
         predicted = mean_answers([m.numbers[:, 1] for m in members if m.numbers is not None])
         return replace(first, numbers=np.stack([first.numbers[:, 0], predicted], axis=1))
@@ -158,7 +157,7 @@ def _of(model: ModelRuns, resamples: Resamples) -> list[Predictions]:
 
 def _scores(samples: Predictions) -> dict[str, float]:
     """Scores of answers, those that are defined."""
-    if samples.quantities:
+    if samples.several:
         found = scores_of(samples)
         names: Sequence[str] = ("r2", "log_prob")
     elif samples.numbers is not None:
@@ -175,7 +174,7 @@ def _scores(samples: Predictions) -> dict[str, float]:
 
 def _statistics(samples: Predictions) -> dict[str, bootstrap.Statistic]:
     """The scores that get an interval, by name."""
-    if samples.quantities:
+    if samples.several:
         own = statistics_of(samples)
         return {name: own[name] for name in ("r2", "log_prob") if name in own}
     if samples.numbers is not None:

@@ -17,23 +17,29 @@ from torch import Tensor, nn
 from deeplense_batch.tasks.extended import Extended
 from deeplense_batch.tasks.posteriors.posterior import Posterior, Said
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "FlowError"]
 
 _FEATURES = 32  # that the network gives for an image: its last layer
 _TRANSFORMS = 3
 _HIDDEN = (64, 64)  # of the network of each transform
 
 
+class FlowError(ValueError):
+    """The package that makes flows is not installed."""
+
+    exit_code = 3
+
+
 class Flow(Posterior):
     """A neural spline flow.
 
     Raises:
-        ValueError: The package zuko is not installed.
+        FlowError: The package zuko is not installed.
     """
 
     def __init__(self, size: int) -> None:
         if importlib.util.find_spec("zuko") is None:
-            raise ValueError(
+            raise FlowError(
                 "task.options.posterior: flow needs the package zuko: pip install "
                 "'deeplense-batch[flow]', or choose gaussian"
             )

@@ -63,8 +63,8 @@ class Quantity:
 
     @property
     def unit(self) -> str:
-        """The unit of its errors."""
-        return "dex" if self.log10 else "its unit"
+        """The unit of its errors; empty where that is the one in the shards."""
+        return "dex" if self.log10 else ""
 
     @property
     def moves(self) -> bool:

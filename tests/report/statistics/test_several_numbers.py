@@ -1,4 +1,4 @@
-"""Scores of several numbers on resamples: those of the whole slice where each image counts once."""
+"""Scores of several numbers on resamples: those of the slice where each image counts once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deeplense_batch.core.scoring.posteriors.numbers import scores
+from deeplense_batch.core.scoring.posteriors.numbers import Several, scores
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.statistics.several_numbers import (
     averaged_numbers,
@@ -32,18 +32,19 @@ def made(seed: int = 0) -> Predictions:
         n: np.where(known if v.ndim == 1 else known[:, None], v, np.nan) for n, v in kept.items()
     }
     ids = np.arange(60).astype(str)
-    return Predictions(ids, np.zeros(60, np.int64), (), numbers=numbers, quantities=NAMES,
-                       posterior=kept)  # fmt: skip
+    return Predictions(ids, np.zeros(60, np.int64), (), numbers=numbers,
+                       several=Several(NAMES, kept))  # fmt: skip
 
 
 def arrays_of(samples: Predictions) -> dict[str, np.ndarray]:
-    return {"true": samples.numbers[:, 0], "predicted": samples.numbers[:, 1], **samples.posterior,
-            **({"sd": np.ones((60, 2))} if samples.posterior else {})}  # fmt: skip
+    kept = dict(samples.several.posterior)
+    kept |= {"sd": np.ones((60, 2))} if kept else {}
+    return {"true": samples.numbers[:, 0], "predicted": samples.numbers[:, 1]} | kept
 
 
 @pytest.mark.parametrize("posterior", [True, False])
 def test_a_resample_that_has_every_image_once_has_the_scores_of_the_slice(posterior):
-    samples = made() if posterior else replace(made(), posterior={})
+    samples = made() if posterior else replace(made(), several=Several(NAMES, {}))
     found, _ = scores(arrays_of(samples), NAMES)
     scored = scored_images(samples)
     assert scored.sum() == (40 if posterior else 60)
@@ -59,10 +60,11 @@ def test_a_resample_that_has_every_image_once_has_the_scores_of_the_slice(poster
 
 def test_an_ensemble_has_the_mean_and_the_density_of_the_mixture():
     one, other = made(0), made(1)
-    numbers, kept = averaged_numbers([one, other])
+    mean = averaged_numbers([one, other])
+    numbers, kept = mean.numbers, mean.several.posterior
     assert np.array_equal(numbers[:, 0], one.numbers[:, 0], equal_nan=True)
     assert numbers[:, 1] == pytest.approx((one.numbers[:, 1] + other.numbers[:, 1]) / 2)
-    logs = np.exp(one.posterior["log_prob"]) + np.exp(other.posterior["log_prob"])
+    logs = np.exp(one.several.posterior["log_prob"]) + np.exp(other.several.posterior["log_prob"])
     assert kept["log_prob"] == pytest.approx(np.log(logs / 2), nan_ok=True)
-    plain = averaged_numbers([replace(m, posterior={}) for m in (one, other)])
-    assert plain[1] == {}
+    plain = averaged_numbers([replace(m, several=Several(NAMES, {})) for m in (one, other)])
+    assert plain.several == Several(NAMES, {})

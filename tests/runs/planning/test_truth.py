@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import h5py
+import numpy as np
 import pytest
-from conftest import make_job
+from conftest import make_images, make_job
+from format_1 import to_format_1
 from made_sets import write_set
+from made_shards import write_shards
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError, open_split
@@ -98,3 +102,53 @@ def test_labels_are_counted_by_the_head_of_the_split(tmp_path):
     plain = open_split(write_set(tmp_path / "b", classes=()), "val[:5]")
     with pytest.raises(ShardError, match=r"b: val: 0 of 18 images have a label, which the task"):
         check_labels(plain)
+
+
+def learning(*targets: str, **options: object) -> dict[str, object]:
+    return {"name": "regression", "options": {"targets": [*targets], **options}}
+
+
+@pytest.fixture
+def lenses(tmp_path):
+    """A set with the truth of lenses, in splits ``train`` and ``val``."""
+    images, targets = make_images(24, 3)
+    truth = {"theta_e": 1.0 + np.arange(24) / 24, "lens": np.ones((24, 4))}
+    for split in ("train", "val"):
+        write_shards(tmp_path / "lenses", split, images, targets, truth=truth)
+    return tmp_path / "lenses"
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        (("theta_e", "q"), r"lenses: train: has no truth/q, .* learns; it has lens, theta_e"),
+        (("theta_e", "lens"), r"lenses: train: truth/lens has 4 .* expected lens.x, .*, got lens"),
+        (("lens.4",), r"expected lens.x, lens.y, lens.q, lens.phi, got lens.4"),
+        (("theta_e.0",), "theta_e is one number an image; expected theta_e, got theta_e.0"),
+    ],
+)
+def test_a_list_that_names_no_number_is_refused_with_those_there_are(tmp_path, lenses, targets,
+                                                                     says):  # fmt: skip
+    with pytest.raises(ShardError, match=says):
+        plan([make_job(lenses, task=learning(*targets))], tmp_path / "runs")
+    plan([make_job(lenses, task=learning("theta_e", "lens.q"))], tmp_path / "runs")
+
+
+def test_a_truth_that_one_file_of_a_slice_lacks_is_refused_with_that_file(tmp_path):
+    root = write_set(tmp_path / "a", truth=("theta_e", "mass"))  # two files each
+    to_format_1(root)  # which nothing keeps from being changed
+    path = root / "train-00001-of-00002.h5"
+    with h5py.File(path, "r+") as file:
+        del file["truth/mass"]
+    with pytest.raises(ShardError, match=rf"{path}: has no truth/mass as other files of train"):
+        plan([make_job(root, task=learning("theta_e", "mass"))], tmp_path / "runs")
+    plan([make_job(root, task=learning("theta_e"))], tmp_path / "runs")
+    first = {"train": "train[:12]"}
+    plan([make_job(root, task=learning("theta_e", "mass"), data=first)], tmp_path / "runs")
+
+
+def test_what_a_flip_changes_is_not_learnt_from_flipped_images(tmp_path, lenses):
+    flips = {"augment": {"dihedral": True}}
+    plan([make_job(lenses, task=learning("lens.q"), data=flips)], tmp_path / "runs")
+    with pytest.raises(JobError, match=r"augment.dihedral: .* \(truth/lens\), .* other numbers"):
+        plan([make_job(lenses, task=learning("lens.x"), data=flips)], tmp_path / "runs")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deeplense_batch.tasks.extended import bare
-from deeplense_batch.tasks.posteriors.flow import Flow
+from deeplense_batch.tasks.posteriors.flow import Flow, FlowError
 from deeplense_batch.tasks.posteriors.posterior import random_of
 
 
@@ -70,5 +70,5 @@ def test_half_precision_of_the_network_leaves_the_flow_its_digits():
 
 def test_without_its_package_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"posterior: flow needs the package zuko: pip install"):
+    with pytest.raises(FlowError, match=r"posterior: flow needs the package zuko: pip install"):
         Flow(2)

@@ -8,6 +8,7 @@ and ``predicted``; of a posterior also ``sd``, ``rank`` and ``crps``, (N, D), ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,40 @@ from deeplense_batch.core.scoring.posteriors.coverage import (
     error_floor,
 )
 
-__all__ = ["ONE_SIGMA", "TWO_SIGMA", "mixed", "scores"]
+__all__ = ["ONE_SIGMA", "TWO_SIGMA", "Several", "mixed", "scores"]
 
 ONE_SIGMA, TWO_SIGMA = 0.68, 0.95  # of the credible intervals whose coverage is a score
 
+_PER_IMAGE = ("log_prob", "crps", "rank")
+
 Arrays = Mapping[str, NDArray[Any]]
 Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Several:
+    """What several numbers of N images are."""
+
+    names: tuple[str, ...]  # D
+    posterior: Mapping[str, NDArray[np.float64]]  # ``log_prob``, ``crps`` and ``rank``, if known
+
+    @classmethod
+    def of(cls, outputs: Arrays) -> Several | None:
+        """Read them from `outputs.npz`; None where there is a single number of each image."""
+        if "quantities" not in outputs:
+            return None
+        kept = {n: outputs[n].astype(np.float64) for n in _PER_IMAGE if n in outputs}
+        return cls(tuple(outputs["quantities"].tolist()), kept)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Several | None], order: NDArray[np.int64]) -> Several | None:
+        """Those of the parts of a split one after another, then ordered."""
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        shared = set.intersection(*(set(part.posterior) for part in known))
+        kept = {n: np.concatenate([p.posterior[n] for p in known])[order] for n in sorted(shared)}
+        return cls(known[0].names, kept)
 
 
 def scores(outputs: Arrays, names: Sequence[str]) -> tuple[Scores, list[str]]:
@@ -122,6 +151,7 @@ def mixed(members: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     kept = {"predicted": predicted, "sd": np.sqrt((sds**2 + (means - predicted) ** 2).mean(0))}
     if all("log_prob" in member for member in members):
         logs = np.stack([np.asarray(m["log_prob"], np.float64) for m in members])
-        kept["log_prob"] = np.logaddexp.reduce(logs, axis=0) - np.log(len(members))
+        with np.errstate(invalid="ignore"):  # of images without the truth
+            kept["log_prob"] = np.logaddexp.reduce(logs, axis=0) - np.log(len(members))
         kept["rank"] = np.stack([np.asarray(m["rank"], np.float64) for m in members]).mean(0)
     return kept

@@ -34,7 +34,7 @@ _BARS = 300  # error bars in a panel: more cannot be told apart
 _BAND: dict[str, Any] = {"color": GREY, "alpha": 0.25, "lw": 0}
 
 Array = NDArray[np.float64]
-Label = tuple[str, str]  # what a number is called, and its unit
+Label = tuple[str, str]  # what a number is called, and its unit, empty where that is not known
 
 
 def draw_numbers(
@@ -86,7 +86,7 @@ def agreement_of(
         t, p = true[known, d], predicted[known, d]
         title = f"{len(known)} samples"
         if len(known):
-            title += f", RMSE {np.sqrt(np.mean((p - t) ** 2)):.3g} {unit}"
+            title += f", RMSE {np.sqrt(np.mean((p - t) ** 2)):.3g} {unit}".rstrip()
             ends = [min(t.min(), p.min()), max(t.max(), p.max())]
             panel.plot(ends, ends, color=GREY, lw=0.8, ls=(0, (1, 2)))
         panel.plot(t, p, ".", color=BLUE, ms=3, alpha=0.6)
@@ -94,7 +94,7 @@ def agreement_of(
             some = known[np.unique(np.linspace(0, len(known) - 1, _BARS).astype(int))]
             low, high = bars[0][some, d], bars[1][some, d]
             panel.vlines(true[some, d], low, high, color=BLUE, lw=0.6, alpha=0.35)
-        panel.set(xlabel=f"true {plain(name)} ({unit})", ylabel="predicted")
+        panel.set(xlabel=f"true {plain(name)}" + f" ({unit})" * bool(unit), ylabel="predicted")
         panel.set_title(title, fontsize=8)
     return figure
 

@@ -145,7 +145,7 @@ def _answers(
         if model.label in faults:
             continue
         own = [resamples.predictions[run["run"]] for run in model.runs]
-        if any(samples.quantities for samples in own):
+        if any(samples.several for samples in own):
             faults[model.label] = (
                 "its runs predict several numbers of an image, and --by measures the error of one"
             )

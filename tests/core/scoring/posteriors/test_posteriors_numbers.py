@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import r2_score
 
-from deeplense_batch.core.scoring.posteriors.numbers import mixed, scores
+from deeplense_batch.core.scoring.posteriors.numbers import Several, mixed, scores
 
 NAMES = ("a", "b")
 
@@ -69,6 +69,18 @@ def test_where_a_number_is_unknown(outputs):
     assert found == pytest.approx(rest)
     nothing, _ = scores(outputs | {"true": np.full_like(true, np.nan)}, NAMES)
     assert nothing["r2"] is None and nothing["log_prob"] is None and nothing["loss"] is None
+
+
+def test_numbers_of_the_parts_of_a_split_are_put_together_in_order(outputs):
+    assert Several.of({"true": outputs["true"][:, 0]}) is None
+    named = outputs | {"quantities": np.array(NAMES)}
+    parts = [Several.of(named | {k: outputs[k][some] for k in ("log_prob", "crps", "rank")})
+             for some in (slice(200, 400), slice(200))]  # fmt: skip
+    whole = Several.joined(parts, np.roll(np.arange(400), 200))
+    assert whole.names == NAMES and set(whole.posterior) == {"log_prob", "crps", "rank"}
+    for name, values in whole.posterior.items():
+        assert np.array_equal(values, outputs[name]), name
+    assert Several.joined([parts[0], None], np.arange(200)) is None
 
 
 def test_a_mixture_is_that_of_the_densities(outputs):
