@@ -6,9 +6,9 @@ Whoever trains, measures or opens a network puts task and network together here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import companions_of
+from deeplense_batch.data.batches.paired import paired_loader, registrations
 from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
@@ -32,11 +32,13 @@ from deeplense_batch.data.mixed_sets import (
     open_curriculum,
     open_training_sets,
 )
+from deeplense_batch.data.pairs.registration import Registration
 from deeplense_batch.data.pixels.clean import about_clean, check_photons
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
-from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
+from deeplense_batch.data.shards import ShardError, Split, SplitInfo
 from deeplense_batch.data.slices.target_set import open_target
+from deeplense_batch.data.slices.truth_files import check_truth_files
 from deeplense_batch.models.start import start_from
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.extended import bare
@@ -49,7 +51,6 @@ __all__ = [
     "Setup",
     "check_needed_truth",
     "check_samples",
-    "check_truth_files",
     "frame_of",
     "gflops_of",
     "model_of",
@@ -79,6 +80,8 @@ class Setup:
     # sentences on the images, and on the weights that it starts from, for a reader of scores
     notes: tuple[str, ...] = ()
     unlabelled: Unlabelled | None = None  # images that the task adapts to
+    #: Ids and shifts of pairs that are registered, by the slice as the recipe names it.
+    registered: Mapping[str, tuple[Sequence[str], Registration]] = field(default_factory=dict)
 
     @property
     def info(self) -> SplitInfo:
@@ -138,11 +141,15 @@ def set_up(job: Job, world: World) -> Setup:
         notes += about_target(unlabelled)
     for note in notes:
         _log.warning("%s", note)
+    registered = registrations(job.data, train, loaders)
+    for name, (ids, own) in registered.items():
+        notes.append(f"data.register: {name}: {own.about(ids)}")
+        _log.info("%s", notes[-1])
     model, about_start = _start(job, train.info, task)
     notes += about_start
     return Setup(
         job, task, model.to(world.device), train, **loaders, notes=tuple(notes),
-        unlabelled=unlabelled,
+        unlabelled=unlabelled, registered=registered,
     )  # fmt: skip
 
 
@@ -174,14 +181,18 @@ def open_loaders(
     task = task_of(job, info)
     alone = {f"curriculum {place}": split for place, split in enumerate(first)}
     check_truth_files(task.spec.truth_keys, dict(slices) | alone, sets)
-    needs_inputs = task.spec.needs_inputs
     transform = Transform.of(job.data)
-    where: dict[str, Any] = {"device": world.device, "resident": job.engine.resident}
+    make: Callable[..., Loader] = Loader
+    if task.spec.needs_inputs:
+        make = partial(paired_loader, registers=job.data.register)
 
     def load(split: Split) -> Loader:
-        pairs = companions_of(split, transform=transform, **where) if needs_inputs else {}
-        return Loader(
-            split, transform=transform, truths=task.spec.truth_keys, companions=pairs, **where
+        return make(
+            split,
+            transform=transform,
+            device=world.device,
+            resident=job.engine.resident,
+            truths=task.spec.truth_keys,
         )
 
     loaders: dict[str, Any] = {}
@@ -214,37 +225,6 @@ def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:
     """Every image that is trained on, once."""
     for member in train.members if isinstance(train, Mixture) else [train]:
         yield from batches_of(member, list(member.in_order(rank=0, world=1)))
-
-
-def check_truth_files(
-    keys: Collection[str], slices: Mapping[str, Split], sets: Sequence[Split]
-) -> None:
-    """Make sure that what is known of some images that are read together is known of all.
-
-    Arguments:
-        keys: Truth that the task reads.
-        slices: Each is read as a whole.
-        sets: Read together.
-
-    Raises:
-        ShardError: A truth that the task reads is in some files of a slice, or of the sets that
-            are trained on together, and not in others.
-    """
-    for key, together in product(keys, [*([split] for split in slices.values()), sets]):
-        paths = [path for split in together for path, *_ in split.parts()]
-        has = {path: _has_truth(path, key) for path in paths}
-        if len(set(has.values())) > 1:
-            lacking, other = ([*has.values()].index(there) for there in (False, True))
-            raise ShardError(
-                f"{paths[lacking]}: has no truth/{key}, which {paths[other]} has and "
-                "the task reads; leave one of them out, or set task.options.truth: false for a "
-                "task that has it"
-            )
-
-
-def _has_truth(path: Path, key: str) -> bool:
-    with open_shard(path) as file:
-        return f"truth/{key}" in file
 
 
 def _about_units(job: Job, train: Mixture) -> Iterable[str]:

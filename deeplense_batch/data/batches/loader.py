@@ -29,6 +29,8 @@ from deeplense_batch.data.augment import apply, central_crop
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.pairs.registration import Registration
+from deeplense_batch.data.pixels.moved import moved
 from deeplense_batch.data.pixels.photons import number_of, observed
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
@@ -54,6 +56,7 @@ class Loader:
             files), or ``auto`` for the first that has room.
         truths: Truth arrays that go with the images; those that the data lack are left out.
         companions: Of pairs, loaders of what goes with the images (`paired`).
+        registration: Of pairs, shifts by which images are moved to where their inputs are.
     """
 
     def __init__(
@@ -65,8 +68,14 @@ class Loader:
         resident: str = "auto",
         truths: Collection[str] = (),
         companions: Mapping[str, Loader] | None = None,
+        registration: Registration | None = None,
     ) -> None:
         self.split, self.info = split, split.info
+        self.registration = registration
+        self._shifts: Tensor | None = None
+        if registration is not None:
+            pixels = torch.from_numpy(registration.shifts * split.info.ratio)
+            self._shifts = pixels.float().to(device)
         self.companions = dict(companions or {})
         self.transform = transform
         self.device = device
@@ -81,7 +90,9 @@ class Loader:
         self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
         # Mean counts of the sky, of expected counts that are to be observed.
         self._sky = self.info.sky if transform.photons else None
-        self._rows = Rows(split, transform.crop if self._sky is None else None)
+        # What is moved or observed is cropped after it, so that what comes in is sky.
+        is_later = registration is not None or self._sky is not None
+        self._rows = Rows(split, None if is_later else transform.crop)
         # Counts as the int16 of the same bits: torch has few functions of uint16.
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
@@ -290,7 +301,11 @@ class Loader:
         if self._sky is not None:
             noise = noise or _ONCE | {"index": self._numbers.index_select(0, index)}
             values = central_crop(observed(values, self._sky, **noise), self.transform.crop)
-        return values if choice is None else choice.joined(values)
+        values = values if choice is None else choice.joined(values)
+        if self._shifts is None:
+            return values
+        values = moved(values, self._shifts.index_select(0, index))
+        return central_crop(values, self.transform.crop).contiguous()
 
     def _values(self, stored: Tensor, index: Tensor) -> Tensor:
         if self._scale is None:
