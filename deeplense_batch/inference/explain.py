@@ -25,7 +25,6 @@ from deeplense_batch.core.job import nearest
 from deeplense_batch.core.scoring import figures
 from deeplense_batch.core.scoring.colours import Rgb
 from deeplense_batch.core.scoring.image_grid import map_sheet
-from deeplense_batch.data.augment import central_crop
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.formats.filters import colour_channels
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
@@ -115,7 +114,7 @@ def _sheet(
         }
         rows.append(of_class | {name: field[i] for name, field in fields.items()})
     return map_sheet(
-        [central_crop(sample.images()[0], trained.transform.crop) for sample in samples],
+        [_as_packed(sample, trained) for sample in samples],
         names,
         rows,
         title,
@@ -269,6 +268,13 @@ def _samples_by_id(root: Path, ids: Sequence[str]) -> list[Split]:
         if id_ not in samples:
             raise ShardError(f"{root}: has no sample '{id_}'; {nearest(id_, samples)}")
     return [samples[id_] for id_ in ids]
+
+
+def _as_packed(sample: Split, trained: Trained) -> NDArray[np.float32]:
+    """One image, (C, H, W), cropped; of expected counts the observation that the network sees."""
+    cpu = torch.device("cpu")
+    loader = Loader(sample, transform=trained.transform, device=cpu, resident="off")
+    return next(loader.decoded([np.arange(1)]))[0].numpy()
 
 
 def _prepared(sample: Split, trained: Trained, device: torch.device) -> Tensor:

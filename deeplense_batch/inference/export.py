@@ -280,9 +280,10 @@ def _samples(trained: Trained, *, prepared: bool) -> tuple[Tensor, str]:
         few = trained.slice("valid").part(0, _CHECKED)
         if len(few) < _CHECKED:
             raise ShardError(counted(len(few), "image"))
-        if not prepared:
-            return torch.from_numpy(few.images().astype(np.float32)), "validation"
-        loader = Loader(few, transform=trained.transform, device=torch.device("cpu"))
+        how = trained.transform
+        if not prepared:  # as packed; of expected counts as observed
+            how = Transform(None, None, "linear", photons=how.photons)
+        loader = Loader(few, transform=how, device=torch.device("cpu"))
         images, *_ = next(loader.batches([np.arange(_CHECKED)]))
         return images, "validation"
     except ShardError:

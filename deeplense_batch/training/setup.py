@@ -167,7 +167,7 @@ def open_loaders(
         world: Its processes.
         slices: Slices by name, ``train`` among them unless there are `sets`.
         sets: Of ``data.roots``, in place of ``train``.
-        first: Of ``data.curriculum``.
+        first: Of ``data.curriculum``; none where only the others are wanted.
 
     Returns:
         The task; and a `Loader` by name, a `Mixture` for ``train`` where there are `sets`, and a
@@ -202,7 +202,7 @@ def open_loaders(
     loaders |= {use: load(split) for use, split in slices.items()}
     curriculum = tuple(load(split) for split in first)
     transform = loaders["train"].measured()
-    for lesson, loader in zip(job.data.curriculum, curriculum, strict=True):
+    for lesson, loader in zip(job.data.curriculum if first else (), curriculum, strict=True):
         loader.transform = transform
         check_samples(task, loader, f"{lesson.root}: {lesson.train}")
     for use, loader in loaders.items():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import typed
+from conftest import make_job, typed
 from slurm_programs import profile
+
+from deeplense_batch.cluster.estimate import _images
+from deeplense_batch.runs.planning.validate import Memo
 
 
 def test_hours_are_told_by_past_runs_or_bench_or_are_unknown(recipe, capsys):
@@ -25,3 +28,14 @@ def test_hours_are_told_by_past_runs_or_bench_or_are_unknown(recipe, capsys):
     Path("bench.json").write_text("{}")
     code, _, error = typed(capsys, *words, "--bench=bench.json")
     assert code == 3 and "is not what 'bench --out' wrote" in error
+
+
+def test_the_images_of_all_epochs_are_those_of_each_set(shards):
+    """120 in train, 107 in val; 4 epochs."""
+    assert _images(make_job(shards), Memo()) == 4 * 120
+    first = {"root": str(shards), "epochs": 3, "train": "train[:10]"}
+    job = make_job(shards, data={"curriculum": [first]})
+    assert _images(job, Memo()) == 3 * 10 + 120
+    both = [{"root": str(shards)}, {"root": str(shards), "train": "val"}]
+    job = make_job(shards, data={"curriculum": [first], "roots": both})
+    assert _images(job, Memo()) == 3 * 10 + 120 + 107

@@ -63,6 +63,15 @@ def test_sets_that_are_trained_on_together_are_shown_by_their_folders(recipe, sh
     assert f"data.root={shards.parent.name}/{shards.name} " in shown and "none" not in shown
 
 
+def test_sets_that_are_trained_on_first_are_shown_with_their_epochs(recipe, shards, capsys):
+    first = [{"root": str(shards), "epochs": 1}]
+    content = yaml.safe_load(recipe.read_text()) | {"grid": {"data.curriculum": [[], first]}}
+    recipe.write_text(yaml.safe_dump(content | {"seeds": [0]}))
+    code, shown, _ = typed(capsys, "submit", "--grid", recipe, "--dry_run")
+    assert code == 0
+    assert f"data.curriculum={shards.name} (1)" in shown and "data.curriculum=none" in shown
+
+
 def test_each_of_several_sets_to_train_on_is_shown(recipe, shards, capsys):
     shutil.copytree(shards, recipe.parent / "other")
     roots = [str(shards), str(recipe.parent / "other")]

@@ -255,6 +255,20 @@ def test_images_of_other_sets_that_a_network_learnt_from_are_counted(tmp_path, s
     assert "was trained on 10 of these 10 images (slice train, its training data)" in note
 
 
+def test_images_that_a_network_was_first_trained_on_count_as_those_of_other_sets(tmp_path, shards):
+    again = tmp_path / "again"
+    write_split(again, "train", 107, 2, shard_size=20)  # the images of val
+    first = {"root": str(again), "epochs": 1, "digest": data_digest(again)}
+    job = make_job(shards, data={"curriculum": [first, first]})
+    valid, test = (open_split(shards, name) for name in ("val[:50%]", "val[50%:]"))
+    notes = mixture_notes(job, valid, test, data_digest(shards))
+    assert notes[0].startswith("the network was trained on 54 of these 54 images (slice train of ")
+    assert "53 of these 53 validation images" in notes[2]
+    assert (
+        len(notes) == 4
+    )  # none of images that both of the curriculum have: none is drawn for two
+
+
 def test_images_that_two_training_sets_have_are_counted_and_each_is_read_once(
     tmp_path, monkeypatch
 ):

@@ -10,12 +10,13 @@ from made_sets import write_set
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import JobError
+from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.inference.model_card import _trained_on
 from deeplense_batch.runs import scoring
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.training.lessons import lessons
-from deeplense_batch.training.setup import set_up
+from deeplense_batch.training.setup import open_loaders, set_up
 from deeplense_batch.training.trainer import Trainer
 
 ALONE, ONE_OF_TWO = (World(0, size, torch.device("cpu")) for size in (1, 2))
@@ -131,6 +132,13 @@ def test_images_without_noise_are_told_with_the_scores(sets, tmp_path, caplog):
     item = done(job_of(sets, epochs=1, data={"augment": {}}), tmp_path)
     (note,) = [n for n in item.run.read_json("metrics.json")["test"]["notes"] if "noise" in n]
     assert note.startswith("images of last are expected counts") and note in caplog.text
+
+
+def test_the_last_set_can_be_had_without_those_before_it(sets):
+    """As to measure how fast it is."""
+    job = job_of(sets, ("heavy", 1))
+    _, loaders = open_loaders(job, ALONE, {"train": open_slices(job)["train"]})
+    assert loaders["curriculum"] == () and len(loaders["train"]) == 24
 
 
 def test_a_step_has_an_image_for_each_process_in_every_lesson(sets):
