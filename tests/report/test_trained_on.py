@@ -24,6 +24,21 @@ def test_several_sets_are_named_with_what_is_set_of_each():
     assert trained_on({"root": "/data/a", "roots": [A, B]}, "a" * 16)["digest"] is None
 
 
+def test_an_adapted_training_is_named_by_what_it_was_adapted_to_and_knows_its_control():
+    adapt = {"to": {"root": "/data/b", "slice": "train", "digest": "b" * 16}, "by": "mmd"}
+    control = trained_on({"root": "/data/a"}, "a" * 16)
+    found = trained_on({"root": "/data/a"}, "a" * 16, adapt)
+    assert found == {
+        "name": "a adapted to b by mmd", "adapted": "b by mmd", "sets": 1,
+        "digest": f"{control['digest']} adapted {'b' * 16}:train:mmd:1.0",
+        "control": control["digest"],
+    }  # fmt: skip
+    weighed = trained_on({"root": "/data/a"}, "a" * 16, adapt | {"weight": 2.0})
+    assert weighed["name"].endswith("mmd, weight 2") and weighed["digest"] != found["digest"]
+    assert trained_on({"root": "/data/a"}, None, adapt)["digest"] is None
+    assert training_names(rows(control, found)) == ["a", "a adapted to b by mmd"]
+
+
 def rows(*trainings):
     return [{"training": training} for training in trainings]
 
