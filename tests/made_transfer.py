@@ -40,18 +40,29 @@ class Networks:
     def __init__(self, root: Path, images: dict[str, int], model: str = "resnet18") -> None:
         self.root, self.images, self.model = root, images, model
 
-    def train(self, data: str, seed: int, skill: float, train: str = "train") -> RunDir:
-        """A training on one set, or on those that a plus joins; tested on the first."""
+    def train(
+        self, data: str, seed: int, skill: float, train: str = "train", adapt: str = ""
+    ) -> RunDir:
+        """A training on one set, or on those that a plus joins; tested on the first.
+
+        It is adapted as a text says, ``b by coral``, or says itself that it is not: ``null``.
+        """
         first, *more = data.split(" + ")
         run = make_run(self.root, self.model, seed=seed, place=f"/data/{first}",
                        digest=digest_of(first), valid=0.9)  # fmt: skip
         job = yaml.safe_load((run.path / "job.yaml").read_text())
         job["data"]["train"] = train
+        if adapt:
+            name, _, by = adapt.partition(" by ")
+            to = {"root": f"/data/{name}", "slice": "train", "digest": digest_of(name)}
+            options = {"to": to, "by": by, "weight": 1.0} if by else None
+            job["task"] = {"name": "classification", "options": {"adapt": options}}
         if more:
             job["data"]["roots"] = [
                 {"root": f"/data/{name}", "digest": digest_of(name)} for name in (first, *more)
             ]
-        identity = hashlib.sha256(f"{self.model} {data} {seed} {train}".encode()).hexdigest()[:10]
+        named = f"{self.model} {data} {seed} {train}" + adapt
+        identity = hashlib.sha256(named.encode()).hexdigest()[:10]
         place = run.path.with_name(f"{self.model}-s{seed}-{identity}")
         run.path.rename(place)
         run = RunDir(place)

@@ -47,6 +47,21 @@ def test_a_curriculum_is_named_before_what_comes_last():
     assert (mixed["name"], mixed["sets"]) == ("a (6 epochs), then a", 2)
 
 
+def test_an_adapted_training_is_named_by_what_it_was_adapted_to_and_knows_its_control():
+    adapt = {"to": {"root": "/data/b", "slice": "train", "digest": "b" * 16}, "by": "mmd"}
+    control = trained_on({"root": "/data/a"}, "a" * 16)
+    found = trained_on({"root": "/data/a"}, "a" * 16, adapt)
+    assert found == {
+        "name": "a adapted to b by mmd", "adapted": "b by mmd", "sets": 1,
+        "digest": f"{control['digest']} adapted {'b' * 16}:train:mmd:1.0",
+        "control": control["digest"],
+    }  # fmt: skip
+    weighed = trained_on({"root": "/data/a"}, "a" * 16, adapt | {"weight": 2.0})
+    assert weighed["name"].endswith("mmd, weight 2") and weighed["digest"] != found["digest"]
+    assert trained_on({"root": "/data/a"}, None, adapt)["digest"] is None
+    assert training_names(rows(control, found)) == ["a", "a adapted to b by mmd"]
+
+
 def rows(*trainings):
     return [{"training": training} for training in trainings]
 

@@ -269,6 +269,31 @@ def test_images_that_a_network_was_first_trained_on_count_as_those_of_other_sets
     )  # none of images that both of the curriculum have: none is drawn for two
 
 
+def test_images_that_a_network_was_adapted_to_are_counted(tmp_path, shards):
+    """In the same data by place, and packed anew by content."""
+    write_split(tmp_path / "other", "train", 30, 77, shard_size=20)
+    write_split(tmp_path / "again", "train", 107, 2, shard_size=20)  # val of the shards
+    split, digest = open_split(shards, "val[50%:]"), data_digest(shards)
+    valid = open_split(shards, "val[:50%]")
+    for name in ("other", "again"):
+        run, root = trained_on(tmp_path, shards, name), tmp_path / name
+        to = {"root": str(root), "slice": "train", "digest": data_digest(root)}
+        job = make_job(shards, task={"options": {"adapt": {"to": to, "by": "coral"}}})
+        run.write_text("job.yaml", yaml_text.dump(job.model_dump(mode="json")))
+        seen = seen_notes(run, open_split(root, "train[:10]"), data_digest(root))
+        expected = (
+            "the network was adapted to 10 of these 10 images (slice train, its unlabelled "
+            "data), which flatters it"
+        )
+        assert expected in seen and doubt([{"notes": [expected]}]) == "seen in training"
+        notes = mixture_notes(job, valid, split, digest)
+        if name == "other":
+            assert notes == [] == seen_notes(run, split, digest)
+        else:
+            assert notes[0].startswith("the network was adapted to 54 of these 54 images (slice")
+            assert notes[1].startswith("the network was adapted to 53 of these 53 validation")
+
+
 def test_images_that_two_training_sets_have_are_counted_and_each_is_read_once(
     tmp_path, monkeypatch
 ):

@@ -8,6 +8,7 @@ from conftest import CLASSES, make_job
 from torch import nn
 
 from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import TaskSection
 from deeplense_batch.models import build
 from deeplense_batch.tasks import build_task
 from deeplense_batch.training.resolved import of_pieces, resolved
@@ -53,6 +54,19 @@ def test_where_images_go_through_alone_pieces_do_not_matter(shards):
         if isinstance(module, nn.BatchNorm2d):
             module.requires_grad_(False)  # frozen: it keeps its statistics
     assert of_pieces(job, THREE, stepper) is None
+
+
+@pytest.mark.parametrize("by", ["coral", "mmd", "dann"])
+def test_sets_that_an_adaptation_compares_on_each_process_are_told(shards, by):
+    """A discriminator sees each image alone, and its loss is a mean over them."""
+    job, stepper = trained_by(shards, "test_vit")
+    adapt = {"to": {"root": "elsewhere"}, "by": by}
+    job = job.model_copy(update={"task": TaskSection(options={"adapt": adapt})})
+    said = of_pieces(job, THREE, stepper)
+    if by == "dann":
+        assert said is None
+    else:
+        assert said.startswith(f"the {by} of adaptation worked on 7 images of a batch at a time")
 
 
 def swapped(made):
