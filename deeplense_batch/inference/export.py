@@ -28,6 +28,7 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.restoration import Restoration
 
 __all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
 
@@ -59,7 +60,7 @@ def export(
     Arguments:
         run: Run directory.
         out: Folder that is made.
-        format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
+        format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that makes
             images is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
         prepares: Whether the ONNX file takes images as they are in the data, and prepares them.
@@ -80,8 +81,10 @@ def export(
     if prepares and "onnx" not in wanted:
         raise TrainedError(f"--prepares: is for an ONNX file, got --format {format_}")
     trained = open_trained(run)
-    if "onnx" in wanted and isinstance(trained.task, Generation):
-        fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
+    if "onnx" in wanted and isinstance(trained.task, Generation | Restoration):
+        draws = "draws images in many steps, and an ONNX file takes one"
+        restores = "restores images, and an ONNX file gives logits"
+        fault = f"{run}: its network {draws if isinstance(trained.task, Generation) else restores}"
         if format_ == "onnx":
             raise TrainedError(f"{fault}; expected --format safetensors or json")
         wanted.remove("onnx")

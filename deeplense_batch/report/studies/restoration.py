@@ -63,7 +63,8 @@ def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         ``invented``, ``lost``. Of a network that a classifier was asked about also ``seen``: by
         ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
         ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
-        on restored ones; and ``networks``, how many were asked about. No row where nothing is restored.
+        on restored ones; and ``networks``, how many were asked about. No row where nothing is
+        restored.
     """
     measured = {run: p.measured for run, p in resamples.predictions.items() if p.measured}
     having = [m for m in models if all(run["run"] in measured for run in m.runs)]
