@@ -86,5 +86,5 @@ def test_what_cannot_be_restored_is_refused_in_one_sentence(made, tmp_path):
         restore(run, pairs, tmp_path / "full", device="cpu")
     large = write_rings(tmp_path / "pairs")
     restore(run, large, tmp_path / "restored", device="cpu")
-    with pytest.raises(ShardError, match="has images of 1 x 32 x 32 .* takes 1 x 16 x 16"):
+    with pytest.raises(ShardError, match=r"has images of 1 x 32 x 32 .* takes 1 x 16 x 16"):
         restore(run, tmp_path / "restored", tmp_path / "again", device="cpu")
