@@ -155,7 +155,9 @@ def test_every_dependency_says_why():
     given = {"torch", "numpy", "scikit-learn"}
     for line in re.search(r"dependencies = \[\n(.*?)\n\]", text, re.S)[1].splitlines():
         assert "#" in line or any(f'"{name}>' in line for name in given), line
-    assert set(project["optional-dependencies"]) == {"export", "fits", "gpu", "test"}
+    assert set(project["optional-dependencies"]) == {
+        *("export", "fits", "gpu", "register", "test")
+    }
 
 
 def test_no_file_names_a_registry():

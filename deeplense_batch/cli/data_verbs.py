@@ -120,6 +120,10 @@ def pack(
     keep: tuple[str, ...] = (),  # Columns that go into the shards and into every table.
     group: str = "",  # Column whose equal values, such as a tile, stay in one split.
     images: str = "",  # Folder, zip or tar that file names are relative to, not the table's.
+    # Of pairs, the two folders, or arrays of a set, that hold the images and what a network is
+    # given to make them of; by default HR and LR.
+    pair: tuple[str, ...] = (),
+    inputs: str = "",  # Column of the file names of these inputs, beside --path.
 ) -> None:
     """Pack images, in any of the usual layouts, into shards; a zip is read in place.
 
@@ -135,7 +139,7 @@ def pack(
         pad=pad, images_key=images_key, labels_key=labels_key,
         pattern=pattern, missing_band=missing_band, path=path, id=id_, label=label,
         classes=classes, truth=truth, split=split, all_in=all_in, keep=keep, group=group,
-        images=images,
+        images=images, pair=pair, inputs=inputs,
     )  # fmt: skip
     print(report)
 

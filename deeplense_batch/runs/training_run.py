@@ -26,6 +26,7 @@ from deeplense_batch.core.result import (
 )
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.pairs.registration import write_registrations
 from deeplense_batch.data.shards import Split
 from deeplense_batch.inference.images.suitable import about_other_bands
 from deeplense_batch.models import checkpoint
@@ -116,6 +117,9 @@ class _Training:
         setup = set_up(self.job, self.world)
         if self.world.main:
             check_room(self.directory.path, setup.model, averaged=self.job.train.ema is not None)
+            if setup.registered:
+                path = self.directory.path / "registration.csv"
+                write_registrations(path, setup.registered)
         if self._unlike(setup):
             _log.warning("%s", self._unlike(setup))
         self.seconds["load"] = time.perf_counter() - self.started

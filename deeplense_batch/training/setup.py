@@ -6,8 +6,9 @@ Whoever trains, measures or opens a network puts task and network together here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import companions_of
+from deeplense_batch.data.batches.paired import paired_loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import about_pixel_scales, mixed_info, open_training_sets
+from deeplense_batch.data.pairs.registration import Registration
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_shard
@@ -65,6 +67,8 @@ class Setup:
     test: Loader
     # sentences on the images, and on the weights that it starts from, for a reader of scores
     notes: tuple[str, ...] = ()
+    #: Ids and shifts of pairs that are registered, by the slice as the recipe names it.
+    registered: Mapping[str, tuple[Sequence[str], Registration]] = field(default_factory=dict)
 
     @property
     def info(self) -> SplitInfo:
@@ -117,9 +121,16 @@ def set_up(job: Job, world: World) -> Setup:
         notes = [*filter(None, [scales, *_about_units(job, train)])]
     for note in notes:
         _log.warning("%s", note)
+    registered = _registered(job, train, loaders)
+    for name, (ids, own) in registered.items():
+        notes.append(f"data.register: {name}: {own.about(ids)}")
+        _log.info("%s", notes[-1])
     model, about_start = _start(job, train.info, task)
     notes += about_start
-    return Setup(job, task, model.to(world.device), train, **loaders, notes=tuple(notes))
+    return Setup(
+        job, task, model.to(world.device), train, **loaders, notes=tuple(notes),
+        registered=registered,
+    )  # fmt: skip
 
 
 def open_loaders(
@@ -143,14 +154,18 @@ def open_loaders(
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
     task = task_of(job, info)
     check_truth_files(task.spec.truth_keys, slices, sets)
-    needs_inputs = task.spec.needs_inputs
     transform = Transform.of(job.data)
-    where: dict[str, Any] = {"device": world.device, "resident": job.engine.resident}
+    make: Callable[..., Loader] = Loader
+    if task.spec.needs_inputs:
+        make = partial(paired_loader, registers=job.data.register)
 
     def load(split: Split) -> Loader:
-        pairs = companions_of(split, transform=transform, **where) if needs_inputs else {}
-        return Loader(
-            split, transform=transform, truths=task.spec.truth_keys, companions=pairs, **where
+        return make(
+            split,
+            transform=transform,
+            device=world.device,
+            resident=job.engine.resident,
+            truths=task.spec.truth_keys,
         )
 
     loaders: dict[str, Any] = {}
@@ -179,6 +194,23 @@ def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:
     """Every image that is trained on, once."""
     for member in train.members if isinstance(train, Mixture) else [train]:
         yield from batches_of(member, list(member.in_order(rank=0, world=1)))
+
+
+def _registered(
+    job: Job, train: Loader | Mixture, others: Mapping[str, Loader]
+) -> dict[str, tuple[Sequence[str], Registration]]:
+    """Ids and shifts of the pairs of each slice that is registered."""
+    named = {getattr(job.data, use): loader for use, loader in others.items()}
+    if isinstance(train, Mixture):
+        for each, member in zip(job.data.roots, train.members, strict=True):
+            named[f"{each.root}: {each.train}"] = member
+    else:
+        named = {job.data.train: train} | named
+    return {
+        name: (loader.split.ids(), loader.registration)
+        for name, loader in named.items()
+        if loader.registration is not None
+    }
 
 
 def check_truth_files(

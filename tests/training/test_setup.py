@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_images, make_job
+from made_pairs import SHIFTS, write_shifted
 from made_runs import untrained, weights
 from made_sets import write_set
 from made_shards import write_shards
@@ -16,7 +17,9 @@ from torch import nn
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.shards import ShardError, open_split
-from deeplense_batch.tasks.task import Frame
+from deeplense_batch.tasks.task import Frame, Task, TaskSpec
+from deeplense_batch.training import setup as assembler
+from deeplense_batch.training.evaluation import evaluate
 from deeplense_batch.training.setup import check_truth_files, frame_of, gflops_of, set_up
 from deeplense_batch.training.trainer import BEST
 
@@ -162,3 +165,47 @@ def test_a_truth_that_only_some_files_have_is_refused_with_two_of_them(tmp_path)
             f"{lacking}: has no truth/theta_e, which {a.info.files[0]} has and the task reads"
         )
     check_truth_files(("theta_e",), {"train": a, "test": b}, (a,))  # each by itself
+
+
+class Given(Task):
+    """Says what a batch of pairs holds, in the mean of each image."""
+
+    def __init__(self):
+        spec = TaskSpec(
+            monitor="loss", num_outputs=1, primary_output="images", needs_labels=False,
+            needs_inputs=True,
+        )  # fmt: skip
+        super().__init__(spec, None)
+
+    def losses(self, model, batch, progress):
+        return {"loss": model(batch.images).mean()}
+
+    def predict(self, model, batch):
+        held = {"images": batch.images, "inputs": batch.inputs, "clean": batch.clean}
+        return {name: values[..., 8:-8, 8:-8].mean((1, 2, 3)) for name, values in held.items()}
+
+    def score(self, outputs):
+        return {"loss": 0.0}, []
+
+    def draw(self, outputs, history):
+        return {}
+
+
+def test_pairs_come_with_their_inputs_and_are_registered_as_asked(tmp_path, monkeypatch):
+    """All by one mean and sd; what the shifts are is noted, and kept with the ids."""
+    split = write_shifted(tmp_path)
+    monkeypatch.setattr(assembler, "task_of", lambda job, info: Given())
+    data = {"train": "train[:3]", "valid": "train[3:4]", "test": "train[4:6]", "register": True}
+    setup = set_up(make_job(tmp_path, data={"augment": {}} | data), ALONE)
+    assert (setup.frame.ratio, setup.frame.size, setup.frame.input_size) == (2, 64, 32)
+    outputs = evaluate(setup.task, setup.model, setup.test, ALONE)
+    (mean,), (sd,) = setup.train.transform.mean, setup.train.transform.sd
+    for name, middle in (("inputs", slice(8, -8)), ("clean", slice(8, -8))):
+        values = split.of(name).images()[4:, 0, middle, middle].mean((1, 2))
+        np.testing.assert_allclose(outputs[name] * sd + mean, values, atol=0.02)
+    assert list(setup.registered) == ["train[:3]", "train[3:4]", "train[4:6]"]
+    ids, last = setup.registered["train[4:6]"]
+    assert (ids, last.found.tolist()) == (["e", "f"], [True, False])
+    np.testing.assert_allclose(last.shifts[0], SHIFTS[4], atol=0.08)
+    assert setup.notes[2].startswith("data.register: train[4:6]: shifts of 0.9")
+    assert setup.notes[2].endswith("1 of 2 pairs shows no common sky and is not moved (f)")

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplense_batch.core.job import Augment
-from deeplense_batch.data.augment import apply
+from deeplense_batch.data.augment import apply, central_crop
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
+from deeplense_batch.data.pairs.registration import Registration
+from deeplense_batch.data.pixels.moved import moved
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
 from deeplense_batch.data.slices.representative import representative
@@ -47,6 +49,7 @@ class Loader:
             files), or ``auto`` for the first that has room.
         truths: Truth arrays that go with the images; those that the data lack are left out.
         companions: Of pairs, loaders of what goes with the images (`paired`).
+        registration: Of pairs, shifts by which images are moved to where their inputs are.
     """
 
     def __init__(
@@ -58,8 +61,14 @@ class Loader:
         resident: str = "auto",
         truths: Collection[str] = (),
         companions: Mapping[str, Loader] | None = None,
+        registration: Registration | None = None,
     ) -> None:
         self.split, self.info = split, split.info
+        self.registration = registration
+        self._shifts: Tensor | None = None
+        if registration is not None:
+            pixels = torch.from_numpy(registration.shifts * split.info.ratio)
+            self._shifts = pixels.float().to(device)
         self.companions = dict(companions or {})
         self.transform = transform
         self.device = device
@@ -72,7 +81,8 @@ class Loader:
         }
         scale = split.scale()
         self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
-        self._rows = Rows(split, transform.crop)
+        # What is moved is cropped after it, so that what comes in is sky.
+        self._rows = Rows(split, transform.crop if registration is None else None)
         # Counts as the int16 of the same bits: torch has few functions of uint16.
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
@@ -269,7 +279,11 @@ class Loader:
     def _decode(self, stored: Tensor, index: Tensor) -> Tensor:
         choice = self.info.choice
         values = self._values(stored, index)
-        return values if choice is None else choice.joined(values)
+        values = values if choice is None else choice.joined(values)
+        if self._shifts is None:
+            return values
+        values = moved(values, self._shifts.index_select(0, index))
+        return central_crop(values, self.transform.crop).contiguous()
 
     def _values(self, stored: Tensor, index: Tensor) -> Tensor:
         if self._scale is None:

@@ -7,8 +7,9 @@ is a function of (seed, epoch, draw) alone, so that it reflects and turns as its
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,16 +19,47 @@ from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.reader import Indices
 from deeplense_batch.data.pairs.crops import inputs_crop
+from deeplense_batch.data.pairs.registration import Registration, register
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import Split
 
-__all__ = ["beside", "companions_of"]
+__all__ = ["beside", "companions_of", "paired_loader"]
 
 _NOTHING = Augment()
 
 
+def paired_loader(
+    split: Split,
+    *,
+    transform: Transform,
+    device: torch.device,
+    resident: str = "auto",
+    truths: Collection[str] = (),
+    registers: bool = False,
+) -> Loader:
+    """A loader of the images of a slice of pairs with its companions.
+
+    Arguments:
+        split, transform, device, resident, truths: As of `Loader`.
+        registers: Whether the images are moved to where their inputs are, by shifts that are
+            measured here.
+
+    Raises:
+        ShardError: It is no slice of pairs, or a crop of its images is none of their inputs.
+    """
+    where: dict[str, Any] = {"transform": transform, "device": device, "resident": resident}
+    registration = register(split) if registers else None
+    companions = companions_of(split, registration=registration, **where)
+    return Loader(split, truths=truths, companions=companions, registration=registration, **where)
+
+
 def companions_of(
-    split: Split, *, transform: Transform, device: torch.device, resident: str = "auto"
+    split: Split,
+    *,
+    transform: Transform,
+    device: torch.device,
+    resident: str = "auto",
+    registration: Registration | None = None,
 ) -> dict[str, Loader]:
     """Loaders of ``inputs`` and, where a slice of pairs has them, of ``clean``.
 
@@ -36,6 +68,7 @@ def companions_of(
         transform: What happens to its images; a crop of the inputs is smaller by the ratio.
         device: Where batches are made.
         resident: Where what is stored is kept, as of `Loader`.
+        registration: By which the images are moved; images without noise are moved alike.
 
     Raises:
         ShardError: It is no slice of pairs, or a crop of its images is none of their inputs.
@@ -48,6 +81,7 @@ def companions_of(
             transform=replace(transform, crop=own),
             device=device,
             resident=resident,
+            registration=registration if name == "clean" else None,
         )
         for name, own in crops.items()
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ class Catalogue:
     def __init__(self, root: Path, reading: Reading) -> None:
         self._columns = Columns(root, reading)
         self._places = Places(self._columns)
+        self._inputs = None
+        if reading.inputs:
+            asked = replace(reading, path=(reading.inputs,), pattern="", bands=(), inputs="")
+            self._inputs = Places(Columns(root, asked))
         self._reading = reading
         self._faults: dict[int, list[str]] = {}  # reasons by row
 
@@ -64,7 +69,7 @@ class Catalogue:
         Raises:
             ShardError: No row has a file, or a whole column is not what it should be.
         """
-        files = self._places.find(tree)
+        files = images = self._places.find(tree)
         ids, splits = self._ids(files), self._splits()
         targets, classes = class_numbers(self._columns, self._fault)
         notes, warnings = self._columns.notes, self._columns.warnings
@@ -78,9 +83,16 @@ class Catalogue:
         named: dict[str, Any] = {"file": list(zip(*files, strict=True)), "label": targets}
         self._about_repeated(ids, named | {"split": splits} | listing.truth | listing.columns)
         listing.group = self._reading.group
-        unsplit = "" if classes or listing.truth else "train"
+        if self._inputs is not None:
+            (inputs,) = self._inputs.find(tree)
+            listing.inputs = {id_: (name,) for id_, name in zip(ids, inputs, strict=True) if name}
+            for row, name in enumerate(inputs):
+                if not name:
+                    self._fault(row, f"column {self._reading.inputs}: its input is missing")
+            files = [*files, inputs]
+        unsplit = "" if classes or listing.truth or self._inputs is not None else "train"
         for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):
-            names = tuple(column[row] for column in files)
+            names = tuple(column[row] for column in images)
             self._put(listing, Sample(id_, names, split or unsplit, targets[row], None, row))
         self._about_files(listing, tree, files)
         return listing

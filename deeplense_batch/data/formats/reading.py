@@ -10,7 +10,7 @@ from deeplense_batch.data.header import ShardError
 __all__ = ["FIELDS", "Reading", "flags_in"]
 
 FIELDS = ("split", "class", "group", "id", "band")  # of a pattern
-_LISTS = ("extensions", "path", "truth", "bands", "keep", "classes")
+_LISTS = ("extensions", "path", "truth", "bands", "keep", "classes", "pair")
 _TEXTS = (
     "mask_extension",
     "images_key",
@@ -22,6 +22,7 @@ _TEXTS = (
     "group",
     "images",
     "pattern",
+    "inputs",
 )
 _MISSING = ("refuse", "zero", "drop")
 _SPLITS = ("train", "val", "test")
@@ -63,6 +64,9 @@ class Reading:
         keep: Columns that are kept beside the images.
         group: Column whose equal values name images that must be in one split.
         images: Folder or archive that file names are relative to; by default the table's folder.
+        pair: Of pairs, the two folders or arrays that hold images and inputs; none: HR and LR, or
+            the usual names of arrays.
+        inputs: Column of a catalogue of pairs that holds the file names of the inputs.
 
     Raises:
         ShardError: A value is none of those allowed.
@@ -90,6 +94,8 @@ class Reading:
     keep: tuple[str, ...] = ()
     group: str = ""
     images: str = ""
+    pair: tuple[str, ...] = ()
+    inputs: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask_value, int | float | None):
@@ -121,13 +127,17 @@ class Reading:
                 f"all_in puts all images into {self.all_in}, and split {self.split} into those of "
                 "a column; give one of them"
             )
+        if self.pair and len(self.pair) != 2:
+            raise ShardError(
+                f"pair: got {','.join(self.pair)}; it is two names, that of the images first"
+            )
         if self.pattern and self.path:
             raise ShardError("path and pattern both say where the files are; give one of them")
 
     @property
     def of_catalogue(self) -> tuple[str, ...]:
         """Names of the flags given that only a catalogue can answer."""
-        names = ("path", "id", "label", "truth", "split", "keep", "group", "images")
+        names = ("path", "id", "label", "truth", "split", "keep", "group", "images", "inputs")
         return tuple(name for name in names if getattr(self, name))
 
     def pattern_parts(self) -> list[str]:

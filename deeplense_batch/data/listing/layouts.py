@@ -26,7 +26,7 @@ __all__ = [
 
 KNOWN = (
     "known are {train,val,test}/{class}/, {class}/, {train,test}_{class}/, images side by side, "
-    "and {train,val,test}.npz with 'images' and 'labels'"
+    "pairs in HR/ and LR/, and {train,val,test}.npz with 'images' and 'labels'"
 )
 
 SPLITS = {
@@ -35,7 +35,6 @@ SPLITS = {
 }  # fmt: skip
 MOST_CLASSES = 1000  # as in ImageNet; more are something else, such as sample numbers
 _AFFIX = re.compile(r"^(?:(train|val|test)_(.+)|(.+)_(train|val|test))$", re.IGNORECASE)
-_RESOLUTIONS = {"hr", "lr"}
 _LENSES = ("nonlenses", "lenses")
 
 Folders = tuple[str, ...]
@@ -143,11 +142,10 @@ def meanings(root: object, folders: Collection[Folders]) -> dict[Folders, tuple[
     splits = {split for split, _ in known.values()}
     labelled = {bool(class_) for _, class_ in known.values()}
     half_split = "" in splits and bool({"train", "val"} & splits)
-    pairs = {parts[-1].lower() for parts in folders if parts} >= _RESOLUTIONS
-    if len(known) < len(folders) or len(labelled) > 1 or half_split or pairs:
+    if len(known) < len(folders) or len(labelled) > 1 or half_split:
         given = sorted(("/".join(parts) or "." for parts in folders), key=natural)
         more = f" and {len(given) - 6} more" if len(given) > 6 else ""
-        names = ", ".join(given[:6]) + more + (" (pairs for super-resolution)" if pairs else "")
+        names = ", ".join(given[:6]) + more
         raise ShardError(f"{root}: unknown layout, images in the folders {names}; {KNOWN}")
     return known
 

@@ -73,6 +73,7 @@ class Listing:
     faults: list[Skipped] = field(default_factory=list)  # what cannot be packed as it is
     faulty: dict[Sample, Skipped] = field(default_factory=dict)  # the faults that are samples
     dropped: list[Skipped] = field(default_factory=list)  # left out as it was asked
+    inputs: dict[str, tuple[str, ...]] | None = None  # of pairs: files of inputs by id
 
     def groups(self, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
         """Number of the group of each sample, (N,), where there are groups."""
@@ -110,6 +111,10 @@ class Listing:
         """
         self.faulty[sample] = Skipped(sample.id, reason, file)
         self.faults.append(self.faulty[sample])
+
+    def refuse_input(self, file: str, reason: str) -> None:
+        """Count the input of a pair without an image among the faults."""
+        self.faults.append(Skipped(file, reason))
 
 
 def missing_bands(bands: Sequence[str], files: Iterable[Sequence[str]]) -> NDArray[np.object_]:

@@ -62,6 +62,7 @@ class SplitReport:
     error: float  # largest of a float type that was asked for, of an image's range; else 0
     bytes: int
     shards: dict[str, str]  # file name to digest
+    inputs: dict[str, Any] | None = None  # of pairs: shape, dtype and stored type
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
@@ -69,7 +70,8 @@ class SplitReport:
         return (
             f"{self.name}: {counted(self.samples, 'image')} ({counts or 'no labels'}), "
             f"{' x '.join(map(str, self.shape))} {self.dtype} in [{self.least:g}, {self.most:g}], "
-            f"stored as {self.stored}{' counts' if self.stored == COUNTS.name else ''} ({exact}), "
+            f"stored as {self.stored}{' counts' if self.stored == COUNTS.name else ''} ({exact})"
+            f"{_inputs_text(self.inputs)}, "
             f"{self.bytes / 1e6:.2f} MB in {counted(len(self.shards), 'shard')}"
         )
 
@@ -132,6 +134,15 @@ class PackReport:
         temporary = root / ".manifest.tmp.json"
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         temporary.replace(root / "manifest.json")
+
+
+def _inputs_text(inputs: dict[str, Any] | None) -> str:
+    """The inputs of a split as the end of a line; nothing without pairs."""
+    if inputs is None:
+        return ""
+    counts = " counts" * (inputs["stored"] == COUNTS.name)
+    shape = " x ".join(map(str, inputs["shape"]))
+    return f"; inputs {shape} {inputs['dtype']}, stored as {inputs['stored']}{counts}"
 
 
 def about_ignored(names: Sequence[str]) -> str:

@@ -14,12 +14,14 @@ from math import inf
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeplense_batch.core.machine import cores
 from deeplense_batch.core.pieces import Progress
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.doubts import Doubt
+from deeplense_batch.data.packing.pair_report import about_scales
 from deeplense_batch.data.packing.parallel import map_in_order
 from deeplense_batch.data.packing.sky import SkyChecks, columns_of
 from deeplense_batch.data.packing.storage import (
@@ -30,6 +32,7 @@ from deeplense_batch.data.packing.storage import (
     convert,
     first_storage,
 )
+from deeplense_batch.data.pairs.pair_arrays import PairArrays
 from deeplense_batch.data.sources.sources import Source
 from deeplense_batch.data.writer import ShardWriter, stratified_order
 
@@ -110,6 +113,10 @@ class OnePass:
         """The bad images, by their ids."""
         return sorted(self.bad, key=lambda bad: bad.sample.id)
 
+    def warnings(self) -> list[str]:
+        """What headers and tables say that cannot be so."""
+        return [*self.sky.warnings(), *about_scales(self.storage)]
+
     def finish(self) -> list[str]:
         """Finish the shards of all splits; gives the names that they will have."""
         for writer in self._writers.values():
@@ -138,17 +145,30 @@ class OnePass:
                 if isinstance(outcome, BadImage):
                     chunk.bad.append(outcome)
                 else:
-                    block[len(chunk.packed)] = outcome.stored
+                    place = block[len(chunk.packed)]
+                    if outcome.inputs is None:
+                        place[...] = outcome.stored
+                    else:
+                        place["images"], place["inputs"] = outcome.stored, outcome.inputs
                     chunk.packed.append((i, outcome.record))
             return chunk
 
+        shape, dtype = self._form(split)
         return map_in_order(
             work,
             -(-len(order) // _CHUNK),
             processes=min(cores(), _MOST_PROCESSES),
-            shape=(_CHUNK, *self.storage.shape),
-            dtype=self.storage.stored[split],
+            shape=(_CHUNK, *shape),
+            dtype=dtype,
         )
+
+    def _form(self, split: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type of what is stored of a sample; of pairs it has two fields."""
+        storage, inputs = self.storage, self.storage.inputs
+        if inputs is None:
+            return storage.shape, storage.stored[split]
+        images = ("images", storage.stored[split], storage.shape)
+        return (), np.dtype([images, ("inputs", inputs.stored[split], inputs.shape)])
 
     def _take(self, split: str, packed: list[tuple[int, ImageRecord]], block: Array) -> None:
         """Note what is known about some images, and write them unless the packing will fail."""
@@ -158,7 +178,7 @@ class OnePass:
             [sample.id for sample in samples],
             [sample.row for sample in samples],
             [record.header for record in records],
-            min(block.shape[-2:]),
+            min(self.storage.shape[-2:]),
         )
         for sample, record in zip(samples, records, strict=True):
             self.same_images.setdefault(record.content, []).append(sample)
@@ -174,10 +194,18 @@ class OnePass:
             max(error, *(record.error for record in records)),
         )
         if self.skip_bad or not self.bad:
-            self._write(split, samples, records, block[: len(samples)])
+            block = block[: len(samples)]
+            paired = self.storage.inputs is not None
+            images, inputs = (block["images"], block["inputs"]) if paired else (block, None)
+            self._write(split, samples, records, images, inputs)
 
     def _write(
-        self, split: str, samples: list[Sample], records: list[ImageRecord], images: Array
+        self,
+        split: str,
+        samples: list[Sample],
+        records: list[ImageRecord],
+        images: Array,
+        inputs: Array | None,
     ) -> None:
         if split not in self._writers:
             writer = self.new_writer(split, self.storage)
@@ -197,6 +225,7 @@ class OnePass:
             truth=truth,
             catalogue=catalogue,
             digests=[record.digest for record in records],
+            pairs=None if inputs is None else PairArrays(inputs, _scales_of(records)),
         )
 
     @property
@@ -221,3 +250,9 @@ class OnePass:
         if usual.pixel_scale and usual._replace(pixel_scale=own.pixel_scale) == own:
             return replace(self.storage, pixel_scale=usual.pixel_scale)
         return first_storage(self.source, self.storage.asked, form=usual)
+
+
+def _scales_of(records: list[ImageRecord]) -> NDArray[np.float64] | None:
+    """Counts of value 1 of the inputs of some pairs, (n, C); None where they are no counts."""
+    scales = [one.inputs.scale for one in records if one.inputs and one.inputs.scale is not None]
+    return np.array(scales) if scales else None

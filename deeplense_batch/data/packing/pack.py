@@ -36,6 +36,7 @@ from deeplense_batch.data.packing.manifest import (
     warnings,
 )
 from deeplense_batch.data.packing.one_pass import OnePass
+from deeplense_batch.data.packing.pair_report import inputs_of_split
 from deeplense_batch.data.packing.storage import Storage, first_storage, widened_by_firsts
 from deeplense_batch.data.shard_file import half_named, naming, writing
 from deeplense_batch.data.shards import ShardError, data_digest, read_splits
@@ -154,6 +155,7 @@ def _new_writer(
         compression=options["compression"],
         bands=storage.bands,
         group=source.group,
+        inputs_dtype=storage.inputs.dtype if storage.inputs else None,
     )
 
 
@@ -305,7 +307,7 @@ def _report(one_pass: OnePass, out: Path, options: dict[str, Any], seconds: floa
             *source.warnings,
             *warnings(splits, duplicates),
             *about_labels(splits),
-            *one_pass.sky.warnings(),
+            *one_pass.warnings(),
             *doubted,
         ),
         notes=(*source.notes, *_notes(one_pass)),
@@ -333,6 +335,7 @@ def _splits(one_pass: OnePass, out: Path) -> tuple[SplitReport, ...]:
                     file.name: digest
                     for file, digest in zip(info.files, info.digests, strict=True)
                 },
+                inputs=inputs_of_split(info),
             )
         )
     return tuple(splits)

@@ -20,6 +20,7 @@ import numpy as np
 from deeplense_batch.data.encoding import BYTES, COUNTS, Array, encode_counts, is_exact
 from deeplense_batch.data.formats.images import Change, Image, ImageError
 from deeplense_batch.data.formats.parts import Header, same_scale
+from deeplense_batch.data.header import ratio_of
 from deeplense_batch.data.listing.listing import Sample
 from deeplense_batch.data.packing.doubts import Doubt, doubts
 from deeplense_batch.data.packing.sky import known_columns, plain_scale
@@ -75,6 +76,7 @@ class Storage:
     bands: tuple[str, ...] = ()  # of the channels, where names say them
     pixel_scale: float = math.nan  # arcsec, of the headers
     columns: frozenset[str] = frozenset()  # what headers say that no table does: ra, dec, object
+    inputs: Storage | None = None  # of pairs
 
     def form(self, *, one_scale: bool) -> Form:
         """The form of its images; with or without their pixel scale."""
@@ -96,6 +98,7 @@ class ImageRecord(NamedTuple):
     changes: tuple[Change, ...]  # what was done so that it could be packed
     doubts: tuple[Doubt, ...]
     header: Header
+    inputs: ImageRecord | None = None  # of a pair
 
 
 class Packed(NamedTuple):
@@ -103,6 +106,7 @@ class Packed(NamedTuple):
 
     stored: Array  # (C, H, W)
     record: ImageRecord
+    inputs: Array | None = None  # of a pair, (C, h, w)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def first_storage(source: Source, asked: np.dtype | None, *, form: Form | None =
                         bands=image.bands,
                         pixel_scale=(form.pixel_scale if form else None) or scale,
                         columns=known_columns(image.header, source.columns),
+                        inputs=first_storage(source.inputs, asked) if source.inputs else None,
                     )
     return Storage((), COUNTS, dict.fromkeys(source.splits, COUNTS), asked)
 
@@ -156,7 +161,7 @@ def widened_by_firsts(source: Source, storage: Storage) -> Storage:
 def convert(
     source: Source, sample: Sample, storage: Storage, *, one_scale: bool = True
 ) -> Packed | BadImage | Storage:
-    """Read one image and bring it to its stored form.
+    """Read one image, and of a pair its input, and bring them to their stored form.
 
     Arguments:
         source: Holds the image.
@@ -167,6 +172,32 @@ def convert(
     Returns:
         The stored image; or why it is bad; or the storage it needs, where that is wider.
     """
+    made = _convert(source, sample, storage, one_scale)
+    if source.inputs is None or storage.inputs is None or not isinstance(made, Packed):
+        return made
+    partner = source.input_of(sample)
+    own = _convert(source.inputs, partner, storage.inputs, one_scale)
+    if isinstance(own, Storage):
+        return replace(storage, inputs=own)
+    record, file = made.record, f" ({partner.files[0]})" * (partner.index is None)
+    if isinstance(own, BadImage):
+        return BadImage(sample, f"input {own.reason}{file}", record.form)
+    (channels, *sides), (theirs, *smaller) = made.stored.shape, own.stored.shape
+    if channels != theirs or ratio_of(sides, smaller) is None:
+        return BadImage(
+            sample,
+            "sides that are no whole number of times those of the input: "
+            f"{made.stored.shape}, input {own.stored.shape}{file}",
+            record.form,
+        )
+    both = record._replace(inputs=own.record, changes=record.changes + own.record.changes)
+    return Packed(made.stored, both, own.stored)
+
+
+def _convert(
+    source: Source, sample: Sample, storage: Storage, one_scale: bool
+) -> Packed | BadImage | Storage:
+    """Read one image and bring it to its stored form, as `convert`."""
     form = None
     try:
         image, usual = source.read(sample), storage.form(one_scale=one_scale)

@@ -27,7 +27,9 @@ def unpack(root: Path | str, out: Path | str) -> int:
 
     The files are ``<split>/<class>/<id>.npy``, the public layout of the substructure set, or
     ``<split>_<class>/<id>.npy``, that of the lens-finding set, or what the ids say where samples
-    have no class. `pack` reads them back, unlabelled ones as a folder of its own.
+    have no class. `pack` reads them back, unlabelled ones as a folder of its own. Of pairs there
+    are ``<split>/HR/...`` and ``<split>/LR/...``; of images without noise ``<split>/clean/...``,
+    which `pack` leaves out.
 
     Arguments:
         root: Folder of shards.
@@ -62,7 +64,8 @@ def _write_images(root: Path, splits: Iterable[SplitInfo], put: Put) -> int:
     names: set[str] = set()
     for info in splits:
         for first in range(0, len(info), _BLOCK):
-            for name, image in _named(Split(info, first, min(first + _BLOCK, len(info)))):
+            part = Split(info, first, min(first + _BLOCK, len(info)))
+            for name, image in _named(part) if info.inputs is None else _pairs(part):
                 if name in names:
                     raise ShardError(f"{root}: two samples would be the file {name}")
                 names.add(name)
@@ -81,6 +84,17 @@ def _named(images: Split) -> Iterator[tuple[str, np.ndarray]]:
         if name is not None and parts[0] not in (split, f"{split}_{name}"):
             parts = [split, *([] if parts[0] == name else [name]), *parts]
         yield "/".join(parts) + ".npy", image
+
+
+def _pairs(images: Split) -> Iterator[tuple[str, np.ndarray]]:
+    """The images of a slice of pairs, their inputs, and those without noise, by file name."""
+    info = images.info
+    halves = {"HR": images, "LR": images.of("inputs")}
+    halves |= {"clean": images.of("clean")} if info.has_clean else {}
+    for folder, half in halves.items():
+        for name, image in _named(half):
+            path = name.removeprefix(f"{info.name}/")
+            yield f"{info.name}/{folder}/{path}", image
 
 
 def _npy(image: np.ndarray) -> bytes:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from deeplense_batch.data.catalogues.catalogue import Catalogue
 from deeplense_batch.data.catalogues.fits_tables import fits_tables
-from deeplense_batch.data.catalogues.table import TABLES, is_table
+from deeplense_batch.data.catalogues.table import is_table
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.filters import named_for_bands
 from deeplense_batch.data.formats.images import (
@@ -52,7 +52,6 @@ from deeplense_batch.data.formats.natural import natural
 from deeplense_batch.data.formats.parts import NO_HEADER, Header
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.listing.archive import Tree, alike, open_tree
-from deeplense_batch.data.listing.layouts import short_ids
 from deeplense_batch.data.listing.listing import (
     Listing,
     Sample,
@@ -73,15 +72,18 @@ from deeplense_batch.data.sources.beside import (
     no_images,
     previews,
 )
-from deeplense_batch.data.sources.folders import read_folders
-from deeplense_batch.data.sources.patterns import read_pattern
-from deeplense_batch.data.sources.sets.sets import ImageSet, hold_sets, read_sets
+from deeplense_batch.data.sources.listed import (
+    KEYS,
+    list_samples,
+    refuse_flags_of_tables,
+    refuse_names_of_arrays,
+)
+from deeplense_batch.data.sources.pair_folders import refuse_edges
+from deeplense_batch.data.sources.sets.sets import ImageSet
 from deeplense_batch.data.sources.sets.stacks import HDF5
 
 __all__ = ["Source", "open_source"]
 
-_KEYS = ("images_key", "labels_key")  # flags that name arrays of sets, and nothing else
-_OF_SETS = (*_KEYS, "id", "truth", "split", "keep", "group")
 # A catalogue's number, or coordinates such as J1234+5678; images in a row have smaller numbers.
 _OBJECT = re.compile(r"(?<!\d)[1-9]\d{5,}|\d{4}(?:\.\d+)?[+-]\d{2}")
 
@@ -106,9 +108,15 @@ class Source:
     faulty: Mapping[Sample, Skipped] = field(default_factory=dict, repr=False)  # of these, samples
     dropped: tuple[Skipped, ...] = ()  # left out as it was asked
     scales_from: str = "the headers"  # what says the pixel scale, where something does
+    inputs: Source | None = None  # of pairs: the images that a network is given
 
     _tree: Tree = field(kw_only=True, repr=False)
     _sets: Mapping[str, ImageSet] = field(default_factory=dict, repr=False)
+    _inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def input_of(self, sample: Sample) -> Sample:
+        """The input of a pair, as `inputs` reads it; of a set it has the place of its image."""
+        return replace(sample, files=self._inputs.get(sample.id, sample.files))
 
     def read(self, sample: Sample) -> Image:
         """Read one image.
@@ -133,6 +141,7 @@ class Source:
     def paths(self) -> list[Path]:
         """All files that images are read from, on disk; the archive itself, if it is one."""
         files = {name for members in self.splits.values() for s in members for name in s.files}
+        files |= {name for names in self._inputs.values() for name in names}
         files.discard("")
         return sorted({self._tree.path(name) for name in files})
 
@@ -201,18 +210,17 @@ def open_source(
         ShardError: There is no such file, it holds no images, or they lie in no known layout.
     """
     if is_table(root):
-        _refuse_names_of_arrays(root, reading, _KEYS, "is a catalogue")
+        refuse_names_of_arrays(root, reading, KEYS, "is a catalogue")
         catalogue = Catalogue(root, reading)
         with open_tree(catalogue.place) as tree:
             listing = _split(root, catalogue.listing(tree), seed, reading.all_in)
             del catalogue  # the whole table, while images are packed
             yield _source(root, tree, listing, reading, (), {})
         return
-    _refuse_flags_of_tables(root, reading)
+    refuse_flags_of_tables(root, reading)
     with open_tree(root) as tree:
         images, others = _images_and_others(root, tree)
-        ids = short_ids(images)
-        listing, sets = _list_samples(root, tree, ids, reading)
+        listing, sets, of_inputs = list_samples(root, tree, images, reading)
         listing = _split(root, listing, seed, reading.all_in)
         listing.notes += about_hidden(tree.hidden)
         listing.warnings += [
@@ -220,20 +228,7 @@ def open_source(
             *about_folders(tree, images),
             *left_out(root, tree, others, images, labelled=bool(listing.classes)),
         ]
-        yield _source(root, tree, listing, reading, others, sets)
-
-
-def _list_samples(
-    root: Path, tree: Tree, ids: dict[str, str], reading: Reading
-) -> tuple[Listing, Mapping[str, ImageSet]]:
-    """All samples as the names of files say them, and the sets that hold them; `ids` by name."""
-    if reading.pattern:
-        _refuse_names_of_arrays(root, reading, _OF_SETS, "is read by --pattern")
-        return read_pattern(root, list(ids), reading), {}
-    if hold_sets(root, tree, ids, reading):
-        return read_sets(root, tree, ids, reading)
-    _refuse_names_of_arrays(root, reading, _OF_SETS, "holds images in files of their own")
-    return read_folders(root, ids, reading), {}
+        yield _source(root, tree, listing, reading, others, sets, of_inputs)
 
 
 def _source(
@@ -243,8 +238,9 @@ def _source(
     reading: Reading,
     ignored: Sequence[str],
     sets: Mapping[str, ImageSet],
+    of_inputs: Mapping[str, ImageSet] | None = None,
 ) -> Source:
-    return Source(
+    source = Source(
         root=root,
         layout=listing.layout,
         classes=listing.classes,
@@ -264,40 +260,14 @@ def _source(
         _tree=tree,
         _sets=sets,
     )
-
-
-def _refuse_flags_of_tables(root: Path, reading: Reading) -> None:
-    """Refuse columns where there is no table to find them in.
-
-    Raises:
-        ShardError: Some are named.
-    """
-    named = [flag for flag in reading.of_catalogue if flag not in _OF_SETS]
-    if named and root.exists():
-        raise ShardError(
-            f"{root}: --{', --'.join(named)} {_name(named)} columns or files of a catalogue, "
-            f"which ends in {', '.join(TABLES)} (those of text in .gz too) or is a FITS table of "
-            "one value a column; this is none (arrays of a set of images are named by "
-            f"--{', --'.join(_OF_SETS)})"
+    if listing.inputs is not None:
+        refuse_edges(root, reading)
+        source._inputs = listing.inputs
+        splits = {k: tuple(map(source.input_of, own)) for k, own in source.splits.items()}
+        source.inputs = replace(
+            source, splits=splits, columns={}, truth={}, _sets=of_inputs or {}, faults=()
         )
-
-
-def _refuse_names_of_arrays(root: Path, reading: Reading, flags: Sequence[str], what: str) -> None:
-    """Refuse names of arrays where there is no set of images to find them in.
-
-    Raises:
-        ShardError: Some are named.
-    """
-    if named := [flag for flag in flags if getattr(reading, flag)]:
-        columns = "" if set(named) <= set(_KEYS) else ", or columns of a catalogue"
-        raise ShardError(
-            f"{root}: --{', --'.join(named)} {_name(named)} arrays of a set of images in one file "
-            f"(.npz, HDF5, or a FITS table of images){columns}; {root.name} {what}"
-        )
-
-
-def _name(flags: Sequence[str]) -> str:
-    return "names" if len(flags) == 1 else "name"
+    return source
 
 
 def _split(root: Path, listing: Listing, seed: int, all_in: str) -> Listing:

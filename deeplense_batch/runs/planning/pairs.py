@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplense_batch.core.job import Augment, Job, JobError
 from deeplense_batch.data.pairs.crops import inputs_crop
+from deeplense_batch.data.pairs.registration import check_installed
 from deeplense_batch.data.shards import ShardError, Split
 
 if TYPE_CHECKING:  # which loads torch
@@ -40,8 +41,8 @@ def check_pairs(job: Job, spec: TaskSpec | None, splits: Sequence[Split]) -> Non
         place = f"{split.info.files[0].parent}: {split.info.name}"
         if split.info.inputs is None:
             raise ShardError(
-                f"{place}: has no inputs, of which task {job.task.name} makes images; 'pack' packs "
-                "pairs, such as folders HR and LR, and 'simulate super_resolution' makes some"
+                f"{place}: has no inputs, of which task {job.task.name} makes images; 'pack' "
+                "packs pairs of folders HR and LR, and 'simulate super_resolution' makes some"
             )
         if split.info.ratio != splits[0].info.ratio:
             raise ShardError(
@@ -50,6 +51,8 @@ def check_pairs(job: Job, spec: TaskSpec | None, splits: Sequence[Split]) -> Non
                 f"{splits[0].info.ratio}; expected one ratio"
             )
         inputs_crop(split.info, job.data.crop)
+    if job.data.register:
+        check_installed()
     for field, value, allowed in _changes(job):
         raise JobError(
             f"{job.name}: {field}: got {value}, which would not change an image and its input "

@@ -75,4 +75,4 @@ def _kernel(sigma: float, shift: float) -> NDArray[np.float64]:
     reach = math.ceil(_REACH * sigma + abs(shift))
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-((offsets + shift) ** 2) / (2 * sigma**2))
-    return np.float32(weights / weights.sum()).astype(np.float64)
+    return (weights / weights.sum()).astype(np.float32).astype(np.float64)

@@ -160,14 +160,14 @@ class SuperResolution(Substructure):
             return (counts, np.array([[scale] for _, scale in observed])), {}
         if self.pairs.how == "shrunk":
             values = [shrunk(image.counts / image.scale) for image in images]
-            return (np.float32(values)[:, None], None), {}
+            return (np.array(values, np.float32)[:, None], None), {}
         assert self.pairs.telescope is not None
         taken = [
             _taken(preset, self.pairs.telescope, *one, image)
             for one, image in zip(each, images, strict=True)
         ]
         inputs, shifts = zip(*taken, strict=True)
-        return (np.float32(inputs)[:, None], None), {"shift": np.stack(shifts)}
+        return (np.array(inputs, np.float32)[:, None], None), {"shift": np.stack(shifts)}
 
 
 def _exposed(

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from made_pairs import coarse, write_pairs
+from made_pairs import SHIFTS, coarse, sky, write_pairs, write_shifted
 
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import beside, companions_of
+from deeplense_batch.data.batches.paired import beside, companions_of, paired_loader
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError, open_split
 
@@ -103,3 +103,23 @@ def test_a_set_without_pairs_has_no_companions(tmp_path):
     write(tmp_path, 4)
     with pytest.raises(ShardError, match="split train has no 'inputs'"):
         companions_of(open_split(tmp_path, "train"), transform=PLAIN, device=CPU)
+
+
+@pytest.mark.parametrize("crop", [None, 24])
+def test_registered_images_lie_where_their_inputs_do(tmp_path, crop):
+    """Of pairs with known shifts the moved images are those of the shifted sky; inputs stay."""
+    split = write_shifted(tmp_path)
+    transform = replace(PLAIN, crop=crop)
+    loader = paired_loader(split, transform=transform, device=CPU, registers=True)
+    ((images, own, _),) = batches_of(loader, [np.arange(6)])
+    inside = slice(12, -12) if crop is None else slice(4, -4)  # beyond, sky may have come in
+    first = 0 if crop is None else 20
+    for i, shift in enumerate(SHIFTS[:5]):
+        wanted = sky(64, 1.0, shift, 2.5)[first : 64 - first, first : 64 - first][inside, inside]
+        for made in (images[i, 0], own["clean"][i, 0]):
+            error = made[inside, inside].numpy() - wanted
+            assert np.sqrt((error**2).mean()) < 0.035  # noise of 0.02, and of the shift
+    kept = slice(None) if crop is None else slice(10, 22)
+    given = split.of("inputs").images()[..., kept, kept]
+    np.testing.assert_allclose(own["inputs"], given, atol=1e-6)
+    assert images.shape[-1] == (crop or 64)

@@ -87,8 +87,6 @@ def test_split_folders_without_classes(tmp_path):
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["HR/1.npy", "LR/1.npy"], r"HR, LR \(pairs for super-resolution\)"),
-        (["train/HR/1.npy", "train/LR/1.npy"], "train/HR, train/LR .pairs for super-resolution"),
         (["a/b/1.npy", "c/b/1.npy"], "a/b, c/b;"),
         (["train/no/1.npy", "vort/1.npy"], "train/no, vort;"),
         (["1.npy", "no/1.npy"], r"\., no;"),

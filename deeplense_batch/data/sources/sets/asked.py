@@ -24,7 +24,8 @@ _POSITION = ("ra", "dec")  # kept without being asked
 
 def named_by_flags(reading: Reading) -> frozenset[str]:
     """The arrays that a user names for what they say of each image, which are no labels."""
-    return frozenset((*reading.truth, *reading.keep, reading.id, reading.split, reading.group))
+    named = (*reading.truth, *reading.keep, *reading.pair)
+    return frozenset((*named, reading.id, reading.split, reading.group))
 
 
 def say_as_asked(

@@ -102,12 +102,13 @@ def hold_sets(root: Path, tree: Tree, ids: Mapping[str, str], reading: Reading) 
     if any(_ends(name, *HDF5) for name in ids) or (alone and _ends(root.name, ".npy")):
         return True
     packed = [name for name in ids if _ends(name, ".npz")]
-    if packed and (reading.images_key or reading.labels_key):
+    if packed and (reading.images_key or reading.labels_key or reading.pair):
         return True
     if any(alone or meaning(PurePosixPath(name).stem)[1] == "" for name in packed):
         return True
     with suppress(Exception), tree.open(packed[0]) as file:  # reported when it is read
-        return "images" in array_names(file)
+        arrays = {name.casefold() for name in array_names(file)}
+        return "images" in arrays or {"hr", "lr"} <= arrays
     return False
 
 
@@ -234,7 +235,7 @@ def _read(stack: Stack, reading: Reading) -> _File:
     labels, numbers = _labels_of(stack, reading, shape[0])
     bands = _bands_of(stack, shape)
     scales = next((n for n in _SCALES if n in stack.forms), "")
-    read = {images, labels, "classes", *([bands[0]] if bands else [])}
+    read = {images, labels, "classes", *reading.pair, *([bands[0]] if bands else [])}
     columns = {
         name: stack.read(name)
         for name, (form, kind) in stack.forms.items()
