@@ -36,7 +36,7 @@ def row_of(folder, gain, *, seed=0, seen=()):
     np.savez(folder / "outputs.npz", **arrays)
     own = psnr - arrays["psnr_fitted"]
     more = {"psnr": psnr.mean(), "ssim": 0.9, "gain": own.mean(), "mse": arrays["mse"].mean()}
-    more |= {"ring_error": 0.01, "ring_error_fitted": 0.03, "detail_power": 0.8}
+    more |= {"ring_error": 0.01, "ring_error_fitted": 0.03, "power_error": 0.8}
     return {
         "run": str(folder), "job": "j", "model": folder.name, "seed": seed, "monitor": "psnr",
         "task": "restoration", "learns": None, "variant": None, "valid_score": gain,

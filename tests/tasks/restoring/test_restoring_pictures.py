@@ -38,7 +38,7 @@ def test_the_spectrum_is_the_ratio_of_mean_powers(images):
     made = {name: images[name] for name in ("restored", "fitted")}
     outputs = measure(made, images["truth"], 0.02)
     side = images["truth"].shape[-1]
-    figure = pictures.spectrum(outputs, (side, side), 2, 0.05)
+    figure = pictures.spectrum(outputs, (side, side), 2, 0.05, 0.02)
     (axes,) = figure.axes
     line = axes.lines[0]
     expected = outputs["power_restored"].mean(0) / outputs["power_truth"].mean(0)
