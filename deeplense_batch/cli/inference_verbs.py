@@ -72,13 +72,9 @@ def predict(
     from deeplense_batch.core.processes import signals
 
     if _restores(run):
-        given = {
-            "--top": top,
-            "--parts": parts > 1,
-            "--purity": purity,
-            "--prevalence": prevalence,
-        }
-        for flag in (flag for flag, value in given.items() if value):
+        flags = {"--top": top, "--parts": parts > 1, "--purity": purity}
+        flags |= {"--prevalence": prevalence}
+        for flag in (flag for flag, value in flags.items() if value):
             raise UsageError(f"{flag}: is for runs that predict, and {run} restores images")
         from deeplense_batch.inference.restoring.restore import restore
 
@@ -91,9 +87,7 @@ def predict(
             )  # fmt: skip
         return
     if out.suffix not in _TABLES:
-        raise UsageError(
-            f"--out: expected a name that ends in {' or '.join(_TABLES)}, got '{out}'"
-        )
+        raise UsageError(f"--out: expected a name that ends in .parquet or .csv, got '{out}'")
     if files != "shards":
         raise UsageError(f"--files: is for runs that restore images, and {run} predicts a table")
     from deeplense_batch.inference.predict import predict

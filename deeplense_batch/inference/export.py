@@ -29,6 +29,7 @@ from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 from deeplense_batch.tasks.extended import Extended
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.restoration import Restoration
 
 __all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
 
@@ -60,7 +61,7 @@ def export(
     Arguments:
         run: Run directory.
         out: Folder that is made.
-        format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
+        format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that makes
             images, or has a flow, is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
         prepares: Whether the ONNX file takes images as they are in the data, and prepares them.
@@ -140,6 +141,8 @@ def read_json_weights(path: Path | str) -> dict[str, Tensor]:
 
 def _no_onnx(trained: Trained) -> str:
     """Why a network cannot be an ONNX file; empty where it can."""
+    if isinstance(trained.task, Restoration):
+        return "its network restores images, and an ONNX file gives logits"
     if isinstance(trained.task, Generation):
         return "its network draws images in many steps, and an ONNX file takes one"
     if isinstance(trained.model, Extended):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -19,6 +19,7 @@ from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.posteriors.flow import Flow
 from deeplense_batch.tasks.posteriors.gaussian import Gaussian
 from deeplense_batch.tasks.regression import Regression
+from deeplense_batch.tasks.restoration import Restoration
 
 __all__ = ["card"]
 
@@ -147,8 +148,22 @@ def _preparation(trained: Trained) -> str:
             f"Resize to {transform.size} x {transform.size} pixels: bilinear, with antialiasing "
             "where it shrinks (`torch.nn.functional.interpolate`)."
         )
-    steps.append(f"The network takes (batch, {', '.join(map(str, trained.input_shape))}) float32.")
+    steps.append(f"The network takes (batch, {', '.join(map(str, trained.given_shape))}) float32.")
+    if isinstance(trained.task, Restoration):
+        steps += _restoring(trained, trained.task)
     return "\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1))
+
+
+def _restoring(trained: Trained, task: Restoration) -> Iterator[str]:
+    """What becomes of what a restoring network gives."""
+    yield f"It gives (batch, {', '.join(map(str, trained.input_shape))}) float32."
+    if task.residual:
+        gain, offset = (_digits(values) for values in (task.fitted.gain, task.fitted.offset))
+        yield (
+            f"Add {gain} x b + {offset} by channel, where b is what it takes, interpolated "
+            "(`torch.nn.functional.interpolate`, bicubic, with `antialias=True`)."
+        )
+    yield "Multiply by sd and add mean, of the normalisation above."
 
 
 def _stretching(transform: Transform) -> str:

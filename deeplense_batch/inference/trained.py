@@ -102,11 +102,17 @@ class Trained:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """C, H, W of what the network itself sees."""
+        """C, H, W of images as the network itself sees them, or makes them of its inputs."""
         channels, height, width = self.shape
         if size := self.job.data.size or self.job.data.crop:
             return channels, size, size
         return channels, height, width
+
+    @property
+    def given_shape(self) -> tuple[int, int, int]:
+        """C, H, W of what the network is given: of a run that restores images, of its inputs."""
+        channels, height, width = self.input_shape
+        return channels, height // self.ratio, width // self.ratio
 
     @property
     def field(self) -> int:

@@ -219,7 +219,7 @@ class Restoration(Task):
         known = math.isfinite(self.frame.pixel_scale)
         width = self.frame.pixel_scale if known else 1.0
         for name, method in _METHODS.items():
-            physics = lens_physics.summary(outputs, name, self.frame.ratio, width)
+            physics = lens_physics.summary(outputs, name, self.noise_sd, width)
             scores |= {key(what, method): value for what, value in physics.items()}
         return scores | seen_scores(outputs), self._notes(outputs, known)
 
@@ -267,7 +267,9 @@ class Restoration(Task):
             drawn["restored"] = pictures.sheet(shown, self.noise_sd, names)
         if "power_truth" in outputs:
             size, scale = (self.frame.size, self.frame.size), self.frame.pixel_scale
-            drawn["spectrum"] = pictures.spectrum(outputs, size, self.frame.ratio, scale)
+            drawn["spectrum"] = pictures.spectrum(
+                outputs, size, self.frame.ratio, scale, self.noise_sd
+            )
             drawn["physics"] = pictures.physics(outputs, scale)
         return drawn
 

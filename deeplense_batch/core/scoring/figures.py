@@ -30,6 +30,7 @@ __all__ = [
     "FORMATS",
     "GREY",
     "ORANGE",
+    "PALE",
     "SKY",
     "agreement",
     "calibration",
@@ -50,7 +51,7 @@ Reliability = tuple[ArrayLike, ArrayLike, ArrayLike]
 BLUE, _RED, SKY, ORANGE = "#0072B2", "#D55E00", "#56B4E9", "#E69F00"
 COLOURS = (BLUE, _RED, "#009E73", "#CC79A7", ORANGE, SKY)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-GREY, _PALE = "#777777", "#e5e5e5"
+GREY, PALE = "#777777", "#e5e5e5"
 _IDEAL: dict[str, Any] = {"color": GREY, "lw": 0.8, "ls": (0, (1, 2))}
 DPI = 150
 FORMATS: dict[str, dict[str, Any]] = {  # and the times that matplotlib would write into each
@@ -325,7 +326,7 @@ def panels_of(
     grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color=_PALE, lw=0.5)
+        axes.grid(color=PALE, lw=0.5)
         axes.set_axisbelow(True)
         axes.ticklabel_format(useOffset=False)  # a number beside a tick is the number
     return figure, list(grid.flat)

@@ -164,7 +164,7 @@ class _Restorer:
     def images(
         self, inputs: Inputs, piece: Piece, on_batch: Callable[[int], None]
     ) -> Iterator[tuple[str, str | None, str | None, NDArray[np.float32]]]:
-        """Id, split, label and values, (C, H, W), of each image of a piece that can be restored."""
+        """Id, split, label and values, (C, H, W), of each image that can be restored."""
         ratio, crop = self.trained.ratio, self.trained.transform.crop
         transform = replace(self.trained.transform, crop=crop // ratio if crop else None)
         names = inputs.names(piece)

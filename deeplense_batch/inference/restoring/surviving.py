@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from deeplense_batch.data.augment import central_crop
-from deeplense_batch.data.batches.loader import Loader
-from deeplense_batch.data.batches.paired import companions_of
+from deeplense_batch.data.batches.paired import paired_loader
 from deeplense_batch.data.shards import ShardError, Split
 from deeplense_batch.inference.images.suitable import wrong_shape
 from deeplense_batch.inference.trained import Logits, Trained
@@ -50,9 +49,9 @@ def seen_in(restorer: Trained, classifier: Trained, split: Split, device: torch.
         raise ShardError(
             f"{root}: {wrong_shape(shape, classifier.shape, crop, taker=classifier.run.path)}"
         )
-    transform = restorer.transform
-    pairs = companions_of(split, transform=transform, device=device)
-    loader = Loader(split, transform=transform, device=device, companions=pairs)
+    loader = paired_loader(
+        split, transform=restorer.transform, device=device, registers=restorer.job.data.register
+    )
     model = restorer.model.to(device)
     network = Logits(classifier.model.to(device)).eval()
     parts: dict[str, list[Tensor]] = {}

@@ -36,7 +36,7 @@ _SCORES = ("psnr", "ssim", "mse", "gain", "psnr_clean", "ssim_clean", "gain_clea
 _PHYSICS = {
     "ring_error": "ring radius, median error",
     "flux_error": "flux, median relative error",
-    "detail_power": "power of details / true",
+    "power_error": "power, rms error (dex)",
     "invented": "peaks invented",
     "lost": "peaks lost",
 }
@@ -59,11 +59,12 @@ def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         JSON, a row for each network and then for each baseline: ``label``, ``kind`` (``network``
         or ``baseline``); ``<score>``, ``<score>_low`` and ``_high``, 95 % intervals, of psnr,
         ssim, mse, gain over the fitted bicubic image, and of the same against the truth without
-        noise (``_clean``), where they are known; ``ring_error``, ``flux_error``, ``detail_power``,
+        noise (``_clean``), where they are known; ``ring_error``, ``flux_error``, ``power_error``,
         ``invented``, ``lost``. Of a network that a classifier was asked about also ``seen``: by
         ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
         ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
-        on restored ones; and ``networks``, how many were asked about. No row where nothing is restored.
+        on restored ones; and ``networks``, how many were asked about. No row where nothing is
+        restored.
     """
     measured = {run: p.measured for run, p in resamples.predictions.items() if p.measured}
     having = [m for m in models if all(run["run"] in measured for run in m.runs)]
@@ -217,8 +218,8 @@ def _physics_block(rows: Sequence[Row]) -> Block:
     some = [row for row in rows if any(row.get(name) is not None for name in known)]
     said = [
         "Against the truth without noise where it is known, else against the image as it is. "
-        "Radii in arcsec, or pixels where their width is not known; power of details is that at "
-        "wavenumbers beyond the pixels of the input; a peak counts where it exceeds all of the "
+        "Radii in arcsec, or pixels where their width is not known; power where the truth is "
+        "above the noise; a peak counts where it exceeds all of the "
         "other image near it by 3 sd of the noise; peaks are an image's."
     ]
     lines = [[row["label"], *(score_text(row.get(name)) for name in known)] for row in some]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.batches.loader import Loader
-from deeplense_batch.data.batches.paired import companions_of
+from deeplense_batch.data.batches.paired import paired_loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.unit import about_another_unit
@@ -87,16 +88,17 @@ def answers_of(
         ShardError: The images lack labels, or the truth that the task needs.
     """
     task, root, device = trained.task, split.info.files[0].parent, world.device
-    split, needs_inputs = seen_by(trained, split), task.spec.needs_inputs
-    transform = trained.transform
-    pairs = companions_of(split, transform=transform, device=device) if needs_inputs else {}
-    loader = Loader(
-        split, transform=transform, device=device, truths=task.spec.truth_keys, companions=pairs
-    )
+    split = seen_by(trained, split)
+    make: Callable[..., Loader] = Loader
+    if task.spec.needs_inputs:
+        make = partial(paired_loader, registers=trained.job.data.register)
+    loader = make(split, transform=trained.transform, device=device, truths=task.spec.truth_keys)
     check_samples(task, loader, f"{root}: {slice_}")
     if task.spec.fixed_geometry and loader.truth:
         _check_scale(trained, split.info)
     notes = _notes(trained, loader) if world.main else []
+    if loader.registration is not None:
+        notes.append(f"data.register: {slice_}: {loader.registration.about(split.ids())}")
     model = trained.model.to(device)
     tta = trained.job.data.tta if tta is None else tta
     outputs = evaluate(task, model, loader, world, tta=tta, thorough=True)

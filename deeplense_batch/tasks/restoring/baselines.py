@@ -1,4 +1,4 @@
-"""What a restoration has to be better than: interpolation, and bicubic fitted to the pairs."""
+"""What a restoration has to be better than: interpolation, and a fit of it to the pairs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,34 @@ from deeplense_batch.data.pixels.transform import per_channel
 __all__ = ["BASELINES", "NOISE_FREE", "Fitted", "enlarged"]
 
 BASELINES = ("nearest", "bilinear", "bicubic", "fitted")  # the last fits best
+_ROUNDING = 1e-10  # of a sum of squares: less is no contrast
 NOISE_FREE = "noise_free"  # the truth without its noise, scored as if it was restored
 
 
-def enlarged(images: Tensor, ratio: int, how: str = "bicubic") -> Tensor:
+def enlarged(images: Tensor, ratio: int, how: str = "keys") -> Tensor:
     """Images interpolated to more pixels, with the middle of the image where it was.
 
     Arguments:
         images: (B, C, h, w).
         ratio: Pixels along a side for one.
-        how: ``nearest``, ``bilinear`` or ``bicubic`` (the cubic kernel of a = -0.75, torch's).
+        how: ``nearest``; ``bilinear``; ``bicubic``, the cubic kernel of a = -0.75 that torch and
+            OpenCV have, by which published figures are; or ``keys``, that of a = -0.5, which
+            reproduces gradients and is better (Keys 1981, IEEE TASSP 29, 1153; PIL has it).
 
     Returns:
         (B, C, ratio x h, ratio x w); of ratio 1 the images.
     """
-    return images if ratio == 1 else functional.interpolate(images, scale_factor=ratio, mode=how)
+    if ratio == 1:
+        return images
+    if how == "keys":  # torch has it for images that shrink, where it would blur them too
+        return functional.interpolate(
+            images, scale_factor=ratio, mode="bicubic", antialias=True, align_corners=False
+        )
+    return functional.interpolate(images, scale_factor=ratio, mode=how)
 
 
 class Fitted:
-    """gain x (bicubic interpolation) + offset of each channel, by least squares over pairs.
+    """gain x (bicubic interpolation, ``keys``) + offset of each channel, by least squares.
 
     Where the images of a pair come from two telescopes, or each was scaled on its own, plain
     interpolation is far off for a reason that has nothing to do with resolution.
@@ -58,7 +67,8 @@ class Fitted:
         n, x, y, xx, xy = self._sums
         spread = xx - x * x / n
         # Inputs without any contrast say nothing: then the mean of the images is all there is.
-        gain = torch.where(spread > 0, (xy - x * y / n) / spread.clamp_min(1e-300), 0.0)
+        varies = spread > _ROUNDING * xx
+        gain = torch.where(varies, (xy - x * y / n) / torch.where(varies, spread, 1.0), 0.0)
         self.gain, self.offset = gain.tolist(), ((y - gain * x) / n).tolist()
 
     def __call__(self, inputs: Tensor, ratio: int) -> Tensor:

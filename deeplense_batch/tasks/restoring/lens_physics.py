@@ -15,9 +15,10 @@ from deeplense_batch.core.scoring.images.rings import einstein_radii
 from deeplense_batch.core.scoring.images.spectra import power_spectra
 from deeplense_batch.tasks.task import Arrays, Scores
 
-__all__ = ["PEAK_SD", "measure", "summary"]
+__all__ = ["PEAK_SD", "above_noise", "measure", "summary"]
 
 PEAK_SD = 3.0  # of the noise: by how much a peak has to exceed all that is near in the other image
+_NO_POWER = 1e-30
 _LEAST_FLUX = 1e-3  # of the mean |flux|: a truth below it has no relative error
 
 Floats = NDArray[np.float64]
@@ -52,20 +53,20 @@ def measure(
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def summary(outputs: Arrays, name: str, ratio: int, width: float) -> Scores:
+def summary(outputs: Arrays, name: str, noise_sd: float, width: float) -> Scores:
     """Scores of all that was measured of one kind of image; none where it was not.
 
     Arguments:
         outputs: Of a slice, as `measure` names them.
         name: What made the images.
-        ratio: Pixels of an image along one of its input.
+        noise_sd: As of `measure`.
         width: Of a pixel, arcsec; 1 where unknown.
 
     Returns:
         ``ring_error``: median over the images of |radius - true radius|, arcsec or pixels;
-        ``flux_error``: of |flux / true flux - 1|; ``detail_power``: power at wavenumbers that the
-        input does not reach, over that of the truth, 1 is right; ``invented`` and ``lost``: peaks
-        an image.
+        ``flux_error``: of |flux / true flux - 1|; ``power_error``: root mean square of log10(power
+        / true power), dex, over the wavenumbers where the truth is above the noise; ``invented``
+        and ``lost``: peaks an image.
     """
     if f"ring_{name}" not in outputs:
         return {}
@@ -76,13 +77,14 @@ def summary(outputs: Arrays, name: str, ratio: int, width: float) -> Scores:
     )
     known = np.abs(true_flux) > _LEAST_FLUX * np.abs(true_flux).mean()
     power, true_power = (
-        np.asarray(outputs[f"power_{of}"], np.float64).sum(0) for of in (name, "truth")
+        np.asarray(outputs[f"power_{of}"], np.float64).mean(0) for of in (name, "truth")
     )
-    fine = slice(len(power) // max(ratio, 2), None)  # beyond what pixels of the input can show
+    seen = above_noise(true_power, noise_sd)
+    dex = np.log10(np.maximum(power[seen], _NO_POWER) / true_power[seen])
     scores: Scores = {
         "ring_error": _median((ring - true_ring) * width),
         "flux_error": _median((flux / np.where(known, true_flux, np.nan)) - 1),
-        "detail_power": _ratio(power[fine].sum(), true_power[fine].sum()),
+        "power_error": float(np.sqrt((dex**2).mean())) if len(dex) else None,
     }
     for what in ("invented", "lost"):
         if f"{what}_{name}" in outputs:
@@ -90,11 +92,12 @@ def summary(outputs: Arrays, name: str, ratio: int, width: float) -> Scores:
     return scores
 
 
+def above_noise(power: Floats, noise_sd: float) -> NDArray[np.bool_]:
+    """At which wavenumbers a mean power, (K,), is above that of white noise of this sd."""
+    return power > max(noise_sd**2, _NO_POWER)
+
+
 def _median(errors: Floats) -> float | None:
     """The median size of errors, but of those that are not known; None where none is."""
     known = errors[np.isfinite(errors)]
     return float(np.median(np.abs(known))) if len(known) else None
-
-
-def _ratio(one: float, other: float) -> float | None:
-    return float(one / other) if other > 0 else None

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.colours import stretched
-from deeplense_batch.core.scoring.figures import BLUE, GREY, ORANGE, panels_of
+from deeplense_batch.core.scoring.figures import BLUE, GREY, ORANGE, PALE, panels_of
 from deeplense_batch.core.scoring.images.spectra import wavenumbers
-from deeplense_batch.tasks.restoring.lens_physics import PEAK_SD
+from deeplense_batch.tasks.restoring.lens_physics import PEAK_SD, above_noise
 from deeplense_batch.tasks.task import Arrays
 
 __all__ = ["physics", "sheet", "spectrum"]
@@ -23,6 +23,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "fitted": {"color": ORANGE, "ls": "--", "lw": 1.6},
 }
 _WORDS = {"restored": "restored", "fitted": "bicubic, fitted"}
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
 _PANEL = 1.55  # inches
 _RESIDUAL_SD = 5.0  # that a full colour is
 _TAIL = 0.01  # share of the images beyond each end of a histogram
@@ -81,7 +82,9 @@ def sheet(shown: Arrays, noise_sd: float, names: Sequence[str]) -> Figure:
     return figure
 
 
-def spectrum(outputs: Arrays, size: tuple[int, int], ratio: int, pixel_scale: float) -> Figure:
+def spectrum(
+    outputs: Arrays, size: tuple[int, int], ratio: int, pixel_scale: float, noise_sd: float
+) -> Figure:
     """Draw the power of restored and interpolated images over that of the truth.
 
     Arguments:
@@ -89,6 +92,8 @@ def spectrum(outputs: Arrays, size: tuple[int, int], ratio: int, pixel_scale: fl
         size: Height and width of the images.
         ratio: Pixels of an image along one of its input.
         pixel_scale: Width of a pixel, arcsec; NaN where unknown.
+        noise_sd: Of the mean of the channels: where the truth has less power, the ratio says
+            nothing, and is shaded.
     """
     figure, (axes,) = panels_of(5.2, 3.8)
     known = np.isfinite(pixel_scale)
@@ -102,11 +107,16 @@ def spectrum(outputs: Arrays, size: tuple[int, int], ratio: int, pixel_scale: fl
     if ratio > 1:
         reach = 0.5 / ratio / unit
         axes.axvline(reach, color=GREY, lw=0.8, label="finest that pixels of the input show")
-    low, high = axes.get_ylim()
-    axes.set(yscale="log", ylim=(min(max(low, 1e-3), 0.5), max(high, 2)))
+    if not (seen := above_noise(truth, noise_sd)).all():
+        label = "truth below the noise"
+        axes.fill_between(
+            k, 0, 1, where=~seen, step="mid", color=PALE, transform=axes.get_xaxis_transform(),
+            zorder=0, label=label,
+        )  # fmt: skip
+    axes.set(yscale="log", ylim=(0.1, 10))
     axes.set_ylabel("power over that of the truth")
     axes.set_xlabel(f"wavenumber (cycles per {'arcsec' if known else 'pixel'})")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, **_ABOVE)
     return figure
 
 
@@ -143,7 +153,7 @@ def _histograms(axes: Axes, values: dict[str, NDArray], words: str) -> None:
         middle = f", median {np.median(some):.3g}" if len(some) else ", none known"
         axes.stairs(share, edges, baseline=None, label=_WORDS[name] + middle, **_STYLES[name])
     axes.set(xlabel=words, ylabel="share of the images")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, **_ABOVE)
 
 
 def _counts(axes: Axes, outputs: Arrays) -> None:
@@ -157,9 +167,9 @@ def _counts(axes: Axes, outputs: Arrays) -> None:
         label = _WORDS[name]
         axes.bar(places, means, 0.38, yerr=errors, color=style["color"], label=label, alpha=0.8)
     axes.set_xticks(range(len(kinds)), kinds)
-    axes.set(ylabel=f"peaks an image, of {PEAK_SD:g} sd of the noise or more")
+    axes.set(ylabel=f"peaks an image above {PEAK_SD:g} sd")
     axes.set_ylim(0, max(axes.get_ylim()[1], 0.01))
     if kinds:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, **_ABOVE)
     else:
         axes.set_title("no noise above which peaks could be counted", fontsize=8)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from deeplense_batch.report.studies.adaptation import adaptations
 from made_transfer import Networks, answers, targets_of
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import read_rows
-from deeplense_batch.report.studies.adaptation import adaptations
 from deeplense_batch.report.studies.transfer import matrices
 
 IMAGES = {"a": 300, "b": 450}

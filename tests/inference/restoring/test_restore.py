@@ -1,0 +1,90 @@
+"""Restored images as shards and as files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from conftest import make_job
+from made_restoration import SIDE, restorer, write_rings
+from made_runs import untrained
+
+from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.inference.restoring.restore import restore
+from deeplense_batch.inference.trained import TrainedError, open_trained
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("restore")
+    pairs = write_rings(folder / "pairs")
+    return pairs, restorer(pairs, folder / "runs")
+
+
+def expected_of(run, split):
+    """Images in the units of the set, from the weights and numbers that the run has kept."""
+    trained = open_trained(run)
+    task, inputs = trained.task, torch.from_numpy(split.of("inputs").images())
+    mean, sd = trained.transform.mean[0], trained.transform.sd[0]
+    with torch.inference_mode():
+        normalised = (inputs - mean) / sd
+        residual = trained.model(normalised)
+        bicubic = torch.nn.functional.interpolate(
+            normalised, scale_factor=2, mode="bicubic", antialias=True
+        )
+    made = residual + task.fitted.gain[0] * bicubic + task.fitted.offset[0]
+    return (made * sd + mean).numpy()
+
+
+def test_shards_have_the_restored_images_under_ids_and_labels_of_the_data(made, tmp_path):
+    pairs, run = made
+    report = restore(run, pairs, tmp_path / "out", batch_size=5, device="cpu")
+    assert report.images == 56 and not report.problems and "56 images" in str(report)
+    for name in ("train", "val"):
+        split, source = open_split(tmp_path / "out", name), open_split(pairs, name)
+        assert split.ids() == source.ids() and split.info.shape == (1, SIDE, SIDE)
+        assert split.info.classes == ("whole", "half") and split.info.pixel_scale == 0.05
+        assert np.array_equal(split.targets(), source.targets())
+        assert np.allclose(split.images(), expected_of(run, source), atol=1e-4)
+
+
+def test_files_are_named_by_ids_and_hold_the_same(made, tmp_path):
+    pairs, run = made
+    wanted = expected_of(run, open_split(pairs, "val[:6]"))
+    for form, read in {"npy": np.load, "fits": fits.getdata}.items():
+        out = tmp_path / form
+        assert restore(run, pairs, out, slice_="val[:6]", form=form, device="cpu").images == 6
+        for id_, image in zip(open_split(pairs, "val[:6]").ids(), wanted, strict=True):
+            values = read((out / id_).with_suffix(f".{form}"))
+            assert values.shape == (SIDE, SIDE) and np.allclose(values, image[0], atol=1e-4)
+    header = fits.getheader(next((tmp_path / "fits").rglob("*.fits")))
+    assert header["PIXSCALE"] == 0.05 and header["RUN"] == run.name
+
+
+def test_images_in_files_are_restored_and_those_that_cannot_be_are_named(made, tmp_path):
+    pairs, run = made
+    split = open_split(pairs, "val[:4]")
+    (tmp_path / "files").mkdir()
+    for i, image in enumerate(split.of("inputs").images()):
+        np.save(tmp_path / "files" / f"{i}.npy", image)
+    np.save(tmp_path / "files" / "odd.npy", np.zeros((1, 7, 7), np.float32))
+    report = restore(run, tmp_path / "files", tmp_path / "out", form="npy", device="cpu")
+    assert report.images == 4 and "1 image could not be restored: odd.npy: " in str(report)
+    for i, image in enumerate(expected_of(run, split)):
+        assert np.allclose(np.load(tmp_path / "out" / f"{i}.npy"), image[0], atol=1e-4)
+
+
+def test_what_cannot_be_restored_is_refused_in_one_sentence(made, tmp_path):
+    pairs, run = made
+    other = untrained(make_job(pairs), tmp_path / "runs").run.path
+    with pytest.raises(TrainedError, match="its task, classification, restores no images"):
+        restore(other, pairs, tmp_path / "out", device="cpu")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    with pytest.raises(TrainedError, match="full: is there already; name another folder"):
+        restore(run, pairs, tmp_path / "full", device="cpu")
+    large = write_rings(tmp_path / "pairs")
+    restore(run, large, tmp_path / "restored", device="cpu")
+    with pytest.raises(ShardError, match=r"has images of 1 x 32 x 32 .* takes 1 x 16 x 16"):
+        restore(run, tmp_path / "restored", tmp_path / "again", device="cpu")

@@ -1,0 +1,47 @@
+"""Networks and data that do not go with a task that makes images."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import make_job
+from made_pairs import write_pairs
+
+from deeplense_batch.core.job import JobError
+from deeplense_batch.runs.planning.plan import plan
+
+RESTORING = {"task": {"name": "restoration"}, "model": {"name": "edsr", "options": {"width": 8}}}
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs") / "set"
+    for split in ("train", "val"):
+        write_pairs(root, 12, split=split, side=16)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": {"name": "edsr"}, "task": {"name": "classification"}},
+         "model.name: edsr gives a better image for an image, which task.name restoration learns"),
+        ({"model": {"name": "test_resnet", "options": {}}},
+         "model.name: test_resnet gives no better images, which task.name restoration learns; "
+         "these do: swinir_light, edsr, restoring_unet, rcan"),
+        ({"model": {"name": "unet", "options": {}}}, "model.name: unet takes noise from images"),
+        ({"data": {"stretch": "asinh"}}, "data.stretch asinh, expected linear: restored images"),
+        ({"data": {"clip": [1, 99]}}, r"data.clip \[1.0, 99.0\], expected null: restored images"),
+        ({"data": {"tta": True}}, "data.tta: got True"),
+        ({"train": {"mixup": 0.2}}, "train.mixup: got 0.2"),
+        ({"task": {"name": "restoration", "options": {"loss": "l9"}}}, "task.options.loss: got"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused_in_one_sentence(paired, tmp_path, fields, says):
+    job = make_job(paired, **(RESTORING | fields))
+    with pytest.raises(JobError, match=f"small: .*{says}"):
+        plan([job], tmp_path)
+
+
+def test_what_goes_together_is_planned(paired, tmp_path):
+    (item,) = plan([make_job(paired, **RESTORING)], tmp_path)
+    assert item.run.name.startswith("small/edsr-s0-")
