@@ -60,7 +60,7 @@ def export(
         run: Run directory.
         out: Folder that is made.
         format_: ``safetensors``, ``json``, ``onnx`` or ``all``, which for a run that generates
-            images is without ``onnx``.
+            images or restores patches is without ``onnx``.
         schema: Of the JSON: ``described``, or ``bare`` (`read_json_weights`).
         prepares: Whether the ONNX file takes images as they are in the data, and prepares them.
 
@@ -80,8 +80,10 @@ def export(
     if prepares and "onnx" not in wanted:
         raise TrainedError(f"--prepares: is for an ONNX file, got --format {format_}")
     trained = open_trained(run)
-    if "onnx" in wanted and isinstance(trained.task, Generation):
-        fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
+    if "onnx" in wanted and not trained.task.spec.predicts:
+        fault = f"{run}: its network restores hidden patches, and answers nothing for an image"
+        if isinstance(trained.task, Generation):
+            fault = f"{run}: its network draws images in many steps, and an ONNX file takes one"
         if format_ == "onnx":
             raise TrainedError(f"{fault}; expected --format safetensors or json")
         wanted.remove("onnx")
