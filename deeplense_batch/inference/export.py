@@ -29,6 +29,7 @@ from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
 from deeplense_batch.tasks.extended import Extended
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.masked import Masked
 from deeplense_batch.tasks.restoration import Restoration
 
 __all__ = ["FORMATS", "ExtraError", "export", "read_json_weights"]
@@ -145,6 +146,8 @@ def _no_onnx(trained: Trained) -> str:
         return "its network restores images, and an ONNX file gives logits"
     if isinstance(trained.task, Generation):
         return "its network draws images in many steps, and an ONNX file takes one"
+    if isinstance(trained.task, Masked):
+        return "its network restores hidden patches, and answers nothing for an image"
     if isinstance(trained.model, Extended):
         return "its answer is a flow to draw from, and an ONNX file holds a network alone"
     return ""

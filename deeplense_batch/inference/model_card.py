@@ -16,6 +16,7 @@ from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.tasks.detection import Detection
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.masked import Masked
 from deeplense_batch.tasks.posteriors.flow import Flow
 from deeplense_batch.tasks.posteriors.gaussian import Gaussian
 from deeplense_batch.tasks.regression import Regression
@@ -90,6 +91,12 @@ def _outputs(trained: Trained) -> str:
             f"It takes noise from images: given alpha image + sigma noise and t{beside}, it "
             f"gives {_DENOISED[task.process.prediction]}, where alpha = cos(t pi / 2) and "
             "sigma = sin(t pi / 2), t from 0 to 1. `sample` draws new images by it."
+        )
+    if isinstance(task, Masked):
+        return (
+            f"It restores square patches of images, of which {task.mask_ratio:.0%} were hidden. "
+            "What it is for is its encoder, a Vision Transformer of timm, whose weights are those "
+            "that begin with `encoder.`; `train.init` starts a network from them."
         )
     return f"It gives {task.spec.num_outputs} numbers for the task {trained.job.task.name}."
 

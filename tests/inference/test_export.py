@@ -239,3 +239,12 @@ def test_a_network_that_onnx_has_no_operations_for(shards, tmp_path, caplog):
     files = export(path, tmp_path / "out")
     assert {file.name for file in files} == {"README.md", "weights.json", "weights.safetensors"}
     assert "model.onnx is left out" in caplog.text
+
+
+def test_a_masked_autoencoder_has_no_onnx(shards, tmp_path):
+    options = {"encoder": "test_vit", "decoder_depth": 1}
+    model = {"name": "masked_autoencoder", "options": options}
+    job = make_job(shards, task={"name": "masked"}, model=model)
+    masked = untrained(job, tmp_path / "runs").run.path
+    with pytest.raises(TrainedError, match=r"restores hidden patches, and answers nothing for an"):
+        export(masked, tmp_path / "out", format_="onnx")

@@ -166,3 +166,11 @@ def test_of_a_generator_it_is_told_what_the_network_takes_and_gives(tmp_path):
     assert "given alpha image + sigma noise and t, with the natural logarithm of" in text
     assert "it gives alpha noise - sigma image" in text and "to draw images like those" in text
     assert not re.search("logit|to sort", text)
+
+
+def test_of_a_masked_autoencoder_it_is_told_what_its_encoder_is_for(tmp_path):
+    options = {"encoder": "test_vit", "decoder_depth": 1}
+    model = {"name": "masked_autoencoder", "options": options}
+    text = card(other(tmp_path, {"name": "masked"}, model=model), {})
+    assert "restores square patches of images, of which 75% were hidden" in text
+    assert "those that begin with `encoder.`" in text
