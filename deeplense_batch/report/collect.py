@@ -152,8 +152,8 @@ def _content(
     """What `results.json` holds, and the figures."""
     from deeplense_batch.report.compare import name_variants
     from deeplense_batch.report.studies import transfer, transfer_page
-    from deeplense_batch.report.studies.adaptation import adaptations
-    from deeplense_batch.report.studies.adaptation_block import adaptation_blocks
+    from deeplense_batch.report.studies.adaptation.gains import adaptations
+    from deeplense_batch.report.studies.adaptation.page import adaptation_blocks
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
     from deeplense_batch.report.studies.selection.study import check_found
@@ -324,7 +324,8 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 
 def _best(content: Mapping[str, Any]) -> list[str]:
     """The best model of each comparison, with its data where there are several; worst losses."""
-    from deeplense_batch.report.studies import adaptation_block, transfer_page
+    from deeplense_batch.report.studies import transfer_page
+    from deeplense_batch.report.studies.adaptation import page as adaptation_page
 
     several = len(content["comparisons"]) > 1
     return [
@@ -332,7 +333,7 @@ def _best(content: Mapping[str, Any]) -> list[str]:
         + (f" ({comparison['heading']}, folder {comparison['data']})" if several else "")
         for comparison in content["comparisons"]
     ] + [
-        *adaptation_block.summaries(content["adaptation"]),
+        *adaptation_page.summaries(content["adaptation"]),
         *transfer_page.summaries(content["transfer"]),
     ]
 
