@@ -85,12 +85,13 @@ def _workload(job: Job, device: str) -> Workload:
 
 
 def _images(job: Job, memo: Memo) -> int:
-    """How many images all epochs have."""
+    """How many images all epochs have; where a network adapts, as many of the target."""
     sets = [(each.root, each.train) for each in job.data.roots]
     left = job.train.epochs - sum(each.epochs for each in job.data.curriculum)
     passes = [(each, left) for each in sets or [(job.data.root, job.data.train)]]
     passes += [((each.root, each.train), each.epochs) for each in job.data.curriculum]
-    return sum(memo.once(each, partial(_samples, *each)) * epochs for each, epochs in passes)
+    images = sum(memo.once(each, partial(_samples, *each)) * epochs for each, epochs in passes)
+    return images if job.task.adaptation is None else 2 * images
 
 
 def _samples(root: str, slice_: str) -> int:
@@ -107,6 +108,7 @@ def _past(out: Path) -> dict[Workload, float]:
         crop, size = (row["recipe"].get(f"data.{name}") for name in ("crop", "size"))
         workload = (row["model"], crop, size, metrics["device"]["type"])
         images = row["train_samples"] * row["epochs"]
+        images *= 2 if "adapted" in (row.get("training") or {}) else 1
         total = metrics["cost"]["device_hours"] * 3600
         seconds.setdefault(workload, []).append(total / images)
     return {workload: median(values) for workload, values in seconds.items()}

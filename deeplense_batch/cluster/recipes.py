@@ -184,9 +184,10 @@ class Recipes:
 
     def _need(self, jobs: Sequence[AnyJob], error: Exception) -> _Need | None:
         """The run or data that a recipe waits for; None where it waits for none."""
-        sections = [job.data for job in jobs if isinstance(job, Job)]
-        roots = [[data.root, *(each.root for each in data.others)] for data in sections]
-        folders = [Path(root) for of_job in roots for root in of_job]
+        trainings = [job for job in jobs if isinstance(job, Job)]
+        roots = [[j.data.root, *(each.root for each in j.data.others)] for j in trainings]
+        roots.append([a.to.root for j in trainings if (a := j.task.adaptation) is not None])
+        folders = [Path(root) for some in roots for root in some]
         absent = [folder for folder in folders if not folder.exists()]
         if isinstance(error, NotYetError):
             absent = [error.folder]

@@ -155,7 +155,7 @@ def _content(
     from deeplense_batch.report.studies.block import Block
     from deeplense_batch.report.studies.folds import UNPOOLED, compared, lacking, name_folds, pool
     from deeplense_batch.report.studies.gains.adaptation import adaptations
-    from deeplense_batch.report.studies.gains.adaptation_block import adaptation_blocks
+    from deeplense_batch.report.studies.gains.adaptation_page import adaptation_blocks
     from deeplense_batch.report.studies.selection.study import check_found
     from deeplense_batch.report.studies.studied import studied_in_matrices
 
@@ -325,7 +325,7 @@ def _numbered(models: Sequence[ModelRuns]) -> list[Row]:
 def _best(content: Mapping[str, Any]) -> list[str]:
     """The best model of each comparison, with its data where there are several; worst losses."""
     from deeplense_batch.report.studies import transfer_page
-    from deeplense_batch.report.studies.gains import adaptation_block
+    from deeplense_batch.report.studies.gains import adaptation_page
 
     several = len(content["comparisons"]) > 1
     return [
@@ -333,7 +333,7 @@ def _best(content: Mapping[str, Any]) -> list[str]:
         + (f" ({comparison['heading']}, folder {comparison['data']})" if several else "")
         for comparison in content["comparisons"]
     ] + [
-        *adaptation_block.summaries(content["adaptation"]),
+        *adaptation_page.summaries(content["adaptation"]),
         *transfer_page.summaries(content["transfer"]),
     ]
 

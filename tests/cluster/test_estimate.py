@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import make_job, typed
+from conftest import make_job, typed, write_split
 from slurm_programs import profile
 
 from deeplense_batch.cluster.estimate import _images
@@ -25,6 +25,10 @@ def test_hours_are_told_by_past_runs_or_bench_or_are_unknown(recipe, capsys):
     profile(gpu_hour_price=0.5)
     shown = typed(capsys, *words, "--resources.gpus=1", "--bench=bench.json")[1]
     assert "about 2 GPU-hours will be used; at 0.5 EUR each, 1.00" in shown
+    write_split(Path("other"), "train", 30, seed=5)
+    adapt = "--task.options.adapt={to: {root: other}, by: dann}"
+    shown = typed(capsys, *words, "--resources.gpus=1", "--bench=bench.json", adapt)[1]
+    assert "about 4 GPU-hours will be used" in shown  # as many images of the other set
     Path("bench.json").write_text("{}")
     code, _, error = typed(capsys, *words, "--bench=bench.json")
     assert code == 3 and "is not what 'bench --out' wrote" in error

@@ -70,9 +70,9 @@ def test_other_faults_of_the_target_are_told_too(tmp_path, sets):
     a, b = sets
     with pytest.raises(ShardError, match=r"^small: .*nowhere"):
         planned(tmp_path, a, tmp_path / "nowhere")
-    with pytest.raises(JobError, match="'a' train and data.train 'train' share samples"):
+    with pytest.raises(JobError, match=r"'a' train and data\.train 'train' share samples"):
         planned(tmp_path, a, a)
-    with pytest.raises(JobError, match="small: task.options.adapt.by: got 'no'; allowed: "):
+    with pytest.raises(JobError, match=r"small: task\.options\.adapt\.by: got 'no'; allowed: "):
         planned(tmp_path, a, b, by="no")
     with pytest.raises(JobError, match=r"adapt: unknown to regression"):
         planned(tmp_path, a, b, task={"name": "regression", "options": {"adapt": {}}})

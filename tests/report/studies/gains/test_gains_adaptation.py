@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from deeplense_batch.report.studies.adaptation import adaptations
 from made_transfer import Networks, answers, targets_of
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.collect import collect
 from deeplense_batch.report.run_table import read_rows
+from deeplense_batch.report.studies.gains.adaptation import adaptations
 from deeplense_batch.report.studies.transfer import matrices
 
 IMAGES = {"a": 300, "b": 450}
@@ -116,8 +116,9 @@ def test_without_a_control_it_is_said_and_without_adaptation_nothing(tmp_path, r
     assert adaptations(read_rows(tmp_path / "plain")) == []
 
 
-def test_a_report_has_the_section_and_names_runs_by_what_they_were_adapted_to(root, tmp_path):
-    report = collect(root, tmp_path)
+def test_a_report_has_the_section_and_names_runs_by_what_they_were_adapted_to(tmp_path):
+    made(tmp_path / "runs", (0,), {n: SKILLS[n] for n in ("null", "b by dann")}, labelled=False)
+    report = collect(tmp_path / "runs", tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "Adapted to images without labels: resnet18" in page
     assert "Adapted to images without labels: resnet18: the greatest gain" in report.summary

@@ -1,4 +1,4 @@
-"""The block of a page that says what adaptation gains (`adaptation`)."""
+"""The block of a page that says what adaptation gains (`gains`)."""
 
 from __future__ import annotations
 

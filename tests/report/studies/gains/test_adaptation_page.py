@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeplense_batch.report.studies.adaptation_block import adaptation_blocks, summaries
+from deeplense_batch.report.studies.gains.adaptation_page import adaptation_blocks, summaries
 
 GAIN = {
     "training": "a", "adapted": "b by coral", "test": "b", "own": False, "images": 300,
