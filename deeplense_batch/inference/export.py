@@ -134,7 +134,7 @@ def _no_onnx(trained: Trained) -> str:
     if isinstance(trained.task, Generation):
         return "its network draws images in many steps, and an ONNX file takes one"
     if isinstance(trained.model, Extended):
-        return "its answer is a flow to draw from, and an ONNX file holds a network alone"
+        return "its task has parts beside the network, and an ONNX file holds a network alone"
     return ""
 
 
