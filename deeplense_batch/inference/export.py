@@ -149,7 +149,7 @@ def _no_onnx(trained: Trained) -> str:
     if isinstance(trained.task, Masked):
         return "its network restores hidden patches, and answers nothing for an image"
     if isinstance(trained.model, Extended):
-        return "its answer is a flow to draw from, and an ONNX file holds a network alone"
+        return "its task has parts beside the network, and an ONNX file holds a network alone"
     return ""
 
 

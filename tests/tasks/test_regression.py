@@ -227,7 +227,7 @@ def test_a_posterior_from_training_to_table_and_report(tmp_path):
     ):
         with pytest.raises(JobError, match=f"--samples: .*{says}"):
             predict(runs_, tmp_path / "other", tmp_path / out, samples=3)
-    with pytest.raises(JobError, match="its answer is a flow to draw from"):
+    with pytest.raises(JobError, match="its task has parts beside the network"):
         export(paths[0], tmp_path / "onnx", format_="onnx")
     export(paths[0], tmp_path / "model", format_="safetensors")
     assert "a flow of zuko" in (tmp_path / "model" / "README.md").read_text()
