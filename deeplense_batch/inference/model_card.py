@@ -309,6 +309,9 @@ def _use(trained: Trained) -> str:
     elif isinstance(task, Generation):
         purpose = "to draw images like those it was trained on"
         more = " What it draws are no observations, and follow no law of lensing by construction."
+    elif isinstance(task, Masked):
+        purpose = "to start networks that learn from images like those it was trained on"
+        more = " What it restores is likely, and was not observed."
     else:
         learnt = task.spec.target_name or trained.job.task.name
         purpose = f"to estimate {learnt} from images like those it was trained on"
@@ -324,6 +327,8 @@ def _limits(trained: Trained) -> str:
     if isinstance(trained.task, Generation):
         own = "What is rare in its data may never be drawn, and images of them may be copied."
         return f"{own} {sample}"
+    if isinstance(trained.task, Masked):
+        return f"{untested} {sample}"
     if not trained.classifies:
         own = (
             "It gives a number without an error for every image, whatever it shows."

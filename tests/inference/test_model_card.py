@@ -174,3 +174,5 @@ def test_of_a_masked_autoencoder_it_is_told_what_its_encoder_is_for(tmp_path):
     text = card(other(tmp_path, {"name": "masked"}, model=model), {})
     assert "restores square patches of images, of which 75% were hidden" in text
     assert "those that begin with `encoder.`" in text
+    assert "to start networks that learn from images like those" in text
+    assert not re.search("logit|to sort|gives a number", text)
