@@ -89,6 +89,11 @@ def _outputs(trained: Trained) -> str:
             f"gives {_DENOISED[task.process.prediction]}, where alpha = cos(t pi / 2) and "
             "sigma = sin(t pi / 2), t from 0 to 1. `sample` draws new images by it."
         )
+    if isinstance(task, Restoration):
+        return (
+            f"It gives an image of {trained.ratio} x {trained.ratio} pixels for one of its input. "
+            "`predict` restores images by it."
+        )
     return f"It gives {task.spec.num_outputs} numbers for the task {trained.job.task.name}."
 
 
@@ -265,6 +270,9 @@ def _limits(trained: Trained) -> str:
     if isinstance(trained.task, Generation):
         own = "What is rare in its data may never be drawn, and images of them may be copied."
         return f"{own} {sample}"
+    if isinstance(trained.task, Restoration):
+        own = "It gives an image for every image; what its input does not show it may invent."
+        return f"{own} {untested} {sample}"
     if not trained.classifies:
         own = "It gives a number without an error for every image, whatever it shows."
         return f"{own} {untested} {sample}"
