@@ -17,6 +17,7 @@ from typing import Any, NotRequired, TypedDict
 from deeplense_batch.core.rundir import RunDir, RunDirError
 
 __all__ = [
+    "OF_A_BASELINE",
     "Cost",
     "DataUsed",
     "Metrics",
@@ -29,6 +30,9 @@ __all__ = [
     "scored_recipes",
     "write_metrics",
 ]
+
+# Scores of what restored images are held against, beside those of the network: psnr_bicubic.
+OF_A_BASELINE = re.compile(r"_(nearest|bilinear|bicubic|fitted|noise_free)(_clean)?$")
 
 _FILE = "metrics.json"
 _SCHEMA = 1
@@ -199,12 +203,13 @@ def _scored(folder: Path, digest: str, slice_: str) -> Path:
 def outcome(metrics: Metrics) -> str:
     """The result in a line: every score that is defined, or what was done where there are none.
 
-    A score of generated images has that of real ones in brackets.
+    A score of generated images has that of real ones in brackets. Of restored images those of the
+    network are shown, and not those of interpolation.
     """
     scores = metrics["test"]["scores"] if "test" in metrics else {}
     shown = []
     for name, score in scores.items():
-        if score is not None and not name.endswith("_real"):
+        if score is not None and not name.endswith("_real") and not OF_A_BASELINE.search(name):
             real = scores.get(f"{name}_real")
             shown.append(f"{name} {score:.4f}" + ("" if real is None else f" (real {real:.4f})"))
     if not shown:

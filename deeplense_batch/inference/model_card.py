@@ -98,6 +98,11 @@ def _outputs(trained: Trained) -> str:
             "What it is for is its encoder, a Vision Transformer of timm, whose weights are those "
             "that begin with `encoder.`; `train.init` starts a network from them."
         )
+    if isinstance(task, Restoration):
+        return (
+            f"It gives an image of {trained.ratio} x {trained.ratio} pixels for one of its input. "
+            "`predict` restores images by it."
+        )
     return f"It gives {task.spec.num_outputs} numbers for the task {trained.job.task.name}."
 
 
@@ -329,6 +334,9 @@ def _limits(trained: Trained) -> str:
         return f"{own} {sample}"
     if isinstance(trained.task, Masked):
         return f"{untested} {sample}"
+    if isinstance(trained.task, Restoration):
+        own = "It gives an image for every image; what its input does not show it may invent."
+        return f"{own} {untested} {sample}"
     if not trained.classifies:
         own = (
             "It gives a number without an error for every image, whatever it shows."

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deeplense_batch.core.result import OF_A_BASELINE
 from deeplense_batch.report.run_table import STATES, Row, score_of
 
 __all__ = [
@@ -59,8 +60,6 @@ _OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name fo
     **{"coverage95_": "share within 95 % of", "coverage_error_": "coverage error of"},
     **{"pull_mean_": "mean pull of", "pull_sd_": "sd of pulls of"},
 }
-# Scores of what restored images are held against, which have a table of their own.
-_APART = re.compile(r"_(nearest|bilinear|bicubic|fitted|noise_free)(_clean)?$|^seen_")
 _TINY = 5e-5  # of which four digits are zero
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _SEEN_OF_NUMBERS = ("r2_", "rmse_", "crps_", "coverage68_", "tarp_error")
@@ -117,9 +116,7 @@ def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
         *_differences(models),
         *_score("accuracy", "accuracy", models),
         *(column for name in own for column in _score(name, score_name(name), models)),
-        *_of_task(
-            [n for n in comparison["more"] if n not in own and not _APART.search(n)], models
-        ),
+        *_of_task([n for n in comparison["more"] if n not in own and not _is_apart(n)], models),
         *_generated(models),
         *_costs(models),
         *(
@@ -128,6 +125,11 @@ def model_columns(comparison: Mapping[str, Any]) -> list[Column]:
         ),
     ]
     return [column for column in columns if column.known]
+
+
+def _is_apart(name: str) -> bool:
+    """Whether a score is in a table of its own: of interpolation, or of what a classifier sees."""
+    return name.startswith("seen_") or bool(OF_A_BASELINE.search(name))
 
 
 def _score(name: str, head: str, models: Sequence[Model]) -> list[Column]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import typed
+from conftest import make_job, typed
 
 from deeplense_batch.cli import inference_verbs
 from deeplense_batch.cli.values import UsageError
 from deeplense_batch.inference import explain, export, predict
 from deeplense_batch.inference.generation import sample
+from deeplense_batch.inference.restoring import restore
 from deeplense_batch.models import weights
 
 
@@ -18,7 +19,8 @@ from deeplense_batch.models import weights
 def handed_on(monkeypatch):
     """What a verb hands on, instead of doing it."""
     seen = []
-    for module, name in ((predict, "predict"), (sample, "sample"), (explain, "explain")):
+    modules = {"predict": predict, "restore": restore, "sample": sample, "explain": explain}
+    for name, module in modules.items():
         monkeypatch.setattr(module, name, lambda *words, **flags: seen.append((words, flags)))
     return seen
 
@@ -61,6 +63,30 @@ def test_the_words_of_predict_reach_it(handed_on, capsys):
     assert (flags["slice_"], flags["part"], flags["parts"]) == ("val[:3]", 1, 2)
     assert (flags["top"], flags["of"], flags["batch_size"]) == (5, "lens", 256)
     assert (flags["purity"], flags["prevalence"]) == (0.9, 1e-3)
+
+
+@pytest.fixture
+def restoring(tmp_path):
+    """A run directory of a network that restores images, as far as a verb looks at it."""
+    job = make_job(tmp_path, task={"name": "restoration"}, model={"name": "edsr"})
+    (tmp_path / "job.yaml").write_text(job.to_yaml())
+    return tmp_path
+
+
+def test_predict_restores_images_by_a_run_that_does(restoring, handed_on, capsys):
+    typed(capsys, "predict", restoring, "DATA", "--out=made", "--files=npy", "--slice=val[:3]")
+    ((words, flags),) = handed_on
+    assert words == (restoring, Path("DATA"), Path("made")) and callable(flags["on_batch"])
+    assert (flags["form"], flags["slice_"], flags["batch_size"]) == ("npy", "val[:3]", 256)
+
+
+@pytest.mark.parametrize("flag", ["--top=5", "--parts=2", "--purity=0.9", "--prevalence=0.1"])
+def test_a_run_that_restores_images_takes_no_words_of_a_table(restoring, handed_on, capsys, flag):
+    code, _, error = typed(capsys, "predict", restoring, "DATA", "--out=made", flag)
+    assert code == 2 and f"{flag.partition('=')[0]}: is for runs that predict" in error
+    code, _, error = typed(capsys, "predict", "RUN", "DATA", "--out=a.csv", "--files=npy")
+    assert code == 2 and "--files: is for runs that restore images" in error
+    assert not handed_on
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,10 @@ def test_a_slice_that_cannot_be_noted_costs_no_result(tmp_path, caplog):
     (record,) = caplog.records
     assert "not noted that this slice was scored" in record.getMessage()
     assert scored_recipes(tmp_path, "d1", "val") == 0
+
+
+def test_the_outcome_of_restored_images_leaves_out_what_they_are_held_against():
+    scores = {"psnr": 40.0, "psnr_clean": 44.0, "psnr_bicubic": 39.0, "ssim_fitted_clean": 0.9}
+    scores |= {"psnr_noise_free": 41.0, "ring_error": 0.01, "ring_error_fitted": 0.02}
+    line = outcome({"test": {"scores": scores, **TESTED}, "summary": "not shown"})
+    assert line == "test psnr 40.0000, psnr_clean 44.0000, ring_error 0.0100"

@@ -123,7 +123,7 @@ def test_one_alone_or_one_twice_is_no_ensemble(tmp_path):
 
 def test_generators_have_no_mean(tmp_path):
     runs = [made(tmp_path, seed=seed, task="generation") for seed in (0, 1)]
-    with pytest.raises(JobError, match="generates images; expected runs that answer with scores"):
+    with pytest.raises(JobError, match="makes images; expected runs that answer with scores"):
         members_of([run.path for run in runs])
 
 

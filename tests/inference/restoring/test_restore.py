@@ -11,6 +11,8 @@ from made_restoration import SIDE, restorer, write_rings
 from made_runs import untrained
 
 from deeplense_batch.data.shards import ShardError, open_split
+from deeplense_batch.inference.export import export
+from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.restoring.restore import restore
 from deeplense_batch.inference.trained import TrainedError, open_trained
 
@@ -88,3 +90,15 @@ def test_what_cannot_be_restored_is_refused_in_one_sentence(made, tmp_path):
     restore(run, large, tmp_path / "restored", device="cpu")
     with pytest.raises(ShardError, match=r"has images of 1 x 32 x 32 .* takes 1 x 16 x 16"):
         restore(run, tmp_path / "restored", tmp_path / "again", device="cpu")
+
+
+def test_its_card_says_what_becomes_of_an_input(made, tmp_path):
+    _, run = made
+    trained = open_trained(run)
+    text = card(trained, {})
+    assert "It gives an image of 2 x 2 pixels for one of its input." in text
+    assert "takes (batch, 1, 16, 16) float32" in text and "gives (batch, 1, 32, 32)" in text
+    gain = f"{trained.task.fitted.gain[0]:.9g}"
+    assert f"Add [{gain}] x b + [" in text
+    paths = {path.name for path in export(run, tmp_path / "model")}
+    assert "weights.safetensors" in paths and "model.onnx" not in paths
