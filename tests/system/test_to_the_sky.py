@@ -38,7 +38,7 @@ def test_the_small_recipe_trains_and_its_network_reads_real_images(place, real_d
     content["data"]["curriculum"][0]["epochs"] = content["train"]["epochs"] = 1
     content["train"]["epochs"] += 1
     Path("to_the_sky_small.yaml").write_text(yaml.safe_dump(content))
-    assert typed(capsys, "submit", "to_the_sky_small.yaml")[0] == 0
+    assert typed(capsys, "run", "to_the_sky_small.yaml")[0] == 0
     (run,) = (place / "runs" / job.name).iterdir()
     pack = ("pack", real_data / "common_test_1", "sky/real", "--pixel_scale", "0.05")
     assert typed(capsys, *pack, "--all_in", "test")[0] == 0
@@ -46,7 +46,7 @@ def test_the_small_recipe_trains_and_its_network_reads_real_images(place, real_d
         "evaluate": {"run": f"runs/{job.name}", "data": {"root": "sky/real", "slice": "test"}}
     }
     Path("tested.yaml").write_text(yaml.safe_dump(tested | {"resources": {"gpus": 0}}))
-    code, shown, errors = typed(capsys, "submit", "tested.yaml")
+    code, shown, errors = typed(capsys, "run", "tested.yaml")
     assert code == 0, shown + errors
     (evaluation,) = (place / "runs" / "tested").iterdir()
     metrics = json.loads((evaluation / "metrics.json").read_text())
