@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 import yaml
-from conftest import CLASSES, typed
+from conftest import CLASSES, make_job, typed
 
 from benchmarks import collect, simulation
 from deeplense_batch.data.shards import Split, open_split
-from deeplense_batch.runs.bench import _export
+from deeplense_batch.runs.bench import _export, _unadapted
 from deeplense_batch.runs.preflight import examine
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.rays import render
@@ -48,6 +48,15 @@ def test_bench_tells_ratios_for_every_model_and_the_data_plane(shards, tmp_path,
         "bench: test_resnet is to be measured with data.size 48 and 64; a model is measured in "
         "one way, such as --data.size=64\n"
     )
+
+
+def test_a_model_is_measured_without_adaptation(shards, caplog):
+    adapt = {"to": {"root": "nowhere"}, "by": "dann"}
+    plain = make_job(shards, task={"options": {"focal": 1.0}})
+    job = make_job(shards, task={"options": {"focal": 1.0, "adapt": adapt}})
+    assert _unadapted([plain]) == [plain] and not caplog.text
+    assert _unadapted([plain, job]) == [plain, plain]
+    assert "task.options.adapt is left out" in caplog.text
 
 
 def test_images_without_labels_are_loaded_and_packed_too(shards, tmp_path):

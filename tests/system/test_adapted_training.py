@@ -14,6 +14,7 @@ from made_shards import write_shards
 
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.shards import data_digest
+from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.planning.plan import PlannedRun, plan
@@ -104,6 +105,10 @@ def test_a_finished_run_answers_and_says_what_it_was_adapted_to(whole, target):
     kept = trained.model.state_dict()
     assert kept.keys() == weights(whole, BEST).keys()
     assert trained.job.task.adaptation.to.digest == data_digest(target)
+    text = card(trained, {})
+    digest = data_digest(target)
+    assert f"adapted by mmd to `train` of target, digest `{digest}`, without labels" in text
+    assert "root: target" in text and str(target) not in text  # no user's path
     (line, _) = whole.run.read_lines("history.jsonl")
     assert line["train"]["loss"] == pytest.approx(
         line["train"]["cross_entropy"] + line["train"]["mmd"]

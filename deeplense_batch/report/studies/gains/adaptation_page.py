@@ -112,7 +112,9 @@ def _about(score: str, gains: Sequence[Gain]) -> str:
     """What a gain is, and what its interval covers."""
     covers = {gain["covers"] for gain in gains if gain["low"] is not None}
     noise = "other test images and other trainings (seeds)"
-    if covers == {"samples"}:
+    if len(covers) > 1:
+        noise += ", and where there is one seed other test images alone"
+    elif covers == {"samples"}:
         noise = "other test images, not other trainings, as there is one seed"
     intervals = f" Intervals (95%) cover {noise}" if covers else " No interval is known"
     return (

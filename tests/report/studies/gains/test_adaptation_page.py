@@ -56,6 +56,13 @@ def test_one_seed_says_nothing_of_other_trainings():
     assert "not other trainings, as there is one seed" in " ".join(block.sentences)
 
 
+def test_of_gains_with_one_seed_and_with_several_both_are_said():
+    _, block = block_of(GAIN, SMALL | {"seeds": [0], "covers": "samples"})
+    assert "(seeds), and where there is one seed other test images alone;" in " ".join(
+        block.sentences
+    )
+
+
 def test_scores_that_mislead_make_no_headline():
     _, block = block_of(GAIN | {"doubt": "seen in training"}, SMALL)
     text = " ".join(block.sentences)
