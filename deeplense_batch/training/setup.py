@@ -141,7 +141,7 @@ def set_up(job: Job, world: World) -> Setup:
         notes += about_target(unlabelled)
     for note in notes:
         _log.warning("%s", note)
-    registered = registrations(job.data, train, loaders)
+    registered = registrations(job.data, train, **loaders)
     for name, (ids, own) in registered.items():
         notes.append(f"data.register: {name}: {own.about(ids)}")
         _log.info("%s", notes[-1])

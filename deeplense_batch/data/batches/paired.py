@@ -7,7 +7,7 @@ is a function of (seed, epoch, draw) alone, so that it reflects and turns as its
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -112,13 +112,18 @@ def beside(
 
 
 def registrations(
-    data: DataSection, train: Loader | Mixture, others: Mapping[str, Loader]
+    data: DataSection,
+    train: Loader | Mixture,
+    *,
+    curriculum: Sequence[Loader] = (),
+    **others: Loader,
 ) -> dict[str, tuple[Sequence[str], Registration]]:
     """Ids and shifts of the pairs of each slice that is registered, by its name in the recipe.
 
     Arguments:
         data: Of the job.
         train: What is trained on.
+        curriculum: Before it.
         others: The other slices, by what they are for.
     """
     named = {getattr(data, use): loader for use, loader in others.items()}
@@ -127,6 +132,8 @@ def registrations(
             named[f"{each.root}: {each.train}"] = member
     else:
         named = {data.train: train} | named
+    for lesson, loader in zip(data.curriculum, curriculum, strict=True):
+        named[f"{lesson.root}: {lesson.train}"] = loader
     return {
         name: (loader.split.ids(), loader.registration)
         for name, loader in named.items()
