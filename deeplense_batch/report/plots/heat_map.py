@@ -7,6 +7,7 @@ empty.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ __all__ = ["heat_map"]
 
 _CELL = 1.25, 0.72  # inches, wide and high
 _LETTER = 0.075  # inches of a letter of a name
-_LONGEST = 30  # letters of a name
+_LONGEST, _LONGEST_HEAD = 30, 16  # letters of a line of a name, of a row and of a column
+_LINES = 3  # of a name
 _LEAST_SPAN = 0.1  # of the colours: smaller differences are not made to look large
 _DARKEST = 0.85  # of the colours, which white numbers are read on
 _DARK = 0.5  # luminance below which a number is white
@@ -66,9 +68,11 @@ def heat_map(
         _write(axes, cell, i, j, _ink(image.to_rgba(cell["value"])))
         if cell["own"]:
             axes.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, **_FRAME))
-    heads = [f"{_short(test['name'])}\n{test['images']:,} images" for test in tests]
+    heads = [
+        f"{_wrapped(test['name'], _LONGEST_HEAD)}\n{test['images']:,} images" for test in tests
+    ]
     axes.set_xticks(range(len(columns)), heads, fontsize=8)
-    axes.set_yticks(range(len(rows)), [_short(name) for name in trainings], fontsize=8)
+    axes.set_yticks(range(len(rows)), [_wrapped(name, _LONGEST) for name in trainings], fontsize=8)
     axes.set(xlabel="tested on", ylabel="trained on")
     axes.tick_params(length=0)
     axes.grid(visible=False)
@@ -108,7 +112,6 @@ def _write(axes: Axes, cell: Mapping[str, Any], i: int, j: int, ink: str) -> Non
         axes.text(j, i + 0.22, "\n".join(small), fontsize=6.5, linespacing=1.1, **style)
 
 
-def _short(name: str) -> str:
-    """A name that leaves the cells their room."""
-    text = plain(name)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+def _wrapped(name: str, letters: int) -> str:
+    """A name on as many lines as leave the cells their room."""
+    return "\n".join(textwrap.wrap(plain(name), letters, max_lines=_LINES, placeholder=" …"))

@@ -63,3 +63,12 @@ def test_long_names_leave_the_cells_their_room(count):
     trainings = [f"a set of images with $a_long name, number {i}" for i in range(count)]
     cells = [cell(name, "a", 0.9) for name in trainings]
     drawn(heat_map("test AUC", trainings, TESTS[:1], cells))
+
+
+def test_long_names_are_read_to_their_end():
+    names = [f"benchmark train[:50%] adapted to varied by {by}" for by in ("coral", "dann")]
+    cells = [cell(name, "a", 0.9) for name in names]
+    axes = drawn(heat_map("test AUC", names, TESTS[:1], cells)).axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert [text.replace("\n", " ") for text in shown] == names
+    assert all(max(map(len, text.split("\n"))) <= 30 for text in shown)
