@@ -61,6 +61,7 @@ class Case:
 CASES = (
     Case("classification"),
     Case("classification", options={"label_smoothing": 0.1, "focal": 2.0}),
+    Case("classification", options={"adapt": {"to": {"root": "b"}, "by": "dann"}}),
     Case("detection", classes=("nonlenses", "lenses")),
     Case("regression"),
     Case("regression", options={"target": "theta_e", "log10": False}),
@@ -142,6 +143,7 @@ def batch_for(case: Case, task: Task, places: np.ndarray | None = None) -> Batch
         draws=index + 1_000_003 if task.spec.draws else None,
         truth={name: values[index] for name, values in truth.items()},
         inputs=inputs,
+        unlabelled=images.flip(0)[index] if "adapt" in case.options else None,
     )
 
 
