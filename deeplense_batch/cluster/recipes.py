@@ -75,10 +75,24 @@ def one_of_several(path: Path, jobs: Sequence[AnyJob], given: Mapping[str, Any])
     flat = [joined(as_given(dict(flat_fields(job.model_dump(mode="json"))))) for job in jobs]
     for job, fields in zip(jobs[:_TRIED], flat, strict=False):  # the first, but for odd grids
         own = {n: v for n, v in fields.items() if any(other.get(n) != v for other in flat)}
-        with suppress(JobError):
-            if all(one == job for one in load_jobs(path, {**given, **own})):
-                return " ".join(shlex.quote(f"--{name}={_typed(v)}") for name, v in own.items())
+        for flags in (own, _whole_options(own, job)):
+            with suppress(JobError):
+                if all(one == job for one in load_jobs(path, {**given, **flags})):
+                    each = (f"--{name}={_typed(value)}" for name, value in flags.items())
+                    return " ".join(map(shlex.quote, each))
     return "a flag for each field of its grid, such as --seed=0,"
+
+
+def _whole_options(fields: Mapping[str, Any], job: AnyJob) -> dict[str, Any]:
+    """Fields of a job with its options as a whole, for recipes of several networks."""
+    if not isinstance(job, Job):
+        return dict(fields)
+    options = {"model.options": job.model.options, "task.options": job.task.options}
+    whole: dict[str, Any] = {}
+    for name, value in fields.items():
+        section = next((o for o in options if name.startswith(f"{o}.")), None)
+        whole |= {name: value} if section is None else {section: options[section]}
+    return whole
 
 
 def _typed(value: Any) -> str:

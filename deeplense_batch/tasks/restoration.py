@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplense_batch.core.scoring import figures
+from deeplense_batch.core.scoring.images.seen import seen_scores
 from deeplense_batch.data.pixels.transform import noise_of
 from deeplense_batch.tasks.restoring import lens_physics, pictures
 from deeplense_batch.tasks.restoring.baselines import BASELINES, NOISE_FREE, Fitted, enlarged
 from deeplense_batch.tasks.restoring.quality import MEASURES, key, quality
-from deeplense_batch.tasks.restoring.seen import seen_scores
 from deeplense_batch.tasks.similarity import WINDOW, ssim_of_each
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec, Unit
 

@@ -404,9 +404,9 @@ def test_what_cannot_be_is_refused(done, shards, tmp_path):
     [
         (
             [],
-            "--out is missing, the table that is made, .parquet or .csv; 'predict --help'",
+            "--out is missing, the table that is made, .parquet or .csv; of a run that restores",
         ),
-        (["--out="], "--out: expected a name that ends in .parquet or .csv, got ''"),
+        (["--out="], "--out: expected a path (an unset variable?), got ''"),
         (["--out", "a.txt"], "got 'a.txt'"),
         (["--out", "a.csv", "--part", "2", "--parts", "2"], "2 of 2 parts; they count from 0"),
         (["--out", "a.csv", "--of", "no"], "--top N asks for one"),

@@ -40,6 +40,8 @@ PINNED = {
     "substructure clean": "3d780a4c03907a03",
     "substructure benchmark": "db5f63341e36b74c",
     "substructure parity": "8a85606ca9ce5cb5",
+    "substructure model_2": "1b4b37373b4fc922",
+    "substructure model_3": "04279c87d2e6315d",
     "substructure varied": "03501b9f0760f604",
     "substructure physical": "389e312928201002",
     "substructure null": "0bd99a7e893015c2",
@@ -170,7 +172,8 @@ class TestClean:
         [
             ("substructure", {"preset": "varied"}, "clean is for a camera that counts photons, "
              "which preset varied has not; expected observed, or preset common_test_1"),
-            ("super_resolution", {}, "pairs are observed images; got 'clean'"),
+            ("super_resolution", {}, "pairs are observed images with those without noise beside them; got 'clean', "
+             "expected observed"),
             ("substructure", {"keep": "cleen"}, "got 'cleen'; did you mean 'clean'?"),
         ],
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense_batch.core.scoring.images.seen import SEEN, seen_by_class
 from deeplense_batch.report.columns import number, score_text, with_interval
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import PredictionsError, read_outputs
@@ -20,7 +21,6 @@ from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.block import Block
-from deeplense_batch.tasks.restoring.seen import SEEN, seen_by_class
 
 __all__ = ["restoration_blocks", "restored"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeplense_batch.report.statistics.measured import end_to_end, measured_of
+from deeplense_batch.report.statistics.measured import all_end_to_end, end_to_end, measured_of
 
 
 def test_gains_are_over_the_fitted_image_against_the_same_truth():
@@ -25,6 +25,9 @@ def test_gains_are_over_the_fitted_image_against_the_same_truth():
 
 def test_parts_of_a_split_are_joined_in_its_order_where_all_have_them():
     parts = [{"psnr": np.array([1.0, 2.0]), "ssim": np.ones(2)}, {"psnr": np.array([3.0])}]
-    joined = end_to_end(parts, np.array([2, 0, 1]))
+    joined = all_end_to_end(parts, np.array([2, 0, 1]))
     assert {name: values.tolist() for name, values in joined.items()} == {"psnr": [3.0, 1.0, 2.0]}
-    assert end_to_end([parts[0], None], np.arange(2)) is None
+    assert all_end_to_end([parts[0], None], np.arange(2)) is None
+    arrays = [np.array([[1.0], [2.0]]), np.array([[3.0]])]
+    assert end_to_end(arrays, np.array([2, 0, 1])).tolist() == [[3.0], [1.0], [2.0]]
+    assert end_to_end([arrays[0], None], np.arange(2)) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from deeplense_batch.tasks.restoring.seen import seen_by_class, seen_scores
+from deeplense_batch.core.scoring.images.seen import seen_by_class, seen_scores
 
 
 def made(targets):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense_batch.core.scoring.metrics import classification_scores, softmax
-from deeplense_batch.tasks.task import Arrays, Scores
 
 __all__ = ["SEEN", "seen_by_class", "seen_scores"]
 
@@ -14,7 +15,7 @@ SEEN = ("clean", "truth", "restored", "fitted")  # images that it is asked for, 
 
 
 def seen_by_class(
-    outputs: Arrays,
+    outputs: Mapping[str, NDArray],
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
     """Class numbers of the labelled images, (n,), and probabilities by what it saw, (n, K).
 
@@ -33,12 +34,12 @@ def seen_by_class(
     return targets.astype(np.int64), probabilities
 
 
-def seen_scores(outputs: Arrays) -> Scores:
+def seen_scores(outputs: Mapping[str, NDArray]) -> dict[str, float | None]:
     """``seen_auc_<of>``, macro AUC, one class against the rest; none where nothing was asked."""
     if "seen_targets" not in outputs:
         return {}
     targets, probabilities = seen_by_class(outputs)
-    scores: Scores = {}
+    scores: dict[str, float | None] = {}
     for name, values in probabilities.items():
         classes = [str(k) for k in range(values.shape[1])]
         logits = np.log(np.maximum(values, np.finfo(np.float64).tiny))
