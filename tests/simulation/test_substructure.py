@@ -172,8 +172,8 @@ class TestClean:
         [
             ("substructure", {"preset": "varied"}, "clean is for a camera that counts photons, "
              "which preset varied has not; expected observed, or preset common_test_1"),
-            ("super_resolution", {}, "pairs are observed images with those without noise beside them; got 'clean', "
-             "expected observed"),
+            ("super_resolution", {}, "pairs are observed images with those without noise beside "
+             "them; got 'clean', expected observed"),
             ("substructure", {"keep": "cleen"}, "got 'cleen'; did you mean 'clean'?"),
         ],
     )  # fmt: skip
