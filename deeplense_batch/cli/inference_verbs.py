@@ -172,6 +172,8 @@ def evaluate(
     steps: int | None = None,  # For generated images: of the sampler, by default 25.
     # For generated images: how closely the class is followed; 1 is as trained.
     guidance: float | None = None,
+    # For images generated of inputs: how many of each, whose mean is scored; by default 8.
+    samples: int | None = None,
     seed: int = 0,  # Of all noise of the sampler.
     device: Device | None = None,  # cpu or cuda; by default a GPU if this machine has one.
     processes: Positive = 1,  # Processes on this machine that share the images, a GPU each.
@@ -187,6 +189,7 @@ def evaluate(
         several(run), data, slice_, seed=seed, processes=processes,
         ensemble=ensemble or None, tta=tta,
         classifier=classifier, images=images, sampler=sampler, steps=steps, guidance=guidance,
+        samples=samples,
     )  # fmt: skip
     from deeplense_batch.core.distributed import device_of
     from deeplense_batch.runs.launch import execute
