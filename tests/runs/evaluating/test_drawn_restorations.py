@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from made_restoration import classifier, drawer, restorer, write_rings
+from conftest import make_job
+from made_restoration import drawer, restorer, write_rings
+from made_runs import untrained
 
 from deeplense_batch.core.job import Evaluation, JobError
-from deeplense_batch.core.processes import StoppedError
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference.generation.sample import sample
-from deeplense_batch.inference.restoring import drawn
 from deeplense_batch.inference.trained import TrainedError
 from deeplense_batch.report.collect import collect
 from deeplense_batch.runs.evaluation_run import evaluate_run
@@ -29,21 +29,16 @@ def runs(tmp_path_factory):
     pairs = write_rings(root / "pairs")
     made = {"drawer": drawer(pairs, root / "runs", name="drawer")}
     made["restorer"] = restorer(pairs, root / "runs", name="restorer")
-    made["classifier"] = classifier(pairs, root / "runs")
+    made["classifier"] = untrained(make_job(pairs, name="classifier"), root / "others").run.path
     made["root"] = root
-    made["item"] = evaluate(made, classifier=str(made["classifier"]))
+    (made["item"],) = plan([evaluation(made)], root / "runs")
+    evaluate_run(made["item"], device="cpu")
     return made
 
 
-def evaluate(runs, name="tested", **fields):
-    (item,) = plan([evaluation(runs, name, **fields)], runs["root"] / "runs")
-    evaluate_run(item, device="cpu")
-    return item
-
-
-def evaluation(runs, name="tested", **fields):
-    section = {"run": str(runs.get("run", runs["drawer"])), **DRAWN, **fields}
-    return Evaluation.model_validate({"name": name, "evaluate": section})
+def evaluation(runs, **fields):
+    section = {"run": str(runs["drawer"]), "classifier": str(runs["classifier"])}
+    return Evaluation.model_validate({"name": "tested", "evaluate": section | DRAWN | fields})
 
 
 def test_the_mean_is_scored_as_a_restoration_and_the_samples_by_coverage(runs):
@@ -86,30 +81,13 @@ def test_the_report_holds_it_beside_networks_that_restore(runs):
     assert fitted[0]["psnr"] == pytest.approx(scores["psnr_fitted"], abs=1e-3)
 
 
-def test_cut_off_in_other_batches_and_slices_a_sample_is_the_same(runs, monkeypatch):
-    whole = np.load(runs["item"].run.path / "outputs.npz")
-    (item,) = plan([evaluation(runs, "cut", **DRAWN)], runs["root"] / "runs")
-    monkeypatch.setattr(drawn, "_BATCH", {"cpu": 5})
-    monkeypatch.setattr(drawn, "_SHARD", 32)
-    calls = []
-
-    def stop(self):
-        calls.append(None)
-        if len(calls) == 9:  # the second file is begun
-            raise StoppedError("cut off")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("deeplense_batch.core.processes.Interrupt.check", stop)
-        with pytest.raises(StoppedError):
-            evaluate_run(item, device="cpu")
-    assert [*(item.run.path / "samples").glob("**/*.h5")]
-    evaluate_run(item, device="cpu")
-    again = np.load(item.run.path / "outputs.npz")
-    assert np.allclose(again["psnr"], whole["psnr"], atol=1e-3)
-    part = evaluate(runs, "part", data={"slice": "val[75%:]"})
-    ids, psnr = (np.load(part.run.path / "outputs.npz")[name] for name in ("ids", "psnr"))
-    place = [[*whole["ids"]].index(id_) for id_ in ids]
-    assert len(ids) == 6 and np.allclose(psnr, whole["psnr"][place], atol=1e-3)
+def test_it_is_evaluated_anew_with_other_samples_and_once_with_the_same(runs):
+    again, other = plan([evaluation(runs), evaluation(runs, samples=7)], runs["root"] / "runs")
+    assert again.run.path == runs["item"].run.path != other.run.path
+    assert evaluate_run(again, device="cpu")["psnr"] == pytest.approx(
+        read_metrics(runs["item"].run)["test"]["scores"]["psnr"]
+    )
+    assert not other.run.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +105,7 @@ def test_what_it_cannot_be_asked_for_is_one_sentence(runs, fields, sentence):
 
 def test_samples_of_runs_that_restore_and_images_of_nothing_are_refused(runs):
     with pytest.raises(JobError, match=r"evaluate.samples: .* generates no images"):
-        plan([evaluation(runs | {"run": runs["restorer"]}, sampler="dpmpp", steps=25)],
+        plan([evaluation(runs | {"drawer": runs["restorer"]}, sampler="dpmpp", steps=25)],
              runs["root"] / "other")  # fmt: skip
     with pytest.raises(TrainedError, match="draws images of inputs, and of none without"):
         sample(runs["drawer"], runs["root"] / "new", images=8)
