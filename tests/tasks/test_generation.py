@@ -98,10 +98,26 @@ class TestTask:
 
         for one in (task, again):
             one.losses(network, batch, 0.0)
-            labels, inputs = seen[-1]
+            _, inputs = seen[-1]
             assert torch.allclose(inputs, float(slope) * bicubic + float(offset), atol=1e-4)
-        one.predict(network, batch)
+        again.predict(network, batch)
         assert torch.equal(seen[-1][0], batch.targets) and (seen[0][0] < 0).any()
+
+    def test_a_residual_is_what_the_bicubic_image_lacks_with_sd_1(self):
+        task = self.task(conditions=["input"], residual=True, prediction="x0", ssim=0.5)
+        batch = batch_of(8)
+        batch = replace(batch, inputs=nn.functional.avg_pool2d(batch.images, 2) / 3 + 1)
+        task.fit_images([batch], Unit((0.5,), (2.0,)))
+        *_, bicubic = conditions = task.conditions_of(batch)
+        left = batch.images - bicubic
+        answer = left / left.std()
+        assert torch.allclose(task.image_of(answer, conditions), batch.images, atol=1e-4)
+        losses = task.losses(lambda *_: answer, batch, 0.0)
+        assert float(losses["squared"]) < 1e-6 and abs(float(losses["unlike"])) < 1e-4
+        assert float(task.predict(lambda *_: answer, batch)["errors"].max()) < 1e-6
+        again = self.task(conditions=["input"], residual=True)
+        again.load_state_dict(task.state_dict())
+        assert torch.equal(again.image_of(answer, conditions), task.image_of(answer, conditions))
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
@@ -110,6 +126,7 @@ class TestTask:
             ({"prediction": "noise"}, "prediction: got 'noise'"),
             ({"conditions": ["mass"]}, "conditions: got 'mass'; allowed: class, theta_e, input"),
             ({"ssim": 2.0}, "ssim and drop"),
+            ({"residual": True}, "residual: is for conditions that have input"),
             ({"data_range": 1.0}, "data_range: is for conditions that have input"),
             ({"min_snr": 0.0}, "min_snr: should be above 0"),
         ],

@@ -206,11 +206,12 @@ class _Drawer:
                 None if values is None else values.index_select(0, row)
                 for values in self.task.conditions_of(batch)
             )
-            images = denoise(
+            made = denoise(
                 lambda x, sigma: self.task.restored(self.trained.model, x, sigma, conditions),
                 noise.to(self.device), sampler=self.sampler, steps=self.steps,
                 generators=generators,
             )  # fmt: skip
+            images = self.task.image_of(made, conditions)
         transform = self.trained.transform
         return Unit(transform.mean, transform.sd).undone(images).float().cpu().numpy()
 

@@ -42,7 +42,7 @@ class Sampled(Restoration):
         truths = self._truths(batch)
         fitted = self.unit.undone(self.interpolated(batch))
         away = {
-            key("crps", "fitted", name): (fitted - truth).abs().mean((1, 2, 3))
+            key("pixel_crps", "fitted", name): (fitted - truth).abs().mean((1, 2, 3))
             for name, truth in truths.items()
         }
         measured = uncertainty.measure(self.unit.undone(samples), truths)

@@ -42,9 +42,10 @@ def measure(samples: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
         truths: (B, C, H, W): the image as it is, of an empty name, and perhaps ``clean``.
 
     Returns:
-        Means over the pixels of each image, (B,): ``variance`` of the samples, ``crps`` and
-        ``crps_clean``, ``coverage_68``, ... of the `LEVELS` for which there are enough samples;
-        and ``ranks``, (B, S + 1), the shares of the pixels whose truth exceeds so many samples.
+        Means over the pixels of each image, (B,): ``variance`` of the samples, ``pixel_crps``,
+        ``coverage_68``, ... of the `LEVELS` for which there are enough samples, and the same with
+        ``_clean``; and ``ranks``, (B, S + 1), the shares of the pixels whose truth exceeds so
+        many samples.
     """
     count = samples.shape[1]
     ordered = samples.sort(1).values
@@ -53,7 +54,7 @@ def measure(samples: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
     apart = torch.einsum("s,bschw->bchw", weights.to(samples), ordered) / (count * (count - 1))
     for name, truth in truths.items():
         away = (samples - truth[:, None]).abs().mean(1)
-        found[key("crps", "", name)] = (away - apart).mean((1, 2, 3))
+        found[key("pixel_crps", "", name)] = (away - apart).mean((1, 2, 3))
         for level in LEVELS:
             if count >= least_samples(level):
                 low, high = (_quantile(ordered, q) for q in ((1 - level) / 2, (1 + level) / 2))
@@ -81,9 +82,9 @@ def summary(outputs: Arrays) -> tuple[Scores, list[str]]:
     count = outputs["ranks"].shape[1] - 1
     scores: Scores = {}
     for truth in ("", "clean"):
-        if key("crps", "", truth) not in outputs:
+        if key("pixel_crps", "", truth) not in outputs:
             continue
-        names = [key("crps", "", truth), key("crps", "fitted", truth)]
+        names = [key("pixel_crps", "", truth), key("pixel_crps", "fitted", truth)]
         names += [_coverage(level, truth) for level in LEVELS]
         scores |= {n: _mean(outputs[n]) if n in outputs else None for n in names}
     error, variance = _mean(outputs["mse"]), _mean(outputs["variance"])

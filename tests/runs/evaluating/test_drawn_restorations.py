@@ -54,7 +54,7 @@ def test_the_mean_is_scored_as_a_restoration_and_the_samples_by_coverage(runs):
     error = ((samples.mean(1) - truth) ** 2).mean((1, 2, 3))
     assert np.allclose(outputs["mse"], error, rtol=1e-3)
     apart = np.abs(samples[:, :, None] - samples[:, None]).sum((1, 2)) / (2 * 6 * 5)
-    for name, of in (("crps", truth), ("crps_clean", clean)):
+    for name, of in (("pixel_crps", truth), ("pixel_crps_clean", clean)):
         crps = np.abs(samples - of[:, None]).mean(1) - apart
         assert scores[name] == pytest.approx(crps.mean(), rel=1e-3)
     outside = (truth < samples.min(1)) | (truth > samples.max(1))

@@ -56,7 +56,7 @@ DRAWING = {
         ({"model": {"name": "unet", "options": {"width": 8}}},
          "model.options.inputs: got false, and task.options.conditions has input; expected true"),
         ({"task": {"name": "generation", "options": {}}},
-         "model.options.inputs: got true, and task.options.conditions lacks input; expected false"),
+         "model.options.inputs: got true, and task.options.conditions lacks input; expected fal"),
         ({"model": {"name": "edsr"}}, "model.name: edsr gives no images.*; these do: unet"),
         ({"data": {"stretch": "asinh"}}, "data.stretch asinh, expected linear: restored images"),
         ({"data": {"size": 8}}, "data.size: got 8, which would not change an image and its input"),

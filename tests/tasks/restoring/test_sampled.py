@@ -43,7 +43,7 @@ def test_the_mean_is_scored_whatever_the_order_of_the_images():
     assert torch.allclose(found["mse"], wanted, rtol=1e-4)
     assert torch.allclose(task.predict(model, batch)["mse"], wanted, rtol=1e-4)
     fitted = 2 * (task.interpolated(batch) - batch.images).abs().mean((1, 2, 3))
-    assert torch.allclose(found["crps_fitted"], fitted, rtol=1e-4)
+    assert torch.allclose(found["pixel_crps_fitted"], fitted, rtol=1e-4)
     turned = replace(batch.mapped(lambda values: values.flip(0)), index=torch.arange(5, -1, -1))
     assert torch.allclose(task.assess(model, turned)["mse"], wanted.flip(0), rtol=1e-4)
     outputs = {name: values.numpy() for name, values in found.items()} | {"ids": np.arange(6)}

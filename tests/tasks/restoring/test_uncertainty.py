@@ -34,8 +34,10 @@ def test_right_samples_cover_what_they_say_and_their_ranks_are_uniform():
     assert np.allclose(outputs["ranks"].sum(1), 1)
     assert np.allclose(outputs["ranks"].mean(0), 1 / 41, atol=0.01)
     # of a normal distribution of sd 1, and a truth of the same: 1 / sqrt(pi)
-    assert scores["crps"] == pytest.approx(1 / math.sqrt(math.pi), abs=0.01)
-    assert scores["crps_clean"] == pytest.approx((math.sqrt(2) - 1) / math.sqrt(math.pi), abs=0.01)
+    assert scores["pixel_crps"] == pytest.approx(1 / math.sqrt(math.pi), abs=0.01)
+    assert scores["pixel_crps_clean"] == pytest.approx(
+        (math.sqrt(2) - 1) / math.sqrt(math.pi), abs=0.01
+    )
     assert scores["coverage_68_clean"] == 1
     assert notes == [
         "40 samples of each image; of right ones, 0.0488 of the pixels of the image that is to be "
@@ -45,7 +47,7 @@ def test_right_samples_cover_what_they_say_and_their_ranks_are_uniform():
 
 def test_crps_has_no_bias_of_few_samples():
     scores, _ = summary(outputs_of(count=2, images=60))
-    assert scores["crps"] == pytest.approx(1 / math.sqrt(math.pi), abs=0.01)
+    assert scores["pixel_crps"] == pytest.approx(1 / math.sqrt(math.pi), abs=0.01)
 
 
 def test_samples_that_are_too_sure_or_shifted_are_found_out():
