@@ -27,12 +27,12 @@ from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import Split, data_digest, open_split
 from deeplense_batch.inference.generation.samplers import denoise
 from deeplense_batch.inference.trained import Trained, TrainedError
-from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.generation import Conditions, Generation
 from deeplense_batch.tasks.task import Unit
 from deeplense_batch.training.evaluation import batches_of
 from deeplense_batch.training.precision import scored_in
 
-__all__ = ["SavedSamples", "draw_samples"]
+__all__ = ["SavedSamples", "draw_samples", "samples_of"]
 
 _SPLIT = "drawn"
 _SHARD = 128  # images of a file; the processes of a run share the files
@@ -88,6 +88,36 @@ def draw_samples(
     if ranks > 1:  # then what the others have not drawn yet, so that none has to wait
         make(part=0, parts=1)
     return SavedSamples(out, samples, trained.transform, device)
+
+
+def samples_of(
+    trained: Trained,
+    task: Generation,
+    numbered: Sequence[tuple[str, int]],
+    conditions: Conditions,
+    *,
+    sampler: str,
+    steps: int,
+    seed: int,
+) -> Tensor:
+    """Draw a sample of each of some images, (B, C, H, W), in the units of the set.
+
+    Arguments:
+        trained: The run, whose network is on the device.
+        task: Its task.
+        numbered: Id of the image and number of the sample, B.
+        conditions: As of `Generation.conditions_of`, the input among them.
+        sampler, steps, seed: As of `draw_samples`.
+    """
+    generators = [_generator(seed, id_, number) for id_, number in numbered]
+    noise = torch.stack([torch.randn(trained.input_shape, generator=g) for g in generators])
+    device = next(trained.model.parameters()).device
+    made = denoise(
+        lambda x, sigma: task.restored(trained.model, x, sigma, conditions),
+        noise.to(device), sampler=sampler, steps=steps, generators=generators,
+    )  # fmt: skip
+    unit = Unit(trained.transform.mean, trained.transform.sd)
+    return unit.undone(task.image_of(made, conditions)).float()
 
 
 class SavedSamples(nn.Module):
@@ -196,8 +226,7 @@ class _Drawer:
 
     def _drawn(self, indices: Sequence[int], seed: int) -> NDArray[np.float32]:
         """Samples, (B, C, H, W), in the units of the set."""
-        generators = [_generator(seed, self._id(i), i % self.samples) for i in indices]
-        noise = torch.stack([torch.randn(self.shape, generator=g) for g in generators])
+        numbered = [(self._id(index), index % self.samples) for index in indices]
         places, which = np.unique(np.asarray(indices) // self.samples, return_inverse=True)
         (batch,) = batches_of(self.loader, [places])
         row = torch.from_numpy(which).to(self.device)
@@ -206,14 +235,11 @@ class _Drawer:
                 None if values is None else values.index_select(0, row)
                 for values in self.task.conditions_of(batch)
             )
-            made = denoise(
-                lambda x, sigma: self.task.restored(self.trained.model, x, sigma, conditions),
-                noise.to(self.device), sampler=self.sampler, steps=self.steps,
-                generators=generators,
+            made = samples_of(
+                self.trained, self.task, numbered, conditions, sampler=self.sampler,
+                steps=self.steps, seed=seed,
             )  # fmt: skip
-            images = self.task.image_of(made, conditions)
-        transform = self.trained.transform
-        return Unit(transform.mean, transform.sd).undone(images).float().cpu().numpy()
+        return made.cpu().numpy()
 
 
 def _numbers(places: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
