@@ -19,7 +19,7 @@ from deeplense_batch.tasks.restoring.sampled import Sampled
 from deeplense_batch.tasks.similarity import WINDOW, ssim
 from deeplense_batch.tasks.task import Arrays, Batch, Frame, Scores, Task, TaskSpec, Unit
 
-__all__ = ["Generation"]
+__all__ = ["Conditions", "Generation"]
 
 _SCORED_T = (0.25, 0.5, 0.75, 0.9)  # of the noise that is taken from the validation images
 _LEAST_ERROR = 1e-12
