@@ -79,6 +79,10 @@ def test_the_report_holds_it_beside_networks_that_restore(runs):
     fitted = [row for row in comparison["restored"] if row["label"] == "bicubic, fitted"]
     scores = read_metrics(runs["item"].run)["test"]["scores"]
     assert fitted[0]["psnr"] == pytest.approx(scores["psnr_fitted"], abs=1e-3)
+    (row,) = [row for row in comparison["restored"] if "outside" in row]
+    assert row["outside"] == scores["outside"] and row["coverage_95"] is None
+    page = (runs["root"] / "report" / "report.md").read_text()
+    assert "How sure restored images are" in page and "in the central 68 %" in page
 
 
 def test_it_is_evaluated_anew_with_other_samples_and_once_with_the_same(runs):
