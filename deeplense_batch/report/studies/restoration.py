@@ -229,11 +229,11 @@ def _sure_block(rows: Sequence[Row]) -> Block:
     some = [row for row in rows if row.get("pixel_crps") is not None]
     known = [name for name in _SURE if any(row.get(name) is not None for row in some)]
     said = [
-        "Networks that draw several samples of each image: shares of the pixels of the image as "
-        "it is, which should be what the head says, and 2 / (S + 1) beyond all of S samples; the sd "
-        "of the samples over the error of their mean, which should be 1; and the CRPS, in units "
-        "of the set, the lower the better, beside that of the bicubic image, its mean absolute "
-        "error."
+        "Networks that draw several samples of each image: shares of the pixels of the image as"
+        " it is, which should be what the head says, and 2 / (S + 1) beyond all of S samples; "
+        "the sd of the samples over the error of their mean, which should be 1; and the CRPS, "
+        "in units of the set, the lower the better, beside that of the bicubic image, its mean "
+        "absolute error."
     ]
     lines = [[row["label"], *(score_text(row.get(name)) for name in known)] for row in some]
     head = ["images by", *(_SURE[name] for name in known)]
