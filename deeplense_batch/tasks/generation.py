@@ -101,9 +101,8 @@ class Generation(Task):
         self.conditions = tuple(name for name in _CONDITIONS if name in conditions)
         self.ssim, self.drop = ssim, drop
         self.residual = bool(residual)
-        self.residual_sd = (1.0,) * (
-            1 if frame is None else frame.channels
-        )  # of normalised values
+        #: Of what the fitted bicubic images lack, in each channel, of normalised values.
+        self.residual_sd = (1.0,) * (1 if frame is None else frame.channels)
         #: How samples of what the inputs may have been of are scored; None without inputs.
         self.restoration: Sampled | None = None
         if by_input:

@@ -93,8 +93,8 @@ def sample(
         )
     if task.restoration is not None:
         raise TrainedError(
-            f"{trained.run.path}: draws images of inputs, and of none without; 'evaluate' draws "
-            "and scores those of a slice of pairs"
+            f"{trained.run.path}: draws images of inputs, and of none without; 'predict' and "
+            "'evaluate' do that with pairs"
         )
     classes = trained.classes if "class" in task.conditions else ()
     _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
