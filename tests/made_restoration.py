@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from conftest import make_job
 from scipy.ndimage import gaussian_filter
+from tiny_networks import UNET
 
 from deeplense_batch.data.pairs.pair_arrays import PairArrays
 from deeplense_batch.data.writer import ShardWriter
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
-__all__ = ["SIDE", "classifier", "restorer", "write_rings"]
+__all__ = ["SIDE", "classifier", "drawer", "restorer", "write_rings"]
 
 SIDE = 32
 _EDSR = {"name": "edsr", "options": {"width": 4, "blocks": 1}}
@@ -51,6 +52,14 @@ def restorer(pairs: Path, runs: Path, **fields: dict) -> Path:
     """The directory of a run that has learnt to restore them."""
     task = {"name": "restoration", "options": {"residual": True}}
     return _trained(pairs, runs, **{"task": task, "model": _EDSR, **fields})
+
+
+def drawer(pairs: Path, runs: Path, **fields: dict) -> Path:
+    """The directory of a run that has learnt to draw images of their inputs."""
+    task = {"name": "generation", "options": {"conditions": ["input"]}}
+    model = {"name": "unet", "options": {"inputs": True, **UNET}}
+    train = {"epochs": 2, "batch_size": 8, "lr": 2e-3, "schedule": "constant", "ema": 0.9}
+    return _trained(pairs, runs, **{"task": task, "model": model, "train": train, **fields})
 
 
 def classifier(pairs: Path, runs: Path) -> Path:

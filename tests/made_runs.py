@@ -129,6 +129,8 @@ def untrained(job: Job, root: Path) -> PlannedRun:
         **transform.stored(),
         "shape": list(info.shape), "pixel_scale": info.pixel_scale, "bands": list(info.bands),
     }  # fmt: skip
+    if ready.task.spec.needs_inputs:
+        best["ratio"] = info.ratio
     if info.choice is not None:
         best |= info.choice.stored(info.as_stored.shape[0])
     checkpoint.save(item.run.path / BEST, best)

@@ -11,6 +11,7 @@ from deeplense_batch.cli.values import Device, Limit, Positive, UsageError, seve
 from deeplense_batch.cluster.recipes import runs_folder
 from deeplense_batch.core.job import Job
 from deeplense_batch.core.recipe import evaluation_of, load_jobs
+from deeplense_batch.runs.planning.making_images import takes_input
 
 __all__ = ["evaluate", "explain", "export", "fetch", "predict", "sample"]
 
@@ -46,6 +47,7 @@ def predict(
     # by default that of the run for candidates, of its validation slice for calibrated scores.
     prevalence: float | None = None,
     # Of a posterior: so many draws of each image, as lists in columns <name>_draws of a .parquet.
+    # Of a run that draws images of inputs: so many, of which it writes mean and sd; by default 8.
     samples: int = 0,
     # Columns of the catalogue, or of FITS headers, that the table gets after id: all, none, or
     # names with commas.
@@ -56,7 +58,8 @@ def predict(
 ) -> None:
     """Predict on any number of images, a row for each; go on with it if it was cut off.
 
-    A run of the task restoration writes restored images instead, as one process and in one go.
+    A run of the task restoration writes restored images instead, as one process and in one go; one
+    that draws images of inputs writes the folders mean and sd of several samples.
 
     Example: predict demo/runs/demo/test_resnet-s0-f890d82125 images/ --out found.parquet --top 50
     """
@@ -73,16 +76,17 @@ def predict(
 
     if _restores(run):
         flags = {"--top": top, "--parts": parts > 1, "--purity": purity}
-        flags |= {"--prevalence": prevalence}
+        flags |= {"--prevalence": prevalence, "--samples": bool(samples) and not _draws(run)}
         for flag in (flag for flag, value in flags.items() if value):
             raise UsageError(f"{flag}: is for runs that predict, and {run} restores images")
-        from deeplense_batch.inference.restoring.restore import restore
+        from deeplense_batch.inference.restoring.restore import SAMPLES, restore
 
         with signals() as interrupt:
             print(
                 restore(
                     run, data, out, slice_=slice_, form=files, device=device,
-                    batch_size=batch_size, amp=amp, reading=how, on_batch=interrupt.check,
+                    batch_size=batch_size, amp=amp, reading=how,
+                    samples=samples or SAMPLES, on_batch=interrupt.check,
                 )
             )  # fmt: skip
         return
@@ -107,7 +111,13 @@ def _restores(run: Path) -> bool:
     if not (run / "job.yaml").is_file():
         return False
     (job,) = load_jobs(run / "job.yaml")
-    return isinstance(job, Job) and job.task.name == "restoration"
+    return isinstance(job, Job) and (job.task.name == "restoration" or takes_input(job))
+
+
+def _draws(run: Path) -> bool:
+    """Whether a run draws images of inputs."""
+    (job,) = load_jobs(run / "job.yaml")
+    return isinstance(job, Job) and takes_input(job)
 
 
 def _check_part(part: int, parts: int) -> None:
@@ -172,6 +182,8 @@ def evaluate(
     steps: int | None = None,  # For generated images: of the sampler, by default 25.
     # For generated images: how closely the class is followed; 1 is as trained.
     guidance: float | None = None,
+    # For images generated of inputs: how many of each, whose mean is scored; by default 8.
+    samples: int | None = None,
     seed: int = 0,  # Of all noise of the sampler.
     device: Device | None = None,  # cpu or cuda; by default a GPU if this machine has one.
     processes: Positive = 1,  # Processes on this machine that share the images, a GPU each.
@@ -187,6 +199,7 @@ def evaluate(
         several(run), data, slice_, seed=seed, processes=processes,
         ensemble=ensemble or None, tta=tta,
         classifier=classifier, images=images, sampler=sampler, steps=steps, guidance=guidance,
+        samples=samples,
     )  # fmt: skip
     from deeplense_batch.core.distributed import device_of
     from deeplense_batch.runs.launch import execute

@@ -309,8 +309,8 @@ class Evaluation(_Run):
         section = fields["evaluate"]
         names = [_weights_name("evaluate.run", Path(run)) for run in self.evaluate.runs]
         section["run"] = sorted(names) if self.evaluate.ensemble else names[0]
-        for later, default in (("ensemble", False), ("tta", None)):
-            if section[later] is default:  # as in recipes that are older than the field
+        for later, default in (("ensemble", False), ("tta", None), ("samples", 8)):
+            if section[later] == default:  # as in recipes that are older than the field
                 del section[later]
         if section["classifier"] is not None:
             section["classifier"] = _weights_name(

@@ -112,7 +112,8 @@ class Trained:
     def given_shape(self) -> tuple[int, int, int]:
         """C, H, W of what the network is given: of a run that restores images, of its inputs."""
         channels, height, width = self.input_shape
-        return channels, height // self.ratio, width // self.ratio
+        ratio = self.ratio if self.task.spec.given_inputs else 1
+        return channels, height // ratio, width // ratio
 
     @property
     def field(self) -> int:

@@ -1,7 +1,8 @@
 """The network of diffusion: a UNet that is given the time and, if asked, what to draw.
 
 References:
-    Ho et al. 2020, arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233.
+    Ho et al. 2020, arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233;
+    Saharia et al. 2021, arXiv:2104.07636 (SR3: a poorer image as further channels).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Denoiser(nn.Module):
         in_chans: Channels of the images.
         num_classes: Classes that it can be given; 0 for none. One more means no class.
         radius: Whether it can be given the logarithm of the Einstein radius.
+        inputs: Whether it is given a poorer image of what to draw, as further channels.
         width: Channels at full size, a multiple of 8.
         multiples: Of the width, at full, half, quarter, ... size.
         blocks: Residual blocks at each size.
@@ -43,6 +45,7 @@ class Denoiser(nn.Module):
         in_chans: int = 1,
         num_classes: int = 0,
         radius: bool = False,
+        inputs: bool = False,
         width: int = 64,
         multiples: Sequence[int] = (1, 2, 2, 2),
         blocks: int = 2,
@@ -58,7 +61,7 @@ class Denoiser(nn.Module):
         down = ["DownBlock2D"] * (count - attention) + ["AttnDownBlock2D"] * attention
         up = ["AttnUpBlock2D"] * attention + ["UpBlock2D"] * (count - attention)
         self.network = UNet2DModel(
-            in_channels=in_chans,
+            in_channels=in_chans * (2 if inputs else 1),
             out_channels=in_chans,
             block_out_channels=tuple(width * multiple for multiple in multiples),
             layers_per_block=blocks,
@@ -71,7 +74,7 @@ class Denoiser(nn.Module):
         )
         nn.init.zeros_(self.network.conv_out.weight)  # what it gives at first is 0
         size = 4 * width * multiples[0]
-        self.classes = num_classes
+        self.classes, self.inputs = num_classes, inputs
         self.label = nn.Embedding(num_classes + 1, size) if num_classes else None
         self.radius = (
             nn.Sequential(nn.Linear(2, size), nn.SiLU(), nn.Linear(size, size)) if radius else None
@@ -84,6 +87,7 @@ class Denoiser(nn.Module):
         t: Tensor | None = None,
         labels: Tensor | None = None,
         radii: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """Predict from noisy images.
 
@@ -92,6 +96,7 @@ class Denoiser(nn.Module):
             t: Time of the noise, (B,) in [0, 1]; None is 1, pure noise.
             labels: Class numbers, (B,) int64; negative for no class.
             radii: Logarithms of Einstein radii in arcsec, (B,); NaN for any.
+            inputs: Poorer images in as many pixels, (B, C, H, W); None is 0, the mean.
 
         Returns:
             (B, C, H, W).
@@ -108,6 +113,9 @@ class Denoiser(nn.Module):
             known = torch.isfinite(radii)
             condition = torch.stack([radii.nan_to_num(), known], 1).to(embedding)
             embedding = embedding + self.radius(condition)
+        if self.inputs:
+            given = torch.zeros_like(images) if inputs is None else inputs
+            images = torch.cat([images, given], 1)
         padded = functional.pad(images, self._padding(images), mode="reflect")
         output = self.network(padded, t * _TIMES, class_labels=embedding).sample
         height, width = images.shape[-2:]

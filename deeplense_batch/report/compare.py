@@ -204,7 +204,8 @@ def repeated(rows: Iterable[Row]) -> dict[str, str]:
         answers = row.get("monitor") in (*SCORES, "psnr")
         if row["state"] == "done" and answers and network and row["test"]:
             names = (name for name in row if name.startswith("auc_"))
-            what = (network, row["learns"], row.get("tta"), *sorted(names))
+            drawn = (row.get("evaluated") or row).get("drawn")  # of a mean of samples
+            what = (network, row["learns"], row.get("tta"), drawn, *sorted(names))
             key = (str(row["data_digest"]), row["test"], *map(str, what))
             first = counted.setdefault(key, row["run"])
             if first != row["run"] and "evaluated" in row:

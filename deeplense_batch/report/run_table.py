@@ -275,6 +275,8 @@ def _evaluated_network(evaluated: Mapping[str, Any]) -> Row:
     identity = evaluated.get("identity") or " ".join(sorted(m["identity"] for m in members))
     recipe = evaluated["recipe"]
     network: Row = {"job": recipe.get("name"), "identity": identity or evaluated.get("run")}
+    if drawn := evaluated.get("drawn"):  # how samples were, whose mean was scored
+        network["drawn"] = ", ".join(f"{name} {value}" for name, value in sorted(drawn.items()))
     return network | {"digest": evaluated.get("data_digest"), "test": recipe.get("data.test")}
 
 

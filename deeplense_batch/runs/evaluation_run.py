@@ -2,6 +2,7 @@
 
 It writes what a training writes: `metrics.json`, `outputs.npz` and figures; of a run that
 generates also ``samples/``, the images drawn, and ``judged.npz``, the arrays behind the figures.
+One that draws images of inputs is scored as a restoration, the mean of what it draws of each.
 An ensemble of runs is scored as one: the mean of what its members say (`inference.ensembles`).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,12 @@ from deeplense_batch.inference.trained import Trained, open_trained
 from deeplense_batch.report import catalogue
 from deeplense_batch.runs.attempts import device_hours
 from deeplense_batch.runs.evaluating.drawn_images import draw_and_measure, open_critic, seen_by
+from deeplense_batch.runs.evaluating.drawn_restorations import (
+    about_samples,
+    as_restoration,
+    restores_by_samples,
+    sampled,
+)
 from deeplense_batch.runs.evaluating.labelled_images import answers_of, open_labelled
 from deeplense_batch.runs.evaluating.subject import ensemble_subject, run_subject
 from deeplense_batch.runs.lifecycle import attempted, heart
@@ -105,14 +113,15 @@ class _Evaluation:
         root, slice_ = self._place
         split = open_labelled(root, slice_, self.networks, self.world)
         judged: dict[str, Any] | None = None
-        if self.networks[0].job.task.name == "generation":
+        if self.networks[0].job.task.name == "generation" and not self._samples:
             judgement = self._measure(seen_by(self.networks[0], split))
             if judgement is None:
                 return {}
             judgement.write(self.directory, self._title)
             judged, tested = judgement.numbers, self._tested_images(judgement, split)
         else:
-            outcome = self._score(split)
+            scored = (self._sampled(split),) if self._samples else self.networks
+            outcome = self._score(split, scored)
             if outcome is None:
                 return {}
             tested = outcome
@@ -131,8 +140,26 @@ class _Evaluation:
     def _title(self) -> str:
         return f"{self.directory.name}, {self.section.data.slice}"
 
-    def _score(self, split: Split) -> Tested | None:
+    @property
+    def _samples(self) -> bool:
+        """Whether images are restored as the mean of samples."""
+        return restores_by_samples(self.networks[0])
+
+    def _sampled(self, split: Split) -> Trained:
+        """The run, with the samples that it draws in place of its network."""
+        (network,) = self.networks
+        return sampled(
+            network, self.section, seen_by(network, split), self.directory.path,
+            seed=self.job.seed, world=self.world, interrupt=self.interrupt,
+            beat=heart(self.directory),
+        )  # fmt: skip
+
+    def _score(self, split: Split, networks: Sequence[Trained]) -> Tested | None:
         """Scores on the images; None on every process but the first.
+
+        Arguments:
+            split: The images.
+            networks: One, or the members of an ensemble.
 
         Raises:
             ShardError: The images lack labels, or the truth that the task needs.
@@ -140,18 +167,18 @@ class _Evaluation:
         tta, slice_ = self.section.tta, self._place[1]
         answers: list[Arrays] = []
         notes: list[str] = []
-        for network in self.networks:
+        for network in networks:
             outputs, doubts = answers_of(network, split, slice_, self.world, tta=tta)
             notes += [doubt for doubt in doubts if doubt not in notes]
             if outputs is not None:
                 answers.append(outputs)
         if not answers:
             return None
-        task, outputs = self.networks[0].task, answers[0]
+        task, outputs = networks[0].task, answers[0]
         if self.ensemble:
             task, outputs = self.ensemble.task, self.ensemble.mean(answers)
         if self.section.classifier is not None:  # of restored images: a plan has seen that
-            outputs = {**outputs, **self._seen(split)}
+            outputs = {**outputs, **self._seen(split, *networks)}
         catalogue.keep(self.directory.path, split)
         tested = score_outputs(
             self.directory, task, outputs, root=split.info.files[0].parent, digest=self.digest,
@@ -162,9 +189,8 @@ class _Evaluation:
         tested["notes"] += notes
         return tested
 
-    def _seen(self, split: Split) -> Arrays:
+    def _seen(self, split: Split, network: Trained) -> Arrays:
         """What the classifier sees in restored images, and in those that they are held against."""
-        (network,) = self.networks
         classifier = find_classifier(Path(str(self.section.classifier)), "evaluate.classifier")
         seen = network.as_seen(split)
         return seen_in(network, open_trained(classifier), seen, self.world.device)
@@ -209,6 +235,8 @@ class _Evaluation:
             for note in seen:
                 _log.warning("%s: %s", network.run.name, note)
             notes += seen
+        if self._samples:
+            notes += about_samples(self.section)
         if self.ensemble and self.ensemble.why_not:
             notes.append(f"ensemble: not calibrated as a whole: {self.ensemble.why_not}")
         return [*dict.fromkeys(notes)]
@@ -222,6 +250,8 @@ class _Evaluation:
             if self.ensemble
             else run_subject(self.networks[0])
         )
+        if self._samples:
+            subject = as_restoration(subject, self.section, job.seed)
         seconds = time.perf_counter() - self.started
         scores = dict(tested["scores"])
         cost: Cost = {

@@ -69,6 +69,7 @@ class Restoration(Task):
             primary_output="psnr",
             needs_labels=False,
             needs_inputs=True,
+            given_inputs=True,
             replayable=True,
         )
         super().__init__(spec, classes)

@@ -109,6 +109,7 @@ class TaskSpec:
     draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
     needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
+    given_inputs: bool = False  # whether its network is given these in place of the images
     predicts: bool = True  # whether `predict` answers a question about each image
     averages: bool = True  # whether means of outputs over views of an image are outputs too
     calibrates: bool = False  # whether `calibrate` is called; needs `predicts`

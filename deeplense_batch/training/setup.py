@@ -337,7 +337,7 @@ def model_of(
 
 def side_given(task: Task, frame: Frame) -> int:
     """Pixels along a side of what the network of a task is given."""
-    return frame.input_size if task.spec.needs_inputs else frame.size
+    return frame.input_size if task.spec.given_inputs else frame.size
 
 
 def gflops_of(model: nn.Module, channels: int, size: int) -> float:

@@ -34,3 +34,14 @@ class TestDenoiser:
         assert differ.tolist() == [True, True, True]  # by class and radius, class, radius
         assert torch.equal(model(images, t, torch.full((3,), -1)), free)
         assert not torch.allclose(free, model(images, 1 - t))
+
+    def test_inputs_are_further_channels_and_zero_where_there_are_none(self):
+        torch.manual_seed(0)
+        model = build("unet", channels=2, classes=0, size=26, inputs=True, **UNET)
+        nn.init.normal_(model.network.conv_out.weight, std=0.1)
+        images, t = torch.randn(3, 2, 26, 26), torch.tensor([0.2, 0.5, 0.9])
+        free = model(images, t)
+        assert free.shape == images.shape
+        assert torch.equal(model(images, t, inputs=torch.zeros_like(images)), free)
+        conditioned = model(images, t, None, None, torch.randn_like(images))
+        assert ((conditioned - free).abs().amax((1, 2, 3)) > 1e-3).all()

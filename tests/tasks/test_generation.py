@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import CLASSES
@@ -12,7 +14,7 @@ from torch import nn
 
 from deeplense_batch.models import build
 from deeplense_batch.tasks import build_task
-from deeplense_batch.tasks.task import Batch, Frame
+from deeplense_batch.tasks.task import Batch, Frame, Unit
 
 
 def batch_of(count=4, size=24, **truth):
@@ -24,7 +26,9 @@ def batch_of(count=4, size=24, **truth):
 class TestTask:
     @staticmethod
     def task(**options):
-        return build_task("generation", classes=CLASSES, frame=Frame(1, 24, 0.05), **options)
+        return build_task(
+            "generation", classes=CLASSES, frame=Frame(1, 24, 0.05, ratio=2), **options
+        )
 
     def test_a_network_that_knows_the_answer_has_no_loss(self):
         task, batch = self.task(ssim=0.5, prediction="x0"), batch_of()
@@ -71,13 +75,59 @@ class TestTask:
         plain = self.task().spec
         assert plain.num_outputs == 0 and plain.truth_keys == () and not plain.needs_truth
 
+    def test_the_input_reaches_the_network_as_the_fitted_bicubic_image_and_is_never_dropped(self):
+        task = self.task(conditions=["input", "class"], drop=0.9)
+        assert task.spec.needs_inputs and not task.spec.given_inputs
+        batch = batch_of(8)
+        batch = replace(batch, inputs=nn.functional.avg_pool2d(batch.images, 2) / 3 + 1)
+        task.fit_images([batch], Unit((0.5,), (2.0,)))
+        again = self.task(conditions=["input", "class"])
+        again.load_state_dict(task.state_dict())
+        bicubic = nn.functional.interpolate(
+            batch.inputs, scale_factor=2, mode="bicubic", antialias=True
+        )
+        (slope, offset), *_ = np.linalg.lstsq(
+            np.stack([bicubic.numpy().ravel(), np.ones(bicubic.numel())], 1),
+            batch.images.numpy().ravel(), rcond=None,
+        )  # fmt: skip
+        seen = []
+
+        def network(noisy, t, labels, radii, inputs):
+            seen.append((labels, inputs))
+            return noisy
+
+        for one in (task, again):
+            one.losses(network, batch, 0.0)
+            _, inputs = seen[-1]
+            assert torch.allclose(inputs, float(slope) * bicubic + float(offset), atol=1e-4)
+        again.predict(network, batch)
+        assert torch.equal(seen[-1][0], batch.targets) and (seen[0][0] < 0).any()
+
+    def test_a_residual_is_what_the_bicubic_image_lacks_with_sd_1(self):
+        task = self.task(conditions=["input"], residual=True, prediction="x0", ssim=0.5)
+        batch = batch_of(8)
+        batch = replace(batch, inputs=nn.functional.avg_pool2d(batch.images, 2) / 3 + 1)
+        task.fit_images([batch], Unit((0.5,), (2.0,)))
+        *_, bicubic = conditions = task.conditions_of(batch)
+        left = batch.images - bicubic
+        answer = left / left.std()
+        assert torch.allclose(task.image_of(answer, conditions), batch.images, atol=1e-4)
+        losses = task.losses(lambda *_: answer, batch, 0.0)
+        assert float(losses["squared"]) < 1e-6 and abs(float(losses["unlike"])) < 1e-4
+        assert float(task.predict(lambda *_: answer, batch)["errors"].max()) < 1e-6
+        again = self.task(conditions=["input"], residual=True)
+        again.load_state_dict(task.state_dict())
+        assert torch.equal(again.image_of(answer, conditions), task.image_of(answer, conditions))
+
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
             ({"schedule": "sqrt"}, "schedule: got 'sqrt'; allowed: linear, cosine, edm"),
             ({"prediction": "noise"}, "prediction: got 'noise'"),
-            ({"conditions": ["mass"]}, "conditions: got 'mass'; allowed: class, theta_e"),
+            ({"conditions": ["mass"]}, "conditions: got 'mass'; allowed: class, theta_e, input"),
             ({"ssim": 2.0}, "ssim and drop"),
+            ({"residual": True}, "residual: is for conditions that have input"),
+            ({"data_range": 1.0}, "data_range: is for conditions that have input"),
             ({"min_snr": 0.0}, "min_snr: should be above 0"),
         ],
     )

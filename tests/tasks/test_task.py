@@ -72,6 +72,8 @@ CASES = (
     Case("physics_guided", options={"truth": False}, model="lens_pinn", model_options=PINN),
     Case("generation", options={"conditions": ["class", "theta_e"], "ssim": 0.3}, model="unet",
          model_options=UNET),
+    Case("generation", options={"conditions": ["input"], "residual": True}, model="unet",
+         model_options=UNET | {"radius": False, "inputs": True}),
     Case("masked", model="masked_autoencoder", model_options=MASKED),
     Case("masked", options={"norm_pix": False, "mask_ratio": 0.5}, model="masked_autoencoder",
          model_options=MASKED),

@@ -26,6 +26,8 @@ class DrawSection(Section):
     sampler: Literal["ddpm", "ddim", "dpmpp", "heun"] = "dpmpp"  # how images are drawn
     steps: int = Field(25, ge=1)  # of the sampler
     guidance: float = 1.0  # how closely conditions are followed; 1 is as trained
+    # images to draw of each input, by a run whose condition is the input: their mean restores it
+    samples: int = Field(8, ge=2)
 
 
 class EvaluatedData(Section):

@@ -7,7 +7,6 @@ array elements share a set, and one that was cut off goes on (`data.generate`).
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, too_few
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
+from deeplense_batch.tasks.task import Unit
 from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["sample"]
@@ -90,6 +90,11 @@ def sample(
     if not isinstance(task, Generation):
         raise TrainedError(
             f"{trained.run.path}: its task, {trained.job.task.name}, generates no images"
+        )
+    if task.restoration is not None:
+        raise TrainedError(
+            f"{trained.run.path}: draws images of inputs, and of none without; 'predict' and "
+            "'evaluate' do that with pairs"
         )
     classes = trained.classes if "class" in task.conditions else ()
     _check(trained, classes, images=images, class_=class_, sampler=sampler, steps=steps)
@@ -241,22 +246,17 @@ class _Sampler:
         self, x: Tensor, sigma: float, *, labels: Tensor | None, radii: Tensor | None
     ) -> Tensor:
         """The image in a noisy one, guided."""
-        t = x.new_full((len(x),), math.atan(sigma) * 2 / math.pi)
-        noisy, process = x / math.hypot(1, sigma), self.task.process
-        conditional = process.image(self.trained.model(noisy, t, labels, radii).float(), noisy, t)
-        if self.guidance == 1 or not self.task.conditions:
+        task, model = self.task, self.trained.model
+        conditional = task.restored(model, x, sigma, (labels, radii))
+        if self.guidance == 1 or not task.conditions:
             return conditional
-        unconditional = process.image(self.trained.model(noisy, t).float(), noisy, t)
+        unconditional = task.restored(model, x, sigma)
         return unconditional + self.guidance * (conditional - unconditional)
 
     def _values(self, images: Tensor) -> NDArray[np.float32]:
         """Values as they were packed, (B, C, H, W): the normalisation is undone."""
         transform = self.trained.transform
-        mean, sd = (
-            torch.tensor(values, device=images.device)[:, None, None]
-            for values in (transform.mean, transform.sd)
-        )
-        return (images * sd + mean).float().cpu().numpy()
+        return Unit(transform.mean, transform.sd).undone(images).float().cpu().numpy()
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -1,5 +1,7 @@
 """Images restored by a run: as shards that every verb reads, or as a file for each.
 
+A run that draws images of inputs gives two: the mean of several samples, and their sd.
+
 The images are the inputs of pairs, or images alone, of the size that the network takes, in shards
 or in any layout that `pack` reads. Memory does not grow with them.
 """
@@ -13,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,14 +33,20 @@ from deeplense_batch.inference.images.catalogue import NONE
 from deeplense_batch.inference.images.inputs import open_inputs
 from deeplense_batch.inference.images.piecewise import Inputs, Piece
 from deeplense_batch.inference.images.suitable import check_bands
+from deeplense_batch.inference.restoring.drawn import samples_of
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
+from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.restoration import Restoration
+from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.precision import Precision, scored_in
 
-__all__ = ["Format", "Restored", "restore"]
+__all__ = ["SAMPLES", "Format", "Restored", "restore"]
 
 Format = Literal["shards", "npy", "fits"]
 
+SAMPLES = 8  # of each input, by a run that draws
+
+_SAMPLER, _STEPS, _SEED = "dpmpp", 25, 0
 _SPLIT = "restored"  # of images whose files say none
 _PIECE = 1024  # images
 _NAMED = 3  # images without a result, in a sentence
@@ -79,14 +87,15 @@ def restore(
     batch_size: int = 256,
     amp: str = "off",
     reading: Reading | None = None,
+    samples: int = SAMPLES,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Restore images, float32 in the units of the set that the run has learnt from.
 
     Arguments:
-        run: Directory of a finished run of task restoration.
+        run: Directory of a finished run of task restoration, or of generation by inputs.
         data: Folder of shards, pairs or others, or images in any layout that `pack` reads.
-        out: Folder that is made.
+        out: Folder that is made; of samples with the folders ``mean`` and ``sd``.
         slice_: Of the shards, such as ``val[:100]``; empty for everything.
         form: ``shards``, with splits, ids and labels as of the data; or ``npy`` or ``fits``, a
             file for each image named by its id: (C, H, W), or (H, W) of one channel.
@@ -94,6 +103,8 @@ def restore(
         batch_size: Images at once; fewer where memory runs out.
         amp: As of `predict.predict`.
         reading: How files are read, of data that are no shards.
+        samples: To draw of each input, by a run that draws, with dpmpp, 25 steps and seed 0: those
+            that `evaluate` scores by default.
         on_batch: Called after each batch; what it raises ends the work, which begins anew.
 
     Raises:
@@ -102,14 +113,18 @@ def restore(
         DeviceError, PrecisionError: The machine lacks what is asked for.
     """
     trained, chosen, out = open_trained(run), device_of(device), Path(out)
-    if not isinstance(trained.task, Restoration):
+    if not (isinstance(trained.task, Restoration) or _draws(trained.task)):
         raise TrainedError(
             f"{run}: its task, {trained.job.task.name}, restores no images; expected restoration"
         )
+    if samples < 2:
+        raise TrainedError(f"--samples: expected 2 or more of each image, got {samples}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainedError(f"{out}: is there already; name another folder")
     precision = Precision(amp, chosen, setting="--amp")
-    work = _Restorer(trained, trained.task, chosen, batch_size, precision)
+    work = (_Drawer if _draws(trained.task) else _Restorer)(
+        trained, chosen, batch_size, precision, samples
+    )
     started = time.perf_counter()
     with ExitStack() as stack:
         inputs = stack.enter_context(work.open(Path(data), slice_, reading))
@@ -126,18 +141,25 @@ def restore(
     return Restored(out, count, time.perf_counter() - started, tuple(work.problems))
 
 
+def _draws(task: Task) -> bool:
+    return isinstance(task, Generation) and task.restoration is not None
+
+
 class _Restorer:
     """A run at work on the pieces of images."""
+
+    #: Folders of what is made of each image, below that of the result; empty is that itself.
+    folders: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(
         self,
         trained: Trained,
-        task: Restoration,
         device: torch.device,
         batch_size: int,
         precision: Precision,
+        samples: int,
     ) -> None:
-        self.trained, self.task, self.problems = trained, task, list[str]()
+        self.trained, self.problems, self._samples = trained, list[str](), samples
         self._model = trained.model.to(device)
         self._device, self._batch_size, self._precision = device, batch_size, precision
         self._room = Room()
@@ -145,8 +167,7 @@ class _Restorer:
     @property
     def shape(self) -> tuple[int, int, int]:
         """C, H, W of restored images."""
-        frame = self.task.frame
-        return frame.channels, frame.size, frame.size
+        return self.trained.input_shape
 
     def open(
         self, data: Path, slice_: str, reading: Reading | None
@@ -164,7 +185,10 @@ class _Restorer:
     def images(
         self, inputs: Inputs, piece: Piece, on_batch: Callable[[int], None]
     ) -> Iterator[tuple[str, str | None, str | None, NDArray[np.float32]]]:
-        """Id, split, label and values, (C, H, W), of each image that can be restored."""
+        """Id, split, label and values of each image that can be restored.
+
+        The values are (K, C, H, W), of the K `folders`.
+        """
         ratio, crop = self.trained.ratio, self.trained.transform.crop
         transform = replace(self.trained.transform, crop=crop // ratio if crop else None)
         names = inputs.names(piece)
@@ -172,7 +196,7 @@ class _Restorer:
         batches = inputs.batches(piece, transform, self._device, size=self._batch_size)
         for batch in batches:
             count = len(batch.images)
-            values = self._restored(batch.images)
+            values = self._restored(batch.images, names.ids[first : first + count])
             for i in range(count):
                 id_ = names.ids[first + i]
                 problem = batch.problems.get(i)
@@ -186,12 +210,46 @@ class _Restorer:
             on_batch(count)
 
     @torch.inference_mode()
-    def _restored(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def _restored(self, images: torch.Tensor, ids: Sequence[str]) -> NDArray[np.float32]:
+        """What is made of inputs, (B, K, C, H, W)."""
         with scored_in(self._precision):
             parts = self._room.pieces(
-                len(images), lambda some: self.task.restored(self._model, images[some])
+                len(images), lambda some: self._made(images[some], ids[some])
             )
             return torch.cat([*parts]).float().cpu().numpy()
+
+    def _made(self, images: torch.Tensor, ids: Sequence[str]) -> torch.Tensor:
+        """What is made of a few inputs, (B, K, C, H, W)."""
+        task = self.trained.task
+        assert isinstance(task, Restoration)
+        return task.restored(self._model, images)[:, None]
+
+
+class _Drawer(_Restorer):
+    """A run at work that draws samples of each image: their mean and sd."""
+
+    folders: ClassVar[tuple[str, ...]] = ("mean", "sd")
+
+    def _made(self, images: torch.Tensor, ids: Sequence[str]) -> torch.Tensor:
+        trained, task = self.trained, self.trained.task
+        assert isinstance(task, Generation)
+        nothing = images.new_full((len(images),), torch.nan)
+        unknown = torch.full_like(nothing, -1, dtype=torch.int64)  # class, and place in a slice
+        batch = Batch(images, unknown, unknown, truth={"theta_e": nothing}, inputs=images)
+        conditions = task.conditions_of(batch)
+        total = images.new_zeros(len(images), *self.shape, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for number in range(self._samples):
+            made = samples_of(
+                trained, task, [(id_, number) for id_ in ids], conditions, sampler=_SAMPLER,
+                steps=_STEPS, seed=_SEED,
+            ).double()  # fmt: skip
+            total += made
+            squares += made.square()
+        mean = total / self._samples
+        spread = (squares / self._samples - mean.square()).clamp_min(0)
+        sd = (spread * (self._samples / (self._samples - 1))).sqrt()
+        return torch.stack([mean, sd], 1).float()
 
 
 def _write_shards(
@@ -202,19 +260,26 @@ def _write_shards(
     labels = {label for piece in pieces for label in inputs.names(piece).labels if label}
     classes = [name for name in trained.classes if name in labels]
     classes += sorted(labels - {*classes})
-    writers: dict[str, ShardWriter] = {}
+    places = [out / folder for folder in work.folders]
+    writers: dict[tuple[Path, str], ShardWriter] = {}
     count = 0
-    with writing(out), own_folder(out), ExitStack() as stack:
+    with writing(out), ExitStack() as stack:
+        for place in places:
+            make_folder(place)
+            stack.enter_context(own_folder(place))
         for piece in pieces:
             by_split: dict[str, list[tuple[str, int, NDArray[np.float32]]]] = {}
             for id_, split, label, values in work.images(inputs, piece, on_batch):
                 number = classes.index(label) if label else -1
                 by_split.setdefault(split or _SPLIT, []).append((id_, number, values))
             for split, rows in by_split.items():
-                if split not in writers:
-                    writers[split] = stack.enter_context(_writer(work, out, split, classes))
                 ids, targets, images = zip(*rows, strict=True)
-                writers[split].append(np.stack(images), targets=targets, ids=ids)
+                for k, place in enumerate(places):
+                    if (place, split) not in writers:
+                        writer = _writer(work, place, split, classes)
+                        writers[place, split] = stack.enter_context(writer)
+                    of_kind = np.stack([values[k] for values in images])
+                    writers[place, split].append(of_kind, targets=targets, ids=ids)
                 count += len(rows)
         for writer in writers.values():
             writer.finish()
@@ -236,16 +301,19 @@ def _write_files(
     work: _Restorer, inputs: Inputs, out: Path, on_batch: Callable[[int], None], *, form: Format
 ) -> int:
     """Write each restored image into a file of its own; how many."""
-    written: set[Path] = set()
+    written: set[str] = set()
     with writing(out):
         for piece in inputs.pieces(_PIECE):
             for id_, _, _, values in work.images(inputs, piece, on_batch):
-                path = out / f"{_file_name(id_)}.{form}"
-                if path in written:
-                    raise TrainedError(f"{out}: two images would be the file {path.name}")
-                written.add(path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write_file(path, values[0] if len(values) == 1 else values, work.trained)
+                name = f"{_file_name(id_)}.{form}"
+                if name in written:
+                    raise TrainedError(f"{out}: two images would be the file {Path(name).name}")
+                written.add(name)
+                for folder, of_kind in zip(work.folders, values, strict=True):
+                    path = out / folder / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    kept = of_kind[0] if len(of_kind) == 1 else of_kind
+                    _write_file(path, kept, work.trained)
     return len(written)
 
 

@@ -40,6 +40,14 @@ _PHYSICS = {
     "invented": "peaks invented",
     "lost": "peaks lost",
 }
+_SURE = {
+    "coverage_68": "in the central 68 %",
+    "coverage_95": "in the central 95 %",
+    "outside": "beyond all samples",
+    "spread": "sd over error",
+    "pixel_crps": "CRPS",
+    "pixel_crps_fitted": "CRPS of bicubic, fitted",
+}
 _SEEN = {"clean": "truth without noise", "truth": "truth", "restored": "restored",
          "fitted": "bicubic, fitted"}  # fmt: skip
 
@@ -60,7 +68,9 @@ def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         or ``baseline``); ``<score>``, ``<score>_low`` and ``_high``, 95 % intervals, of psnr,
         ssim, mse, gain over the fitted bicubic image, and of the same against the truth without
         noise (``_clean``), where they are known; ``ring_error``, ``flux_error``, ``power_error``,
-        ``invented``, ``lost``. Of a network that a classifier was asked about also ``seen``: by
+        ``invented``, ``lost``. Of a network that drew samples also ``coverage_68``,
+        ``coverage_95``, ``outside``, ``spread``, ``pixel_crps`` and ``pixel_crps_fitted``, means
+        over its runs. Of a network that a classifier was asked about also ``seen``: by
         ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
         ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
         on restored ones; and ``networks``, how many were asked about. No row where nothing is
@@ -82,6 +92,8 @@ def _network(model: ModelRuns, resamples: Resamples) -> Row:
             bounds = {f"{name}_{end}": model.inferred.get(f"{name}_{end}") for end in _ENDS}
             row |= {name: mean} | bounds
     row |= {name: model.mean(name) for name in _PHYSICS}
+    if model.mean("pixel_crps") is not None:
+        row |= {name: model.mean(name) for name in _SURE}
     if seen := _seen(model, resamples):
         row["seen"] = seen
     return row
@@ -162,7 +174,7 @@ def _answers(folder: Path, resamples: Resamples) -> dict[str, bootstrap.Statisti
 
 
 def restoration_blocks(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Block]:
-    """Say how well images are restored, what of the lens they keep, and what survives in them.
+    """Say how well images are restored, how surely, what of the lens they keep and what survives.
 
     Arguments:
         rows: Of `restored`.
@@ -170,7 +182,7 @@ def restoration_blocks(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[B
     """
     if not rows:
         return []
-    blocks = [_quality_block(rows, notes), _physics_block(rows)]
+    blocks = [_quality_block(rows, notes), _sure_block(rows), _physics_block(rows)]
     blocks += [_seen_block([row for row in rows if "seen" in row])]
     return [block for block in blocks if block.lines]
 
@@ -211,6 +223,21 @@ def _quality_block(rows: Sequence[Row], notes: Sequence[str]) -> Block:
     ]
     head = ["images by", *(heads[name] for name in known)]
     return Block("Restored images", said, head, lines, headline=headline)
+
+
+def _sure_block(rows: Sequence[Row]) -> Block:
+    some = [row for row in rows if row.get("pixel_crps") is not None]
+    known = [name for name in _SURE if any(row.get(name) is not None for row in some)]
+    said = [
+        "Networks that draw several samples of each image: shares of the pixels of the image as"
+        " it is, which should be what the head says, and 2 / (S + 1) beyond all of S samples; "
+        "the sd of the samples over the error of their mean, which should be 1; and the CRPS, "
+        "in units of the set, the lower the better, beside that of the bicubic image, its mean "
+        "absolute error."
+    ]
+    lines = [[row["label"], *(score_text(row.get(name)) for name in known)] for row in some]
+    head = ["images by", *(_SURE[name] for name in known)]
+    return Block("How sure restored images are", said, head, lines)
 
 
 def _physics_block(rows: Sequence[Row]) -> Block:

@@ -11,6 +11,7 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.runs.planning.making_images import takes_input
 from deeplense_batch.runs.planning.truth import check_labels
 from deeplense_batch.runs.planning.validate import Memo, digest_of, truths_of
 from deeplense_batch.tasks import MAKING_IMAGES, build_task
@@ -57,8 +58,19 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
     fields = DrawSection.model_fields.items()
     drawing = {name for name, field in fields if getattr(section, name) != field.default}
     restores = trained.task.name == "restoration"
+    by_input = takes_input(trained)
     if restores:
         drawing.discard("classifier")
+    if by_input and (unfit := drawing & {"images", "guidance"}):
+        raise JobError(
+            f"{job.name}: evaluate.{min(unfit)}: {run} draws samples of every image of a slice, "
+            "as it has learnt; leave it out"
+        )
+    if trained.task.name == "generation" and not by_input and "samples" in drawing:
+        raise JobError(
+            f"{job.name}: evaluate.samples: {run} draws images of no inputs; leave it out, "
+            "evaluate.images says how many it draws"
+        )
     if trained.task.name != "generation" and drawing:
         raise JobError(
             f"{job.name}: evaluate.{min(drawing)}: {run} generates no images; this is for "
@@ -124,7 +136,8 @@ def _check_seen_by(job: Evaluation, split: Split, run: Path) -> None:
     Raises:
         JobError: It knows fewer than two of them.
     """
-    if _training(run).task.name != "restoration":
+    trained = _training(run)
+    if trained.task.name != "restoration" and not takes_input(trained):
         return  # generated images are compared in its features, whatever their classes
     classifier = Path(job.evaluate.classifier or "")
     known = read_metrics(RunDir(classifier))["data"]["classes"]

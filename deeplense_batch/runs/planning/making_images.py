@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.models import MODELS
 
-__all__ = ["check_making_images", "masks"]
+__all__ = ["check_making_images", "masks", "takes_input"]
 
 # Of each task whose networks make images: the field of `Model`, what they do, what others do not.
 _TASKS = {
@@ -41,10 +41,33 @@ def check_making_images(job: Job) -> None:
             f"{job.name}: train.ema: images are drawn with averaged weights; expected a decay "
             "below 1, such as 0.999"
         )
-    if task == "restoration" and (cause := job.data.cannot_undo):
+    _check_input(job)
+    if (task == "restoration" or takes_input(job)) and (cause := job.data.cannot_undo):
         raise JobError(
             f"{job.name}: {cause}: restored images are scored in the units of the set, which "
             "this leaves"
+        )
+
+
+def takes_input(job: Job) -> bool:
+    """Whether a job learns to draw images of inputs, those of pairs."""
+    return job.task.name == "generation" and "input" in (job.task.options.get("conditions") or ())
+
+
+def _check_input(job: Job) -> None:
+    """Make sure that a network that draws has room for inputs if, and only if, it is given them.
+
+    Raises:
+        JobError: It has not.
+    """
+    if job.task.name != "generation":
+        return
+    given, has = takes_input(job), bool(job.model.options.get("inputs"))
+    if given != has:
+        raise JobError(
+            f"{job.name}: model.options.inputs: got {str(has).lower()}, and "
+            f"task.options.conditions {'has' if given else 'lacks'} input; expected "
+            f"{str(given).lower()}"
         )
 
 

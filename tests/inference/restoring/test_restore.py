@@ -9,12 +9,15 @@ from astropy.io import fits
 from conftest import make_job
 from made_restoration import SIDE, restorer, write_rings
 from made_runs import untrained
+from tiny_networks import UNET
 
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.inference.export import export
 from deeplense_batch.inference.model_card import card
+from deeplense_batch.inference.restoring.drawn import draw_samples
 from deeplense_batch.inference.restoring.restore import restore
 from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.tasks.task import Unit
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,39 @@ def test_its_card_says_what_becomes_of_an_input(made, tmp_path):
     assert f"Add [{gain}] x b + [" in text
     paths = {path.name for path in export(run, tmp_path / "model")}
     assert "weights.safetensors" in paths and "model.onnx" not in paths
+
+
+def test_a_run_that_draws_gives_mean_and_sd_of_the_samples_that_are_scored(tmp_path):
+    pairs = write_rings(tmp_path / "pairs")
+    job = make_job(
+        pairs,
+        task={"name": "generation", "options": {"conditions": ["input"], "residual": True}},
+        model={"name": "unet", "options": {"inputs": True, **UNET}},
+        train={"ema": 0.9},
+    )
+    run = untrained(job, tmp_path / "runs").run.path
+    trained, cpu, split = open_trained(run), torch.device("cpu"), open_split(pairs, "val[:3]")
+    saved = draw_samples(
+        trained,
+        split,
+        tmp_path / "drawn",
+        samples=3,
+        sampler="dpmpp",
+        steps=25,
+        seed=0,
+        device=cpu,
+    )
+    unit = Unit(trained.transform.mean, trained.transform.sd)
+    wanted = unit.undone(saved(torch.arange(3)).flatten(0, 1)).unflatten(0, (3, 3))
+    of_kind = {"mean": wanted.mean(1).numpy(), "sd": wanted.std(1).numpy()}
+    out = tmp_path / "out"
+    report = restore(run, pairs, out, slice_="val[:3]", samples=3, batch_size=2, device="cpu")
+    assert report.images == 3
+    restore(run, pairs, tmp_path / "npy", slice_="val[:3]", form="npy", samples=3, device="cpu")
+    for kind, values in of_kind.items():
+        made = open_split(out / kind, "val")
+        assert made.ids() == split.ids() and np.allclose(made.images(), values, atol=1e-3)
+        first = np.load((tmp_path / "npy" / kind / split.ids()[0]).with_suffix(".npy"))
+        assert np.allclose(first, values[0, 0], atol=1e-3)
+    with pytest.raises(TrainedError, match="--samples: expected 2 or more of each image, got 1"):
+        restore(run, pairs, tmp_path / "one", samples=1, device="cpu")

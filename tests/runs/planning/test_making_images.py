@@ -7,6 +7,7 @@ from conftest import make_job
 from made_pairs import write_pairs
 
 from deeplense_batch.core.job import JobError
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.runs.planning.plan import plan
 
 RESTORING = {"task": {"name": "restoration"}, "model": {"name": "edsr", "options": {"width": 8}}}
@@ -40,6 +41,36 @@ def test_what_does_not_go_together_is_refused_in_one_sentence(paired, tmp_path, 
     job = make_job(paired, **(RESTORING | fields))
     with pytest.raises(JobError, match=f"small: .*{says}"):
         plan([job], tmp_path)
+
+
+DRAWING = {
+    "task": {"name": "generation", "options": {"conditions": ["input"]}},
+    "model": {"name": "unet", "options": {"inputs": True, "width": 8}},
+    "train": {"ema": 0.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": {"name": "unet", "options": {"width": 8}}},
+         "model.options.inputs: got false, and task.options.conditions has input; expected true"),
+        ({"task": {"name": "generation", "options": {}}},
+         "model.options.inputs: got true, and task.options.conditions lacks input; expected fal"),
+        ({"model": {"name": "edsr"}}, "model.name: edsr gives no images.*; these do: unet"),
+        ({"data": {"stretch": "asinh"}}, "data.stretch asinh, expected linear: restored images"),
+        ({"data": {"size": 8}}, "data.size: got 8, which would not change an image and its input"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_with_drawing_images_of_inputs(paired, tmp_path, fields, says):
+    with pytest.raises(JobError, match=f"small: .*{says}"):
+        plan([make_job(paired, **(DRAWING | fields))], tmp_path)
+
+
+def test_drawing_images_of_inputs_needs_pairs(shards, paired, tmp_path):
+    assert plan([make_job(paired, **DRAWING)], tmp_path)
+    with pytest.raises(ShardError, match="has no inputs, of which task generation makes images"):
+        plan([make_job(shards, **DRAWING)], tmp_path)
 
 
 def test_what_goes_together_is_planned(paired, tmp_path):

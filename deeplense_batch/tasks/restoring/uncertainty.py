@@ -1,0 +1,118 @@
+"""Whether samples of an image are as uncertain as they should be: coverage, ranks and CRPS.
+
+Where the samples of a pixel and its truth are draws from one distribution, the truth is as likely
+to be the smallest of them all as the second smallest, and so on: its *rank*, from 0 to S, is
+uniform (Talts et al. 2018, arXiv:1804.06788). The k-th smallest of S samples is then exceeded by
+the truth with the probability 1 - k / (S + 1); between them quantiles are interpolated. So S
+samples have a central interval of the share c only if (S + 1) (1 - c) / 2 is 1 or more: of 68 %
+from 6 samples on, of 95 % from 39 on.
+
+The CRPS is mean |x - y| - mean |x - x'| / 2, over samples x, other samples x' and the truth y,
+without bias for few samples (Ferro 2014, QJRMS 140, 1917). Of a single image without error bars
+it is the mean absolute error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeplense_batch.tasks.restoring.quality import key
+from deeplense_batch.tasks.task import Arrays, Scores
+
+__all__ = ["LEVELS", "least_samples", "measure", "summary"]
+
+LEVELS = (0.68, 0.95)  # of the central intervals whose coverage is a score
+
+
+def least_samples(level: float) -> int:
+    """The number of samples from which on they have a central interval of this share."""
+    return math.ceil(2 / (1 - level) - 1 - 1e-9)
+
+
+def measure(samples: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Hold the samples of each image against its truth, pixel by pixel.
+
+    Arguments:
+        samples: (B, S, C, H, W) in units of the set, two or more of each.
+        truths: (B, C, H, W): the image as it is, of an empty name, and perhaps ``clean``.
+
+    Returns:
+        Means over the pixels of each image, (B,): ``variance`` of the samples, ``pixel_crps``,
+        ``coverage_68``, ... of the `LEVELS` for which there are enough samples, and the same with
+        ``_clean``; and ``ranks``, (B, S + 1), the shares of the pixels whose truth exceeds so
+        many samples.
+    """
+    count = samples.shape[1]
+    ordered = samples.sort(1).values
+    found = {"variance": samples.var(1).mean((1, 2, 3))}
+    weights = 2 * torch.arange(1, count + 1, device=samples.device) - count - 1
+    apart = torch.einsum("s,bschw->bchw", weights.to(samples), ordered) / (count * (count - 1))
+    for name, truth in truths.items():
+        away = (samples - truth[:, None]).abs().mean(1)
+        found[key("pixel_crps", "", name)] = (away - apart).mean((1, 2, 3))
+        for level in LEVELS:
+            if count >= least_samples(level):
+                low, high = (_quantile(ordered, q) for q in ((1 - level) / 2, (1 + level) / 2))
+                inside = (low <= truth) & (truth <= high)
+                found[_coverage(level, name)] = inside.float().mean((1, 2, 3))
+    below = (samples < truths[""][:, None]).sum(1).flatten(1)
+    shares = [(below == rank).float().mean(1) for rank in range(count + 1)]
+    return found | {"ranks": torch.stack(shares, 1)}
+
+
+def summary(outputs: Arrays) -> tuple[Scores, list[str]]:
+    """Scores of a slice, and notes; none where nothing was measured.
+
+    Arguments:
+        outputs: As `measure` names them, with ``mse`` of the mean of the samples.
+
+    Returns:
+        Means over the images of what is measured; ``spread``, the root mean square of the sd of
+        the samples over the error of their mean that they would have, which is 1 where they are
+        right; and ``outside``, the share of the pixels beyond all samples. Coverage for which
+        there are too few samples is None.
+    """
+    if "ranks" not in outputs:
+        return {}, []
+    count = outputs["ranks"].shape[1] - 1
+    scores: Scores = {}
+    for truth in ("", "clean"):
+        if key("pixel_crps", "", truth) not in outputs:
+            continue
+        names = [key("pixel_crps", "", truth), key("pixel_crps", "fitted", truth)]
+        names += [_coverage(level, truth) for level in LEVELS]
+        scores |= {n: _mean(outputs[n]) if n in outputs else None for n in names}
+    error, variance = _mean(outputs["mse"]), _mean(outputs["variance"])
+    scores["spread"] = math.sqrt((1 + 1 / count) * variance / error) if error else None
+    scores["outside"] = _mean(outputs["ranks"][:, [0, -1]].sum(1))
+    notes = [
+        f"{count} samples of each image; of right ones, {2 / (count + 1):.3g} of the pixels of "
+        "the image that is to be made are outside all of them"
+    ]
+    notes += [
+        f"{_coverage(level)}: needs {least_samples(level)} samples of each image, got {count}"
+        for level in LEVELS
+        if count < least_samples(level)
+    ]
+    return scores, notes
+
+
+def _quantile(ordered: Tensor, share: float) -> Tensor:
+    """The value below which a share of the distribution of ordered samples, (B, S, ...), lies."""
+    place = (ordered.shape[1] + 1) * share - 1
+    first = min(max(math.floor(place + 1e-9), 0), ordered.shape[1] - 1)
+    second = min(first + 1, ordered.shape[1] - 1)
+    return torch.lerp(ordered[:, first], ordered[:, second], max(place - first, 0.0))
+
+
+def _coverage(level: float, truth: str = "") -> str:
+    return key(f"coverage_{100 * level:.0f}", "", truth)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values, dtype=np.float64))
