@@ -2,9 +2,10 @@
 
 Where the samples of a pixel and its truth are draws from one distribution, the truth is as likely
 to be the smallest of them all as the second smallest, and so on: its *rank*, from 0 to S, is
-uniform (Talts et al. 2018, arXiv:1804.06788). The k-th smallest of S samples is then exceeded by
-the truth with the probability 1 - k / (S + 1); between them quantiles are interpolated. So S
-samples have a central interval of the share c only if (S + 1) (1 - c) / 2 is 1 or more: of 68 %
+uniform (Talts et al. 2018, arXiv:1804.06788). Between the k-th smallest of S samples and the k-th
+largest it then lies with the probability 1 - 2 k / (S + 1), whatever the distribution. The
+coverage of a share between those of two such intervals is interpolated between theirs, so that it
+is right on average; that of a share c needs (S + 1) (1 - c) / 2 of 1 or more: of 68 % it is known
 from 6 samples on, of 95 % from 39 on.
 
 The CRPS is mean |x - y| - mean |x - x'| / 2, over samples x, other samples x' and the truth y,
@@ -55,14 +56,14 @@ def measure(samples: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, truth in truths.items():
         away = (samples - truth[:, None]).abs().mean(1)
         found[key("pixel_crps", "", name)] = (away - apart).mean((1, 2, 3))
+        below = (samples < truth[:, None]).sum(1).flatten(1)
+        ranks = torch.stack([(below == rank).float().mean(1) for rank in range(count + 1)], 1)
         for level in LEVELS:
             if count >= least_samples(level):
-                low, high = (_quantile(ordered, q) for q in ((1 - level) / 2, (1 + level) / 2))
-                inside = (low <= truth) & (truth <= high)
-                found[_coverage(level, name)] = inside.float().mean((1, 2, 3))
-    below = (samples < truths[""][:, None]).sum(1).flatten(1)
-    shares = [(below == rank).float().mean(1) for rank in range(count + 1)]
-    return found | {"ranks": torch.stack(shares, 1)}
+                found[_coverage(level, name)] = _inside(ranks, level)
+        if not name:
+            found["ranks"] = ranks
+    return found
 
 
 def summary(outputs: Arrays) -> tuple[Scores, list[str]]:
@@ -92,7 +93,9 @@ def summary(outputs: Arrays) -> tuple[Scores, list[str]]:
     scores["outside"] = _mean(outputs["ranks"][:, [0, -1]].sum(1))
     notes = [
         f"{count} samples of each image; of right ones, {2 / (count + 1):.3g} of the pixels of "
-        "the image that is to be made are outside all of them"
+        "the image that is to be made are outside all of them",
+        f"the mean of {count} samples keeps 1/{count} of their variance; beside the mean of very "
+        f"many, that costs {10 * math.log10(1 + 1 / count):.2f} dB of PSNR where they are right",
     ]
     notes += [
         f"{_coverage(level)}: needs {least_samples(level)} samples of each image, got {count}"
@@ -102,12 +105,13 @@ def summary(outputs: Arrays) -> tuple[Scores, list[str]]:
     return scores, notes
 
 
-def _quantile(ordered: Tensor, share: float) -> Tensor:
-    """The value below which a share of the distribution of ordered samples, (B, S, ...), lies."""
-    place = (ordered.shape[1] + 1) * share - 1
-    first = min(max(math.floor(place + 1e-9), 0), ordered.shape[1] - 1)
-    second = min(first + 1, ordered.shape[1] - 1)
-    return torch.lerp(ordered[:, first], ordered[:, second], max(place - first, 0.0))
+def _inside(ranks: Tensor, level: float) -> Tensor:
+    """The share of the pixels in the central interval, (B,), of shares by rank, (B, S + 1)."""
+    count = ranks.shape[1] - 1
+    place = (count + 1) * (1 - level) / 2
+    first = math.floor(place + 1e-9)
+    wide, narrow = (ranks[:, k : count + 1 - k].sum(1) for k in (first, first + 1))
+    return torch.lerp(wide, narrow, max(place - first, 0.0))
 
 
 def _coverage(level: float, truth: str = "") -> str:

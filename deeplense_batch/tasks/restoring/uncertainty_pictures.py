@@ -82,5 +82,6 @@ def ranks(shares: NDArray[np.floating]) -> Figure:
     axes.axhline(1, color=GREY, lw=0.8, ls=(0, (1, 2)), label="samples and truth alike")
     axes.set(xlabel=f"samples, of {count - 1}, below the truth", ylabel="pixels, over uniform")
     axes.set_title("U: too sure; hump: too unsure; slope: shifted", fontsize=8, loc="left")
+    axes.set_ylim(0, 1.2 * max(axes.get_ylim()[1], 1))  # with room for the legend
     axes.legend(fontsize=8, frameon=False, loc="upper right")
     return figure

@@ -38,10 +38,12 @@ def test_right_samples_cover_what_they_say_and_their_ranks_are_uniform():
     assert scores["pixel_crps_clean"] == pytest.approx(
         (math.sqrt(2) - 1) / math.sqrt(math.pi), abs=0.01
     )
-    assert scores["coverage_68_clean"] == 1
+    assert scores["coverage_68_clean"] > 0.999
     assert notes == [
         "40 samples of each image; of right ones, 0.0488 of the pixels of the image that is to be "
-        "made are outside all of them"
+        "made are outside all of them",
+        "the mean of 40 samples keeps 1/40 of their variance; beside the mean of very many, that "
+        "costs 0.11 dB of PSNR where they are right",
     ]
 
 
@@ -62,7 +64,7 @@ def test_samples_that_are_too_sure_or_shifted_are_found_out():
 def test_few_samples_have_no_wide_interval():
     assert (least_samples(0.68), least_samples(0.95)) == (6, 39)
     scores, notes = summary(outputs_of(count=6))
-    assert scores["coverage_68"] == pytest.approx(0.68, abs=0.03)
+    assert scores["coverage_68"] == pytest.approx(0.68, abs=0.01)
     assert scores["coverage_95"] is None
-    assert notes[1:] == ["coverage_95: needs 39 samples of each image, got 6"]
+    assert notes[2:] == ["coverage_95: needs 39 samples of each image, got 6"]
     assert summary({"mse": np.ones(3)}) == ({}, [])
