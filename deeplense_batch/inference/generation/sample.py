@@ -23,6 +23,7 @@ from deeplense_batch.core.job import nearest
 from deeplense_batch.data.batches.room import Room
 from deeplense_batch.data.generate import GeneratedBatch, GenerateReport, generate_dataset
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.inference.generation.drawer import Drawer
 from deeplense_batch.inference.generation.samplers import SAMPLERS, denoise, too_few
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
@@ -34,7 +35,6 @@ __all__ = ["sample"]
 _log = logging.getLogger(__name__)
 
 _SPLIT = "train"
-_BATCH = {"cpu": 16, "cuda": 128}
 
 
 def sample(
@@ -102,8 +102,9 @@ def sample(
         _log.warning("sample: %s", warning)
     precision = Precision(amp, device, setting="--amp")
     generator = _Sampler(
-        trained, task, classes, class_, sampler, steps, guidance, device, precision, Room()
-    )
+        trained=trained, task=task, classes=classes, only=class_, sampler=sampler, steps=steps,
+        guidance=guidance, device=device, precision=precision, room=Room(),
+    )  # fmt: skip
     return generate_dataset(
         "sample", generator, "sample", generator.counts(images), Path(out), seed=seed,
         shard_size=shard_size, part=part, parts=parts, on_batch=on_batch,
@@ -135,53 +136,17 @@ def _check(
         raise ShardError(f"{trained.run.path}: its images cannot be given back: {cause}")
 
 
-@dataclass(frozen=True)
-class _Sampler:
+@dataclass(frozen=True, kw_only=True)
+class _Sampler(Drawer):
     """Draws the images of a set (`ImageGenerator`) with the network of a run."""
 
-    trained: Trained
-    task: Generation
     classes: tuple[str, ...]
     only: str  # the one class that is drawn; all of them if empty
-    sampler: str
-    steps: int
     guidance: float
-    device: torch.device
     precision: Precision
     room: Room
 
     folders: ClassVar[str] = "{split}/{name}"
-    stored: ClassVar[np.dtype] = np.dtype(np.float32)
-    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    known_faults: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        self.trained.model.to(self.device)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """C, H, W of an image: as the network sees it."""
-        return self.trained.input_shape
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Those of the images that the network has learnt; none where they are unknown."""
-        return self.trained.bands
-
-    @property
-    def batch(self) -> int:
-        """Images at once."""
-        return _BATCH[self.device.type]
-
-    @property
-    def pixel_scale(self) -> float:
-        """Width of a pixel, arcsec; NaN where unknown."""
-        return self.trained.input_pixel_scale
-
-    @property
-    def about(self) -> str:
-        """What the images come from, in a few words."""
-        return f"{self.trained.run.name}, {self.sampler} with {self.steps} steps"
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Images of each class: equally many, or of one alone."""

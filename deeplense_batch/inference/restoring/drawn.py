@@ -25,6 +25,7 @@ from deeplense_batch.data.batches.room import Room
 from deeplense_batch.data.generate import GeneratedBatch, generate_dataset
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import Split, data_digest, open_split
+from deeplense_batch.inference.generation.drawer import Drawer
 from deeplense_batch.inference.generation.samplers import denoise
 from deeplense_batch.inference.trained import Trained, TrainedError
 from deeplense_batch.tasks.generation import Conditions, Generation
@@ -36,7 +37,6 @@ __all__ = ["SavedSamples", "draw_samples", "samples_of"]
 
 _SPLIT = "drawn"
 _SHARD = 128  # images of a file; the processes of a run share the files
-_BATCH = {"cpu": 16, "cuda": 128}
 
 
 def draw_samples(
@@ -77,7 +77,10 @@ def draw_samples(
     loader = paired_loader(
         pairs, transform=trained.transform, device=device, truths=task.spec.truth_keys
     )
-    drawer = _Drawer(trained, task, loader, samples, sampler, steps, device)
+    drawer = _Drawer(
+        trained=trained, task=task, loader=loader, samples=samples,
+        sampler=sampler, steps=steps, device=device,
+    )  # fmt: skip
     make = partial(
         generate_dataset, "evaluate", drawer, "samples of pairs", drawer.counts(len(pairs)), out,
         seed=seed, shard_size=_SHARD, on_batch=on_batch,
@@ -147,52 +150,16 @@ class SavedSamples(nn.Module):
         return images.unflatten(0, (-1, self._samples))
 
 
-@dataclass(frozen=True)
-class _Drawer:
+@dataclass(frozen=True, kw_only=True)
+class _Drawer(Drawer):
     """Draws the samples of a slice (`ImageGenerator`) with the network of a run."""
 
-    trained: Trained
-    task: Generation
     loader: Loader
     samples: int
-    sampler: str
-    steps: int
-    device: torch.device
     room: Room = field(default_factory=Room)
 
     classes: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[str] = "{split}"
-    stored: ClassVar[np.dtype] = np.dtype(np.float32)
-    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
-    known_faults: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        self.trained.model.to(self.device)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """C, H, W of a sample."""
-        return self.trained.input_shape
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Those of the images that the network has learnt; none where they are unknown."""
-        return self.trained.bands
-
-    @property
-    def batch(self) -> int:
-        """Samples at once."""
-        return _BATCH[self.device.type]
-
-    @property
-    def pixel_scale(self) -> float:
-        """Width of a pixel, arcsec; NaN where unknown."""
-        return self.trained.input_pixel_scale
-
-    @property
-    def about(self) -> str:
-        """What the samples come from, in a few words."""
-        return f"{self.trained.run.name}, {self.sampler} with {self.steps} steps"
 
     def counts(self, images: int) -> dict[str, dict[str, int]]:
         """Samples of so many images."""

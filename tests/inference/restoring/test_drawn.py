@@ -14,6 +14,7 @@ from tiny_networks import UNET
 from torch import nn
 
 from deeplense_batch.data.shards import open_split
+from deeplense_batch.inference.generation import drawer
 from deeplense_batch.inference.restoring import drawn
 from deeplense_batch.inference.restoring.drawn import draw_samples
 from deeplense_batch.inference.trained import TrainedError, open_trained
@@ -53,7 +54,7 @@ def test_a_sample_is_a_function_of_the_seed_the_image_and_its_number(made, tmp_p
     assert whole.shape == (4, 3, 1, SIDE, SIDE)
     flat = whole.flatten(0, 1).flatten(1)
     assert all((flat[i] != flat[j]).any() for i in range(12) for j in range(i))
-    monkeypatch.setattr(drawn, "_BATCH", {"cpu": 5})
+    monkeypatch.setattr(drawer, "_BATCH", {"cpu": 5})
     monkeypatch.setattr(drawn, "_SHARD", 4)
     part = drawn_of(made, tmp_path / "part", "val[2:4]", samples=2)
     assert torch.allclose(part, whole[2:, :2], atol=1e-4)
