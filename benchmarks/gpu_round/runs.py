@@ -38,6 +38,7 @@ _WAYS = {
     "fast": _FAST,
     "launched": (*_FAST, "--engine.graph=off"),
     "deterministic": (*_FAST, "--engine.deterministic=true"),
+    "new": _FAST,  # every image simulated as it is trained on
 }
 
 
@@ -137,6 +138,8 @@ def training(round_: Round) -> None:
     round_.check("bf16 scores like float32", lambda: _same_auc(round_, epochs))
     for name in ("launched", "deterministic"):
         round_.attempt(f"{name}: a run", partial(_beside, round_, root, name, epochs))
+    new = f"--data.simulate={{images: {round_.sized(images_of(root), 12)}}}"
+    round_.attempt("new images: a run", partial(_beside, round_, root, "new", epochs, new))
 
 
 def _epochs(round_: Round, images: int) -> int:
@@ -151,16 +154,16 @@ def _epochs(round_: Round, images: int) -> int:
     return int(min(15, max(2, (0.75 * round_.left() - 2 * _START_SECONDS) / seconds)))
 
 
-def _trained(round_: Round, root: str, name: str, epochs: int) -> None:
-    words = _main_job(round_, root, name, f"--train.epochs={epochs}", *_WAYS[name])
+def _trained(round_: Round, root: str, name: str, epochs: int, *more: str) -> None:
+    words = _main_job(round_, root, name, f"--train.epochs={epochs}", *_WAYS[name], *more)
     wall = timed(*words)
     round_.number(f"{name}: epochs", epochs, "")
     _tell_cost(round_, name, wall)
 
 
-def _beside(round_: Round, root: str, name: str, epochs: int) -> None:
+def _beside(round_: Round, root: str, name: str, epochs: int, *more: str) -> None:
     """The fast run in another way, for fewer epochs: how many times as fast it trains."""
-    _trained(round_, root, name, min(epochs, 3))
+    _trained(round_, root, name, min(epochs, 3), *more)
     ratio = metrics_of(name)["cost"]["images_per_s"] / metrics_of("fast")["cost"]["images_per_s"]
     round_.number(f"{name}: training, times fast", ratio, "")
 

@@ -89,8 +89,11 @@ def _images(job: Job, memo: Memo) -> int:
     sets = [(each.root, each.train) for each in job.data.roots]
     left = job.train.epochs - sum(each.epochs for each in job.data.curriculum)
     passes = [(each, left) for each in sets or [(job.data.root, job.data.train)]]
+    if (new := job.data.simulate) is not None:
+        passes = []
     passes += [((each.root, each.train), each.epochs) for each in job.data.curriculum]
     images = sum(memo.once(each, partial(_samples, *each)) * epochs for each, epochs in passes)
+    images += 0 if new is None else new.images * left
     return images if job.task.adaptation is None else 2 * images
 
 

@@ -15,6 +15,7 @@ from deeplense_batch.core.job import AnyJob, JobError
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.sections.adapt import adapted_in_words, joined
 from deeplense_batch.core.sections.fold_names import as_given
+from deeplense_batch.core.sections.simulated import simulated_in_words
 from deeplense_batch.report.columns import padded
 from deeplense_batch.report.run_table import Row, run_row
 from deeplense_batch.runs.planning.plan import PlannedRun
@@ -192,6 +193,8 @@ def _shown(field: str, value: Any) -> Any:
     if field == "data.curriculum":
         sets = [f"{Path(each['root']).name} ({each['epochs']})" for each in value]
         return ", then ".join(sets) or "none"
+    if field == "data.simulate":
+        return "null" if value is None else simulated_in_words(value)
     if field == "task.options.adapt":
         return "null" if value is None else adapted_in_words(value)
     if field == "evaluate.run":

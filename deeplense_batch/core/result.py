@@ -58,6 +58,9 @@ class DataUsed(TypedDict, total=False):
     # T, of a curriculum: name of the folder, train, epochs, digest, samples of each set that was
     # trained on first; their images are not among `samples`
     curriculum: list[dict[str, Any]]
+    # T, of new images in place of those of `train`, by which they are normalised: `data.simulate`
+    # of the recipe; `samples` of train are those of an epoch
+    simulate: dict[str, Any]
 
 
 class Validated(TypedDict):

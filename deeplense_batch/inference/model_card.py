@@ -11,6 +11,7 @@ import yaml
 
 from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.scoring.calibration import log_odds_of
+from deeplense_batch.core.sections.simulated import simulated_in_words
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.inference.trained import Trained
@@ -282,6 +283,8 @@ def _trained_on(data: Mapping[str, Any]) -> str:
 
 
 def _last_trained_on(data: Mapping[str, Any]) -> str:
+    if new := data.get("simulate"):
+        return f"{simulated_in_words(new)}, normalised as `{data['train']}`"
     if "roots" not in data:
         return f"`{data['train']}`"
     return "; ".join(

@@ -56,7 +56,8 @@ _KINDS = {
 }
 # Fields that tell no variant from another; what a run was trained on does (`training`).
 _ADAPT = "task.options.adapt"
-_NO_VARIANT = ("name", "seed", "data.root", "data.roots", "data.curriculum", "judge", _ADAPT)
+_SETS = ("data.root", "data.roots", "data.curriculum", "data.simulate")
+_NO_VARIANT = ("name", "seed", *_SETS, "judge", _ADAPT)
 _NO_VARIANT_SECTIONS = ("resources.", "judge.")
 _DRAWN = tuple(f"evaluate.{name}" for name in ("seed", "tta", *DrawSection.model_fields))
 _COMMON_SCORES = r"auc(_.*)?|accuracy|balanced_accuracy|nll"  # which are columns of every run

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplense_batch.core.sections.adapt import adapted_in_words
+from deeplense_batch.core.sections.simulated import simulated_in_words
 
 __all__ = ["name_starts", "trained_on", "trained_together", "training_names"]
 
@@ -52,6 +53,12 @@ def trained_on(
 
 def _labelled(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
     """The images that have labels."""
+    if new := data.get("simulate"):
+        return {
+            "name": simulated_in_words(new),
+            "digest": f"simulated:{new['digest']}:{new['images']}" if new.get("digest") else None,
+            "sets": 1,
+        }
     if roots := data.get("roots"):
         parts = [_identity(each, each.get("digest")) for each in roots]
         known = " + ".join(part for part in parts if part) if all(parts) else None

@@ -272,16 +272,14 @@ class _Learnt:
 def _trained_on(job: Job, known: str) -> list[_Learnt]:
     """What a job trains on: several sets, or a slice of the data of which a digest is known.
 
-    After them those of its curriculum.
+    After them those of its curriculum. Images that were simulated for it are in no set.
     """
     roots, first = (
         [(each.root, each.train, each.digest or "") for each in sets]
         for sets in (job.data.roots, job.data.curriculum)
     )
-    return [
-        _Learnt(*of_set, "was trained on", "training")
-        for of_set in [*(roots or [(job.data.root, job.data.train, known)]), *first]
-    ]
+    own = [(job.data.root, job.data.train, known)] if job.data.simulate is None else []
+    return [_Learnt(*of_set, "was trained on", "training") for of_set in [*(roots or own), *first]]
 
 
 def _adapted_to(job: Job) -> list[_Learnt]:

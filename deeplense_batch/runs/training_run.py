@@ -267,6 +267,8 @@ class _Training:
                 }
                 for each, images in zip(self.job.data.curriculum, setup.curriculum, strict=True)
             ]
+        if self.job.data.simulate is not None:
+            used["simulate"] = self.job.data.simulate.model_dump(mode="json")
         if not isinstance(setup.train, Mixture):
             return used | {"train": self.job.data.train}
         sets = [

@@ -17,22 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from itertools import chain, count, islice
 from mmap import mmap
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
 
 from deeplense_batch.core.distributed import DeviceError
 from deeplense_batch.core.machine import cores
-from deeplense_batch.data.encoding import decode
-from deeplense_batch.data.generate import GeneratedBatch, StreamingGenerator
+from deeplense_batch.core.processes import local_size
+from deeplense_batch.data.generate import GeneratedBatch
 from deeplense_batch.simulation.rays import Optics, Tracer
 from deeplense_batch.simulation.workers import PLACES, Exposes, Workers
 
-__all__ = ["Asked", "ahead", "endless", "made_ahead"]
+__all__ = ["Asked", "ahead", "made_ahead"]
 
 Asked = tuple[str, Sequence[int]]  # a split, and indices of images
 
@@ -53,7 +51,7 @@ def made_ahead(
         maker: Draws, traces and exposes them.
         asked: Split and indices of each, `maker.batch` of them at most; may be without end.
         seed: Of every random number.
-        processes: That draw and expose; by default one for each core but one.
+        processes: That draw and expose; by default one for each core of this process but one.
 
     Raises:
         ChildProcessError: A process could not be started, or died.
@@ -61,44 +59,9 @@ def made_ahead(
     """
     pixels = maker.batch * maker.shape[-1] ** 2
     most = _SHARED_BYTES // (PLACES * pixels * 10)
-    processes = max(1, min(cores() - 1, most)) if processes is None else processes
+    processes = max(1, min(cores() // local_size() - 1, most)) if processes is None else processes
     waiting = max(2, _AHEAD_BYTES // (pixels * 2))
     yield from ahead(_made(maker, iter(asked), seed, processes), waiting)
-
-
-def endless(
-    maker: StreamingGenerator, split: str, *, seed: int, batch_size: int, device: torch.device
-) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Batches to train on, without end, of which every image is new; no recipe uses them yet.
-
-    Arguments:
-        maker: Makes the images.
-        split: Whose streams they are drawn from: those of another are other images.
-        seed: Of every random number.
-        batch_size: B, images of a batch.
-        device: Where they are wanted.
-
-    Yields:
-        Images, (B, C, H, W) float32 from 0 to 1, and class numbers, (B,) int64, on the device.
-    """
-    asked = (
-        (split, range(first, min(first + maker.batch, last)))
-        for last in count(batch_size, batch_size)
-        for first in range(last - batch_size, last, maker.batch)
-    )
-    classes, parts = max(len(maker.classes), 1), -(-batch_size // maker.batch)
-    with closing(maker.stream(asked, seed=seed)) as made:
-        while some := list(islice(made, parts)):
-            values = [decode(b.images, b.scale, np.dtype(np.float32)) for b in some]
-            targets = np.concatenate([b.truth["index"] for b in some]).astype(np.int64) % classes
-            yield _sent(np.concatenate(values), device), _sent(targets, device)
-
-
-def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
-    """An array on a device, for which nothing waits."""
-    tensor = torch.from_numpy(values)
-    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
 
 
 def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None]:

@@ -14,6 +14,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Augment
 from deeplense_batch.data.augment import keys_of, symmetries
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.paired import beside
 from deeplense_batch.data.batches.reader import Indices
@@ -81,7 +82,7 @@ def evaluate(
 
 
 def batches_of(
-    images: Loader | Mixture,
+    images: Batches | Mixture,
     asked: Sequence[Indices],
     augment: Augment = _NOTHING,
     *,

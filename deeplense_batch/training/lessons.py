@@ -1,7 +1,8 @@
 """Which images each epoch is trained on: those of a curriculum first, then the training slice.
 
-Every epoch counts for the schedule of the learning rate, whatever it is trained on; what
-normalises the images is measured on the training slice alone.
+With ``data.simulate`` the last of them are of new images, others in every epoch, in place of the
+training slice. Every epoch counts for the schedule of the learning rate, whatever it is trained
+on; what normalises the images is measured on the training slice alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.tasks.task import Task
 
@@ -27,7 +30,7 @@ __all__ = ["Lesson", "lessons"]
 class Lesson:
     """Some epochs after one another that are trained on the same images."""
 
-    images: Loader | Mixture
+    images: Batches | Mixture
     draws: Draws  # of an epoch
     weights: Tensor | None  # of the samples, (N,) float32; None where all weigh the same
     name: str  # of the folder
@@ -35,7 +38,7 @@ class Lesson:
 
 
 def lessons(
-    job: Job, world: World, task: Task, train: Loader | Mixture, curriculum: Sequence[Loader]
+    job: Job, world: World, task: Task, train: Batches | Mixture, curriculum: Sequence[Loader]
 ) -> list[Lesson]:
     """The lessons of a training, in order.
 
@@ -57,8 +60,10 @@ def lessons(
     return [*made, _lesson(job, world, task, train, job.train.epochs)]
 
 
-def _lesson(job: Job, world: World, task: Task, images: Loader | Mixture, last: int) -> Lesson:
-    trainable = task.trainable_mask(images.targets.cpu().numpy(), images.truth)
+def _lesson(job: Job, world: World, task: Task, images: Batches | Mixture, last: int) -> Lesson:
+    trainable = np.ones(len(images), bool)  # of new images all (`setup`)
+    if isinstance(images, Loader | Mixture):
+        trainable = task.trainable_mask(images.targets.cpu().numpy(), images.truth)
     draws = Draws(images, trainable, job.train.balance)
     samples = len(draws)
     least = samples // math.ceil(samples / job.train.batch_size)
@@ -71,5 +76,5 @@ def _lesson(job: Job, world: World, task: Task, images: Loader | Mixture, last: 
     weights = None
     if job.train.balance == "weights":
         weights = torch.from_numpy(draws.class_weights()).to(world.device)
-    name = images.info.name if isinstance(images, Mixture) else images.info.files[0].parent.name
+    name = images.info.name if isinstance(images, Mixture) else images.name
     return Lesson(images, draws, weights, name, last)

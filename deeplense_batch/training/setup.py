@@ -20,6 +20,7 @@ from deeplense_batch import models
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.paired import paired_loader, registrations
 from deeplense_batch.data.batches.unlabelled import Unlabelled
@@ -40,6 +41,7 @@ from deeplense_batch.data.shards import ShardError, Split, SplitInfo
 from deeplense_batch.data.slices.target_set import open_target
 from deeplense_batch.data.slices.truth_files import check_truth_files
 from deeplense_batch.models.start import start_from
+from deeplense_batch.simulation.fresh.new_images import NewImages
 from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.extended import bare
 from deeplense_batch.tasks.posteriors.quantities import wrong_number
@@ -73,7 +75,7 @@ class Setup:
     job: Job
     task: Task
     model: nn.Module  # on the device, with the weights it starts from
-    train: Loader | Mixture
+    train: Batches | Mixture
     valid: Loader
     test: Loader
     curriculum: tuple[Loader, ...] = ()  # what is trained on before `train`
@@ -147,8 +149,9 @@ def set_up(job: Job, world: World) -> Setup:
         _log.info("%s", notes[-1])
     model, about_start = _start(job, train.info, task)
     notes += about_start
+    trained_on = train if job.data.simulate is None else _simulated(job, task, train)
     return Setup(
-        job, task, model.to(world.device), train, **loaders, notes=tuple(notes),
+        job, task, model.to(world.device), trained_on, **loaders, notes=tuple(notes),
         unlabelled=unlabelled, registered=registered,
     )  # fmt: skip
 
@@ -219,6 +222,22 @@ def open_loaders(
     if task.spec.target_name:
         _log.info("%s of %s", job.task.name, task.spec.target_name)
     return task, loaders | {"curriculum": curriculum}
+
+
+def _simulated(job: Job, task: Task, like: Loader) -> NewImages:
+    """New images in place of those of the training slice, by which they are normalised.
+
+    Raises:
+        ShardError: Some of that slice lack what is learnt, so that some new ones would.
+    """
+    trainable = task.trainable_mask(like.targets.cpu().numpy(), like.truth)
+    if unknown := int((~trainable).sum()):
+        raise ShardError(
+            f"data.simulate: {counted_of(unknown, len(like), 'image', 'lacks', 'lack')} what is "
+            f"learnt in {job.data.root} {job.data.train}, and so would new ones; learn what every "
+            "image has, or simulate a set of other classes"
+        )
+    return NewImages.of(job, like)
 
 
 def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:

@@ -108,6 +108,7 @@ class Stepper:
             and not self.compiled
             and self.precision.name != "fp16"
             and not job.train.mixup
+            and job.data.simulate is None  # whose thread would break a recording
             and self._task.spec.replayable
         )
 

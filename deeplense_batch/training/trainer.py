@@ -8,6 +8,7 @@ ends bit for bit as it would have without the interruption.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -27,6 +28,7 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.core.processes import Interrupt, StoppedError
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import order, share_of
 from deeplense_batch.data.batches.unlabelled import Unlabelled
@@ -54,7 +56,7 @@ class Trainer:
     world: World
     task: Task
     model: nn.Module  # bare, on the device
-    train: Loader | Mixture
+    train: Batches | Mixture
     valid: Loader
     interrupt: Interrupt
     beat: Callable[[int], None]  # called often, with the number of finished epochs
@@ -151,7 +153,8 @@ class Trainer:
         """
         patience = self.job.train.patience or self.job.train.epochs
         before = [lesson.last for lesson in self._lessons[:-1]]  # which nothing cuts short
-        with self._saver:  # in the end all is on the disk
+        # In the end all is on the disk, and no more images are made.
+        with self._saver, contextlib.closing(self.train):
             while (
                 self.epoch < self.job.train.epochs
                 and self.epoch - max(self.best_epoch, *before, 0) < patience

@@ -40,6 +40,8 @@ def test_the_images_of_all_epochs_are_those_of_each_set(shards):
     first = {"root": str(shards), "epochs": 3, "train": "train[:10]"}
     job = make_job(shards, data={"curriculum": [first]})
     assert _images(job, Memo()) == 3 * 10 + 120
+    new = {"curriculum": [first], "simulate": {"images": 1000}}
+    assert _images(make_job(shards, data=new), Memo()) == 3 * 10 + 1000
     both = [{"root": str(shards)}, {"root": str(shards), "train": "val"}]
     job = make_job(shards, data={"curriculum": [first], "roots": both})
     assert _images(job, Memo()) == 3 * 10 + 120 + 107

@@ -226,4 +226,7 @@ def test_the_docs_list_every_field_with_its_default():
     job = Job.model_validate(fields).model_dump(mode="json")
     expected = dict(flat_fields(job)) | {"name": "the file's name"}
     expected |= {"model.name": "needed", "data.root": "needed"}
-    assert listed == expected | {"task.options": {}, "model.options": {}, "data.classes": {}}
+    expected |= {"task.options": {}, "model.options": {}, "data.classes": {}}
+    # of an optional section, which the table has whole
+    new = dict.fromkeys(("kind", "preset", "digest")) | {"images": "needed", "set": {}}
+    assert listed == expected | {f"data.simulate.{name}": value for name, value in new.items()}

@@ -6,7 +6,7 @@ import mmap
 import os
 import threading
 from contextlib import closing
-from itertools import count, islice
+from itertools import count
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from test_workers import below, is_running
 from deeplense_batch.core.distributed import DeviceError
 from deeplense_batch.data.shards import data_digest
 from deeplense_batch.simulation import pipeline
-from deeplense_batch.simulation.pipeline import ahead, endless, made_ahead
+from deeplense_batch.simulation.pipeline import ahead, made_ahead
 from deeplense_batch.simulation.presets import PRESETS
 from deeplense_batch.simulation.simulate import simulate
 from deeplense_batch.simulation.substructure import Substructure
@@ -147,19 +147,6 @@ def test_how_a_batch_is_made_depends_on_their_start_and_its_bits_do_not(monkeypa
     for (split, indices), batch in zip(wanted, found, strict=True):
         same(maker.make(split, indices, seed=1), batch)
     assert [batch.digests is None for batch in found] == [True] * 4 + [False] * 9
-
-
-@pytest.mark.parametrize("size", [8, 20, 5])
-def test_batches_without_end_to_train_on(size):
-    maker, device = Substructure(size=32), torch.device("cpu")
-    with closing(endless(maker, "train", seed=1, batch_size=size, device=device)) as batches:
-        some = list(islice(batches, 3))
-    images = torch.cat([images for images, _ in some])
-    assert [len(images) for images, _ in some] == [size] * 3
-    assert torch.cat([targets for _, targets in some]).tolist() == [i % 3 for i in range(3 * size)]
-    made = maker.make("train", range(3 * size), seed=1)
-    assert images.dtype == torch.float32
-    assert np.allclose(images, made.images / made.scale[..., None, None], rtol=1e-6)
 
 
 def test_memory_that_cannot_be_pinned_is_told_in_a_sentence(monkeypatch):

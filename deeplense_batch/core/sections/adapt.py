@@ -12,7 +12,7 @@ from deeplense_batch.core.sections import Section
 
 __all__ = ["Adaptation", "TargetSet", "adapted_in_words", "joined"]
 
-_FIELD = "task.options.adapt"
+_MAPPINGS = ("task.options.adapt", "data.simulate")  # fields that are one setting each
 
 
 class TargetSet(Section):
@@ -36,17 +36,18 @@ class Adaptation(Section):
 
 
 def joined(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a job by dotted name, with ``task.options.adapt`` as one mapping.
+    """Fields of a job by dotted name, with ``task.options.adapt``, ``data.simulate`` as one each.
 
-    It is null, or left out, where there is none.
+    They are null, or left out, where there is none.
     """
     found: dict[str, Any] = {}
     for name, value in fields.items():
-        if not name.startswith(f"{_FIELD}."):
+        whole = next((each for each in _MAPPINGS if name.startswith(f"{each}.")), None)
+        if whole is None:
             found[name] = value
             continue
-        *sections, last = name.removeprefix(f"{_FIELD}.").split(".")
-        place = found.setdefault(_FIELD, {})
+        *sections, last = name.removeprefix(f"{whole}.").split(".")
+        place = found.setdefault(whole, {})
         for section in sections:
             place = place.setdefault(section, {})
         place[last] = value

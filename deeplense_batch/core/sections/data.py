@@ -12,13 +12,14 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from deeplense_batch.core.sections import Section, list_of
 from deeplense_batch.core.sections.fold_names import Folded, FoldName, fold_of, place_of
+from deeplense_batch.core.sections.simulated import SimulatedImages
 
 __all__ = ["Augment", "Channels", "CurriculumSet", "DataSection", "TrainingSet"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
 _LATER = (
     *("softening", "sky_sd", "per", "clip", "roots", "classes", "channels"),
-    *("curriculum", "register"),
+    *("curriculum", "register", "simulate"),
 )
 
 # pydantic warns of a field that is called as a method of its metaclass, which nobody calls here.
@@ -95,6 +96,10 @@ class DataSection(Section):
     # sets that are trained on first, one after another, and then `train` or `roots` for what is
     # left of train.epochs: [{root: data/heavier, epochs: 6}, {root: data/heavy, epochs: 4}]
     curriculum: Annotated[tuple[CurriculumSet, ...], list_of("sets")] = ()
+    # new images, simulated as the job trains on them, in place of those of `train`, by which they
+    # are normalised all the same: {images: 30000} makes so many an epoch like those of root, or
+    # like those of a preset: {images: 30000, preset: varied, set: {sphere.count: 30}}
+    simulate: SimulatedImages | None = None
     # cross-validation: 3/5 tests on the third of five folds of the split that `train` names,
     # validates on the next and trains on the others; a grid over 1/5 to 5/5 tests on every image.
     # With roots it is `root` among them that is cut; the other sets stay as they are listed
@@ -176,6 +181,29 @@ class DataSection(Section):
             raise ValueError(
                 f"cuts a whole split, such as train; data.roots names {train} of {root}"
             )
+        return value
+
+    @field_validator("simulate")
+    @classmethod
+    def _in_place_of_a_slice(
+        cls, value: SimulatedImages | None, others: ValidationInfo
+    ) -> SimulatedImages | None:
+        if value is not None and others.data.get("roots"):
+            raise ValueError("is trained on alone; leave out data.roots, or list other sets first")
+        return value
+
+    @field_validator("fold")
+    @classmethod
+    def _of_images_that_are_stored(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None and others.data.get("simulate") is not None:
+            raise ValueError("cuts what is trained on, and data.simulate makes that anew")
+        return value
+
+    @field_validator("register")
+    @classmethod
+    def _of_pairs_that_are_stored(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("simulate") is not None:
+            raise ValueError("measures shifts of stored pairs; leave it out with data.simulate")
         return value
 
     @field_validator("train", "valid", "test")

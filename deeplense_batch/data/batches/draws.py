@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.sampling import (
     balanced,
@@ -35,10 +35,12 @@ class Draws:
     """
 
     def __init__(
-        self, images: Loader | Mixture, trainable: NDArray[np.bool_], balance: str
+        self, images: Batches | Mixture, trainable: NDArray[np.bool_], balance: str
     ) -> None:
         self._targets, self._trainable = images.targets.cpu().numpy(), trainable
         self._balance = balance
+        #: Whether every epoch is of other images, whose order then matters no more.
+        self._is_new = isinstance(images, Batches) and images.is_new
         self._sets: list[Indices] = []  # places of the samples of each set that is drawn by weight
         self._shares: list[float] = []
         if isinstance(images, Mixture) and len(images.members) > 1:
@@ -54,6 +56,8 @@ class Draws:
         Of one set samples; of several numbers of draws (`sampling.numbered`), so that an image
         that is drawn again is changed in another way.
         """
+        if self._is_new:  # of classes equally often; one order, so that the next epoch is known
+            return shuffled(len(self._targets), seed=seed, epoch=0)
         is_balanced = self._balance == "sampler"
         if self._sets:
             targets = self._targets if is_balanced else None

@@ -1,21 +1,15 @@
-"""From shards to batches: the stored arrays live on the device, and batches are made there.
+"""Batches of a slice of shards, whose stored arrays live on the device.
 
 A whole set of lens images is small beside a modern memory, so its stored form (uint8 or uint16
-where it can be) is loaded once; a batch is gathered, decoded, stretched, normalised, augmented and
-resized where it is used. What does not fit is gathered from the memory of the host or from the
-files by a thread, a batch ahead. Wherever the images are kept, the batches are the same.
-
-Where the transform draws photons, expected counts are observed before all else, as whole frames:
-for training anew, a function of (seed, epoch, sample); otherwise once, a function of the id of the
-sample, so that scores of two runs are of the same images.
+where it can be) is loaded once. What does not fit is gathered from the memory of the host or from
+the files by a thread, a batch ahead. Wherever the images are kept, the batches are the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -24,14 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplense_batch.core.job import Augment
-from deeplense_batch.data.augment import apply, central_crop
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.reader import Indices, Reader, Rows, ahead, choose
 from deeplense_batch.data.batches.sampling import each_once
 from deeplense_batch.data.encoding import COUNTS
 from deeplense_batch.data.pairs.registration import Registration
-from deeplense_batch.data.pixels.moved import moved
-from deeplense_batch.data.pixels.photons import number_of, observed
+from deeplense_batch.data.pixels.photons import number_of
 from deeplense_batch.data.pixels.transform import Transform, measure
 from deeplense_batch.data.shards import Split
 from deeplense_batch.data.slices.representative import representative
@@ -39,13 +31,10 @@ from deeplense_batch.data.slices.representative import representative
 __all__ = ["Loader", "side_stream"]
 
 _BLOCK_BYTES = 32 << 20  # read at once while everything is loaded
-_CACHED = 8  # samples a thread
-_TOGETHER, _TOGETHER_BYTES = 16, 128 << 20  # batches, and what they take, made at once on a GPU
-_NOTHING = Augment()
 _ONCE = {"seed": 0, "epoch": -1}  # of noise that is drawn once: no training has this epoch
 
 
-class Loader:
+class Loader(Batches):
     """Batches of one slice.
 
     Arguments:
@@ -59,6 +48,8 @@ class Loader:
         registration: Of pairs, shifts by which images are moved to where their inputs are.
     """
 
+    companions: Mapping[str, Loader]
+
     def __init__(
         self,
         split: Split,
@@ -70,16 +61,12 @@ class Loader:
         companions: Mapping[str, Loader] | None = None,
         registration: Registration | None = None,
     ) -> None:
-        self.split, self.info = split, split.info
-        self.registration = registration
-        self._shifts: Tensor | None = None
+        targets = torch.from_numpy(split.targets()).to(device)
+        super().__init__(split.info, transform, device, targets, companions or {})
+        self.split, self.registration = split, registration
         if registration is not None:
             pixels = torch.from_numpy(registration.shifts * split.info.ratio)
             self._shifts = pixels.float().to(device)
-        self.companions = dict(companions or {})
-        self.transform = transform
-        self.device = device
-        self.targets = torch.from_numpy(split.targets()).to(device)
         there = split.truths() if truths else ()
         self.truth = {name: split.truth(name) for name in truths if name in there}
         self._truth = {
@@ -88,11 +75,10 @@ class Loader:
         }
         scale = split.scale()
         self._scale = None if scale is None else torch.from_numpy(scale).float().to(device)
-        # Mean counts of the sky, of expected counts that are to be observed.
-        self._sky = self.info.sky if transform.photons else None
         # What is moved or observed is cropped after it, so that what comes in is sky.
         is_later = registration is not None or self._sky is not None
         self._rows = Rows(split, None if is_later else transform.crop)
+        self._shape = self._rows.shape
         # Counts as the int16 of the same bits: torch has few functions of uint16.
         counts = self._rows.dtype == COUNTS
         self._dtype = torch.from_numpy(np.empty(0, np.int16 if counts else self._rows.dtype)).dtype
@@ -100,25 +86,13 @@ class Loader:
         self._side = side_stream(device)
         self._stored = None if self.resident == "off" else self._load()
 
-    def __len__(self) -> int:
-        return len(self.split)
-
-    @property
-    def transform(self) -> Transform:
-        """What happens to every image."""
-        return self._transform
-
-    @transform.setter
-    def transform(self, transform: Transform) -> None:
-        """Of companions it is the same, but for the crop, which they were made with."""
-        self._transform = transform
-        for companion in self.companions.values():
-            companion.transform = replace(transform, crop=companion.transform.crop)
-
     @cached_property
     def ids(self) -> NDArray[np.str_]:
         """Names of the samples, (N,)."""
         return np.asarray(self.split.ids())
+
+    def _noise_drawn_once(self, index: Tensor) -> Mapping[str, Any]:
+        return _ONCE | {"index": self._numbers.index_select(0, index)}
 
     @cached_property
     def _numbers(self) -> Tensor:
@@ -155,77 +129,13 @@ class Loader:
         is_flat = [image[:, 0, 0, 0].isnan().cpu().numpy() for image in values]
         return np.flatnonzero(np.concatenate(is_flat))
 
-    def batches(
-        self,
-        batches: Iterable[Indices],
-        augment: Augment = _NOTHING,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        keys: Sequence[Indices] | None = None,
-    ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
-        """Make batches; what has to be fetched for the next one is, while this one is used.
-
-        Arguments:
-            batches: Indices of the samples of each batch, (B,) int64.
-            augment: Random changes, a function of (seed, epoch, sample).
-            seed: Seed of the run.
-            epoch: Number of the epoch.
-            keys: Numbers of which random changes are a function in place of the sample, as many
-                as each batch has; None: the samples.
-
-        Yields:
-            Images (B, C, H, W) float32, targets (B,) int64, and their indices (B,) int64.
-
-        Raises:
-            ShardError: A file cannot be read.
-        """
-        groups = self._groups(list(batches))
-        if not groups:
-            return
-        joined = [np.concatenate(group) for group in groups]
-        # All at once, since the host waits for the device whenever it sends it something.
-        sent = None if keys is None else torch.from_numpy(np.concatenate(keys)).to(self.device)
-        own = None if sent is None else sent.split([len(index) for index in joined])
-        change = partial(self._made, augment=augment, seed=seed, epoch=epoch)
-        with contextlib.closing(self._gathered(joined)) as gathered:
-            for place, (group, (stored, index)) in enumerate(zip(groups, gathered, strict=True)):
-                key = index if own is None else own[place]
-                if self.device.type == "cpu":  # a few at a time stay in its cache: half the time
-                    few = _CACHED * torch.get_num_threads()
-                    parts = zip(*(v.split(few) for v in (stored, index, key)), strict=True)
-                    images = torch.cat([change(*part) for part in parts])
-                else:
-                    images = change(stored, index, key)
-                sizes = [len(batch) for batch in group]
-                made = (images, self.targets.index_select(0, index), index)
-                yield from zip(*(values.split(sizes) for values in made), strict=True)
-
-    def _groups(self, batches: list[Indices]) -> list[list[Indices]]:
-        """Batches that are made at once: a GPU starts many small kernels for each.
-
-        A processor has no use for it. What a sample becomes does not depend on its group.
-        """
-        if self.device.type == "cpu" or not batches:
-            return [[batch] for batch in batches]
-        channels, height, width = self._rows.shape
-        edge = max(height, width, self.transform.size or 0)
-        room = _TOGETHER_BYTES // (max(map(len, batches)) * channels * edge**2 * 4)
-        count = min(max(room, 1), _TOGETHER)
-        return [batches[first : first + count] for first in range(0, len(batches), count)]
-
-    def truth_of(self, index: Tensor) -> dict[str, Tensor]:
-        """Truth of some samples, (B, ...) float32 by name, on the device."""
-        return {name: values.index_select(0, index) for name, values in self._truth.items()}
-
     def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
         return each_once(len(self), rank=rank, world=world)
 
     def _gathered(
-        self, batches: Sequence[Indices]
+        self, batches: Sequence[Indices], epoch: int = 0
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Stored images, (B, C, H, W), and their indices, (B,) int64, on the device."""
         if not batches:
             return
         # All at once, since the host waits for the device whenever it sends it something.
@@ -275,43 +185,6 @@ class Loader:
                 if block is not part:
                     part.copy_(block)
         return stored
-
-    def _made(
-        self,
-        stored: Tensor,
-        index: Tensor,
-        key: Tensor,
-        augment: Augment,
-        *,
-        seed: int,
-        epoch: int,
-    ) -> Tensor:
-        """What a network sees, (B, C, H, W) float32, of stored images."""
-        noise = {"seed": seed, "epoch": epoch, "index": key} if augment.photon_noise else None
-        images = self.transform.normalised(self._decode(stored, index, noise))
-        size = self.transform.size
-        return apply(images, augment, seed=seed, epoch=epoch, index=key, size=size)
-
-    def _decode(
-        self, stored: Tensor, index: Tensor, noise: Mapping[str, Any] | None = None
-    ) -> Tensor:
-        """Values as packed, and cropped; observations by `noise`, or else by their ids."""
-        choice = self.info.choice
-        values = self._values(stored, index)
-        if self._sky is not None:
-            noise = noise or _ONCE | {"index": self._numbers.index_select(0, index)}
-            values = central_crop(observed(values, self._sky, **noise), self.transform.crop)
-        values = values if choice is None else choice.joined(values)
-        if self._shifts is None:
-            return values
-        values = moved(values, self._shifts.index_select(0, index))
-        return central_crop(values, self.transform.crop).contiguous()
-
-    def _values(self, stored: Tensor, index: Tensor) -> Tensor:
-        if self._scale is None:
-            return stored.to(torch.float32)
-        counts = stored.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32)
-        return counts.div_(self._scale.index_select(0, index)[:, :, None, None])
 
 
 @lru_cache(maxsize=16)

@@ -180,6 +180,11 @@ class Mixture:
         """Truth of some samples, (B, ...) float32 by name, on the device."""
         return {name: values.index_select(0, index) for name, values in self._truth.items()}
 
+    def close(self) -> None:
+        """Give up what only further batches would use."""
+        for member in self.members:
+            member.close()
+
     def in_order(self, *, rank: int, world: int) -> Iterator[Indices]:
         """Every world-th sample from `rank` on, once, in batches; nothing is padded."""
         return each_once(len(self), rank=rank, world=world)

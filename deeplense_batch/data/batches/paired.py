@@ -17,6 +17,7 @@ from torch import Tensor
 from deeplense_batch.core.job import Augment
 from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.batches.loader import Loader
+from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.reader import Indices
 from deeplense_batch.data.pairs.crops import inputs_crop
@@ -89,7 +90,7 @@ def companions_of(
 
 
 def beside(
-    images: Loader | Mixture,
+    images: Batches | Mixture,
     batches: Sequence[Indices],
     augment: Augment = _NOTHING,
     *,

@@ -20,7 +20,7 @@ SCORES = ("auc", "r2", "log_prob")  # scores that pick weights, of tasks that an
 # Fields of a recipe that say which images are learnt from and scored, and those that say which of
 # them pick the weights, what they are called and which bands of them are seen.
 _DETAILS = ("data.valid", "data.classes", "data.channels")
-_SETS = ("data.root", "data.roots", "data.curriculum")
+_SETS = ("data.root", "data.roots", "data.curriculum", "data.simulate")
 _OF_DATA = (*_SETS, "data.train", "data.test", "data.fold", *_DETAILS)
 _OF_EVALUATION = "evaluate."
 

@@ -22,7 +22,7 @@ from deeplense_batch.core.recipe import load_jobs, run_path
 from deeplense_batch.core.rundir import RunBusyError, RunDir, RunDirError, Status
 from deeplense_batch.data.shards import ShardError, data_digest
 from deeplense_batch.runs.attempts import close_lost_attempt, put_aside
-from deeplense_batch.runs.planning import adaptation
+from deeplense_batch.runs.planning import adaptation, fresh_images
 from deeplense_batch.runs.planning.earlier import with_earlier
 from deeplense_batch.runs.planning.evaluations import check_evaluation
 from deeplense_batch.runs.planning.validate import (
@@ -219,7 +219,7 @@ def _check_sets(job: AnyJob, path: Path | str) -> None:
                 f"{path}: data.{field}: {each.root} holds other data, {now}, than when the run "
                 f"was planned, {each.digest}"
             )
-    if isinstance(job, Job) and (fault := adaptation.changed(job)):
+    if fault := adaptation.changed(job) or fresh_images.changed(job):
         raise JobError(f"{path}: {fault}")
 
 
@@ -252,4 +252,5 @@ def _anchored(job: AnyJob, memo: Memo) -> AnyJob:
             for each in getattr(job.data, field)
         )
     job = job.model_copy(update={"data": job.data.model_copy(update=update)})
+    job = fresh_images.anchored(job)
     return adaptation.anchored(job, lambda root: digest_of(root, memo))
