@@ -188,6 +188,8 @@ def _rows(model: type[BaseModel], prefix: str = "", defaults: Any = None) -> Ite
         dotted = f"{prefix}.{name}" if prefix else name
         default = getattr(defaults, name, field.default)
         if section := _section(field):
+            if field.default is None:
+                yield _row(dotted, field, meanings[name], default)
             yield from _rows(section, dotted, default)
         else:
             yield _row(dotted, field, meanings[name], default)
@@ -231,6 +233,8 @@ def _type(kind: Any) -> str:
     if get_origin(kind) is tuple:
         items = [_TYPES.get(item, "mappings") for item in get_args(kind) if item is not Ellipsis]
         return f"list of {items[0]}" if Ellipsis in get_args(kind) else "two numbers"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "mapping"
     return _TYPES.get(get_origin(kind) or kind, "text")
 
 
