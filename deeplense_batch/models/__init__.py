@@ -246,6 +246,7 @@ def build(
         options = {"img_size": size} | options
     if native and size != native:
         _check_size(name, native, (channels, size, size), options)
+    _check_left_out(known.name, options)
     own = name in MODELS and bool(MODELS[name].backbones)  # hands `pretrained` on to those
     try:
         model = (timm.create_model if own else backbone)(
@@ -261,6 +262,29 @@ def build(
     if pretrained and adapt == "mean" and channels == 1 and not own:
         adapt_mean(model, cfg)
     return model
+
+
+def _check_left_out(name: str, options: Mapping[str, Any]) -> None:
+    """Make sure that options that are null are some of the network, which timm drops unseen.
+
+    Raises:
+        ModelError: One is not.
+    """
+    import timm
+    import torch
+
+    for option in (option for option, value in options.items() if value is None):
+        try:
+            with torch.device("meta"):
+                timm.create_model(name, **{option: False})
+        except TypeError as error:
+            if f"unexpected keyword argument '{option}'" in str(error):
+                raise ModelError(
+                    f"model.options.{option}: got null, and '{name}' has no such option; YAML "
+                    "reads {option:value} without a space as a name without a value"
+                ) from error
+        except (OSError, RuntimeError, ValueError, AssertionError, AttributeError):
+            pass  # it is an option, of which False is no value
 
 
 def _check_size(

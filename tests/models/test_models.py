@@ -107,6 +107,18 @@ def test_names_and_options_are_checked_in_a_sentence():
         build("resnet18", channels=1, classes=3, size=64, no_such_option=1)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "simple_cnn", "test_vit", "lens_pinn", "edsr"])
+def test_an_option_that_is_null_is_one_of_the_network(name):
+    """timm drops those that are null, and would build the network without them."""
+    with pytest.raises(ModelError, match=rf"options\.widht:3: got null, and '{name}' has no such"):
+        build(name, channels=1, classes=3, size=64, ratio=2, **{"widht:3": None})
+
+
+def test_a_known_option_may_be_null():
+    build("resnet18", channels=1, classes=3, size=64, drop_path_rate=None, block_args=None)
+    build("test_vit", channels=1, classes=3, size=64, class_token=None)
+
+
 @pytest.mark.parametrize(
     "option", ["channels", "classes", "size", "ratio", "in_chans", "pretrained"]
 )
