@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from deeplense_batch.core.distributed import World
@@ -62,6 +63,7 @@ class Stepper:
         self._world = world
         self._clip = train.clip
         self._frozen = train.freeze
+        self._settled = False  # whether batch norms use the statistics that they keep
         self._format = torch.channels_last if engine.channels_last else torch.contiguous_format
         self._on_cpu = world.device.type == "cpu"
         self.micro_batch = train.micro_batch
@@ -123,11 +125,21 @@ class Stepper:
 
         return GradientGraph(gradient, launch, [*self.model.parameters()], recorder)
 
-    def start_epoch(self) -> None:
-        """Put the model in training mode; frozen parts keep their statistics."""
+    def start_epoch(self, *, settled: bool = False) -> None:
+        """Put the model in training mode; frozen parts keep their statistics.
+
+        Arguments:
+            settled: Batch norms use the statistics that they keep, and change them no more.
+        """
+        if settled and self._graph is not None:  # what is recorded has norms of the other mode
+            self._graph.drop()
+            self._graph = None
+        self._settled = settled
         self._shared.train()
         for name, module in bare(self.model).named_modules():
             if self._frozen and f"{name}.".startswith(tuple(f"{p}." for p in self._frozen)):
+                module.eval()
+            elif settled and isinstance(module, _BatchNorm):
                 module.eval()
 
     def __call__(
@@ -197,7 +209,7 @@ class Stepper:
                 raise torch.OutOfMemoryError(fault or "another process is out of memory")
         self._restore(kept)
         self.optimizer.zero_grad(set_to_none=True)
-        self.start_epoch()  # frozen norms stay as they were
+        self.start_epoch(settled=self._settled)  # frozen norms stay as they were
 
     def _launched(
         self, batch: Batch, samples: int, progress: float | Tensor, seed: int

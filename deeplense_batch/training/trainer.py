@@ -176,7 +176,7 @@ class Trainer:
         if len(self._lessons) > 1:
             _log.info("epoch %d of %d is of %s", epoch + 1, train.epochs, lesson.name)
         steps = order(lesson.draws.order(seed=seed, epoch=epoch), train.batch_size)
-        self.stepper.start_epoch()
+        self.stepper.start_epoch(settled=epoch >= train.epochs - train.settled)
         started = time.perf_counter()
         for batch in self._batches(steps):
             if not self._fitted:

@@ -333,3 +333,11 @@ def test_where_steps_differ_or_nothing_is_gained_none_is_recorded(
     assert stepper._recordable(make_job(shards, **changes)) == recordable
     stepper._world = World(0, 2, torch.device(device))
     assert not stepper._recordable(make_job(shards, **changes))
+
+
+def test_settled_norms_are_not_replayed(shards):
+    """What was recorded computes with the statistics of each batch."""
+    stepper, recorder = stepper_of(shards, "classification", "test_resnet", Tape)
+    assert recorder is not None and stepper._graph is not None
+    stepper.start_epoch(settled=True)
+    assert stepper._graph is None

@@ -142,6 +142,27 @@ def test_after_the_search_only_norms_that_learn_are_in_training_mode(shards):
     assert before == {name: stepper.model.get_submodule(name).training for name in names}
 
 
+def test_settled_norms_are_those_of_scores_and_do_not_change(shards):
+    """So that the loss is that of the network in evaluation mode, and all else still learns."""
+    stepper = make_stepper(shards, model="test_resnet")
+    step(stepper)  # so that the statistics are not those of a new network
+    before, batch = weights(stepper), make_batch()
+    stepper.start_epoch(settled=True)
+    stepper.find_micro_batch(batch, 10)
+    sums = stepper(batch, samples=10, time=1.0, progress=0.1, seed=5)
+    after = weights(stepper)
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    buffers = {name for name, _ in stepper.model.named_buffers()}
+    assert buffers and not changed & buffers
+    assert changed >= {"conv1.weight", "fc.weight", "layer4.0.bn2.bias"}
+    stepper.model.load_state_dict(before)
+    stepper.model.eval()
+    scored = TASK.losses(stepper.model, batch, 0.1)["loss"]
+    assert float(sums["loss"]) / 10 == pytest.approx(float(scored.detach()), rel=1e-6)
+    stepper.start_epoch()
+    assert all(module.training for module in stepper.model.modules())
+
+
 def test_processes_take_the_micro_batch_of_the_one_with_the_least_memory(shards):
     """This one has room for all; another has not, twice."""
     stepper, answers = make_stepper(shards, model="test_resnet"), iter([1, 1, 0])

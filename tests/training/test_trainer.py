@@ -90,3 +90,18 @@ def test_on_one_class_alone_the_epoch_of_the_least_loss_is_kept_and_told(tmp_pat
     )
     assert sentence in metrics["test"]["notes"]
     assert sentence in (item.run.path / "log.txt").read_text()
+
+
+def test_norms_are_settled_in_the_last_epochs(shards, tmp_path, monkeypatch):
+    settled = []
+    start = trainer.Stepper.start_epoch
+
+    def noted(self, **options):
+        settled.append(options["settled"])
+        start(self, **options)
+
+    monkeypatch.setattr(trainer.Stepper, "start_epoch", noted)
+    fields = TINY | {"train": TINY["train"] | {"settled": 2}}
+    (item,) = plan([make_job(shards, **fields)], tmp_path)
+    run(item, device="cpu")
+    assert settled == [False] * 3 + [True] * 2

@@ -11,7 +11,7 @@ from deeplense_batch.core.sections import Section, list_of
 __all__ = ["TrainSection"]
 
 # Fields that recipes of earlier versions lack: at their defaults they are no part of an identity.
-_LATER = ("layer_decay",)
+_LATER = ("layer_decay", "settled")
 
 
 class TrainSection(Section):
@@ -49,6 +49,9 @@ class TrainSection(Section):
     # has it, else fp16
     amp: Literal["off", "bf16", "fp16", "auto"] = "off"
     sync_bn: bool = False  # batch-norm statistics over all processes; on GPUs
+    # the last epochs in which batch norms use the mean and variance that they keep, as when scored,
+    # and not those of the batch, whose noise makes error bars too wide
+    settled: int = Field(0, ge=0)
 
     def identifying(self) -> dict[str, Any]:
         """The fields that change the result of a run, as JSON."""

@@ -13,13 +13,13 @@ def test_what_a_recipe_of_an_earlier_version_lacks_is_no_part_of_its_identity(sh
     for lr, identity in ((1e-3, "b9ecfe7699"), (2e-3, "ffc8a803ea")):
         job = make_job(shards, train={"lr": lr})
         assert job.identity("digest") == identity  # pinned before there were these fields
-        null = make_job(shards, train={"lr": lr, "layer_decay": None})
+        null = make_job(shards, train={"lr": lr, "layer_decay": None, "settled": 0})
         assert null.identity("digest") == identity
 
 
 def test_rates_of_layers_change_the_identity(shards):
-    changes = ({}, {"layer_decay": 0.75}, {"layer_decay": 1.0}, {"head_lr": 1e-3})
-    assert len({make_job(shards, train=train).identity("digest") for train in changes}) == 4
+    changes = ({}, {"settled": 1}, {"layer_decay": 0.75}, {"layer_decay": 1.0}, {"head_lr": 1e-3})
+    assert len({make_job(shards, train=train).identity("digest") for train in changes}) == 5
 
 
 @pytest.mark.parametrize("value", ["0", "1.1", "-1", "nan"])
