@@ -192,9 +192,10 @@ if "run" in sys.orig_argv:
     batches, gate = fit.Trainer._batches, pathlib.Path(os.environ["GATE"])
     def held(self, steps):
         for number, batch in enumerate(batches(self, steps)):
-            while number and self.epoch >= int(os.environ["HELD_AFTER"]) and gate.exists():
-                if self.interrupt.signal:
-                    break
+            holds = number and self.epoch >= int(os.environ["HELD_AFTER"]) and gate.exists()
+            if holds:
+                self._saver.wait()
+            while holds and gate.exists() and not self.interrupt.signal:
                 gate.with_name("held").touch()
                 time.sleep(0.005)
             yield batch
@@ -225,7 +226,7 @@ class Gate:
         return self.shut() | {"HELD_AFTER": str(epochs)}
 
     def wait_until_held(self) -> None:
-        """Wait for a training at the gate: all it had to write of earlier epochs is written."""
+        """Wait for a training at the gate, after a step; all that it had to write is written."""
         wait_for(self._folder.joinpath("held").exists)
 
     def open(self) -> None:

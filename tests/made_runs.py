@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import heed_interrupts
+from conftest import Gate, heed_interrupts
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job
@@ -108,6 +109,17 @@ def start(item: PlannedRun, *, disk_seconds: float = 0, **environment: str) -> s
         text=True,
         preexec_fn=heed_interrupts,
     )
+
+
+def kill_in_mid_epoch(item: PlannedRun, gate: Gate) -> None:
+    """Start a run that saves after every step, and kill it after a step of its second epoch."""
+    process = start(item, **gate.after(1))
+    gate.wait_until_held()
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and item.run.status().state == "lost"
+    saved = checkpoint.load_checkpoint(item.run.path)
+    assert saved is not None and (saved["epoch"], saved["step"]) == (1, 1)
 
 
 def copy_with_bands(run: Path, copy: Path, *bands: str) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 from conftest import make_job
-from made_runs import same_result, start, weights
+from made_runs import kill_in_mid_epoch, same_result, weights
 
 from deeplense_batch.inference.model_card import _trained_on
 from deeplense_batch.report.run_table import read_rows
@@ -50,11 +48,7 @@ def test_the_run_and_the_report_say_what_it_was_trained_on(whole):
 
 def test_killed_in_mid_epoch_it_ends_as_if_nothing_had_happened(root, tmp_path, whole, gate):
     (item,) = plan([job_of(root)], tmp_path)
-    process = start(item, **gate.after(1))
-    gate.wait_until_held()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert item.run.status().state == "lost"
+    kill_in_mid_epoch(item, gate)
     run(item, device="cpu")
     same_result(item, whole)
 

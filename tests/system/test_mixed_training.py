@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_job, write_split
-from made_runs import same_result, start, weights
+from made_runs import kill_in_mid_epoch, same_result, weights
 
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.data.shards import data_digest
@@ -62,11 +61,7 @@ def test_killed_in_mid_epoch_it_ends_as_if_nothing_had_happened(
     shards, other, tmp_path, whole, gate
 ):
     item = planned(mixed(shards, other), tmp_path)
-    process = start(item, **gate.after(1))
-    gate.wait_until_held()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert item.run.status().state == "lost" and not (item.run.path / "metrics.json").exists()
+    kill_in_mid_epoch(item, gate)
     run(item, device="cpu")
     same_result(item, whole)
 
