@@ -157,16 +157,23 @@ def own_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def options_unless_pretrained(
-    name: str, pretrained: bool, options: dict[str, Any]
+    name: str, pretrained: bool, options: dict[str, Any], *, classes: bool = True
 ) -> dict[str, Any]:
     """The options of a network that nobody has published weights of.
+
+    Arguments:
+        name: Of the network.
+        pretrained: Whether it should start from published weights.
+        options: Those that timm hands on.
+        classes: Whether it gives logits, so that ``num_classes`` is one of its options.
 
     Raises:
         RuntimeError: It should start from such weights.
     """
     if pretrained:
         raise RuntimeError(f"nobody has published weights of {name}")
-    return own_options(options)
+    own = own_options(options)
+    return own if classes else {key: own[key] for key in own if key != "num_classes"}
 
 
 @register_model

@@ -10,6 +10,7 @@ from deeplense_batch.models import build
 from deeplense_batch.models.small import (
     NarrowResNet,
     SmallResNet,
+    options_unless_pretrained,
     own_options,
     resnet10_narrow,
     resnet20,
@@ -64,3 +65,10 @@ def test_there_are_no_published_weights_of_them():
 def test_what_timm_hands_on_is_no_option_of_a_network():
     options = {"drop_rate": 0.1, "pretrained_cfg": {}, "cache_dir": None}
     assert own_options(options) == {"drop_rate": 0.1}
+    given = options | {"num_classes": 3}
+    assert options_unless_pretrained("edsr", False, given, classes=False) == {"drop_rate": 0.1}
+    assert options_unless_pretrained("resnet20", False, given) == {
+        "drop_rate": 0.1, "num_classes": 3,
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="nobody has published weights of edsr"):
+        options_unless_pretrained("edsr", True, given, classes=False)

@@ -11,7 +11,8 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from deeplense_batch.models.restoring.parts import check_ratio, restoring_options, upsampling
+from deeplense_batch.models.restoring.parts import check_ratio, upsampling
+from deeplense_batch.models.small import options_unless_pretrained
 
 __all__ = ["Edsr", "edsr"]
 
@@ -65,4 +66,4 @@ class _Block(nn.Module):
 @register_model
 def edsr(pretrained: bool = False, **options: Any) -> Edsr:
     """EDSR baseline: 16 blocks, 64 channels."""
-    return Edsr(**restoring_options(options, pretrained=pretrained, name="edsr"))
+    return Edsr(**options_unless_pretrained("edsr", pretrained, options, classes=False))

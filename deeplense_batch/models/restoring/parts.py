@@ -1,4 +1,4 @@
-"""What restoring networks share: the layers that make more pixels, and what they are given.
+"""What restoring networks share: the layers that make more pixels.
 
 Reference:
     Shi et al. 2016, arXiv:1609.05158 (sub-pixel convolution).
@@ -6,13 +6,9 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from deeplense_batch.models.small import own_options
-
-__all__ = ["check_ratio", "restoring_options", "upsampling"]
+__all__ = ["check_ratio", "upsampling"]
 
 
 def check_ratio(ratio: int) -> None:
@@ -36,14 +32,3 @@ def upsampling(width: int, channels: int, ratio: int) -> nn.Sequential:
         layers += [nn.Conv2d(width, width * step**2, 3, padding=1), nn.PixelShuffle(step)]
         ratio //= step
     return nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1))
-
-
-def restoring_options(options: dict[str, Any], *, pretrained: bool, name: str) -> dict[str, Any]:
-    """The options that are a restoring network's, of those that timm hands on.
-
-    Raises:
-        RuntimeError: Published weights were asked for, which there are not.
-    """
-    if pretrained:
-        raise RuntimeError(f"nobody has published weights of {name}")
-    return {key: value for key, value in own_options(options).items() if key != "num_classes"}

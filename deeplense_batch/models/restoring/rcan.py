@@ -11,7 +11,8 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
-from deeplense_batch.models.restoring.parts import check_ratio, restoring_options, upsampling
+from deeplense_batch.models.restoring.parts import check_ratio, upsampling
+from deeplense_batch.models.small import options_unless_pretrained
 
 __all__ = ["Rcan", "rcan"]
 
@@ -91,4 +92,4 @@ def _conv(width: int) -> nn.Conv2d:
 @register_model
 def rcan(pretrained: bool = False, **options: Any) -> Rcan:
     """RCAN: 10 groups of 20 blocks, 64 channels."""
-    return Rcan(**restoring_options(options, pretrained=pretrained, name="rcan"))
+    return Rcan(**options_unless_pretrained("rcan", pretrained, options, classes=False))

@@ -13,7 +13,8 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.models.restoring.parts import check_ratio, restoring_options
+from deeplense_batch.models.restoring.parts import check_ratio
+from deeplense_batch.models.small import options_unless_pretrained
 
 __all__ = ["SwinIr", "swinir_light"]
 
@@ -103,4 +104,4 @@ class _Group(nn.Module):
 @register_model
 def swinir_light(pretrained: bool = False, **options: Any) -> SwinIr:
     """SwinIR, light: 4 groups of 6 blocks, 60 channels."""
-    return SwinIr(**restoring_options(options, pretrained=pretrained, name="swinir_light"))
+    return SwinIr(**options_unless_pretrained("swinir_light", pretrained, options, classes=False))

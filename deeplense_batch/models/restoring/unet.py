@@ -8,7 +8,8 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplense_batch.models.restoring.parts import check_ratio, restoring_options
+from deeplense_batch.models.restoring.parts import check_ratio
+from deeplense_batch.models.small import options_unless_pretrained
 from deeplense_batch.models.unet import Denoiser
 
 __all__ = ["RestoringUnet", "restoring_unet"]
@@ -41,5 +42,5 @@ class RestoringUnet(nn.Module):
 def restoring_unet(pretrained: bool = False, **options: Any) -> nn.Module:
     """UNet of four sizes, 64 to 128 channels, on interpolated images."""
     return RestoringUnet(
-        **restoring_options(options, pretrained=pretrained, name="restoring_unet")
+        **options_unless_pretrained("restoring_unet", pretrained, options, classes=False)
     )

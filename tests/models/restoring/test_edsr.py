@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 from deeplense_batch.models.restoring.edsr import Edsr
 
 
-def test_without_blocks_it_is_the_chain_of_its_layers():
+def test_a_moved_image_is_restored_as_moved():
+    """By as many pixels more as it has; at the borders there are zeros beside it."""
     torch.manual_seed(0)
-    network, images = Edsr(1, ratio=2, width=4, blocks=0), torch.randn(1, 1, 6, 6)
-    features = network.head(images)
-    features = features + network.body[0](features)
-    grown = functional.pixel_shuffle(network.tail[0](features), 2)
-    assert torch.allclose(network(images), network.tail[2](grown), atol=1e-6)
+    network, images = Edsr(1, ratio=3, width=4, blocks=1), torch.randn(1, 1, 20, 20)
+    moved = network(images.roll((2, -1), (2, 3)))
+    inner = (..., slice(24, -24), slice(24, -24))
+    expected = network(images).roll((6, -3), (2, 3))
+    assert moved.shape == (1, 1, 60, 60)
+    assert torch.allclose(moved[inner], expected[inner], atol=1e-5)
+
+
+def test_an_image_goes_around_blocks_that_have_learnt_nothing():
+    torch.manual_seed(0)
+    network, images = Edsr(1, width=4, blocks=1), torch.randn(1, 1, 6, 6)
+    for values in network.body.parameters():
+        torch.nn.init.zeros_(values)
+    assert network(images).std() > 0.01 and not torch.allclose(network(images), network(-images))
 
 
 def test_what_a_block_adds_is_scaled():
