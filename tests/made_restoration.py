@@ -63,8 +63,9 @@ def drawer(pairs: Path, runs: Path, **fields: dict) -> Path:
 
 
 def classifier(pairs: Path, runs: Path) -> Path:
-    """The directory of a run that tells whole rings from halves."""
-    return _trained(pairs, runs, name="classifier")
+    """The directory of a run that tells whole rings from halves, in a stretch of its own."""
+    data = {"stretch": "asinh", "augment": {}}
+    return _trained(pairs, runs, name="classifier", data=data)
 
 
 def _trained(pairs: Path, runs: Path, **fields: dict) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import CLASSES, make_images, make_job
 from made_runs import untrained
+from made_sets import write_set
 from made_shards import write_shards
 from scipy.special import softmax
 
@@ -106,3 +107,24 @@ def test_a_number_that_was_learnt_is_one_column_by_its_name(shards, tmp_path):
         images = opened.transform(torch.from_numpy(open_split(shards, "val[:4]").images()).float())
         expected = network(images)[:, 0] * 2 - 0.5
     assert table["log10_theta_e"].to_pylist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_draws_from_a_posterior_are_those_of_the_place_in_the_split(tmp_path):
+    """Whatever the batch and the piece; and no image shares its numbers with another."""
+    options = {"targets": ["theta_e", "q"], "posterior": "gaussian"}
+    root = write_set(tmp_path / "set", truth=("theta_e", "q"))
+    job = make_job(root, task={"name": "regression", "options": options})
+    opened = open_trained(untrained(job, tmp_path / "runs").run.path)
+
+    def drawn(first, batch_size):
+        with open_inputs(root, "", (1, 12, 12)) as inputs:
+            worker = Predictor(opened, inputs, CPU, batch_size, draws=64)
+            rows = worker.rows(Piece("train", first, 12), int).to_pandas()
+        numbers = np.stack([np.stack(rows[f"{name}_draws"]) for name in ("theta_e", "q")])
+        return (numbers - numbers.mean(2, keepdims=True)) / numbers.std(2, keepdims=True)
+
+    whole = drawn(0, 12)
+    assert np.allclose(drawn(0, 4), whole, atol=1e-3)
+    assert np.allclose(drawn(5, 3), whole[:, 5:], atol=1e-3)
+    alike = np.corrcoef(whole[0])[~np.eye(12, dtype=bool)]
+    assert np.abs(alike).max() < 0.6  # 5 sd of what 64 independent numbers have

@@ -44,6 +44,17 @@ class Bilinear(nn.Module):
         return enlarged(inputs, 2, "bilinear")
 
 
+class Perfect(nn.Module):
+    """Knows the truth."""
+
+    def __init__(self, truth):
+        super().__init__()
+        self.truth = truth
+
+    def forward(self, inputs):
+        return self.truth
+
+
 def outputs_of(task, model, batch=None):
     found = task.assess(model, batch or pairs())
     return {name: values.numpy() for name, values in found.items()} | {"ids": np.arange(6)}
@@ -93,6 +104,17 @@ def test_scores_are_means_over_images_in_the_units_of_the_set():
         "as the recipe states"
         in task_of(data_range=3.0).score(outputs_of(task_of(data_range=3.0), Bilinear()))[1][0]
     )
+
+
+def test_physics_is_that_of_the_truth_without_noise_where_it_is_known():
+    batch = pairs()
+    for known, truth in ((batch, batch.clean), (replace(batch, clean=None), batch.images)):
+        flux = (2 * truth.double() + 0.5).sum((1, 2, 3)).numpy()
+        assert np.allclose(outputs_of(task_of(), Bilinear(), known)["flux_truth"], flux, rtol=1e-5)
+    restored = replace(batch, images=batch.clean + 1.0)  # noise that has a mean
+    scores, _ = task_of().score(outputs_of(task_of(), Perfect(batch.clean), restored))
+    assert scores["flux_error"] == pytest.approx(0, abs=1e-5)
+    assert scores["power_error"] == pytest.approx(0, abs=1e-5)
 
 
 def test_epochs_are_scored_without_what_takes_long():

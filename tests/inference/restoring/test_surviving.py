@@ -45,6 +45,7 @@ def test_the_classifier_is_asked_for_each_kind_of_image_in_the_units_of_the_set(
     found = seen_in(open_trained(run), open_trained(judge), split, CPU)
     assert np.array_equal(found["seen_targets"], split.targets())
     restore(run, pairs, tmp_path / "out", slice_="val", device="cpu")
+    assert open_trained(judge).transform != open_trained(run).transform
     for name, images in {
         "truth": split.images(),
         "clean": split.of("clean").images(),
