@@ -230,11 +230,17 @@ class _Evaluation:
     def _notes(self, split: Split) -> list[str]:
         """What a reader of the scores should know of the images."""
         notes = data_notes(self._place[0])
-        for network in self.networks:
-            seen = seen_notes(network.run, seen_by(network, split), self.digest)
-            for note in seen:
-                _log.warning("%s: %s", network.run.name, note)
-            notes += seen
+        seen = [
+            (network.run, seen_notes(network.run, seen_by(network, split), self.digest))
+            for network in self.networks
+        ]
+        if self.section.classifier is not None:
+            judge = RunDir(find_classifier(Path(self.section.classifier), "evaluate.classifier"))
+            seen.append((judge, seen_notes(judge, split, self.digest, who="classifier")))
+        for run, own in seen:
+            for note in own:
+                _log.warning("%s: %s", run.name, note)
+            notes += own
         if self._samples:
             notes += about_samples(self.section)
         if self.ensemble and self.ensemble.why_not:

@@ -153,7 +153,7 @@ def data_notes(root: Path | str, called: str = "data") -> list[str]:
     return [f"{called}: {warning}" for warning in warnings]
 
 
-def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
+def seen_notes(run: RunDir, split: Split, digest: str, who: str = "network") -> list[str]:
     """Say how many of the images that weights are scored on they have learnt from.
 
     Slices of the same data are compared by place, those of other data by the content of every
@@ -163,13 +163,14 @@ def seen_notes(run: RunDir, split: Split, digest: str) -> list[str]:
         run: A training, which left the weights.
         split: The images.
         digest: Of the data that they belong to.
+        who: What a sentence calls that training's network.
     """
     notes: list[str] = []
     images = _Images(split.as_stored, digest)
     for job, known in _origins(run):
         valid = _Learnt(job.data.root, job.data.valid, known, "was picked by", "validation")
         for learnt in (*_trained_on(job, known), *_adapted_to(job), valid):
-            notes += filter(None, [_seen_note(learnt, images)])
+            notes += filter(None, [_seen_note(learnt, images, who)])
     return notes
 
 
@@ -290,21 +291,21 @@ def _adapted_to(job: Job) -> list[_Learnt]:
     return [_Learnt(to.root, to.slice, to.digest or "", "was adapted to", "unlabelled")]
 
 
-def _seen_note(learnt: _Learnt, images: _Images) -> str | None:
+def _seen_note(learnt: _Learnt, images: _Images, who: str = "network") -> str | None:
     """A sentence, where a network has learnt from some of the images, or where it is not known."""
     root, slice_, done, use = learnt.root, learnt.slice_, learnt.done, learnt.use
     try:
         count = images.shared_with(learnt.images)
     except (ShardError, OSError):
         return (
-            f"whether these {images.called} are among those that the network {done} (slice "
+            f"whether these {images.called} are among those that the {who} {done} (slice "
             f"{slice_} of {root}, its {use} data) is not known: they are not there any more"
         )
     if not count:
         return None
     where = "" if learnt.digest == images.digest else f" of {root}"
     return (
-        f"the network {done} {count} of these {len(images.split)} {images.called} (slice "
+        f"the {who} {done} {count} of these {len(images.split)} {images.called} (slice "
         f"{slice_}{where}, its {use} data), {images.harm}"
     )
 

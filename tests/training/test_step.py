@@ -154,7 +154,7 @@ def test_settled_norms_are_those_of_scores_and_do_not_change(shards):
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     buffers = {name for name, _ in stepper.model.named_buffers()}
     assert buffers and not changed & buffers
-    assert changed >= {"conv1.weight", "fc.weight", "layer4.0.bn2.bias"}
+    assert changed >= {"conv1.0.weight", "fc.weight", "layer4.0.bn2.bias"}
     stepper.model.load_state_dict(before)
     stepper.model.eval()
     scored = TASK.losses(stepper.model, batch, 0.1)["loss"]

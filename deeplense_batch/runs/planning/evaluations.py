@@ -66,6 +66,11 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
             f"{job.name}: evaluate.{min(unfit)}: {run} draws samples of every image of a slice, "
             "as it has learnt; leave it out"
         )
+    if by_input and "class" in trained.task.options["conditions"] and section.classifier:
+        raise JobError(
+            f"{job.name}: evaluate.classifier: {run} draws images of their class, so that a "
+            "classifier sees what it was given; expected a run whose only condition is input"
+        )
     if trained.task.name == "generation" and not by_input and "samples" in drawing:
         raise JobError(
             f"{job.name}: evaluate.samples: {run} draws images of no inputs; leave it out, "

@@ -65,10 +65,15 @@ def test_a_classifier_of_other_images_is_refused(made, tmp_path):
 
 
 def test_an_evaluation_asks_it_and_scores_what_it_sees(made):
-    _, run, judge = made
-    (item,) = plan([evaluation(run, classifier=str(judge))], run.parent.parent)
+    pairs, run, judge = made
+    data = {"root": str(pairs), "slice": "train[:12]"}
+    job = evaluation(run, classifier=str(judge), data=data)
+    (item,) = plan([job], run.parent.parent)
     scores = evaluate_run(item, device="cpu")
     names = ("clean", "truth", "restored", "fitted")
+    notes = item.run.read_json("metrics.json")["test"]["notes"]
+    for who in ("network", "classifier"):
+        assert any(f"the {who} was trained on 12 of these 12 images" in note for note in notes)
     assert all(0 <= scores[f"seen_auc_{name}"] <= 1 for name in names)
     assert scores["psnr"] > scores["psnr_nearest"]
     outputs = np.load(item.run.path / "outputs.npz")

@@ -107,6 +107,13 @@ def test_what_it_cannot_be_asked_for_is_one_sentence(runs, fields, sentence):
         plan([evaluation(runs, **fields)], runs["root"] / "other")
 
 
+def test_a_classifier_is_not_shown_images_that_were_drawn_of_their_class(runs):
+    task = {"name": "generation", "options": {"conditions": ["class", "input"]}}
+    told = drawer(runs["root"] / "pairs", runs["root"] / "told", name="told", task=task)
+    with pytest.raises(JobError, match=r"evaluate.classifier: .* draws images of their class"):
+        plan([evaluation(runs | {"drawer": told})], runs["root"] / "other")
+
+
 def test_samples_of_runs_that_restore_and_images_of_nothing_are_refused(runs):
     with pytest.raises(JobError, match=r"evaluate.samples: .* generates no images"):
         plan([evaluation(runs | {"drawer": runs["restorer"]}, sampler="dpmpp", steps=25)],
