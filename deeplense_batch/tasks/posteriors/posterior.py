@@ -7,8 +7,8 @@ Scores need no more than these few numbers of an image, whatever the distributio
 ``log_prob``
     log p(y | image) of the true y, the density over all numbers together;
 ``crps``
-    the continuous ranked probability score of each marginal, E|Y - y| - E|Y - Y'| / 2
-    (Gneiting and Raftery 2007, JASA 102, 359), from draws by its unbiased estimate;
+    the continuous ranked probability score of each marginal, from draws where it is not known
+    exactly (`tasks.posteriors.crps`);
 ``rank``
     the probability below the true y_d, uniform in [0, 1] where the posterior is right: from S
     draws (r + 1/2) / (S + 1), r of them being lower (Talts et al. 2018, arXiv:1804.06788);
@@ -28,6 +28,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from deeplense_batch.tasks.posteriors.crps import crps_of_draws
 
 __all__ = ["DRAWS", "LEVELS", "Posterior", "Said", "random_of", "summary"]
 
@@ -148,7 +150,7 @@ def summary(said: Said, points: Tensor, true: Tensor | None = None) -> dict[str,
     share = draws.shape[1] + 1
     scored = {
         "log_prob": said.log_prob,
-        "crps": sd * _crps_of_normal(z) if exact else _crps_of_draws(draws, true),
+        "crps": sd * _crps_of_normal(z) if exact else crps_of_draws(draws, true),
         "rank": normal.cdf(true[..., None])[..., 0] if exact else (lower + 0.5) / share,
         "tarp": (nearer + 0.5) / share,
     }
@@ -166,11 +168,3 @@ def _crps_of_normal(z: Tensor) -> Tensor:
         + 2 * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
         - 1 / math.sqrt(math.pi)
     )
-
-
-def _crps_of_draws(draws: Tensor, true: Tensor) -> Tensor:
-    """The unbiased estimate from draws, (B, S, D), for truth (B, D)."""
-    count = draws.shape[1]
-    ranks = torch.arange(1, count + 1, device=draws.device, dtype=draws.dtype)[:, None]
-    apart = ((2 * ranks - count - 1) * draws.sort(1).values).sum(1) / (count * (count - 1))
-    return (draws - true[:, None]).abs().mean(1) - apart

@@ -8,9 +8,7 @@ coverage of a share between those of two such intervals is interpolated between 
 is right on average; that of a share c needs (S + 1) (1 - c) / 2 of 1 or more: of 68 % it is known
 from 6 samples on, of 95 % from 39 on.
 
-The CRPS is mean |x - y| - mean |x - x'| / 2, over samples x, other samples x' and the truth y,
-without bias for few samples (Ferro 2014, QJRMS 140, 1917). Of a single image without error bars
-it is the mean absolute error.
+The CRPS (`tasks.posteriors.crps`) of a single image without error bars is the mean absolute error.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplense_batch.tasks.posteriors.crps import crps_of_draws
 from deeplense_batch.tasks.restoring.quality import key
 from deeplense_batch.tasks.task import Arrays, Scores
 
@@ -49,13 +48,9 @@ def measure(samples: Tensor, truths: Mapping[str, Tensor]) -> dict[str, Tensor]:
         many samples.
     """
     count = samples.shape[1]
-    ordered = samples.sort(1).values
     found = {"variance": samples.var(1).mean((1, 2, 3))}
-    weights = 2 * torch.arange(1, count + 1, device=samples.device) - count - 1
-    apart = torch.einsum("s,bschw->bchw", weights.to(samples), ordered) / (count * (count - 1))
     for name, truth in truths.items():
-        away = (samples - truth[:, None]).abs().mean(1)
-        found[key("pixel_crps", "", name)] = (away - apart).mean((1, 2, 3))
+        found[key("pixel_crps", "", name)] = crps_of_draws(samples, truth).mean((1, 2, 3))
         below = (samples < truth[:, None]).sum(1).flatten(1)
         ranks = torch.stack([(below == rank).float().mean(1) for rank in range(count + 1)], 1)
         for level in LEVELS:
