@@ -37,7 +37,7 @@ from deeplense_batch.inference.restoring.drawn import samples_of
 from deeplense_batch.inference.trained import Trained, TrainedError, open_trained
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.restoration import Restoration
-from deeplense_batch.tasks.task import Batch, Task
+from deeplense_batch.tasks.task import Batch
 from deeplense_batch.training.precision import Precision, scored_in
 
 __all__ = ["SAMPLES", "Format", "Restored", "restore"]
@@ -113,18 +113,12 @@ def restore(
         DeviceError, PrecisionError: The machine lacks what is asked for.
     """
     trained, chosen, out = open_trained(run), device_of(device), Path(out)
-    if not (isinstance(trained.task, Restoration) or _draws(trained.task)):
-        raise TrainedError(
-            f"{run}: its task, {trained.job.task.name}, restores no images; expected restoration"
-        )
     if samples < 2:
         raise TrainedError(f"--samples: expected 2 or more of each image, got {samples}")
+    precision = Precision(amp, chosen, setting="--amp")
+    work = _restorer_of(trained, chosen, batch_size, precision, samples)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainedError(f"{out}: is there already; name another folder")
-    precision = Precision(amp, chosen, setting="--amp")
-    work = (_Drawer if _draws(trained.task) else _Restorer)(
-        trained, chosen, batch_size, precision, samples
-    )
     started = time.perf_counter()
     with ExitStack() as stack:
         inputs = stack.enter_context(work.open(Path(data), slice_, reading))
@@ -141,10 +135,6 @@ def restore(
     return Restored(out, count, time.perf_counter() - started, tuple(work.problems))
 
 
-def _draws(task: Task) -> bool:
-    return isinstance(task, Generation) and task.restoration is not None
-
-
 class _Restorer:
     """A run at work on the pieces of images."""
 
@@ -152,14 +142,9 @@ class _Restorer:
     folders: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(
-        self,
-        trained: Trained,
-        device: torch.device,
-        batch_size: int,
-        precision: Precision,
-        samples: int,
+        self, trained: Trained, device: torch.device, batch_size: int, precision: Precision
     ) -> None:
-        self.trained, self.problems, self._samples = trained, list[str](), samples
+        self.trained, self.problems = trained, list[str]()
         self._model = trained.model.to(device)
         self._device, self._batch_size, self._precision = device, batch_size, precision
         self._room = Room()
@@ -230,6 +215,17 @@ class _Drawer(_Restorer):
 
     folders: ClassVar[tuple[str, ...]] = ("mean", "sd")
 
+    def __init__(
+        self,
+        trained: Trained,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision,
+        samples: int,
+    ) -> None:
+        super().__init__(trained, device, batch_size, precision)
+        self._samples = samples
+
     def _made(self, images: torch.Tensor, ids: Sequence[str]) -> torch.Tensor:
         trained, task = self.trained, self.trained.task
         assert isinstance(task, Generation)
@@ -250,6 +246,25 @@ class _Drawer(_Restorer):
         spread = (squares / self._samples - mean.square()).clamp_min(0)
         sd = (spread * (self._samples / (self._samples - 1))).sqrt()
         return torch.stack([mean, sd], 1).float()
+
+
+def _restorer_of(
+    trained: Trained, device: torch.device, batch_size: int, precision: Precision, samples: int
+) -> _Restorer:
+    """What a run restores images by, at work on a device.
+
+    Raises:
+        TrainedError: It restores none.
+    """
+    task = trained.task
+    if isinstance(task, Restoration):
+        return _Restorer(trained, device, batch_size, precision)
+    if isinstance(task, Generation) and task.restoration is not None:
+        return _Drawer(trained, device, batch_size, precision, samples)
+    raise TrainedError(
+        f"{trained.run.path}: its task, {trained.job.task.name}, restores no images; expected "
+        "restoration"
+    )
 
 
 def _write_shards(
