@@ -378,9 +378,10 @@ def _mix(both: Batch, share: float) -> Batch:
 def _rank_of(scores: Scores, monitor: str) -> tuple[float | None, bool]:
     """By what an epoch is compared, the higher the better, and whether that is its loss."""
     score, loss = scores.get(monitor), scores.get("loss")
+    # A checkpoint holds plain numbers: one of numpy could be written, and not be read again.
     if score is not None and math.isfinite(score):
-        return score, False
-    return None if loss is None or not math.isfinite(loss) else -loss, True
+        return float(score), False
+    return None if loss is None or not math.isfinite(loss) else -float(loss), True
 
 
 def _mixed(*numbers: int) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.data.augment import keys_of
+from deeplense_batch.models import checkpoint
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 from deeplense_batch.tasks import build_task
@@ -144,3 +145,7 @@ def test_a_run_learns_keeps_a_sheet_and_probes_every_second_epoch(shards, tmp_pa
     outputs = np.load(item.run.path / "outputs.npz")
     assert outputs["features"].shape == (30, 64) and outputs["true_images"].shape == (6, 1, 24, 24)
     assert (item.run.figures / "restored.png").exists()
+    saved = checkpoint.load_checkpoint(item.run.path)  # from which it would have gone on
+    assert saved is not None and saved["best_score"] == max(
+        e["valid"]["masked_r2"] for e in epochs
+    )
