@@ -6,7 +6,8 @@ import pytest
 from conftest import make_job
 from made_runs import kill_in_mid_epoch, same_result, weights
 
-from deeplense_batch.inference.model_card import _trained_on
+from deeplense_batch.inference.model_card import card
+from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.report.run_table import read_rows
 from deeplense_batch.runs.launch import execute
 from deeplense_batch.runs.planning.plan import plan
@@ -39,7 +40,8 @@ def test_the_run_and_the_report_say_what_it_was_trained_on(whole):
     data = whole.run.read_json("metrics.json")["data"]
     assert data["samples"]["train"] == 30 and data["simulate"]["preset"] == "varied"
     words = "30 new images of varied an epoch"
-    assert _trained_on(data) == f"{words}, normalised as `train`"
+    text = card(open_trained(whole.run.path), {})
+    assert f"trained on 30 images ({words}, normalised as `train`)" in text
     (row,) = read_rows(whole.run.path.parent.parent)
     assert row["training"]["name"] == words and "simulated:" in row["training"]["digest"]
     notes = whole.run.read_json("metrics.json")["test"]["notes"]

@@ -11,7 +11,8 @@ from made_sets import write_set
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.job_slices import open_slices
-from deeplense_batch.inference.model_card import _trained_on
+from deeplense_batch.inference.model_card import card
+from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.runs import scoring
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
@@ -87,9 +88,10 @@ def test_a_run_says_what_it_was_trained_on_first(sets, tmp_path):
     (first,) = metrics["data"]["curriculum"]
     assert (first["name"], first["epochs"], first["samples"]) == ("heavier", 2, 30)
     assert first["digest"] == item.training.data.curriculum[0].digest != metrics["data"]["digest"]
-    assert _trained_on(metrics["data"]) == (
-        f"`train`; before that 2 epochs on 30 of `train` of heavier, digest `{first['digest']}`"
-    )
+    assert (
+        "trained on 24 images (`train`; before that 2 epochs on 30 of `train` of heavier, digest "
+        f"`{first['digest']}`)"
+    ) in card(open_trained(item.run.path), {})
     assert len(item.run.read_lines("history.jsonl")) >= 3  # patience counts from its end
     assert reopen(item.run.path).run.name == item.run.name
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -13,11 +11,11 @@ from made_runs import untrained
 from tiny_networks import UNET
 from torch import nn
 
+from deeplense_batch.data.batches.paired import paired_loader
 from deeplense_batch.data.shards import open_split
-from deeplense_batch.inference.generation import drawer
-from deeplense_batch.inference.restoring import drawn
 from deeplense_batch.inference.restoring.drawn import draw_samples
 from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.training.evaluation import batches_of
 
 CPU = torch.device("cpu")
 
@@ -43,45 +41,51 @@ def made(tmp_path_factory):
 
 
 def drawn_of(made, out, slice_="val[:4]", **options):
+    """Samples of a slice, (B, S, C, H, W)."""
     pairs, trained = made
-    asked = {"samples": 3, "sampler": "ddpm", "steps": 3, "seed": 0, "device": CPU} | options
+    asked = {"samples": 3, "sampler": "ddpm", "steps": 2, "seed": 0, "device": CPU} | options
     saved = draw_samples(trained, open_split(pairs, slice_), out, **asked)
     return saved(torch.arange(len(open_split(pairs, slice_))))
 
 
-def test_a_sample_is_a_function_of_the_seed_the_image_and_its_number(made, tmp_path, monkeypatch):
-    whole = drawn_of(made, tmp_path / "whole")
-    assert whole.shape == (4, 3, 1, SIDE, SIDE)
+def test_a_sample_is_a_function_of_the_seed_the_image_and_its_number(made, tmp_path):
+    """Whatever is drawn beside it: of 24 samples 16 are drawn at once."""
+    whole = drawn_of(made, tmp_path / "whole", "val[:8]")
+    assert whole.shape == (8, 3, 1, SIDE, SIDE)
     flat = whole.flatten(0, 1).flatten(1)
-    assert all((flat[i] != flat[j]).any() for i in range(12) for j in range(i))
-    monkeypatch.setattr(drawer, "_BATCH", {"cpu": 5})
-    monkeypatch.setattr(drawn, "_SHARD", 4)
-    part = drawn_of(made, tmp_path / "part", "val[2:4]", samples=2)
-    assert torch.allclose(part, whole[2:, :2], atol=1e-4)
-    other = drawn_of(made, tmp_path / "other", "val[2:4]", samples=2, seed=1)
+    assert all((flat[i] != flat[j]).any() for i in range(24) for j in range(i))
+    part = drawn_of(made, tmp_path / "part", "val[4:7]", samples=2)
+    assert torch.allclose(part, whole[4:7, :2], atol=1e-4)
+    other = drawn_of(made, tmp_path / "other", "val[4:7]", samples=2, seed=1)
     assert (other - part).abs().mean() > 0.01
 
 
-def test_what_was_cut_off_goes_on_and_processes_share_the_work(made, tmp_path, monkeypatch):
-    whole = drawn_of(made, tmp_path / "whole")
-    monkeypatch.setattr(drawn, "_SHARD", 4)
-    made_of = drawn._Drawer.make
-    asked = []
+class Calls:
+    """Counts how often it is called; the last time that is allowed it ends the work."""
 
-    def make(self, split, indices, *, seed):
-        asked.append([*indices])
-        if len(asked) == 2:  # in the second of three files
+    def __init__(self, last=0):
+        self.count, self.last = 0, last
+
+    def __call__(self):
+        self.count += 1
+        if self.count == self.last:
             raise KeyboardInterrupt
-        return made_of(self, split, indices, seed=seed)
 
-    monkeypatch.setattr(drawn._Drawer, "make", make)
+
+def test_what_was_cut_off_goes_on_and_processes_share_the_work(made, tmp_path):
+    """168 samples are two files, of 8 batches of 16 and of 3: one is whole when it is cut off."""
+    asked = {"slice_": "val", "samples": 7}
     with pytest.raises(KeyboardInterrupt):
-        drawn_of(made, tmp_path / "cut")
-    assert torch.allclose(drawn_of(made, tmp_path / "cut"), whole, atol=1e-4)
-    done, cut, *rest = asked
-    assert sorted(itertools.chain(done, *rest)) == [*range(12)] and rest[0] == cut
-    shared = drawn_of(made, tmp_path / "shared", rank=1, ranks=2)
-    assert torch.allclose(shared, whole, atol=1e-4)
+        drawn_of(made, tmp_path / "cut", on_batch=Calls(9), **asked)
+    left, each, other = Calls(), Calls(), Calls()
+    cut = drawn_of(made, tmp_path / "cut", on_batch=left, **asked)
+    alone = drawn_of(made, tmp_path / "shared", rank=1, ranks=2, on_batch=each, **asked)
+    again = drawn_of(made, tmp_path / "shared", rank=0, ranks=2, on_batch=other, **asked)
+    assert each.count == left.count + 8  # its own file, and that which no other process has drawn
+    assert other.count == 0 and torch.equal(again, alone)
+    assert torch.allclose(cut, alone, atol=1e-4)
+    few = drawn_of(made, tmp_path / "few", "val[20:22]", samples=7)
+    assert torch.allclose(cut[20:22], few, atol=1e-4)
 
 
 def test_the_input_and_the_class_count(made, tmp_path):
@@ -102,9 +106,6 @@ def test_the_input_and_the_class_count(made, tmp_path):
 
 
 def _batches(made):
-    from deeplense_batch.data.batches.paired import paired_loader
-    from deeplense_batch.training.evaluation import batches_of
-
     pairs, trained = made
     loader = paired_loader(open_split(pairs, "val[:4]"), transform=trained.transform, device=CPU)
     return batches_of(loader, [np.arange(4)])
