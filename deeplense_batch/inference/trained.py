@@ -35,7 +35,8 @@ from deeplense_batch.data.split import Inputs
 from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.tasks.classification import logits_of
 from deeplense_batch.tasks.task import Task
-from deeplense_batch.training.setup import model_of, task_of
+from deeplense_batch.training.images.loaders import task_of
+from deeplense_batch.training.setup import model_of
 from deeplense_batch.training.trainer import BEST
 
 __all__ = ["Logits", "Trained", "TrainedError", "open_trained"]

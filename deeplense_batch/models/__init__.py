@@ -276,7 +276,8 @@ def _check_left_out(name: str, options: Mapping[str, Any]) -> None:
     for option in (option for option, value in options.items() if value is None):
         try:
             with torch.device("meta"):
-                timm.create_model(name, **{option: False})
+                option_alone: dict[str, Any] = {option: False}
+                timm.create_model(name, **option_alone)
         except TypeError as error:
             if f"unexpected keyword argument '{option}'" in str(error):
                 raise ModelError(

@@ -32,14 +32,9 @@ from deeplense_batch.data.packing.pack import pack
 from deeplense_batch.data.shards import Split
 from deeplense_batch.tasks.task import Batch, Task
 from deeplense_batch.training.evaluation import batches_of
+from deeplense_batch.training.images.loaders import frame_of, open_loaders
 from deeplense_batch.training.precision import choose_kernels
-from deeplense_batch.training.setup import (
-    frame_of,
-    gflops_of,
-    model_of,
-    open_loaders,
-    side_given,
-)
+from deeplense_batch.training.setup import gflops_of, model_of, side_given
 from deeplense_batch.training.step import Stepper
 
 __all__ = ["BenchReport", "DataSpeed", "ModelSpeed", "Ratio", "bench"]

@@ -37,7 +37,8 @@ def ssim_of_each(images: Tensor, others: Tensor, data_range: float) -> Tensor:
     """Structural similarity of each image with another, (B,).
 
     The mean over the pixels whose window lies within the image, as Wang et al. have it and
-    scikit-image too; what torchmetrics averages has a border that it reflects. Both are divided by the range, so that numbers of any size keep their digits in float32.
+    scikit-image too; what torchmetrics averages has a border that it reflects. Both are divided
+    by the range, so that numbers of any size keep their digits in float32.
 
     Arguments:
         images: (B, C, H, W) float32.

@@ -25,6 +25,7 @@ from deeplense_batch.training.precision import Precision, scored_in
 __all__ = ["InPieces", "batches_of", "evaluate", "outputs_of"]
 
 _NOTHING = Augment()
+_PAIRS = 32  # at once: a network that makes images holds many of them, on a processor too
 
 
 def evaluate(
@@ -132,7 +133,7 @@ class InPieces:
         precision: Precision | None = None,
         thorough: bool = False,
     ) -> None:
-        self._room = Room()
+        self._room = Room(_PAIRS if task.spec.needs_inputs else None)
         self._predict = partial(
             outputs_of, task, model, tta=tta, precision=precision, thorough=thorough
         )

@@ -6,14 +6,12 @@ Whoever trains, measures or opens a network puts task and network together here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplense_batch import models
@@ -22,48 +20,35 @@ from deeplense_batch.core.job import Job
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
-from deeplense_batch.data.batches.paired import paired_loader, registrations
+from deeplense_batch.data.batches.paired import registrations
 from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted, counted_of
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import (
     about_pixel_scales,
-    mixed_info,
     open_curriculum,
     open_training_sets,
 )
 from deeplense_batch.data.pairs.registration import Registration
 from deeplense_batch.data.pixels.clean import about_clean, check_photons
-from deeplense_batch.data.pixels.transform import Transform
-from deeplense_batch.data.pixels.unit import about_another_unit
-from deeplense_batch.data.shards import ShardError, Split, SplitInfo
+from deeplense_batch.data.shards import ShardError, SplitInfo
 from deeplense_batch.data.slices.target_set import open_target
-from deeplense_batch.data.slices.truth_files import check_truth_files
 from deeplense_batch.models.start import start_from
 from deeplense_batch.simulation.fresh.new_images import NewImages
-from deeplense_batch.tasks import build_task
 from deeplense_batch.tasks.extended import bare
-from deeplense_batch.tasks.posteriors.quantities import wrong_number
-from deeplense_batch.tasks.task import Batch, Frame, Task, TaskSpec, Unit
-from deeplense_batch.training.evaluation import batches_of
-from deeplense_batch.training.target import about_target, check_contrast, open_unlabelled
+from deeplense_batch.tasks.task import Frame, Task
+from deeplense_batch.training.images.loaders import frame_of, open_loaders
+from deeplense_batch.training.images.units import about_units
+from deeplense_batch.training.target import about_target, open_unlabelled
 
 __all__ = [
     "Setup",
-    "check_needed_truth",
-    "check_samples",
-    "frame_of",
     "gflops_of",
     "model_of",
-    "open_loaders",
     "set_up",
     "side_given",
-    "task_of",
 ]
-
-_LOOKED_AT = 64  # images that tell the unit of a set
-_NAMED = 20  # arrays of truth in a sentence
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +123,7 @@ def set_up(job: Job, world: World) -> Setup:
     notes = [*filter(None, [about_clean(job, splits)])]
     if isinstance(train, Mixture):
         scales = about_pixel_scales(job.data, sets, [slices["test"]])
-        notes += filter(None, [scales, *_about_units(job, train)])
+        notes += filter(None, [scales, *about_units(job, train)])
     if unlabelled is not None:
         notes += about_target(unlabelled)
     for note in notes:
@@ -156,74 +141,6 @@ def set_up(job: Job, world: World) -> Setup:
     )  # fmt: skip
 
 
-def open_loaders(
-    job: Job,
-    world: World,
-    slices: Mapping[str, Split],
-    sets: Sequence[Split] = (),
-    first: Sequence[Split] = (),
-) -> tuple[Task, dict[str, Any]]:
-    """The task of a job and the loaders of its slices, all normalised as ``train`` measures.
-
-    Arguments:
-        job: The recipe.
-        world: Its processes.
-        slices: Slices by name, ``train`` among them unless there are `sets`.
-        sets: Of ``data.roots``, in place of ``train``.
-        first: Of ``data.curriculum``; none where only the others are wanted.
-
-    Returns:
-        The task; and a `Loader` by name, a `Mixture` for ``train`` where there are `sets`, and a
-        tuple of them, ``curriculum``.
-
-    Raises:
-        ShardError: The images lack the labels or the truth that is learnt.
-        ValueError: The task cannot be had with those options or data.
-    """
-    info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
-    task = task_of(job, info)
-    alone = {f"curriculum {place}": split for place, split in enumerate(first)}
-    check_truth_files(task.spec.truth_keys, dict(slices) | alone, sets)
-    transform = Transform.of(job.data)
-    make: Callable[..., Loader] = Loader
-    if task.spec.needs_inputs:
-        make = partial(paired_loader, registers=job.data.register)
-
-    def load(split: Split) -> Loader:
-        return make(
-            split,
-            transform=transform,
-            device=world.device,
-            resident=job.engine.resident,
-            truths=task.spec.truth_keys,
-        )
-
-    loaders: dict[str, Any] = {}
-    if sets:  # each takes its memory before the next one looks for room
-        weights = [each.weight for each in job.data.roots if each.weight is not None]
-        loaders["train"] = Mixture([load(split) for split in sets], weights, info)
-    loaders |= {use: load(split) for use, split in slices.items()}
-    curriculum = tuple(load(split) for split in first)
-    transform = loaders["train"].measured()
-    for lesson, loader in zip(job.data.curriculum if first else (), curriculum, strict=True):
-        loader.transform = transform
-        check_samples(task, loader, f"{lesson.root}: {lesson.train}")
-    for use, loader in loaders.items():
-        loader.transform = transform
-        if not isinstance(loader, Mixture):
-            check_samples(task, loader, f"{job.data.root}: {getattr(job.data, use)}")
-    train = loaders["train"]
-    if isinstance(train, Mixture):
-        for each, member in zip(job.data.roots, train.members, strict=True):
-            check_samples(task, member, f"{each.root}: {each.train}")
-    task.fit_statistics(train.targets.cpu().numpy(), train.truth)
-    if task.spec.needs_inputs:
-        task.fit_images(_all_batches(train), Unit(transform.mean, transform.sd))
-    if task.spec.target_name:
-        _log.info("%s of %s", job.task.name, task.spec.target_name)
-    return task, loaders | {"curriculum": curriculum}
-
-
 def _simulated(job: Job, task: Task, like: Loader) -> NewImages:
     """New images in place of those of the training slice, by which they are normalised.
 
@@ -238,91 +155,6 @@ def _simulated(job: Job, task: Task, like: Loader) -> NewImages:
             "image has, or simulate a set of other classes"
         )
     return NewImages.of(job, like)
-
-
-def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:
-    """Every image that is trained on, once."""
-    for member in train.members if isinstance(train, Mixture) else [train]:
-        yield from batches_of(member, list(member.in_order(rank=0, world=1)))
-
-
-def _about_units(job: Job, train: Mixture) -> Iterable[str]:
-    """A sentence about sets that seem to be in different units; none where they do not."""
-    if train.transform.per == "image":
-        return
-    seen: dict[str, Tensor] = {}
-    for each, member in zip(job.data.roots, train.members, strict=True):
-        batches = member.representative(_LOOKED_AT, _LOOKED_AT)
-        (seen[each.root],) = (images for images, *_ in member.batches(batches))
-    stretch = train.transform.stretch
-    if any(about_another_unit(images, stretch) for images in seen.values()):
-        looks = (
-            f"mean {images.mean():.3g} and sd {images.std():.3g} in {Path(root).name}"
-            for root, images in seen.items()
-        )
-        yield (
-            "data.roots: the sets seem to be in different units: stretched "
-            f"({stretch}) and normalised together, they have {', '.join(looks)}"
-        )
-
-
-def check_samples(task: Task, loader: Loader, place: str) -> None:
-    """Make sure that images have what a task cannot do without: truth, labels and contrast.
-
-    Raises:
-        ShardError: They lack some of it.
-    """
-    check_contrast(loader, place)
-    known = loader.split.shared_truths()[0] if task.spec.needs_truth else {}
-    check_needed_truth(task.spec, known, place)
-    unlabelled = int((loader.targets < 0).sum())
-    if unlabelled and task.spec.classifies:
-        raise ShardError(
-            f"{place}: {counted_of(unlabelled, len(loader), 'image', 'has', 'have')} no label, "
-            "which the task learns and is scored by; 'pack' those that have one, or name a slice "
-            "of them"
-        )
-
-
-def check_needed_truth(spec: TaskSpec, known: Mapping[str, tuple[int, ...]], place: str) -> None:
-    """Make sure that images have the truth that a task cannot do without.
-
-    Arguments:
-        spec: Of the task.
-        known: Shape of the numbers of an image, by names of the truth that the images have.
-        place: Where they are, as the sentence begins.
-
-    Raises:
-        ShardError: They lack some of it, or it has another shape.
-    """
-    if lacking := {*spec.truth_keys} - {*known} if spec.needs_truth else ():
-        has = f"it has {', '.join(sorted(known)[:_NAMED])}" + ", ..." * (len(known) > _NAMED)
-        keeps = "'simulate' keeps it beside the images"
-        raise ShardError(
-            f"{place}: has no truth/{min(lacking)}, which the task learns; "
-            f"{has if known else keeps}"
-        )
-    for key, number in spec.truth_numbers:
-        if fault := wrong_number(key, number, known[key]):
-            raise ShardError(f"{place}: {fault}")
-
-
-def frame_of(job: Job, info: SplitInfo) -> Frame:
-    """The images of a job as its network sees them."""
-    kept = job.data.crop or info.shape[1]
-    size = job.data.size or kept
-    return Frame(info.shape[0], size, info.pixel_scale * kept / size, info.ratio)
-
-
-def task_of(job: Job, info: SplitInfo) -> Task:
-    """What a job learns.
-
-    Raises:
-        ValueError: The task cannot be had with those options or data.
-    """
-    return build_task(
-        job.task.name, classes=info.classes, frame=frame_of(job, info), **job.task.options
-    )
 
 
 def model_of(

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -137,9 +136,8 @@ class Stepper:
         self._settled = settled
         self._shared.train()
         for name, module in bare(self.model).named_modules():
-            if self._frozen and f"{name}.".startswith(tuple(f"{p}." for p in self._frozen)):
-                module.eval()
-            elif settled and isinstance(module, _BatchNorm):
+            frozen = f"{name}.".startswith(tuple(f"{part}." for part in self._frozen))
+            if frozen or (settled and isinstance(module, _BatchNorm)):
                 module.eval()
 
     def __call__(
@@ -386,11 +384,10 @@ def compiled(network: nn.Module, **options: Any) -> Callable[..., Any]:
 
 
 def _piece(batch: Batch, start: int, stop: int, memory_format: torch.memory_format) -> Batch:
-    piece = batch.part(slice(start, stop))
-    piece = replace(piece, images=piece.images.contiguous(memory_format=memory_format))
-    if piece.unlabelled is None:
-        return piece
-    return replace(piece, unlabelled=piece.unlabelled.contiguous(memory_format=memory_format))
+    def laid_out(values: Tensor) -> Tensor:
+        return values.contiguous(memory_format=memory_format) if values.ndim == 4 else values
+
+    return batch.part(slice(start, stop)).mapped(laid_out)
 
 
 def _head(model: nn.Module) -> nn.Module:

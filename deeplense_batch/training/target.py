@@ -9,12 +9,10 @@ from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
 from deeplense_batch.data.batches.unlabelled import Unlabelled
 from deeplense_batch.data.formats.counted import counted_of
-from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split
+from deeplense_batch.training.images.units import about_unit
 
 __all__ = ["about_target", "check_contrast", "open_unlabelled"]
-
-_LOOKED_AT = 64  # images that tell the unit of a set
 
 
 def open_unlabelled(job: Job, target: Split, train: Loader | Mixture) -> Unlabelled:
@@ -37,12 +35,8 @@ def open_unlabelled(job: Job, target: Split, train: Loader | Mixture) -> Unlabel
 
 def about_target(unlabelled: Unlabelled) -> Iterable[str]:
     """A sentence, where the images seem to be in another unit than those of training."""
-    images, transform = unlabelled.images, unlabelled.images.transform
-    if transform.per == "image":
-        return
-    (chosen, *_) = images.representative(_LOOKED_AT, _LOOKED_AT)
-    ((seen, *_),) = images.batches([chosen])
-    if about := about_another_unit(seen, transform.stretch):
+    images = unlabelled.images
+    if about := about_unit(images):
         yield f"task.options.adapt.to: {images.info.files[0].parent}: {about}"
 
 

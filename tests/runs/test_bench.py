@@ -86,7 +86,7 @@ def test_what_is_wrong_is_usage(flag, capsys):
 
 
 def test_the_simulator_beside_lenstronomy(tmp_path, capsys):
-    simulation.main(["--repeats=1", f"--out={tmp_path}/b.json"])
+    simulation.main(["--repeats=1", "--images=8", f"--out={tmp_path}/b.json"])
     shown = capsys.readouterr().out
     numbers = json.loads((tmp_path / "b.json").read_text())["numbers"]
     rates = [number for number in numbers if number["unit"] == "images/s"]

@@ -348,12 +348,12 @@ def full_job(shards):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_twenty_times_at_random_it_ends_as_if_nothing_had_happened(shards, tmp_path):
+def test_killed_ten_times_at_random_it_ends_as_if_nothing_had_happened(shards, tmp_path):
     """On a disk so slow that most kills fall into the writing, beside which it trains on."""
     whole, killed = (planned(full_job(shards), tmp_path / n) for n in ("whole", "killed"))
     run(whole, device="cpu")
     random = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(10):
         process = start(killed, disk_seconds=0.2)
         wait_for(lambda: killed.run.status().state in ("running", "done"))
         time.sleep(random.uniform(0, 2.0))  # loading, training, saving, testing

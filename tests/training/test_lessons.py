@@ -16,8 +16,9 @@ from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.runs import scoring
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
+from deeplense_batch.training.images.loaders import open_loaders
 from deeplense_batch.training.lessons import lessons
-from deeplense_batch.training.setup import open_loaders, set_up
+from deeplense_batch.training.setup import set_up
 from deeplense_batch.training.trainer import Trainer
 
 ALONE, ONE_OF_TWO = (World(0, size, torch.device("cpu")) for size in (1, 2))

@@ -20,9 +20,10 @@ from torch.nn import functional
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.tasks.task import Frame, Task, TaskSpec
-from deeplense_batch.training import setup as assembler
 from deeplense_batch.training.evaluation import evaluate
-from deeplense_batch.training.setup import frame_of, gflops_of, set_up
+from deeplense_batch.training.images import loaders
+from deeplense_batch.training.images.loaders import frame_of
+from deeplense_batch.training.setup import gflops_of, set_up
 from deeplense_batch.training.trainer import BEST
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -180,7 +181,7 @@ class Given(Task):
 def test_pairs_come_with_their_inputs_and_are_registered_as_asked(tmp_path, monkeypatch):
     """All by one mean and sd; what the shifts are is noted, and kept with the ids."""
     split = write_shifted(tmp_path)
-    monkeypatch.setattr(assembler, "task_of", lambda job, info: Given())
+    monkeypatch.setattr(loaders, "task_of", lambda job, info: Given())
     data = {"train": "train[:3]", "valid": "train[3:4]", "test": "train[4:6]", "register": True}
     setup = set_up(make_job(tmp_path, data={"augment": {}} | data), ALONE)
     assert (setup.frame.ratio, setup.frame.size, setup.frame.input_size) == (2, 64, 32)

@@ -49,8 +49,8 @@ class TrainSection(Section):
     # has it, else fp16
     amp: Literal["off", "bf16", "fp16", "auto"] = "off"
     sync_bn: bool = False  # batch-norm statistics over all processes; on GPUs
-    # the last epochs in which batch norms use the mean and variance that they keep, as when scored,
-    # and not those of the batch, whose noise makes error bars too wide
+    # the last epochs in which batch norms use the mean and variance that they keep, as when
+    # scored, and not those of the batch, whose noise makes error bars too wide
     settled: int = Field(0, ge=0)
 
     def identifying(self) -> dict[str, Any]:

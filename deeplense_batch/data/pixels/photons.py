@@ -31,6 +31,7 @@ __all__ = ["number_of", "observed", "poisson"]
 
 _FIRST = 1 << 32  # counter of the first pixel, beyond those of all other random changes
 _STEPS = 1 << 24  # of the random numbers
+_RAREST = 0.5 / _STEPS  # probability of the ends
 _BRIGHT = 8.0  # expected counts from which on the expansion is good but for the rarest counts
 _SUMMED, _SUMMED_OF_FAINT = 8, 32  # counts below which the distribution is summed
 
@@ -87,14 +88,19 @@ def _normal(number: Tensor) -> Tensor:
 
 
 def _smallest(mean: Tensor, u: Tensor, below: int) -> Tensor:
-    """Counts whose distribution reaches u, where they are smaller than `below`; else `below`."""
+    """Counts whose distribution reaches u, where they are smaller than `below`; else `below`.
+
+    In float32 a sum of probabilities may stay below the largest u for ever; of faint pixels no
+    count is reached that is rarer than the rarest number.
+    """
     probability = torch.exp(-mean)
     reached = probability.clone()
-    counts = (u >= reached).float()
-    for count in range(1, below):
-        probability.mul_(mean).div_(count)
+    counts = torch.zeros_like(mean)
+    is_bright = mean >= _BRIGHT
+    for count in range(1, below + 1):
+        probability.mul_(mean).div_(count)  # of this count
+        counts += (u >= reached) & (is_bright | (probability > _RAREST))
         reached.add_(probability)
-        counts += u >= reached
     return counts
 
 

@@ -8,25 +8,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.paired import paired_loader
 from deeplense_batch.data.digest import verify
 from deeplense_batch.data.formats.counted import counted
-from deeplense_batch.data.pixels.unit import about_another_unit
 from deeplense_batch.data.shards import ShardError, Split, SplitInfo, open_split
 from deeplense_batch.inference.images.suitable import check_bands, wrong_shape
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.runs.evaluating.drawn_images import seen_by
 from deeplense_batch.tasks.task import Arrays
 from deeplense_batch.training.evaluation import evaluate
-from deeplense_batch.training.setup import check_samples, frame_of
+from deeplense_batch.training.images.loaders import check_samples, frame_of
+from deeplense_batch.training.images.units import about_unit
 
 __all__ = ["answers_of", "open_labelled"]
-
-_LOOKED_AT = 64  # images, evenly spread, that tell the unit
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +92,7 @@ def answers_of(
     check_samples(task, loader, f"{root}: {slice_}")
     if task.spec.fixed_geometry and loader.truth:
         _check_scale(trained, split.info)
-    notes = _notes(trained, loader) if world.main else []
+    notes = _notes(loader) if world.main else []
     if loader.registration is not None:
         notes.append(f"data.register: {slice_}: {loader.registration.about(split.ids())}")
     model = trained.model.to(device)
@@ -106,14 +102,9 @@ def answers_of(
     return outputs, notes
 
 
-def _notes(trained: Trained, loader: Loader) -> list[str]:
+def _notes(loader: Loader) -> list[str]:
     """That the images are in another unit, if they seem so."""
-    transform = trained.transform
-    if transform.per == "image":  # by which every unit gives the same
-        return []
-    some = np.unique(np.linspace(0, len(loader) - 1, min(len(loader), _LOOKED_AT), dtype=int))
-    ((images, _, _),) = loader.batches([some])
-    sentence = about_another_unit(images, transform.stretch)
+    sentence = about_unit(loader)
     if sentence is None:
         return []
     _log.warning("%s", sentence)

@@ -129,7 +129,9 @@ def _check_images(split: Split, run: Path, memo: Memo) -> None:
             "such images; expected a set of pairs"
         )
     if spec is not None and spec.needs_truth:
-        from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
+        from deeplense_batch.training.images.loaders import (
+            check_needed_truth,  # torch is loaded by now
+        )
 
         truths = truths_of(split, memo, needed=spec.truth_keys)
         check_needed_truth(spec, truths, f"{root}: {split.info.name}")

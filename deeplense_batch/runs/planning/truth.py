@@ -55,7 +55,9 @@ def check_truth(
     )
     _check_same_truth(*zip(*learnt, strict=True))
     if spec.needs_truth:
-        from deeplense_batch.training.setup import check_needed_truth  # torch is loaded by now
+        from deeplense_batch.training.images.loaders import (
+            check_needed_truth,  # torch is loaded by now
+        )
 
         for split in (*trained_on, *scored):
             place = f"{split.info.files[0].parent}: {split.info.name}"

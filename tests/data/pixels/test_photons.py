@@ -34,6 +34,22 @@ def test_a_count_is_the_inverse_of_the_distribution(mean, monkeypatch):
         assert (found != expected).mean() < 1e-4
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.05, 0.5, 3.0, 7.9, 12.0, 1000.0])
+@pytest.mark.parametrize("least", [0.0, 8.0])
+def test_the_rarest_counts_are_no_others(mean, least, monkeypatch):
+    """The first and the last of the 2^24 numbers, at which float32 rounds to 1."""
+    if mean < least:
+        return
+    count = 64
+    numbers = torch.cat([torch.arange(count), torch.arange(2**24 - count, 2**24)])
+    bits = numbers[None, :count] << 40 | numbers[None, count:] << 16
+    monkeypatch.setattr(photons, "random_bits", lambda *_: bits)
+    means = torch.full((1, 2 * count), mean)
+    found = poisson(means, least=least, seed=0, epoch=0, index=torch.arange(1))[0].numpy()
+    expected = stats.poisson.ppf((numbers.double().numpy() + 0.5) / 2**24, mean)
+    assert np.abs(found - expected).max() <= 1
+
+
 @pytest.mark.parametrize("mean", MEANS[1:])
 def test_mean_variance_and_single_counts(mean):
     counts = drawn(mean).double().numpy().ravel()

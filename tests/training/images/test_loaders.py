@@ -1,0 +1,71 @@
+"""Loaders of every slice are normalised by what is trained on, and checked by their place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_job
+from made_sets import pixels, write_set
+
+from deeplense_batch.core.distributed import World
+from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.mixed_sets import open_curriculum, open_training_sets
+from deeplense_batch.data.shards import ShardError
+from deeplense_batch.tasks import build_task
+from deeplense_batch.training.images.loaders import check_needed_truth, frame_of, open_loaders
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def opened(job):
+    slices = open_slices(job)
+    sets, first = open_training_sets(job, slices), open_curriculum(job, slices)
+    return open_loaders(job, ALONE, slices, sets, first)
+
+
+def test_all_are_normalised_by_the_training_images(tmp_path):
+    a = write_set(tmp_path / "a", level=2.0)
+    b = write_set(tmp_path / "b", seed=1, level=9.0)
+    job = make_job(a, data={"curriculum": [{"root": str(b), "epochs": 1}]})
+    _, loaders = opened(job)
+    values = pixels(24, (1, 12, 12), 0, 2.0)
+    (first,) = loaders["curriculum"]
+    for loader in (loaders["train"], loaders["valid"], loaders["test"], first):
+        assert loader.transform.mean == pytest.approx([values.mean()], rel=1e-5)
+        assert loader.transform.sd == pytest.approx([values.std()], rel=1e-5)
+
+
+def test_what_is_learnt_is_scaled_by_the_training_images(tmp_path):
+    """Those that are scored have other numbers."""
+    root = write_set(tmp_path / "a", truth=("theta_e",))
+    task = {"name": "regression", "options": {"target": "theta_e"}}
+    made, _ = opened(make_job(root, task=task, data={"train": "train[:6]"}))
+    known = np.log10(np.linspace(0.5, 1.5, 24)[:6])
+    assert made.state_dict() == pytest.approx({"mean": known.mean(), "sd": known.std()})
+
+
+def test_a_fault_is_named_by_folder_and_slice(tmp_path):
+    a = write_set(tmp_path / "a", truth=("theta_e",))
+    task = {"name": "regression", "options": {"target": "theta_e"}}
+    b = write_set(tmp_path / "b", seed=1)
+    sets = {"roots": [{"root": str(a)}, {"root": str(b)}]}
+    with pytest.raises(ShardError, match=r"b.*has no truth/theta_e"):
+        opened(make_job(a, task=task, data=sets))
+
+
+def test_truth_is_a_number_of_the_right_shape():
+    spec = build_task("regression", classes=None, target="theta_e").spec
+    check_needed_truth(spec, {"theta_e": ()}, "a: val")
+    with pytest.raises(ShardError, match=r"a: val: has no truth/theta_e, .* it has other"):
+        check_needed_truth(spec, {"other": ()}, "a: val")
+    with pytest.raises(ShardError, match=r"a: val: .*theta_e"):
+        check_needed_truth(spec, {"theta_e": (2,)}, "a: val")
+
+
+def test_the_frame_is_that_after_crop_and_size(tmp_path):
+    root = write_set(tmp_path / "a", pixel_scale=0.1)
+    job = make_job(root, data={"crop": 8, "size": 16})
+    frame = frame_of(job, open_slices(job)["train"].info)
+    assert (frame.channels, frame.size) == (1, 16)
+    assert frame.pixel_scale == pytest.approx(0.05)
