@@ -9,13 +9,11 @@ import pytest
 import torch
 from conftest import make_images, make_job
 from made_pairs import SHIFTS, write_shifted
-from made_restoration import write_rings
 from made_runs import untrained, weights
 from made_sets import write_set
 from made_shards import write_shards
 from tiny_networks import UNET
 from torch import nn
-from torch.nn import functional
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.shards import ShardError, open_split
@@ -196,27 +194,3 @@ def test_pairs_come_with_their_inputs_and_are_registered_as_asked(tmp_path, monk
     np.testing.assert_allclose(last.shifts[0], SHIFTS[4], atol=0.08)
     assert setup.notes[2].startswith("data.register: train[4:6]: shifts of 0.9")
     assert setup.notes[2].endswith("1 of 2 pairs shows no common sky and is not moved (f)")
-
-
-def test_a_restoration_knows_the_training_slice_alone(tmp_path):
-    """The fitted bicubic image, the range and the noise: of other images they are others."""
-    root, found = write_rings(tmp_path), {}
-    for use in ("train", "val"):
-        split = open_split(root, use)
-        images, clean, inputs = (
-            torch.from_numpy(part.images()).double()
-            for part in (split, split.of("clean"), split.of("inputs"))
-        )
-        larger = functional.interpolate(inputs, scale_factor=2, mode="bicubic", antialias=True)
-        gain, offset = np.polyfit(larger.flatten(), images.flatten(), 1)
-        noise = (images - clean).square().mean((1, 2, 3)).sqrt()
-        extent = images.max() - images.min()
-        found[use] = np.array([gain, offset, np.median(noise), extent])
-    task = {"name": "restoration", "options": {"residual": True}}
-    model = {"name": "edsr", "options": {"width": 4, "blocks": 1}}
-    made = set_up(make_job(root, task=task, model=model), ALONE)
-    (mean,), (sd,) = made.train.transform.mean, made.train.transform.sd
-    (gain,), (offset,) = made.task.fitted.gain, made.task.fitted.offset
-    fitted = [gain, offset * sd + mean * (1 - gain), made.task.noise_sd, made.task.data_range]
-    np.testing.assert_allclose(fitted, found["train"], rtol=1e-4, atol=1e-5)
-    assert (np.abs(found["val"] - found["train"]) > 1e-4).all()

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_job
+from made_restoration import write_rings
 from made_sets import pixels, write_set
+from torch.nn import functional
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import open_curriculum, open_training_sets
-from deeplense_batch.data.shards import ShardError
+from deeplense_batch.data.shards import ShardError, open_split
 from deeplense_batch.tasks import build_task
 from deeplense_batch.training.images.loaders import check_needed_truth, frame_of, open_loaders
 
@@ -43,6 +45,28 @@ def test_what_is_learnt_is_scaled_by_the_training_images(tmp_path):
     made, _ = opened(make_job(root, task=task, data={"train": "train[:6]"}))
     known = np.log10(np.linspace(0.5, 1.5, 24)[:6])
     assert made.state_dict() == pytest.approx({"mean": known.mean(), "sd": known.std()})
+
+
+def test_a_restoration_is_fitted_to_the_training_images(tmp_path):
+    """The bicubic image, the range and the noise: of those that are scored they are others."""
+    root, found = write_rings(tmp_path / "pairs"), {}
+    for name in ("train", "val"):
+        split = open_split(root, name)
+        images, clean, inputs = (
+            torch.from_numpy(part.images()).double()
+            for part in (split, split.of("clean"), split.of("inputs"))
+        )
+        larger = functional.interpolate(inputs, scale_factor=2, mode="bicubic", antialias=True)
+        gain, offset = np.polyfit(larger.flatten(), images.flatten(), 1)
+        noise = np.median((images - clean).square().mean((1, 2, 3)).sqrt())
+        found[name] = np.array([gain, offset, noise, images.max() - images.min()])
+    model = {"name": "edsr", "options": {"width": 4, "blocks": 1}}
+    task, loaders = opened(make_job(root, task={"name": "restoration"}, model=model))
+    (mean,), (sd,) = loaders["train"].transform.mean, loaders["train"].transform.sd
+    (gain,), (offset,) = task.fitted.gain, task.fitted.offset  # of normalised values
+    fitted = [gain, offset * sd + mean * (1 - gain), task.noise_sd, task.data_range]
+    np.testing.assert_allclose(fitted, found["train"], rtol=1e-4, atol=1e-5)
+    assert (np.abs(found["val"] - found["train"]) > 1e-4).all()
 
 
 def test_a_fault_is_named_by_folder_and_slice(tmp_path):
