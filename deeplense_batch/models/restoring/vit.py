@@ -76,13 +76,11 @@ class RestoringVit(nn.Module):
             img_size=img_size + -img_size % patch,
             dynamic_img_size=True,
         )
-        self.head = nn.Sequential(
-            nn.Linear(self.encoder.embed_dim, width * (ratio * patch) ** 2),
-            _Pixels(ratio * patch),
-            nn.Conv2d(width, in_chans, 3, padding=1),
-        )
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        pixels = nn.Linear(self.encoder.embed_dim, width * (ratio * patch) ** 2)
+        last = nn.Conv2d(width, in_chans, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.head = nn.Sequential(pixels, _Pixels(ratio * patch), last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, ratio x h, ratio x w) of images (B, C, h, w)."""
