@@ -1,7 +1,7 @@
 """A finished run for other programs: weights as safetensors and JSON, the network as ONNX, a card.
 
-They hold the network alone, which takes images that are prepared as the card says; an ONNX file
-may prepare them too.
+They hold the network alone, without what its task has beside it for training; it takes images that
+are prepared as the card says, and an ONNX file may prepare them too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from deeplense_batch.data.pixels.transform import Transform
 from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import Logits, Trained, TrainedError, open_trained
-from deeplense_batch.tasks.extended import Extended
+from deeplense_batch.tasks.extended import Extended, answering
 from deeplense_batch.tasks.generation import Generation
 from deeplense_batch.tasks.masked import Masked
 from deeplense_batch.tasks.restoration import Restoration
@@ -148,7 +148,7 @@ def _no_onnx(trained: Trained) -> str:
         return "its network draws images in many steps, and an ONNX file takes one"
     if isinstance(trained.task, Masked):
         return "its network restores hidden patches, and answers nothing for an image"
-    if isinstance(trained.model, Extended):
+    if isinstance(answering(trained.model), Extended):
         return "its task has parts beside the network, and an ONNX file holds a network alone"
     return ""
 
@@ -168,7 +168,8 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def _safetensors(trained: Trained, path: Path) -> str:
-    tensors = {name: v.clone().contiguous() for name, v in trained.model.state_dict().items()}
+    own = answering(trained.model).state_dict()
+    tensors = {name: v.clone().contiguous() for name, v in own.items()}
     about = {
         "model": trained.job.model.name,
         "classes": json.dumps(trained.classes),
@@ -181,7 +182,7 @@ def _safetensors(trained: Trained, path: Path) -> str:
 
 def _json(trained: Trained, path: Path, schema: str) -> str:
     with path.open("w", encoding="utf-8") as file:  # tensor by tensor: the text is large
-        for i, (name, tensor) in enumerate(trained.model.state_dict().items()):
+        for i, (name, tensor) in enumerate(answering(trained.model).state_dict().items()):
             if not torch.isfinite(tensor).all():
                 raise TrainedError(f"{trained.run.path}: {name} is not finite; JSON cannot say so")
             value: Any = tensor.tolist()
@@ -226,7 +227,7 @@ class _Preparing(nn.Module):
 
 def _onnx(trained: Trained, path: Path, prepares: bool) -> str:
     """Write the network as ONNX, and compare its logits with torch's."""
-    network: nn.Module = Logits(trained.model)
+    network: nn.Module = Logits(answering(trained.model))
     if prepares:
         network = _Preparing(trained.transform, network)
     network.eval()

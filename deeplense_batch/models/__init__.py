@@ -94,6 +94,13 @@ MODELS: dict[str, Model] = {
     "resnet34": Model(21.280, "ResNet-34 (reference 001, its best)"),
     "vit_small_patch16_224": Model(21.470, "Vision Transformer, small, patches of 16"),
     "deit3_small_patch16_224": Model(21.479, "DeiT III, small"),
+    "restoring_vit": Model(
+        22.410,
+        "ViT-S with patches of 8, whose tokens become pixels",
+        sized=True,
+        backbones={"encoder": "vit_small_patch8_224"},
+        restores=True,
+    ),
     "lens_pinn": Model(
         22.517,
         "lens equation by ResNet-18, and a ResNet-18 on what it leaves",
@@ -146,7 +153,7 @@ _OURS = (
     "masked_autoencoder",
     "physics_resnet50",
     "unet",
-    *(f"restoring.{name}" for name in ("edsr", "rcan", "swinir", "unet")),
+    *(f"restoring.{name}" for name in ("edsr", "rcan", "swinir", "unet", "vit")),
     *(f"symmetric.{name}" for name in ("d4_resnet", "fourier")),
 )
 

@@ -25,7 +25,7 @@ from deeplense_batch.data.augment import uniforms
 from deeplense_batch.models.small import own_options
 from deeplense_batch.models.weights import backbone
 
-__all__ = ["MaskedAutoencoder", "masked_autoencoder"]
+__all__ = ["MaskedAutoencoder", "masked_autoencoder", "vit_encoder"]
 
 _SPREAD = 0.02  # sd of the first token of a hidden patch, as in the paper
 
@@ -76,20 +76,9 @@ class MaskedAutoencoder(nn.Module):
                 f"decoder_heads; got {decoder_depth}, {decoder_width} and {decoder_heads}"
             )
         self.patch = patch
-        self.encoder = backbone(
-            encoder,
-            pretrained=pretrained,
-            in_chans=in_chans,
-            num_classes=0,
-            img_size=img_size,
-            patch_size=patch,
+        self.encoder = vit_encoder(
+            encoder, in_chans=in_chans, img_size=img_size, patch=patch, pretrained=pretrained
         )
-        is_plain: bool = isinstance(self.encoder, VisionTransformer)
-        if not is_plain or self.encoder.attn_pool is not None:
-            raise ValueError(
-                f"encoder: {encoder} is no plain Vision Transformer of timm; expected one such as "
-                "vit_small_patch8_224"
-            )
         side = img_size // patch
         self.embed = nn.Linear(self.encoder.embed_dim, decoder_width)
         self.hidden_token = nn.Parameter(torch.empty(1, 1, decoder_width))
@@ -141,6 +130,28 @@ class MaskedAutoencoder(nn.Module):
             "hidden": hidden.scatter(1, seen, False),
             "features": encoded[:, first:].mean(1),
         }
+
+
+def vit_encoder(name: str, *, patch: int, pretrained: bool = False, **options: Any) -> Any:
+    """A plain Vision Transformer of timm without a classifier.
+
+    Arguments:
+        name: timm's.
+        patch: Pixels along a side of a patch, whatever the name says.
+        pretrained: Start from published weights.
+        options: Of timm's network: ``in_chans``, ``img_size``.
+
+    Raises:
+        ValueError: It is another network.
+    """
+    encoder = backbone(name, pretrained=pretrained, num_classes=0, patch_size=patch, **options)
+    is_plain: bool = isinstance(encoder, VisionTransformer)
+    if not is_plain or encoder.attn_pool is not None:
+        raise ValueError(
+            f"encoder: {name} is no plain Vision Transformer of timm; expected one such as "
+            "vit_small_patch8_224"
+        )
+    return encoder
 
 
 def _seen(keys: Tensor | None, count: int, ratio: float, images: Tensor) -> Tensor:

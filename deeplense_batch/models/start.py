@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 # What compiling and sharding put into the middle of a name.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _CLASSIFIERS = ("fc", "head", "heads", "classifier", "linear", "last_linear", "logits")
+_OURS = "deeplense_batch."
 _COUNTS = "num_batches_tracked"  # which files of old versions of torch lack
 
 
@@ -50,7 +51,7 @@ def start_from(
 
     Prefixes of the names (``module.``, ``_orig_mod.``, ``model.backbone.``) are recognised. Where
     the names or the shapes are of another version, or an image of another size, timm's own
-    conversion for the network is tried.
+    conversion for the network is tried, or ours for one of ours.
 
     Arguments:
         model: Is changed.
@@ -286,35 +287,38 @@ class _Network:
         return found if fits else {}
 
     def _converted(self, within: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Weights as timm's conversion for the architecture makes them; None without one."""
+        """Weights as the conversion of the network's module makes them; None without one.
+
+        timm's modules have one by this name, and so have some of ours.
+        """
         module = type(self.model).__module__
         convert = getattr(sys.modules[module], "checkpoint_filter_fn", None)
-        if not module.startswith("timm.") or convert is None:
+        if not module.startswith(("timm.", _OURS)) or convert is None:
             return None
         several = len(inspect.signature(convert).parameters) > 1
         try:
             made = convert(dict(within), *[self.model][: int(several)])
         except Exception as error:  # of weights that it was not made for it may raise anything
-            _log.debug("timm's conversion: %r", error)
+            _log.debug("conversion of %s: %r", module, error)
             return None
         return {n: v for n, v in made.items() if isinstance(v, Tensor)}
 
     def _conversion(
         self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
     ) -> Iterator[str]:
-        """What timm's conversion has changed, in words."""
-        kind = type(self.model).__name__
+        """What the conversion has changed, in words."""
+        kind = type(self.model)
+        whose = "our" if kind.__module__.startswith(_OURS) else "timm's"
+        rule = f"{whose} rule for {kind.__name__}"
         if gone := [name for name in before if name not in after]:
-            yield (
-                f"renamed or left out by timm's rule for {kind}, {len(gone)} in all: {some(gone)}"
-            )
+            yield f"renamed or left out by {rule}, {len(gone)} in all: {some(gone)}"
         resized = [
             f"{name} of {tuple(before[name].shape)} to {tuple(value.shape)}"
             for name, value in after.items()
             if name in before and before[name].shape != value.shape
         ]
         if resized:
-            yield f"resized by timm's rule for {kind}, {len(resized)} in all: {some(resized)}"
+            yield f"resized by {rule}, {len(resized)} in all: {some(resized)}"
 
 
 def _first(model: nn.Module) -> Iterator[str]:

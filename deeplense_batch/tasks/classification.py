@@ -146,7 +146,7 @@ class Classification(Task):
             "calibration": self._draw_calibration(outputs),
             "confusion": figures.confusion(counts, self.classes),
             "roc": figures.roc(roc_curves, curves.macro_roc(roc_curves), self.score(outputs)[0]),
-            "history": figures.history(history),
+            "history": figures.history(history, part="cross_entropy"),
         }
 
     def _draw_calibration(self, outputs: Arrays) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["Extended", "bare"]
+__all__ = ["Extended", "answering", "bare"]
 
 
 class Extended(nn.Module):
@@ -19,6 +19,8 @@ class Extended(nn.Module):
         network: What `models.build` made.
     """
 
+    trains_only = False  # whether its parts are of use in training alone, and no answer needs them
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -32,3 +34,8 @@ class Extended(nn.Module):
 def bare(model: nn.Module) -> nn.Module:
     """The network without the parts of its task."""
     return model.network if isinstance(model, Extended) else model
+
+
+def answering(model: nn.Module) -> nn.Module:
+    """The network with those parts of its task that an answer needs."""
+    return bare(model) if isinstance(model, Extended) and model.trains_only else model

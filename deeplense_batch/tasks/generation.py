@@ -183,7 +183,8 @@ class Generation(Task):
         return scores, []
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        return {"history": figures.history(history)}
+        scores = {"snr_db": ("SNR of restored images (dB)", "SNR")}
+        return {"history": figures.history(history, scores, loss="training loss", alike=False)}
 
     def conditions_of(self, batch: Batch, dropped: Tensor | None = None) -> Conditions:
         """Class numbers, logarithms of radii and, if it takes them, inputs in as many pixels.

@@ -42,6 +42,10 @@ __all__ = ["Masked", "patches_of", "without_patches"]
 _LEAST_VARIANCE = 1e-6  # of a patch, added before its root is taken, as in the paper
 _GREY = 0.04  # of the range of an image: neither its sky nor its arcs, once faint parts are lifted
 _EXAMPLES = 6  # images that a figure shows
+_DRAWN = {  # scores in the figure of the history
+    "masked_r2": ("R2 of hidden patches", "R2"),
+    "probe_auc": ("AUC of the linear probe", "AUC"),
+}
 _FOLDS = 2  # of the linear probe
 _STEPS = 2000  # that its fit may take at most; standardised features need a tenth of them
 
@@ -141,7 +145,7 @@ class Masked(Task):
         }
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        drawn = {"history": _history(history)}
+        drawn = {"history": figures.history(history, _DRAWN, loss="error of hidden patches")}
         if "true_images" in outputs:
             kinds = ("seen", "restored", "true")
             each = zip(*(outputs[f"{kind}_images"] for kind in kinds), strict=True)
@@ -228,28 +232,3 @@ def _probed(outputs: Arrays, classes: Sequence[str]) -> tuple[Scores, list[str]]
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
-
-
-def _history(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss, what is explained, and the linear probe, by epoch."""
-    scores = {"masked_r2": "explained of hidden patches, R2", "probe_auc": "linear probe, AUC"}
-    known = {
-        name: [(line["epoch"], line["valid"][name]) for line in lines
-               if line["valid"].get(name) is not None]
-        for name in scores
-    }  # fmt: skip
-    shown = [name for name in scores if known[name]]
-    figure, panels = figures.panels_of(3.4 * (1 + len(shown)), 3.2, columns=1 + len(shown))
-    epochs = [line["epoch"] for line in lines]
-    for use, style in (("train", "o--"), ("valid", "s-")):
-        values = [line[use].get("loss") for line in lines]
-        colour = figures.ORANGE if use == "train" else figures.BLUE
-        panels[0].plot(epochs, values, style, ms=3.5, color=colour, label=use)
-    panels[0].set_ylabel("squared error of hidden patches")
-    panels[0].legend(frameon=False, fontsize=8)
-    for panel, name in zip(panels[1:], shown, strict=True):
-        panel.plot(*zip(*known[name], strict=True), "s-", color=figures.BLUE, ms=3.5)
-        panel.set_ylabel(scores[name])
-    for panel in panels:
-        panel.set_xlabel("epoch")
-    return figure

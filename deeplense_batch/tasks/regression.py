@@ -24,6 +24,7 @@ from deeplense_batch.tasks.task import Arrays, Batch, Scores, Task, TaskSpec
 __all__ = ["Regression"]
 
 _TARGET = "axion_mass_ev"
+_R2 = {"r2": ("R2", "R2")}
 _POSTERIORS: dict[str, type[Posterior]] = {"gaussian": Gaussian, "flow": Flow}
 
 
@@ -190,7 +191,7 @@ class Regression(Task):
         return numbers.scores(outputs, self.spec.quantities)
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        drawn = {"history": figures.history(history)}
+        drawn = {"history": self._history(history)}
         if not self._single:
             labels = [(one.label, one.unit) for one in self.quantities]
             return draw_numbers(outputs, self.spec.quantities, labels) | drawn
@@ -198,6 +199,11 @@ class Regression(Task):
         true, predicted = outputs["true"][known], outputs["predicted"][known]
         unit = self.quantities[0].unit or "its unit"
         return {"predicted": figures.agreement(true, predicted, self.name, unit)} | drawn
+
+    def _history(self, history: Sequence[Mapping[str, Any]]) -> Figure:
+        if self.posterior is not None:  # the log probability is the loss itself, less than 0
+            return figures.history(history, {}, loss="-log probability (nats)")
+        return figures.history(history, _R2, loss="training loss", alike=False)
 
     @property
     def _log_scale(self) -> float:

@@ -260,7 +260,8 @@ class Restoration(Task):
         return {"shown": batch.index} | {f"{_SHOW}{name}": v for name, v in shown.items()}
 
     def draw(self, outputs: Arrays, history: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        drawn = {"history": figures.history(history)}
+        scores = {"psnr": ("PSNR (dB)", "PSNR")}
+        drawn = {"history": figures.history(history, scores, loss="training loss", alike=False)}
         if "shown" in outputs:
             shown = {n.removeprefix(_SHOW): v for n, v in outputs.items() if n.startswith(_SHOW)}
             gains = (np.asarray(outputs["psnr"]) - outputs["psnr_fitted"])[outputs["shown"]]

@@ -25,6 +25,7 @@ from deeplense_batch.data.shards import open_split
 from deeplense_batch.inference import export as module
 from deeplense_batch.inference.export import ExtraError, export, read_json_weights
 from deeplense_batch.inference.trained import TrainedError, open_trained
+from deeplense_batch.models import build
 from deeplense_batch.runs.planning.plan import plan
 from deeplense_batch.runs.training_run import run
 
@@ -248,3 +249,28 @@ def test_a_masked_autoencoder_has_no_onnx(shards, tmp_path):
     masked = untrained(job, tmp_path / "runs").run.path
     with pytest.raises(TrainedError, match=r"restores hidden patches, and answers nothing for an"):
         export(masked, tmp_path / "out", format_="onnx")
+
+
+def test_of_an_adapted_network_there_is_the_network_alone(shards, tmp_path):
+    """The discriminator was for training."""
+    adapt = {"to": {"root": str(shards), "slice": "val[:20]"}, "by": "dann"}
+    job = make_job(
+        shards, task={"options": {"adapt": adapt}}, model={"name": "test_resnet"},
+        data={"train": "train[:40]", "valid": "val[20:40]", "test": "val[40:]"},
+    )  # fmt: skip
+    path = untrained(job, tmp_path / "runs").run.path
+    files = export(path, tmp_path / "out")
+    assert [file.name for file in files] == [
+        "README.md", "model.onnx", "weights.json", "weights.safetensors",
+    ]  # fmt: skip
+    network = build("test_resnet", channels=1, classes=3, size=24).eval()
+    network.load_state_dict(load_file(tmp_path / "out" / "weights.safetensors"))
+    same(read_json_weights(tmp_path / "out" / "weights.json"), network.state_dict())
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    images = torch.randn(3, *open_trained(path).input_shape)
+    (found,) = session.run(["logits"], {"images": images.numpy()})
+    with torch.no_grad():
+        expected = network(images).numpy()
+    assert np.abs(found - expected).max() < 1e-4

@@ -19,6 +19,7 @@ RESTORING = {  # smaller ones
     "edsr": {"width": 8, "blocks": 2},
     "rcan": {"width": 16, "groups": 2, "blocks": 2},
     "restoring_unet": UNET,
+    "restoring_vit": {"encoder": "test_vit", "patch": 6, "width": 2},
     "swinir_light": {"width": 12, "groups": 2, "blocks": 2, "heads": 3, "window": 4},
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 from deeplense_batch.core.distributed import World
 from deeplense_batch.models import build
 from deeplense_batch.tasks import build_task
-from deeplense_batch.tasks.extended import Extended, bare
+from deeplense_batch.tasks.extended import Extended, answering, bare
 from deeplense_batch.training.optim import layer_scales
 from deeplense_batch.training.step import Stepper
 
@@ -37,6 +37,14 @@ def test_the_network_alone_and_its_parts(network):
     assert bare(two) is network and bare(network) is network
     assert two.parts == [two.second]
     assert {name.partition(".")[0] for name in two.state_dict()} == {"network", "second"}
+
+
+def test_an_answer_needs_no_parts_that_only_train(network):
+    class Trained(Two):
+        trains_only = True
+
+    two, trained = Two(network), Trained(network)
+    assert answering(trained) is answering(network) is network and answering(two) is two
 
 
 def test_layers_are_those_of_the_network_and_parts_keep_the_whole_rate(network):

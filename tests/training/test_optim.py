@@ -35,9 +35,12 @@ def by_name(optimizer: torch.optim.Optimizer, model: nn.Module, what: str) -> di
     return dict(pairs)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "convnextv2_atto", "lcnet_050"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_vit", "convnextv2_atto", "lcnet_050", "restoring_vit"]
+)
 def test_layers_have_the_rates_of_timm(name):
-    model = build(name, channels=1, classes=3, size=64)
+    options = {"encoder": "test_vit"} if name == "restoring_vit" else {}
+    model = build(name, channels=1, classes=3, size=64, **options)
     optimizer = build_optimizer("adamw", model, lr=0.2, weight_decay=0.05, layer_decay=0.7)
     names = {id(p): n for n, p in model.named_parameters()}
     theirs = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.7)
@@ -49,6 +52,15 @@ def test_layers_have_the_rates_of_timm(name):
     )
     assert by_name(optimizer, model, "weight_decay") == decays
     assert {*by_name(optimizer, model, "lr_scale").values()} == {*scales.values()}
+
+
+def test_an_encoder_that_restores_has_the_rates_of_the_plain_network():
+    plain = layer_scales(build("test_vit", channels=1, classes=3, size=64), 0.7)
+    model = build("restoring_vit", channels=1, classes=0, size=64, ratio=2, encoder="test_vit")
+    found = layer_scales(model, 0.7)
+    encoder = {f"encoder.{n}": scale for n, scale in plain.items() if not n.startswith("head.")}
+    assert found == encoder | {name: 1.0 for name in found if name.startswith("head.")}
+    assert {*encoder} < {*found}
 
 
 def test_the_rate_of_a_layer_goes_with_that_of_the_classifier_freezing_and_the_schedule():

@@ -54,6 +54,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 GREY, PALE = "#777777", "#e5e5e5"
 _IDEAL: dict[str, Any] = {"color": GREY, "lw": 0.8, "ls": (0, (1, 2))}
 DPI = 150
+_MACRO_AUC = {"auc": ("macro AUC", "AUC")}
 FORMATS: dict[str, dict[str, Any]] = {  # and the times that matplotlib would write into each
     "png": {},
     "svg": {"Date": None},
@@ -246,29 +247,50 @@ def roc(curves: Mapping[str, Curve], macro: Curve, scores: Mapping[str, float | 
     return figure
 
 
-def history(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw losses and validation AUC by epoch and mark the best epoch.
+def history(
+    lines: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, tuple[str, str]] = _MACRO_AUC,
+    *,
+    loss: str = "loss",
+    part: str = "loss",
+    alike: bool = True,
+) -> Figure:
+    """Draw losses and validation scores by epoch and mark the best epoch.
 
     Arguments:
         lines: Of `history.jsonl`: ``epoch``, and ``train`` and ``valid`` with ``loss`` and perhaps
-            ``auc``; a number may be None. Without an AUC, the lowest validation loss is best.
+            scores; a number may be None.
+        scores: What the axis of each says, and its name; each that is known has a panel. The first
+            picks the best epoch, or where no epoch has it the lowest validation loss does.
+        loss: What the axis of the losses says.
+        part: Of the training loss, that the validation loss is of; where training has none by
+            this name, all of its loss.
+        alike: Whether the two losses are one quantity; else validation is left to the scores.
     """
-    epochs = [line["epoch"] for line in lines]
-    train, valid = _column(lines, "train", "loss"), _column(lines, "valid", "loss")
-    auc = _column(lines, "valid", "auc")
-    scored = bool(np.isfinite(auc).any())
-    figure, panels = panels_of(7.6 if scored else 4.0, 3.2, columns=2 if scored else 1)
+    epochs = np.array([line["epoch"] for line in lines])
+    train, valid = _column(lines, "train", part), _column(lines, "valid", "loss")
+    if not np.isfinite(train).any():
+        train = _column(lines, "train", "loss")
+    columns = {name: _column(lines, "valid", name) for name in scores}
+    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    by_score = next(iter(scores), None) in known
+    figure, panels = panels_of(0.4 + 3.6 * (1 + len(known)), 3.2, columns=1 + len(known))
     panels[0].plot(epochs, train, "o--", color=_RED, ms=3.5, label="training")
-    panels[0].plot(epochs, valid, "s-", color=BLUE, ms=3.5, label="validation")
-    panels[0].set_ylabel("loss")
-    if scored:
-        panels[1].plot(epochs, auc, "s-", color=BLUE, ms=3.5, label="validation")
-        panels[1].set_ylabel("macro AUC")
-    name, shown, quality = ("AUC", auc, auc) if scored else ("loss", valid, -valid)
+    if alike or not by_score:
+        panels[0].plot(epochs, valid, "s-", color=BLUE, ms=3.5, label="validation")
+    panels[0].set_ylabel(loss)
+    for panel, (name, values) in zip(panels[1:], known.items(), strict=True):
+        there = np.isfinite(values)
+        panel.plot(epochs[there], values[there], "s-", color=BLUE, ms=3.5, label="validation")
+        panel.set_ylabel(scores[name][0])
+    name, shown, quality, panel = "loss", valid, -valid, panels[0]
+    if by_score:
+        first = next(iter(known))
+        name, shown, quality, panel = scores[first][1], known[first], known[first], panels[1]
     if np.isfinite(quality).any():
         best = int(np.nanargmax(quality))
         label = f"best: epoch {epochs[best]}, {name} {shown[best]:.4f}"
-        panels[-1].plot(epochs[best], shown[best], "*", c=ORANGE, mec="black", ms=12, label=label)
+        panel.plot(epochs[best], shown[best], "*", c=ORANGE, mec="black", ms=12, label=label)
         for panel in panels:
             panel.axvline(epochs[best], color=GREY, lw=1, ls=":", zorder=0)
     for panel in panels:

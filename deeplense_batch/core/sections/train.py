@@ -19,7 +19,7 @@ class TrainSection(Section):
 
     # start from the weights of a run directory, of the run of the same model and seed in
     # runs/JOB, or of a file: .pt, .pth, .ckpt or .safetensors. A network starts from the masked
-    # autoencoder whose encoder it is
+    # autoencoder whose encoder it is, or restores images with
     init: str | None = None
     epochs: int = Field(15, ge=1)  # passes over the training slice
     batch_size: int = Field(64, ge=1)  # images a step, over all processes and micro-batches

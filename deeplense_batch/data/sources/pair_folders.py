@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from deeplense_batch.data.formats.reading import Reading
 from deeplense_batch.data.listing.archive import Tree, path_parts, stem
@@ -148,10 +149,13 @@ def _joined(ids: Sequence[str], inputs: Mapping[str, str]) -> dict[str, str]:
     images, others = _by_folder({id_: id_ for id_ in ids}), _by_folder(inputs)
     for folder, own in images.items():
         theirs = others.get(folder, {})
-        if not own.keys() & theirs.keys():
-            own, theirs = _by_number(own), _by_number(theirs)
-        found |= {own[key]: theirs[key] for key in own if key in theirs}
+        found |= _matched(own, theirs) or _matched(_by_number(own), _by_number(theirs))
     return found
+
+
+def _matched(own: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[str, str]:
+    """Names of `theirs` by those of `own` with the same key."""
+    return {own[key]: theirs[key] for key in own if key in theirs}
 
 
 def _by_folder(paths: Mapping[str, str]) -> dict[Key, dict[str, str]]:
@@ -163,9 +167,12 @@ def _by_folder(paths: Mapping[str, str]) -> dict[Key, dict[str, str]]:
     return folders
 
 
-def _by_number(names: Mapping[str, str]) -> dict[str, str]:
-    """Names by the numbers in their stems; nothing where two have the same, or one has none."""
-    numbers = ["-".join(re.findall(r"\d+", stem_)) for stem_ in names]
-    if "" in numbers or len(set(numbers)) < len(numbers):
+def _by_number(names: Mapping[str, str]) -> dict[tuple[int, ...], str]:
+    """Names by the numbers in their stems; nothing where two have the same, or one has none.
+
+    Zeros before a number say nothing: ``hst_007`` and ``hsc_7`` have the same.
+    """
+    numbers = [tuple(map(int, re.findall(r"\d+", stem_))) for stem_ in names]
+    if () in numbers or len(set(numbers)) < len(numbers):
         return {}
     return dict(zip(numbers, names.values(), strict=True))

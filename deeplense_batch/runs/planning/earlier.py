@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from deeplense_batch.inference.ensembles.members import (
     trainings_in,
 )
 from deeplense_batch.models import MODELS
+from deeplense_batch.runs.planning.making_images import masks
 from deeplense_batch.runs.planning.validate import Memo
 from deeplense_batch.tasks import MAKING_IMAGES
 
@@ -101,8 +103,9 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
         beginnings = memo.once(("beginnings", path), partial(_by_beginning, path))
         runs = beginnings.get(start, []) or _autoencoders(job, path, beginnings)
         if len(runs) > 1:
+            alike = runs[0].name.rpartition("-")[0]
             raise JobError(
-                f"{job.name}: train.init: {path} has {len(runs)} runs {start}...; name one"
+                f"{job.name}: train.init: {path} has {len(runs)} runs {alike}-...; name one"
             )
         path = runs[0] if runs else path / f"{start}..."
     if not (path / "best.pt" if path.is_dir() else path).is_file():
@@ -111,34 +114,81 @@ def _with_init(job: AnyJob, memo: Memo) -> AnyJob:
             "or a .pt, .pth, .ckpt or .safetensors file",
             Path(job.train.init),
         )
+    _check_encoder(job, path, memo)
     train = job.train.model_copy(update={"init": str(path.absolute())})
     return job.model_copy(update={"train": train})
 
 
 def _autoencoders(job: Job, folder: Path, runs: Mapping[str, list[Path]]) -> list[Path]:
-    """Runs of the same seed that have trained a network as the encoder of a masked autoencoder.
+    """Runs of the same seed that have trained the encoder of a job in a masked autoencoder.
 
     Arguments:
-        job: Of the network.
-        folder: Of a job.
+        job: Of the network that starts from it.
+        folder: Of another job.
         runs: In it, by the beginnings of their names.
 
     Raises:
         JobError: They have trained another encoder.
     """
-    found: dict[str, list[Path]] = {}
+    found: dict[str | None, list[Path]] = {}
     for name, row in MODELS.items():
         for path in runs.get(f"{name}-s{job.seed}-", []) if row.masks else ():
-            (trained,) = load_jobs(path / "job.yaml")
-            assert isinstance(trained, Job)
-            encoder = trained.model.options.get("encoder", row.backbones["encoder"])
-            found.setdefault(str(encoder), []).append(path)
-    if found and job.model.name not in found:
-        raise JobError(
-            f"{job.name}: train.init: {folder} has trained the encoder {' and '.join(found)}; "
-            f"expected that as model.name, got {job.model.name}"
-        )
-    return found.get(job.model.name, [])
+            found.setdefault(_masked_encoder(path), []).append(path)
+    fitting = found.get(_encoder(job), [])
+    if found and not fitting:
+        raise _other_encoder(job, folder, " and ".join(map(str, found)))
+    return fitting
+
+
+def _check_encoder(job: Job, init: Path, memo: Memo) -> None:
+    """Make sure that a network that starts from a masked autoencoder has its encoder.
+
+    Arguments:
+        job: Of the network.
+        init: A run directory, or a file of weights.
+        memo: Remembers what other jobs of the plan have asked for.
+
+    Raises:
+        JobError: It has another, or none.
+    """
+    run = init.parent if init.name == "best.pt" else init
+    trained = memo.once(("masked encoder", run), partial(_masked_encoder, run))
+    if trained is not None and trained != _encoder(job):
+        raise _other_encoder(job, init, trained)
+
+
+def _other_encoder(job: Job, place: Path, trained: str) -> JobError:
+    """That a network cannot start from masked autoencoders of other encoders."""
+    expected, got = "that as model.name", job.model.name
+    if job.task.name == "restoration":
+        able = " or ".join(name for name, row in MODELS.items() if row.restores and row.backbones)
+        expected = f"model.name {able} with that as model.options.encoder"
+        got += f" with {own}" if (own := _encoder(job)) else ""
+    return JobError(
+        f"{job.name}: train.init: {place} has trained the encoder {trained}; expected "
+        f"{expected}, got {got}"
+    )
+
+
+def _masked_encoder(run: Path) -> str | None:
+    """The encoder of the masked autoencoder of a run directory; None of other runs and files."""
+    if not (run / "job.yaml").is_file():
+        return None
+    with contextlib.suppress(JobError):
+        (trained,) = load_jobs(run / "job.yaml")
+        if isinstance(trained, Job) and masks(trained):
+            row = MODELS[trained.model.name]
+            return str(trained.model.options.get("encoder", row.backbones["encoder"]))
+    return None
+
+
+def _encoder(job: Job) -> str | None:
+    """The Vision Transformer that the network of a job is, or restores images with."""
+    row = MODELS.get(job.model.name)
+    if row is None or not row.restores:
+        return job.model.name
+    found = job.model.options.get("encoder", row.backbones.get("encoder"))
+    return None if found is None else str(found)
 
 
 def _by_beginning(folder: Path) -> dict[str, list[Path]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.models import MODELS
 
-__all__ = ["check_making_images", "masks", "takes_input"]
+__all__ = ["check_making_images", "cuts_patches", "masks", "takes_input"]
 
 # Of each task whose networks make images: the field of `Model`, what they do, what others do not.
 _TASKS = {
@@ -75,6 +75,12 @@ def masks(job: Job) -> bool:
     """Whether the network of a job restores hidden patches."""
     row = MODELS.get(job.model.name)
     return row is not None and row.masks
+
+
+def cuts_patches(job: Job) -> bool:
+    """Whether a network that masks or restores cuts images into patches, which have to fit."""
+    row = MODELS.get(job.model.name)
+    return row is not None and row.sized and (row.masks or row.restores)
 
 
 def _check_masked(job: Job) -> None:

@@ -45,7 +45,7 @@ from deeplense_batch.models import INCEPTION, build, check_name, check_options, 
 from deeplense_batch.models.weights import is_hub_name, weights_file
 from deeplense_batch.runs.planning.adaptation import check_adaptation
 from deeplense_batch.runs.planning.fresh_images import check_new_images
-from deeplense_batch.runs.planning.making_images import check_making_images, masks
+from deeplense_batch.runs.planning.making_images import check_making_images, cuts_patches, masks
 from deeplense_batch.runs.planning.pairs import check_pairs
 from deeplense_batch.runs.planning.truth import check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
@@ -117,7 +117,7 @@ def check_training(job: Job, memo: Memo) -> str:
         from deeplense_batch.training.optim import layer_scales  # loads torch
 
         key = ("layers", job.model.name, repr(job.model.options), _side(job))
-        memo.once(key, lambda: layer_scales(_try_model(job), 0.5))
+        memo.once(key, lambda: layer_scales(_try_model(job, _side(job)), 0.5))
     task = _check_options(job, memo)
     if task is not None and not task.spec.mixes_labels:
         _check_unmixed(job)
@@ -235,10 +235,10 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
             f"{job.name}: data.sky_sd: got {counted(len(sky), 'number')}; expected one for "
             f"each band of {root}, {info.shape[0]}"
         )
-    if masks(job):
-        side = _side(job, info.shape[1])
+    if cuts_patches(job):
+        side = _side(job, info.shape[1]) // (1 if masks(job) else info.ratio)
         key = ("model", job.model.name, repr(job.model.options), side)
-        memo.once(key, lambda: _try_model(job, info.shape[1]))
+        memo.once(key, lambda: _try_model(job, side))
     if _uses_labels(task):
         _check_classes(job, info)
     if task is not None and info.classes:
@@ -341,10 +341,10 @@ def _check_options(job: Job, memo: Memo, classes: tuple[str, ...] | None = None)
     except (ValueError, TypeError) as error:
         raise JobError(f"{job.name}: {error}") from error
     adaptation = job.task.adaptation
-    # a masked autoencoder depends on the size: `_check_data`
-    if (job.model.options and not masks(job)) or adaptation is not None:
+    # what cuts patches depends on the size: `_check_data`
+    if (job.model.options and not cuts_patches(job)) or adaptation is not None:
         key = ("model", job.model.name, repr(job.model.options), _side(job))
-        model = memo.once(key, lambda: _try_model(job))
+        model = memo.once(key, lambda: _try_model(job, _side(job)))
         if adaptation is not None and task is not None:
             try:
                 memo.once((*key, adaptation.by), lambda: task.wrap(model))
@@ -386,11 +386,9 @@ def _side(job: Job, stored: int = 224) -> int:
     return job.data.size or job.data.crop or stored
 
 
-def _try_model(job: Job, stored: int = 224) -> nn.Module:
-    """The network of a job without its weights; arguments as of `_side`."""
+def _try_model(job: Job, side: int) -> nn.Module:
+    """The network of a job without its weights, for images of so many pixels along a side."""
     import torch
 
     with torch.device("meta"):
-        return build(
-            job.model.name, channels=1, classes=2, size=_side(job, stored), **job.model.options
-        )
+        return build(job.model.name, channels=1, classes=2, size=side, **job.model.options)

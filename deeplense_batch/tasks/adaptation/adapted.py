@@ -35,6 +35,8 @@ class Adapted(Extended):
         ValueError: It does not tell its classifier.
     """
 
+    trains_only = True
+
     def __init__(self, network: nn.Module, adaptation: Adaptation) -> None:
         super().__init__(network)
         features = _width(_classifier(network))

@@ -52,6 +52,30 @@ def test_history_marks_the_best_epoch():
     drawn(figures.history([{"epoch": 1, "train": {"loss": None}, "valid": {"loss": None}}]))
 
 
+def test_history_marks_the_epoch_of_the_score_that_picks_it():
+    """Of a restoration, whose losses of training and validation are different quantities."""
+    lines = [
+        {"epoch": k, "train": {"loss": 1 / k}, "valid": {"loss": loss, "psnr": psnr, "auc": auc}}
+        for k, loss, psnr, auc in ((1, 3.0, 30.0, 0.5), (2, 1.0, 29.0, None), (3, 2.0, 31.0, 0.6))
+    ]
+    scores = {"psnr": ("PSNR (dB)", "PSNR"), "other": ("other", "O"), "auc": ("AUC", "AUC")}
+    figure = drawn(figures.history(lines, scores, loss="training loss", alike=False))
+    losses, psnr, auc = figure.axes
+    assert "best: epoch 3, PSNR 31.0000" in texts(figure)
+    assert [panel.get_ylabel() for panel in figure.axes] == ["training loss", "PSNR (dB)", "AUC"]
+    assert [line.get_ydata().tolist() for line in losses.lines[:-1]] == [[1, 1 / 2, 1 / 3]]
+    assert psnr.lines[0].get_ydata().tolist() == [30, 29, 31]
+    assert auc.lines[0].get_xdata().tolist() == [1, 3]
+    assert all(panel.lines[-1].get_xdata() == [3, 3] for panel in figure.axes)
+
+
+def test_history_draws_the_part_of_the_training_loss_that_validation_has():
+    lines = [{"epoch": 1, "train": {"loss": 5.0, "cross_entropy": 2.0}, "valid": {"loss": 1.0}}]
+    for part, first in (("cross_entropy", 2.0), ("unknown", 5.0)):
+        (panel,) = drawn(figures.history(lines, part=part)).axes
+        assert [line.get_ydata().tolist() for line in panel.lines[:2]] == [[first], [1.0]]
+
+
 def test_calibration_shows_both_errors_and_leaves_empty_bins_out():
     random = np.random.default_rng(0)
     targets, p = random.integers(0, 3, 500), metrics.softmax(3 * random.normal(size=(500, 3)))

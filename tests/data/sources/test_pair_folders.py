@@ -76,6 +76,17 @@ def test_names_that_differ_are_joined_by_their_numbers(tmp_path):
         pack(tmp_path / "a", tmp_path / "again")
 
 
+def test_zeros_before_a_number_say_nothing(tmp_path):
+    images, inputs = arrays()
+    names = [f"hst_{i:03d}" for i in range(6)]
+    write_files(tmp_path / "a", names, images, inputs, low_name=lambda n: f"hsc_{int(n[4:])}")
+    found, _ = packed(tmp_path / "a", tmp_path / "out")
+    check(found, [f"{name}.npy" for name in names], images, inputs)
+    shutil.copy(tmp_path / "a/LR/hsc_3.npy", tmp_path / "a/LR/hsc_03.npy")  # two of one number
+    with pytest.raises(ShardError, match="13 of 13 objects cannot be packed"):
+        pack(tmp_path / "a", tmp_path / "again")
+
+
 def test_other_folders_are_named(tmp_path):
     images, inputs = arrays()
     write_files(tmp_path / "a", NAMES, images, inputs, high="sharp", low="poor")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from conftest import make_job
+from made_restoration import write_rings
 
+from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.inference.answering import answering
@@ -18,6 +21,9 @@ from deeplense_batch.models import WeightsError, checkpoint
 from deeplense_batch.runs.planning.earlier import find_classifier
 from deeplense_batch.runs.planning.plan import plan, reopen
 from deeplense_batch.runs.training_run import run
+from deeplense_batch.training.setup import set_up
+
+ALONE = World(0, 1, torch.device("cpu"))
 
 
 def short(shards: Path, **train: object) -> Job:
@@ -157,3 +163,92 @@ def test_an_autoencoder_predicts_and_judges_nothing(masked):
         answering([masked], None, None)
     with pytest.raises(JobError, match="tells no classes apart"):
         find_classifier(masked, "evaluate.classifier")
+
+
+@pytest.fixture(scope="module")
+def rings(tmp_path_factory):
+    return write_rings(tmp_path_factory.mktemp("rings") / "data")
+
+
+@pytest.fixture(scope="module")
+def masked_rings(rings, tmp_path_factory):
+    """The run directory of a masked autoencoder of the better images of pairs."""
+    job = make_job(rings, **MASKED | {"data": {}})
+    (item,) = plan([job], tmp_path_factory.mktemp("masked_rings"))
+    run(item)
+    return item.run.path
+
+
+def restoration(rings: Path, model: str = "restoring_vit", **train: object) -> Job:
+    options = {"encoder": "test_vit", "width": 2} if model == "restoring_vit" else {}
+    return make_job(
+        rings, name="restored", task={"name": "restoration", "options": {"residual": True}},
+        model={"name": model, "options": options}, data={"augment": {}},
+        train={"epochs": 1} | train,
+    )  # fmt: skip
+
+
+def test_a_network_that_restores_starts_from_the_autoencoder_of_its_encoder(
+    masked_rings, rings, tmp_path
+):
+    """To the bit, but for the places, of which inputs of half the size have fewer."""
+    train = {"init": str(masked_rings.parent), "freeze": ["encoder"], "layer_decay": 0.75}
+    (item,) = plan([restoration(rings, **train)], tmp_path / "runs")
+    assert item.training.train.init == str(masked_rings)
+    theirs = best(masked_rings)
+    encoder = {n: v for n, v in theirs.items() if n.startswith("encoder.") and "pos_" not in n}
+    at_first = set_up(item.training, ALONE).model.state_dict()
+    run(item)
+    for own in (at_first, best(item.run.path)):
+        assert all(torch.equal(own[name], value) for name, value in encoder.items())
+        assert {*own} - {*encoder} == {"encoder.pos_embed"} | {
+            f"head.{place}.{name}" for place in (0, 2) for name in ("weight", "bias")
+        }
+    assert not torch.equal(own["head.2.weight"], at_first["head.2.weight"]), "the head learns"
+    notes = read_metrics(item.run)["test"]["notes"]
+    assert any("pos_embed of (1, 17, 64) to (1, 5, 64)" in note for note in notes)
+    (scratch,) = plan([restoration(rings)], tmp_path / "runs")
+    random = set_up(scratch.training, ALONE).model.state_dict()
+    assert not any(torch.equal(random[n], v) for n, v in encoder.items() if v.ndim > 1)
+
+
+@pytest.mark.parametrize("named", ["run", "folder", "file"])
+@pytest.mark.parametrize(
+    ("model", "options", "got"),
+    [
+        ("edsr", {"width": 4, "blocks": 1}, "edsr"),
+        ("restoring_vit", {}, "restoring_vit with vit_small_patch8_224"),
+    ],
+)
+def test_a_network_that_restores_with_another_encoder_or_none_is_refused(
+    masked_rings, rings, tmp_path, named, model, options, got
+):
+    place = {"run": masked_rings, "folder": masked_rings.parent, "file": masked_rings / "best.pt"}
+    job = restoration(rings, init=str(place[named]))
+    job = job.model_copy(update={"model": job.model.model_copy(
+        update={"name": model, "options": options})})  # fmt: skip
+    with pytest.raises(
+        JobError,
+        match=rf"restored: train.init: .* has trained the encoder test_vit; expected model.name "
+        rf"restoring_vit with that as model.options.encoder, got {got}$",
+    ):
+        plan([job], tmp_path)
+
+
+def test_a_classifier_of_another_encoder_is_refused_by_the_run_that_is_named(
+    masked, shards, tmp_path
+):
+    job = make_job(shards, model={"name": "test_resnet"}, train={"init": str(masked)})
+    with pytest.raises(JobError, match=r"expected that as model.name, got test_resnet$"):
+        plan([job], tmp_path)
+
+
+def test_one_of_several_autoencoders_has_to_be_named(masked, shards, tmp_path):
+    for end in ("a", "b"):
+        shutil.copytree(masked, tmp_path / "both" / f"{masked.name}{end}")
+    job = make_job(
+        shards, model={"name": "test_vit", "options": {"patch_size": 8}},
+        train={"init": str(tmp_path / "both")},
+    )  # fmt: skip
+    with pytest.raises(JobError, match=r"has 2 runs masked_autoencoder-s0-\.\.\.; name one"):
+        plan([job], tmp_path)

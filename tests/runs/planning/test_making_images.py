@@ -8,6 +8,7 @@ from made_pairs import write_pairs
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError
+from deeplense_batch.models import ModelError
 from deeplense_batch.runs.planning.plan import plan
 
 RESTORING = {"task": {"name": "restoration"}, "model": {"name": "edsr", "options": {"width": 8}}}
@@ -71,6 +72,21 @@ def test_drawing_images_of_inputs_needs_pairs(shards, paired, tmp_path):
     assert plan([make_job(paired, **DRAWING)], tmp_path)
     with pytest.raises(ShardError, match="has no inputs, of which task generation makes images"):
         plan([make_job(shards, **DRAWING)], tmp_path)
+
+
+@pytest.mark.parametrize(("crop", "side"), [(None, 8), (8, 4)])
+def test_a_patch_larger_than_an_input_is_refused(paired, tmp_path, crop, side):
+    model = {"name": "restoring_vit", "options": {"encoder": "test_vit", "patch": 4}}
+    job = make_job(paired, **RESTORING | {"model": model, "data": {"crop": crop}})
+    plan([job], tmp_path)
+    options = model["options"] | {"patch": 9}
+    job = make_job(
+        paired, **RESTORING | {"model": model | {"options": options}, "data": {"crop": crop}}
+    )
+    with pytest.raises(
+        ModelError, match=rf"patch: expected from 1 to the {side} pixels of a side of an input"
+    ):
+        plan([job], tmp_path)
 
 
 def test_what_goes_together_is_planned(paired, tmp_path):
