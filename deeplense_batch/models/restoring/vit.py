@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplense_batch.models.masked_autoencoder import vit_encoder
-from deeplense_batch.models.restoring.parts import check_ratio, restoring_options
+from deeplense_batch.models.restoring.parts import check_ratio
+from deeplense_batch.models.small import options_unless_pretrained
 
 __all__ = ["RestoringVit", "checkpoint_filter_fn", "restoring_vit"]
 
@@ -133,5 +134,5 @@ def checkpoint_filter_fn(state: Mapping[str, Tensor], model: RestoringVit) -> di
 @register_model
 def restoring_vit(pretrained: bool = False, **options: Any) -> RestoringVit:
     """ViT-S with patches of 8 pixels, and one convolution."""
-    own = restoring_options(options, pretrained=False, name="restoring_vit")
+    own = options_unless_pretrained("restoring_vit", False, options, classes=False)
     return RestoringVit(pretrained=pretrained, **own)
