@@ -9,6 +9,7 @@ or in any layout that `pack` reads. Memory does not grow with them.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -315,9 +316,15 @@ def _writer(work: _Restorer, out: Path, split: str, classes: Sequence[str]) -> S
 def _write_files(
     work: _Restorer, inputs: Inputs, out: Path, on_batch: Callable[[int], None], *, form: Format
 ) -> int:
-    """Write each restored image into a file of its own; how many."""
+    """Write each restored image into a file of its own; how many.
+
+    They lie in a hidden folder until all are there, so that half of them are not taken for all.
+    """
     written: set[str] = set()
+    unfinished = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
     with writing(out):
+        unfinished.mkdir()
         for piece in inputs.pieces(_PIECE):
             for id_, _, _, values in work.images(inputs, piece, on_batch):
                 name = f"{_file_name(id_)}.{form}"
@@ -325,10 +332,11 @@ def _write_files(
                     raise TrainedError(f"{out}: two images would be the file {Path(name).name}")
                 written.add(name)
                 for folder, of_kind in zip(work.folders, values, strict=True):
-                    path = out / folder / name
+                    path = unfinished / folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     kept = of_kind[0] if len(of_kind) == 1 else of_kind
                     _write_file(path, kept, work.trained)
+        unfinished.rename(out)
     return len(written)
 
 

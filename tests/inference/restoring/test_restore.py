@@ -67,6 +67,29 @@ def test_files_are_named_by_ids_and_hold_the_same(made, tmp_path):
     assert header["PIXSCALE"] == 0.05 and header["RUN"] == run.name
 
 
+def test_files_that_were_cut_short_are_begun_anew(made, tmp_path):
+    """As shards are: a folder of some of them would look like one of all."""
+    pairs, run = made[:2]
+    asked = {"slice_": "val", "form": "npy", "device": "cpu", "batch_size": 4}
+    restore(run, pairs, tmp_path / "whole", **asked)
+    done = []
+
+    def stop() -> None:
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(run, pairs, tmp_path / "cut", **asked, on_batch=stop)
+    assert not [*(tmp_path / "cut").iterdir()]
+    restore(run, pairs, tmp_path / "cut", **asked)
+    files = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.npy")}
+    assert {
+        path.relative_to(tmp_path / "cut") for path in (tmp_path / "cut").rglob("*.npy")
+    } == files
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+
+
 def test_images_in_files_are_restored_and_those_that_cannot_be_are_named(made, tmp_path):
     pairs, run = made
     split = open_split(pairs, "val[:4]")
