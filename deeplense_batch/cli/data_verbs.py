@@ -18,8 +18,8 @@ def simulate(
     out: Path,  # Folder of the shards, made here.
     *,
     # common_test_1, like the real set and the default of substructure; benchmark, parity, varied
-    # (the default of the last two), physical or null. Of super_resolution also iii_a,
-    # iii_a_substructure and hsc_hst, a stand-in for pairs of two telescopes. Of lens_finding:
+    # (the default of the last two), physical, null, model_2 or model_3. Of super_resolution also
+    # iii_a, iii_a_substructure and hsc_hst, a stand-in for two telescopes. Of lens_finding:
     # hsc, the default, ps1, kids, des, lsst, euclid_vis or hst.
     preset: str = "",
     images: int = 600,  # Images in the whole set; of substructure, the classes in equal parts.

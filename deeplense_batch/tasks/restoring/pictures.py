@@ -47,7 +47,7 @@ def sheet(shown: Arrays, noise_sd: float, names: Sequence[str]) -> Figure:
         "bicubic, fitted": shown["fitted"],
         "restored": shown["restored"],
         "truth": shown["truth"],
-        **({"truth without noise": shown["clean"]} if "clean" in shown else {}),
+        **({"clean (no noise)": shown["clean"]} if "clean" in shown else {}),
     }
     residuals = {name: (shown[name] - truth).mean(1) for name in ("fitted", "restored")}
     unit = noise_sd or float(residuals["fitted"].std()) or 1.0
@@ -69,7 +69,8 @@ def sheet(shown: Arrays, noise_sd: float, names: Sequence[str]) -> Figure:
                 interpolation="nearest",
             )  # fmt: skip
         row[0].set_ylabel(name, fontsize=6.5)
-    heads = [*columns, *(f"{_WORDS[name]} - truth" for name in residuals)]
+    against = "clean" if "clean" in shown else "truth"
+    heads = [*columns, *(f"{_WORDS[name]} - {against}" for name in residuals)]
     for axes, head in zip(rows[0], heads, strict=True):
         axes.set_title(head, fontsize=7, pad=3)
     for axes in panels:
