@@ -11,9 +11,9 @@ from made_runs import make_run
 from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.job import Evaluation, Job
-from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.rundir import RunDir
 from deeplense_batch.core.scoring.metrics import softmax
+from deeplense_batch.core.sections.dotted import flat_fields
 
 CLASSES = ("no", "sphere", "vort")
 SLICE = "val[50%:]"

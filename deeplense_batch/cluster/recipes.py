@@ -20,8 +20,8 @@ from deeplense_batch.core.job import (
     OverrideError,
     Simulation,
 )
-from deeplense_batch.core.recipe import flat_fields, load_jobs, parse_value
-from deeplense_batch.core.sections.adapt import joined
+from deeplense_batch.core.recipe import load_jobs, parse_value
+from deeplense_batch.core.sections.dotted import flat_fields, joined
 from deeplense_batch.core.sections.fold_names import as_given
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 from deeplense_batch.cluster.executor import Executor
 from deeplense_batch.cluster.status import read_states
 from deeplense_batch.core.job import AnyJob, JobError
-from deeplense_batch.core.recipe import flat_fields
-from deeplense_batch.core.sections.adapt import adapted_in_words, joined
+from deeplense_batch.core.sections.adapt import adapted_in_words
+from deeplense_batch.core.sections.dotted import flat_fields, joined
 from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.core.sections.simulated import simulated_in_words
 from deeplense_batch.report.columns import padded

@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,7 +34,7 @@ from deeplense_batch.core.job import (
     nearest,
 )
 
-__all__ = ["evaluation_of", "first_fault", "flat_fields", "load_jobs", "parse_value", "run_path"]
+__all__ = ["evaluation_of", "first_fault", "load_jobs", "parse_value", "run_path"]
 
 _MOST_BYTES = 1_000_000
 _MOST_RUNS = 100_000
@@ -86,15 +86,6 @@ def load_jobs(path: Path | str, overrides: Mapping[str, Any] | None = None) -> l
         job = _validate(kind, fields, str(path), set(overrides or {}))
         jobs += _parts(path, job, fields) if isinstance(job, Simulation) else [job]
     return jobs
-
-
-def flat_fields(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field of a resolved job by its dotted name, in order."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from flat_fields(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _grid(

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.scoring.calibration import log_odds_of
+from deeplense_batch.core.sections.dotted import flat_fields
 from deeplense_batch.core.sections.simulated import simulated_in_words
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.pixels.transform import Transform

@@ -15,10 +15,9 @@ from typing import Any
 
 from deeplense_batch.core import yaml_text
 from deeplense_batch.core.job import DrawSection
-from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError, find_runs
-from deeplense_batch.core.sections.adapt import joined
+from deeplense_batch.core.sections.dotted import flat_fields, joined
 from deeplense_batch.core.sections.evaluate import ensemble_label, model_in
 from deeplense_batch.core.sections.fold_names import as_given
 from deeplense_batch.report.trained_on import name_starts, trained_on

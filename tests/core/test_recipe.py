@@ -10,11 +10,11 @@ from conftest import REPOSITORY
 from deeplense_batch.core.job import Job, JobError, OverrideError, nearest
 from deeplense_batch.core.recipe import (
     evaluation_of,
-    flat_fields,
     load_jobs,
     parse_value,
     run_path,
 )
+from deeplense_batch.core.sections.dotted import flat_fields
 
 BASE = "model: {name: resnet18}\ndata: {root: d}\n"
 SETS = "model: {name: resnet18}\ndata: {root: d, roots: [{root: d}, "

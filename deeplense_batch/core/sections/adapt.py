@@ -10,9 +10,7 @@ from pydantic import Field
 
 from deeplense_batch.core.sections import Section
 
-__all__ = ["Adaptation", "TargetSet", "adapted_in_words", "joined"]
-
-_MAPPINGS = ("task.options.adapt", "data.simulate")  # fields that are one setting each
+__all__ = ["Adaptation", "TargetSet", "adapted_in_words"]
 
 
 class TargetSet(Section):
@@ -33,25 +31,6 @@ class Adaptation(Section):
     def identifying(self) -> dict[str, Any]:
         """The fields that change the result of a run, as JSON: all but the folder."""
         return self.model_dump(mode="json", exclude={"to": {"root"}})
-
-
-def joined(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a job by dotted name, with ``task.options.adapt``, ``data.simulate`` as one each.
-
-    They are null, or left out, where there is none.
-    """
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        whole = next((each for each in _MAPPINGS if name.startswith(f"{each}.")), None)
-        if whole is None:
-            found[name] = value
-            continue
-        *sections, last = name.removeprefix(f"{whole}.").split(".")
-        place = found.setdefault(whole, {})
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
-    return found
 
 
 def adapted_in_words(adapt: Mapping[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from deeplense_batch.core.sections import Section
+from deeplense_batch.core.sections.dotted import flat_fields
 
 __all__ = ["SimulatedImages", "simulated_in_words"]
 
@@ -29,14 +30,7 @@ def simulated_in_words(section: Mapping[str, Any]) -> str:
     Arguments:
         section: ``data.simulate`` of a recipe, checked and planned.
     """
-    changes = "".join(f", {field} = {value}" for field, value in _flat(section.get("set") or {}))
+    changes = "".join(
+        f", {field} = {value}" for field, value in flat_fields(section.get("set") or {})
+    )
     return f"{section['images']} new images of {section.get('preset')} an epoch{changes}"
-
-
-def _flat(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Changes by dotted field, whether they are nested or not."""
-    for key, value in changes.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

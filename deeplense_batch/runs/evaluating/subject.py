@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deeplense_batch.core.recipe import flat_fields
 from deeplense_batch.core.result import Cost, Validated
+from deeplense_batch.core.sections.dotted import flat_fields
 from deeplense_batch.inference.ensembles.ensemble import Ensemble
 from deeplense_batch.inference.trained import Trained
 from deeplense_batch.report.trained_on import trained_on, trained_together

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import make_job
 
-from deeplense_batch.core.recipe import flat_fields
-from deeplense_batch.core.sections.adapt import Adaptation, adapted_in_words, joined
+from deeplense_batch.core.sections.adapt import Adaptation, adapted_in_words
+from deeplense_batch.core.sections.dotted import flat_fields, joined
 
 TO = {"root": "data/varied", "slice": "train", "digest": "d" * 16}
 CORAL = {"to": TO, "by": "coral", "weight": 1.0}

@@ -8,8 +8,9 @@ import pytest
 from conftest import make_job
 
 from deeplense_batch.core.job import JobError
-from deeplense_batch.core.recipe import flat_fields, load_jobs
+from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.sections.data import DataSection
+from deeplense_batch.core.sections.dotted import flat_fields
 from deeplense_batch.core.sections.fold_names import as_given
 
 ASINH = {"stretch": "asinh", "softening": 3}

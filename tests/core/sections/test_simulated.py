@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import make_job
 
-from deeplense_batch.core.sections.adapt import joined
+from deeplense_batch.core.sections.dotted import joined
 from deeplense_batch.core.sections.simulated import SimulatedImages, simulated_in_words
 
 
