@@ -25,6 +25,7 @@ from deeplense_batch.data.catalogues.values import Meaning, numbers_to_learn, sp
 from deeplense_batch.data.encoding import Array
 from deeplense_batch.data.formats.images import SUFFIXES
 from deeplense_batch.data.formats.reading import Reading
+from deeplense_batch.data.header import ShardError
 from deeplense_batch.data.listing.archive import Tree
 from deeplense_batch.data.listing.layouts import short_ids
 from deeplense_batch.data.listing.listing import Listing, Sample, missing_bands
@@ -51,7 +52,10 @@ class Catalogue:
         self._inputs = None
         if reading.inputs:
             asked = replace(reading, path=(reading.inputs,), pattern="", bands=(), inputs="")
-            self._inputs = Places(Columns(root, asked))
+            try:
+                self._inputs = Places(Columns(root, asked))
+            except ShardError as error:
+                raise ShardError(str(error).replace("--path", "--inputs")) from error
         self._reading = reading
         self._faults: dict[int, list[str]] = {}  # reasons by row
 
@@ -88,7 +92,11 @@ class Catalogue:
             listing.inputs = {id_: (name,) for id_, name in zip(ids, inputs, strict=True) if name}
             for row, name in enumerate(inputs):
                 if not name:
-                    self._fault(row, f"column {self._reading.inputs}: its input is missing")
+                    said = self._inputs.names[0][row]
+                    what = f"there is no file {said}" if said else "it names no file"
+                    self._fault(
+                        row, f"column {self._reading.inputs}: its input is missing, {what}"
+                    )
             files = [*files, inputs]
         unsplit = "" if classes or listing.truth or self._inputs is not None else "train"
         for row, (id_, split) in enumerate(zip(ids, splits, strict=True)):

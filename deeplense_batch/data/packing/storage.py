@@ -183,13 +183,16 @@ def convert(
     if isinstance(own, BadImage):
         return BadImage(sample, f"input {own.reason}{file}", record.form)
     (channels, *sides), (theirs, *smaller) = made.stored.shape, own.stored.shape
-    if channels != theirs or ratio_of(sides, smaller) is None:
-        return BadImage(
-            sample,
-            "sides that are no whole number of times those of the input: "
-            f"{made.stored.shape}, input {own.stored.shape}{file}",
-            record.form,
-        )
+    fault = None
+    if channels != theirs:
+        fault = "another number of channels than the input"
+    elif tuple(smaller) > tuple(sides):
+        fault = "an input that is larger than it (--pair names the images first)"
+    elif ratio_of(sides, smaller) is None:
+        fault = "sides that are no whole number of times those of the input"
+    if fault:
+        shapes = f"{made.stored.shape}, input {own.stored.shape}{file}"
+        return BadImage(sample, f"{fault}: {shapes}", record.form)
     both = record._replace(inputs=own.record, changes=record.changes + own.record.changes)
     return Packed(made.stored, both, own.stored)
 

@@ -71,7 +71,12 @@ def test_a_catalogue_names_both_files_of_a_pair(tmp_path):
         i = int(id_.removeprefix("obj"))
         assert (image == IMAGES[i]).all() and (own == INPUTS[(i + 1) % 6]).all()
     table.write_text("\n".join(["id,sharp,poor", *rows[:5], "obj5,cut/HR/x5.npy,cut/no.npy"]))
-    with pytest.raises(ShardError, match=r"obj5 .*: column poor: its input is missing"):
+    with pytest.raises(
+        ShardError,
+        match=r"obj5 .*: column poor: its input is missing, there is no file cut/no\.npy",
+    ):
         pack(table, tmp_path / "again", path="sharp", inputs="poor", id="id")
+    with pytest.raises(ShardError, match=r"--inputs: there is no column 'nocolumn'"):
+        pack(table, tmp_path / "again", path="sharp", inputs="nocolumn", id="id")
     with pytest.raises(ShardError, match="--inputs names columns or files of a catalogue"):
         pack(tmp_path / "cut", tmp_path / "again", inputs="poor")

@@ -127,15 +127,23 @@ def test_an_input_of_another_size_or_without_values_is_named(tmp_path, own, said
 
 
 @pytest.mark.parametrize(
-    ("high", "low"), [((16, 16), (6, 6)), ((8, 8), (16, 16)), ((16, 16), (8, 4))]
+    ("high", "low", "says"),
+    [
+        ((1, 16, 16), (1, 6, 6), r"sides that are no whole number of times those of the input\)"),
+        ((1, 16, 16), (1, 8, 4), r"sides that are no whole number of times those of the input\)"),
+        (
+            (1, 8, 8),
+            (1, 16, 16),
+            r"an input that is larger than it\)",
+        ),
+        ((3, 16, 16), (1, 8, 8), r"another number of channels than the input\)"),
+    ],
 )
-def test_sizes_in_no_whole_ratio_are_refused(tmp_path, high, low):
+def test_sizes_that_do_not_go_together_are_refused(tmp_path, high, low, says):
     random = np.random.default_rng(0)
-    values = [random.random((6, 1, *sides)) for sides in (high, low)]
+    values = [random.random((6, *shape)) for shape in (high, low)]
     root = write_files(tmp_path / "a", NAMES, *values)
-    with pytest.raises(
-        ShardError, match=r"6 x sides that are no whole number of times those of the input\)"
-    ):
+    with pytest.raises(ShardError, match=f"6 x {says}"):
         pack(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
