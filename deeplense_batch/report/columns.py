@@ -60,7 +60,7 @@ _OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name fo
     **{"coverage95_": "share within 95 % of", "coverage_error_": "coverage error of"},
     **{"pull_mean_": "mean pull of", "pull_sd_": "sd of pulls of"},
 }
-_TINY = 5e-5  # of which four digits are zero
+_TINY, _SMALL = 5e-5, 1e-3  # of which four digits are zero, or three
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _SEEN_OF_NUMBERS = ("r2_", "rmse_", "crps_", "coverage68_", "tarp_error")
 _BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
@@ -161,11 +161,15 @@ def _differences(models: Sequence[Model]) -> list[Column]:
 
 
 def _seeds(model: Model) -> str:
-    """The seeds of each model that would resolve a difference as large as that found."""
-    if "seeds_needed" not in model or model.get("difference") is None:
-        return "-"
-    needed = model["seeds_needed"]
-    return "over 1,000" if needed is None else str(needed)
+    """The seeds of each model that would resolve a difference as large as that found.
+
+    It is not known where every model has one seed.
+    """
+    needed = model.get("seeds_needed")
+    if needed is not None:
+        return str(needed)
+    too_many = model.get("seed_sd") is not None and model.get("resolved") is False
+    return "over 1,000" if too_many else "-"
 
 
 def verdict(model: Model) -> str:
@@ -232,9 +236,18 @@ def _costs(models: Sequence[Model]) -> list[Column]:
         Column("train_seconds", "training", times, "ascending", unit),
         device if len({model["device"] for model in models}) > 1 else _aside(device),
         _plain("reference_hours", hours, models, "ascending", digits=3),
-        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M"),
-        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2)),
+        _size("parameters_m", "parameters", models, 1, unit="M"),
+        _aside(_size("gflops", "GFLOPs", models, 2)),
     ]
+
+
+def _size(name: str, head: str, models: Sequence[Model], digits: int, unit: str = "") -> Column:
+    """A cost that may be far below 1, where it has two digits that count: ``0.041``."""
+    cells = [
+        Cell(number(value, digits) if not value or value >= 1 else f"{value:.2g}", value)
+        for value in (model.get(name) for model in models)
+    ]
+    return Column(name, head, cells, "ascending", unit)
 
 
 def _plain(
@@ -292,8 +305,10 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
 
 
 def score_text(value: float | None) -> str:
-    """Write any score: with four digits, or with an exponent where all of them would be zero."""
-    return f"{value:.1e}" if value and abs(value) < _TINY else number(value)
+    """Write any score: with four digits, small ones with three or two that count."""
+    if not value or abs(value) >= _SMALL:
+        return number(value)
+    return f"{value:.{'1e' if abs(value) < _TINY else '3g'}}".replace("-", "−", value < 0)  # noqa: RUF001
 
 
 def with_interval(
