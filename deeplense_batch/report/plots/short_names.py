@@ -106,7 +106,7 @@ def cut(text: str, longest: int) -> str:
 def _fitted(name: str, longest: int) -> str:
     """A name of at most so many characters, of whose settings something is left if possible."""
     for most in range(24, 7, -2):
-        short = _VALUE.sub(lambda found, most=most: cut(found[0], most), name)
+        short = _VALUE.sub(_cutting(most), name)
         if len(short) <= longest:
             return short
     return cut(name, longest)
@@ -128,6 +128,10 @@ def _without_numbers(names: Sequence[str]) -> Sequence[str]:
         if len(set(without)) == len(set(names)):
             names = [_COMMA.sub(r"\1", name) for name in without]
     return names
+
+
+def _cutting(most: int) -> Callable[[re.Match[str]], str]:
+    return lambda found: cut(found[0], most)
 
 
 def _dropping(field: str) -> Callable[[re.Match[str]], str]:

@@ -72,10 +72,8 @@ def survival_block(rows: Sequence[Row]) -> Block:
     pairs.sort(key=lambda pair: pair[1]["classifier"])  # networks stay in their order
     best = _verdicts([pair for pair in pairs if pair[0] == rows[0]["label"]])
     shown = [name for name in SEEN if any(name in seen for _, seen in pairs)]
-    head = [
-        "network", "classifier", "networks asked about", *(f"AUC, {_SEEN[name]}" for name in shown),
-        "restored - fitted", "truth - restored",
-    ]  # fmt: skip
+    head = ["network", "classifier", "networks asked about"]
+    head += [*(f"AUC, {_SEEN[name]}" for name in shown), "restored - fitted", "truth - restored"]
     lines = [
         [label, seen["classifier"], number(seen["networks"], 0)]
         + [_of(seen.get(name)) for name in shown]

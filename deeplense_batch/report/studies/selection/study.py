@@ -91,7 +91,7 @@ def study(models: Sequence[ModelRuns], wanted: Sequence[Wanted]) -> dict[str, Ro
     resamples = Resamples.unscored(models)
     answers, notes = _answers(models, resamples)
     if not answers:
-        fault = "; ".join(["no model has kept what it predicts for single images", *notes])
+        fault = "; ".join(["no model can be studied by it", *notes])
         return {one.column: {"fault": fault} for one in wanted}
     studied = [model for model in models if model.label in answers]
     runs = [run for model in studied for run in model.runs]
@@ -148,8 +148,8 @@ def _answers(
         own = [as_single(resamples.predictions[run["run"]]) for run in model.runs]
         if names := next((samples.several.names for samples in own if samples.several), ()):
             faults[model.label] = (
-                f"its runs predict {len(names)} numbers of an image ({', '.join(names)}), and --by "
-                "measures the error of one"
+                f"its runs predict {len(names)} numbers of an image ({', '.join(names)}), and "
+                "--by measures the error of one"
             )
         elif any(samples.classes != resamples.samples.classes for samples in own):
             faults[model.label] = "its classes are not those of the others"

@@ -226,7 +226,7 @@ def test_where_one_comparison_lacks_the_column_its_page_says_so(data, tmp_path):
     faults = [comparison["by"]["theta_e"].get("fault") for comparison in content["comparisons"]]
     assert sorted(map(bool, faults)) == [False, True]
     page = (tmp_path / "report" / "report.md").read_text()
-    assert "No selection function: no model has kept what it predicts for single images" in page
+    assert "No selection function: no model can be studied by it; Left out is" in page
 
 
 def test_results_of_other_programs_name_no_images(tmp_path):
