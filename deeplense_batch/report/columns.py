@@ -148,26 +148,19 @@ def _differences(models: Sequence[Model]) -> list[Column]:
     bounds = ("difference", "difference_low", "difference_high")
     differences = [with_interval(*map(model.get, bounds), signed=True) for model in models]
     verdicts = [Cell(verdict(model), model.get("p_value")) for model in models]
+    seeds = [*map(_seeds, models)]
     return [
         _column("difference", "difference to the best", differences, models),
         Column("verdict", "verdict", verdicts, "ascending"),
         _aside(_plain("visible", "least difference seen", models, "ascending")),
-        _aside(
-            _column(
-                "seeds_needed", "seeds to resolve it", [*map(_seeds, models)], models, "ascending"
-            )
-        ),
+        _aside(_column("seeds_needed", "seeds to resolve it", seeds, models, "ascending")),
     ]
 
 
 def _seeds(model: Model) -> str:
-    """The seeds of each model that would resolve a difference as large as that found.
-
-    It is not known where every model has one seed.
-    """
-    needed = model.get("seeds_needed")
-    if needed is not None:
-        return str(needed)
+    """The seeds of each that would resolve such a difference; unknown if each model has one."""
+    if model.get("seeds_needed") is not None:
+        return str(model["seeds_needed"])
     too_many = model.get("seed_sd") is not None and model.get("resolved") is False
     return "over 1,000" if too_many else "-"
 
@@ -236,28 +229,22 @@ def _costs(models: Sequence[Model]) -> list[Column]:
         Column("train_seconds", "training", times, "ascending", unit),
         device if len({model["device"] for model in models}) > 1 else _aside(device),
         _plain("reference_hours", hours, models, "ascending", digits=3),
-        _size("parameters_m", "parameters", models, 1, unit="M"),
-        _aside(_size("gflops", "GFLOPs", models, 2)),
+        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M", small=2),
+        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2, small=2)),
     ]
-
-
-def _size(name: str, head: str, models: Sequence[Model], digits: int, unit: str = "") -> Column:
-    """A cost that may be far below 1, where it has two digits that count: ``0.041``."""
-    cells = [
-        Cell(number(value, digits) if not value or value >= 1 else f"{value:.2g}", value)
-        for value in (model.get(name) for model in models)
-    ]
-    return Column(name, head, cells, "ascending", unit)
 
 
 def _plain(
     name: str, head: str, models: Sequence[Model], first: str = "descending",
-    *, key: str | None = None, digits: int = 4, unit: str = "",
+    *, key: str | None = None, digits: int = 4, unit: str = "", small: int = 0,
 ) -> Column:  # fmt: skip
-    """A number without an interval."""
+    """A number without an interval; below 1 with so many digits that count, if any (`small`)."""
     values = [model.get(key or name) for model in models]
-    cells = [Cell(number(value, digits), value) for value in values]
-    return Column(name, head, cells, first, unit)
+    below = [bool(small and value and value < 1) for value in values]
+    texts = [
+        f"{v:.{small}g}" if b else number(v, digits) for v, b in zip(values, below, strict=True)
+    ]
+    return Column(name, head, [*map(Cell, texts, values)], first, unit)
 
 
 def _column(

@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["cut", "in_legend", "named_networks", "setting_texts", "short_names"]
 
-_LONGEST = 64  # characters of a name in a figure
+_LONGEST = 68  # characters of a name in a figure
 _MORE_OF_FEWER = "train.epochs"  # which goes with the number of images, where it varies
 _FREEZE = "train.freeze"
 _IN_LEGEND = 96  # of one that has a line of a legend for itself

@@ -47,7 +47,7 @@ def test_long_values_lose_their_middles_before_names_do():
     names = [f"test_vit data.train=train[:{share}%], {rest}" for share in (3, 10)]
     (few, many) = short_names(names)
     assert few.startswith("test_vit train=train[:3%], init=mask")
-    assert ", freeze=cls_" in few and few.endswith("more #1") and len(few) <= 64
+    assert ", freeze=cls_" in few and few.endswith("more #1") and len(few) <= 68
     assert many.startswith("test_vit train=train[:10%], init=mask")
 
 
@@ -67,7 +67,7 @@ def test_what_is_still_too_long_loses_its_middle_and_keeps_its_place():
     names = ["x" * 200, "x" * 201, "short"]
     short = short_names(names)
     assert [name[-2:] for name in short[:2]] == ["#1", "#2"] and short[2] == "short"
-    assert all("…" in name and len(name) == 64 for name in short[:2])
+    assert all("…" in name and len(name) == 68 for name in short[:2])
     assert cut("abcdefghij", 7) == "abc…hij" and cut("abc", 3) == "abc"
 
 
