@@ -229,21 +229,18 @@ def _costs(models: Sequence[Model]) -> list[Column]:
         Column("train_seconds", "training", times, "ascending", unit),
         device if len({model["device"] for model in models}) > 1 else _aside(device),
         _plain("reference_hours", hours, models, "ascending", digits=3),
-        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M", small=2),
-        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2, small=2)),
+        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M", small=True),
+        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2, small=True)),
     ]
 
 
 def _plain(
     name: str, head: str, models: Sequence[Model], first: str = "descending",
-    *, key: str | None = None, digits: int = 4, unit: str = "", small: int = 0,
+    *, key: str | None = None, digits: int = 4, unit: str = "", small: bool = False,
 ) -> Column:  # fmt: skip
-    """A number without an interval; below 1 with so many digits that count, if any (`small`)."""
-    values = [model.get(key or name) for model in models]
-    below = [bool(small and value and value < 1) for value in values]
-    texts = [
-        f"{v:.{small}g}" if b else number(v, digits) for v, b in zip(values, below, strict=True)
-    ]
+    """A number without an interval; `small` ones get two digits that count, if they had one."""
+    values, least = [model.get(key or name) for model in models], 10 ** (1 - digits) * small
+    texts = [f"{v:.2g}" if v and 0 < v < least else number(v, digits) for v in values]
     return Column(name, head, [*map(Cell, texts, values)], first, unit)
 
 

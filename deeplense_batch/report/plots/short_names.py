@@ -105,7 +105,7 @@ def cut(text: str, longest: int) -> str:
 
 def _fitted(name: str, longest: int) -> str:
     """A name of at most so many characters, of whose settings something is left if possible."""
-    for most in range(24, 7, -2):
+    for most in range(24, 7, -1):
         short = _VALUE.sub(_cutting(most), name)
         if len(short) <= longest:
             return short
