@@ -36,6 +36,10 @@ null::
         <score>, _low, _high, ece_floor                        of auc, accuracy, ... on the test
         member_scores, best_score, mean_score                  of its members
         over_best, over_mean                                   gain, low, high, p_value, resolved
+      pretraining  of pairs of models (`studies.gains.pretraining.gains`)
+      restored   of networks that restore images, and baselines (`studies.restoration.restored`):
+        label, kind, <score>, _low, _high
+        seen     by each classifier that was asked (`studies.gains.survival`)
       figures    name (of the files), caption
       blocks     title, headline, sentences, head, lines, figures: what studies add to the page
     transfer     one for each model that was tested on other data than its own:

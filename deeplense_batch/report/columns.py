@@ -60,7 +60,7 @@ _OF_NUMBERS = {  # beginnings of scores of one of several numbers, whose name fo
     **{"coverage95_": "share within 95 % of", "coverage_error_": "coverage error of"},
     **{"pull_mean_": "mean pull of", "pull_sd_": "sd of pulls of"},
 }
-_TINY = 5e-5  # of which four digits are zero
+_TINY, _SMALL = 5e-5, 1e-3  # of which four digits are zero, or three
 _SEEN_FIRST = ("average_precision", "completeness", "purity", "mae")  # of those of one task
 _SEEN_OF_NUMBERS = ("r2_", "rmse_", "crps_", "coverage68_", "tarp_error")
 _BOUNDS = ("_low", "_high", "_real")  # parts of the score without that end
@@ -148,24 +148,21 @@ def _differences(models: Sequence[Model]) -> list[Column]:
     bounds = ("difference", "difference_low", "difference_high")
     differences = [with_interval(*map(model.get, bounds), signed=True) for model in models]
     verdicts = [Cell(verdict(model), model.get("p_value")) for model in models]
+    seeds = [*map(_seeds, models)]
     return [
         _column("difference", "difference to the best", differences, models),
         Column("verdict", "verdict", verdicts, "ascending"),
         _aside(_plain("visible", "least difference seen", models, "ascending")),
-        _aside(
-            _column(
-                "seeds_needed", "seeds to resolve it", [*map(_seeds, models)], models, "ascending"
-            )
-        ),
+        _aside(_column("seeds_needed", "seeds to resolve it", seeds, models, "ascending")),
     ]
 
 
 def _seeds(model: Model) -> str:
-    """The seeds of each model that would resolve a difference as large as that found."""
-    if "seeds_needed" not in model or model.get("difference") is None:
-        return "-"
-    needed = model["seeds_needed"]
-    return "over 1,000" if needed is None else str(needed)
+    """The seeds of each that would resolve such a difference; unknown if each model has one."""
+    if model.get("seeds_needed") is not None:
+        return str(model["seeds_needed"])
+    too_many = model.get("seed_sd") is not None and model.get("resolved") is False
+    return "over 1,000" if too_many else "-"
 
 
 def verdict(model: Model) -> str:
@@ -232,19 +229,19 @@ def _costs(models: Sequence[Model]) -> list[Column]:
         Column("train_seconds", "training", times, "ascending", unit),
         device if len({model["device"] for model in models}) > 1 else _aside(device),
         _plain("reference_hours", hours, models, "ascending", digits=3),
-        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M"),
-        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2)),
+        _plain("parameters_m", "parameters", models, "ascending", digits=1, unit="M", small=True),
+        _aside(_plain("gflops", "GFLOPs", models, "ascending", digits=2, small=True)),
     ]
 
 
 def _plain(
     name: str, head: str, models: Sequence[Model], first: str = "descending",
-    *, key: str | None = None, digits: int = 4, unit: str = "",
+    *, key: str | None = None, digits: int = 4, unit: str = "", small: bool = False,
 ) -> Column:  # fmt: skip
-    """A number without an interval."""
-    values = [model.get(key or name) for model in models]
-    cells = [Cell(number(value, digits), value) for value in values]
-    return Column(name, head, cells, first, unit)
+    """A number without an interval; `small` ones get two digits that count, if they had one."""
+    values, least = [model.get(key or name) for model in models], 10 ** (1 - digits) * small
+    texts = [f"{v:.2g}" if v and 0 < v < least else number(v, digits) for v in values]
+    return Column(name, head, [*map(Cell, texts, values)], first, unit)
 
 
 def _column(
@@ -292,8 +289,10 @@ def number(value: float | None, digits: int = 4, *, signed: bool = False) -> str
 
 
 def score_text(value: float | None) -> str:
-    """Write any score: with four digits, or with an exponent where all of them would be zero."""
-    return f"{value:.1e}" if value and abs(value) < _TINY else number(value)
+    """Write any score: with four digits, small ones with three or two that count."""
+    if not value or abs(value) >= _SMALL:
+        return number(value)
+    return f"{value:.{'1e' if abs(value) < _TINY else '3g'}}".replace("-", "−", value < 0)  # noqa: RUF001
 
 
 def with_interval(

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
+from deeplense_batch.report.plots.short_names import setting_texts
 from deeplense_batch.report.run_table import CollectError, Row, members_of, score_of
 from deeplense_batch.report.studies.networks import SCORES
 from deeplense_batch.report.trained_on import training_names
@@ -33,10 +34,8 @@ __all__ = [
     "name_variants",
     "pareto",
     "repeated",
-    "short_label",
 ]
 
-_LONGEST = 48  # characters of a label in a figure
 _SHARED = (
     *("job", "task", "learns", "model", "variant"),
     *("data_digest", "valid", "test", "test_samples"),
@@ -143,8 +142,9 @@ def name_variants(rows: Sequence[Row]) -> None:
         trained = training_names(groups[key])
         if any(trained):  # which names the slice as well
             differ = [field for field in differ if field != "data.train"]
-        for row, training in zip(groups[key], trained, strict=True):
-            named = [f"{f}={row['recipe'][f]}" for f in differ if f in row["recipe"]]
+        texts = {f: setting_texts([row["recipe"].get(f) for row in groups[key]]) for f in differ}
+        for place, (row, training) in enumerate(zip(groups[key], trained, strict=True)):
+            named = [f"{f}={texts[f][place]}" for f in differ if f in row["recipe"]]
             named += [f"trained on {training}"] if training else []
             row["variant"] = ", ".join(named) or None
             row["settings"] = {
@@ -225,12 +225,6 @@ def pareto(points: Iterable[tuple[float | None, float | None]]) -> list[bool]:
         if loss < last[1] or (cost, loss) == last:
             front[number], last = True, (cost, loss)
     return front
-
-
-def short_label(label: str, rank: int) -> str:
-    """A label that fits a figure: a long one is cut, and ends in its rank in the table."""
-    number = f"… #{rank}"
-    return label if len(label) <= _LONGEST else label[: _LONGEST - len(number)] + number
 
 
 def add_reference_hours(rows: Sequence[Row], bench: Path | str) -> str:

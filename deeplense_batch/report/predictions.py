@@ -29,7 +29,7 @@ from deeplense_batch.report.run_table import COLUMNS, CollectError, Row, members
 from deeplense_batch.report.statistics.measured import all_end_to_end, end_to_end, measured_of
 
 __all__ = [
-    "GENERATOR",
+    "UNANSWERED",
     "Predictions",
     "PredictionsError",
     "calibrated_logits",
@@ -43,7 +43,9 @@ __all__ = [
     "validated_of",
 ]
 
-GENERATOR = "a generator makes no predictions of single samples"
+_GENERATOR = "a generator makes no predictions of single samples"
+_MASKED = "a masked autoencoder restores images, and makes no predictions of single samples"
+UNANSWERED = (_GENERATOR, _MASKED)  # why a run that is whole has no predictions
 
 _SUMS_TO_ONE = 1e-3  # within this, numbers from 0 to 1 are probabilities
 _REPORT_LINE = re.compile(r"^\s*(\S.*?)((?:\s+[\d.]+){4})\s*$")  # name, three scores, support
@@ -174,7 +176,7 @@ def read_predictions(folder: Path | str) -> Predictions:
         raise PredictionsError(f"{folder.name} holds no predictions of single samples")
     path = folder / "outputs.npz"
     if not path.exists() and (folder / "judged.npz").exists():  # an evaluation of drawn images
-        raise PredictionsError(GENERATOR)
+        raise PredictionsError(_GENERATOR)
     samples = _read_answers(path)
     try:
         return replace(samples, grouping=kept_grouping(folder, samples.ids))
@@ -191,8 +193,8 @@ def _read_answers(path: Path) -> Predictions:
         if "logits" in arrays:
             scores = _scores(arrays["logits"], targets, path)
             return Predictions(ids, targets, classes, _softmax(scores, path))
-        if "errors" in arrays:  # of images without their noise, by level of noise
-            raise PredictionsError(GENERATOR)
+        if "errors" in arrays:  # by level of noise; or of hidden patches, beside their powers
+            raise PredictionsError(_MASKED if "powers" in arrays else _GENERATOR)
         if "psnr" in arrays:
             return Predictions(ids, targets, classes, measured=measured_of(arrays))
         numbers = np.stack([arrays["true"], arrays["predicted"]], axis=1).astype(np.float64)

@@ -13,6 +13,7 @@ from typing import Any
 
 from deeplense_batch.core.sections.adapt import adapted_in_words
 from deeplense_batch.core.sections.simulated import simulated_in_words
+from deeplense_batch.data.formats.counted import counted
 
 __all__ = ["name_starts", "trained_on", "trained_together", "training_names"]
 
@@ -69,7 +70,7 @@ def _labelled(data: Mapping[str, Any], digest: str | None) -> dict[str, Any]:
 
 def _after(curriculum: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> dict[str, Any]:
     """As `trained_on` gives it: the sets of a curriculum, and then what comes last."""
-    names = [f"{_name(each)} ({each['epochs']} epochs)" for each in curriculum]
+    names = [f"{_name(each)} ({counted(each['epochs'], 'epoch')})" for each in curriculum]
     own = [_identity(each, each.get("digest")) for each in curriculum]
     parts = [f"{part} x {e['epochs']}" for part, e in zip(own, curriculum, strict=True) if part]
 

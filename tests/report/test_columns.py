@@ -61,8 +61,12 @@ def test_generated_images_are_beside_real_ones():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0.0000"), (2e-5, "2.0e-05"), (0.91, "0.9100"), (None, "-")]
-)
+    ("value", "text"),
+    [
+        (0.0, "0.0000"), (2e-5, "2.0e-05"), (0.0001424, "0.000142"), (-0.0005, "\u22120.0005"),
+        (0.0015, "0.0015"), (0.91, "0.9100"), (None, "-"),
+    ],
+)  # fmt: skip
 def test_a_tiny_score_is_not_written_as_zero(value, text):
     assert score_text(value) == text
 
@@ -92,3 +96,20 @@ def test_the_pages_head_the_table_of_runs_alike(tmp_path):
     for text in (page(made), web_page(made, tmp_path, {})):
         runs = text.partition("All runs")[2]
         assert all(head in runs for head in ("valid AUC", "test AUC", "training, s"))
+
+
+def test_seeds_are_asked_for_only_where_more_of_them_could_resolve_a_difference():
+    shared = {"difference": -0.1, "seed_sd": 0.01, "seeds_needed": None, "resolved": False}
+    models = [
+        model(1, "best", difference=None),
+        model(2, "too few samples", **shared),
+        model(3, "resolved", **shared | {"resolved": True}),
+        model(4, "one seed", **shared | {"seed_sd": None}),
+        model(5, "nine", **shared | {"seeds_needed": 9}),
+    ]
+    assert texts(columns_of(models)["seeds_needed"]) == ["-", "over 1,000", "-", "-", "9"]
+
+
+def test_small_networks_have_a_size():
+    models = [model(1, "a", parameters_m=size) for size in (0.0412, 0.3, 11.2, None)]
+    assert texts(columns_of(models)["parameters_m"]) == ["0.041", "0.3", "11.2", "-"]

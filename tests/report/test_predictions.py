@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from deeplense_batch.core.scoring.metrics import softmax
 from deeplense_batch.report.predictions import (
+    UNANSWERED,
     Predictions,
     PredictionsError,
     in_order,
@@ -256,3 +257,15 @@ def test_an_answer_without_a_doubt_can_be_calibrated(tmp_path):
              logits=[[0.0, 2000.0], [2000.0, 0.0]])  # fmt: skip
     run = {"run": str(tmp_path), "learns": "lens", "slope": 0.5, "offset": 0.0}
     assert np.allclose(predictions_of(run).calibrated, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("kept", "who"),
+    [({"errors": (4, 3)}, "a generator"), ({"errors": 4, "powers": 4}, "a masked autoencoder")],
+)
+def test_networks_without_answers_are_called_what_they_are(tmp_path, kept, who):
+    np.savez(tmp_path / "outputs.npz", ids=np.arange(4).astype(str), targets=np.zeros(4, int),
+             classes=["a"], **{name: np.ones(shape) for name, shape in kept.items()})  # fmt: skip
+    with pytest.raises(PredictionsError, match=f"{who} .*makes no predictions") as raised:
+        read_predictions(tmp_path)
+    assert str(raised.value) in UNANSWERED

@@ -45,6 +45,8 @@ def test_a_curriculum_is_named_before_what_comes_last():
     assert trained_on({"root": "/data/c", "curriculum": lacking}, "c" * 16)["digest"] is None
     mixed = trained_on({"root": "/data/c", "curriculum": first[:1], "roots": [A]}, "c" * 16)
     assert (mixed["name"], mixed["sets"]) == ("a (6 epochs), then a", 2)
+    one = trained_on({"root": "/data/c", "curriculum": [A | {"epochs": 1}]}, "c" * 16)
+    assert one["name"] == "a (1 epoch), then c"
 
 
 def test_an_adapted_training_is_named_by_what_it_was_adapted_to_and_knows_its_control():

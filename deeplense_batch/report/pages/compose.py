@@ -17,11 +17,12 @@ from deeplense_batch.core.scoring import curves
 from deeplense_batch.data.header import ShardError
 from deeplense_batch.report.catalogue import DamagedCatalogueError, kept_rows
 from deeplense_batch.report.columns import score_name
-from deeplense_batch.report.compare import ModelRuns, equally_valid, short_label
+from deeplense_batch.report.compare import ModelRuns, equally_valid
 from deeplense_batch.report.pages.learning_curve import learning_curves
 from deeplense_batch.report.plots.hardest import NOT_SHOWN, check_colours, find_images, hardest
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.plots.short_names import short_names
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError, Row, score_of
 
@@ -105,7 +106,7 @@ def compose(
         runs: The runs of each model (`run_table`).
         searched: Of each model, where something rare is searched for (`searches`).
     """
-    labels = [short_label(m["label"], i) for i, m in enumerate(comparison["models"], start=1)]
+    labels = short_names([model["label"] for model in comparison["models"]])
     models = [
         dict(model) | {"label": label, "rows": rows}
         for label, model, rows in zip(labels, comparison["models"], runs, strict=True)

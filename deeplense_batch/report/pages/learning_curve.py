@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.plots.short_names import named_networks
 from deeplense_batch.report.run_table import Row
 
 __all__ = ["learning_curves"]
 
 _SLICE = re.compile(r"(?<=[0-9a-f]{16}):\w+(\[[^\]]*\])?")  # behind the digest of a set
-_MORE_OF_FEWER = "train.epochs"  # which goes with the number of images, where it varies
 _SLICE_NAMED = re.compile(r" \w+\[[^\]]*\]")  # behind the folder of a set
 
 
@@ -28,13 +28,13 @@ def learning_curves(runs: Sequence[Row]) -> Iterator[Picture]:
         runs: Of one comparison (`run_table`), with ``training`` where it is known.
     """
     curves: dict[tuple[str, str], list[Row]] = {}  # by network with settings, and images
-    for run in runs:
-        if run.get("train_samples") and run["auc"] is not None:
-            curves.setdefault((_network(run), _images(run)), []).append(run)
+    known = [run for run in runs if run.get("train_samples") and run["auc"] is not None]
+    for run, network in zip(known, named_networks(known), strict=True):
+        curves.setdefault((network, _images(run)), []).append(run)
     if not any(len({run["train_samples"] for run in curve}) > 1 for curve in curves.values()):
         return
     models = [model for model, _ in curves]
-    known = [
+    lines = [
         {
             "label": model
             if models.count(model) == 1
@@ -44,24 +44,11 @@ def learning_curves(runs: Sequence[Row]) -> Iterator[Picture]:
         for (model, _), curve in curves.items()
     ]
     caption = "Test AUC against the number of training images, a line for each training data"
-    more = len(known) - MOST_LINES
+    more = len(lines) - MOST_LINES
     caption += (
         f"; it shows the first {MOST_LINES} lines and leaves out {more}." * (more > 0) or "."
     )
-    yield Picture("auc_labels", "auc_against_labels", {"models": known[:MOST_LINES]}, caption)
-
-
-def _network(run: Row) -> str:
-    """The network of a run, and the settings that tell it from others of its job.
-
-    Not how long it trained: recipes give fewer images more epochs.
-    """
-    named = [
-        f"{field}={value}"
-        for field, value in (run.get("settings") or {}).items()
-        if field != _MORE_OF_FEWER and value not in (None, [])
-    ]
-    return " ".join([run["model"], ", ".join(named)]).strip()
+    yield Picture("auc_labels", "auc_against_labels", {"models": lines[:MOST_LINES]}, caption)
 
 
 def _images(run: Row) -> str:

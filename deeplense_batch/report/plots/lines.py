@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from deeplense_batch.core.scoring.figures import COLOURS, DASHES, panels_of, plain
+from deeplense_batch.report.plots.short_names import in_legend
 
 __all__ = [
     "MOST_LINES",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 MOST_LINES = 8  # more are a tangle
+_LETTER = 0.068  # inches of one of a legend
 
 Model = dict[str, Any]
 
@@ -31,7 +33,7 @@ def auc_against_labels(models: Sequence[Model]) -> Figure:
     Arguments:
         models: ``label``, and ``runs`` ([training images, AUC] of each), of each.
     """
-    figure, (axes,) = panels_of(5.2, 3.8 + _height(models))
+    figure, (axes,) = panels_of(_width(5.2, models), 3.8 + _height(models))
     lines = []
     for model, style in zip(models, _styles(), strict=False):
         values = np.array(sorted(model["runs"]), dtype=np.float64)
@@ -54,7 +56,7 @@ def gain_against_labels(curves: Sequence[Model], score: str) -> Figure:
             is None), of each.
         score: What is gained, in words.
     """
-    figure, (axes,) = panels_of(5.2, 3.8 + _height(curves))
+    figure, (axes,) = panels_of(_width(5.2, curves), 3.8 + _height(curves))
     lines = []
     for place, (curve, style) in enumerate(zip(curves, _styles(), strict=False)):
         values = np.array(sorted(curve["gains"], key=lambda gain: gain[0]), dtype=np.float64)
@@ -75,7 +77,7 @@ def roc_low_fpr(models: Sequence[Model]) -> Figure:
     Arguments:
         models: ``label``, and false and true positive rates ``x`` and ``y``, of each.
     """
-    figure, (axes,) = panels_of(5.6, 4.2 + _height(models))
+    figure, (axes,) = panels_of(_width(5.6, models), 4.2 + _height(models))
     positive = [x for model in models for x in model["x"] if x > 0]
     least = min(positive) / 1.5
     lines = []
@@ -97,7 +99,7 @@ def precision_recall(models: Sequence[Model], share: float) -> Figure:
             ``point`` (both at the stated threshold; None for none), of each.
         share: Of positives among the test samples: the precision of chance.
     """
-    figure, (axes,) = panels_of(5.6, 4.2 + _height(models))
+    figure, (axes,) = panels_of(_width(5.6, models), 4.2 + _height(models))
     lines = []
     for model, style in zip(models, _styles(), strict=False):
         axes.plot(model["x"], model["y"], drawstyle="steps-pre", **style | {"marker": ""})
@@ -125,8 +127,13 @@ def _height(models: Sequence[Model]) -> float:
     return 0.3 + 0.19 * len(models)
 
 
+def _width(least: float, models: Sequence[Model]) -> float:
+    """Inches that hold the legend, too."""
+    return max(least, 1.4 + _LETTER * max(map(len, _labels(models)), default=0))
+
+
 def _labels(models: Sequence[Model]) -> list[str]:
-    return [plain(model["label"]) for model in models]
+    return [plain(label) for label in in_legend([model["label"] for model in models])]
 
 
 def _legend(

@@ -13,7 +13,18 @@ from deeplense_batch.core.scoring.posteriors.numbers import ONE_SIGMA, Several, 
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.statistics import bootstrap
 
-__all__ = ["averaged_numbers", "scored_images", "scores_of", "statistics_of"]
+__all__ = ["as_single", "averaged_numbers", "scored_images", "scores_of", "statistics_of"]
+
+
+def as_single(samples: Predictions) -> Predictions:
+    """Answers that are one number of each image, however the recipe says it, as that number.
+
+    ``targets: [theta_e]`` alone, or the mean of a posterior of ``theta_e``, is as ``target:
+    theta_e``; all other answers are as they were.
+    """
+    if samples.several is None or samples.numbers is None or len(samples.several.names) > 1:
+        return samples
+    return replace(samples, numbers=samples.numbers[:, :, 0], several=None)
 
 
 def scored_images(samples: Predictions) -> NDArray[np.bool_]:

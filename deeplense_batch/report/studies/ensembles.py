@@ -32,7 +32,7 @@ from deeplense_batch.core.scoring.metrics import (
 from deeplense_batch.report.columns import score_name
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import (
-    GENERATOR,
+    UNANSWERED,
     Predictions,
     PredictionsError,
     validated_of,
@@ -118,7 +118,7 @@ def averaged(members: Sequence[Predictions]) -> Predictions:
 
 def _may_be_averaged(model: ModelRuns, resamples: Resamples) -> bool:
     """Whether a model has runs that are no ensembles themselves, and answer for single images."""
-    draws = model.label in resamples.faults.get(GENERATOR, ())
+    draws = any(model.label in resamples.faults.get(why, ()) for why in UNANSWERED)
     first = resamples.predictions.get(model.runs[0]["run"])
     restores = first is not None and first.measured is not None
     makes_images = draws or restores

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deeplense_batch.report.columns import number, p_value, score_name, with_interval
-from deeplense_batch.report.compare import short_label
 from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.plots.short_names import short_names
 from deeplense_batch.report.studies.block import Block
 
 __all__ = ["ensembles_block"]
@@ -128,9 +128,10 @@ def _with_interval(row: Row, name: str) -> str:
 
 
 def _picture(number: int, monitor: str, rows: Sequence[Row]) -> Picture:
+    labels = short_names([row["label"] for row in rows])
     shown = [
         {
-            "label": short_label(row["label"], place),
+            "label": label,
             "ensemble": row[monitor],
             "low": row[f"{monitor}_low"],
             "high": row[f"{monitor}_high"],
@@ -138,7 +139,7 @@ def _picture(number: int, monitor: str, rows: Sequence[Row]) -> Picture:
             "best": row["best_score"],
             "mean": row["mean_score"],
         }
-        for place, row in enumerate(rows[:_MOST_ROWS], start=1)
+        for label, row in zip(labels, rows[:_MOST_ROWS], strict=False)
     ]
     name = f"test {score_name(monitor)}"
     caption = (

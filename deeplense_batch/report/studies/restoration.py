@@ -7,20 +7,17 @@ of networks, of interpolation and of the truth without its noise, and what a cla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense_batch.core.scoring.images.seen import SEEN, seen_by_class
 from deeplense_batch.report.columns import number, score_text, with_interval
 from deeplense_batch.report.compare import ModelRuns
-from deeplense_batch.report.predictions import PredictionsError, read_outputs
 from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.statistics import bootstrap
 from deeplense_batch.report.statistics.resamples import Resamples
 from deeplense_batch.report.studies.block import Block
+from deeplense_batch.report.studies.gains.survival import seen_by_classifiers, survival_block
 
 __all__ = ["restoration_blocks", "restored"]
 
@@ -48,9 +45,6 @@ _SURE = {
     "pixel_crps": "CRPS",
     "pixel_crps_fitted": "CRPS of bicubic, fitted",
 }
-_SEEN = {"clean": "truth without noise", "truth": "truth", "restored": "restored",
-         "fitted": "bicubic, fitted"}  # fmt: skip
-
 _ENDS = ("low", "high")
 
 Array = NDArray[np.float64]
@@ -70,11 +64,8 @@ def restored(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         noise (``_clean``), where they are known; ``ring_error``, ``flux_error``, ``power_error``,
         ``invented``, ``lost``. Of a network that drew samples also ``coverage_68``,
         ``coverage_95``, ``outside``, ``spread``, ``pixel_crps`` and ``pixel_crps_fitted``, means
-        over its runs. Of a network that a classifier was asked about also ``seen``: by
-        ``clean``, ``truth``, ``restored``, ``fitted`` its AUC with bounds, and by ``gain`` and
-        ``loss`` the AUC on restored images less that on fitted ones, and on true ones less that
-        on restored ones; and ``networks``, how many were asked about. No row where nothing is
-        restored.
+        over its runs. Of a network that classifiers were asked about also ``seen``
+        (`gains.survival.seen_by_classifiers`). No row where nothing is restored.
     """
     measured = {run: p.measured for run, p in resamples.predictions.items() if p.measured}
     having = [m for m in models if all(run["run"] in measured for run in m.runs)]
@@ -94,7 +85,7 @@ def _network(model: ModelRuns, resamples: Resamples) -> Row:
     row |= {name: model.mean(name) for name in _PHYSICS}
     if model.mean("pixel_crps") is not None:
         row |= {name: model.mean(name) for name in _SURE}
-    if seen := _seen(model, resamples):
+    if seen := seen_by_classifiers(model, resamples):
         row["seen"] = seen
     return row
 
@@ -122,57 +113,6 @@ def _baselines(measured: Mapping[str, Array], first: Row, resamples: Resamples) 
     return [*rows.values()]
 
 
-def _seen(model: ModelRuns, resamples: Resamples) -> Row:
-    """What a classifier sees in the images of a model: AUC, the mean over the networks asked.
-
-    That is said by evaluations, which count once beside the trainings that they score again.
-    """
-    folders = [*(run["run"] for run in model.runs if "members" not in run), *model.again]
-    asked = [_answers(Path(folder), resamples) for folder in folders]
-    answers = [one for one in asked if one is not None]
-    if not answers:
-        return {}
-    names = [name for name in SEEN if all(name in one for one in answers)]
-    drawn = resamples.draw([one[name] for one in answers for name in names])
-    every = np.ones((len(resamples.samples.ids), 1), np.uint8)
-    found: Row = {"networks": len(answers)}
-    resampled = {}
-    for k, name in enumerate(names):
-        value = float(np.mean([one[name](every)[0] for one in answers]))
-        resampled[name] = drawn[k :: len(names)].mean(0)
-        found[name] = _with_bounds(value, resampled[name])
-    for name, (more, less) in {
-        "gain": ("restored", "fitted"), "loss": ("truth", "restored"),
-    }.items():  # fmt: skip
-        value = found[more]["value"] - found[less]["value"]
-        found[name] = _with_bounds(value, resampled[more] - resampled[less])
-    return found
-
-
-def _with_bounds(value: float, drawn: Array) -> Row:
-    low, high = bootstrap.interval(drawn)
-    return {"value": value, "low": low, "high": high}
-
-
-def _answers(folder: Path, resamples: Resamples) -> dict[str, bootstrap.Statistic] | None:
-    """The AUC by what was seen, as statistics of the samples; None where nothing was asked."""
-    try:
-        arrays = read_outputs(folder)
-        if "seen_targets" not in arrays:
-            return None
-        targets, probabilities = seen_by_class(arrays)
-    except (PredictionsError, KeyError, ValueError):
-        return None
-    labelled = arrays["seen_targets"] >= 0
-    same = np.array_equal(np.asarray(arrays["ids"], str), resamples.samples.ids)
-    if not same or len(np.unique(targets)) < 2:
-        return None
-    return {
-        name: bootstrap.within(labelled, bootstrap.macro_auc(targets, values))
-        for name, values in probabilities.items()
-    }
-
-
 def restoration_blocks(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Block]:
     """Say how well images are restored, how surely, what of the lens they keep and what survives.
 
@@ -183,7 +123,7 @@ def restoration_blocks(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[B
     if not rows:
         return []
     blocks = [_quality_block(rows, notes), _sure_block(rows), _physics_block(rows)]
-    blocks += [_seen_block([row for row in rows if "seen" in row])]
+    blocks += [survival_block([row for row in rows if "seen" in row])]
     return [block for block in blocks if block.lines]
 
 
@@ -251,33 +191,6 @@ def _physics_block(rows: Sequence[Row]) -> Block:
     ]
     lines = [[row["label"], *(score_text(row.get(name)) for name in known)] for row in some]
     return Block("What of the lens is kept", said, ["images by", *map(_PHYSICS.get, known)], lines)  # type: ignore[list-item]
-
-
-def _seen_block(rows: Sequence[Row]) -> Block:
-    said = [
-        "Macro AUC of one classifier, which learnt from other images, on the true images, on "
-        "those that were restored and on those that were interpolated; differences are paired "
-        "over the images. What interpolation loses and a network gains back is what of the "
-        "substructure the network has recovered."
-    ]
-    shown = [name for name in SEEN if any(name in row["seen"] for row in rows)]
-    head = [
-        "network", "runs asked", *(f"AUC, {_SEEN[name]}" for name in shown),
-        "restored - fitted", "truth - restored",
-    ]  # fmt: skip
-    lines = [
-        [row["label"], number(row["seen"]["networks"], 0)]
-        + [_of(row["seen"].get(name)) for name in shown]
-        + [_of(row["seen"][name], signed=True) for name in ("gain", "loss")]
-        for row in rows
-    ]
-    return Block("What of the substructure survives", said, head, lines)
-
-
-def _of(found: Mapping[str, Any] | None, *, signed: bool = False) -> str:
-    if found is None:
-        return "-"
-    return with_interval(found["value"], found["low"], found["high"], signed=signed)
 
 
 def _interval(row: Row, name: str, *, signed: bool = False) -> str:

@@ -44,3 +44,13 @@ def test_a_gain_without_an_interval_has_no_bar():
     ends = [segment[:, 1].tolist() for segment in bars.get_segments() if len(segment)]
     assert ends == [[0.0, 0.2]]
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.05]
+
+
+def test_a_long_name_is_whole_in_the_legend_and_the_figure_holds_it():
+    label = "vit train.lr=0.0003, whole network, masked_small/masked_autoencoder of a long name"
+    runs = [[10, 0.5], [100, 0.7]]
+    figure = drawn(lines.auc_against_labels([{"label": label, "runs": runs}]))
+    assert explained(figure) == {label}
+    curves = [{"label": f"{'x' * 70}{i}{'y' * 70}", "gains": [[10, 0, -1, 1]]} for i in range(2)]
+    figure = drawn(lines.gain_against_labels(curves, "test AUC"))
+    assert len(explained(figure)) == 2 and all("…" in one for one in explained(figure))

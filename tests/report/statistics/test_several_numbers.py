@@ -10,6 +10,7 @@ import pytest
 from deeplense_batch.core.scoring.posteriors.numbers import Several, scores
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.statistics.several_numbers import (
+    as_single,
     averaged_numbers,
     scored_images,
     scores_of,
@@ -68,3 +69,13 @@ def test_an_ensemble_has_the_mean_and_the_density_of_the_mixture():
     assert kept["log_prob"] == pytest.approx(np.log(logs / 2), nan_ok=True)
     plain = averaged_numbers([replace(m, several=Several(NAMES, {})) for m in (one, other)])
     assert plain.several == Several(NAMES, {})
+
+
+def test_one_number_is_a_number_whatever_way_it_is_said():
+    both = made()
+    assert as_single(both) is both
+    one = replace(both, numbers=both.numbers[..., :1], several=Several(("a",), {}))
+    alone = as_single(one)
+    assert alone.several is None and alone.numbers.shape == (60, 2)
+    np.testing.assert_array_equal(alone.numbers, both.numbers[..., 0])
+    assert as_single(alone) is alone

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
@@ -139,14 +140,15 @@ def rank_histograms(ranks: Array, names: Sequence[str]) -> Figure:
         ranks: (N, D) in [0, 1].
         names: Of the numbers.
     """
-    figure, panels = panels_of(0.6 + 3.2 * len(names), 3.0, columns=len(names))
+    figure, panels = panels_of(max(4.4, 0.6 + 3.2 * len(names)), 3.3, columns=len(names))
     low, high = binom.ppf([0.025, 0.975], len(ranks), 1 / BINS)
     for panel, name, own in zip(panels, names, ranks.T, strict=True):
         counts, edges = np.histogram(own, bins=BINS, range=(0, 1))
-        panel.fill_between([0, 1], low, high, **_BAND)
+        panel.fill_between([0, 1], low, high, label="95 % of bins, right posterior", **_BAND)
         panel.axhline(len(ranks) / BINS, color=GREY, lw=0.8)
-        panel.stairs(counts, edges, color=BLUE, lw=1.3)
+        panel.stairs(counts, edges, color=BLUE, lw=1.3, label="samples")
         panel.set(xlabel=f"rank of true {plain(name)}", ylabel="samples", ylim=(0, None))
+    _explain(figure, panels[0])
     return figure
 
 
@@ -157,12 +159,22 @@ def pull_histograms(pulls: Array, names: Sequence[str]) -> Figure:
         pulls: (N, D).
         names: Of the numbers.
     """
-    figure, panels = panels_of(0.6 + 3.2 * len(names), 3.2, columns=len(names))
+    figure, panels = panels_of(max(4.4, 0.6 + 3.2 * len(names)), 3.5, columns=len(names))
     edges, x = np.linspace(-4, 4, 33), np.linspace(-4, 4, 161)
     for panel, name, own in zip(panels, names, pulls.T, strict=True):
         counts, _ = np.histogram(np.clip(own, -4, 4), bins=edges)
-        panel.plot(x, norm.pdf(x) * len(own) * 0.25, color=ORANGE, lw=1.2)
-        panel.stairs(counts, edges, color=BLUE, lw=1.3)
+        normal = norm.pdf(x) * len(own) * 0.25
+        panel.plot(x, normal, color=ORANGE, lw=1.2, label="normal, mean 0, sd 1")
+        panel.stairs(counts, edges, color=BLUE, lw=1.3, label="samples")
         panel.set_title(f"mean {own.mean():.3f}, sd {own.std():.3f}", fontsize=8)
         panel.set(xlabel=f"pull of {plain(name)}", ylabel="samples")
+    _explain(figure, panels[0])
     return figure
+
+
+def _explain(figure: Figure, panel: Axes) -> None:
+    """Say once, below all panels, what is drawn in each."""
+    marks, labels = panel.get_legend_handles_labels()
+    figure.legend(
+        marks, labels, loc="outside lower center", ncols=len(marks), frameon=False, fontsize=8
+    )

@@ -14,6 +14,7 @@ from deeplense_batch.report.columns import number, p_value, score_name, with_int
 from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.plots.lines import MOST_LINES
 from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.plots.short_names import named_networks
 from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.significance import infer
 from deeplense_batch.report.statistics.resamples import Resamples
@@ -22,8 +23,11 @@ from deeplense_batch.report.studies.block import Block
 
 __all__ = ["gains", "pretraining_blocks"]
 
-_INIT = "train.init"
-_MORE_OF_FEWER = "train.epochs"  # as in `pages.learning_curve`: no other setting
+_INIT, _FREEZE = "train.init", "train.freeze"
+_FROZEN = (
+    "What is frozen keeps the weights that it starts from. Where all but the head is, the network "
+    "is a linear probe of these weights."
+)
 
 
 def gains(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
@@ -37,10 +41,15 @@ def gains(models: Sequence[ModelRuns], resamples: Resamples) -> list[Row]:
         A row for each pair: ``network``, with the settings that tell it from others; ``init``;
         ``train_samples``; mean scores ``scratch`` and ``pretrained``; ``gain`` with ``low``,
         ``high`` (95%), ``p_value`` (Holm, over the pairs) and ``resolved``, None where no
-        predictions were kept; and ``runs``, how many each of the two has.
+        predictions were kept; ``frozen``, whether parts of the network are not trained; and
+        ``runs``, how many each of the two has.
     """
     pairs = _pairs(models)
-    rows = [_compared(scratch, pretrained, resamples) for scratch, pretrained in pairs]
+    names = named_networks([pretrained.runs[0] for _, pretrained in pairs], but=[_INIT])
+    rows = [
+        {"network": name, **_compared(scratch, pretrained, resamples)}
+        for name, (scratch, pretrained) in zip(names, pairs, strict=True)
+    ]
     known = [row for row in rows if row["p_value"] is not None]
     for row, adjusted in zip(known, holm([row["p_value"] for row in known]), strict=True):
         row |= {"p_value": adjusted, "resolved": adjusted < LEVEL}
@@ -63,6 +72,7 @@ def pretraining_blocks(place: int, monitor: str, rows: Sequence[Row]) -> list[Bl
         f"images: the gain is the {score} of the first minus that of the second. Intervals (95%) "
         "are paired and cover the noise of the test sample, and of the seeds where there are "
         f"several; p-values are adjusted over the pairs (Holm, {len(rows)}).",
+        *([_FROZEN] if any(row.get("frozen") for row in rows) else []),
         *_verdicts(rows),
     ]
     lines = [
@@ -75,9 +85,9 @@ def pretraining_blocks(place: int, monitor: str, rows: Sequence[Row]) -> list[Bl
     ]  # fmt: skip
     head = ["network", "pretrained by", "training images", f"{score} from scratch"]
     head += [f"{score} pretrained", "gain", "verdict"]
-    return [
-        Block("Pretrained against scratch", sentences, head, lines, _pictures(place, score, rows))
-    ]
+    pictures = _pictures(place, score, rows)
+    headline = _headline(score, rows)
+    return [Block("Pretrained against scratch", sentences, head, lines, pictures, headline)]
 
 
 def _pairs(models: Sequence[ModelRuns]) -> list[tuple[ModelRuns, ModelRuns]]:
@@ -107,16 +117,11 @@ def _compared(scratch: ModelRuns, pretrained: ModelRuns, resamples: Resamples) -
     run, monitor = pretrained.runs[0], pretrained.monitor
     (_, inferred), _, _ = infer([scratch, pretrained], resamples)
     found = inferred.inferred
-    settings = {
-        field: value
-        for field, value in run["settings"].items()
-        if field not in (_INIT, _MORE_OF_FEWER) and value not in (None, [])
-    }
     means = scratch.mean(monitor), pretrained.mean(monitor)
     known = None if None in means else means[1] - means[0]  # type: ignore[operator]  # no None
     return {
-        "network": " ".join([run["model"], *(f"{f}={v}" for f, v in settings.items())]),
         "init": str(run["settings"][_INIT]),
+        "frozen": bool(run["settings"].get(_FREEZE)),
         "train_samples": run.get("train_samples"),
         "scratch": means[0],
         "pretrained": means[1],
@@ -137,6 +142,22 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
         "Not resolved": [r for r in rows if not r["resolved"]],
     }
     return [f"{what}: {'; '.join(map(_named, some))}." for what, some in groups.items() if some]
+
+
+def _headline(score: str, rows: Sequence[Row]) -> str:
+    """The gain of each network at each number of images, and whether it is resolved."""
+    networks: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        gain = with_interval(row["gain"], row["low"], row["high"], signed=True)
+        verdict = _verdict(row).partition(",")[0].replace("-", "no interval")
+        said = f"{gain} on {row['train_samples'] or 'unknown'} images ({verdict})"
+        networks.setdefault((row["network"], row["init"]), []).append(said)
+    several = len({init for _, init in networks}) > 1
+    named = [
+        f"{network}{f', from {init}' if several else ''}: {', '.join(said)}"
+        for (network, init), said in networks.items()
+    ]
+    return f"Gain of {score} from pretrained weights: {'; '.join(named)}."
 
 
 def _named(row: Row) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.report.columns import number
-from deeplense_batch.report.compare import short_label
 from deeplense_batch.report.plots.pictures import Picture
+from deeplense_batch.report.plots.short_names import short_names
 from deeplense_batch.report.run_table import Row
 from deeplense_batch.report.studies.block import Block
 from deeplense_batch.report.studies.selection.measures import FEWEST, TITLES
@@ -166,9 +166,10 @@ def _cell(cell: Row | None) -> str:
 
 def _pictures(slug: str, suffix: str, column: str, found: Row) -> list[Picture]:
     """The models of a comparison together, then one by one."""
+    labels = short_names([model["label"] for model in found["models"]])
     models = [
-        {"label": short_label(model["label"], rank), "numbers": model["numbers"]}
-        for rank, model in enumerate(found["models"], start=1)
+        {"label": label, "numbers": model["numbers"]}
+        for label, model in zip(labels, found["models"], strict=True)
     ]
     pictures: list[Picture] = []
     if len(models) > 1:

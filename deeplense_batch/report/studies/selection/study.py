@@ -20,6 +20,7 @@ from deeplense_batch.report.compare import ModelRuns
 from deeplense_batch.report.predictions import Predictions
 from deeplense_batch.report.run_table import CollectError, Row
 from deeplense_batch.report.statistics.resamples import Resamples
+from deeplense_batch.report.statistics.several_numbers import as_single
 from deeplense_batch.report.studies.selection.bins import (
     Bins,
     bins_between,
@@ -90,11 +91,11 @@ def study(models: Sequence[ModelRuns], wanted: Sequence[Wanted]) -> dict[str, Ro
     resamples = Resamples.unscored(models)
     answers, notes = _answers(models, resamples)
     if not answers:
-        fault = "; ".join(["no model has kept what it predicts for single images", *notes])
+        fault = "; ".join(["no model can be studied by it", *notes])
         return {one.column: {"fault": fault} for one in wanted}
     studied = [model for model in models if model.label in answers]
     runs = [run for model in studied for run in model.runs]
-    first = resamples.samples
+    first = as_single(resamples.samples)
     try:
         known = known_columns(runs, first.ids, [one.column for one in wanted])
     except CollectError as error:
@@ -144,10 +145,11 @@ def _answers(
     for model in models:
         if model.label in faults:
             continue
-        own = [resamples.predictions[run["run"]] for run in model.runs]
-        if any(samples.several for samples in own):
+        own = [as_single(resamples.predictions[run["run"]]) for run in model.runs]
+        if names := next((samples.several.names for samples in own if samples.several), ()):
             faults[model.label] = (
-                "its runs predict several numbers of an image, and --by measures the error of one"
+                f"its runs predict {len(names)} numbers of an image ({', '.join(names)}), and "
+                "--by measures the error of one"
             )
         elif any(samples.classes != resamples.samples.classes for samples in own):
             faults[model.label] = "its classes are not those of the others"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pictures import drawn, explained
 
 from deeplense_batch.core.scoring.posteriors.coverage import coverage, coverage_error
 from deeplense_batch.core.scoring.posteriors.posterior_figures import (
@@ -73,3 +74,12 @@ def test_histograms_count_every_sample():
     ):
         for axes in figure.axes:
             assert axes.patches[0].get_data().values.sum() == 200
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_curve_and_band_of_ranks_and_pulls_are_explained(names):
+    outputs = made()
+    ranks = rank_histograms(outputs["rank"][:, : len(names)], names)
+    pulls = pull_histograms((outputs["true"] - outputs["predicted"])[:, : len(names)], names)
+    assert explained(drawn(ranks)) == {"95 % of bins, right posterior", "samples"}
+    assert explained(drawn(pulls)) == {"normal, mean 0, sd 1", "samples"}

@@ -70,6 +70,9 @@ def test_the_page_says_where_it_helps_and_draws_it(report):
     assert "Pretrained against scratch" in page
     assert "Better from pretrained weights: resnet18, 30 images." in page
     assert "Not resolved: resnet18, 900 images." in page
+    summary = (report / "report.html").read_text().split("</header>")[0]
+    assert "Gain of test AUC from pretrained weights: resnet18: +0." in summary
+    assert "on 30 images (better)" in summary and "on 900 images (not resolved)" in summary
 
 
 def test_without_a_pair_there_is_no_block(tmp_path):
@@ -94,3 +97,19 @@ def test_a_gain_against_labels_is_drawn_where_their_number_varies():
     assert pretraining_blocks(1, "auc", rows[:1])[0].pictures == []
     unknown = row | {"train_samples": 5, "low": None, "high": None, "p_value": None}
     assert pretraining_blocks(1, "auc", [unknown])[0].lines[0][-2:] == ["+0.1000", "-"]
+
+
+def test_networks_say_what_of_them_is_trained(tmp_path):
+    parts = ["cls_token", "pos_embed", "patch_embed", "blocks", "norm"]
+    for freeze in ([], parts):
+        for pretrained in (True, False):
+            trained(tmp_path, 30, pretrained=pretrained, strength=1.0, freeze=freeze)
+    name_variants(rows := read_rows(tmp_path))
+    (models,) = compare(rows)
+    found = gains(models, Resamples.of(models))
+    assert [(one["network"], one["frozen"]) for one in found] == [
+        ("resnet18 frozen cls_token and 4 more", True), ("resnet18 whole network", False),
+    ]  # fmt: skip
+    (block,) = pretraining_blocks(1, "auc", found)
+    assert any("linear probe" in sentence for sentence in block.sentences)
+    assert any("train.freeze=cls_token and 4 more" in model.label for model in models)

@@ -226,7 +226,7 @@ def test_where_one_comparison_lacks_the_column_its_page_says_so(data, tmp_path):
     faults = [comparison["by"]["theta_e"].get("fault") for comparison in content["comparisons"]]
     assert sorted(map(bool, faults)) == [False, True]
     page = (tmp_path / "report" / "report.md").read_text()
-    assert "No selection function: no model has kept what it predicts for single images" in page
+    assert "No selection function: no model can be studied by it; Left out is" in page
 
 
 def test_results_of_other_programs_name_no_images(tmp_path):
@@ -262,6 +262,41 @@ def test_a_regression_is_studied_by_its_error(tmp_path):
         assert bias["value"] == pytest.approx(0.1 * THETA[here].mean())
         assert bias["low"] < bias["value"] < bias["high"]
     assert found["without"] == {} and found["searched"] is None
+
+
+def regression_on(root, folder, quantities, true):
+    """A finished regression of numbers of those images, (N, D)."""
+    run = make_run(folder, digest=data_digest(root), place=str(root), test="test")
+    metrics = run.read_json("metrics.json")
+    run.write_json("metrics.json", metrics | {"learns": " and ".join(quantities)})
+    split = open_split(root, "test")
+    random = np.random.default_rng(4)
+    np.savez(run.path / "outputs.npz", classes=np.array([], str), ids=np.array(split.ids()),
+             targets=split.targets(), true=true, predicted=true + 0.1,
+             quantities=np.array(quantities), sd=np.full(true.shape, 0.1),
+             log_prob=random.normal(size=N), crps=random.uniform(size=true.shape),
+             rank=random.uniform(size=true.shape))  # fmt: skip
+    keep(run.path, split)
+
+
+def test_a_posterior_of_one_number_is_studied_as_that_number(tmp_path):
+    root, true = tmp_path / "set", RANDOM.normal(size=N)
+    write_shards(root, "test", np.ones((N, 1, 4, 5), np.uint16), [-1] * N, (),
+                 truth={"theta_e": THETA, "mass": true})  # fmt: skip
+    regression_on(root, tmp_path / "runs", ["mass"], true[:, None])
+    found = studied(tmp_path, "theta_e=0:1:2")["theta_e"]
+    (model,) = found["models"]
+    assert [one["value"] for one in model["numbers"]["bias"]] == pytest.approx([0.1, 0.1])
+    assert found["notes"] == []
+
+
+def test_runs_of_several_numbers_are_left_out_with_their_names(tmp_path):
+    root = tmp_path / "set"
+    write_shards(root, "test", np.ones((N, 1, 4, 5), np.uint16), [-1] * N, (),
+                 truth={"theta_e": THETA})  # fmt: skip
+    regression_on(root, tmp_path / "runs", ["theta_e", "q"], np.stack([THETA, THETA], 1))
+    with pytest.raises(CollectError, match=r"predict 2 numbers of an image \(theta_e, q\)"):
+        studied(tmp_path, "theta_e=0:1:2")
 
 
 def test_edges_are_read_from_what_is_typed():
