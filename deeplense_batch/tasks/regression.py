@@ -82,6 +82,7 @@ class Regression(Task):
             needs_truth=True,
             needs_labels=False,
             fixed_geometry=any(one.moves for one in self.quantities),
+            lengths=tuple(one.text for one in self.quantities if one.is_length),
             averages=posterior is None,
             replayable=self.posterior is None or self.posterior.replayable,
         )

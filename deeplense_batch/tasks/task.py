@@ -108,6 +108,8 @@ class TaskSpec:
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    #: Names of what it learns that is a length in the image: a zoom makes another number of it.
+    lengths: tuple[str, ...] = ()
     needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
     given_inputs: bool = False  # whether its network is given these in place of the images
     predicts: bool = True  # whether `predict` answers a question about each image

@@ -47,7 +47,7 @@ def check_truth(
     Raises:
         ShardError: A slice lacks a truth that the task needs, or that another has which is
             trained on with it.
-        JobError: Something would move images against the truth of their pixels.
+        JobError: Something would move or zoom images against the truth of their pixels.
     """
     learnt, judged = (
         [(split, {*spec.truth_keys} & {*known(split)}) for split in splits]
@@ -62,6 +62,7 @@ def check_truth(
         for split in (*trained_on, *scored):
             place = f"{split.info.files[0].parent}: {split.info.name}"
             check_needed_truth(spec, known(split), place)
+    _check_not_zoomed(job, spec)
     if not spec.fixed_geometry:
         return
     for split, truth in (*learnt, *judged):
@@ -132,6 +133,21 @@ def _check_middle(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
             f"{job.name}: data.crop: {job.data.crop} of {' x '.join(map(str, sides))} pixels lie "
             f"half a pixel off the middle, from which truth/{min(truth)} is measured; take one "
             "more or less"
+        )
+
+
+def _check_not_zoomed(job: Job, spec: TaskSpec) -> None:
+    """Make sure that no image is zoomed of which a length is learnt.
+
+    Raises:
+        JobError: Some are.
+    """
+    scale = job.data.augment.scale
+    if spec.lengths and scale != Augment().scale:
+        raise JobError(
+            f"{job.name}: data.augment.scale: got {[*scale]}, which would make another number of "
+            f"{spec.lengths[0]}, a length in the image that task {job.task.name} learns; expected "
+            "[1, 1], or other numbers to learn"
         )
 
 

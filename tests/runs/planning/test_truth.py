@@ -9,6 +9,7 @@ from conftest import make_images, make_job
 from format_1 import to_format_1
 from made_sets import write_set
 from made_shards import write_shards
+from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError, open_split
@@ -152,3 +153,20 @@ def test_what_a_flip_changes_is_not_learnt_from_flipped_images(tmp_path, lenses)
     plan([make_job(lenses, task=learning("lens.q"), data=flips)], tmp_path / "runs")
     with pytest.raises(JobError, match=r"augment.dihedral: .* \(truth/lens\), .* other numbers"):
         plan([make_job(lenses, task=learning("lens.x"), data=flips)], tmp_path / "runs")
+
+
+def test_a_length_is_not_learnt_from_zoomed_images(tmp_path, lenses):
+    zoom = {"augment": {"scale": [0.9, 1.1]}}
+    plan([make_job(lenses, task=learning("lens.q"), data=zoom)], tmp_path / "runs")
+    plan([make_job(lenses, task=learning("theta_e", "lens.q"))], tmp_path / "runs")
+    drawing = {"name": "generation", "options": {"conditions": ["theta_e"]}}
+    network = {"model": {"name": "unet", "options": UNET}, "train": {"ema": 0.9}}
+    for fields in (
+        {"task": REGRESSION},
+        {"task": learning("lens.q", "theta_e", log10=["theta_e"])},
+        {"task": drawing, **network},
+    ):
+        with pytest.raises(
+            JobError, match=r"scale: got \[0.9, 1.1\], .* of theta_e, a .*; expected \[1, 1\]"
+        ):
+            plan([make_job(lenses, data=zoom, **fields)], tmp_path / "runs")
