@@ -210,6 +210,17 @@ class Task(ABC):
             ValueError: Nothing can be learnt from them.
         """
 
+    def check_truth(self, truth: Arrays, *, scored: bool) -> None:  # noqa: B027
+        """Make sure that the truth of a slice can be learnt, or scored by.
+
+        Arguments:
+            truth: Arrays of `TaskSpec.truth_keys`, (N, ...) float64; those that the data have.
+            scored: Whether samples are scored by it.
+
+        Raises:
+            ValueError: It cannot, a sentence that lacks the place.
+        """
+
     def fit_images(self, batches: Iterable[Batch], unit: Unit) -> None:  # noqa: B027
         """Look at the images of the training slice once, before anything is learnt.
 

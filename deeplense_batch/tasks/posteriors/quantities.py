@@ -94,13 +94,28 @@ class Quantity:
         Arguments:
             truth: The array of the shards, (B,) or (B, n).
         """
+        values = self._stored(truth)
+        return torch.log10(values) if self.log10 else values
+
+    def below_zero(self, truth: Tensor) -> int:
+        """How many images have a number without the logarithm that is meant.
+
+        A 0 is none of them: such as the mass of no vortex, which is unknown.
+
+        Arguments:
+            truth: As of `values`.
+        """
+        return int((self._stored(truth) < 0).sum()) if self.log10 else 0
+
+    def _stored(self, truth: Tensor) -> Tensor:
+        """The number of each image as it is in the shards, (B,)."""
         values = truth if self.place is None else truth[:, self.place]
         if values.ndim != 1:
             raise ValueError(
                 f"task.options.target: {self.truth} has {truth[0].numel()} numbers an image; "
                 "expected one"
             )
-        return torch.log10(values) if self.log10 else values
+        return values
 
 
 def read_quantities(texts: Sequence[str], log10: bool | Sequence[str]) -> tuple[Quantity, ...]:
