@@ -78,9 +78,13 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
             "evaluate.images says how many it draws"
         )
     if trained.task.name != "generation" and drawing:
+        field = min(drawing)
+        made, tasks = "generates", "generation"
+        if field == "classifier":
+            made, tasks = "generates or restores", "generation or restoration"
         raise JobError(
-            f"{job.name}: evaluate.{min(drawing)}: {run} generates no images; this is for "
-            "runs of task.name generation"
+            f"{job.name}: evaluate.{field}: {run} {made} no images; this is for runs of "
+            f"task.name {tasks}"
         )
     if trained.task.name in MAKING_IMAGES and section.tta is not None:
         does = "restores" if restores else "generates"
