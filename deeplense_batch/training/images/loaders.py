@@ -86,9 +86,10 @@ def open_loaders(
 def _learnt_from(task: Task, train: Loader | Mixture) -> str:
     """How many images of the training slice are learnt from, where that is not all."""
     trainable = task.trainable_mask(train.targets.cpu().numpy(), train.truth)
+    count = len(trainable)
     if trainable.all():
         return ""
-    return f", learnt from {trainable.sum()} of {len(trainable)} images, which have what it takes"
+    return f", learnt from {trainable.sum()} of {count} images; the others lack what is learnt"
 
 
 def _loaders(

@@ -70,7 +70,7 @@ def test_how_many_images_are_learnt_from_is_in_the_log(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         opened(make_job(tmp_path, task=task))
     assert (
-        "regression of mass, learnt from 8 of 24 images, which have what it takes" in caplog.text
+        "regression of mass, learnt from 8 of 24 images; the others lack what" in caplog.text
     )
 
 
