@@ -17,7 +17,7 @@ from deeplense_batch.data.shards import ShardError, Split
 if TYPE_CHECKING:  # which loads torch
     from deeplense_batch.tasks.task import TaskSpec
 
-__all__ = ["check_labels", "check_truth"]
+__all__ = ["check_balance", "check_labels", "check_truth"]
 
 # Fields of `Augment` that move the pixels of an image.
 _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
@@ -98,6 +98,26 @@ def check_labels(split: Split) -> None:
             f"{info.files[0].parent}: {info.name}: {has} a label, which the task learns and is "
             "scored by; 'pack' those that have one, or name a slice of them"
         )
+
+
+def check_balance(job: Job, trained_on: Sequence[Split]) -> None:
+    """Make sure that images have labels where their classes are to be balanced.
+
+    Raises:
+        JobError: Some have none.
+    """
+    if job.train.balance == "none":
+        return
+    for split in trained_on:
+        if sum(split.info.class_counts) == len(split.info):  # by its head all have one
+            continue
+        labelled = int((split.targets() >= 0).sum())
+        if labelled < len(split):
+            has = counted_of(labelled, len(split), "image", "has", "have")
+            raise JobError(
+                f"{job.name}: train.balance: got {job.train.balance}, which balances classes, and "
+                f"{has} a label in {split.info.files[0].parent}: {split.info.name}; expected none"
+            )
 
 
 def _check_same_truth(sets: Sequence[Split], truths: Sequence[set[str]]) -> None:

@@ -48,7 +48,7 @@ from deeplense_batch.runs.planning.fresh_images import check_new_images
 from deeplense_batch.runs.planning.known import check_numbers
 from deeplense_batch.runs.planning.making_images import check_making_images, cuts_patches, masks
 from deeplense_batch.runs.planning.pairs import check_pairs
-from deeplense_batch.runs.planning.truth import check_labels, check_truth
+from deeplense_batch.runs.planning.truth import check_balance, check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
             check_labels(split)
+    check_balance(job, trained_on)
     check_pairs(job, None if task is None else task.spec, (*trained_on, *scored))
     if task is not None and task.spec.truth_keys:
         needed = task.spec.truth_keys if task.spec.needs_truth else ()

@@ -105,6 +105,26 @@ def test_labels_are_counted_by_the_head_of_the_split(tmp_path):
         check_labels(plain)
 
 
+def test_classes_that_are_balanced_are_those_of_labelled_images(tmp_path):
+    images, targets = make_images(30, 1)
+    truth = {"theta_e": np.arange(30) + 1.0}
+    for name, own, classes in (
+        ("labelled", targets, ("no", "sphere", "vort")),
+        ("plain", np.full(30, -1), ()),
+        ("part", np.where(np.arange(30) < 20, targets, -1), ("no", "sphere", "vort")),
+    ):
+        for split in ("train", "val"):
+            write_shards(tmp_path / name, split, images, own, classes=classes, truth=truth)
+    fields = {"task": REGRESSION, "train": {"balance": "sampler"}}
+    plan([make_job(tmp_path / "labelled", **fields)], tmp_path / "runs")
+    plan([make_job(tmp_path / "part", data={"train": "train[:20]"}, **fields)], tmp_path / "runs")
+    for name, says in (("plain", "0 of 30 images have"), ("part", "20 of 30 images have")):
+        with pytest.raises(
+            JobError, match=rf"^small: train.balance: got sampler, .* {says} a label in .*{name}"
+        ):
+            plan([make_job(tmp_path / name, **fields)], tmp_path / "runs")
+
+
 def learning(*targets: str, **options: object) -> dict[str, object]:
     return {"name": "regression", "options": {"targets": [*targets], **options}}
 
@@ -113,7 +133,7 @@ def learning(*targets: str, **options: object) -> dict[str, object]:
 def lenses(tmp_path):
     """A set with the truth of lenses, in splits ``train`` and ``val``."""
     images, targets = make_images(24, 3)
-    truth = {"theta_e": 1.0 + np.arange(24) / 24, "lens": np.ones((24, 4))}
+    truth = {"theta_e": 1.0 + np.arange(24) / 24, "lens": np.arange(96.0).reshape(24, 4)}
     for split in ("train", "val"):
         write_shards(tmp_path / "lenses", split, images, targets, truth=truth)
     return tmp_path / "lenses"
