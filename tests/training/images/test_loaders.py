@@ -69,9 +69,7 @@ def test_how_many_images_are_learnt_from_is_in_the_log(tmp_path, caplog):
     task = {"name": "regression", "options": {"targets": ["mass"]}}
     with caplog.at_level(logging.INFO):
         opened(make_job(tmp_path, task=task))
-    assert (
-        "regression of mass, learnt from 8 of 24 images; the others lack what" in caplog.text
-    )
+    assert "regression of mass, learnt from 8 of 24 images; the others lack what" in caplog.text
 
 
 def test_a_restoration_is_fitted_to_the_training_images(tmp_path):
