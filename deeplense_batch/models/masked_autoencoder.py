@@ -144,13 +144,17 @@ def vit_encoder(name: str, *, patch: int, pretrained: bool = False, **options: A
     Raises:
         ValueError: It is another network.
     """
-    encoder = backbone(name, pretrained=pretrained, num_classes=0, patch_size=patch, **options)
+    refusal = (
+        f"encoder: {name} is no plain Vision Transformer of timm; expected one such as "
+        "vit_small_patch8_224"
+    )
+    try:
+        encoder = backbone(name, pretrained=pretrained, num_classes=0, patch_size=patch, **options)
+    except TypeError as error:  # it has no patches, or no size of images
+        raise ValueError(refusal) from error
     is_plain: bool = isinstance(encoder, VisionTransformer)
     if not is_plain or encoder.attn_pool is not None:
-        raise ValueError(
-            f"encoder: {name} is no plain Vision Transformer of timm; expected one such as "
-            "vit_small_patch8_224"
-        )
+        raise ValueError(refusal)
     return encoder
 
 

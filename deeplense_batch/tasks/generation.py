@@ -93,6 +93,7 @@ class Generation(Task):
             predicts=False,
             truth_keys=("theta_e",) if by_radius else (),
             needs_truth=by_radius,
+            lengths=("theta_e",) if by_radius else (),
             needs_labels=by_class,
             needs_inputs=by_input,
             replayable=True,

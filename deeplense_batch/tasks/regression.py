@@ -15,6 +15,7 @@ from torch.nn import functional
 from deeplense_batch.core.scoring import figures, metrics
 from deeplense_batch.core.scoring.posteriors import numbers
 from deeplense_batch.core.scoring.posteriors.posterior_figures import draw_numbers
+from deeplense_batch.data.formats.counted import counted_of
 from deeplense_batch.tasks.posteriors.flow import Flow
 from deeplense_batch.tasks.posteriors.gaussian import Gaussian
 from deeplense_batch.tasks.posteriors.posterior import Posterior, random_of, summary
@@ -82,6 +83,7 @@ class Regression(Task):
             needs_truth=True,
             needs_labels=False,
             fixed_geometry=any(one.moves for one in self.quantities),
+            lengths=tuple(one.text for one in self.quantities if one.is_length),
             averages=posterior is None,
             replayable=self.posterior is None or self.posterior.replayable,
         )
@@ -92,8 +94,7 @@ class Regression(Task):
         return network if self.posterior is None else self.posterior.wrap(network)
 
     def fit_statistics(self, targets: NDArray[np.int64], truth: Arrays) -> None:
-        values = self._values({name: torch.from_numpy(own) for name, own in truth.items()}).numpy()
-        option = "target" if self._single else "targets"
+        values, option = self._numbers(truth), self._option
         for d, quantity in enumerate(self.quantities):
             known = values[np.isfinite(values[:, d]), d]
             if len(known) < 2 or not known.std() > 0:
@@ -102,18 +103,40 @@ class Regression(Task):
                     "all images of the training slice; there is nothing to learn"
                 )
             self._mean[d], self._sd[d] = float(known.mean()), float(known.std())
-        if not self._trainable(values).any():
+        if not self._trainable(np.isfinite(values)).any():
             raise ValueError(
                 f"task.options.{option}: {self.name} are known together in no image of the "
                 "training slice, which a posterior learns from"
             )
 
-    def trainable_mask(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
-        values = self._values({name: torch.from_numpy(own) for name, own in truth.items()})
-        return self._trainable(values.numpy())
+    def check_truth(self, truth: Arrays, *, scored: bool) -> None:
+        for quantity in self.quantities:
+            if below := quantity.below_zero(torch.from_numpy(truth[quantity.truth])):
+                has = counted_of(below, len(truth[quantity.truth]), "image", "has", "have")
+                raise ValueError(
+                    f"task.options.log10: {has} a {quantity.text} below 0, which has no "
+                    "logarithm; learn the number itself"
+                )
+        if not scored:
+            return
+        known = np.isfinite(self._numbers(truth))
+        for quantity, own in zip(self.quantities, known.T, strict=True):
+            if not own.any():
+                raise ValueError(
+                    f"task.options.{self._option}: {quantity.label} is unknown in all images, "
+                    "which are scored by it"
+                )
+        if not self._trainable(known).any():
+            raise ValueError(
+                f"task.options.{self._option}: {self.name} are known together in no image, which "
+                "a posterior is scored by"
+            )
 
-    def _trainable(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        known = np.isfinite(values)
+    def trainable_mask(self, targets: NDArray[np.int64], truth: Arrays) -> NDArray[np.bool_]:
+        return self._trainable(np.isfinite(self._numbers(truth)))
+
+    def _trainable(self, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Images that are learnt from, (N,), by which of their numbers are known, (N, D)."""
         return np.asarray(known.any(1) if self.posterior is None else known.all(1))
 
     def state_dict(self) -> dict[str, Any]:
@@ -182,8 +205,8 @@ class Regression(Task):
         return torch.stack([self._scaled(one) for one in drawn.unbind(1)], 1)
 
     def num_scored(self, outputs: Arrays) -> int:
-        true = outputs["true"]
-        return int(self._trainable(true[:, None] if self._single else true).sum())
+        known = np.isfinite(outputs["true"])
+        return int(self._trainable(known[:, None] if self._single else known).sum())
 
     def score(self, outputs: Arrays) -> tuple[Scores, list[str]]:
         if self._single:
@@ -209,6 +232,15 @@ class Regression(Task):
     def _log_scale(self) -> float:
         """What is added to -log p of standardised numbers for that of numbers in their units."""
         return float(np.log(self._sd).sum())
+
+    @property
+    def _option(self) -> str:
+        """Of the recipe, which names what is learnt."""
+        return "target" if self._single else "targets"
+
+    def _numbers(self, truth: Arrays) -> NDArray[np.float64]:
+        """As `_values`, of arrays."""
+        return self._values({n: torch.from_numpy(own) for n, own in truth.items()}).numpy()
 
     def _values(self, truth: Mapping[str, Tensor]) -> Tensor:
         """The numbers of each image, (B, D)."""

@@ -108,6 +108,8 @@ class TaskSpec:
     mixes_labels: bool = False  # whether its loss heeds `weights` and `partners` of a batch
     draws: bool = False  # whether its loss takes random numbers from the `draws` of a batch
     fixed_geometry: bool = False  # whether the truth holds only for images that nothing moves
+    #: Names of what it learns that is a length in the image: a zoom makes another number of it.
+    lengths: tuple[str, ...] = ()
     needs_inputs: bool = False  # whether it learns from pairs: batches then have `inputs`
     given_inputs: bool = False  # whether its network is given these in place of the images
     predicts: bool = True  # whether `predict` answers a question about each image
@@ -206,6 +208,17 @@ class Task(ABC):
 
         Raises:
             ValueError: Nothing can be learnt from them.
+        """
+
+    def check_truth(self, truth: Arrays, *, scored: bool) -> None:  # noqa: B027
+        """Make sure that the truth of a slice can be learnt, or scored by.
+
+        Arguments:
+            truth: Arrays of `TaskSpec.truth_keys`, (N, ...) float64; those that the data have.
+            scored: Whether samples are scored by it.
+
+        Raises:
+            ValueError: It cannot, a sentence that lacks the place.
         """
 
     def fit_images(self, batches: Iterable[Batch], unit: Unit) -> None:  # noqa: B027

@@ -21,6 +21,7 @@ from deeplense_batch.data.batches.draws import Draws
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.making import Batches
 from deeplense_batch.data.batches.mixture import Mixture
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.tasks.task import Task
 
 __all__ = ["Lesson", "lessons"]
@@ -51,7 +52,7 @@ def lessons(
 
     Raises:
         JobError: A step has not an image for each process.
-        ShardError: A set of a mixture is never drawn.
+        ShardError: A set of a mixture is never drawn, or one has nothing that is learnt.
     """
     made, last = [], 0
     for images, each in zip(curriculum, job.data.curriculum, strict=True):
@@ -66,6 +67,11 @@ def _lesson(job: Job, world: World, task: Task, images: Batches | Mixture, last:
         trainable = task.trainable_mask(images.targets.cpu().numpy(), images.truth)
     draws = Draws(images, trainable, job.train.balance)
     samples = len(draws)
+    if not samples:
+        raise ShardError(
+            f"{images.info.files[0].parent}: {images.info.name}: what is learnt is known of no "
+            "image; name another slice"
+        )
     least = samples // math.ceil(samples / job.train.batch_size)
     if least < world.size:
         raise JobError(

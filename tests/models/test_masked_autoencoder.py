@@ -92,6 +92,7 @@ def test_its_places_are_interpolated_for_images_of_another_size(tmp_path):
         ({"decoder_heads": 3}, "decoder_width a multiple of 4 and of decoder_heads; got 1,"),
         ({"decoder_depth": 0}, "decoder_depth: expected 1 or more"),
         ({"encoder": "swin_tiny_patch4_window7_224"}, "is no plain Vision Transformer of timm"),
+        ({"encoder": "resnet18"}, "is no plain Vision Transformer of timm"),
         ({"encoder": "vit_base_patch16_siglip_224"}, "is no plain Vision Transformer of timm"),
     ],
 )

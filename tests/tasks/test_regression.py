@@ -174,6 +174,30 @@ class TestSeveral:
         with pytest.raises(ValueError, match=r"theta_e, lens.q are known together in no image"):
             task.fit_statistics(np.zeros(4), truth)
 
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({}, r"targets: lens.q is unknown in all images, which are scored by it"),
+            ({"log10": ["theta_e"]}, r"log10: 1 of 4 images has a theta_e below 0, .* learn"),
+        ],
+    )
+    def test_what_nothing_can_be_scored_by_is_a_sentence(self, options, says):
+        theta = np.array([0.0, -2.0, np.nan, 4.0])
+        truth = {"theta_e": theta, "lens": np.full((4, 4), np.nan)}
+        with pytest.raises(ValueError, match=says):
+            self.task(**options).check_truth(truth, scored=True)
+
+    def test_what_is_learnt_from_may_lack_numbers_and_zeros_have_no_logarithm(self):
+        truth = {"theta_e": np.array([0.0, 0.0, 1.0, 4.0]), "lens": np.full((4, 4), np.nan)}
+        task = self.task(log10=["theta_e"])
+        task.check_truth(truth, scored=False)
+        assert task.trainable_mask(np.zeros(4), truth).tolist() == [False, False, True, True]
+        apart = {"theta_e": np.array([1.0, np.nan]), "lens": np.array([[0, 0, np.nan, 0]] * 2)}
+        apart["lens"][1, 2] = 0.5
+        task.check_truth(apart, scored=True)
+        with pytest.raises(ValueError, match=r"known together in no image, which a posterior"):
+            self.task(posterior="gaussian").check_truth(apart, scored=True)
+
     def test_what_a_flip_changes_wants_images_that_nothing_moves(self):
         assert not self.task().spec.fixed_geometry
         assert build_task("regression", classes=None, targets=["lens.x"]).spec.fixed_geometry

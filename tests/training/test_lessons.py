@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from conftest import make_job
+from conftest import make_images, make_job
 from made_runs import same_result, weights
 from made_sets import write_set
+from made_shards import write_shards
 
 from deeplense_batch.core.distributed import World
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.job_slices import open_slices
+from deeplense_batch.data.shards import ShardError
 from deeplense_batch.inference.model_card import card
 from deeplense_batch.inference.trained import open_trained
 from deeplense_batch.runs import scoring
@@ -149,3 +152,18 @@ def test_a_step_has_an_image_for_each_process_in_every_lesson(sets):
     setup = set_up(job, ALONE)
     with pytest.raises(JobError, match="a step of the 18 samples has 1, less than one for each"):
         lessons(job, ONE_OF_TWO, setup.task, setup.train, setup.curriculum)
+
+
+def test_a_set_of_which_nothing_learnt_is_known_is_refused(tmp_path):
+    roots = [tmp_path / name for name in ("last", "first")]
+    for seed, root in enumerate(roots):
+        images, targets = make_images(24, 3 + seed)
+        for split in ("train", "val"):
+            mass = np.arange(24) + 1.0 if not seed else np.full(24, np.nan)
+            write_shards(root, split, images, targets, truth={"mass": mass})
+    first = {"root": str(roots[1]), "epochs": 1}
+    job = make_job(roots[0], data={"curriculum": [first]},
+                   task={"name": "regression", "options": {"target": "mass"}})  # fmt: skip
+    setup = set_up(job, ALONE)
+    with pytest.raises(ShardError, match=r"first: train: what is learnt is known of no image"):
+        lessons(job, ALONE, setup.task, setup.train, setup.curriculum)

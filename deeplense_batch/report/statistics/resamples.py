@@ -152,6 +152,8 @@ def _predictions(
         try:
             for run in model.runs:
                 samples = predictions_of(run)
+                if not _scored(samples).any():
+                    raise PredictionsError("what it predicts is known of none of its test images")
                 first = first or samples
                 samples = in_order(samples, first.classes)
                 _check_same(samples, first)

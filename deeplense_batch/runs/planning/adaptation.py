@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deeplense_batch.core.job import Job, JobError
+from deeplense_batch.data.formats.counted import counted
 from deeplense_batch.data.shards import Split, SplitInfo, data_digest
 from deeplense_batch.data.slices.target_set import open_target
 
 __all__ = ["anchored", "changed", "check_adaptation"]
 
-_LEAST = 2  # images of a piece of a batch that have a covariance
+_LEAST = 2  # images that have a covariance: of a piece of a batch, and of the target
 
 
 def check_adaptation(
@@ -47,7 +48,13 @@ def check_adaptation(
             f"network at once, here {piece} of each set; expected {_LEAST} or more, by "
             "train.batch_size and train.micro_batch"
         )
-    open_target(job, adaptation, slices, sets, read)
+    target = open_target(job, adaptation, slices, sets, read)
+    if len(target) < _LEAST:
+        has = counted(len(target), "image")
+        raise JobError(
+            f"{job.name}: task.options.adapt.to: {adaptation.to.slice} of {adaptation.to.root} "
+            f"has {has}, of which {by} learns nothing; expected {_LEAST} or more"
+        )
 
 
 def anchored(job: Job, digest_of: Callable[[str], str]) -> Job:

@@ -11,13 +11,14 @@ from deeplense_batch.core.recipe import load_jobs
 from deeplense_batch.core.result import read_metrics
 from deeplense_batch.core.rundir import RunDir, RunDirError
 from deeplense_batch.data.shards import ShardError, Split, open_split, read_splits
+from deeplense_batch.runs.planning.known import check_known
 from deeplense_batch.runs.planning.making_images import takes_input
 from deeplense_batch.runs.planning.truth import check_labels
 from deeplense_batch.runs.planning.validate import Memo, digest_of, truths_of
 from deeplense_batch.tasks import MAKING_IMAGES, build_task
 
 if TYPE_CHECKING:  # which loads torch
-    from deeplense_batch.tasks.task import TaskSpec
+    from deeplense_batch.tasks.task import Task
 
 __all__ = ["check_evaluation"]
 
@@ -43,7 +44,7 @@ def check_evaluation(job: Evaluation, memo: Memo) -> str:
         splits = memo.once(("splits", root), lambda: read_splits(root))
         split = open_split(root, slice_, splits)
         for run in job.evaluate.runs:
-            _check_images(split, Path(run), memo)
+            _check_images(split, slice_, Path(run), memo)
             if job.evaluate.classifier is not None:
                 _check_seen_by(job, split, Path(run))
         return digest_of(root, memo)
@@ -77,9 +78,13 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
             "evaluate.images says how many it draws"
         )
     if trained.task.name != "generation" and drawing:
+        field = min(drawing)
+        made, tasks = "generates", "generation"
+        if field == "classifier":
+            made, tasks = "generates or restores", "generation or restoration"
         raise JobError(
-            f"{job.name}: evaluate.{min(drawing)}: {run} generates no images; this is for "
-            "runs of task.name generation"
+            f"{job.name}: evaluate.{field}: {run} {made} no images; this is for runs of "
+            f"task.name {tasks}"
         )
     if trained.task.name in MAKING_IMAGES and section.tta is not None:
         does = "restores" if restores else "generates"
@@ -106,14 +111,15 @@ def _check_evaluated(job: Evaluation, run: Path) -> None:
         )
 
 
-def _check_images(split: Split, run: Path, memo: Memo) -> None:
+def _check_images(split: Split, slice_: str, run: Path, memo: Memo) -> None:
     """Make sure that images have what a run is scored by; it may know other classes besides.
 
     Raises:
         ShardError: They have a class that it does not know, no labels, or no truth.
     """
     trained, known = _training(run), read_metrics(RunDir(run))["data"]["classes"]
-    root, spec = split.info.files[0].parent, _spec_of(trained.task, known)
+    root, task = split.info.files[0].parent, _task_of(trained.task, known)
+    spec = None if task is None else task.spec
     came = split.info.renamed(trained.data.classes).classes
     unknown = [name for name in came if name not in known]
     if unknown and (spec is None or spec.needs_labels):
@@ -128,13 +134,14 @@ def _check_images(split: Split, run: Path, memo: Memo) -> None:
             f"{root}: {split.info.name}: has no inputs beside its images, of which {run} makes "
             "such images; expected a set of pairs"
         )
-    if spec is not None and spec.needs_truth:
+    if task is not None and spec is not None and spec.needs_truth:
         from deeplense_batch.training.images.loaders import (
             check_needed_truth,  # torch is loaded by now
         )
 
         truths = truths_of(split, memo, needed=spec.truth_keys)
         check_needed_truth(spec, truths, f"{root}: {split.info.name}")
+        check_known(task, split, slice_, scored=True)
 
 
 def _check_seen_by(job: Evaluation, split: Split, run: Path) -> None:
@@ -156,11 +163,11 @@ def _check_seen_by(job: Evaluation, split: Split, run: Path) -> None:
         )
 
 
-def _spec_of(task: TaskSection, classes: Sequence[str]) -> TaskSpec | None:
-    """What is fixed about a task; None of the default one, which loads no torch."""
+def _task_of(task: TaskSection, classes: Sequence[str]) -> Task | None:
+    """A task; None for the default one, which loads no torch."""
     if task == TaskSection():
         return None
-    return build_task(task.name, classes=classes, **task.options).spec
+    return build_task(task.name, classes=classes, **task.options)
 
 
 def _training(run: Path) -> Job:

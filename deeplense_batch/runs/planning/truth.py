@@ -17,7 +17,7 @@ from deeplense_batch.data.shards import ShardError, Split
 if TYPE_CHECKING:  # which loads torch
     from deeplense_batch.tasks.task import TaskSpec
 
-__all__ = ["check_labels", "check_truth"]
+__all__ = ["check_balance", "check_labels", "check_truth"]
 
 # Fields of `Augment` that move the pixels of an image.
 _MOVING = ("flips", "dihedral", "degrees", "translate", "scale")
@@ -47,7 +47,7 @@ def check_truth(
     Raises:
         ShardError: A slice lacks a truth that the task needs, or that another has which is
             trained on with it.
-        JobError: Something would move images against the truth of their pixels.
+        JobError: Something would move or zoom images against the truth of their pixels.
     """
     learnt, judged = (
         [(split, {*spec.truth_keys} & {*known(split)}) for split in splits]
@@ -62,6 +62,7 @@ def check_truth(
         for split in (*trained_on, *scored):
             place = f"{split.info.files[0].parent}: {split.info.name}"
             check_needed_truth(spec, known(split), place)
+    _check_not_zoomed(job, spec)
     if not spec.fixed_geometry:
         return
     for split, truth in (*learnt, *judged):
@@ -99,6 +100,26 @@ def check_labels(split: Split) -> None:
         )
 
 
+def check_balance(job: Job, trained_on: Sequence[Split]) -> None:
+    """Make sure that images have labels where their classes are to be balanced.
+
+    Raises:
+        JobError: Some have none.
+    """
+    if job.train.balance == "none":
+        return
+    for split in trained_on:
+        if sum(split.info.class_counts) == len(split.info):  # by its head all have one
+            continue
+        labelled = int((split.targets() >= 0).sum())
+        if labelled < len(split):
+            has = counted_of(labelled, len(split), "image", "has", "have")
+            raise JobError(
+                f"{job.name}: train.balance: got {job.train.balance}, which balances classes, and "
+                f"{has} a label in {split.info.files[0].parent}: {split.info.name}; expected none"
+            )
+
+
 def _check_same_truth(sets: Sequence[Split], truths: Sequence[set[str]]) -> None:
     """Make sure that sets that are trained on together have the same of what a task reads.
 
@@ -132,6 +153,21 @@ def _check_middle(job: Job, truth: set[str], sides: tuple[int, ...]) -> None:
             f"{job.name}: data.crop: {job.data.crop} of {' x '.join(map(str, sides))} pixels lie "
             f"half a pixel off the middle, from which truth/{min(truth)} is measured; take one "
             "more or less"
+        )
+
+
+def _check_not_zoomed(job: Job, spec: TaskSpec) -> None:
+    """Make sure that no image is zoomed of which a length is learnt.
+
+    Raises:
+        JobError: Some are.
+    """
+    scale = job.data.augment.scale
+    if spec.lengths and scale != Augment().scale:
+        raise JobError(
+            f"{job.name}: data.augment.scale: got {[*scale]}, which would make another number of "
+            f"{spec.lengths[0]}, a length in the image that task {job.task.name} learns; expected "
+            "[1, 1], or other numbers to learn"
         )
 
 

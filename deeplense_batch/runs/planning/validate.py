@@ -45,9 +45,10 @@ from deeplense_batch.models import INCEPTION, build, check_name, check_options, 
 from deeplense_batch.models.weights import is_hub_name, weights_file
 from deeplense_batch.runs.planning.adaptation import check_adaptation
 from deeplense_batch.runs.planning.fresh_images import check_new_images
+from deeplense_batch.runs.planning.known import check_numbers
 from deeplense_batch.runs.planning.making_images import check_making_images, cuts_patches, masks
 from deeplense_batch.runs.planning.pairs import check_pairs
-from deeplense_batch.runs.planning.truth import check_labels, check_truth
+from deeplense_batch.runs.planning.truth import check_balance, check_labels, check_truth
 from deeplense_batch.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -248,12 +249,16 @@ def _check_data(job: Job, task: Task | None, memo: Memo) -> str:
     if task is None or task.spec.classifies:
         for split in (*trained_on, *scored):
             check_labels(split)
+    check_balance(job, trained_on)
     check_pairs(job, None if task is None else task.spec, (*trained_on, *scored))
     if task is not None and task.spec.truth_keys:
         needed = task.spec.truth_keys if task.spec.needs_truth else ()
         known = partial(truths_of, memo=memo, needed=needed)
         scales = about_pixel_scales(job.data, sets, [slices["test"]]) if sets else None
         check_truth(job, task.spec, trained_on, scored, known, scales)
+        if needed:
+            make = partial(build_task, job.task.name, classes=info.classes, **job.task.options)
+            check_numbers(job, make, trained_on, scored, memo.once)
     check_new_images(job, trained_on[0], partial(truths_of, memo=memo), task)
     units = about_units(job.data, sets, scored) if sets else None
     for doubt in filter(None, (units, about_clean(job, [*trained_on, *scored]))):

@@ -18,9 +18,14 @@ NAMED = {
     "source": ("x", "y", "radius", "n", "q", "phi"),
     "vortex": ("mass", "x", "y", "angle", "length"),
     "los": ("kappa", "g1", "g2"),
+    "place": ("x", "y"),
+    "galaxy": ("radius", "n", "q", "phi"),
 }
-# Of these, what a flip or a turn of the image changes.
+# Of these, what a flip or a turn of the image changes, and what a zoom does.
 _MOVED = {"x", "y", "phi", "g1", "g2", "angle"}
+_LENGTHS = {"x", "y", "radius", "length"}
+# Truths of one number that are angles on the sky, arcsec, which a zoom changes too.
+_ARCSEC = {"theta_e", "seeing"}
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,19 @@ class Quantity:
     @property
     def moves(self) -> bool:
         """Whether it is another number once the image is flipped or turned."""
+        return self._named in _MOVED
+
+    @property
+    def is_length(self) -> bool:
+        """Whether it is a length or a place in the image, another number once that is zoomed."""
+        return self._named in _LENGTHS or (self.place is None and self.truth in _ARCSEC)
+
+    @property
+    def _named(self) -> str | None:
+        """Its name among those of its truth, if they have names."""
         if self.place is None or self.place >= len(NAMED.get(self.truth, ())):
-            return False
-        return NAMED[self.truth][self.place] in _MOVED
+            return None
+        return NAMED[self.truth][self.place]
 
     def values(self, truth: Tensor) -> Tensor:
         """The number of each image, (B,), NaN or infinite where it is unknown.
@@ -79,13 +94,28 @@ class Quantity:
         Arguments:
             truth: The array of the shards, (B,) or (B, n).
         """
+        values = self._stored(truth)
+        return torch.log10(values) if self.log10 else values
+
+    def below_zero(self, truth: Tensor) -> int:
+        """How many images have a number without the logarithm that is meant.
+
+        A 0 is none of them: such as the mass of no vortex, which is unknown.
+
+        Arguments:
+            truth: As of `values`.
+        """
+        return int((self._stored(truth) < 0).sum()) if self.log10 else 0
+
+    def _stored(self, truth: Tensor) -> Tensor:
+        """The number of each image as it is in the shards, (B,)."""
         values = truth if self.place is None else truth[:, self.place]
         if values.ndim != 1:
             raise ValueError(
                 f"task.options.target: {self.truth} has {truth[0].numel()} numbers an image; "
                 "expected one"
             )
-        return torch.log10(values) if self.log10 else values
+        return values
 
 
 def read_quantities(texts: Sequence[str], log10: bool | Sequence[str]) -> tuple[Quantity, ...]:

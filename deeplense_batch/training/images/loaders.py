@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from deeplense_batch.core.distributed import World
-from deeplense_batch.core.job import Job
+from deeplense_batch.core.job import Job, JobError
 from deeplense_batch.core.sections.data import DataSection
 from deeplense_batch.data.batches.loader import Loader
 from deeplense_batch.data.batches.mixture import Mixture
@@ -56,6 +56,7 @@ def open_loaders(
 
     Raises:
         ShardError: The images lack the labels or the truth that is learnt.
+        JobError: There is nothing to learn from them.
         ValueError: The task cannot be had with those options or data.
     """
     info = mixed_info(job.data, sets, slices.values()) if sets else slices["train"].info
@@ -65,15 +66,30 @@ def open_loaders(
     loaders = _loaders(job, world, task, slices, sets, first, info)
     train = loaders["train"]
     transform = train.measured()
+    scored = [loaders.get(use) for use in ("valid", "test")]
     for place, loader in _by_place(job.data, loaders):
         loader.transform = transform
-        check_samples(task, loader, place)
-    task.fit_statistics(train.targets.cpu().numpy(), train.truth)
-    if task.spec.needs_inputs:
-        task.fit_images(_all_batches(train), Unit(transform.mean, transform.sd))
+        check_samples(task, loader, place, scored=loader in scored)
+    try:
+        task.fit_statistics(train.targets.cpu().numpy(), train.truth)
+        if task.spec.needs_inputs:
+            task.fit_images(_all_batches(train), Unit(transform.mean, transform.sd))
+    except (JobError, ShardError):
+        raise
+    except ValueError as error:
+        raise JobError(f"{job.name}: {error}") from error
     if task.spec.target_name:
-        _log.info("%s of %s", job.task.name, task.spec.target_name)
+        _log.info("%s of %s%s", job.task.name, task.spec.target_name, _learnt_from(task, train))
     return task, loaders
+
+
+def _learnt_from(task: Task, train: Loader | Mixture) -> str:
+    """How many images of the training slice are learnt from, where that is not all."""
+    trainable = task.trainable_mask(train.targets.cpu().numpy(), train.truth)
+    count = len(trainable)
+    if trainable.all():
+        return ""
+    return f", learnt from {trainable.sum()} of {count} images; the others lack what is learnt"
 
 
 def _loaders(
@@ -125,8 +141,14 @@ def _all_batches(train: Loader | Mixture) -> Iterator[Batch]:
         yield from batches_of(member, list(member.in_order(rank=0, world=1)))
 
 
-def check_samples(task: Task, loader: Loader, place: str) -> None:
+def check_samples(task: Task, loader: Loader, place: str, *, scored: bool = True) -> None:
     """Make sure that images have what a task cannot do without: truth, labels and contrast.
+
+    Arguments:
+        task: The task.
+        loader: The images, with their truth.
+        place: Where they are, as a sentence begins.
+        scored: Whether they are scored, or else learnt from.
 
     Raises:
         ShardError: They lack some of it.
@@ -134,6 +156,10 @@ def check_samples(task: Task, loader: Loader, place: str) -> None:
     check_contrast(loader, place)
     known = loader.split.shared_truths()[0] if task.spec.needs_truth else {}
     check_needed_truth(task.spec, known, place)
+    try:
+        task.check_truth(loader.truth, scored=scored)
+    except ValueError as error:
+        raise ShardError(f"{place}: {error}") from error
     unlabelled = int((loader.targets < 0).sum())
     if unlabelled and task.spec.classifies:
         raise ShardError(

@@ -98,5 +98,5 @@ def test_evaluations_that_make_no_sense_are_refused_before_they_run(made, tmp_pa
     ):  # fmt: skip
         with pytest.raises(JobError, match=f"e: .*(?:{says})"):
             plan([evaluation(run, **section)], tmp_path)
-    with pytest.raises(JobError, match=r"evaluate\.classifier: .* generates no images"):
+    with pytest.raises(JobError, match=r"classifier: .* restores no .* or restoration$"):
         plan([evaluation(judge, classifier=str(judge))], tmp_path)

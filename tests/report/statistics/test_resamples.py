@@ -61,6 +61,22 @@ def test_only_what_is_known_of_a_regression_is_scored(tmp_path):
     assert set(resamples.scores[str(run.path)]) == {"r2", "mae"}
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_of_which_nothing_is_known_has_none_and_the_reason(tmp_path, several):
+    unknown = np.full(600, np.nan)
+    run = make_run(tmp_path)
+    arrays = {"true": unknown, "predicted": np.zeros(600)}
+    if several:
+        arrays = {name: np.stack([values] * 2, 1) for name, values in arrays.items()}
+        arrays["quantities"] = np.array(["theta_e", "mass"])
+    np.savez(run.path / "outputs.npz", classes=CLASSES, ids=np.arange(600).astype(str),
+             targets=TARGETS, **arrays)  # fmt: skip
+    resamples = Resamples.of(compared(tmp_path))
+    (reason,) = resamples.faults
+    assert reason == "what it predicts is known of none of its test images"
+    assert not resamples.predictions
+
+
 class TestLimits:
     @pytest.fixture
     def resamples(self, tmp_path):

@@ -62,6 +62,21 @@ def test_a_training_that_does_not_go_with_it_is_refused(tmp_path, sets, fields, 
     assert str(told.value).startswith("small: ") and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("by", ["coral", "mmd", "dann"])
+def test_one_image_is_no_target(tmp_path, sets, by):
+    a, b = sets
+    for slice_, count in (("train[:1]", 1), ("train[:2]", 2)):
+        adapt = {"to": {"root": str(b), "slice": slice_}, "by": by}
+        job = make_job(a, task={"options": {"adapt": adapt}})
+        if count > 1:
+            assert plan([job], tmp_path / "runs")
+            continue
+        with pytest.raises(
+            JobError, match=rf"adapt.to: train\[:1\] of {b} has 1 image, .* {by} .*; expected 2 or"
+        ):
+            plan([job], tmp_path / "runs")
+
+
 def test_a_discriminator_takes_images_one_by_one(tmp_path, sets):
     assert planned(tmp_path, *sets, by="dann", train={"micro_batch": 1}).training
 

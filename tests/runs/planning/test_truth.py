@@ -9,6 +9,7 @@ from conftest import make_images, make_job
 from format_1 import to_format_1
 from made_sets import write_set
 from made_shards import write_shards
+from tiny_networks import UNET
 
 from deeplense_batch.core.job import JobError
 from deeplense_batch.data.shards import ShardError, open_split
@@ -104,6 +105,26 @@ def test_labels_are_counted_by_the_head_of_the_split(tmp_path):
         check_labels(plain)
 
 
+def test_classes_that_are_balanced_are_those_of_labelled_images(tmp_path):
+    images, targets = make_images(30, 1)
+    truth = {"theta_e": np.arange(30) + 1.0}
+    for name, own, classes in (
+        ("labelled", targets, ("no", "sphere", "vort")),
+        ("plain", np.full(30, -1), ()),
+        ("part", np.where(np.arange(30) < 20, targets, -1), ("no", "sphere", "vort")),
+    ):
+        for split in ("train", "val"):
+            write_shards(tmp_path / name, split, images, own, classes=classes, truth=truth)
+    fields = {"task": REGRESSION, "train": {"balance": "sampler"}}
+    plan([make_job(tmp_path / "labelled", **fields)], tmp_path / "runs")
+    plan([make_job(tmp_path / "part", data={"train": "train[:20]"}, **fields)], tmp_path / "runs")
+    for name, says in (("plain", "0 of 30 images have"), ("part", "20 of 30 images have")):
+        with pytest.raises(
+            JobError, match=rf"^small: train.balance: got sampler, .* {says} a label in .*{name}"
+        ):
+            plan([make_job(tmp_path / name, **fields)], tmp_path / "runs")
+
+
 def learning(*targets: str, **options: object) -> dict[str, object]:
     return {"name": "regression", "options": {"targets": [*targets], **options}}
 
@@ -112,7 +133,7 @@ def learning(*targets: str, **options: object) -> dict[str, object]:
 def lenses(tmp_path):
     """A set with the truth of lenses, in splits ``train`` and ``val``."""
     images, targets = make_images(24, 3)
-    truth = {"theta_e": 1.0 + np.arange(24) / 24, "lens": np.ones((24, 4))}
+    truth = {"theta_e": 1.0 + np.arange(24) / 24, "lens": np.arange(96.0).reshape(24, 4)}
     for split in ("train", "val"):
         write_shards(tmp_path / "lenses", split, images, targets, truth=truth)
     return tmp_path / "lenses"
@@ -152,3 +173,20 @@ def test_what_a_flip_changes_is_not_learnt_from_flipped_images(tmp_path, lenses)
     plan([make_job(lenses, task=learning("lens.q"), data=flips)], tmp_path / "runs")
     with pytest.raises(JobError, match=r"augment.dihedral: .* \(truth/lens\), .* other numbers"):
         plan([make_job(lenses, task=learning("lens.x"), data=flips)], tmp_path / "runs")
+
+
+def test_a_length_is_not_learnt_from_zoomed_images(tmp_path, lenses):
+    zoom = {"augment": {"scale": [0.9, 1.1]}}
+    plan([make_job(lenses, task=learning("lens.q"), data=zoom)], tmp_path / "runs")
+    plan([make_job(lenses, task=learning("theta_e", "lens.q"))], tmp_path / "runs")
+    drawing = {"name": "generation", "options": {"conditions": ["theta_e"]}}
+    network = {"model": {"name": "unet", "options": UNET}, "train": {"ema": 0.9}}
+    for fields in (
+        {"task": REGRESSION},
+        {"task": learning("lens.q", "theta_e", log10=["theta_e"])},
+        {"task": drawing, **network},
+    ):
+        with pytest.raises(
+            JobError, match=r"scale: got \[0.9, 1.1\], .* of theta_e, a .*; expected \[1, 1\]"
+        ):
+            plan([make_job(lenses, data=zoom, **fields)], tmp_path / "runs")

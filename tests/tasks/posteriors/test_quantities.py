@@ -29,6 +29,29 @@ def test_a_number_is_a_truth_or_one_of_its_numbers(text, truth, place, name, mov
     assert (found.truth, found.place, found.name, found.moves) == (truth, place, name, moves)
 
 
+@pytest.mark.parametrize(
+    ("text", "log10", "is_length"),
+    [
+        ("theta_e", False, True),
+        ("theta_e", True, True),
+        ("lens.x", False, True),
+        ("lens.0", False, True),
+        ("source.radius", False, True),
+        ("galaxy.radius", False, True),
+        ("place.y", False, True),
+        ("vortex.length", True, True),
+        ("lens.q", False, False),
+        ("lens.phi", False, False),
+        ("source.n", False, False),
+        ("vortex.mass", True, False),
+        ("los.kappa", False, False),
+        ("axion_mass_ev", False, False),
+    ],
+)
+def test_a_zoom_changes_lengths_and_places(text, log10, is_length):
+    assert Quantity.read(text, log10=log10).is_length == is_length
+
+
 def test_values_are_those_of_the_truth_or_their_logarithm():
     lens = torch.tensor([[0.0, 1.0, 0.5, 2.0], [1.0, 0.0, 0.25, 3.0]])
     assert Quantity.read("lens.q").values(lens).tolist() == [0.5, 0.25]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
-from conftest import make_job
+from conftest import make_images, make_job
 from made_restoration import write_rings
 from made_sets import pixels, write_set
+from made_shards import write_shards
 from torch.nn import functional
 
 from deeplense_batch.core.distributed import World
+from deeplense_batch.core.job import JobError
 from deeplense_batch.data.job_slices import open_slices
 from deeplense_batch.data.mixed_sets import open_curriculum, open_training_sets
 from deeplense_batch.data.shards import ShardError, open_split
@@ -45,6 +49,27 @@ def test_what_is_learnt_is_scaled_by_the_training_images(tmp_path):
     made, _ = opened(make_job(root, task=task, data={"train": "train[:6]"}))
     known = np.log10(np.linspace(0.5, 1.5, 24)[:6])
     assert made.state_dict() == pytest.approx({"mean": known.mean(), "sd": known.std()})
+
+
+def test_what_teaches_nothing_is_a_sentence(tmp_path):
+    """Lenses in arcsec, of images of which no pixel scale is known."""
+    root = write_set(
+        tmp_path / "a", truth=build_task("physics_guided", classes=None).spec.truth_keys
+    )
+    job = make_job(root, task={"name": "physics_guided"}, model={"name": "lens_pinn"})
+    with pytest.raises(JobError, match=r"^small: the data hold lenses in arcsec and no pixel sc"):
+        opened(job)
+
+
+def test_how_many_images_are_learnt_from_is_in_the_log(tmp_path, caplog):
+    images, targets = make_images(24, 3)
+    masses = np.where(np.arange(24) % 3, np.nan, np.arange(24) + 1.0)
+    for split in ("train", "val"):
+        write_shards(tmp_path, split, images, targets, truth={"mass": masses})
+    task = {"name": "regression", "options": {"targets": ["mass"]}}
+    with caplog.at_level(logging.INFO):
+        opened(make_job(tmp_path, task=task))
+    assert "regression of mass, learnt from 8 of 24 images; the others lack what" in caplog.text
 
 
 def test_a_restoration_is_fitted_to_the_training_images(tmp_path):

@@ -78,11 +78,12 @@ def scores(outputs: Arrays, names: Sequence[str]) -> tuple[Scores, list[str]]:
         and notes.
     """
     true, predicted = (np.asarray(outputs[k], np.float64) for k in ("true", "predicted"))
-    if "log_prob" in outputs:
-        true = np.where(np.isfinite(true).all(1, keepdims=True), true, np.nan)
     found: Scores = {"loss": None}
     notes: list[str] = []
     if "log_prob" in outputs:
+        there = np.isfinite(true)
+        notes += _about_unknown(there, names)
+        true, predicted = (values[there.all(1)] for values in (true, predicted))
         found |= _of_posterior(outputs, names)
         if "crps" not in outputs:
             notes.append("of a mixture of posteriors neither CRPS nor TARP is known")
@@ -100,6 +101,19 @@ def scores(outputs: Arrays, names: Sequence[str]) -> tuple[Scores, list[str]]:
     if "log_prob" not in outputs and found["r2"] is not None:
         found["loss"] = 1 - found["r2"]
     return found, notes
+
+
+def _about_unknown(known: NDArray[np.bool_], names: Sequence[str]) -> list[str]:
+    """Of how many images all numbers are known, (N, D), and which the others lack."""
+    if known.all():
+        return []
+    lacking = [
+        f"{name} is unknown in {count}"
+        for name, count in zip(names, (~known).sum(0).tolist(), strict=True)
+        if count
+    ]
+    has = "has" if known.all(1).sum() == 1 else "have"
+    return [f"{known.all(1).sum()} of {len(known)} images {has} all numbers; {', '.join(lacking)}"]
 
 
 def _of_posterior(outputs: Arrays, names: Sequence[str]) -> Scores:

@@ -64,7 +64,8 @@ def test_where_a_number_is_unknown(outputs):
     assert notes == ["a: 100 of 400 have no true value"]
     whole, _ = scores({"true": outputs["true"], "predicted": outputs["predicted"]}, NAMES)
     assert plain["r2_b"] == whole["r2_b"] and plain["r2_a"] != whole["r2_a"]
-    found, _ = scores(outputs | {"true": true}, NAMES)
+    found, notes = scores(outputs | {"true": true}, NAMES)
+    assert notes == ["300 of 400 images have all numbers; a is unknown in 100"]
     rest, _ = scores({name: values[100:] for name, values in outputs.items()}, NAMES)
     assert found == pytest.approx(rest)
     nothing, _ = scores(outputs | {"true": np.full_like(true, np.nan)}, NAMES)
