@@ -72,7 +72,7 @@ def test_after_a_curriculum(root, tmp_path):
     (item,) = plan([job_of(root, data=data, train={"epochs": 2, "batch_size": 6})], tmp_path)
     run(item, device="cpu")
     (row,) = read_rows(tmp_path)
-    assert row["training"]["name"] == "varied (1 epochs), then 12 new images of varied an epoch"
+    assert row["training"]["name"] == "varied (1 epoch), then 12 new images of varied an epoch"
 
 
 def test_truth_is_learnt_of_new_images(root, tmp_path):
