@@ -91,8 +91,13 @@ class Loader(Batches):
         """Names of the samples, (N,)."""
         return np.asarray(self.split.ids())
 
-    def _noise_drawn_once(self, index: Tensor) -> Mapping[str, Any]:
-        return _ONCE | {"index": self._numbers.index_select(0, index)}
+    def _decode(
+        self, stored: Tensor, index: Tensor, noise: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """As of `Batches`; without `noise` by that which is drawn once."""
+        if noise is None and self._sky is not None:
+            noise = _ONCE | {"index": self._numbers.index_select(0, index)}
+        return super()._decode(stored, index, noise)
 
     @cached_property
     def _numbers(self) -> Tensor:

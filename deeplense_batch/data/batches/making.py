@@ -184,18 +184,14 @@ class Batches(ABC):
         size = self.transform.size
         return apply(images, augment, seed=seed, epoch=epoch, index=key, size=size)
 
-    def _noise_drawn_once(self, index: Tensor) -> Mapping[str, Any]:
-        """Seed, epoch and numbers of noise that is the same in every epoch."""
-        raise NotImplementedError
-
     def _decode(
         self, stored: Tensor, index: Tensor, noise: Mapping[str, Any] | None = None
     ) -> Tensor:
-        """Values as packed, and cropped; observations by `noise`, or else by that drawn once."""
+        """Values as packed, and cropped; of expected counts observations, by `noise`."""
         choice = self.info.choice
         values = self._values(stored, index)
         if self._sky is not None:
-            noise = noise or self._noise_drawn_once(index)
+            assert noise is not None, "only a slice has noise that is drawn once"
             values = central_crop(observed(values, self._sky, **noise), self.transform.crop)
         values = values if choice is None else choice.joined(values)
         if self._shifts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -63,7 +64,10 @@ def load(root: Path, resident: str, slice_: str = "train", crop: int | None = No
 
 def open_files(root: Path) -> int:
     """How many files below `root` this process holds open."""
-    there = [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+    there = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the reader has closed it meanwhile
+            there.append(os.path.realpath(descriptor))
     return sum(file.startswith(str(root)) for file in there)
 
 
